@@ -1,0 +1,109 @@
+"""The models that motivnet knows by name: what each is, what it wants to see, and on what terms.
+
+This room opens no file and imports no torch, so that `motivnet models` answers at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from motivnet_cli.errors import ConfigError
+
+DEFAULT_MODEL = "motivnet-1b"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCard:
+    """What a user should know of a model before trusting it, and what the engine must know to feed it."""
+
+    name: str
+    title: str
+    about: str
+    recipes: tuple[str, ...]
+    """Input recipes of `preprocess` that it accepts; the first is the default."""
+    margin: float
+    """The crop is a square of (1 + margin) times the height of the face box."""
+    fill_rgb: tuple[int, int, int]
+    """Colour of the part of a crop that lies outside the picture."""
+    flip: bool
+    """Average with the horizontal mirror image by default."""
+    cpu_batch_size: int
+    single_thread: bool
+    """A network so small that more than one thread slows it (benchmarks/README.md)."""
+    embedded: bool
+    """The weights ship inside the package."""
+    terms: str
+    sources: str
+    limits: tuple[str, ...]
+    """What was not verified, and where it is known to fail."""
+
+
+_CARDS = (
+    ModelCard(
+        name="motivnet-1b",
+        title="MotivNet (Sapiens-1B encoder, ML-Decoder head), 1,161,033,863 parameters",
+        about=(
+            "Seven emotions (neutral, happiness, sadness, surprise, fear, disgust, anger) and a 1536-number "
+            "embedding from a 1024 x 768 face crop; trained on AffectNet. arXiv 2512.24231."
+        ),
+        recipes=("stretch", "pad"),
+        margin=0.3,
+        fill_rgb=(124, 116, 104),
+        flip=False,
+        cpu_batch_size=1,
+        single_thread=False,
+        embedded=False,
+        terms=(
+            "No licence is stated for MotivNet.pth. It derives from Sapiens (CC BY-NC 4.0) and AffectNet "
+            "(research only): treat it as non-commercial research use. Do not re-host it."
+        ),
+        sources="OSUPCVLab/EmotionFromFaceImages; encoder: facebook/sapiens on the Hugging Face hub",
+        limits=(
+            "The reference has two input recipes that disagree; `stretch` is what it trained with (default), "
+            "`pad` is what its inference script does.",
+            "The margin of 0.3 imitates AffectNet's crops and is not from the reference, which crops nothing.",
+            "About 9.3 TFLOP a face: one to two minutes a face on two CPU cores.",
+        ),
+    ),
+    ModelCard(
+        name="expression-net",
+        title="FaceExpressionNet of face-api, 323,687 parameters, inside this package",
+        about=(
+            "Seven emotions and a 256-number embedding from a 112 x 112 face crop; about 10 ms a face on one "
+            "CPU core. For trying the tool, tests, and machines without MotivNet's weights. It is not MotivNet."
+        ),
+        recipes=("letterbox",),
+        margin=0.3,
+        fill_rgb=(0, 0, 0),
+        flip=True,
+        cpu_batch_size=32,
+        single_thread=True,
+        embedded=True,
+        terms=(
+            "MIT (npm package @vladmandic/face-api 1.7.15, from justadudewhohacks/face-api.js); no separate "
+            "licence for the weights; trained on public datasets and images scraped from the web."
+        ),
+        sources="face_expression_model of @vladmandic/face-api 1.7.15, converted to safetensors",
+        limits=(
+            "No accuracy was published. On 28 faces labelled by eye (16 neutral, 10 happiness, 2 surprise) it "
+            "named 0.86 to 0.89 correctly with mirror averaging; always answering neutral scores 0.57.",
+            "Sadness, fear, disgust and anger were never verified: not one such face was among those 28.",
+            "Mouths open in speech are often read as happiness or surprise.",
+        ),
+    ),
+)
+
+CARDS = {card.name: card for card in _CARDS}
+
+
+def model_card(name: str) -> ModelCard:
+    """The card of a known model.
+
+    Raises:
+        ConfigError: No model has this name.
+    """
+    try:
+        return CARDS[name]
+    except KeyError:
+        known = ", ".join(CARDS)
+        raise ConfigError(f"no model is named {name!r}; known models: {known} (see `motivnet models`)") from None

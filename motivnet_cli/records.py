@@ -1,0 +1,178 @@
+"""What flows through a run: an Item becomes Frames, Faces, Crops, a Batch, a Prediction and a report.
+
+This room knows no library but numpy's type names; the arrays inside are documented by layout, dtype and range.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+EMOTIONS = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger")
+"""The seven emotions, in the order of MotivNet's head (AffectNet's ids 0 to 6)."""
+
+FaceSource = Literal["detected", "whole", "given"]
+Status = Literal["ok", "no_face", "partial", "failed"]
+STATUSES: tuple[Status, ...] = ("ok", "no_face", "partial", "failed")
+
+Box = tuple[float, float, float, float]
+"""x1, y1, x2, y2 in pixels of the upright picture; x2 and y2 are exclusive."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why an input, or the rest of it, could not be used."""
+
+    error_type: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One input of the frozen plan."""
+
+    index: int
+    """Place in the plan, from 0: rows are written in this order."""
+    input: str
+    """The name written in the output: relative to the given folder, or as given."""
+    path: str
+    """Absolute path as Python names it (bytes that are not UTF-8 as surrogate escapes)."""
+    kind: Literal["image"]
+    problem: Problem | None = None
+    """Set when listing already found that it cannot be read."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One upright picture."""
+
+    rgb: NDArray[np.uint8]
+    """[H, W, 3], RGB, 0 to 255."""
+    index: int | None = None
+    """The container's frame number, from 0; None for a still image."""
+    time_s: float | None = None
+    """Presentation time in seconds; None for a still image."""
+
+    def __repr__(self) -> str:
+        return f"Frame(rgb={self.rgb.shape}, index={self.index}, time_s={self.time_s})"
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """Where a face is in its frame."""
+
+    box: Box
+    source: FaceSource
+    score: float | None = None
+    """The detector's confidence, 0 to 1; None unless detected."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Crop:
+    """One face, ready for the network."""
+
+    item: Item
+    frame: Frame | None
+    """Only its `index` and `time_s` matter here, so the pixels are left behind."""
+    number: int
+    """The face's number within its frame, from 0, left to right."""
+    face: Face
+    pixels: NDArray[np.uint8]
+    """[3, H, W], RGB, 0 to 255, at the network's input size."""
+
+
+@dataclass(frozen=True, slots=True)
+class ItemReport:
+    """What became of one input."""
+
+    item: Item
+    status: Status
+    num_frames: int = 0
+    num_faces: int = 0
+    width: int | None = None
+    height: int | None = None
+    problem: Problem | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Faces for one pass of the network, and the inputs that ended among them."""
+
+    crops: tuple[Crop, ...]
+    finished: tuple[ItemReport, ...] = ()
+    """Reports of the inputs whose last face lies in this batch or before it, in plan order."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """What the network said of a batch of B faces."""
+
+    probabilities: NDArray[np.float32]
+    """[B, C], rows sum to 1, columns in the order of the model's `classes`."""
+    embeddings: NDArray[np.float32]
+    """[B, D]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is; handed to the progress callback after every batch."""
+
+    inputs_total: int
+    inputs_done: int
+    inputs_resumed: int
+    """Of `inputs_done`, those committed by an earlier start of the same run."""
+    faces: int
+    """Faces predicted by this process."""
+    failed: int
+    seconds: float
+    """Since the first input was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """How a run ended."""
+
+    inputs: int
+    done: int
+    by_status: dict[str, int]
+    faces: int
+    emotions: dict[str, int]
+    """Faces by dominant emotion over the whole output; empty for a model without emotions."""
+    faces_predicted: int
+    """Faces predicted by this process: fewer than `faces` after a resume."""
+    seconds: float
+    model: str
+    device: str
+    outputs: tuple[str, ...]
+    stopped: bool = False
+    """True when a signal ended the run early; the same command goes on from here."""
+    already_finished: bool = False
+    failures: tuple[ItemReport, ...] = field(default=())
+    """The first few failed inputs, to name them."""
+
+    @property
+    def num_failed(self) -> int:
+        return self.by_status.get("failed", 0)
+
+
+def no_progress(progress: Progress) -> None:
+    """The progress callback that says nothing."""
+
+
+def never() -> bool:
+    """The stop callback of a run that nothing interrupts."""
+    return False
+
+
+def count_by_status(reports: Iterator[ItemReport]) -> dict[str, int]:
+    """How many reports have each status, in the order of STATUSES, zeros left out."""
+    counts = dict.fromkeys(STATUSES, 0)
+    for report in reports:
+        counts[report.status] += 1
+    return {status: n for status, n in counts.items() if n}
