@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import numpy as np
     from numpy.typing import NDArray
 
@@ -43,7 +41,7 @@ class Item:
     """The name written in the output: relative to the given folder, or as given."""
     path: str
     """Absolute path as Python names it (bytes that are not UTF-8 as surrogate escapes)."""
-    kind: Literal["image"]
+    kind: Literal["image", "folder"]
     problem: Problem | None = None
     """Set when listing already found that it cannot be read."""
 
@@ -78,13 +76,13 @@ class Crop:
     """One face, ready for the network."""
 
     item: Item
-    frame: Frame | None
-    """Only its `index` and `time_s` matter here, so the pixels are left behind."""
+    face: Face
     number: int
     """The face's number within its frame, from 0, left to right."""
-    face: Face
     pixels: NDArray[np.uint8]
     """[3, H, W], RGB, 0 to 255, at the network's input size."""
+    frame_index: int | None = None
+    time_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,11 +166,3 @@ def no_progress(progress: Progress) -> None:
 def never() -> bool:
     """The stop callback of a run that nothing interrupts."""
     return False
-
-
-def count_by_status(reports: Iterator[ItemReport]) -> dict[str, int]:
-    """How many reports have each status, in the order of STATUSES, zeros left out."""
-    counts = dict.fromkeys(STATUSES, 0)
-    for report in reports:
-        counts[report.status] += 1
-    return {status: n for status, n in counts.items() if n}

@@ -1,0 +1,137 @@
+"""The path of a run, in one screen: plan -> load -> predict -> write.
+
+The same function serves the command line and Python; it prints nothing and exits nowhere.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from motivnet_cli import __version__
+from motivnet_cli.config import settings_that_change_output
+from motivnet_cli.load import load_model
+from motivnet_cli.loader import load
+from motivnet_cli.plan import Listing
+from motivnet_cli.predictor import Predictor, device_name, usable_cores
+from motivnet_cli.records import Progress, Summary, never, no_progress
+from motivnet_cli.sink import SCHEMA_VERSION, Output
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from motivnet_cli.config import RunConfig
+    from motivnet_cli.load import LoadedModel
+
+log = logging.getLogger(__name__)
+
+
+def annotate(
+    config: RunConfig,
+    *,
+    progress: Callable[[Progress], None] = no_progress,
+    stop: Callable[[], bool] = never,
+) -> Summary:
+    """Annotate every face of the inputs and write the output; go on where an earlier start of the run stopped.
+
+    Args:
+        config: Inputs, model, faces, output.
+        progress: Called after every batch.
+        stop: Asked before every input; once true, the batches in hand are finished and committed.
+
+    Raises:
+        ConfigError: No input exists, or an option does not fit this machine or the output.
+        WeightsError: The model's weights are missing or damaged.
+        OutputConflictError: The output belongs to another run or is being written.
+    """
+    listing = Listing(config.inputs)
+    model = load_model(config.model.name, weights=config.model.weights, recipe=config.model.recipe)
+    predictor = Predictor(model, config.model)
+    record = _record_of(config, model, predictor)
+    output = Output(config.output, record=record, classes=model.classes, embedding_size=model.embedding_size)
+    with output:
+        finished_before = output.finished
+        started = time.monotonic()
+        num_faces = 0
+        if not finished_before:
+            todo = output.begin(listing)
+            num_workers = config.loader.workers or usable_cores()
+            _log_start(config, output, model, predictor, num_workers=num_workers)
+            batches = load(
+                todo,
+                model=model,
+                faces=config.faces,
+                loader=config.loader,
+                num_workers=num_workers,
+                batch_size=predictor.batch_size,
+                stop=stop,
+            )
+            num_done, num_failed = output.num_resumed, 0
+            for batch, prediction in predictor.run(batches):
+                output.write(batch, prediction)
+                num_faces += len(batch.crops)
+                num_done += len(batch.finished)
+                num_failed += sum(report.status == "failed" for report in batch.finished)
+                seconds = time.monotonic() - started
+                progress(Progress(output.num_items, num_done, output.num_resumed, num_faces, num_failed, seconds))
+            output.complete()
+        return Summary(
+            **output.summary(),
+            faces_predicted=num_faces,
+            seconds=time.monotonic() - started,
+            model=model.card.name,
+            device=device_name(predictor.device),
+            stopped=not output.finished,
+            already_finished=finished_before,
+        )
+
+
+def _log_start(
+    config: RunConfig, output: Output, model: LoadedModel, predictor: Predictor, *, num_workers: int
+) -> None:
+    faces = config.faces.mode if config.faces.mode == "whole" else f"{config.faces.mode} ({config.faces.detector})"
+    log.info(
+        "%s on %s, %d faces a batch, %d threads for the network, %d for reading; faces: %s; recipe: %s",
+        model.card.name,
+        device_name(predictor.device),
+        predictor.batch_size,
+        predictor.num_threads,
+        num_workers,
+        faces,
+        model.recipe,
+    )
+    done_before = f", {output.num_resumed} of them done before" if output.num_resumed else ""
+    log.info("%d inputs%s", output.num_items, done_before)
+    if output.skipped:
+        log.info("passed over: %s", ", ".join(f"{n} {what}" for what, n in output.skipped.items()))
+    if predictor.device.type == "cpu" and not model.card.single_thread:
+        log.warning("%s is made for a GPU: on a CPU each face takes a minute or more", model.card.name)
+
+
+def _record_of(config: RunConfig, model: LoadedModel, predictor: Predictor) -> dict[str, Any]:
+    """What the output says of the run. `settings` is its fingerprint: what changes the rows, resolved."""
+    settings = settings_that_change_output(config) | {
+        "inputs": [str(Path(given).absolute()) for given in config.inputs],
+        "model.recipe": model.recipe,
+        "model.flip": predictor.flip,
+        "model.weights_sha256": model.weights_sha256,
+        "faces.margin": model.card.margin if config.faces.margin is None else config.faces.margin,
+        "version": __version__,
+        "schema": SCHEMA_VERSION,
+    }
+    return {
+        "tool": f"motivnet {__version__}",
+        "schema_version": SCHEMA_VERSION,
+        "model": model.card.name,
+        "classes": list(model.classes),
+        "weights_sha256": model.weights_sha256,
+        "terms": model.card.terms,
+        "recipe": model.recipe,
+        "precision": config.model.precision,
+        "device": device_name(predictor.device),
+        "faces": {key[6:]: value for key, value in settings.items() if key.startswith("faces.")},
+        "command": config.command,
+        "settings": settings,
+    }

@@ -1,0 +1,396 @@
+"""The command line: options -> config -> one call -> a few lines of text.
+
+The one room that prints, reads signals and exits. Commands import what they run, so that `motivnet --help`
+waits for neither torch nor pyarrow. stdout carries data only; all talk goes to stderr.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import json
+import logging
+import os
+import shlex
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from enum import Enum
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from motivnet_cli import __version__, errors
+from motivnet_cli.catalogue import CARDS, DEFAULT_MODEL
+from motivnet_cli.config import FaceConfig, LoaderConfig, ModelConfig, OutputConfig, RunConfig
+from motivnet_cli.records import Summary
+
+app = typer.Typer(
+    name="motivnet",
+    help="Emotions and embeddings for every face in your pictures, with MotivNet, to Parquet.",
+    epilog="Exit codes: 0 done, 1 a fault of ours or of the machine, 2 wrong usage or settings, 3 done but too "
+    "many inputs failed, 75 stopped by SIGTERM or SIGUSR1, 130 stopped by Ctrl-C (75 and 130: run the same "
+    "command again to go on).",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class FaceMode(str, Enum):
+    """Values of --faces."""
+
+    auto = "auto"
+    detect = "detect"
+    whole = "whole"
+
+
+class Detector(str, Enum):
+    """Values of --detector."""
+
+    retinaface = "retinaface"
+    blazeface = "blazeface"
+
+
+class Embeddings(str, Enum):
+    """Values of --embeddings."""
+
+    float16 = "float16"
+    float32 = "float32"
+    none = "none"
+
+
+def main() -> None:
+    """The console script."""
+    app()
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"motivnet {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", "-V", callback=_print_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def annotate(
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUTS...", help="Pictures, and folders of pictures.")],
+    out: Annotated[
+        str,
+        typer.Option("--out", "-o", help="A name ending in .parquet for one file, or a folder for a set of parts."),
+    ],
+    model: Annotated[str, typer.Option(help=f"One of: {', '.join(CARDS)} (see `motivnet models`).")] = DEFAULT_MODEL,
+    weights: Annotated[str | None, typer.Option(help="A checkpoint file (.pth or .safetensors) for the model.")] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="How a crop is fitted to the network: stretch or pad. Default: the model's."),
+    ] = None,
+    faces: Annotated[
+        FaceMode,
+        typer.Option(
+            help="auto: find faces, and take the whole picture where there is none; detect: find faces only; "
+            "whole: every picture is a face already."
+        ),
+    ] = FaceMode.auto,
+    detector: Annotated[
+        Detector, typer.Option(help="blazeface is faster and misses small faces.")
+    ] = Detector.retinaface,
+    margin: Annotated[
+        float | None,
+        typer.Option(
+            help="Room around a face: the crop is a square of (1 + margin) face heights. Default: the model's."
+        ),
+    ] = None,
+    min_face: Annotated[int, typer.Option(help="Leave out faces narrower or lower than this, in pixels.")] = 0,
+    max_faces: Annotated[int | None, typer.Option(help="At most this many faces a picture, largest first.")] = None,
+    min_confidence: Annotated[
+        float, typer.Option(help="Leave out detections with a lower score.")
+    ] = FaceConfig.min_confidence,
+    flip: Annotated[
+        bool | None,
+        typer.Option(
+            "--flip/--no-flip",
+            help="Average with the mirror image. Default: the model's.",
+            show_default=False,
+        ),
+    ] = None,
+    embeddings: Annotated[Embeddings, typer.Option(help="Number type of the embedding column.")] = Embeddings.float16,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    batch_size: Annotated[str, typer.Option(help="Faces in one pass of the network, or auto.")] = "auto",
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Threads that read and find faces. Default: the cores this process may use."),
+    ] = None,
+    max_pixels: Annotated[
+        int, typer.Option(help="Pictures with more pixels are listed as failed, not decoded.")
+    ] = LoaderConfig.max_pixels,
+    max_failures: Annotated[
+        str, typer.Option(metavar="N|P%", help="Exit with code 3 when more inputs than this failed.")
+    ] = "0",
+    retry_failed: Annotated[bool, typer.Option(help="Take up the failed inputs of a finished output again.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Start anew, replacing what is at --out.")] = False,
+    commit_seconds: Annotated[
+        float, typer.Option(help="Commit at least this often: the most work that a crash can cost.")
+    ] = OutputConfig.commit_seconds,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON to stdout.")] = False,
+) -> None:
+    """Find every face in the pictures, name its emotion, and write one row a face.
+
+    Example: motivnet annotate ./photos --out preds.parquet
+
+    Beside preds.parquet, preds.inputs.parquet lists every input and what became of it. Started again, the same
+    command goes on where it stopped.
+    """
+    stop = _StopSignals()
+    with _reporting_errors(), _talking(quiet=quiet) as console:
+        allowed = _Allowance(max_failures)
+        config = RunConfig(
+            inputs=tuple(inputs),
+            output=OutputConfig(
+                path=out,
+                embeddings=embeddings.value,
+                overwrite=overwrite,
+                retry_failed=retry_failed,
+                commit_seconds=commit_seconds,
+            ),
+            model=ModelConfig(
+                name=model,
+                weights=weights,
+                recipe=recipe,
+                flip=flip,
+                device=device,
+                batch_size=_batch_size(batch_size),
+            ),
+            faces=FaceConfig(
+                mode=faces.value,
+                detector=detector.value,
+                margin=margin,
+                min_face=min_face,
+                max_faces=max_faces,
+                min_confidence=min_confidence,
+            ),
+            loader=LoaderConfig(workers=workers, max_pixels=max_pixels),
+            command=shlex.join(["motivnet", *sys.argv[1:]]),
+        )
+        from motivnet_cli.annotate import annotate as run
+
+        with _watching(console, quiet=quiet) as progress:
+            summary = run(config, progress=progress, stop=stop)
+        if not quiet:
+            _print_summary(console, summary)
+        if as_json:
+            _print_json(_as_json(summary))
+        raise typer.Exit(_exit_code(summary, stop, allowed))
+
+
+@app.command()
+def models(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the cards as JSON.")] = False,
+) -> None:
+    """Say what each model is, on what terms it may be used, and what was never verified.
+
+    Example: motivnet models
+    """
+    if as_json:
+        _print_json([dataclasses.asdict(card) for card in CARDS.values()])
+        return
+    lines = []
+    for card in CARDS.values():
+        weights = "inside this package" if card.embedded else "not inside this package: give them with --weights"
+        lines += [
+            f"{card.name}: {card.title}",
+            f"  {card.about}",
+            f"  Weights: {weights}.",
+            f"  Terms: {card.terms}",
+        ]
+        lines += [f"  Note: {limit}" for limit in card.limits]
+        lines.append("")
+    _print_data("\n".join(lines[:-1]))
+
+
+# ---- exit codes and signals -------------------------------------------------------------------------------
+
+
+class _StopSignals:
+    """The stop callback of a run: true after the first SIGINT, SIGTERM or SIGUSR1; a second one ends at once."""
+
+    def __init__(self) -> None:
+        self.exit_code: int | None = None
+        for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), self._handle)
+
+    def __call__(self) -> bool:
+        return self.exit_code is not None
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        code = errors.EXIT_INTERRUPTED if number == signal.SIGINT else errors.EXIT_STOPPED_RESUMABLE
+        if self.exit_code is not None:
+            os._exit(code)
+        self.exit_code = code
+        os.write(2, b"stopping: the batches in hand are finished and committed (a second signal stops at once)\n")
+
+
+class _Allowance:
+    """How many inputs may fail before the exit code says so: a number, or a share of the inputs."""
+
+    def __init__(self, text: str) -> None:
+        try:
+            self._percent = float(text[:-1]) if text.endswith("%") else None
+            self._number = 0 if text.endswith("%") else int(text)
+        except ValueError:
+            raise errors.ConfigError(
+                f"--max-failures takes a number or a percentage such as 5 or 1%, got {text!r}"
+            ) from None
+
+    def covers(self, summary: Summary) -> bool:
+        if self._percent is None:
+            return summary.num_failed <= self._number
+        return summary.num_failed * 100 <= self._percent * summary.inputs
+
+
+def _exit_code(summary: Summary, stop: _StopSignals, allowed: _Allowance) -> int:
+    if summary.stopped and stop.exit_code is not None:
+        return stop.exit_code
+    return errors.EXIT_OK if allowed.covers(summary) else errors.EXIT_TOO_MANY_FAILED
+
+
+def _batch_size(text: str) -> int | None:
+    if text == "auto":
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise errors.ConfigError(f"--batch-size takes a whole number or auto, got {text!r}") from None
+
+
+@contextlib.contextmanager
+def _reporting_errors() -> Iterator[None]:
+    """Errors for the user become one line and exit 2; faults become exit 1, with what to do."""
+    try:
+        yield
+    except errors.MotivNetError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(errors.EXIT_USAGE) from error
+    except OSError as error:
+        advice = "what was committed is kept: run the same command again to go on"
+        if error.errno == errno.ENOSPC:
+            advice = f"free some space; {advice}"
+        typer.echo(f"error: {error.strerror or error}: {error.filename or ''}; {advice}", err=True)
+        raise typer.Exit(errors.EXIT_FAULT) from error
+    except typer.Exit:
+        raise
+    except Exception as error:
+        if os.environ.get("MOTIVNET_DEBUG"):
+            traceback.print_exc()
+        typer.echo(
+            f"error: a fault in motivnet: {type(error).__name__}: {error}; what was committed is kept. "
+            "Set MOTIVNET_DEBUG=1 for the traceback, and please report it",
+            err=True,
+        )
+        raise typer.Exit(errors.EXIT_FAULT) from error
+
+
+# ---- talk -------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _talking(*, quiet: bool) -> Iterator[Console]:
+    """A console on stderr that the library's log lines go to."""
+    console = Console(stderr=True, highlight=False)
+    log = logging.getLogger("motivnet_cli")
+    handler = _ConsoleHandler(console)
+    log.addHandler(handler)
+    log.setLevel(logging.ERROR if quiet else logging.INFO)
+    try:
+        yield console
+    finally:
+        log.removeHandler(handler)
+
+
+class _ConsoleHandler(logging.Handler):
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._console.print(self.format(record), markup=False, soft_wrap=True)
+
+
+def _watching(console: Console, *, quiet: bool) -> contextlib.AbstractContextManager[Any]:
+    from motivnet_cli.progress import plain_lines, silence, terminal_display
+
+    if quiet:
+        return silence()
+    if console.is_terminal:
+        return terminal_display(console)
+    return plain_lines(lambda line: console.print(line, markup=False, soft_wrap=True))
+
+
+def _print_summary(console: Console, summary: Summary) -> None:
+    for report in summary.failures:
+        reason = report.problem.message if report.problem else ""
+        console.print(f"failed: {escape(_one_line(report.item.input))}: {escape(reason)}", soft_wrap=True)
+    if summary.num_failed > len(summary.failures):
+        console.print(f"and {summary.num_failed - len(summary.failures)} more, listed in {summary.outputs[1]}")
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    statuses = ", ".join(f"{n} {status}" for status, n in summary.by_status.items())
+    done = f"{summary.done} of {summary.inputs}" if summary.stopped else str(summary.inputs)
+    table.add_row("inputs", done, statuses)
+    emotions = sorted(summary.emotions.items(), key=lambda pair: -pair[1])
+    table.add_row("faces", str(summary.faces), ", ".join(f"{n} {name}" for name, n in emotions if n))
+    if not summary.already_finished:
+        rate = f"{summary.faces_predicted / summary.seconds:.1f} faces/s" if summary.seconds else ""
+        table.add_row("time", f"{summary.seconds:.1f} s", f"{rate} with {summary.model} on {summary.device}")
+    for path in summary.outputs:
+        table.add_row("written", "", escape(path))
+    console.print(table)
+    if summary.already_finished:
+        console.print("nothing to do: this run was already finished (--overwrite starts anew)")
+    if summary.stopped:
+        console.print("stopped: run the same command again to go on from here")
+
+
+def _one_line(text: str) -> str:
+    return text.encode("unicode_escape").decode() if not text.isprintable() else text
+
+
+def _as_json(summary: Summary) -> dict[str, Any]:
+    values = dataclasses.asdict(summary)
+    values["failures"] = [
+        {"input": report.item.input, **dataclasses.asdict(report.problem)}
+        for report in summary.failures
+        if report.problem
+    ]
+    return values | {
+        "faces_per_second": summary.faces_predicted / summary.seconds if summary.seconds else None,
+    }
+
+
+def _print_json(value: Any) -> None:  # noqa: ANN401 - anything that JSON holds
+    _print_data(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _print_data(text: str) -> None:
+    """Print to stdout; a reader that has gone away is no error."""
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
