@@ -28,7 +28,16 @@ from rich.table import Table
 
 from motivnet_cli import __version__, errors
 from motivnet_cli.catalogue import CARDS, DEFAULT_MODEL
-from motivnet_cli.config import FaceConfig, LoaderConfig, ModelConfig, OutputConfig, RunConfig
+from motivnet_cli.config import (
+    COMMIT_SECONDS,
+    MAX_PIXELS,
+    MIN_CONFIDENCE,
+    FaceConfig,
+    LoaderConfig,
+    ModelConfig,
+    OutputConfig,
+    RunConfig,
+)
 from motivnet_cli.records import Summary
 
 app = typer.Typer(
@@ -118,9 +127,7 @@ def annotate(
     ] = None,
     min_face: Annotated[int, typer.Option(help="Leave out faces narrower or lower than this, in pixels.")] = 0,
     max_faces: Annotated[int | None, typer.Option(help="At most this many faces a picture, largest first.")] = None,
-    min_confidence: Annotated[
-        float, typer.Option(help="Leave out detections with a lower score.")
-    ] = FaceConfig.min_confidence,
+    min_confidence: Annotated[float, typer.Option(help="Leave out detections with a lower score.")] = MIN_CONFIDENCE,
     flip: Annotated[
         bool | None,
         typer.Option(
@@ -138,7 +145,7 @@ def annotate(
     ] = None,
     max_pixels: Annotated[
         int, typer.Option(help="Pictures with more pixels are listed as failed, not decoded.")
-    ] = LoaderConfig.max_pixels,
+    ] = MAX_PIXELS,
     max_failures: Annotated[
         str, typer.Option(metavar="N|P%", help="Exit with code 3 when more inputs than this failed.")
     ] = "0",
@@ -146,7 +153,7 @@ def annotate(
     overwrite: Annotated[bool, typer.Option(help="Start anew, replacing what is at --out.")] = False,
     commit_seconds: Annotated[
         float, typer.Option(help="Commit at least this often: the most work that a crash can cost.")
-    ] = OutputConfig.commit_seconds,
+    ] = COMMIT_SECONDS,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON to stdout.")] = False,
 ) -> None:

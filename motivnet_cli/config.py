@@ -7,7 +7,7 @@ is only continued under the same fingerprint.
 from __future__ import annotations
 
 import re
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal, TypeVar
 
 from motivnet_cli.catalogue import DEFAULT_MODEL
@@ -18,9 +18,16 @@ DetectorName = Literal["retinaface", "blazeface"]
 EmbeddingType = Literal["float16", "float32", "none"]
 T = TypeVar("T")
 
+MIN_CONFIDENCE = 0.6
+"""Detections below it are mostly not faces (docs/decisions/0003-face-detector.md)."""
+MAX_PIXELS = 100_000_000
+"""300 MB decoded: what a worker may hold. Larger than any camera but the 108 and 200 megapixel phones."""
+COMMIT_SECONDS = 30.0
+"""A part costs tens of milliseconds, so this costs nothing and a crash costs half a minute."""
+
 
 def _setting(default: T, *, changes_output: bool) -> T:
-    return field(default=default, metadata={"changes_output": changes_output})  # type: ignore[no-any-return, call-overload]
+    return field(default=default, metadata={"changes_output": changes_output})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +65,7 @@ class FaceConfig:
     """Detected faces whose box is narrower or lower than this many pixels are left out."""
     max_faces: int | None = _setting(None, changes_output=True)
     """Keep at most this many faces a picture, the largest first; None keeps all."""
-    min_confidence: float = _setting(0.6, changes_output=True)
+    min_confidence: float = _setting(MIN_CONFIDENCE, changes_output=True)
     """Detections that score less are left out."""
 
     def __post_init__(self) -> None:
@@ -78,7 +85,7 @@ class LoaderConfig:
 
     workers: int | None = _setting(None, changes_output=False)
     """Threads that decode, detect and crop; None takes the number of usable cores."""
-    max_pixels: int = _setting(100_000_000, changes_output=True)
+    max_pixels: int = _setting(MAX_PIXELS, changes_output=True)
     """A picture with more pixels is listed as failed, not decoded: it bounds the memory of a worker."""
 
     def __post_init__(self) -> None:
@@ -97,7 +104,7 @@ class OutputConfig:
     embeddings: EmbeddingType = _setting("float16", changes_output=True)
     overwrite: bool = _setting(False, changes_output=False)
     retry_failed: bool = _setting(False, changes_output=False)
-    commit_seconds: float = _setting(30.0, changes_output=False)
+    commit_seconds: float = _setting(COMMIT_SECONDS, changes_output=False)
     """A part is committed at least this often, so this is about the most work that a crash can cost."""
 
     def __post_init__(self) -> None:
@@ -143,8 +150,3 @@ def settings_that_change_output(config: Any) -> dict[str, Any]:  # noqa: ANN401 
         elif each.metadata["changes_output"]:
             settings[each.name] = list(value) if isinstance(value, tuple) else value
     return settings
-
-
-def defaults_of(config_type: type) -> dict[str, Any]:
-    """The default of every field that has one, for the command line's help."""
-    return {each.name: each.default for each in fields(config_type) if each.default is not MISSING}

@@ -259,8 +259,6 @@ class _Run:
 
     def freeze(self, items: Iterable[Item], *, record: dict[str, Any], skipped: dict[str, int]) -> None:
         """Write the plan down, once; whatever comes or goes in the folders later changes nothing."""
-        for table in ("faces", "inputs"):
-            (self._parts / table).mkdir(parents=True, exist_ok=True)
         self._control.mkdir(parents=True, exist_ok=True)
         num_items = 0
         with _durably(self._control / "plan.jsonl") as temporary, temporary.open("w") as lines:
@@ -301,6 +299,7 @@ class _Run:
         name = f"part-{unit:06d}-{self._segments[unit]:04d}.parquet"
         for table, folder in ((faces, "faces"), (inputs, "inputs")):
             final = self._parts / folder / name
+            final.parent.mkdir(exist_ok=True)
             with _durably(final) as temporary, _TableWriter(temporary, table.schema) as writer:
                 writer.add(table)
         self._segments[unit] += 1
@@ -614,7 +613,7 @@ class Output:
     def summary(self) -> dict[str, Any]:
         """What the output holds by now: the fields of `records.Summary` that are read off the tables."""
         statuses: Counter[str] = Counter()
-        failures = []
+        failures: list[ItemReport] = []
         for row in _rows_in(self._current("inputs"), "input", "kind", "status", "error", "error_type"):
             statuses[row["status"]] += 1
             if row["status"] == "failed" and len(failures) < NAMED_FAILURES:

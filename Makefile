@@ -1,0 +1,55 @@
+# Everything a developer or CI runs. `make help` lists it.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all check fix docs bench clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(STAMP): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+setup: $(STAMP) ## Make the virtual environment (.venv) and install into it
+
+demo: $(STAMP) ## Annotate sample_data/ with the embedded model and show the result
+	$(BIN)/motivnet annotate sample_data --model expression-net --out demo.parquet --overwrite
+	@$(BIN)/python -c "from motivnet_cli.sink import read_faces; \
+	import polars; polars.Config.set_tbl_hide_dataframe_shape(True).set_tbl_hide_column_data_types(True); \
+	print(read_faces('demo.parquet').select('input', 'face', 'emotion', 'confidence', 'x1', 'y1', 'x2', 'y2'))"
+
+test: $(STAMP) ## Run the tests but for the slow ones
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-all: $(STAMP) ## Run every test
+	$(BIN)/python -m pytest
+
+check: $(STAMP) ## Format, lint, types, import contract, generated docs, tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/cog --check docs/*.md README.md
+	$(BIN)/python -m pytest -m 'not slow'
+
+fix: $(STAMP) ## Format, mend what ruff can mend, make the generated docs again
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/cog -r docs/*.md README.md
+
+bench: $(STAMP) ## Run the benchmarks and record their rows (about half an hour)
+	$(BIN)/python benchmarks/startup.py --record
+	$(BIN)/python benchmarks/detectors.py --record
+	$(BIN)/python benchmarks/overhead.py --record
+	$(BIN)/python benchmarks/memory.py --record
+	$(BIN)/python benchmarks/against_fer.py --record
+	$(BIN)/python benchmarks/full_size.py --record
+
+clean: ## Remove the virtual environment and what tools leave behind
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

@@ -1,0 +1,279 @@
+"""Times `motivnet annotate` against the PyPI package `fer` with its MTCNN, as whole processes.
+
+Both read the same photographs in turn, in one run, with every core at hand; fer also runs with one thread and its
+faster setting counts: on a busy machine its two threads took three times as long as one. All photographs
+show one smiling woman: this compares speed and found faces, not which tool reads emotions better.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pyarrow.parquet as pq
+from photos import Box, make_photos
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+ROOT = Path(__file__).parents[1]
+HERE = Path(__file__).parent
+FER = "fer==25.10.3"
+FER_EMOTIONS = {
+    "angry": "anger",
+    "disgust": "disgust",
+    "fear": "fear",
+    "happy": "happiness",
+    "neutral": "neutral",
+    "sad": "sadness",
+    "surprise": "surprise",
+}
+THREAD_SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
+LEAST_IOU = 0.4
+
+
+class FoundFace(NamedTuple):
+    box: Box
+    emotion: str
+
+
+class Run(NamedTuple):
+    """One process over all photographs."""
+
+    seconds: float
+    """From starting the process to its end."""
+    seconds_after_start: float
+    """As the tool itself reports, from the first photograph to the end."""
+    cpu_seconds: float
+    peak_mb: float
+    faces: Mapping[str, list[FoundFace]]
+    """By file name."""
+    told: Mapping[str, Any]
+    """What the tool says of itself: versions, device, threads."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=300, help="photographs")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--sizes", type=int, nargs=2, default=(500, 2000), metavar=("LEAST", "GREATEST"))
+    parser.add_argument("--rounds", type=int, default=2, help="how often each tool runs, in turn")
+    parser.add_argument("--model", default="expression-net")
+    parser.add_argument("--fer-venv", type=Path, default=HERE / ".fer-venv", help="made if missing, 7 GB")
+    parser.add_argument("--record", action="store_true", help="append the result to results.jsonl")
+    options = parser.parse_args(arguments)
+
+    fer_python = _fer_python(options.fer_venv.absolute())
+    load = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory(prefix="motivnet-bench-") as scratch:
+        folder = Path(scratch) / "photos"
+        photos = make_photos(folder, count=options.count, seed=options.seed, sizes=tuple(options.sizes))
+        truth = {photo.path.name: list(photo.faces) for photo in photos}
+        size_mb = sum(photo.path.stat().st_size for photo in photos) / 1e6
+        runs: dict[str, list[Run]] = {"fer": [], "fer_one_thread": [], "motivnet": []}
+        for number in range(options.rounds):
+            out = Path(scratch) / str(number)
+            runs["fer"].append(_run_fer(fer_python, folder, out.with_suffix(".json"), threads=None))
+            runs["motivnet"].append(_run_motivnet(folder, out.with_suffix(".parquet"), model=options.model))
+            runs["fer_one_thread"].append(_run_fer(fer_python, folder, out.with_suffix(".json"), threads=1))
+            _say(f"round {number + 1}: " + ", ".join(f"{tool} {r[-1].seconds:.1f} s" for tool, r in runs.items()))
+
+    measured = _compare(runs, truth)
+    measured["photographs"] = {"count": options.count, "seed": options.seed, "sizes": list(options.sizes)}
+    measured["photographs"] |= {"mb": round(size_mb, 1), "faces": sum(map(len, truth.values()))}
+    row = {
+        "script": "against_fer",
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "machine": _machine(),
+        "load_average_before": round(load, 2),
+        "command": "python benchmarks/against_fer.py " + " ".join(sys.argv[1:] if arguments is None else arguments),
+        "versions": _versions(runs["fer"][0]),
+        **measured,
+    }
+    _print_table(row)
+    if options.record:
+        with (HERE / "results.jsonl").open("a", encoding="utf-8") as results:
+            results.write(json.dumps(row) + "\n")
+    print(json.dumps(row))
+
+
+def _fer_python(venv: Path) -> Path:
+    """The Python of fer's environment, which is made first if its last step did not finish before."""
+    python, finished = venv / "bin" / "python", venv / f"{FER}.installed"
+    if not finished.exists():
+        _say(f"installing {FER} into {venv} (some minutes, about 7 GB)")
+        pip = [str(python), "-m", "pip", "install", "--quiet"]
+        for command in (
+            [sys.executable, "-m", "venv", "--clear", str(venv)],
+            [*pip, "-r", str(HERE / "fer_requirements.txt")],
+            [*pip, "--no-deps", FER],
+        ):
+            subprocess.run(command, check=True, stdout=sys.stderr)
+        (venv / ".gitignore").write_text("*\n", encoding="utf-8")
+        finished.touch()
+    return python
+
+
+def _run_fer(python: Path, folder: Path, out: Path, *, threads: int | None) -> Run:
+    command = [str(python), str(HERE / "fer_worker.py"), str(folder), "--out", str(out)]
+    usage, _ = _time_process(command, threads=threads)
+    told = json.loads(out.read_text(encoding="utf-8"))
+    faces = {
+        image["input"]: [FoundFace(tuple(f["box"]), FER_EMOTIONS[f["emotion"]]) for f in image["faces"]]
+        for image in told.pop("images")
+    }
+    return Run(**usage, seconds_after_start=told["seconds_after_start"], faces=faces, told=told)
+
+
+def _run_motivnet(folder: Path, out: Path, *, model: str) -> Run:
+    command = [sys.executable, "-m", "motivnet_cli", "annotate", str(folder), "--model", model]
+    usage, stdout = _time_process([*command, "--out", str(out), "--json"], threads=None)
+    told = json.loads(stdout)
+    faces: dict[str, list[FoundFace]] = {}
+    for row in pq.read_table(out, columns=["input", "x1", "y1", "x2", "y2", "emotion"]).to_pylist():
+        box = (row["x1"], row["y1"], row["x2"], row["y2"])
+        faces.setdefault(Path(row["input"]).name, []).append(FoundFace(box, row["emotion"]))
+    if sum(map(len, faces.values())) != told["faces"]:
+        raise SystemExit(f"{out.name} holds {sum(map(len, faces.values()))} faces, the summary says {told['faces']}")
+    return Run(**usage, seconds_after_start=told["seconds"], faces=faces, told=told)
+
+
+def _time_process(command: list[str], *, threads: int | None) -> tuple[dict[str, float], str]:
+    """Wall seconds, processor seconds and peak memory of one process, and what it wrote to stdout.
+
+    Args:
+        threads: For OpenMP; None leaves the process its own choice, which is every core.
+    """
+    environment = {name: value for name, value in os.environ.items() if name not in THREAD_SETTINGS}
+    if threads is not None:
+        environment["OMP_NUM_THREADS"] = str(threads)
+    with tempfile.TemporaryFile("w+") as stdout, tempfile.TemporaryFile("w+") as stderr:
+        started = time.perf_counter()
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=stdout, stderr=stderr)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - started
+        process.returncode = os.waitstatus_to_exitcode(status)
+        stdout.seek(0)
+        stderr.seek(0)
+        if process.returncode != 0:
+            raise SystemExit(f"{' '.join(command)} ended with {process.returncode}:\n{stderr.read()[-4000:]}")
+        peak_mb = usage.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+        cpu_seconds = usage.ru_utime + usage.ru_stime
+        return {"seconds": seconds, "cpu_seconds": cpu_seconds, "peak_mb": peak_mb}, stdout.read()
+
+
+def _compare(runs: Mapping[str, list[Run]], truth: Mapping[str, list[Box]]) -> dict[str, Any]:
+    """The best round of each tool, how many times faster motivnet is, and how far they agree on what they saw."""
+    described = {tool: _described(rounds, truth) for tool, rounds in runs.items()}
+    theirs, ours = runs["fer"][0].faces, runs["motivnet"][0].faces
+    pairs = []
+    for name in truth:
+        their_faces, our_faces = theirs.get(name, []), ours.get(name, [])
+        for i, j in _matches([face.box for face in their_faces], [face.box for face in our_faces]):
+            pairs.append((their_faces[i].emotion, our_faces[j].emotion))
+    rounds = zip(*runs.values(), strict=True)
+    return {
+        **described,
+        "times_faster": _times_faster(described, "seconds"),
+        "times_faster_after_start": _times_faster(described, "seconds_after_start"),
+        "times_faster_by_round": [
+            round(min(fer.seconds, one_thread.seconds) / motivnet.seconds, 2) for fer, one_thread, motivnet in rounds
+        ],
+        "matched_faces": len(pairs),
+        "same_emotion": round(sum(a == b for a, b in pairs) / len(pairs), 4) if pairs else None,
+    }
+
+
+def _times_faster(described: Mapping[str, Mapping[str, Any]], key: str) -> float:
+    """Against the faster of fer's two settings."""
+    fer: float = min(described["fer"][key], described["fer_one_thread"][key])
+    return round(fer / float(described["motivnet"][key]), 2)
+
+
+def _described(runs: list[Run], truth: Mapping[str, list[Box]]) -> dict[str, Any]:
+    """The least of each measure over the rounds, since other work on the machine only ever adds to it."""
+    faces = runs[0].faces
+    right = sum(len(_matches([face.box for face in faces.get(name, [])], truth[name])) for name in truth)
+    return {
+        "seconds": round(min(run.seconds for run in runs), 3),
+        "seconds_after_start": round(min(run.seconds_after_start for run in runs), 3),
+        "cpu_seconds": round(min(run.cpu_seconds for run in runs), 2),
+        "peak_mb": round(max(run.peak_mb for run in runs)),
+        "photographs_per_second": round(len(truth) / min(run.seconds for run in runs), 2),
+        "faces": sum(map(len, faces.values())),
+        "faces_where_one_was_put": right,
+        "device": runs[0].told.get("device"),
+    }
+
+
+def _matches(some: list[Box], others: list[Box]) -> list[tuple[int, int]]:
+    """Index pairs of boxes that overlap by LEAST_IOU or more, the closest first, each box at most once."""
+    by_overlap = sorted(((_iou(a, b), i, j) for i, a in enumerate(some) for j, b in enumerate(others)), reverse=True)
+    pairs: dict[int, int] = {}
+    for overlap, i, j in by_overlap:
+        if overlap >= LEAST_IOU and i not in pairs and j not in pairs.values():
+            pairs[i] = j
+    return list(pairs.items())
+
+
+def _iou(a: Box, b: Box) -> float:
+    wide = min(a[2], b[2]) - max(a[0], b[0])
+    high = min(a[3], b[3]) - max(a[1], b[1])
+    shared = max(0, wide) * max(0, high)
+    areas = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])
+    return shared / (areas - shared)
+
+
+def _machine() -> str:
+    names = [platform.processor() or platform.machine()]
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")] or names
+    return f"{names[0]}, {os.cpu_count()} cores, {platform.system()}"
+
+
+def _versions(fer_run: Run) -> dict[str, Any]:
+    git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude", "*"]
+    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+    ours = {name: version(name) for name in ("torch", "onnxruntime", "pillow")}
+    return {"python": platform.python_version(), "commit": commit, **ours, "fer": fer_run.told["versions"]}
+
+
+def _print_table(row: Mapping[str, Any]) -> None:
+    tools = ("fer", "fer_one_thread", "motivnet")
+    photographs = row["photographs"]
+    _say(f"\n{photographs['count']} photographs of {photographs['faces']} faces, {row['machine']}")
+    _say(" " * 28 + "".join(f"{tool:>16}" for tool in tools))
+    for label, key in (
+        ("whole process, s", "seconds"),
+        ("after start-up, s", "seconds_after_start"),
+        ("processor time, s", "cpu_seconds"),
+        ("peak memory, MB", "peak_mb"),
+        ("faces found", "faces"),
+        ("of them where one was put", "faces_where_one_was_put"),
+    ):
+        _say(f"{label:28}" + "".join(f"{row[tool][key]:>16}" for tool in tools))
+    _say(f"times faster: {row['times_faster']} (by round {row['times_faster_by_round']}),", end=" ")
+    _say(f"after start-up {row['times_faster_after_start']}")
+    _say(f"{row['matched_faces']} faces found by both; share with the same emotion: {row['same_emotion']}")
+    if row["load_average_before"] > 0.5:
+        _say(f"the machine was busy (load {row['load_average_before']}): these times are not to be trusted")
+
+
+def _say(line: str, *, end: str = "\n") -> None:
+    print(line, file=sys.stderr, flush=True, end=end)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""The ML-Decoder head: one fixed query a class looks at all tokens; one vector a class makes it a logit.
+
+It knows nothing of images, of files or of what its classes mean. Reference: Ridnik et al., "ML-Decoder:
+Scalable and Versatile Classification Head", arXiv 2111.12933, with as many queries as classes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class MLDecoderHead(nn.Module):
+    """Turns tokens into one logit a class.
+
+    Args:
+        features: Numbers in an incoming token (D).
+        width: Numbers in a query and an embedded token (W).
+        ffn: Hidden width of a layer's feed-forward part.
+        num_classes: Queries and logits (C).
+    """
+
+    def __init__(self, *, features: int, width: int, depth: int, heads: int, ffn: int, num_classes: int) -> None:
+        super().__init__()
+        self.embed = nn.Linear(features, width)
+        # Drawn once and never trained in the reference, yet kept in its checkpoint.
+        self.queries = nn.Parameter(torch.randn(num_classes, width), requires_grad=False)
+        self.layers = nn.ModuleList([_Layer(width=width, heads=heads, ffn=ffn) for _ in range(depth)])
+        self.class_weight = nn.Parameter(torch.randn(num_classes, width, 1) * width**-0.5)
+        self.class_bias = nn.Parameter(torch.zeros(num_classes))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Tokens [B, N, D] -> logits [B, C]."""
+        memory = functional.relu(self.embed(tokens))  # B, N, W
+        x = self.queries.expand(len(tokens), -1, -1)  # B, C, W
+        for layer in self.layers:
+            x = layer(x, memory)
+        return torch.einsum("bcw,cwo->bc", x, self.class_weight) + self.class_bias
+
+
+class _Layer(nn.Module):
+    """One post-norm decoder layer without self-attention among the queries."""
+
+    def __init__(self, *, width: int, heads: int, ffn: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width)
+        self.attention = _CrossAttention(width=width, heads=heads)
+        self.norm2 = nn.LayerNorm(width)
+        self.up = nn.Linear(width, ffn)
+        self.down = nn.Linear(ffn, width)
+        self.norm3 = nn.LayerNorm(width)
+
+    def forward(self, x: Tensor, memory: Tensor) -> Tensor:
+        # Doubled, not a slip: where a decoder has self-attention, the reference adds dropout(x) to x.
+        x = self.norm1(x + x)
+        x = self.norm2(x + self.attention(x, memory))
+        x = self.norm3(x + self.down(functional.relu(self.up(x))))
+        return x
+
+
+class _CrossAttention(nn.Module):
+    """Multi-head attention of queries to tokens that are keys and values at once."""
+
+    def __init__(self, *, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, memory: Tensor) -> Tensor:
+        width = x.shape[2]
+        # One stored matrix, two uses: its first third makes queries of x, the rest keys and values of memory.
+        weight, bias = self.qkv.weight, self.qkv.bias
+        q = functional.linear(x, weight[:width], bias[:width])  # B, C, W
+        q = torch.unflatten(q, 2, (self.heads, -1)).transpose(1, 2)  # B, heads, C, W/heads
+        kv = functional.linear(memory, weight[width:], bias[width:])  # B, N, 2W
+        k, v = torch.unflatten(kv, 2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each B, heads, N, W/heads
+        mixed = functional.scaled_dot_product_attention(q, k, v)  # B, heads, C, W/heads
+        out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
+        return out

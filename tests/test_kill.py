@@ -1,0 +1,116 @@
+"""Real processes, real signals: whatever ends a run, the same command ends it as if undisturbed."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import polars.testing
+import pytest
+from tests.pictures import face_photo
+
+from motivnet_cli.sink import read_faces, read_inputs
+
+NUM_PICTURES = 120
+
+
+def command(photos, out, *options):
+    return [
+        sys.executable, "-m", "motivnet_cli", "annotate", str(photos),
+        "--model", "expression-net", "--out", str(out), "--max-failures", "100%", "--commit-seconds", "0", *options,
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Pictures with a face each, and a few broken ones among them."""
+    folder = tmp_path_factory.mktemp("photos")
+    for number in range(NUM_PICTURES):
+        path = folder / f"{number:03d}.jpg"
+        if number % 17 == 3:
+            path.write_bytes(b"not a picture")
+        else:
+            face_photo(path, size=(320, 240), face_height=60 + number % 60)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(photos, tmp_path_factory):
+    out = tmp_path_factory.mktemp("undisturbed") / "p.parquet"
+    subprocess.run(command(photos, out), check=True, capture_output=True, timeout=300)
+    return out
+
+
+def assert_same(out, undisturbed):
+    """Equal rows: exact but for the probabilities, which may differ by the order of sums in another batch size."""
+    polars.testing.assert_frame_equal(read_inputs(out), read_inputs(undisturbed), categorical_as_str=True)
+    polars.testing.assert_frame_equal(
+        read_faces(out).drop("embedding"),
+        read_faces(undisturbed).drop("embedding"),
+        abs_tol=1e-5,
+        categorical_as_str=True,
+    )
+    ours, theirs = (read_faces(each)["embedding"].to_numpy().astype("float32") for each in (out, undisturbed))
+    assert abs(ours - theirs).max() <= 2e-2
+
+
+def start_until_work_is_committed(photos, out, *options):
+    """A running `annotate` that has committed at least one part."""
+    process = subprocess.Popen(command(photos, out, *options), stderr=subprocess.PIPE, text=True)
+    parts = out.with_name(out.name + ".work") / "inputs" if out.suffix else out / "inputs"
+    before = len(list(parts.glob("part-*"))) if parts.exists() else 0
+    while process.poll() is None and (not parts.exists() or len(list(parts.glob("part-*"))) <= before):
+        time.sleep(0.005)
+    return process
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["preds.parquet", "preds"])
+def test_sigkill_at_random_moments(photos, undisturbed, tmp_path, name):
+    """Killed with SIGKILL at random moments, each time resumed with another batch size and worker count."""
+    rng = random.Random(7)
+    out = tmp_path / name
+    kills = 0
+    for _ in range(6):
+        options = ["--batch-size", str(rng.choice([1, 3, 8])), "--workers", str(rng.choice([1, 2, 4]))]
+        process = start_until_work_is_committed(photos, out, *options)
+        time.sleep(rng.uniform(0, 0.6))
+        process.kill()
+        process.communicate()
+        kills += process.returncode == -signal.SIGKILL
+    subprocess.run(command(photos, out, "--batch-size", "5"), check=True, capture_output=True, timeout=300)
+
+    assert kills >= 3
+    assert_same(out, undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75), (signal.SIGUSR1, 75)], ids=lambda value: str(value)
+)
+def test_signals_commit_and_say_how_to_go_on(photos, undisturbed, tmp_path, number, code):
+    """The first signal finishes the batches in hand, commits, says how to resume, and exits with its code."""
+    out = tmp_path / "p.parquet"
+    process = start_until_work_is_committed(photos, out, "--batch-size", "2", "--workers", "1")
+    process.send_signal(number)
+    _, talk = process.communicate(timeout=60)
+
+    assert process.returncode == code
+    assert "run the same command again to go on" in talk
+    assert not out.exists()
+    subprocess.run(command(photos, out), check=True, capture_output=True, timeout=300)
+    assert_same(out, undisturbed)
+
+
+def test_signal_before_the_first_input(photos, tmp_path):
+    """A signal while libraries are still loading ends as cleanly, with nothing done."""
+    process = subprocess.Popen(command(photos, tmp_path / "p.parquet"), stderr=subprocess.PIPE, text=True)
+    time.sleep(0.6)
+    process.send_signal(signal.SIGTERM)
+    _, talk = process.communicate(timeout=60)
+
+    assert process.returncode == 75
+    assert "Traceback" not in talk

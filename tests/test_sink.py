@@ -1,0 +1,400 @@
+"""The output: what is written is read back, in order, once, whatever dies in between."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pandas
+import polars
+import pyarrow.dataset
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from motivnet_cli import sink
+from motivnet_cli.config import OutputConfig
+from motivnet_cli.errors import ConfigError, OutputConflictError
+from motivnet_cli.plan import Listing
+from motivnet_cli.records import EMOTIONS, Batch, Crop, Face, ItemReport, Prediction, Problem
+from motivnet_cli.sink import Output, read_faces, read_inputs, read_record
+
+NO_PIXELS = np.zeros((3, 1, 1), np.uint8)
+RECORD = {"model": "m", "settings": {"model.name": "m", "inputs": ["/photos"]}}
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Nine inputs; the tests decide by number what each holds."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(9):
+        (folder / f"{number}.jpg").write_bytes(b"")
+    return folder
+
+
+def faces_in(item, healed=False):
+    """0, 1, 2, 0, 1, 2, ... faces; inputs 3 and 6 fail until healed."""
+    if item.input in ("3.jpg", "6.jpg"):
+        return 2 if healed else None
+    return int(item.input[0]) % 3
+
+
+def run(out, photos, *, batch_size=2, healed=False, record=RECORD, stop_after=None, **options):
+    """Drive an Output as `annotate` does, with faces made up from the input's name."""
+    config = OutputConfig(path=str(out), **options)
+    with Output(config, record=record, classes=EMOTIONS, embedding_size=4) as output:
+        if output.finished:
+            return output.summary()
+        crops, finished = [], []
+        for done, item in enumerate(output.begin(Listing([str(photos)]))):
+            if stop_after is not None and done >= stop_after:
+                return output.summary()
+            count = faces_in(item, healed)
+            for number in range(count or 0):
+                crops.append(Crop(item, Face((1, 2, 3, 4), "detected", 0.5), number, NO_PIXELS))
+                if len(crops) == batch_size:
+                    output.write(Batch(tuple(crops), tuple(finished)), predict(crops))
+                    crops, finished = [], []
+            if count is None:
+                finished.append(ItemReport(item, "failed", problem=Problem("damaged", "does not decode")))
+            else:
+                finished.append(ItemReport(item, "ok" if count else "no_face", 1, count, 640, 480))
+        output.write(Batch(tuple(crops), tuple(finished)), predict(crops) if crops else None)
+        output.complete()
+        return output.summary()
+
+
+def predict(crops):
+    seeds = [int(crop.item.input[0]) * 10 + crop.number for crop in crops]
+    logits = np.stack([np.random.default_rng(seed).normal(size=7) for seed in seeds])
+    probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    embeddings = np.stack([np.arange(4) + seed for seed in seeds])
+    return Prediction(probabilities.astype(np.float32), embeddings.astype(np.float32))
+
+
+def tables(out):
+    return read_faces(out), read_inputs(out)
+
+
+@pytest.mark.parametrize("name", ["preds.parquet", "preds"])
+def test_every_row_comes_back_in_input_order(tmp_path, photos, name):
+    """Both forms hold each face once and each input once, in plan order."""
+    run(tmp_path / name, photos)
+    faces, inputs = tables(tmp_path / name)
+
+    assert inputs["input"].to_list() == [f"{n}.jpg" for n in range(9)]
+    assert faces.select("input", "face").rows() == [
+        ("1.jpg", 0), ("2.jpg", 0), ("2.jpg", 1), ("4.jpg", 0),
+        ("5.jpg", 0), ("5.jpg", 1), ("7.jpg", 0), ("8.jpg", 0), ("8.jpg", 1),
+    ]  # fmt: skip
+    assert inputs["faces"].sum() == len(faces)
+
+
+def test_values_survive(tmp_path, photos):
+    """Probabilities, the emotion they name, and embeddings are what the prediction said."""
+    run(tmp_path / "p.parquet", photos)
+    faces, _ = tables(tmp_path / "p.parquet")
+    row = faces.row(1, named=True)
+    crop = Crop(next(iter(Listing([str(photos / "2.jpg")]))), Face((0, 0, 1, 1), "whole"), 0, NO_PIXELS)
+    expected = np.random.default_rng(20).normal(size=7)
+
+    assert crop.number == row["face"]
+    assert row["emotion"] == EMOTIONS[int(expected.argmax())]
+    assert row["confidence"] == row[row["emotion"]]
+    assert list(row["embedding"]) == [20, 21, 22, 23]
+    assert sum(row[name] for name in EMOTIONS) == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["preds.parquet", "preds"])
+def test_four_libraries_read_it(tmp_path, photos, name):
+    """pyarrow, polars, pandas and DuckDB agree on the rows of both forms, float16 embeddings included."""
+    run(tmp_path / name, photos, commit_seconds=0)
+    place = tmp_path / name if name.endswith(".parquet") else tmp_path / name / "faces"
+    pattern = place if place.is_file() else place / "*.parquet"
+    emotions = pyarrow.dataset.dataset(place).to_table()["emotion"].to_pylist()
+
+    assert polars.read_parquet(place)["emotion"].to_list() == emotions
+    assert pandas.read_parquet(place)["emotion"].tolist() == emotions
+    assert [row[0] for row in duckdb.sql(f"select emotion from '{pattern}'").fetchall()] == emotions
+    assert duckdb.sql(f"select embedding from '{pattern}'").fetchall()[0][0] == [10, 11, 12, 13]
+    assert pandas.read_parquet(place)["embedding"][0].tolist() == [10, 11, 12, 13]
+
+
+@pytest.mark.parametrize(("embeddings", "kind"), [("float16", "halffloat"), ("float32", "float")])
+def test_embedding_type(tmp_path, photos, embeddings, kind):
+    """--embeddings chooses the number type; the length is in the type."""
+    run(tmp_path / "p.parquet", photos, embeddings=embeddings)
+    field = pq.read_schema(tmp_path / "p.parquet").field("embedding")
+
+    assert str(field.type.value_type) == kind
+    assert field.type.list_size == 4
+
+
+def test_no_embeddings(tmp_path, photos):
+    """--embeddings none leaves the column out."""
+    run(tmp_path / "p.parquet", photos, embeddings="none")
+
+    assert "embedding" not in read_faces(tmp_path / "p.parquet").columns
+
+
+def test_model_without_emotions_has_no_emotion_columns(tmp_path, photos):
+    """A pure encoder writes embeddings only."""
+    columns = sink.faces_schema((), 4, "float16").names
+
+    assert "emotion" not in columns
+    assert "neutral" not in columns
+    assert columns[-1] == "embedding"
+
+
+@pytest.mark.parametrize("name", ["preds.parquet", "preds"])
+def test_killed_at_every_file_and_resumed(tmp_path, photos, monkeypatch, name):
+    """Dying before any one of its renames, then resumed with another batch size, a run ends as if undisturbed."""
+    run(tmp_path / f"whole-{name}", photos, commit_seconds=0)
+    whole = [table.rows() for table in tables(tmp_path / f"whole-{name}")]
+    rename = Path.replace
+    kills = 0
+    for kill_at in range(100):
+        out = tmp_path / f"{kill_at}-{name}"
+        calls = iter(range(1000))
+
+        def dying(self, target, calls=calls, kill_at=kill_at):
+            if next(calls) >= kill_at:
+                raise Killed
+            return rename(self, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "replace", dying)
+            try:
+                run(out, photos, commit_seconds=0)
+            except Killed:
+                kills += 1
+        run(out, photos, batch_size=3, commit_seconds=0)
+
+        assert [table.rows() for table in tables(out)] == whole
+        if kills <= kill_at:
+            break
+    assert kills > 10
+
+
+class Killed(BaseException):
+    """What stands for the end of the process."""
+
+
+@settings(max_examples=30, deadline=None)
+@given(stops=st.lists(st.tuples(st.integers(0, 9), st.integers(1, 5)), max_size=5))
+def test_stopped_anywhere_any_number_of_times(tmp_path_factory, stops):
+    """Stopped after any inputs, any number of times, with any batch sizes: the same rows."""
+    tmp_path = tmp_path_factory.mktemp("stops")
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(9):
+        (photos / f"{number}.jpg").write_bytes(b"")
+    for stop_after, batch_size in stops:
+        run(tmp_path / "out", photos, batch_size=batch_size, stop_after=stop_after, commit_seconds=0)
+    run(tmp_path / "out", photos)
+    run(tmp_path / "whole", photos)
+
+    for resumed, whole in zip(tables(tmp_path / "out"), tables(tmp_path / "whole"), strict=True):
+        assert resumed.rows() == whole.rows()
+
+
+def test_units_do_not_leak_into_each_other(tmp_path, photos, monkeypatch):
+    """Parts never cross a unit's border, so units can be dealt out."""
+    monkeypatch.setattr(sink, "UNIT", 2)
+    run(tmp_path / "out", photos, batch_size=5)
+    parts = sorted((tmp_path / "out" / "inputs").glob("*.parquet"))
+
+    assert [part.stem for part in parts] == [f"part-{unit:06d}-0000" for unit in range(5)]
+    assert [pq.read_metadata(part).num_rows for part in parts] == [2, 2, 2, 2, 1]
+
+
+def test_plan_is_frozen(tmp_path, photos):
+    """A file that comes after the start is not taken up, one that goes is still answered for."""
+    run(tmp_path / "out", photos, stop_after=4, commit_seconds=0)
+    (photos / "0a.jpg").write_bytes(b"")
+    (photos / "8.jpg").unlink()
+    run(tmp_path / "out", photos)
+
+    assert read_inputs(tmp_path / "out")["input"].to_list() == [f"{n}.jpg" for n in range(9)]
+
+
+@pytest.mark.parametrize("name", ["preds.parquet", "preds"])
+def test_finished_run_says_so_and_changes_nothing(tmp_path, photos, name):
+    """A second start of a finished run finds it finished; not a byte changes."""
+    run(tmp_path / name, photos)
+    before = snapshot(tmp_path)
+    summary = run(tmp_path / name, photos)
+
+    assert summary["inputs"] == 9
+    assert snapshot(tmp_path) == before
+
+
+def snapshot(folder):
+    return {
+        path.relative_to(folder): (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != "lock"
+    }
+
+
+def test_single_file_leaves_nothing_else_behind(tmp_path, photos):
+    """The working folder of a single file is gone when it is finished."""
+    run(tmp_path / "p.parquet", photos)
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["p.inputs.parquet", "p.parquet", "photos"]
+
+
+@pytest.mark.parametrize("name", ["preds.parquet", "preds"])
+@pytest.mark.parametrize("stop_after", [4, None])
+def test_other_settings_are_refused_by_name(tmp_path, photos, name, stop_after):
+    """An output of other settings, finished or not, is refused with what differs, and left as it is."""
+    run(tmp_path / name, photos, stop_after=stop_after, commit_seconds=0)
+    before = snapshot(tmp_path)
+    other = {**RECORD, "settings": {**RECORD["settings"], "model.name": "n"}}
+
+    with pytest.raises(OutputConflictError, match=r"model\.name was 'm', is now 'n'.*--overwrite"):
+        run(tmp_path / name, photos, record=other)
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["preds.parquet", "preds"])
+def test_overwrite_starts_anew(tmp_path, photos, name):
+    """--overwrite replaces another run's output."""
+    run(tmp_path / name, photos)
+    other = {**RECORD, "settings": {"model.name": "n"}}
+    run(tmp_path / name, photos, record=other, overwrite=True, healed=True)
+
+    assert read_record(tmp_path / name)["settings"] == {"model.name": "n"}
+    assert read_inputs(tmp_path / name)["status"].to_list().count("failed") == 0
+
+
+def test_foreign_file_and_folder_are_refused(tmp_path, photos):
+    """What motivnet did not write is never replaced unasked; a folder with other files never."""
+    polars.DataFrame({"a": [1]}).write_parquet(tmp_path / "p.parquet")
+
+    with pytest.raises(OutputConflictError, match="not written by motivnet"):
+        run(tmp_path / "p.parquet", photos)
+    with pytest.raises(OutputConflictError, match="holds other files"):
+        run(photos, photos, overwrite=True)
+    assert len(list(photos.iterdir())) == 9
+
+
+@pytest.mark.parametrize("name", ["preds.csv", "preds.txt"])
+def test_other_endings_are_refused(tmp_path, photos, name):
+    """annotate writes Parquet; a name that promises another format is an error."""
+    with pytest.raises(ConfigError, match=r"\.parquet"):
+        run(tmp_path / name, photos)
+
+
+def test_second_process_is_refused(tmp_path, photos):
+    """Two writers of one output: the second is told, the first goes on."""
+    config = OutputConfig(path=str(tmp_path / "p.parquet"))
+    with (
+        Output(config, record=RECORD, classes=EMOTIONS, embedding_size=4),
+        pytest.raises(OutputConflictError, match="another process is writing"),
+    ):
+        run(tmp_path / "p.parquet", photos)
+    run(tmp_path / "p.parquet", photos)
+
+    assert len(read_inputs(tmp_path / "p.parquet")) == 9
+
+
+@pytest.mark.parametrize("name", ["preds.parquet", "preds"])
+def test_retry_takes_up_only_the_failed(tmp_path, photos, name):
+    """--retry-failed gives the rows of a run in which nothing had failed, in the same order."""
+    run(tmp_path / name, photos, commit_seconds=0)
+    run(tmp_path / name, photos, healed=True, retry_failed=True, batch_size=3)
+    run(tmp_path / f"healed-{name}", photos, healed=True)
+
+    for retried, whole in zip(tables(tmp_path / name), tables(tmp_path / f"healed-{name}"), strict=True):
+        assert retried.rows() == whole.rows()
+
+
+@pytest.mark.parametrize("name", ["preds.parquet", "preds"])
+def test_retry_killed_at_every_file(tmp_path, photos, monkeypatch, name):
+    """A retry that dies anywhere leaves a whole output, and run again ends as if undisturbed."""
+    run(tmp_path / f"healed-{name}", photos, healed=True)
+    whole = [table.rows() for table in tables(tmp_path / f"healed-{name}")]
+    rename = Path.replace
+    for kill_at in range(40):
+        out = tmp_path / f"{kill_at}-{name}"
+        run(out, photos, commit_seconds=0)
+        calls = iter(range(1000))
+
+        def dying(self, target, calls=calls, kill_at=kill_at):
+            if next(calls) >= kill_at:
+                raise Killed
+            return rename(self, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "replace", dying)
+            try:
+                run(out, photos, healed=True, retry_failed=True)
+                died = False
+            except Killed:
+                died = True
+        run(out, photos, healed=True, retry_failed=True)
+
+        assert [table.rows() for table in tables(out)] == whole
+        if not died:
+            break
+    assert kill_at > 5
+
+
+def test_retry_needs_a_finished_output(tmp_path, photos):
+    """--retry-failed on nothing, or on half a run, says what to do first."""
+    with pytest.raises(ConfigError, match="needs a finished output"):
+        run(tmp_path / "out", photos, retry_failed=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_failed_input_that_is_gone_stays_failed(tmp_path, photos):
+    """A failed input that no longer exists is left as it was."""
+    run(tmp_path / "out", photos)
+    (photos / "3.jpg").unlink()
+    run(tmp_path / "out", photos, healed=True, retry_failed=True)
+    statuses = dict(read_inputs(tmp_path / "out").select("input", "status").rows())
+
+    assert statuses["3.jpg"] == "failed"
+    assert statuses["6.jpg"] == "ok"
+
+
+def test_nothing_to_read_leaves_nothing_behind(tmp_path):
+    """A folder without pictures is an error that says what was passed over, and makes no output."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "notes.txt").write_bytes(b"")
+
+    with pytest.raises(ConfigError, match=r"no pictures.*1 \.txt"):
+        run(tmp_path / "out", tmp_path / "empty")
+    with pytest.raises(ConfigError, match="no pictures"):
+        run(tmp_path / "p.parquet", tmp_path / "empty")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty"]
+
+
+def test_summary_counts_what_is_written(tmp_path, photos):
+    """The summary is read off the tables: statuses, faces, emotions, failures by name."""
+    summary = run(tmp_path / "p.parquet", photos)
+    faces, _ = tables(tmp_path / "p.parquet")
+
+    assert summary["by_status"] == {"ok": 6, "no_face": 1, "failed": 2}
+    assert summary["faces"] == len(faces) == sum(summary["emotions"].values())
+    assert summary["emotions"]["neutral"] == faces["emotion"].to_list().count("neutral")
+    assert [report.item.input for report in summary["failures"]] == ["3.jpg", "6.jpg"]
+
+
+def test_record_is_in_every_part(tmp_path, photos):
+    """Each file of an output says which run made it."""
+    run(tmp_path / "out", photos, commit_seconds=0)
+
+    for part in (tmp_path / "out").rglob("*.parquet"):
+        assert json.loads(pq.read_metadata(part).metadata[b"motivnet"])["model"] == "m"
+
+
+def test_reading_what_is_not_there(tmp_path):
+    """Reading a missing output names it."""
+    with pytest.raises(ConfigError, match="no motivnet output"):
+        read_faces(tmp_path / "none.parquet")
