@@ -7,26 +7,21 @@ show one smiling woman: this compares speed and found faces, not which tool read
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
-import time
-from datetime import datetime, timezone
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow.parquet as pq
+from harness import Usage, annotate_command, parser, report, say, time_process
 from photos import Box, make_photos
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-ROOT = Path(__file__).parents[1]
 HERE = Path(__file__).parent
 FER = "fer==25.10.3"
 FER_EMOTIONS = {
@@ -38,7 +33,6 @@ FER_EMOTIONS = {
     "sad": "sadness",
     "surprise": "surprise",
 }
-THREAD_SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
 LEAST_IOU = 0.4
 
 
@@ -50,28 +44,24 @@ class FoundFace(NamedTuple):
 class Run(NamedTuple):
     """One process over all photographs."""
 
-    seconds: float
-    """From starting the process to its end."""
+    usage: Usage
     seconds_after_start: float
     """As the tool itself reports, from the first photograph to the end."""
-    cpu_seconds: float
-    peak_mb: float
     faces: Mapping[str, list[FoundFace]]
     """By file name."""
     told: Mapping[str, Any]
     """What the tool says of itself: versions, device, threads."""
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=300, help="photographs")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--sizes", type=int, nargs=2, default=(500, 2000), metavar=("LEAST", "GREATEST"))
-    parser.add_argument("--rounds", type=int, default=2, help="how often each tool runs, in turn")
-    parser.add_argument("--model", default="expression-net")
-    parser.add_argument("--fer-venv", type=Path, default=HERE / ".fer-venv", help="made if missing, 7 GB")
-    parser.add_argument("--record", action="store_true", help="append the result to results.jsonl")
-    options = parser.parse_args(arguments)
+def main() -> None:
+    arguments = parser(__doc__)
+    arguments.add_argument("--count", type=int, default=300, help="photographs")
+    arguments.add_argument("--seed", type=int, default=1)
+    arguments.add_argument("--sizes", type=int, nargs=2, default=(500, 2000), metavar=("LEAST", "GREATEST"))
+    arguments.add_argument("--rounds", type=int, default=2, help="how often each tool runs, in turn")
+    arguments.add_argument("--model", default="expression-net")
+    arguments.add_argument("--fer-venv", type=Path, default=HERE / ".fer-venv", help="made if missing, 7 GB")
+    options = arguments.parse_args()
 
     fer_python = _fer_python(options.fer_venv.absolute())
     load = os.getloadavg()[0]
@@ -86,32 +76,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
             runs["fer"].append(_run_fer(fer_python, folder, out.with_suffix(".json"), threads=None))
             runs["motivnet"].append(_run_motivnet(folder, out.with_suffix(".parquet"), model=options.model))
             runs["fer_one_thread"].append(_run_fer(fer_python, folder, out.with_suffix(".json"), threads=1))
-            _say(f"round {number + 1}: " + ", ".join(f"{tool} {r[-1].seconds:.1f} s" for tool, r in runs.items()))
+            say(f"round {number + 1}: " + ", ".join(f"{tool} {r[-1].usage.seconds:.1f} s" for tool, r in runs.items()))
 
-    measured = _compare(runs, truth)
-    measured["photographs"] = {"count": options.count, "seed": options.seed, "sizes": list(options.sizes)}
-    measured["photographs"] |= {"mb": round(size_mb, 1), "faces": sum(map(len, truth.values()))}
-    row = {
-        "script": "against_fer",
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "machine": _machine(),
+    photographs = {"count": options.count, "seed": options.seed, "sizes": list(options.sizes)}
+    measured = {
         "load_average_before": round(load, 2),
-        "command": "python benchmarks/against_fer.py " + " ".join(sys.argv[1:] if arguments is None else arguments),
-        "versions": _versions(runs["fer"][0]),
-        **measured,
+        "photographs": photographs | {"mb": round(size_mb, 1), "faces": sum(map(len, truth.values()))},
+        "fer_versions": runs["fer"][0].told["versions"],
+        **_compare(runs, truth),
     }
-    _print_table(row)
-    if options.record:
-        with (HERE / "results.jsonl").open("a", encoding="utf-8") as results:
-            results.write(json.dumps(row) + "\n")
-    print(json.dumps(row))
+    _print_table(measured)
+    report(measured, record=options.record)
 
 
 def _fer_python(venv: Path) -> Path:
     """The Python of fer's environment, which is made first if its last step did not finish before."""
     python, finished = venv / "bin" / "python", venv / f"{FER}.installed"
     if not finished.exists():
-        _say(f"installing {FER} into {venv} (some minutes, about 7 GB)")
+        say(f"installing {FER} into {venv} (some minutes, about 7 GB)")
         pip = [str(python), "-m", "pip", "install", "--quiet"]
         for command in (
             [sys.executable, "-m", "venv", "--clear", str(venv)],
@@ -126,50 +108,25 @@ def _fer_python(venv: Path) -> Path:
 
 def _run_fer(python: Path, folder: Path, out: Path, *, threads: int | None) -> Run:
     command = [str(python), str(HERE / "fer_worker.py"), str(folder), "--out", str(out)]
-    usage, _ = _time_process(command, threads=threads)
+    usage = time_process(command, threads=threads)
     told = json.loads(out.read_text(encoding="utf-8"))
     faces = {
         image["input"]: [FoundFace(tuple(f["box"]), FER_EMOTIONS[f["emotion"]]) for f in image["faces"]]
         for image in told.pop("images")
     }
-    return Run(**usage, seconds_after_start=told["seconds_after_start"], faces=faces, told=told)
+    return Run(usage, seconds_after_start=told["seconds_after_start"], faces=faces, told=told)
 
 
 def _run_motivnet(folder: Path, out: Path, *, model: str) -> Run:
-    command = [sys.executable, "-m", "motivnet_cli", "annotate", str(folder), "--model", model]
-    usage, stdout = _time_process([*command, "--out", str(out), "--json"], threads=None)
-    told = json.loads(stdout)
+    usage = time_process(annotate_command(str(folder), "--model", model, "--out", str(out)))
+    told = json.loads(usage.stdout)
     faces: dict[str, list[FoundFace]] = {}
     for row in pq.read_table(out, columns=["input", "x1", "y1", "x2", "y2", "emotion"]).to_pylist():
         box = (row["x1"], row["y1"], row["x2"], row["y2"])
         faces.setdefault(Path(row["input"]).name, []).append(FoundFace(box, row["emotion"]))
     if sum(map(len, faces.values())) != told["faces"]:
         raise SystemExit(f"{out.name} holds {sum(map(len, faces.values()))} faces, the summary says {told['faces']}")
-    return Run(**usage, seconds_after_start=told["seconds"], faces=faces, told=told)
-
-
-def _time_process(command: list[str], *, threads: int | None) -> tuple[dict[str, float], str]:
-    """Wall seconds, processor seconds and peak memory of one process, and what it wrote to stdout.
-
-    Args:
-        threads: For OpenMP; None leaves the process its own choice, which is every core.
-    """
-    environment = {name: value for name, value in os.environ.items() if name not in THREAD_SETTINGS}
-    if threads is not None:
-        environment["OMP_NUM_THREADS"] = str(threads)
-    with tempfile.TemporaryFile("w+") as stdout, tempfile.TemporaryFile("w+") as stderr:
-        started = time.perf_counter()
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=stdout, stderr=stderr)
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - started
-        process.returncode = os.waitstatus_to_exitcode(status)
-        stdout.seek(0)
-        stderr.seek(0)
-        if process.returncode != 0:
-            raise SystemExit(f"{' '.join(command)} ended with {process.returncode}:\n{stderr.read()[-4000:]}")
-        peak_mb = usage.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
-        cpu_seconds = usage.ru_utime + usage.ru_stime
-        return {"seconds": seconds, "cpu_seconds": cpu_seconds, "peak_mb": peak_mb}, stdout.read()
+    return Run(usage, seconds_after_start=told["seconds"], faces=faces, told=told)
 
 
 def _compare(runs: Mapping[str, list[Run]], truth: Mapping[str, list[Box]]) -> dict[str, Any]:
@@ -187,7 +144,8 @@ def _compare(runs: Mapping[str, list[Run]], truth: Mapping[str, list[Box]]) -> d
         "times_faster": _times_faster(described, "seconds"),
         "times_faster_after_start": _times_faster(described, "seconds_after_start"),
         "times_faster_by_round": [
-            round(min(fer.seconds, one_thread.seconds) / motivnet.seconds, 2) for fer, one_thread, motivnet in rounds
+            round(min(fer.usage.seconds, one_thread.usage.seconds) / motivnet.usage.seconds, 2)
+            for fer, one_thread, motivnet in rounds
         ],
         "matched_faces": len(pairs),
         "same_emotion": round(sum(a == b for a, b in pairs) / len(pairs), 4) if pairs else None,
@@ -205,11 +163,11 @@ def _described(runs: list[Run], truth: Mapping[str, list[Box]]) -> dict[str, Any
     faces = runs[0].faces
     right = sum(len(_matches([face.box for face in faces.get(name, [])], truth[name])) for name in truth)
     return {
-        "seconds": round(min(run.seconds for run in runs), 3),
+        "seconds": round(min(run.usage.seconds for run in runs), 3),
         "seconds_after_start": round(min(run.seconds_after_start for run in runs), 3),
-        "cpu_seconds": round(min(run.cpu_seconds for run in runs), 2),
-        "peak_mb": round(max(run.peak_mb for run in runs)),
-        "photographs_per_second": round(len(truth) / min(run.seconds for run in runs), 2),
+        "cpu_seconds": round(min(run.usage.cpu_seconds for run in runs), 2),
+        "peak_mb": round(max(run.usage.peak_mb for run in runs)),
+        "photographs_per_second": round(len(truth) / min(run.usage.seconds for run in runs), 2),
         "faces": sum(map(len, faces.values())),
         "faces_where_one_was_put": right,
         "device": runs[0].told.get("device"),
@@ -234,27 +192,11 @@ def _iou(a: Box, b: Box) -> float:
     return shared / (areas - shared)
 
 
-def _machine() -> str:
-    names = [platform.processor() or platform.machine()]
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
-        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")] or names
-    return f"{names[0]}, {os.cpu_count()} cores, {platform.system()}"
-
-
-def _versions(fer_run: Run) -> dict[str, Any]:
-    git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude", "*"]
-    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
-    ours = {name: version(name) for name in ("torch", "onnxruntime", "pillow")}
-    return {"python": platform.python_version(), "commit": commit, **ours, "fer": fer_run.told["versions"]}
-
-
 def _print_table(row: Mapping[str, Any]) -> None:
     tools = ("fer", "fer_one_thread", "motivnet")
     photographs = row["photographs"]
-    _say(f"\n{photographs['count']} photographs of {photographs['faces']} faces, {row['machine']}")
-    _say(" " * 28 + "".join(f"{tool:>16}" for tool in tools))
+    say(f"\n{photographs['count']} photographs of {photographs['faces']} faces")
+    say(" " * 28 + "".join(f"{tool:>16}" for tool in tools))
     for label, key in (
         ("whole process, s", "seconds"),
         ("after start-up, s", "seconds_after_start"),
@@ -263,16 +205,12 @@ def _print_table(row: Mapping[str, Any]) -> None:
         ("faces found", "faces"),
         ("of them where one was put", "faces_where_one_was_put"),
     ):
-        _say(f"{label:28}" + "".join(f"{row[tool][key]:>16}" for tool in tools))
-    _say(f"times faster: {row['times_faster']} (by round {row['times_faster_by_round']}),", end=" ")
-    _say(f"after start-up {row['times_faster_after_start']}")
-    _say(f"{row['matched_faces']} faces found by both; share with the same emotion: {row['same_emotion']}")
+        say(f"{label:28}" + "".join(f"{row[tool][key]:>16}" for tool in tools))
+    say(f"times faster: {row['times_faster']} (by round {row['times_faster_by_round']}),", end=" ")
+    say(f"after start-up {row['times_faster_after_start']}")
+    say(f"{row['matched_faces']} faces found by both; share with the same emotion: {row['same_emotion']}")
     if row["load_average_before"] > 0.5:
-        _say(f"the machine was busy (load {row['load_average_before']}): these times are not to be trusted")
-
-
-def _say(line: str, *, end: str = "\n") -> None:
-    print(line, file=sys.stderr, flush=True, end=end)
+        say(f"the machine was busy (load {row['load_average_before']}): these times are not to be trusted")
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ def decode(path: str, *, max_pixels: int) -> Frame:
 
     Raises:
         InputError: The file cannot be used. Its `error_type` is one of not_found, broken_link, link_loop,
-            permission_denied, is_a_directory, not_a_file, empty_file, read_error, not_an_image, unsupported,
+            permission_denied, is_a_folder, not_a_file, empty_file, read_error, not_an_image, unsupported,
             damaged, truncated, zero_size, too_large, out_of_memory.
     """
     size_bytes = _size_of_regular_file(path)
@@ -117,7 +117,7 @@ def _size_of_regular_file(path: str) -> int:
     except ValueError as error:
         raise InputError("not_found", f"no file can have this name: {error}") from error
     if stat.S_ISDIR(status.st_mode):
-        raise InputError("is_a_directory", "a folder stands where a picture was expected")
+        raise InputError("is_a_folder", "a folder stands where a picture was expected")
     if not stat.S_ISREG(status.st_mode):
         kind = next((kind for is_kind, kind in _KINDS if is_kind(status.st_mode)), "special file")
         raise InputError("not_a_file", f"a {kind} stands where a picture was expected")
@@ -359,7 +359,7 @@ _FILE_SYSTEM = {
     errno.ELOOP: "link_loop",
     errno.EACCES: "permission_denied",
     errno.EPERM: "permission_denied",
-    errno.EISDIR: "is_a_directory",
+    errno.EISDIR: "is_a_folder",
     errno.ENOMEM: "out_of_memory",
 }
 _TRUNCATED = ("truncated", "end of file", "eof", "incomplete", "not enough image data", "requires a buffer of")

@@ -27,6 +27,8 @@ IMAGE_SUFFIXES = frozenset(
 
 _Found = tuple[str, str, tuple[Literal["image", "folder"], Problem | None]]
 """Name in the output, absolute path, kind and problem."""
+_Identity = tuple[int, int]
+"""Device and inode: the same folder by whatever name."""
 _IMAGE: tuple[Literal["image"], None] = ("image", None)
 
 
@@ -70,13 +72,14 @@ class Listing:
     def _below(self, given: str, *, prefix: str) -> Iterator[_Found]:
         path = os.path.abspath(given)
         if os.path.isdir(path):
-            yield from self._walk(path, prefix, ancestors=())
+            above = tuple(_identity(str(folder)) for folder in Path(os.path.realpath(path)).parents)
+            yield from self._walk(path, prefix, inside=above)
         else:
             yield given, path, _IMAGE
 
-    def _walk(self, folder: str, prefix: str, *, ancestors: tuple[tuple[int, int], ...]) -> Iterator[_Found]:
+    def _walk(self, folder: str, prefix: str, *, inside: tuple[_Identity, ...]) -> Iterator[_Found]:
         try:
-            here = os.stat(folder)
+            inside = (*inside, _identity(folder))
             with os.scandir(folder) as scan:
                 entries = sorted(scan, key=lambda entry: os.fsencode(entry.name))
         except OSError as error:
@@ -87,7 +90,6 @@ class Listing:
                 ("folder", Problem("unreadable_folder", f"cannot list this folder: {reason}")),
             )
             return
-        inside = (*ancestors, (here.st_dev, here.st_ino))
         for entry in entries:
             name = os.path.join(prefix, entry.name)
             if entry.name.startswith("."):
@@ -100,14 +102,12 @@ class Listing:
                 self.skipped[_suffix(entry.name) or "no ending"] += 1
 
     def _enter(self, entry: os.DirEntry[str], name: str, inside: tuple[tuple[int, int], ...]) -> Iterator[_Found]:
-        if entry.is_symlink():
-            target = entry.stat()
-            if (target.st_dev, target.st_ino) in inside:
-                message = "a symbolic link back to a folder that holds it: not followed"
-                yield name, entry.path, ("folder", Problem("link_loop", message))
-                return
+        if entry.is_symlink() and _identity(entry.path) in inside:
+            message = "a symbolic link back to a folder that holds it: not followed"
+            yield name, entry.path, ("folder", Problem("link_loop", message))
+            return
         empty = True
-        for found in self._walk(entry.path, name, ancestors=inside):
+        for found in self._walk(entry.path, name, inside=inside):
             empty = False
             yield found
         if empty and _suffix(entry.name) in IMAGE_SUFFIXES:
@@ -116,6 +116,11 @@ class Listing:
                 entry.path,
                 ("folder", Problem("is_a_folder", "a folder named like a picture, with none in it")),
             )
+
+
+def _identity(folder: str) -> _Identity:
+    found = os.stat(folder)
+    return found.st_dev, found.st_ino
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -142,6 +142,19 @@ def test_cross_attention_is_softmax_attention():
     assert_close(actual, attention.out(mixed), atol=1e-5, rtol=1e-5)
 
 
+def test_the_head_doubles_its_query():
+    """A decoder layer is the post-norm steps written out, on twice the query; small queries show the two."""
+    layer = random_motivnet().head.layers[0]
+    generator = torch.Generator().manual_seed(3)
+    x, tokens = 1e-3 * torch.randn(2, 7, 32, generator=generator), torch.randn(2, 48, 32, generator=generator)
+
+    actual = layer(x, tokens)
+
+    step = layer.norm1(2 * x)
+    step = layer.norm2(step + layer.attention(step, tokens))
+    assert_close(actual, layer.norm3(step + layer.down(layer.up(step).clamp(min=0))))
+
+
 def softmax_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, heads: int) -> torch.Tensor:
     size = q.shape[2] // heads
     mixed = []

@@ -131,3 +131,12 @@ def test_unreadable_folder_is_listed(folder):
         (folder / "b").chmod(0o700)
 
     assert [problem.error_type for problem in problems] == ["unreadable_folder"]
+
+
+def test_link_to_a_folder_above_the_given_one(folder):
+    """A link that leads above the given folder would reach it again: it is listed, not followed."""
+    (folder / "up").symlink_to(folder.parent)
+    items = list(Listing([str(folder)]))
+
+    assert [item.input for item in items] == ["a.png", "b/c.webp", "up", "z.JPG"]
+    assert items[2].problem.error_type == "link_loop"

@@ -52,7 +52,8 @@ class _Layer(nn.Module):
         self.norm3 = nn.LayerNorm(width)
 
     def forward(self, x: Tensor, memory: Tensor) -> Tensor:
-        # Doubled, not a slip: where a decoder has self-attention, the reference adds dropout(x) to x.
+        # Doubled, not a slip: where a decoder has self-attention, the reference adds dropout(x) to x. The norm
+        # takes the factor out again but for its epsilon, so only small queries tell the difference.
         x = self.norm1(x + x)
         x = self.norm2(x + self.attention(x, memory))
         x = self.norm3(x + self.down(functional.relu(self.up(x))))

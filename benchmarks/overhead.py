@@ -1,0 +1,108 @@
+"""What the engine adds: `annotate` against its own parts run alone and perfectly overlapped on the same cores.
+
+The parts are timed one after the other on one thread each: decoding, finding faces, cropping, and the network
+on ready batches. Spread over the cores without loss they would take their sum divided by the cores; the ratio
+is the run's time, start-up apart, over that. With `--faces whole` nothing but decoding and the network remains.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from harness import parser, report, say
+from photos import make_photos
+
+from motivnet_cli.annotate import annotate
+from motivnet_cli.config import FaceConfig, ModelConfig, OutputConfig, RunConfig
+from motivnet_cli.decode import decode
+from motivnet_cli.faces import find_faces, load_detector
+from motivnet_cli.load import load_model
+from motivnet_cli.predictor import Predictor, usable_cores
+from motivnet_cli.preprocess import cut, to_pixels
+from motivnet_cli.records import Batch, Crop, Item
+from motivnet_cli.sink import read_faces
+
+if TYPE_CHECKING:
+    from motivnet_cli.config import FaceMode
+
+MODEL = "expression-net"
+
+
+def time_parts(paths: list[Path], mode: FaceMode) -> dict[str, float]:
+    """Seconds of each part alone, on one thread."""
+    torch.set_num_threads(1)
+    model = load_model(MODEL)
+    config = FaceConfig(mode=mode)
+    detector = None if mode == "whole" else load_detector(config.detector)
+    seconds = dict.fromkeys(("decode", "detect", "crop", "model"), 0.0)
+    crops = []
+    for index, path in enumerate(paths):
+        item = Item(index, path.name, str(path), "image")
+        clock = [time.perf_counter()]
+        frame = decode(str(path), max_pixels=10**9)
+        clock.append(time.perf_counter())
+        faces = find_faces(frame.rgb, config, detector)
+        clock.append(time.perf_counter())
+        for number, face in enumerate(faces):
+            rgb = frame.rgb
+            if face.source != "whole":
+                rgb = cut(rgb, face.box, margin=model.card.margin, fill_rgb=model.card.fill_rgb)
+            pixels = to_pixels(
+                rgb, recipe=model.recipe, height=model.height, width=model.width, fill_rgb=model.card.fill_rgb
+            )
+            crops.append(Crop(item, face, number, pixels))
+        clock.append(time.perf_counter())
+        for name, taken in zip(seconds, np.diff(clock), strict=False):
+            seconds[name] += float(taken)
+    predictor = Predictor(model, ModelConfig(name=MODEL))
+    size = predictor.batch_size
+    batches = [Batch(tuple(crops[start : start + size])) for start in range(0, len(crops), size)]
+    list(predictor.run(batches[:1]))
+    started = time.perf_counter()
+    list(predictor.run(batches))
+    seconds["model"] = time.perf_counter() - started
+    return seconds
+
+
+def main() -> None:
+    arguments = parser(__doc__)
+    arguments.add_argument("--count", type=int, default=300)
+    arguments.add_argument("--sizes", type=int, nargs=2, default=(500, 2000))
+    arguments.add_argument("--rounds", type=int, default=3)
+    options = arguments.parse_args()
+    measured = {}
+    cores = usable_cores()
+    with tempfile.TemporaryDirectory(prefix="motivnet-bench-") as scratch:
+        folder = Path(scratch) / "photos"
+        photos = make_photos(folder, count=options.count, seed=1, sizes=tuple(options.sizes))
+        paths = [photo.path for photo in photos]
+        modes: tuple[FaceMode, ...] = ("auto", "whole")
+        for mode in modes:
+            rounds = []
+            for number in range(options.rounds):
+                parts = time_parts(paths, mode)
+                out = f"{scratch}/{mode}{number}.parquet"
+                config = RunConfig(
+                    inputs=(str(folder),),
+                    output=OutputConfig(path=out),
+                    model=ModelConfig(name=MODEL),
+                    faces=FaceConfig(mode=mode),
+                )
+                run = annotate(config).seconds
+                bound = sum(parts.values()) / cores
+                rounds.append({"ratio": run / bound, "annotate": run, "bound": bound, **parts})
+            best = min(rounds, key=lambda row: row["ratio"])
+            ratios = sorted(round(row["ratio"], 3) for row in rounds)
+            shown = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in best.items() if name != "ratio")
+            say(f"--faces {mode}: {shown}; {len(read_faces(out))} faces; ratios {ratios} (target 1.25)")
+            measured[mode] = {name: round(value, 3) for name, value in best.items()} | {"ratios": ratios}
+    report({"count": options.count, "cores": cores, "target": 1.25, **measured}, record=options.record)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,23 @@
+"""What every test shares: the GPU gate, and the versions that matter in the report's header."""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import version
+
+import pytest
+
+
+def pytest_report_header():
+    names = ("torch", "torchvision", "onnxruntime", "pillow", "pyarrow", "polars", "typer")
+    return "versions: " + ", ".join(f"{name} {version(name)}" for name in names)
+
+
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            if os.environ.get("MOTIVNET_REQUIRE_GPU"):
+                pytest.fail("MOTIVNET_REQUIRE_GPU is set and torch sees no CUDA device")
+            pytest.skip("no CUDA device")

@@ -1,0 +1,289 @@
+"""The command line as people and scripts use it: real processes, exit codes, stdout as data, stderr as talk."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from motivnet_cli.sink import read_faces, read_inputs, read_record
+from tests.pictures import SAMPLE_DATA, face_photo, hostile_folder
+
+
+def motivnet(*arguments, cwd=None, env=None, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "motivnet_cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+        check=False,
+        **options,
+    )
+
+
+def annotate(*arguments, **options):
+    return motivnet("annotate", *arguments, "--model", "expression-net", **options)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """One finished run on two pictures of one and three faces."""
+    folder = tmp_path_factory.mktemp("finished")
+    photos = folder / "photos"
+    (photos / "sub").mkdir(parents=True)
+    shutil.copy(SAMPLE_DATA / "astronaut.png", photos)
+    face_photo(photos / "sub" / "group.jpg", size=(900, 400), faces=((150, 200, 150), (450, 200, 120), (750, 200, 100)))
+    run = annotate(photos, "--out", "p.parquet", "--json", cwd=folder)
+    assert run.returncode == 0, run.stderr
+    return folder, photos, run
+
+
+def test_sample_faces_are_found_and_happy(finished):
+    """The astronaut smiles: one row for her portrait, three for the group, left to right, all happiness."""
+    folder, _, _ = finished
+    faces = read_faces(folder / "p.parquet")
+
+    assert faces.select("input", "face").rows() == [
+        ("astronaut.png", 0),
+        ("sub/group.jpg", 0),
+        ("sub/group.jpg", 1),
+        ("sub/group.jpg", 2),
+    ]
+    assert set(faces["emotion"]) == {"happiness"}
+    assert faces["x1"].to_list()[1:] == sorted(faces["x1"].to_list()[1:])
+    assert set(faces["face_source"]) == {"detected"}
+    assert faces["embedding"].dtype.shape == (256,)
+
+
+def test_stdout_is_json_and_stderr_is_talk(finished):
+    """--json prints one JSON document to stdout; the device, the counts and the paths are said on stderr."""
+    _, _, run = finished
+    summary = json.loads(run.stdout)
+
+    assert summary["by_status"] == {"ok": 2}
+    assert summary["faces"] == summary["emotions"]["happiness"] == 4
+    assert summary["device"] == "cpu"
+    assert summary["outputs"] == ["p.parquet", "p.inputs.parquet"]
+    assert summary["seconds"] > 0
+    assert "expression-net on cpu" in run.stderr
+    assert "4 happiness" in run.stderr
+
+
+def test_no_control_characters_in_a_pipe(finished):
+    """Neither colour nor bars go into a pipe."""
+    _, _, run = finished
+
+    assert not {"\x1b", "\r"} & set(run.stderr + run.stdout)
+
+
+def test_record_says_how_it_was_made(finished):
+    """The output names the tool, model, hash, terms, recipe, precision, face settings and the command."""
+    folder, photos, _ = finished
+    record = read_record(folder / "p.parquet")
+
+    assert record["model"] == "expression-net"
+    assert len(record["weights_sha256"]) == 64
+    assert "MIT" in record["terms"]
+    assert (record["recipe"], record["precision"]) == ("letterbox", "fp32")
+    assert record["faces"]["detector"] == "retinaface"
+    assert record["command"].startswith(f"motivnet annotate {photos}")
+
+
+def test_finished_run_does_nothing(finished):
+    """The same command again says that all is done, and exits 0."""
+    folder, photos, _ = finished
+    before = (folder / "p.parquet").stat().st_mtime_ns
+    run = annotate(photos, "--out", "p.parquet", cwd=folder)
+
+    assert run.returncode == 0
+    assert "already finished" in run.stderr
+    assert (folder / "p.parquet").stat().st_mtime_ns == before
+
+
+def test_other_settings_exit_2(finished):
+    """Another face mode on the same output is refused, naming it."""
+    folder, photos, _ = finished
+    run = annotate(photos, "--out", "p.parquet", "--faces", "whole", cwd=folder)
+
+    assert run.returncode == 2
+    assert "faces.mode was 'auto', is now 'whole'" in run.stderr
+    assert "--overwrite" in run.stderr
+
+
+def test_overwrite(finished, tmp_path):
+    """--overwrite replaces it; --faces whole takes every picture as one face."""
+    _, photos, _ = finished
+    annotate(photos, "--out", tmp_path / "p.parquet")
+    run = annotate(photos, "--out", tmp_path / "p.parquet", "--faces", "whole", "--overwrite")
+    faces = read_faces(tmp_path / "p.parquet")
+
+    assert run.returncode == 0
+    assert faces.select("face_source", "x1", "y1", "x2", "y2", "detection_score").row(0) == (
+        "whole", 0.0, 0.0, 512.0, 512.0, None,
+    )  # fmt: skip
+
+
+def test_hostile_folder(tmp_path):
+    """Every good picture is annotated, every bad one listed with its reason; exit 3, or 0 when allowed."""
+    bad = hostile_folder(tmp_path / "hostile")
+    run = annotate(tmp_path / "hostile", "--out", tmp_path / "p.parquet")
+    inputs = read_inputs(tmp_path / "p.parquet")
+    failed = {row["input"]: row["error_type"] for row in inputs.iter_rows(named=True) if row["status"] == "failed"}
+    expected = {os.fsencode(name).decode("utf-8", "backslashreplace"): kind for name, kind in bad.items()}
+
+    assert run.returncode == 3, run.stderr
+    assert failed == expected
+    assert inputs.filter(inputs["status"] == "failed")["error"].null_count() == 0
+    assert inputs["status"].to_list().count("ok") == 8
+    assert inputs["input"].n_unique() == len(inputs)
+    assert "Traceback" not in run.stderr
+    again = annotate(tmp_path / "hostile", "--out", tmp_path / "p.parquet", "--max-failures", "100%")
+    assert again.returncode == 0
+
+
+def test_max_failures(tmp_path):
+    """One failure of two: allowed by 1 and by 50%, not by 0 or 40%."""
+    face_photo(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"text")
+    codes = {
+        allowed: annotate(tmp_path, "--out", tmp_path / "p.parquet", "--max-failures", allowed).returncode
+        for allowed in ("0", "40%", "50%", "1")
+    }
+
+    assert codes == {"0": 3, "40%": 3, "50%": 0, "1": 0}
+
+
+def test_retry_failed(tmp_path):
+    """--retry-failed reads only the failed input again."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    face_photo(photos / "a.png")
+    (photos / "b.png").write_bytes(b"text")
+    annotate(photos, "--out", tmp_path / "p.parquet")
+    face_photo(photos / "b.png")
+    run = annotate(photos, "--out", tmp_path / "p.parquet", "--retry-failed", "--json")
+
+    assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout)["faces_predicted"] == 1
+    assert read_inputs(tmp_path / "p.parquet")["status"].to_list() == ["ok", "ok"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nowhere"], "no such file or folder: 'nowhere'"),
+        ([SAMPLE_DATA, "--model", "resnet"], "no model is named 'resnet'; known models: motivnet-1b, expression-net"),
+        ([SAMPLE_DATA, "--batch-size", "0"], "batch size must be at least 1"),
+        ([SAMPLE_DATA, "--batch-size", "many"], "takes a whole number or auto, got 'many'"),
+        ([SAMPLE_DATA, "--device", "tpu"], "device must be auto, cpu, mps, cuda or cuda:N, got 'tpu'"),
+        ([SAMPLE_DATA, "--max-failures", "some"], "a number or a percentage"),
+        ([SAMPLE_DATA, "--margin", "-1"], "margin must be between 0 and 4"),
+        ([SAMPLE_DATA, "--recipe", "pad"], "expression-net has no input recipe 'pad'"),
+        ([SAMPLE_DATA, "--faces", "some"], "some"),
+        ([SAMPLE_DATA, "--out", "preds.csv"], ".parquet"),
+        ([SAMPLE_DATA, "--retry-failed"], "needs a finished output"),
+        ([SAMPLE_DATA, "--frobnicate"], "--frobnicate"),
+    ],
+)
+def test_wrong_usage_exits_2(tmp_path, arguments, said):
+    """Every mistake ends with exit 2 and a sentence that names the value; nothing is left behind."""
+    run = motivnet("annotate", "--out", "p.parquet", "--model", "expression-net", *arguments, cwd=tmp_path)
+
+    assert run.returncode == 2
+    assert said in " ".join(run.stderr.replace("│", " ").split())
+    assert "Traceback" not in run.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_weights_says_both_ways_on(tmp_path):
+    """Without MotivNet's weights and without --model, nothing runs in its place."""
+    run = motivnet("annotate", SAMPLE_DATA, "--out", tmp_path / "p.parquet")
+
+    assert run.returncode == 2
+    assert "--weights" in run.stderr
+    assert "--model expression-net" in run.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_cuda_is_an_error(tmp_path):
+    """--device cuda without one is an error, never a silent fall to the CPU."""
+    run = annotate(SAMPLE_DATA, "--out", tmp_path / "p.parquet", "--device", "cuda", env={"CUDA_VISIBLE_DEVICES": ""})
+
+    assert run.returncode == 2
+    assert "torch sees 0 CUDA devices" in run.stderr
+
+
+def test_quiet_says_nothing(tmp_path):
+    """--quiet leaves both streams empty when all is well."""
+    run = annotate(SAMPLE_DATA, "--out", tmp_path / "p.parquet", "--quiet")
+
+    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
+
+
+def test_closed_pipe_ends_quietly(tmp_path):
+    """A reader that goes away is no error."""
+    command = f"{sys.executable} -m motivnet_cli models --json | true; exit ${{PIPESTATUS[0]}}"
+    run = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+
+    assert (run.returncode, run.stderr) == (0, "")
+
+
+def test_fault_of_the_machine_exits_1(tmp_path):
+    """A file that cannot grow (as on a full disk) ends with exit 1, a sentence, and no half output."""
+    limited = "import resource,sys,runpy; resource.setrlimit(resource.RLIMIT_FSIZE,(2000,2000)); "
+    limited += "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+    limited += "sys.argv[0]='motivnet'; runpy.run_module('motivnet_cli', run_name='__main__')"
+    arguments = ["annotate", str(SAMPLE_DATA), "--model", "expression-net", "--out", str(tmp_path / "p.parquet")]
+    run = subprocess.run(
+        [sys.executable, "-c", limited, *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert run.returncode == 1
+    assert "run the same command again to go on" in run.stderr
+    assert "Traceback" not in run.stderr
+    assert not (tmp_path / "p.parquet").exists()
+    assert annotate(SAMPLE_DATA, "--out", tmp_path / "p.parquet").returncode == 0
+
+
+def test_models_says_what_was_never_verified():
+    """The cards say plainly which classes were never verified and on what terms a model may be used."""
+    run = motivnet("models")
+
+    assert "Sadness, fear, disgust and anger were never verified" in run.stdout
+    assert "non-commercial" in run.stdout
+    assert [card["name"] for card in json.loads(motivnet("models", "--json").stdout)] == [
+        "motivnet-1b",
+        "expression-net",
+    ]
+
+
+def test_version():
+    """--version names the version."""
+    assert motivnet("--version").stdout.startswith("motivnet 0.")
+
+
+@pytest.mark.parametrize("command", [["--help"], ["annotate", "--help"], ["models"], ["--version"]])
+def test_light_commands_import_nothing_heavy(command):
+    """Help, version and the cards wait for neither torch nor pyarrow."""
+    code = (
+        "import sys, runpy; sys.argv = ['motivnet', *sys.argv[1:]]\n"
+        "try: runpy.run_module('motivnet_cli', run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'pyarrow', 'polars', 'numpy', 'PIL', 'onnxruntime'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code, *command], check=True, capture_output=True, timeout=60)
+
+
+def test_installed_console_script():
+    """The distribution installs `motivnet` beside its Python."""
+    script = Path(sys.executable).with_name("motivnet")
+
+    assert subprocess.run([script, "--version"], capture_output=True, check=True, timeout=60).stdout

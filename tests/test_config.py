@@ -1,0 +1,98 @@
+"""Settings: each says whether it changes the output, and wrong values name themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, is_dataclass, replace
+
+import pytest
+
+from motivnet_cli.config import (
+    FaceConfig,
+    LoaderConfig,
+    ModelConfig,
+    OutputConfig,
+    RunConfig,
+    settings_that_change_output,
+)
+from motivnet_cli.errors import ConfigError
+
+CONFIG = RunConfig(inputs=("a",), output=OutputConfig(path="p.parquet"))
+OTHER_VALUES = {
+    "inputs": ("b",),
+    "command": "other",
+    "name": "expression-net",
+    "weights": "w.pth",
+    "recipe": "pad",
+    "flip": True,
+    "precision": "bf16",
+    "device": "cpu",
+    "batch_size": 3,
+    "mode": "whole",
+    "detector": "blazeface",
+    "margin": 0.5,
+    "min_face": 9,
+    "max_faces": 2,
+    "min_confidence": 0.9,
+    "workers": 3,
+    "max_pixels": 1000,
+    "path": "other",
+    "embeddings": "none",
+    "overwrite": True,
+    "retry_failed": True,
+    "commit_seconds": 1.0,
+}
+
+
+def every_setting():
+    for outer in fields(RunConfig):
+        value = getattr(CONFIG, outer.name)
+        if is_dataclass(value):
+            yield from ((outer.name, inner.name, inner.metadata["changes_output"]) for inner in fields(value))
+        else:
+            yield None, outer.name, outer.metadata["changes_output"]
+
+
+@pytest.mark.parametrize(("part", "name", "changes"), list(every_setting()))
+def test_fingerprint_moves_exactly_with_what_changes_the_output(part, name, changes):
+    """A setting that changes rows changes the fingerprint; one that does not, does not."""
+    value = OTHER_VALUES[name]
+    if part is None:
+        other = replace(CONFIG, **{name: value})
+    else:
+        other = replace(CONFIG, **{part: replace(getattr(CONFIG, part), **{name: value})})
+
+    assert (settings_that_change_output(other) != settings_that_change_output(CONFIG)) is changes
+
+
+def test_a_setting_that_does_not_say_is_refused():
+    """A new field must say whether it changes the output."""
+
+    @dataclass(frozen=True)
+    class Forgetful:
+        new: int = 1
+
+    with pytest.raises(TypeError, match=r"Forgetful\.new"):
+        settings_that_change_output(Forgetful())
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: ModelConfig(batch_size=0), "got 0"),
+        (lambda: ModelConfig(device="gpu"), "got 'gpu'"),
+        (lambda: FaceConfig(margin=-0.1), r"got -0\.1"),
+        (lambda: FaceConfig(min_face=-1), "got -1"),
+        (lambda: FaceConfig(max_faces=0), "got 0"),
+        (lambda: FaceConfig(min_confidence=1.5), r"got 1\.5"),
+        (lambda: LoaderConfig(workers=0), "got 0"),
+        (lambda: LoaderConfig(max_pixels=0), "got 0"),
+        (lambda: OutputConfig(path=""), "needs a name"),
+        (lambda: OutputConfig(path="p", overwrite=True, retry_failed=True), "one of them"),
+        (lambda: OutputConfig(path="p", commit_seconds=-1), "got -1"),
+        (lambda: RunConfig(inputs=(), output=OutputConfig(path="p")), "no inputs"),
+    ],
+)
+def test_wrong_values_name_themselves(make, said):
+    """A wrong value is refused where the setting is made."""
+    with pytest.raises(ConfigError, match=said):
+        make()

@@ -1,0 +1,155 @@
+"""Items -> batches: full, in order, complete, whatever the workers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from motivnet_cli import loader
+from motivnet_cli.config import FaceConfig, LoaderConfig
+from motivnet_cli.load import load_model
+from motivnet_cli.plan import Listing
+from motivnet_cli.records import never
+from tests.pictures import face_photo
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model("expression-net")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Nine inputs: three faces, one face, a broken file, three times over."""
+    folder = tmp_path_factory.mktemp("photos")
+    for number in range(9):
+        path = folder / f"{number}.png"
+        if number % 3 == 0:
+            face_photo(path, size=(600, 240), faces=((100, 120, 90), (300, 120, 100), (500, 120, 110)))
+        elif number % 3 == 1:
+            face_photo(path, size=(320, 240), faces=((160, 120, 100 + number),))
+        else:
+            path.write_bytes(b"text")
+    return folder
+
+
+def batches(photos, model, *, batch_size=4, num_workers=2, stop=never, mode="detect"):
+    return list(
+        loader.load(
+            Listing([str(photos)]),
+            model=model,
+            faces=FaceConfig(mode=mode),
+            loader=LoaderConfig(),
+            num_workers=num_workers,
+            batch_size=batch_size,
+            stop=stop,
+        )
+    )
+
+
+def faces_of(loaded):
+    return [(crop.item.input, crop.number, crop.pixels.tobytes()) for batch in loaded for crop in batch.crops]
+
+
+def reports_of(loaded):
+    return [report for batch in loaded for report in batch.finished]
+
+
+def test_batches_are_full_across_files(photos, model):
+    """Twelve faces of nine files: every batch but the last is full."""
+    assert [len(batch.crops) for batch in batches(photos, model, batch_size=5)] == [5, 5, 2]
+
+
+def test_every_input_is_reported_once_in_order(photos, model):
+    """Each input ends in exactly one report, in plan order, with its counts and size."""
+    reports = reports_of(batches(photos, model))
+
+    assert [report.item.index for report in reports] == list(range(9))
+    assert [report.status for report in reports] == ["ok", "ok", "failed"] * 3
+    assert [report.num_faces for report in reports] == [3, 1, 0] * 3
+    assert (reports[0].width, reports[0].height) == (600, 240)
+    assert reports[2].problem.error_type == "not_an_image"
+
+
+def test_a_report_never_comes_before_its_faces(photos, model):
+    """When an input is reported, all its faces have been handed out: else a commit could lose some."""
+    seen = 0
+    for batch in batches(photos, model, batch_size=2):
+        seen += len(batch.crops)
+        reported = sum(report.num_faces for report in batch.finished)
+        seen -= reported
+        assert seen >= 0
+
+
+@pytest.mark.parametrize(("batch_size", "num_workers"), [(1, 1), (3, 4), (64, 2)])
+def test_faces_do_not_depend_on_batch_size_or_workers(photos, model, batch_size, num_workers):
+    """The same faces with the same pixels, in the same order."""
+    assert faces_of(batches(photos, model, batch_size=batch_size, num_workers=num_workers)) == faces_of(
+        batches(photos, model)
+    )
+
+
+def test_a_crowd_beyond_what_is_cropped_ahead(photos, model, monkeypatch):
+    """Faces that are cropped only as the batch takes them are the same faces."""
+    expected = faces_of(batches(photos, model))
+    monkeypatch.setattr(loader, "READY_FACES", 1)
+
+    assert faces_of(batches(photos, model)) == expected
+
+
+def test_a_full_larder_stops_the_reading(photos, model, monkeypatch):
+    """With no room for waiting work, inputs are still read one at a time, to the end."""
+    expected = faces_of(batches(photos, model))
+    monkeypatch.setattr(loader, "HELD_BYTES", 1)
+
+    assert faces_of(batches(photos, model)) == expected
+
+
+def test_stop_ends_with_what_is_in_hand(photos, model):
+    """After stop, nothing more is read, and every reported input has all its faces handed out."""
+    asked = iter([False, False, True])
+    loaded = batches(photos, model, stop=lambda: next(asked))
+
+    assert [report.item.index for report in reports_of(loaded)] == [0, 1]
+    assert len(faces_of(loaded)) == 4
+
+
+def test_inputs_without_faces_do_not_wait_for_ever(tmp_path, model, monkeypatch):
+    """Where faces are rare, ended inputs still travel on, so that they are committed."""
+    monkeypatch.setattr(loader, "MAX_REPORTS", 2)
+    for number in range(5):
+        (tmp_path / f"{number}.png").write_bytes(b"text")
+    loaded = batches(tmp_path, model)
+
+    assert [len(batch.finished) for batch in loaded] == [2, 2, 1]
+
+
+def test_no_face_is_listed_not_dropped(tmp_path, model):
+    """A picture without a face has no row under `detect`, and one row under `auto`."""
+    from PIL import Image
+
+    Image.new("RGB", (200, 100), (40, 90, 140)).save(tmp_path / "wall.png")
+    (report,) = reports_of(batches(tmp_path, model))
+    (crop,) = batches(tmp_path, model, mode="auto")[0].crops
+
+    assert (report.status, report.num_faces) == ("no_face", 0)
+    assert (crop.face.source, crop.face.box) == ("whole", (0, 0, 200, 100))
+
+
+def test_pixels_are_what_the_network_takes(photos, model):
+    """Crops arrive as uint8 [3, H, W] at the network's size."""
+    crop = batches(photos, model)[0].crops[0]
+
+    assert crop.pixels.shape == (3, model.height, model.width)
+    assert crop.pixels.dtype == np.uint8
+
+
+def test_a_fault_in_a_worker_is_not_swallowed(photos, model, monkeypatch):
+    """An error that is not an input's fault ends the run: it never becomes a silent gap."""
+
+    def broken(*_args, **_options):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(loader, "to_pixels", broken)
+    with pytest.raises(ZeroDivisionError):
+        batches(photos, model)
