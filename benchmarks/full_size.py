@@ -12,20 +12,18 @@ from pathlib import Path
 import torch
 from harness import ROOT, annotate_command, parser, report, say, time_process
 
-from motivnet_cli.model.motivnet import MotivNet
-from motivnet_cli.weights import checkpoint_names
+from motivnet_cli.model.motivnet import MotivNet, MotivNetSizes
+from motivnet_cli.weights import checkpoint_name
 
 
 def write_random_checkpoint(path: Path) -> int:
     """A state dict of the full-size network under the names of the published checkpoint; returns its parameters."""
     generator = torch.Generator().manual_seed(0)
     with torch.device("meta"):
-        network = MotivNet()
-    names = checkpoint_names(network.state_dict())
-    tensors = {}
-    for ours, theirs in names.items():
-        shape = network.state_dict()[ours].shape
-        tensors[theirs] = torch.empty(shape).normal_(0, 0.02, generator=generator)
+        shapes = {name: tensor.shape for name, tensor in MotivNet(MotivNetSizes()).state_dict().items()}
+    tensors = {
+        checkpoint_name(name): torch.empty(shape).normal_(0, 0.02, generator=generator) for name, shape in shapes.items()
+    }
     torch.save(tensors, path)
     return sum(tensor.numel() for tensor in tensors.values())
 

@@ -164,8 +164,7 @@ def annotate(
     Beside preds.parquet, preds.inputs.parquet lists every input and what became of it. Started again, the same
     command goes on where it stopped.
     """
-    stop = _StopSignals()
-    with _reporting_errors(), _talking(quiet=quiet) as console:
+    with _StopSignals() as stop, _reporting_errors(), _talking(quiet=quiet) as console:
         allowed = _Allowance(max_failures)
         config = RunConfig(
             inputs=tuple(inputs),
@@ -239,9 +238,18 @@ class _StopSignals:
 
     def __init__(self) -> None:
         self.exit_code: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> _StopSignals:
         for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
             if hasattr(signal, name):
-                signal.signal(getattr(signal, name), self._handle)
+                number = getattr(signal, name)
+                self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def __call__(self) -> bool:
         return self.exit_code is not None

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal, TypeVar
 
-from motivnet_cli.catalogue import DEFAULT_MODEL
+from motivnet_cli.catalogue import DEFAULT_MODEL, model_card
 from motivnet_cli.errors import ConfigError
 
 FaceMode = Literal["auto", "detect", "whole"]
@@ -47,6 +47,10 @@ class ModelConfig:
     """Faces in one pass of the network; None chooses by model and device."""
 
     def __post_init__(self) -> None:
+        card = model_card(self.name)
+        if self.recipe not in (None, *card.recipes):
+            recipes = ", ".join(card.recipes)
+            raise ConfigError(f"{self.name} has no input recipe {self.recipe!r}; it has: {recipes}")
         if self.batch_size is not None and self.batch_size < 1:
             raise ConfigError(f"batch size must be at least 1 or auto, got {self.batch_size}")
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):

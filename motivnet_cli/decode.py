@@ -1,13 +1,14 @@
 """A picture file becomes one upright RGB frame, and every way in which that can fail becomes an InputError.
 
 This room knows Pillow and pi-heif, and nothing of faces, rows or threads; `decode` may be called from many.
-Fact to know: importing it sets three switches of those libraries for the whole process (see `_set_up`),
-among them Pillow's own limit on the size of a picture, which `max_pixels` replaces.
+Fact to know: importing it sets switches of Pillow for the whole process (see `_set_up`), among them its own
+limit on the size of a picture, which `max_pixels` replaces.
 """
 
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import re
 import stat
@@ -231,14 +232,14 @@ _OPENERS: dict[str, Callable[[IO[bytes]], ImageFile]] = {
 
 
 def _refuse_by_size(image: ImageFile, max_pixels: int) -> None:
-    sizes = [image.size]
+    sizes = {"the picture is": image.size}
     if isinstance(image, TiffImageFile):  # libtiff allocates a whole tile, however small the picture
-        sizes.append((_tag(image, _TILE_WIDTH), _tag(image, _TILE_LENGTH)))
-    for width, height in sizes:
+        sizes["a tile of the picture is"] = (_tag(image, _TILE_WIDTH), _tag(image, _TILE_LENGTH))
+    for what, (width, height) in sizes.items():
         if width * height > max_pixels:
             raise InputError(
                 "too_large",
-                f"the picture is {width} x {height} = {width * height} pixels, more than the {max_pixels} of "
+                f"{what} {width} x {height} = {width * height} pixels, more than the {max_pixels} of "
                 f"--max-pixels: raise it or shrink the picture",
             )
 
@@ -371,7 +372,9 @@ def _set_up() -> None:
     """The switches that Pillow keeps for the process: none of them can be set for one call or thread."""
     Image.MAX_IMAGE_PIXELS = None  # `_refuse_by_size` stands in; Pillow's limit would warn below max_pixels
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # for the reason in `_open_heic`
-    # Such as "Corrupt EXIF data": the picture is used or refused all the same, and stderr is for the user.
+    # Such as "Corrupt EXIF data": the picture is used or refused all the same, and stderr is for the user. A
+    # logger without any handler would print its errors there; this one still passes them on.
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 

@@ -152,7 +152,8 @@ def _shrink(rgb: NDArray[np.uint8], rows: int, columns: int) -> torch.Tensor:
     height, width = rgb.shape[:2]
     factors = tuple(max(1, long // (short * _FINEST_REDUCTION)) for long, short in ((width, columns), (height, rows)))
     if max(factors) > 1:
-        # Means of whole blocks first: a face of 3000 pixels takes 30 ms, not 330, within one grey level.
+        # Means of whole blocks first, a face of 3000 pixels in 20 ms in place of 330: 0.4 grey levels off on
+        # average, 7 at most, on a picture with added noise.
         rgb = np.array(Image.fromarray(rgb).reduce(factors))
     image = _tensor(rgb).permute(2, 0, 1).float()
     down = _area_weights(height / factors[1], rows)

@@ -10,12 +10,24 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from motivnet_cli.cli import app
 from motivnet_cli.sink import read_faces, read_inputs, read_record
 from tests.pictures import SAMPLE_DATA, face_photo, hostile_folder
 
 
-def motivnet(*arguments, cwd=None, env=None, **options):
+def motivnet(*arguments):
+    """The command in this process: the same parsing, talk and exit codes without another start of torch."""
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+def annotate(*arguments):
+    return motivnet("annotate", *arguments, "--model", "expression-net")
+
+
+def process(*arguments, cwd=None, env=None):
+    """The command as a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", "motivnet_cli", *map(str, arguments)],
         capture_output=True,
@@ -24,12 +36,7 @@ def motivnet(*arguments, cwd=None, env=None, **options):
         cwd=cwd,
         env={**os.environ, **(env or {})},
         check=False,
-        **options,
     )
-
-
-def annotate(*arguments, **options):
-    return motivnet("annotate", *arguments, "--model", "expression-net", **options)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +47,7 @@ def finished(tmp_path_factory):
     (photos / "sub").mkdir(parents=True)
     shutil.copy(SAMPLE_DATA / "astronaut.png", photos)
     face_photo(photos / "sub" / "group.jpg", size=(900, 400), faces=((150, 200, 150), (450, 200, 120), (750, 200, 100)))
-    run = annotate(photos, "--out", "p.parquet", "--json", cwd=folder)
+    run = process("annotate", photos, "--out", "p.parquet", "--model", "expression-net", "--json", cwd=folder)
     assert run.returncode == 0, run.stderr
     return folder, photos, run
 
@@ -100,9 +107,9 @@ def test_finished_run_does_nothing(finished):
     """The same command again says that all is done, and exits 0."""
     folder, photos, _ = finished
     before = (folder / "p.parquet").stat().st_mtime_ns
-    run = annotate(photos, "--out", "p.parquet", cwd=folder)
+    run = annotate(photos, "--out", folder / "p.parquet")
 
-    assert run.returncode == 0
+    assert run.exit_code == 0
     assert "already finished" in run.stderr
     assert (folder / "p.parquet").stat().st_mtime_ns == before
 
@@ -110,9 +117,9 @@ def test_finished_run_does_nothing(finished):
 def test_other_settings_exit_2(finished):
     """Another face mode on the same output is refused, naming it."""
     folder, photos, _ = finished
-    run = annotate(photos, "--out", "p.parquet", "--faces", "whole", cwd=folder)
+    run = annotate(photos, "--out", folder / "p.parquet", "--faces", "whole")
 
-    assert run.returncode == 2
+    assert run.exit_code == 2
     assert "faces.mode was 'auto', is now 'whole'" in run.stderr
     assert "--overwrite" in run.stderr
 
@@ -124,7 +131,7 @@ def test_overwrite(finished, tmp_path):
     run = annotate(photos, "--out", tmp_path / "p.parquet", "--faces", "whole", "--overwrite")
     faces = read_faces(tmp_path / "p.parquet")
 
-    assert run.returncode == 0
+    assert run.exit_code == 0
     assert faces.select("face_source", "x1", "y1", "x2", "y2", "detection_score").row(0) == (
         "whole", 0.0, 0.0, 512.0, 512.0, None,
     )  # fmt: skip
@@ -138,14 +145,14 @@ def test_hostile_folder(tmp_path):
     failed = {row["input"]: row["error_type"] for row in inputs.iter_rows(named=True) if row["status"] == "failed"}
     expected = {os.fsencode(name).decode("utf-8", "backslashreplace"): kind for name, kind in bad.items()}
 
-    assert run.returncode == 3, run.stderr
+    assert run.exit_code == 3, run.stderr
     assert failed == expected
     assert inputs.filter(inputs["status"] == "failed")["error"].null_count() == 0
     assert inputs["status"].to_list().count("ok") == 8
     assert inputs["input"].n_unique() == len(inputs)
     assert "Traceback" not in run.stderr
     again = annotate(tmp_path / "hostile", "--out", tmp_path / "p.parquet", "--max-failures", "100%")
-    assert again.returncode == 0
+    assert again.exit_code == 0
 
 
 def test_max_failures(tmp_path):
@@ -153,7 +160,7 @@ def test_max_failures(tmp_path):
     face_photo(tmp_path / "a.png")
     (tmp_path / "b.png").write_bytes(b"text")
     codes = {
-        allowed: annotate(tmp_path, "--out", tmp_path / "p.parquet", "--max-failures", allowed).returncode
+        allowed: annotate(tmp_path, "--out", tmp_path / "p.parquet", "--max-failures", allowed).exit_code
         for allowed in ("0", "40%", "50%", "1")
     }
 
@@ -170,7 +177,7 @@ def test_retry_failed(tmp_path):
     face_photo(photos / "b.png")
     run = annotate(photos, "--out", tmp_path / "p.parquet", "--retry-failed", "--json")
 
-    assert run.returncode == 0, run.stderr
+    assert run.exit_code == 0, run.stderr
     assert json.loads(run.stdout)["faces_predicted"] == 1
     assert read_inputs(tmp_path / "p.parquet")["status"].to_list() == ["ok", "ok"]
 
@@ -192,11 +199,12 @@ def test_retry_failed(tmp_path):
         ([SAMPLE_DATA, "--frobnicate"], "--frobnicate"),
     ],
 )
-def test_wrong_usage_exits_2(tmp_path, arguments, said):
+def test_wrong_usage_exits_2(tmp_path, monkeypatch, arguments, said):
     """Every mistake ends with exit 2 and a sentence that names the value; nothing is left behind."""
-    run = motivnet("annotate", "--out", "p.parquet", "--model", "expression-net", *arguments, cwd=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    run = motivnet("annotate", "--out", "p.parquet", "--model", "expression-net", *arguments)
 
-    assert run.returncode == 2
+    assert run.exit_code == 2
     assert said in " ".join(run.stderr.replace("│", " ").split())
     assert "Traceback" not in run.stderr
     assert list(tmp_path.iterdir()) == []
@@ -206,7 +214,7 @@ def test_no_weights_says_both_ways_on(tmp_path):
     """Without MotivNet's weights and without --model, nothing runs in its place."""
     run = motivnet("annotate", SAMPLE_DATA, "--out", tmp_path / "p.parquet")
 
-    assert run.returncode == 2
+    assert run.exit_code == 2
     assert "--weights" in run.stderr
     assert "--model expression-net" in run.stderr
     assert list(tmp_path.iterdir()) == []
@@ -214,7 +222,8 @@ def test_no_weights_says_both_ways_on(tmp_path):
 
 def test_missing_cuda_is_an_error(tmp_path):
     """--device cuda without one is an error, never a silent fall to the CPU."""
-    run = annotate(SAMPLE_DATA, "--out", tmp_path / "p.parquet", "--device", "cuda", env={"CUDA_VISIBLE_DEVICES": ""})
+    arguments = [SAMPLE_DATA, "--out", tmp_path / "p.parquet", "--model", "expression-net", "--device", "cuda"]
+    run = process("annotate", *arguments, env={"CUDA_VISIBLE_DEVICES": ""})
 
     assert run.returncode == 2
     assert "torch sees 0 CUDA devices" in run.stderr
@@ -224,7 +233,7 @@ def test_quiet_says_nothing(tmp_path):
     """--quiet leaves both streams empty when all is well."""
     run = annotate(SAMPLE_DATA, "--out", tmp_path / "p.parquet", "--quiet")
 
-    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
+    assert (run.exit_code, run.stdout, run.stderr) == (0, "", "")
 
 
 def test_closed_pipe_ends_quietly(tmp_path):
@@ -249,7 +258,7 @@ def test_fault_of_the_machine_exits_1(tmp_path):
     assert "run the same command again to go on" in run.stderr
     assert "Traceback" not in run.stderr
     assert not (tmp_path / "p.parquet").exists()
-    assert annotate(SAMPLE_DATA, "--out", tmp_path / "p.parquet").returncode == 0
+    assert annotate(SAMPLE_DATA, "--out", tmp_path / "p.parquet").exit_code == 0
 
 
 def test_models_says_what_was_never_verified():

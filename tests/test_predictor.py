@@ -75,7 +75,7 @@ def test_probabilities_sum_to_one(alone):
 
 def test_batch_size_auto_and_given():
     """Auto takes the model's size for a CPU; a number is obeyed."""
-    assert predictor(device="cpu").batch_size == 32
+    assert predictor(device="cpu").batch_size == 16
     assert predictor(batch_size=5).batch_size == 5
 
 

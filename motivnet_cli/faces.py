@@ -1,0 +1,216 @@
+"""Where the faces of a picture are: two detectors behind one door, and the choice among what they find.
+
+This room does not know what becomes of a face. Boxes of both detectors mean the same thing, RetinaFace's box from
+hairline to chin, so that a crop does not depend on which was used. A detector may be shared by threads.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import onnxruntime
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name everybody reads
+from torchvision.ops import nms
+
+from motivnet_cli.errors import ConfigError
+from motivnet_cli.records import Face
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from motivnet_cli.config import FaceConfig
+
+LONG_SIDE = 960
+"""RetinaFace sees no picture larger than this, in pixels (docs/decisions/0003-face-detector.md)."""
+
+
+class Detector(Protocol):
+    """Finds faces in one picture."""
+
+    def detect(self, rgb: NDArray[np.uint8], *, min_confidence: float) -> list[Face]:
+        """Every face that scores at least `min_confidence`, best first.
+
+        Args:
+            rgb: uint8 [H, W, 3], 0 to 255, upright, of any size from 1 x 1.
+            min_confidence: 0 to 1.
+
+        Returns:
+            Faces with a score and a box in pixels of `rgb`, clipped to it.
+        """
+
+
+def load_detector(name: str) -> Detector:
+    """The detector of this name, read from the package.
+
+    Raises:
+        ConfigError: No detector has this name.
+    """
+    if name == "retinaface":
+        return RetinaFace()
+    if name == "blazeface":
+        return BlazeFace()
+    raise ConfigError(f"no face detector is named {name!r}; known detectors: retinaface, blazeface")
+
+
+def find_faces(rgb: NDArray[np.uint8], config: FaceConfig, detector: Detector | None) -> list[Face]:
+    """The faces of a picture that a run asks for, left to right.
+
+    Mode `whole` takes the picture as one face; `detect` may find none; `auto` takes the whole picture where the
+    detector finds none. Faces that were found but left out as too small do not make `auto` take the whole.
+
+    Args:
+        rgb: uint8 [H, W, 3], 0 to 255, upright.
+        config: Of it `mode`, `min_confidence`, `min_face` and `max_faces` matter here.
+        detector: None only for mode `whole`.
+    """
+    height, width = rgb.shape[:2]
+    whole = Face((0.0, 0.0, float(width), float(height)), "whole")
+    if config.mode == "whole":
+        return [whole]
+    assert detector is not None, f"mode {config.mode!r} needs a detector"
+    found = detector.detect(rgb, min_confidence=config.min_confidence)
+    if not found and config.mode == "auto":
+        return [whole]
+    large = [face for face in found if min(_size(face)) >= config.min_face]
+    large.sort(key=lambda face: -_size(face)[0] * _size(face)[1])
+    return sorted(large[: config.max_faces], key=lambda face: face.box[:2])
+
+
+def _size(face: Face) -> tuple[float, float]:
+    x1, y1, x2, y2 = face.box
+    return x2 - x1, y2 - y1
+
+
+class RetinaFace:
+    """RetinaFace with a MobileNet-0.25 body, trained on WIDER FACE.
+
+    Args:
+        long_side: Pictures are shrunk to at most this many pixels, never enlarged.
+    """
+
+    _ANCHORS = ((8, (16, 32)), (16, (64, 128)), (32, (256, 512)))
+    """Stride in pixels, and the sides of the square anchors that every cell has."""
+    _MEAN_BGR = np.array((104, 117, 123), np.float32)
+    _COARSEST = 32
+    _MAX_OVERLAP = 0.4
+
+    def __init__(self, *, long_side: int = LONG_SIDE) -> None:
+        self._long_side = long_side
+        self._session = _session("retinaface_mobilenet025.onnx")
+
+    def detect(self, rgb: NDArray[np.uint8], *, min_confidence: float) -> list[Face]:
+        """As `Detector.detect`."""
+        height, width = rgb.shape[:2]
+        scale = min(1.0, self._long_side / max(height, width))
+        rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
+        # Whole cells at every stride; the filling is the mean colour, which the network sees as zero.
+        image = np.zeros((1, 3, *(-(-n // self._COARSEST) * self._COARSEST for n in (rows, columns))), np.float32)
+        bgr = _resize(rgb, rows, columns)[..., ::-1] - self._MEAN_BGR
+        image[0, :, :rows, :columns] = bgr.transpose(2, 0, 1)
+
+        (offsets,), (scores,) = self._session.run(["boxes", "scores"], {"image": image})
+        likely = np.flatnonzero(scores[:, 1] >= min_confidence)
+        boxes = self._decode(offsets[likely], likely, image.shape[2:])
+        boxes *= np.tile((width / columns, height / rows), 2).astype(np.float32)
+        return _faces(boxes, scores[likely, 1], (height, width), max_overlap=self._MAX_OVERLAP)
+
+    def _decode(
+        self, offsets: NDArray[np.float32], places: NDArray[np.int64], shape: tuple[int, ...]
+    ) -> NDArray[np.float32]:
+        """Boxes [N, 4] in pixels of the network's input from offsets [N, 4] at those places among all anchors."""
+        anchors = np.empty((len(places), 3), np.float32)  # centre x, centre y, side
+        first = 0
+        for stride, sides in self._ANCHORS:
+            cells_across = shape[1] // stride
+            num_anchors = shape[0] // stride * cells_across * len(sides)
+            here = (places >= first) & (places < first + num_anchors)
+            cell, size = np.divmod(places[here] - first, len(sides))
+            row, column = np.divmod(cell, cells_across)
+            anchors[here] = np.stack(((column + 0.5) * stride, (row + 0.5) * stride, np.take(sides, size)), axis=1)
+            first += num_anchors
+        side = anchors[:, 2:]
+        centre = anchors[:, :2] + 0.1 * offsets[:, :2] * side
+        half = side * np.exp(0.2 * offsets[:, 2:]) / 2
+        return np.concatenate((centre - half, centre + half), axis=1)
+
+
+class BlazeFace:
+    """MediaPipe's BlazeFace for the back camera: faster, but it misses small faces.
+
+    It boxes a face from brow to chin in a square. On 22 faces in photographs that square was 0.76 as high as
+    RetinaFace's box and its centre lay lower by 9 % of RetinaFace's height; the widths were alike. So its boxes
+    are heightened and lifted by that much, and a crop means the same face with either detector.
+    """
+
+    _SIDE = 256
+    _GRIDS = ((16, 2), (8, 6))
+    """Cells along a side, and anchors in every cell."""
+    _MAX_OVERLAP = 0.3
+    _HEIGHT_OF_RETINAFACE = 0.76
+    _LOWER = 0.09
+
+    def __init__(self) -> None:
+        self._session = _session("blazeface_back.onnx")
+        centres = []
+        for cells, num_anchors in self._GRIDS:
+            y, x = np.mgrid[:cells, :cells].reshape(2, -1)
+            centres.append(np.repeat(np.stack((x + 0.5, y + 0.5), axis=1) * (self._SIDE / cells), num_anchors, axis=0))
+        self._centres = np.concatenate(centres).astype(np.float32)
+
+    def detect(self, rgb: NDArray[np.uint8], *, min_confidence: float) -> list[Face]:
+        """As `Detector.detect`."""
+        height, width = rgb.shape[:2]
+        scale = self._SIDE / max(height, width)
+        rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
+        top, left = (self._SIDE - rows) // 2, (self._SIDE - columns) // 2
+        square = np.zeros((self._SIDE, self._SIDE, 3), np.uint8)
+        square[top : top + rows, left : left + columns] = _resize(rgb, rows, columns)
+        image = (square.astype(np.float32) / 127.5 - 1).transpose(2, 0, 1)[None]
+
+        by_size = {output.shape[1:]: output[0] for output in self._session.run(None, {"x": image})}
+        levels = [cells * cells * num_anchors for cells, num_anchors in self._GRIDS]
+        logits = np.concatenate([by_size[n, 1] for n in levels])[:, 0]
+        scores = 1 / (1 + np.exp(-logits.clip(-80, 80)))
+        likely = np.flatnonzero(scores >= min_confidence)
+        values = np.concatenate([by_size[n, 16] for n in levels])[likely]
+        centre = self._centres[likely] + values[:, :2]
+        size = values[:, 2:4] / (1, self._HEIGHT_OF_RETINAFACE)
+        centre[:, 1] -= self._LOWER * size[:, 1]
+        half = size / 2
+        boxes = np.concatenate((centre - half, centre + half), axis=1) - np.tile((left, top), 2)
+        boxes *= np.tile((width / columns, height / rows), 2)
+        return _faces(boxes.astype(np.float32), scores[likely], (height, width), max_overlap=self._MAX_OVERLAP)
+
+
+def _session(name: str) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    network = (resources.files("motivnet_cli") / "assets" / name).read_bytes()
+    return onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
+
+
+def _resize(rgb: NDArray[np.uint8], rows: int, columns: int) -> NDArray[np.uint8]:
+    """Antialiased bilinear, uint8 [rows, columns, 3]."""
+    if rgb.shape[:2] == (rows, columns):
+        return rgb
+    image = torch.from_numpy(np.require(rgb, np.uint8, ["C", "W"])).permute(2, 0, 1)[None]
+    resized = F.interpolate(image, size=(rows, columns), mode="bilinear", align_corners=False, antialias=True)
+    return resized[0].permute(1, 2, 0).numpy()
+
+
+def _faces(
+    boxes: NDArray[np.float32], scores: NDArray[np.float32], shape: tuple[int, int], *, max_overlap: float
+) -> list[Face]:
+    """The best of every heap of overlapping boxes [N, 4], clipped to a picture of [H, W] = `shape`, best first."""
+    kept = nms(torch.from_numpy(boxes), torch.from_numpy(scores), max_overlap).numpy()
+    height, width = shape
+    clipped = boxes[kept].clip(0, np.tile((width, height), 2)).tolist()
+    faces = [
+        Face((x1, y1, x2, y2), "detected", score)
+        for (x1, y1, x2, y2), score in zip(clipped, scores[kept].tolist(), strict=True)
+    ]
+    return [face for face in faces if min(_size(face)) > 0]
