@@ -22,7 +22,8 @@ def write_random_checkpoint(path: Path) -> int:
     with torch.device("meta"):
         shapes = {name: tensor.shape for name, tensor in MotivNet(MotivNetSizes()).state_dict().items()}
     tensors = {
-        checkpoint_name(name): torch.empty(shape).normal_(0, 0.02, generator=generator) for name, shape in shapes.items()
+        checkpoint_name(name): torch.empty(shape).normal_(0, 0.02, generator=generator)
+        for name, shape in shapes.items()
     }
     torch.save(tensors, path)
     return sum(tensor.numel() for tensor in tensors.values())

@@ -93,7 +93,7 @@ def _log_start(
 ) -> None:
     faces = config.faces.mode if config.faces.mode == "whole" else f"{config.faces.mode} ({config.faces.detector})"
     log.info(
-        "%s on %s, %d faces a batch, %d threads for the network, %d for reading; faces: %s; recipe: %s",
+        "%s on %s; batch size %d; network threads %d, reading threads %d; faces: %s; recipe: %s",
         model.card.name,
         device_name(predictor.device),
         predictor.batch_size,

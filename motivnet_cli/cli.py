@@ -259,7 +259,8 @@ class _StopSignals:
         if self.exit_code is not None:
             os._exit(code)
         self.exit_code = code
-        os.write(2, b"stopping: the batches in hand are finished and committed (a second signal stops at once)\n")
+        line_end = b"\n" if os.isatty(2) else b""  # the live display may hold the cursor in its line
+        os.write(2, line_end + b"stopping: the batches in hand are finished and committed; again to stop at once\n")
 
 
 class _Allowance:
@@ -373,13 +374,14 @@ def _print_summary(console: Console, summary: Summary) -> None:
     if not summary.already_finished:
         rate = f"{summary.faces_predicted / summary.seconds:.1f} faces/s" if summary.seconds else ""
         table.add_row("time", f"{summary.seconds:.1f} s", f"{rate} with {summary.model} on {summary.device}")
-    for path in summary.outputs:
-        table.add_row("written", "", escape(path))
+    if not summary.stopped:
+        for path in summary.outputs:
+            table.add_row("written", "", escape(path))
     console.print(table)
     if summary.already_finished:
         console.print("nothing to do: this run was already finished (--overwrite starts anew)")
     if summary.stopped:
-        console.print("stopped: run the same command again to go on from here")
+        console.print("stopped; what is done is committed: run the same command again to go on from here")
 
 
 def _one_line(text: str) -> str:

@@ -4,6 +4,7 @@
       ConfigError          a wrong value or combination                      exit 2
       WeightsError         weights missing, damaged or of another network    exit 2
       OutputConflictError  the output belongs to another run or process      exit 2
+      FetchError           a file could not be brought here, or is not it    exit 1
       InputError           one input that cannot be read: a row, never an end
 
 Anything else that escapes is a fault of ours or of the machine: exit 1.
@@ -33,6 +34,10 @@ class WeightsError(MotivNetError):
 
 class OutputConflictError(MotivNetError):
     """The output holds another run's work, or another process is writing it."""
+
+
+class FetchError(MotivNetError):
+    """A file could not be downloaded, or what came is not the file; nothing was left under its name."""
 
 
 class InputError(MotivNetError):

@@ -10,9 +10,8 @@ import motivnet_cli
 ROOT = Path(__file__).parents[1]
 
 
-def test_public_names_are_sorted_and_exist():
-    """What the package exports is written down, sorted, and there."""
-    assert motivnet_cli.__all__ == sorted(motivnet_cli.__all__)
+def test_public_names_exist():
+    """What the package says it exports is there."""
     assert all(hasattr(motivnet_cli, name) for name in motivnet_cli.__all__)
 
 

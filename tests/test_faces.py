@@ -1,0 +1,215 @@
+"""Face detection on real pixels: one portrait, and pictures composed from it."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from motivnet_cli.config import FaceConfig
+from motivnet_cli.errors import ConfigError
+from motivnet_cli.faces import LONG_SIDE, find_faces, load_detector
+
+ASTRONAUT = Path(__file__).parents[1] / "sample_data" / "astronaut.png"
+FACE = (178, 56, 271, 178)
+HEAD = (130, 0, 320, 230)
+DETECTORS = ("retinaface", "blazeface")
+
+
+@pytest.fixture(scope="module")
+def portrait():
+    with Image.open(ASTRONAUT) as image:
+        return image.convert("RGB")
+
+
+@pytest.fixture(scope="module")
+def detectors():
+    return {name: load_detector(name) for name in DETECTORS}
+
+
+@pytest.fixture(scope="module")
+def group(portrait):
+    """Four heads of different size on a plain ground, and their face boxes, left to right."""
+    picture, boxes = Image.new("RGB", (900, 400), (90, 120, 140)), []
+    for x, y, scale in ((10, 20, 1.0), (240, 150, 0.8), (440, 10, 1.2), (710, 120, 0.9)):
+        head = portrait.crop(HEAD)
+        picture.paste(head.resize((round(head.width * scale), round(head.height * scale))), (x, y))
+        left, top = x - HEAD[0] * scale, y - HEAD[1] * scale
+        boxes.append((left + 178 * scale, top + 56 * scale, left + 271 * scale, top + 178 * scale))
+    return np.array(picture), boxes
+
+
+def overlap(a, b):
+    both = max(0, min(a[2], b[2]) - max(a[0], b[0])) * max(0, min(a[3], b[3]) - max(a[1], b[1]))
+    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
+
+
+def test_retinaface_finds_the_portraits_face(portrait, detectors):
+    """One face within three pixels of the known box, with the score that the network gives to BGR and not to RGB."""
+    (face,) = detectors["retinaface"].detect(np.array(portrait), min_confidence=0.6)
+
+    assert face.score == pytest.approx(0.9997, abs=5e-5)
+    assert face.source == "detected"
+    np.testing.assert_allclose(face.box, FACE, atol=3)
+
+
+def test_blazeface_means_the_same_box(portrait, detectors):
+    """BlazeFace's one face, in RetinaFace's convention, covers the same part of the picture."""
+    (face,) = detectors["blazeface"].detect(np.array(portrait), min_confidence=0.6)
+
+    assert face.score > 0.8
+    assert overlap(face.box, FACE) >= 0.6
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_group_is_found_left_to_right(name, group, detectors):
+    """Four people give four faces in the order of their left edges, each where it was put."""
+    rgb, boxes = group
+
+    faces = find_faces(rgb, FaceConfig(mode="detect", min_confidence=0.4), detectors[name])
+
+    assert len(faces) == 4
+    assert all(overlap(face.box, box) > 0.5 for face, box in zip(faces, boxes, strict=True))
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("scale", [0.5, 1.5, 4.0])
+def test_boxes_scale_with_the_picture(name, scale, portrait, detectors):
+    """The same picture at another size has the same face, also where it is shrunk for the detector."""
+    size = round(512 * scale)
+    rgb = np.array(portrait.resize((size, size)))
+    (plain,) = detectors[name].detect(np.array(portrait), min_confidence=0.6)
+
+    (scaled,) = detectors[name].detect(rgb, min_confidence=0.6)
+
+    assert overlap([value / scale for value in scaled.box], plain.box) > 0.85
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_box_moves_with_the_face(name, portrait, detectors):
+    """A strip of ground to the left, above or below of any odd width moves the box by that much."""
+    (plain,) = detectors[name].detect(np.array(portrait), min_confidence=0.6)
+    x1, y1, x2, y2 = plain.box
+    for left, top, bottom in ((77, 0, 0), (0, 45, 0), (13, 31, 101)):
+        rgb = np.pad(np.array(portrait), ((top, bottom), (left, 0), (0, 0)))
+
+        (moved,) = detectors[name].detect(rgb, min_confidence=0.6)
+
+        assert overlap(moved.box, (x1 + left, y1 + top, x2 + left, y2 + top)) > 0.8
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_boxes_are_clipped_to_the_picture(name, portrait, detectors):
+    """A face cut by the edge of the picture has a box that ends there."""
+    rgb = np.array(portrait)[80:, 195:]
+
+    (face,) = detectors[name].detect(rgb, min_confidence=0.3)
+
+    assert face.box[0] == 0
+    assert 0 <= face.box[1] < 2
+    assert face.box[2] < 120
+    assert face.box[3] < 140
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("size", [(1, 1), (8, 8), (1, 700), (50, 6000), (6000, 50), (400, 300)])
+def test_flat_pictures_have_no_face(name, size, detectors):
+    """A picture of one colour has no face, however small or long it is."""
+    rgb = np.full((*size, 3), (200, 170, 150), np.uint8)
+
+    assert detectors[name].detect(rgb, min_confidence=0.3) == []
+
+
+@pytest.mark.parametrize("side", [24, 48])
+def test_small_crops_are_enlarged(side, portrait, detectors):
+    """A face that fills a thumbnail is found."""
+    rgb = np.array(portrait.crop((145, 37, 305, 197)).resize((side, side)))
+
+    (face,) = detectors["retinaface"].detect(rgb, min_confidence=0.6)
+
+    assert overlap([value * 160 / side for value in face.box], (33, 19, 126, 141)) > 0.7
+
+
+def test_large_pictures_are_shrunk(portrait, detectors):
+    """A face that is too small once the picture is shrunk to LONG_SIDE is not found: it bounds the time."""
+    rgb = np.zeros((LONG_SIDE * 16, 512, 3), np.uint8)
+    rgb[:512] = np.array(portrait)
+
+    assert detectors["retinaface"].detect(rgb, min_confidence=0.6) == []
+    assert len(detectors["retinaface"].detect(rgb[:LONG_SIDE], min_confidence=0.6)) == 1
+
+
+def test_confidence_is_a_threshold(portrait, detectors):
+    """A detection that scores less than asked is left out, one that scores just as much is kept."""
+    rgb = np.array(portrait)
+    (face,) = detectors["blazeface"].detect(rgb, min_confidence=0.6)
+
+    assert detectors["blazeface"].detect(rgb, min_confidence=face.score) == [face]
+    assert detectors["blazeface"].detect(rgb, min_confidence=min(1.0, face.score + 1e-4)) == []
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_threads_share_a_detector(name, group, portrait, detectors):
+    """Several threads at once find what one finds."""
+    pictures = [group[0], np.array(portrait), group[0][:, :500], np.array(portrait)[:300]] * 3
+
+    def find(rgb):
+        return detectors[name].detect(rgb, min_confidence=0.6)
+
+    expected = [find(rgb) for rgb in pictures]
+    with ThreadPoolExecutor(3, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        assert list(pool.map(find, pictures)) == expected
+
+
+def test_whole_is_the_picture():
+    """Mode `whole` needs no detector and takes the picture as it is."""
+    (face,) = find_faces(np.zeros((30, 40, 3), np.uint8), FaceConfig(mode="whole"), None)
+
+    assert (face.box, face.source, face.score) == ((0, 0, 40, 30), "whole", None)
+
+
+def test_auto_falls_back_to_the_whole_picture(detectors):
+    """Where there is no face, `auto` takes the whole picture and `detect` nothing."""
+    rgb = np.full((300, 400, 3), 128, np.uint8)
+
+    assert [f.source for f in find_faces(rgb, FaceConfig(mode="auto"), detectors["retinaface"])] == ["whole"]
+    assert find_faces(rgb, FaceConfig(mode="detect"), detectors["retinaface"]) == []
+
+
+def test_auto_keeps_what_it_finds(group, detectors):
+    """Where there are faces, `auto` is `detect`."""
+    found = [find_faces(group[0], FaceConfig(mode=mode), detectors["retinaface"]) for mode in ("auto", "detect")]
+
+    assert found[0] == found[1]
+    assert len(found[0]) == 4
+
+
+def test_min_face_leaves_out_small_faces(group, detectors):
+    """A face narrower than min_face is left out, and a picture with only such faces is not taken whole."""
+    rgb, boxes = group
+
+    kept = find_faces(rgb, FaceConfig(min_face=90), detectors["retinaface"])
+    none = find_faces(rgb, FaceConfig(min_face=200), detectors["retinaface"])
+
+    assert [overlap(face.box, boxes[2 * k]) > 0.5 for k, face in enumerate(kept)] == [True, True]
+    assert none == []
+
+
+def test_max_faces_keeps_the_largest_left_to_right(group, detectors):
+    """max_faces keeps the largest, still in the order of their left edges."""
+    rgb, boxes = group
+
+    first, second = find_faces(rgb, FaceConfig(max_faces=2), detectors["retinaface"])
+
+    assert overlap(first.box, boxes[0]) > 0.5
+    assert overlap(second.box, boxes[2]) > 0.5
+
+
+def test_unknown_detector_is_named():
+    """An unknown detector is refused with the ones that exist."""
+    with pytest.raises(ConfigError, match=r"'haar'.*retinaface, blazeface"):
+        load_detector("haar")
