@@ -335,7 +335,7 @@ def _over_http(task: _Task, part: _Part) -> _Version:
     with requests.Session() as session:
         session.headers.update(_HEADERS)
         while isinstance(outcome := _attempt(session, task, part), _Interrupted):
-            if 0:
+            if outcome.is_unreachable and not reached:
                 raise FetchError(f"{task.shown} cannot be reached: {outcome.reason}. {_BY_HAND}")
             reached = reached or not outcome.is_unreachable
             # A server without Range brings the same bytes each time: only new ground counts as progress.

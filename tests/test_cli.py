@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
+import pty
+import re
 import shutil
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -296,3 +302,39 @@ def test_installed_console_script():
     script = Path(sys.executable).with_name("motivnet")
 
     assert subprocess.run([script, "--version"], capture_output=True, check=True, timeout=60).stdout
+
+
+def on_a_terminal(*arguments, env):
+    """What the command writes to a terminal of 120 columns."""
+    parent, child = pty.openpty()
+    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 120, 0, 0))
+    command = [sys.executable, "-m", "motivnet_cli", *map(str, arguments)]
+    process = subprocess.Popen(command, stdout=child, stderr=child, env={**os.environ, "TERM": "xterm-256color", **env})
+    os.close(child)
+    written = b""
+    with contextlib.suppress(OSError):  # Linux says EIO when the last writer is gone
+        while piece := os.read(parent, 4096):
+            written += piece
+    os.close(parent)
+    assert process.wait(timeout=60) == 0
+    return written.decode()
+
+
+@pytest.mark.parametrize("colour", [True, False])
+def test_live_display_on_a_terminal(tmp_path, colour):
+    """A terminal gets a live bar with inputs and faces; NO_COLOR takes the colour away."""
+    env = {} if colour else {"NO_COLOR": "1"}
+    arguments = [
+        "annotate",
+        SAMPLE_DATA,
+        "--model",
+        "expression-net",
+        "--batch-size",
+        1,
+        "--out",
+        tmp_path / "p.parquet",
+    ]
+    written = on_a_terminal(*arguments, env=env)
+
+    assert "/2 inputs" in written.replace("\x1b[0m", "")
+    assert bool(re.search(r"\x1b\[[0-9;]*3[0-9]", written)) is colour
