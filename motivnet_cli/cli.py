@@ -234,27 +234,31 @@ def models(
 
 
 class _StopSignals:
-    """The stop callback of a run: true after the first SIGINT, SIGTERM or SIGUSR1; a second one ends at once."""
+    """The stop callback of a run: true after the first SIGINT, SIGTERM or SIGUSR1; a second one ends at once.
+
+    Handlers stay when the run is over, so that a signal during the seconds that Python takes to end does not
+    turn a finished run into a killed one.
+    """
 
     def __init__(self) -> None:
         self.exit_code: int | None = None
-        self._before: dict[int, Any] = {}
+        self._over = False
 
     def __enter__(self) -> _StopSignals:
         for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
             if hasattr(signal, name):
-                number = getattr(signal, name)
-                self._before[number] = signal.signal(number, self._handle)
+                signal.signal(getattr(signal, name), self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        self._over = True
 
     def __call__(self) -> bool:
         return self.exit_code is not None
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if self._over:
+            return
         code = errors.EXIT_INTERRUPTED if number == signal.SIGINT else errors.EXIT_STOPPED_RESUMABLE
         if self.exit_code is not None:
             os._exit(code)

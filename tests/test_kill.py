@@ -132,8 +132,12 @@ def test_signal_before_the_first_input(photos, tmp_path):
 def test_second_process_on_the_same_output_is_refused(photos, tmp_path):
     """While one process writes, another is told so and exits 2; the first is not disturbed."""
     out = tmp_path / "p.parquet"
-    first = start_until_work_is_committed(photos, out, "--batch-size", "1", "--workers", "1")
-    second = subprocess.run(command(photos, out), capture_output=True, text=True, timeout=60, check=False)
+    many = tmp_path / "many"
+    many.mkdir()
+    for number in range(20):
+        (many / str(number)).symlink_to(photos)
+    first = start_until_work_is_committed(many, out, "--batch-size", "1", "--workers", "1")
+    second = subprocess.run(command(many, out), capture_output=True, text=True, timeout=60, check=False)
     first_was_running = first.poll() is None
     first.send_signal(signal.SIGTERM)
     first.communicate(timeout=60)
