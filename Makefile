@@ -35,13 +35,13 @@ check: $(STAMP) ## Format, lint, types, import contract, generated docs, tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/cog --check docs/*.md README.md
+	$(BIN)/cog --check docs/*.md benchmarks/README.md
 	$(BIN)/python -m pytest -m 'not slow'
 
 fix: $(STAMP) ## Format, mend what ruff can mend, make the generated docs again
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
-	$(BIN)/cog -r docs/*.md README.md
+	$(BIN)/cog -r docs/*.md benchmarks/README.md
 
 bench: $(STAMP) ## Run the benchmarks and record their rows (about half an hour)
 	$(BIN)/python benchmarks/startup.py --record

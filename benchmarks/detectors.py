@@ -72,7 +72,7 @@ def main() -> None:
         for number in range(options.count)
     ]
     heights = np.array([box[3] - box[1] for scene in scenes for box in scene.faces])
-    detectors: dict[str, Detector] = {f"retinaface {side}": RetinaFace(long_side=side) for side in LONG_SIDES}
+    detectors: dict[str, Detector] = {f"retinaface {side}": RetinaFace(side) for side in LONG_SIDES}
     detectors["blazeface 256"] = BlazeFace()
     say(f"{len(scenes)} pictures, {len(heights)} faces; recall at score {TABLE_THRESHOLD} by height of the face")
     classes = [f"{low}-{high - 1}" for low, high in pairwise(LEAST_HEIGHTS)]

@@ -9,24 +9,8 @@ import json
 import tempfile
 from pathlib import Path
 
-import torch
+from checkpoints import write_random_checkpoint
 from harness import ROOT, annotate_command, parser, report, say, time_process
-
-from motivnet_cli.model.motivnet import MotivNet, MotivNetSizes
-from motivnet_cli.weights import checkpoint_name
-
-
-def write_random_checkpoint(path: Path) -> int:
-    """A state dict of the full-size network under the names of the published checkpoint; returns its parameters."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.device("meta"):
-        shapes = {name: tensor.shape for name, tensor in MotivNet(MotivNetSizes()).state_dict().items()}
-    tensors = {
-        checkpoint_name(name): torch.empty(shape).normal_(0, 0.02, generator=generator)
-        for name, shape in shapes.items()
-    }
-    torch.save(tensors, path)
-    return sum(tensor.numel() for tensor in tensors.values())
 
 
 def main() -> None:

@@ -71,9 +71,9 @@ def time_parts(paths: list[Path], mode: FaceMode) -> dict[str, float]:
 
 def main() -> None:
     arguments = parser(__doc__)
-    arguments.add_argument("--count", type=int, default=300)
+    arguments.add_argument("--count", type=int, default=800)
     arguments.add_argument("--sizes", type=int, nargs=2, default=(500, 2000))
-    arguments.add_argument("--rounds", type=int, default=3)
+    arguments.add_argument("--rounds", type=int, default=2)
     options = arguments.parse_args()
     measured = {}
     cores = usable_cores()

@@ -4,14 +4,20 @@ This file imports nothing heavy, so that `motivnet --help` answers at once; impo
 `from motivnet_cli.annotate import annotate`, `from motivnet_cli.load import load_model`.
 """
 
-from motivnet_cli.errors import ConfigError, InputError, MotivNetError, OutputConflictError, WeightsError
-from motivnet_cli.records import EMOTIONS
+from motivnet_cli.errors import (
+    ConfigError,
+    FetchError,
+    InputError,
+    MotivNetError,
+    OutputConflictError,
+    WeightsError,
+)
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "EMOTIONS",
     "ConfigError",
+    "FetchError",
     "InputError",
     "MotivNetError",
     "OutputConflictError",

@@ -47,7 +47,9 @@ def annotate(
         OutputConflictError: The output belongs to another run or is being written.
     """
     listing = Listing(config.inputs)
-    model = load_model(config.model.name, weights=config.model.weights, recipe=config.model.recipe)
+    model = load_model(
+        config.model.name, weights=config.model.weights, recipe=config.model.recipe, store=config.model.store
+    )
     predictor = Predictor(model, config.model)
     record = _record_of(config, model, predictor)
     output = Output(config.output, record=record, classes=model.classes, embedding_size=model.embedding_size)

@@ -6,10 +6,11 @@ This room opens no file and imports no torch, so that `motivnet models` answers 
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-from motivnet_cli.errors import ConfigError
+from typing import Literal
 
 DEFAULT_MODEL = "motivnet-1b"
+Architecture = Literal["motivnet", "sapiens", "expression-net"]
+"""`motivnet` is a Sapiens encoder with a head that names emotions, `sapiens` the encoder alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +18,7 @@ class ModelCard:
     """What a user should know of a model before trusting it, and what the engine must know to feed it."""
 
     name: str
+    architecture: Architecture
     title: str
     about: str
     recipes: tuple[str, ...]
@@ -32,6 +34,10 @@ class ModelCard:
     """A network so small that more than one thread slows it (benchmarks/README.md)."""
     embedded: bool
     """The weights ship inside the package."""
+    url: str | None
+    """Where `motivnet download-weights` gets them."""
+    download_bytes: int | None
+    """About the size of that download, where it is known."""
     terms: str
     sources: str
     limits: tuple[str, ...]
@@ -41,6 +47,7 @@ class ModelCard:
 _CARDS = (
     ModelCard(
         name="motivnet-1b",
+        architecture="motivnet",
         title="MotivNet (Sapiens-1B encoder, ML-Decoder head), 1,161,033,863 parameters",
         about=(
             "Seven emotions (neutral, happiness, sadness, surprise, fear, disgust, anger) and a 1536-number "
@@ -53,6 +60,11 @@ _CARDS = (
         cpu_batch_size=1,
         single_thread=False,
         embedded=False,
+        url=(
+            "https://buckeyemailosu-my.sharepoint.com/:u:/g/personal/medicharla_2_buckeyemail_osu_edu/"
+            "IQD5Yo67QSPXQJluT1mCEZ4uAbm9hxWWIC1bXf7l43S9X3w?e=H7vRd4"
+        ),
+        download_bytes=4_644_000_000,
         terms=(
             "No licence is stated for MotivNet.pth. It derives from Sapiens (CC BY-NC 4.0) and AffectNet "
             "(research only): treat it as non-commercial research use. Do not re-host it."
@@ -66,7 +78,32 @@ _CARDS = (
         ),
     ),
     ModelCard(
+        name="sapiens-1b",
+        architecture="sapiens",
+        title="Sapiens-1B pose encoder, 1,139,163,648 parameters: embeddings without emotions",
+        about=(
+            "A 1536-number embedding from a 1024 x 768 crop, and no emotion columns: the human-vision encoder that "
+            "MotivNet started from, to compare with it or to train a head on."
+        ),
+        recipes=("stretch", "pad"),
+        margin=0.3,
+        fill_rgb=(124, 116, 104),
+        flip=False,
+        cpu_batch_size=1,
+        single_thread=False,
+        embedded=False,
+        url="hf://facebook/sapiens-pose-1b/sapiens_1b_goliath_best_goliath_AP_640.pth",
+        download_bytes=4_680_000_000,
+        terms="Sapiens v1 code and weights: CC BY-NC 4.0 (attribution, no commercial use).",
+        sources="facebook/sapiens-pose-1b on the Hugging Face hub; arXiv 2408.12569",
+        limits=(
+            "Which Sapiens checkpoint MotivNet started from is not published; this is its pose variant.",
+            "About 9.2 TFLOP a face: one to two minutes a face on two CPU cores.",
+        ),
+    ),
+    ModelCard(
         name="expression-net",
+        architecture="expression-net",
         title="FaceExpressionNet of face-api, 323,687 parameters, inside this package",
         about=(
             "Seven emotions and a 256-number embedding from a 112 x 112 face crop; about 10 ms a face on one "
@@ -79,6 +116,8 @@ _CARDS = (
         cpu_batch_size=16,
         single_thread=True,
         embedded=True,
+        url=None,
+        download_bytes=None,
         terms=(
             "MIT (npm package @vladmandic/face-api 1.7.15, from justadudewhohacks/face-api.js); no separate "
             "licence for the weights; trained on public datasets and images scraped from the web."
@@ -94,16 +133,3 @@ _CARDS = (
 )
 
 CARDS = {card.name: card for card in _CARDS}
-
-
-def model_card(name: str) -> ModelCard:
-    """The card of a known model.
-
-    Raises:
-        ConfigError: No model has this name.
-    """
-    try:
-        return CARDS[name]
-    except KeyError:
-        known = ", ".join(CARDS)
-        raise ConfigError(f"no model is named {name!r}; known models: {known} (see `motivnet models`)") from None

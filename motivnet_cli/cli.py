@@ -19,17 +19,15 @@ import traceback
 from collections.abc import Iterator
 from enum import Enum
 from types import FrameType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from motivnet_cli import __version__, errors
 from motivnet_cli.catalogue import CARDS, DEFAULT_MODEL
 from motivnet_cli.config import (
     COMMIT_SECONDS,
+    DETECTION_SIZE,
     MAX_PIXELS,
     MIN_CONFIDENCE,
     FaceConfig,
@@ -38,7 +36,12 @@ from motivnet_cli.config import (
     OutputConfig,
     RunConfig,
 )
-from motivnet_cli.records import Summary
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from motivnet_cli.records import Summary
+    from motivnet_cli.store import InstallPlan, Store, StoredModel
 
 app = typer.Typer(
     name="motivnet",
@@ -47,8 +50,14 @@ app = typer.Typer(
     "many inputs failed, 75 stopped by SIGTERM or SIGUSR1, 130 stopped by Ctrl-C (75 and 130: run the same "
     "command again to go on).",
     no_args_is_help=True,
+    rich_markup_mode=None,  # boxes and markdown double the time that --help takes (benchmarks/startup.py)
     add_completion=False,
     pretty_exceptions_enable=False,
+)
+
+
+STORE_OPTION = typer.Option(
+    envvar="MOTIVNET_HOME", help="Folder of the model store. Default: the platform's cache folder.", show_default=False
 )
 
 
@@ -104,7 +113,10 @@ def annotate(
         typer.Option("--out", "-o", help="A name ending in .parquet for one file, or a folder for a set of parts."),
     ],
     model: Annotated[str, typer.Option(help=f"One of: {', '.join(CARDS)} (see `motivnet models`).")] = DEFAULT_MODEL,
-    weights: Annotated[str | None, typer.Option(help="A checkpoint file (.pth or .safetensors) for the model.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="A checkpoint file (.pth or .safetensors) in place of the stored weights.")
+    ] = None,
+    store: Annotated[str | None, STORE_OPTION] = None,
     recipe: Annotated[
         str | None,
         typer.Option(help="How a crop is fitted to the network: stretch or pad. Default: the model's."),
@@ -119,6 +131,9 @@ def annotate(
     detector: Annotated[
         Detector, typer.Option(help="blazeface is faster and misses small faces.")
     ] = Detector.retinaface,
+    detection_size: Annotated[
+        int, typer.Option(help="RetinaFace looks at pictures of this longer side; larger finds smaller faces, slower.")
+    ] = DETECTION_SIZE,
     margin: Annotated[
         float | None,
         typer.Option(
@@ -157,12 +172,12 @@ def annotate(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON to stdout.")] = False,
 ) -> None:
-    """Find every face in the pictures, name its emotion, and write one row a face.
+    """Name the emotion of every face in pictures.
 
     Example: motivnet annotate ./photos --out preds.parquet
 
-    Beside preds.parquet, preds.inputs.parquet lists every input and what became of it. Started again, the same
-    command goes on where it stopped.
+    One row a face goes to preds.parquet; preds.inputs.parquet beside it lists every input and what became of it.
+    Started again, the same command goes on where it stopped.
     """
     with _StopSignals() as stop, _reporting_errors(), _talking(quiet=quiet) as console:
         allowed = _Allowance(max_failures)
@@ -178,6 +193,7 @@ def annotate(
             model=ModelConfig(
                 name=model,
                 weights=weights,
+                store=store,
                 recipe=recipe,
                 flip=flip,
                 device=device,
@@ -186,6 +202,7 @@ def annotate(
             faces=FaceConfig(
                 mode=faces.value,
                 detector=detector.value,
+                detection_size=detection_size,
                 margin=margin,
                 min_face=min_face,
                 max_faces=max_faces,
@@ -194,6 +211,9 @@ def annotate(
             loader=LoaderConfig(workers=workers, max_pixels=max_pixels),
             command=shlex.join(["motivnet", *sys.argv[1:]]),
         )
+        from motivnet_cli.store import Store, find_card
+
+        find_card(config.model.name, Store(store))  # a mistyped name is said at once, before torch is imported
         from motivnet_cli.annotate import annotate as run
 
         with _watching(console, quiet=quiet) as progress:
@@ -205,11 +225,72 @@ def annotate(
         raise typer.Exit(_exit_code(summary, stop, allowed))
 
 
+@app.command("download-weights")
+def download_weights(
+    name: Annotated[
+        str,
+        typer.Argument(metavar="[NAME]", help="A model of the catalogue, or a name of your own."),
+    ] = DEFAULT_MODEL,
+    url: Annotated[
+        str | None, typer.Option(help="Where to get it: http(s)://, file://, hf://owner/repo/file, s3://, gs://...")
+    ] = None,
+    from_file: Annotated[
+        str | None, typer.Option(metavar="PATH", help="A checkpoint file brought by hand, in place of a download.")
+    ] = None,
+    sha256: Annotated[str | None, typer.Option(help="What the file must hash to.")] = None,
+    store: Annotated[str | None, STORE_OPTION] = None,
+    accept_terms: Annotated[bool, typer.Option("--accept-terms", help="Accept the model's terms, in scripts.")] = False,
+    list_models: Annotated[bool, typer.Option("--list", help="Say what is known and what is here.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Hash the stored file again.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Take the model out of the store.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON to stdout.")] = False,
+) -> None:
+    """Bring a model's weights into the store.
+
+    Example: motivnet download-weights --accept-terms
+
+    A download goes on where it broke off, is verified, and is stored whole or not at all.
+    On a machine without internet: download the file elsewhere, copy it, and use --from-file.
+    MOTIVNET_OFFLINE=1 forbids every use of the network; proxies are taken from HTTPS_PROXY and its kin.
+    """
+    with _reporting_errors(), _talking(quiet=quiet) as console:
+        from motivnet_cli.store import Store
+
+        if sum((list_models, verify, remove)) > 1 or (url and from_file):
+            raise errors.ConfigError("give only one of --list, --verify, --remove, and only one of --url, --from-file")
+        models = Store(store)
+        if list_models:
+            _list_models(models, as_json=as_json)
+            return
+        if verify:
+            _print_stored(console, models.verify(name), "unchanged", as_json=as_json)
+            return
+        if remove:
+            models.remove(name)
+            console.print(f"removed {name} from {models.root}", markup=False, soft_wrap=True)
+            return
+        if present := models.find(name):
+            _print_stored(console, present, "here already", as_json=as_json)
+            return
+        plan = models.plan(name, url=url, file=from_file)
+        if dry_run:
+            _print_plan(console, plan, as_json=as_json)
+            return
+        _ask_for_terms(console, plan, accepted=accept_terms)
+        with _watching_bytes(console, quiet=quiet) as progress:
+            stored = models.install(
+                name, url=url, file=from_file, sha256=sha256, offline=_is_offline(), progress=progress
+            )
+        _print_stored(console, stored, "stored", as_json=as_json)
+
+
 @app.command()
 def models(
     as_json: Annotated[bool, typer.Option("--json", help="Print the cards as JSON.")] = False,
 ) -> None:
-    """Say what each model is, on what terms it may be used, and what was never verified.
+    """List the models, their terms and limits.
 
     Example: motivnet models
     """
@@ -218,7 +299,7 @@ def models(
         return
     lines = []
     for card in CARDS.values():
-        weights = "inside this package" if card.embedded else "not inside this package: give them with --weights"
+        weights = "inside this package" if card.embedded else f"brought by `motivnet download-weights {card.name}`"
         lines += [
             f"{card.name}: {card.title}",
             f"  {card.about}",
@@ -307,7 +388,8 @@ def _reporting_errors() -> Iterator[None]:
         yield
     except errors.MotivNetError as error:
         typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(errors.EXIT_USAGE) from error
+        is_fault = isinstance(error, errors.FetchError)
+        raise typer.Exit(errors.EXIT_FAULT if is_fault else errors.EXIT_USAGE) from error
     except OSError as error:
         advice = "what was committed is kept: run the same command again to go on"
         if error.errno == errno.ENOSPC:
@@ -333,6 +415,8 @@ def _reporting_errors() -> Iterator[None]:
 @contextlib.contextmanager
 def _talking(*, quiet: bool) -> Iterator[Console]:
     """A console on stderr that the library's log lines go to."""
+    from rich.console import Console
+
     console = Console(stderr=True, highlight=False)
     log = logging.getLogger("motivnet_cli")
     handler = _ConsoleHandler(console)
@@ -364,6 +448,9 @@ def _watching(console: Console, *, quiet: bool) -> contextlib.AbstractContextMan
 
 
 def _print_summary(console: Console, summary: Summary) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
     for report in summary.failures:
         reason = report.problem.message if report.problem else ""
         console.print(f"failed: {escape(_one_line(report.item.input))}: {escape(reason)}", soft_wrap=True)
@@ -386,6 +473,83 @@ def _print_summary(console: Console, summary: Summary) -> None:
         console.print("nothing to do: this run was already finished (--overwrite starts anew)")
     if summary.stopped:
         console.print("stopped; what is done is committed: run the same command again to go on from here")
+
+
+def _ask_for_terms(console: Console, plan: InstallPlan, *, accepted: bool) -> None:
+    """Show the terms, and go on only if they are accepted: by the flag, or by a person at the terminal."""
+    console.print(f"Terms of {plan.name}: {plan.terms}", markup=False, soft_wrap=True)
+    if accepted:
+        return
+    if not (console.is_terminal and sys.stdin.isatty()):
+        raise errors.ConfigError("nobody is here to accept these terms: read them, then add --accept-terms")
+    if not typer.confirm("Do you accept these terms?", err=True):
+        raise errors.ConfigError("the terms were not accepted; nothing was downloaded")
+
+
+def _is_offline() -> bool:
+    return os.environ.get("MOTIVNET_OFFLINE", "") not in ("", "0")
+
+
+def _print_stored(console: Console, model: StoredModel, what: str, *, as_json: bool) -> None:
+    console.print(
+        f"{model.name} is {what}: {model.size_bytes / 1e9:.2f} GB, {model.num_parameters:,} parameters, "
+        f"sha256 of the source {model.sha256}, in {model.path}",
+        markup=False,
+        soft_wrap=True,
+    )
+    if as_json:
+        _print_json(dataclasses.asdict(model))
+
+
+def _print_plan(console: Console, plan: InstallPlan, *, as_json: bool) -> None:
+    size = f"about {plan.download_bytes / 1e9:.1f} GB" if plan.download_bytes else "of unknown size"
+    console.print(
+        f"would bring {plan.name} from {plan.source} ({size}) into {plan.folder}, where "
+        f"{plan.free_bytes / 1e9:.1f} GB are free; terms: {plan.terms}",
+        markup=False,
+        soft_wrap=True,
+    )
+    if as_json:
+        _print_json(dataclasses.asdict(plan))
+
+
+def _list_models(models: Store, *, as_json: bool) -> None:
+    from motivnet_cli.store import find_card
+
+    here = {model.name: model for model in models.models()}
+    rows: list[dict[str, Any]] = []
+    for name in [*CARDS, *(name for name in here if name not in CARDS)]:
+        card = find_card(name, models)
+        stored = here.get(name)
+        rows.append(
+            {
+                "name": name,
+                "here": card.embedded or stored is not None,
+                "size_bytes": stored.size_bytes if stored else card.download_bytes,
+                "path": stored.path if stored else None,
+                "source": stored.source if stored else card.url,
+                "terms": card.terms,
+            }
+        )
+    if as_json:
+        _print_json(rows)
+        return
+    lines = [f"store: {models.root}"]
+    for row in rows:
+        where = row["path"] or ("inside the package" if row["here"] else f"not here; from {row['source']}")
+        size = f"{row['size_bytes'] / 1e9:.2f} GB, " if row["size_bytes"] else ""
+        lines += [f"{row['name']}: {size}{where}", f"  terms: {row['terms']}"]
+    _print_data("\n".join(lines))
+
+
+def _watching_bytes(console: Console, *, quiet: bool) -> contextlib.AbstractContextManager[Any]:
+    from motivnet_cli.progress import byte_display, byte_lines, silence_bytes
+
+    if quiet:
+        return silence_bytes()
+    if console.is_terminal:
+        return byte_display(console)
+    return byte_lines(lambda line: console.print(line, markup=False, soft_wrap=True))
 
 
 def _one_line(text: str) -> str:

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal, TypeVar
 
-from motivnet_cli.catalogue import DEFAULT_MODEL, model_card
+from motivnet_cli.catalogue import DEFAULT_MODEL
 from motivnet_cli.errors import ConfigError
 
 FaceMode = Literal["auto", "detect", "whole"]
@@ -20,6 +20,8 @@ T = TypeVar("T")
 
 MIN_CONFIDENCE = 0.6
 """Detections below it are mostly not faces (docs/decisions/0003-face-detector.md)."""
+DETECTION_SIZE = 720
+"""Larger finds smaller faces and costs time by its square (docs/decisions/0003-face-detector.md)."""
 MAX_PIXELS = 100_000_000
 """300 MB decoded: what a worker may hold. Larger than any camera but the 108 and 200 megapixel phones."""
 COMMIT_SECONDS = 30.0
@@ -37,6 +39,8 @@ class ModelConfig:
     name: str = _setting(DEFAULT_MODEL, changes_output=True)
     weights: str | None = _setting(None, changes_output=False)
     """A checkpoint file to use for `name`; what counts for the output is its hash, which the run adds."""
+    store: str | None = _setting(None, changes_output=False)
+    """Folder of the model store; None takes the default."""
     recipe: str | None = _setting(None, changes_output=True)
     """Input recipe; None takes the model's default."""
     flip: bool | None = _setting(None, changes_output=True)
@@ -47,10 +51,6 @@ class ModelConfig:
     """Faces in one pass of the network; None chooses by model and device."""
 
     def __post_init__(self) -> None:
-        card = model_card(self.name)
-        if self.recipe not in (None, *card.recipes):
-            recipes = ", ".join(card.recipes)
-            raise ConfigError(f"{self.name} has no input recipe {self.recipe!r}; it has: {recipes}")
         if self.batch_size is not None and self.batch_size < 1:
             raise ConfigError(f"batch size must be at least 1 or auto, got {self.batch_size}")
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
@@ -63,6 +63,8 @@ class FaceConfig:
 
     mode: FaceMode = _setting("auto", changes_output=True)
     detector: DetectorName = _setting("retinaface", changes_output=True)
+    detection_size: int = _setting(DETECTION_SIZE, changes_output=True)
+    """RetinaFace looks at pictures shrunk to this many pixels on their longer side."""
     margin: float | None = _setting(None, changes_output=True)
     """The crop is a square of (1 + margin) times the height of the face box; None takes the model's."""
     min_face: int = _setting(0, changes_output=True)
@@ -75,6 +77,8 @@ class FaceConfig:
     def __post_init__(self) -> None:
         if self.margin is not None and not 0 <= self.margin <= 4:
             raise ConfigError(f"margin must be between 0 and 4 (times the face's height), got {self.margin}")
+        if not 128 <= self.detection_size <= 8192:
+            raise ConfigError(f"detection-size must be between 128 and 8192 pixels, got {self.detection_size}")
         if self.min_face < 0:
             raise ConfigError(f"min-face must be 0 or more pixels, got {self.min_face}")
         if self.max_faces is not None and self.max_faces < 1:

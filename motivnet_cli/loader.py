@@ -103,7 +103,9 @@ class _Preparer:
         self._faces = faces
         self._margin = model.card.margin if faces.margin is None else faces.margin
         self._max_pixels = loader.max_pixels
-        self._detector = None if faces.mode == "whole" else load_detector(faces.detector)
+        self._detector = (
+            None if faces.mode == "whole" else load_detector(faces.detector, detection_size=faces.detection_size)
+        )
 
     def __call__(self, item: Item) -> _Prepared:
         if item.problem:

@@ -107,3 +107,53 @@ def terminal_display(console: Console) -> Iterator[Callable[[Progress], None]]:
 def silence() -> Iterator[Callable[[Progress], None]]:
     """Nothing at all."""
     yield no_progress
+
+
+@contextlib.contextmanager
+def byte_display(console: Console) -> Iterator[Callable[[int, int | None], None]]:
+    """A live display of a download: bytes, rate, time left."""
+    from rich.progress import BarColumn, DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import Progress as Display
+
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Display(*columns, console=console, transient=True) as display:
+        task = display.add_task("", total=None)
+        yield lambda done, total: display.update(task, completed=done, total=total)
+
+
+@contextlib.contextmanager
+def byte_lines(write: Callable[[str], None]) -> Iterator[Callable[[int, int | None], None]]:
+    """One line of a download now and then, without control characters."""
+    from tqdm import tqdm
+
+    started = time.monotonic()
+    due = started + LINE_SECONDS
+    first: int | None = None
+
+    def show(done: int, total: int | None) -> None:
+        nonlocal due, first
+        first = done if first is None else first
+        now = time.monotonic()
+        if now < due:
+            return
+        due = now + LINE_SECONDS
+        meter_format = "{n_fmt}/{total_fmt}, {elapsed} elapsed, {remaining} left, {rate_fmt}"
+        write(
+            tqdm.format_meter(
+                done,
+                total,  # type: ignore[arg-type]  # the stubs forget that it may be unknown
+                now - started,
+                initial=first,
+                unit="B",
+                unit_scale=True,
+                bar_format=meter_format if total else None,
+            )
+        )
+
+    yield show
+
+
+@contextlib.contextmanager
+def silence_bytes() -> Iterator[Callable[[int, int | None], None]]:
+    """Nothing at all."""
+    yield lambda done, total: None

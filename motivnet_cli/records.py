@@ -31,19 +31,41 @@ class Problem:
     message: str
 
 
+Kind = Literal["image", "video", "archive", "folder"]
+KINDS: tuple[Kind, ...] = ("image", "video", "archive", "folder")
+
+Kept = tuple[str | int | float | bool | None, ...]
+"""Values of the manifest's columns that pass through to the output, in the order of the plan's `keep`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A face that the user's manifest gives: where it is, and what passes through with it."""
+
+    box: Box
+    kept: Kept = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One input of the frozen plan."""
+    """One input of the frozen plan; an archive is one item, and each of its members an input."""
 
     index: int
     """Place in the plan, from 0: rows are written in this order."""
     input: str
     """The name written in the output: relative to the given folder, or as given."""
     path: str
-    """Absolute path as Python names it (bytes that are not UTF-8 as surrogate escapes)."""
-    kind: Literal["image", "folder"]
+    """Absolute path as Python names it (bytes that are not UTF-8 as surrogate escapes), or a URL."""
+    kind: Kind
     problem: Problem | None = None
     """Set when listing already found that it cannot be read."""
+    given: tuple[Given, ...] | None = None
+    """Faces that the manifest gives, in its order; None where faces are to be found."""
+    kept: Kept = ()
+    """Pass-through values of an input without given faces."""
+    size_bytes: int | None = None
+    mtime_ns: int | None = None
+    """Size and time of last change when the plan was made; None where they are not known (a URL)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

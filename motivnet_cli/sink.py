@@ -24,6 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from motivnet_cli.durable import durably, sync, temporary_name
 from motivnet_cli.errors import ConfigError, OutputConflictError
 from motivnet_cli.records import STATUSES, Item, ItemReport, Problem
 
@@ -261,13 +262,13 @@ class _Run:
         """Write the plan down, once; whatever comes or goes in the folders later changes nothing."""
         self._control.mkdir(parents=True, exist_ok=True)
         num_items = 0
-        with _durably(self._control / "plan.jsonl") as temporary, temporary.open("w") as lines:
+        with durably(self._control / "plan.jsonl") as temporary, temporary.open("w") as lines:
             for item in items:
                 problem = (item.problem.error_type, item.problem.message) if item.problem else ()
                 lines.write(json.dumps((item.input, item.path, item.kind, *problem)) + "\n")
                 num_items += 1
         run = {"record": record, "num_items": num_items, "skipped": skipped}
-        with _durably(self._control / "run.json") as temporary:
+        with durably(self._control / "run.json") as temporary:
             temporary.write_text(json.dumps(run, indent=1))
         self._read()
 
@@ -300,7 +301,7 @@ class _Run:
         for table, folder in ((faces, "faces"), (inputs, "inputs")):
             final = self._parts / folder / name
             final.parent.mkdir(exist_ok=True)
-            with _durably(final) as temporary, _TableWriter(temporary, table.schema) as writer:
+            with durably(final) as temporary, _TableWriter(temporary, table.schema) as writer:
                 writer.add(table)
         self._segments[unit] += 1
         self._done[unit] += inputs.num_rows
@@ -579,10 +580,10 @@ class Output:
         moves = []
         for table, schema in self._schemas.items():
             final = self._place.final_name(table)
-            with _TableWriter(_temporary(final), schema) as writer:
+            with _TableWriter(temporary_name(final), schema) as writer:
                 for part in self._run.committed(table):
                     writer.add(pq.read_table(part))
-            moves.append((_temporary(final), final))
+            moves.append((temporary_name(final), final))
         return moves
 
     def _merged_with_retry(self) -> list[_Moved]:
@@ -594,8 +595,8 @@ class Output:
             if not waiting:
                 break
             with (
-                _TableWriter(_temporary(faces), self._schemas["faces"]) as faces_writer,
-                _TableWriter(_temporary(inputs), self._schemas["inputs"]) as inputs_writer,
+                _TableWriter(temporary_name(faces), self._schemas["faces"]) as faces_writer,
+                _TableWriter(temporary_name(inputs), self._schemas["inputs"]) as inputs_writer,
             ):
                 before = {"faces": _Stream([faces]), "inputs": _Stream([inputs])}
                 for row in _rows_in([inputs], "input", "status"):
@@ -607,7 +608,7 @@ class Output:
                         source, entry = retried, retried["inputs"].take(1)
                     inputs_writer.add(entry)
                     faces_writer.add(source["faces"].take(entry["faces"][0].as_py()))
-            moves += [(_temporary(final), final) for final in (faces, inputs)]
+            moves += [(temporary_name(final), final) for final in (faces, inputs)]
         return moves
 
     def summary(self) -> dict[str, Any]:
@@ -705,38 +706,16 @@ class _TableWriter:
         if kind is None:
             self._flush()
         self._writer.close()
-        _sync(self._path)
+        sync(self._path)
 
 
 def _is_numeric(kind: pa.DataType) -> bool:
     return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_fixed_size_list(kind))
 
 
-@contextlib.contextmanager
-def _durably(final: Path) -> Iterator[Path]:
-    """A temporary name beside `final`; what the block writes there appears under `final` whole or not at all."""
-    temporary = _temporary(final)
-    yield temporary
-    _sync(temporary)
-    temporary.replace(final)
-    _sync(final.parent)
-
-
-def _temporary(final: Path) -> Path:
-    return final.with_name(f".{final.name}.tmp")
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _move(work: Path, moves: list[_Moved]) -> None:
     """Rename several files as one step: written down first, so that a killed process's next start ends it."""
-    with _durably(work / "moves.json") as temporary:
+    with durably(work / "moves.json") as temporary:
         temporary.write_text(json.dumps([(str(source), str(final)) for source, final in moves]))
     _finish_moves(work)
 
@@ -750,5 +729,5 @@ def _finish_moves(work: Path) -> None:
         if source.exists():
             source.replace(final)
     for folder in {final.parent for _, final in moves}:
-        _sync(folder)
+        sync(folder)
     journal.unlink()

@@ -1,35 +1,40 @@
-"""The weights room: checkpoint files in, networks with their weights out.
+"""The weights room: checkpoints in, networks with their weights out, and checkpoints rewritten for the store.
 
-It knows no model by name, no recipe and no device. A file is judged by its first bytes, never by its name,
-and may never run code. Parameters stay mapped to the file: replacing it during a run can kill the run.
+It knows tensors by name, networks and their sizes; no file format, no model of the catalogue, no recipe, no device.
+Parameters stay mapped to their file: replacing it during a run can kill the run.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-import json
+import logging
 import math
-import pickle
 import re
-import warnings
-import zipfile
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Literal, NoReturn, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
+from motivnet_cli.checkpoint import read_checkpoint, some_of, unreadable, write_safetensors
 from motivnet_cli.errors import WeightsError
-from motivnet_cli.model import ExpressionNet, MotivNet, MotivNetSizes
+from motivnet_cli.model import ExpressionNet, MotivNet, MotivNetSizes, SapiensEmbedder, SapiensSizes
 from motivnet_cli.records import EMOTIONS
 
 if TYPE_CHECKING:
-    import os
+    from collections.abc import Iterable, Mapping
     from contextlib import AbstractContextManager
 
-StrPath: TypeAlias = "str | os.PathLike[str]"
+    from torch import Tensor
+
+    from motivnet_cli.checkpoint import Checkpoint, StrPath
+
+log = logging.getLogger(__name__)
+
+STORED_FORMAT = "motivnet-1"
+"""The `format` in the metadata of what `convert` writes: our names, float32."""
 
 # Our module or parameter -> its name in the published checkpoint; {n} is the number of a block or layer.
 _CHECKPOINT_NAMES = {
@@ -56,29 +61,48 @@ _CHECKPOINT_NAMES = {
     "head.class_bias": "decoder.decoder.duplicate_pooling_bias",
 }
 # How relatives of the published checkpoint spell the same names.
-_OTHER_SPELLINGS = {".patch_embed.projection.": ".projection.", ".multihead_attn.": ".self_attn."}
+_OTHER_SPELLINGS = {"patch_embed.projection.": "projection.", ".multihead_attn.": ".self_attn."}
 _WRAPPER_PREFIXES = ("model.", "module.")
+_ENCODER, _DECODER = "pose_encoder.", "decoder.decoder."
+# Where the Sapiens encoder lies: in MotivNet, in Sapiens' own checkpoints, and saved alone.
+_ENCODER_PREFIXES = (_ENCODER, "backbone.", "")
+# What may lie beside an encoder without a prefix of its own.
+_OTHER_PARTS = ("head.", "neck.", "decode_head.", "data_preprocessor.")
+# Tensors that tell the sizes of a network, with their number of dimensions.
+_TELLING_ENCODER = {
+    f"{_ENCODER}projection.weight": 4,
+    f"{_ENCODER}pos_embed": 3,
+    f"{_ENCODER}layers.0.ffn.layers.0.0.weight": 2,
+}
+_TELLING_DECODER = {
+    f"{_DECODER}embed_standart.weight": 2,
+    f"{_DECODER}layers.0.linear1.weight": 2,
+    f"{_DECODER}duplicate_pooling": 3,
+}
 
 _CLASSES_BY_COUNT = {7: EMOTIONS, 8: (*EMOTIONS, "contempt")}
 _HEAD_WIDTH = 64
 _PATCH = 16
 _GRID_UNIT = (4, 3)
 
-# First bytes -> what such a file is, and where it leads.
-_FOREIGN_FILES = (
-    (
-        b"version https://git-lfs.github.com/spec/",
-        "a Git LFS pointer, not the file it points to: run `git lfs pull` where it came from",
-    ),
-    (b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras?)"),
-    (b"GGUF", "a GGUF file"),
-    (b"\x1f\x8b", "a gzip archive: unpack it first"),
-    (b"7z\xbc\xaf\x27\x1c", "a 7z archive: unpack it first"),
-    (b"Rar!", "a RAR archive: unpack it first"),
-    (b"%PDF", "a PDF document"),
-    (b"{", "JSON text (the answer of a server, or an index of other files)"),
-)
-_NAMED_AT_MOST = 5
+_NetworkT = TypeVar("_NetworkT", bound=SapiensEmbedder)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Converted:
+    """What `convert` wrote."""
+
+    kind: Literal["motivnet", "sapiens"]
+    sizes: SapiensSizes
+    """Of a MotivNet, `MotivNetSizes`."""
+    num_tensors: int
+    num_parameters: int
+    num_ignored: int
+    """Tensors of the source that were left out: other parts of a Sapiens checkpoint, such as its pose head."""
+    dtypes: tuple[str, ...]
+    """Of the source, such as `float32`, in alphabetical order."""
+    size_bytes: int
+    sha256: str
 
 
 def load_checkpoint(path: StrPath) -> MotivNet:
@@ -93,31 +117,70 @@ def load_checkpoint(path: StrPath) -> MotivNet:
         WeightsError: The file is missing or damaged, wants to run code, or holds another network; the message
             says which, and names the tensors that differ.
     """
-    tensors, metadata = _read(Path(path))
-    tensors = _with_published_names(tensors)
-    try:
-        sizes = _infer_sizes(tensors, metadata)
-        classes = _class_names(sizes.num_classes, metadata)
-        with torch.device("meta"):
-            network = MotivNet(sizes, classes=classes)
-        names = {ours: checkpoint_name(ours) for ours in network.state_dict()}
-        expected = {names[ours]: tuple(tensor.shape) for ours, tensor in network.state_dict().items()}
-        _check_tensors(tensors, expected)
-    except WeightsError as error:
-        raise WeightsError(f"{path} is not a MotivNet checkpoint: {error}") from error
-    # One at a time, so that a file of another dtype never lies in memory twice.
-    state = {ours: tensors.pop(theirs).float() for ours, theirs in names.items()}
-    network.load_state_dict(state, strict=True, assign=True)
-    return network.eval().requires_grad_(False)
+    checkpoint = read_checkpoint(path)
+    network, names = _fit_motivnet(checkpoint)
+    return _filled(network, names, checkpoint)
+
+
+def load_encoder(path: StrPath) -> SapiensEmbedder:
+    """The Sapiens encoder of a `.pth` or `.safetensors` file: float32, eval mode, no gradients.
+
+    The file may hold the encoder alone, a whole MotivNet, or another network on it, such as the published pose
+    estimator, as long as it has no class token; what is not the encoder is ignored. Otherwise as
+    `load_checkpoint`.
+
+    Raises:
+        WeightsError: As `load_checkpoint`.
+    """
+    checkpoint = read_checkpoint(path)
+    network, names = _fit_encoder(checkpoint)
+    if num_ignored := len(checkpoint.tensors) - len(names):
+        log.info("%s: took the %d tensors of the encoder and ignored %d others", path, len(names), num_ignored)
+    return _filled(network, names, checkpoint)
+
+
+def convert(source: StrPath, destination: Path, *, metadata: Mapping[str, str]) -> Converted:
+    """Rewrite a checkpoint as safetensors under our own names, in float32, as the model store keeps it.
+
+    The file says its sizes and classes in its metadata, so it loads without a guess: with `load_checkpoint` if the
+    source holds a MotivNet, else with `load_encoder`. One tensor after another is copied: of a source that can be
+    mapped, no more than 128 MiB and one tensor are in memory. The file is synced to the disk.
+
+    Args:
+        destination: Another file than the source; it is written in place, and left as it is after an error.
+        metadata: To be kept beside ours, which wins where the keys are the same.
+
+    Raises:
+        WeightsError: As `load_checkpoint`, or the source was changed meanwhile.
+        OSError: The destination cannot be written, or the disk is full.
+    """
+    checkpoint = read_checkpoint(source)
+    is_motivnet = any(name.startswith(_DECODER) for name in _published_names(checkpoint.tensors))
+    network, names = _fit_motivnet(checkpoint) if is_motivnet else _fit_encoder(checkpoint)
+    shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    dtypes = {str(checkpoint.tensors[theirs].dtype).removeprefix("torch.") for theirs in names.values()}
+    num_ignored = len(checkpoint.tensors) - len(names)
+    tensors = checkpoint.stream(names[ours] for ours in shapes)
+    sha256 = write_safetensors(destination, tensors, shapes=shapes, metadata={**metadata, **_metadata_of(network)})
+    return Converted(
+        kind="motivnet" if is_motivnet else "sapiens",
+        sizes=network.sizes,
+        num_tensors=len(shapes),
+        num_parameters=sum(math.prod(shape) for shape in shapes.values()),
+        num_ignored=num_ignored,
+        dtypes=tuple(sorted(dtypes)),
+        size_bytes=destination.stat().st_size,
+        sha256=sha256,
+    )
 
 
 def load_expression_net() -> ExpressionNet:
     """The small network inside the package: float32, eval mode, no gradients."""
     with embedded_weights() as path:
-        tensors, metadata = _read(path)
+        checkpoint = read_checkpoint(path)
         with torch.device("meta"):
-            network = ExpressionNet(classes=tuple(metadata["classes"].split(",")))
-        state = {name: tensor.float() for name, tensor in tensors.items()}
+            network = ExpressionNet(classes=tuple(checkpoint.metadata["classes"].split(",")))
+        state = {name: tensor.float() for name, tensor in checkpoint.tensors.items()}
     network.load_state_dict(state, strict=True, assign=True)
     # Depthwise convolutions run several times faster on a CPU with the channels last (benchmarks/README.md).
     return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
@@ -140,156 +203,91 @@ def file_sha256(path: StrPath) -> str:
             while piece := file.read(1 << 20):
                 digest.update(piece)
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     return digest.hexdigest()
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a file by name, mapped where the format allows, and its metadata."""
+def _fit_motivnet(checkpoint: Checkpoint) -> tuple[MotivNet, dict[str, str]]:
+    """The MotivNet that a checkpoint holds, on the meta device, and the file's name for each of its parameters."""
+    published = _published_names(checkpoint.tensors)
+    tensors = {name: checkpoint.tensors[own] for name, own in published.items()}
     try:
-        with path.open("rb") as file:
-            head = file.read(512)
-        size = path.stat().st_size
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    if not head:
-        raise _not_weights(path, "it is empty (0 bytes): download it again")
-    if head.startswith(b"PK\x03\x04"):
-        _check_zip(path)
-        return _read_pickle(path, mmap=True), {}
-    if head[8:9] == b"{":
-        return _read_safetensors(path, size=size)
-    if re.match(rb"\x80[\x00-\x05]", head):
-        return _read_pickle(path, mmap=False), {}
-    raise _not_weights(path, f"it is {_describe(head)}")
+        sizes = _motivnet_sizes(tensors, checkpoint.metadata)
+        classes = _class_names(sizes.num_classes, checkpoint.metadata)
+        with torch.device("meta"):
+            network = MotivNet(sizes, classes=classes)
+        return network, _matched(network, tensors, published)
+    except WeightsError as error:
+        raise WeightsError(f"{checkpoint.path} is not a MotivNet checkpoint: {error}") from error
 
 
-def _check_zip(path: Path) -> None:
-    """Refuse a zip that is cut short or is not torch's."""
+def _fit_encoder(checkpoint: Checkpoint) -> tuple[SapiensEmbedder, dict[str, str]]:
+    """The encoder that a checkpoint holds, on the meta device, and the file's name for each of its parameters."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except zipfile.BadZipFile as error:
-        reason = "it is cut short or damaged (a zip without its directory, which comes last): download it again"
-        raise _not_weights(path, reason) from error
-    parts = {name.split("/", 1)[-1] for name in names}
-    if "constants.pkl" in parts:
-        raise _not_weights(path, "it is a TorchScript program, which holds code: save its state_dict instead")
-    if "data.pkl" not in parts:
-        shown = _some(names) or "nothing"
-        raise _not_weights(path, f"it is a zip archive that torch.save did not make, with {shown} inside")
+        published = _encoder_names(_published_names(checkpoint.tensors))
+        tensors = {name: checkpoint.tensors[own] for name, own in published.items()}
+        with torch.device("meta"):
+            network = SapiensEmbedder(_encoder_sizes(tensors, checkpoint.metadata))
+        return network, _matched(network, tensors, published)
+    except WeightsError as error:
+        raise WeightsError(f"{checkpoint.path} holds no Sapiens encoder that can be used: {error}") from error
 
 
-def _read_pickle(path: Path, *, mmap: bool) -> dict[str, Tensor]:
+def _matched(network: SapiensEmbedder, tensors: dict[str, Tensor], published: dict[str, str]) -> dict[str, str]:
+    """The file's name for each parameter of the network, if the tensors are exactly its own."""
+    shapes = {checkpoint_name(ours): tuple(tensor.shape) for ours, tensor in network.state_dict().items()}
+    _check_tensors(tensors, shapes)
+    return {ours: published[checkpoint_name(ours)] for ours in network.state_dict()}
+
+
+def _filled(network: _NetworkT, names: dict[str, str], checkpoint: Checkpoint) -> _NetworkT:
+    # One at a time, so that a file of another dtype never lies in memory twice.
+    state = {ours: checkpoint.tensors.pop(theirs).float() for ours, theirs in names.items()}
+    network.load_state_dict(state, strict=True, assign=True)
+    return network.eval().requires_grad_(False)
+
+
+def _metadata_of(network: SapiensEmbedder) -> dict[str, str]:
+    """What its tensors do not tell of a network, as `load_checkpoint` and `load_encoder` read it."""
+    said = {
+        "format": STORED_FORMAT,
+        "heads": str(network.sizes.heads),
+        "height": str(network.input_height),
+        "width": str(network.input_width),
+    }
+    if isinstance(network, MotivNet):
+        said |= {"decoder_heads": str(network.sizes.decoder_heads), "classes": ",".join(network.classes)}
+    return said
+
+
+def _published_names(own_names: Iterable[str]) -> dict[str, str]:
+    """The names of a file by those of the published checkpoint, as far as they are relatives of those, or ours."""
+    own = list(own_names)
+    prefix = next((each for each in _WRAPPER_PREFIXES if own and all(name.startswith(each) for name in own)), "")
+    unwrapped = {name.removeprefix(prefix): name for name in own}
+    published: dict[str, str] = {}
+    for name, full_name in unwrapped.items():
+        spelled = _respelled(name)
+        taken = spelled in unwrapped or spelled in published
+        published[name if taken else spelled] = full_name
+    return published
+
+
+def _respelled(name: str) -> str:
     try:
-        with warnings.catch_warnings(), path.open("rb") as file:
-            warnings.simplefilter("ignore")  # of pickle protocols that it then refuses
-            # Mapping needs a name, and by a name in .safetensors torch.load would choose the other format.
-            mmap = mmap and not path.name.endswith(".safetensors")
-            source = str(path) if mmap else file
-            content = torch.load(source, map_location="cpu", weights_only=True, mmap=mmap)
-    except pickle.UnpicklingError as error:
-        # torch's own message advises how to run the code after all, so it is neither shown nor chained.
-        if found := re.search(r"GLOBAL ([\w.]+)", str(error)):
-            reason = (
-                f"its pickle asks for `{found[1]}`, which is code and not weights, so it was refused and "
-                "nothing of it ran: ask whoever made it for a bare state_dict or a .safetensors file"
-            )
-        else:
-            reason = (
-                "its pickle is damaged, or holds more than torch.save writes for tensors, so it was refused "
-                "and nothing of it ran: download it again, or ask for a bare state_dict or a .safetensors file"
-            )
-        raise _not_weights(path, reason) from None
-    except _DAMAGE_ERRORS as error:
-        reason = f"it is cut short or damaged ({_first_line(error)}): download it again"
-        raise _not_weights(path, reason) from error
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    if not isinstance(content, dict):
-        raise _not_weights(path, f"it holds a {type(content).__name__} where a dict of tensors was expected")
-    others = [f"{name!r} ({type(value).__name__})" for name, value in content.items() if not _is_entry(name, value)]
-    if others:
-        reason = f"it holds {len(others)} entries that are not named tensors: {_some(others)}"
-        raise _not_weights(path, reason)
-    return dict(content)
-
-
-# What torch.load raises, beside UnpicklingError, on files with bytes missing or changed.
-_DAMAGE_ERRORS = (
-    RuntimeError,
-    EOFError,
-    OSError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    AssertionError,
-    OverflowError,
-)
-
-
-def _is_entry(name: object, value: object) -> bool:
-    return isinstance(name, str) and isinstance(value, Tensor)
-
-
-def _read_safetensors(path: Path, *, size: int) -> tuple[dict[str, Tensor], dict[str, str]]:
-    with path.open("rb") as file:
-        header_size = int.from_bytes(file.read(8), "little")
-        if 8 + header_size > size:
-            reason = f"it is cut short inside its header ({size} bytes, the header alone needs {8 + header_size})"
-            raise _not_weights(path, f"{reason}: download it again")
-        header = file.read(header_size)
-    try:
-        offsets = [each["data_offsets"][1] for name, each in json.loads(header).items() if name != "__metadata__"]
-        needed = 8 + header_size + max(offsets, default=0)
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
-        raise _not_weights(path, "its safetensors header is damaged: download it again") from error
-    if size < needed:
-        reason = f"it is cut short ({size} bytes where its header announces {needed}): download it again"
-        raise _not_weights(path, reason)
-    try:
-        with safe_open(str(path), framework="pt", device="cpu") as opened:
-            return {name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata() or {}  # noqa: SIM118
-    except SafetensorError as error:
-        raise _not_weights(path, f"it is a damaged safetensors file ({error}): download it again") from error
-
-
-def _describe(head: bytes) -> str:
-    """What a file that is no checkpoint looks like, by its first bytes."""
-    for magic, description in _FOREIGN_FILES:
-        if head.startswith(magic):
-            return description
-    if head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"<":
-        return (
-            "an HTML or XML page, as share links give in place of the file: open the link in a browser, "
-            "download the file itself, and name that"
-        )
-    # ModelProto of ONNX: field 1 (the IR version) as a varint, then producer, graph or opset.
-    if head[0] == 0x08 and head[2:3] in (b"\x12", b"\x3a", b"\x42"):
-        return "an ONNX model"
-    if head[257:262] == b"ustar":
-        return "a tar archive: unpack it first"
-    return f"of an unknown kind (it begins with {head[:16]!r})"
-
-
-def _with_published_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors under the names of the published checkpoint, as far as they are relatives of those."""
-    for prefix in _WRAPPER_PREFIXES:
-        if tensors and all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
-            break
-    renamed = {}
-    for name, tensor in tensors.items():
-        spelled = name
+        return checkpoint_name(name)
+    except KeyError:
         for other, published in _OTHER_SPELLINGS.items():
-            spelled = spelled.replace(other, published)
-        renamed[name if spelled in tensors else spelled] = tensor
-    return renamed
+            name = name.replace(other, published)
+        return name
 
 
 def checkpoint_name(ours: str) -> str:
-    """The published checkpoint's name for one of our parameters."""
+    """The published checkpoint's name for one of our parameters.
+
+    Raises:
+        KeyError: None of ours is named so.
+    """
     number = re.search(r"\.(\d+)\.", ours)
     name = re.sub(r"\.\d+\.", ".{n}.", ours)
     stem, _, leaf = name.rpartition(".")
@@ -297,23 +295,60 @@ def checkpoint_name(ours: str) -> str:
     return theirs.replace("{n}", number[1]) if number else theirs
 
 
-def _infer_sizes(tensors: dict[str, Tensor], metadata: dict[str, str]) -> MotivNetSizes:
+def _encoder_names(published: dict[str, str]) -> dict[str, str]:
+    """Of all names, those of the encoder, as they are in the published checkpoint.
+
+    Raises:
+        WeightsError: There is no encoder.
+    """
+    for prefix in _ENCODER_PREFIXES:
+        if f"{prefix}pos_embed" in published or f"{prefix}projection.weight" in published:
+            return {
+                _ENCODER + name.removeprefix(prefix): own
+                for name, own in published.items()
+                if name.startswith(prefix) and not name.startswith(_OTHER_PARTS)
+            }
+    looked_for = ", ".join(f"`{prefix}pos_embed`" for prefix in _ENCODER_PREFIXES)
+    raise WeightsError(f"none of its tensors is named {looked_for}; it holds {_holds(list(published.values()))}")
+
+
+def _motivnet_sizes(tensors: dict[str, Tensor], metadata: dict[str, str]) -> MotivNetSizes:
     """The sizes that the tensors and the metadata tell.
 
     Raises:
         WeightsError: They do not tell, or contradict each other.
     """
-    encoder, decoder = "pose_encoder.", "decoder.decoder."
-    if not any(name.startswith(decoder) for name in tensors):
+    if not any(name.startswith(_DECODER) for name in tensors):
         _refuse_headless(tensors)
-    telling = {
-        f"{encoder}projection.weight": 4,
-        f"{encoder}pos_embed": 3,
-        f"{encoder}layers.0.ffn.layers.0.0.weight": 2,
-        f"{decoder}embed_standart.weight": 2,
-        f"{decoder}layers.0.linear1.weight": 2,
-        f"{decoder}duplicate_pooling": 3,
-    }
+    shapes = _telling_shapes(tensors, _TELLING_ENCODER | _TELLING_DECODER)
+    width = shapes[f"{_DECODER}embed_standart.weight"][0]
+    return MotivNetSizes(
+        **dataclasses.asdict(_encoder_sizes(tensors, metadata)),
+        decoder_width=width,
+        decoder_depth=_count_layers(tensors, f"{_DECODER}layers."),
+        decoder_heads=_heads(width, said=_number(metadata, "decoder_heads"), default=8, key="decoder_heads"),
+        decoder_ffn=shapes[f"{_DECODER}layers.0.linear1.weight"][0],
+        num_classes=shapes[f"{_DECODER}duplicate_pooling"][0],
+    )
+
+
+def _encoder_sizes(tensors: dict[str, Tensor], metadata: dict[str, str]) -> SapiensSizes:
+    """As `_motivnet_sizes`, of the encoder alone."""
+    shapes = _telling_shapes(tensors, _TELLING_ENCODER)
+    width = shapes[f"{_ENCODER}projection.weight"][0]
+    grid_height, grid_width = _token_grid(shapes[f"{_ENCODER}pos_embed"][1], metadata)
+    return SapiensSizes(
+        width=width,
+        depth=_count_layers(tensors, f"{_ENCODER}layers."),
+        heads=_heads(width, said=_number(metadata, "heads"), default=width / _HEAD_WIDTH, key="heads"),
+        mlp=shapes[f"{_ENCODER}layers.0.ffn.layers.0.0.weight"][0],
+        grid_height=grid_height,
+        grid_width=grid_width,
+        patch=_PATCH,
+    )
+
+
+def _telling_shapes(tensors: dict[str, Tensor], telling: dict[str, int]) -> dict[str, tuple[int, ...]]:
     wrong = [
         f"{name} {tuple(tensors[name].shape) if name in tensors else '(missing)'}"
         for name, dims in telling.items()
@@ -322,27 +357,9 @@ def _infer_sizes(tensors: dict[str, Tensor], metadata: dict[str, str]) -> MotivN
     if wrong:
         raise WeightsError(
             f"{len(wrong)} of the {len(telling)} tensors that tell its sizes are missing or misshapen: "
-            f"{_some(wrong)}; it holds {_holds(tensors)}"
+            f"{some_of(wrong)}; it holds {_holds(list(tensors))}"
         )
-    shapes = {name: tuple(tensors[name].shape) for name in telling}
-    width = shapes[f"{encoder}projection.weight"][0]
-    tokens = shapes[f"{encoder}pos_embed"][1]
-    decoder_width = shapes[f"{decoder}embed_standart.weight"][0]
-    grid_height, grid_width = _token_grid(tokens, metadata)
-    return MotivNetSizes(
-        width=width,
-        depth=_count_layers(tensors, f"{encoder}layers."),
-        heads=_heads(width, said=_number(metadata, "heads"), default=width / _HEAD_WIDTH, key="heads"),
-        mlp=shapes[f"{encoder}layers.0.ffn.layers.0.0.weight"][0],
-        decoder_width=decoder_width,
-        decoder_depth=_count_layers(tensors, f"{decoder}layers."),
-        decoder_heads=_heads(decoder_width, said=_number(metadata, "decoder_heads"), default=8, key="decoder_heads"),
-        decoder_ffn=shapes[f"{decoder}layers.0.linear1.weight"][0],
-        num_classes=shapes[f"{decoder}duplicate_pooling"][0],
-        grid_height=grid_height,
-        grid_width=grid_width,
-        patch=_PATCH,
-    )
+    return {name: tuple(tensors[name].shape) for name in telling}
 
 
 def _refuse_headless(tensors: dict[str, Tensor]) -> NoReturn:
@@ -351,7 +368,7 @@ def _refuse_headless(tensors: dict[str, Tensor]) -> NoReturn:
             f"it is a Sapiens encoder without MotivNet's emotion head ({len(tensors)} tensors, none of "
             "`decoder.decoder.*`), so it can name no emotion: use MotivNet.pth, which holds both"
         )
-    raise WeightsError(f"none of its tensors is named `decoder.decoder.*`; it holds {_holds(tensors)}")
+    raise WeightsError(f"none of its tensors is named `decoder.decoder.*`; it holds {_holds(list(tensors))}")
 
 
 def _count_layers(tensors: dict[str, Tensor], prefix: str) -> int:
@@ -434,31 +451,10 @@ def _check_tensors(tensors: dict[str, Tensor], expected: dict[str, tuple[int, ..
         "misshapen": misshapen,
         "not of a float type": not_float,
     }
-    found = [f"{len(names)} {label}: {_some(names)}" for label, names in groups.items() if names]
+    found = [f"{len(names)} {label}: {some_of(names)}" for label, names in groups.items() if names]
     if found:
         raise WeightsError(f"of the {len(expected)} tensors of its kind, {'; '.join(found)}")
 
 
-def _some(names: list[str]) -> str:
-    more = len(names) - _NAMED_AT_MOST
-    return ", ".join(names[:_NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
-
-
-def _holds(tensors: dict[str, Tensor]) -> str:
-    return f"{len(tensors)} tensors ({_some(list(tensors))})" if tensors else "no tensors"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def _not_weights(path: StrPath, reason: str) -> WeightsError:
-    return WeightsError(f"{path} is not a checkpoint (.pth or .safetensors) that can be used: {reason}")
-
-
-def _unreadable(path: StrPath, error: OSError) -> WeightsError:
-    if isinstance(error, FileNotFoundError):
-        return WeightsError(f"no weights file is at {path}: check the name")
-    if isinstance(error, IsADirectoryError):
-        return WeightsError(f"{path} is a folder: name the weights file itself, such as MotivNet.pth")
-    return WeightsError(f"the weights file {path} cannot be read: {error.strerror or error}")
+def _holds(names: list[str]) -> str:
+    return f"{len(names)} tensors ({some_of(names)})" if names else "no tensors"

@@ -192,7 +192,7 @@ def test_retry_failed(tmp_path):
     ("arguments", "said"),
     [
         (["nowhere"], "no such file or folder: 'nowhere'"),
-        ([SAMPLE_DATA, "--model", "resnet"], "no model is named 'resnet'; known models: motivnet-1b, expression-net"),
+        ([SAMPLE_DATA, "--model", "resnet"], "no model is named 'resnet'; known models: motivnet-1b, sapiens-1b, exp"),
         ([SAMPLE_DATA, "--batch-size", "0"], "batch size must be at least 1"),
         ([SAMPLE_DATA, "--batch-size", "many"], "takes a whole number or auto, got 'many'"),
         ([SAMPLE_DATA, "--device", "tpu"], "device must be auto, cpu, mps, cuda or cuda:N, got 'tpu'"),
@@ -273,10 +273,8 @@ def test_models_says_what_was_never_verified():
 
     assert "Sadness, fear, disgust and anger were never verified" in run.stdout
     assert "non-commercial" in run.stdout
-    assert [card["name"] for card in json.loads(motivnet("models", "--json").stdout)] == [
-        "motivnet-1b",
-        "expression-net",
-    ]
+    cards = json.loads(motivnet("models", "--json").stdout)
+    assert [card["name"] for card in cards] == ["motivnet-1b", "sapiens-1b", "expression-net"]
 
 
 def test_version():

@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
-from motivnet_cli.config import FaceConfig
+from motivnet_cli import faces
+from motivnet_cli.config import DETECTION_SIZE, FaceConfig
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.faces import LONG_SIDE, find_faces, load_detector
+from motivnet_cli.faces import find_faces, load_detector
 
 ASTRONAUT = Path(__file__).parents[1] / "sample_data" / "astronaut.png"
 FACE = (178, 56, 271, 178)
@@ -135,12 +138,12 @@ def test_small_crops_are_enlarged(side, portrait, detectors):
 
 
 def test_large_pictures_are_shrunk(portrait, detectors):
-    """A face that is too small once the picture is shrunk to LONG_SIDE is not found: it bounds the time."""
-    rgb = np.zeros((LONG_SIDE * 16, 512, 3), np.uint8)
+    """A face that is too small once the picture is shrunk to the detection size is not found: it bounds the time."""
+    rgb = np.zeros((DETECTION_SIZE * 16, 512, 3), np.uint8)
     rgb[:512] = np.array(portrait)
 
     assert detectors["retinaface"].detect(rgb, min_confidence=0.6) == []
-    assert len(detectors["retinaface"].detect(rgb[:LONG_SIDE], min_confidence=0.6)) == 1
+    assert len(detectors["retinaface"].detect(rgb[:DETECTION_SIZE], min_confidence=0.6)) == 1
 
 
 def test_confidence_is_a_threshold(portrait, detectors):
@@ -192,7 +195,7 @@ def test_min_face_leaves_out_small_faces(group, detectors):
     """A face narrower than min_face is left out, and a picture with only such faces is not taken whole."""
     rgb, boxes = group
 
-    kept = find_faces(rgb, FaceConfig(min_face=90), detectors["retinaface"])
+    kept = find_faces(rgb, FaceConfig(min_face=86), detectors["retinaface"])
     none = find_faces(rgb, FaceConfig(min_face=200), detectors["retinaface"])
 
     assert [overlap(face.box, boxes[2 * k]) > 0.5 for k, face in enumerate(kept)] == [True, True]
@@ -213,3 +216,18 @@ def test_unknown_detector_is_named():
     """An unknown detector is refused with the ones that exist."""
     with pytest.raises(ConfigError, match=r"'haar'.*retinaface, blazeface"):
         load_detector("haar")
+
+
+@settings(deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), num_boxes=st.integers(0, 40))
+def test_overlapping_boxes_are_dropped_as_torchvision_does(seed, num_boxes):
+    """Our non-maximum suppression keeps the very boxes that torchvision's keeps, in its order."""
+    from torchvision.ops import nms
+
+    rng = np.random.default_rng(seed)
+    corner = rng.uniform(0, 60, (num_boxes, 2))
+    boxes = np.concatenate((corner, corner + rng.uniform(5, 40, (num_boxes, 2))), axis=1).astype(np.float32)
+    scores = rng.uniform(0, 1, num_boxes).astype(np.float32)
+    kept = faces._best_of_overlapping(boxes, scores, 0.4)
+
+    assert kept.tolist() == nms(torch.from_numpy(boxes), torch.from_numpy(scores), 0.4).tolist()

@@ -66,16 +66,16 @@ def test_the_bands_of_pad_are_left_out_of_the_embedding():
     assert not torch.allclose(embedding, features.mean((2, 3)), atol=1e-3)
 
 
-def test_motivnet_without_weights_says_both_ways_on():
+def test_motivnet_without_weights_says_all_ways_on(tmp_path):
     """The message names the option for a file and the model that needs none."""
-    with pytest.raises(WeightsError, match=r"--weights MotivNet.pth.*--model expression-net.*is not MotivNet"):
-        load_model()
+    with pytest.raises(WeightsError, match=r"download-weights motivnet-1b.*--weights PATH.*--model expression-net"):
+        load_model(store=str(tmp_path))
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"name": "motivnet-2b"}, "known models: motivnet-1b, expression-net"),
+        ({"name": "motivnet-2b"}, "known models: motivnet-1b, sapiens-1b, expression-net"),
         ({"name": "motivnet-1b", "recipe": "letterbox"}, "no input recipe 'letterbox'; it has: stretch, pad"),
         ({"name": "expression-net", "recipe": "pad"}, "no input recipe 'pad'; it has: letterbox"),
         ({"name": "expression-net", "weights": "x.pth"}, "inside the package and takes no others, got x.pth"),

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from motivnet_cli.model import ExpressionNet, MotivNet, MotivNetSizes
+from motivnet_cli.model import ExpressionNet, MotivNet, MotivNetSizes, SapiensEmbedder, SapiensSizes
 from motivnet_cli.records import EMOTIONS
 from motivnet_cli.weights import load_checkpoint, load_expression_net
 
@@ -23,6 +23,14 @@ def random_motivnet(sizes: MotivNetSizes = TINY) -> MotivNet:
     generator = torch.Generator().manual_seed(7)
     for parameter in network.parameters():
         parameter.normal_(0, 0.3, generator=generator)
+    return network
+
+
+def random_embedder() -> SapiensEmbedder:
+    """The encoder of `random_motivnet` alone."""
+    motivnet = random_motivnet()
+    network = SapiensEmbedder(TINY).eval().requires_grad_(False)
+    network.encoder.load_state_dict(motivnet.encoder.state_dict())
     return network
 
 
@@ -74,6 +82,21 @@ def test_motivnet_normalises_pixels_itself():
     assert_close(embedding, features.mean((2, 3)))
 
 
+def test_the_encoder_alone_embeds_as_motivnet_does():
+    """Without a head there are no logits, and the embedding and its image rows are MotivNet's."""
+    embedder, motivnet = random_embedder(), random_motivnet()
+    embedder.image_rows = motivnet.image_rows = (1, 7)
+    pixels = random_pixels(2, 128, 96)
+
+    logits, embedding = embedder(pixels)
+
+    assert (logits.shape, logits.dtype, embedder.classes) == ((2, 0), torch.float32, ())
+    assert logits.softmax(1).shape == (2, 0)
+    assert torch.equal(embedding, motivnet(pixels)[1])
+    encoder_names = {name for name in motivnet.state_dict() if name.startswith("encoder.")}
+    assert set(embedder.state_dict()) == encoder_names
+
+
 def test_expression_net_normalises_pixels_itself():
     """forward of uint8 pixels is forward_features and forward_head of pixels normalised by hand."""
     network = load_expression_net()
@@ -103,7 +126,7 @@ def test_embedding_counts_only_the_image_rows():
     assert not torch.allclose(embedding, embedding_of_all, atol=1e-3)
 
 
-@pytest.mark.parametrize("make", [random_motivnet, load_expression_net])
+@pytest.mark.parametrize("make", [random_motivnet, random_embedder, load_expression_net])
 def test_a_face_does_not_depend_on_its_neighbours(make):
     """A batch of three gives what three batches of one give, within 1e-5."""
     network = make()
@@ -174,10 +197,16 @@ def test_full_size_is_the_published_size():
     assert sum(p.numel() for p in network.parameters()) == 1_161_033_863
     assert sum(p.numel() for p in network.encoder.parameters()) == 1_139_163_648
     assert (network.input_height, network.input_width, network.embedding_size) == (1024, 768, 1536)
+    with torch.device("meta"):
+        embedder = SapiensEmbedder(SapiensSizes())
+    assert sum(p.numel() for p in embedder.parameters()) == 1_139_163_648
+    assert (embedder.input_height, embedder.input_width, embedder.embedding_size) == (1024, 768, 1536)
     assert network.classes == EMOTIONS
 
 
-@pytest.mark.parametrize("make", [lambda: MotivNet(TINY), lambda: ExpressionNet(classes=EMOTIONS)])
+@pytest.mark.parametrize(
+    "make", [lambda: MotivNet(TINY), lambda: SapiensEmbedder(TINY), lambda: ExpressionNet(classes=EMOTIONS)]
+)
 def test_normalisation_is_real_on_the_meta_device(make):
     """Built on the meta device, buffers still hold numbers, and none of them enters the state_dict."""
     with torch.device("meta"):
@@ -188,7 +217,7 @@ def test_normalisation_is_real_on_the_meta_device(make):
     assert not {name for name, _ in network.named_buffers()} & set(network.state_dict())
 
 
-@pytest.mark.parametrize("make", [random_motivnet, load_expression_net])
+@pytest.mark.parametrize("make", [random_motivnet, random_embedder, load_expression_net])
 @pytest.mark.parametrize("shape", [(1, 3, 96, 128), (1, 1, 128, 96), (1, 1, 112, 112), (1, 3, 64, 64)])
 def test_pixels_of_another_size_are_refused(make, shape):
     """Pixels of another size are an error, height and width exchanged too (as many tokens, all wrong)."""

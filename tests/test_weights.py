@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import logging
 import os
 import pickle
 import re
+import subprocess
+import sys
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
 from motivnet_cli.errors import WeightsError
+from motivnet_cli.model import MotivNetSizes, SapiensSizes
 from motivnet_cli.records import EMOTIONS
-from motivnet_cli.weights import embedded_weights, file_sha256, load_checkpoint, load_expression_net
+from motivnet_cli.weights import (
+    convert,
+    embedded_weights,
+    file_sha256,
+    load_checkpoint,
+    load_encoder,
+    load_expression_net,
+)
 
 GOLDEN = Path(__file__).parent / "golden" / "motivnet_tiny_7.safetensors"
 GOLDEN_METADATA = {"heads": "4", "height": "128", "width": "96", "decoder_heads": "8"}
@@ -172,14 +185,30 @@ def test_a_loaded_network_is_ready_for_inference(tmp_path):
         assert not any(t.requires_grad or t.is_meta or t.dtype != torch.float32 for t in tensors)
 
 
+def test_loading_imports_no_compiler(tmp_path):
+    """torch's compiler, which random draws on the meta device may import, costs more than all the rest."""
+    save_file(random_checkpoint(), tmp_path / "motivnet.safetensors")
+    code = "import sys; from motivnet_cli.weights import *; load_checkpoint(sys.argv[1]); print(*sys.modules)"
+    command = [sys.executable, "-c", code, str(tmp_path / "motivnet.safetensors")]
+
+    modules = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+
+    assert "torch" in modules
+    assert not {"torch._dynamo", "sympy"} & set(modules)
+
+
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc")
-@pytest.mark.parametrize("name", ["mapped.pth", "mapped.safetensors"])
-def test_parameters_are_mapped_not_copied(tmp_path, name):
+@pytest.mark.parametrize("load", [load_checkpoint, load_encoder])
+@pytest.mark.parametrize("name", ["mapped.pth", "mapped.safetensors", "stored.safetensors"])
+def test_parameters_are_mapped_not_copied(tmp_path, name, load):
     """While the network lives, its file is mapped, and its parameters lie inside the mapping."""
     path = tmp_path / name
     (torch.save if name.endswith("pth") else save_file)(random_checkpoint(), path)
+    if name.startswith("stored"):
+        path = tmp_path / "again.safetensors"
+        convert(tmp_path / name, path, metadata={})
 
-    network = load_checkpoint(path)
+    network = load(path)
 
     lines = [line for line in Path("/proc/self/maps").read_text().splitlines() if line.endswith(str(path))]
     spans = [[int(end, 16) for end in line.split()[0].split("-")] for line in lines]
@@ -399,6 +428,10 @@ MISFITS = {
         lambda state: state | {f"extra.{i}": torch.zeros(1) for i in range(30)},
         r"30 unexpected: extra.0 \(1,\), .*extra.4 \(1,\) and 25 more",
     ),
+    "twice": (
+        lambda state: state | {"encoder.norm.bias": torch.zeros(64), "encoder.norm.weight": torch.zeros(64)},
+        r"2 unexpected: encoder.norm.bias \(64,\), encoder.norm.weight",
+    ),
     "misshapen": (
         lambda state: state | {"decoder.decoder.query_embed.weight": torch.zeros(9, 32)},
         r"1 misshapen: decoder.decoder.query_embed.weight \(9, 32\) where \(7, 32\) was expected",
@@ -455,3 +488,171 @@ def test_the_golden_file_is_the_published_layout(tmp_path):
 
     for name, tensor in load_checkpoint(GOLDEN).state_dict().items():
         assert torch.equal(tensor, again[name])
+
+
+def encoder_alone(prefix: str = "pose_encoder.") -> dict[str, torch.Tensor]:
+    return {
+        prefix + name.removeprefix("pose_encoder."): tensor
+        for name, tensor in random_checkpoint().items()
+        if name.startswith("pose_encoder.")
+    }
+
+
+POSE_HEAD = {"head.deconv_layers.0.weight": torch.zeros(4, 2, 4, 4), "head.final_layer.bias": torch.zeros(3)}
+ENCODERS = {
+    "sapiens": (encoder_alone("backbone."), 0),
+    "pose estimator": ({**encoder_alone("backbone."), **POSE_HEAD}, 2),
+    "lightning": ({f"model.{k}": v for k, v in {**encoder_alone("backbone."), **POSE_HEAD}.items()}, 2),
+    "bare": (encoder_alone(""), 0),
+    "bare with a head": ({**encoder_alone(""), **POSE_HEAD}, 2),
+    "motivnet's": (encoder_alone(), 0),
+    "motivnet": (random_checkpoint(), 33),
+    "other spellings": (respelled(encoder_alone(""), ("projection.", "patch_embed.projection.")), 0),
+}
+
+
+@pytest.mark.parametrize("save", [save_zip, save_legacy, save_file])
+@pytest.mark.parametrize("layout", ENCODERS)
+def test_an_encoder_loads_without_its_head(tmp_path, caplog, layout, save):
+    """Wherever the encoder lies, it gives MotivNet's embedding and no logits; what was ignored is counted."""
+    tensors, num_ignored = ENCODERS[layout]
+    save(tensors, tmp_path / "encoder.pth")
+    save_file(random_checkpoint(), tmp_path / "motivnet.safetensors")
+    caplog.set_level(logging.INFO)
+
+    encoder = load_encoder(tmp_path / "encoder.pth")
+
+    logits, embedding = encoder(PIXELS)
+    assert torch.equal(embedding, load_checkpoint(tmp_path / "motivnet.safetensors")(PIXELS)[1])
+    assert (logits.shape, encoder.classes) == ((2, 0), ())
+    counts = [record.args[1:] for record in caplog.records if record.name == "motivnet_cli.weights"]
+    assert counts == ([(29, num_ignored)] if num_ignored else [])
+
+
+@pytest.mark.parametrize("prefix", ["backbone.", "pose_encoder.", ""])
+def test_the_encoder_itself_must_fit(tmp_path, prefix):
+    """Whatever else is ignored, a tensor of the encoder that is missing or unknown is an error."""
+    good = {**encoder_alone(prefix), **POSE_HEAD}
+    short = {name: tensor for name, tensor in good.items() if not name.endswith("layers.1.ln2.bias")}
+    save_file(short, tmp_path / "short.safetensors")
+    save_file({**good, f"{prefix}cls_token": torch.zeros(1, 1, 64)}, tmp_path / "classes.safetensors")
+
+    with pytest.raises(WeightsError, match=r"holds no Sapiens encoder.*1 missing: pose_encoder.layers.1.ln2.bias"):
+        load_encoder(tmp_path / "short.safetensors")
+    with pytest.raises(WeightsError, match=r"holds no Sapiens encoder.*1 unexpected: pose_encoder.cls_token"):
+        load_encoder(tmp_path / "classes.safetensors")
+
+
+def test_another_network_is_no_encoder(tmp_path):
+    """Neither loading nor converting takes a file without the encoder; the message says what it holds."""
+    with embedded_weights() as path:
+        for call in (load_encoder, lambda path: convert(path, tmp_path / "out.safetensors", metadata={})):
+            with pytest.raises(WeightsError, match=r"named `pose_encoder.pos_embed`.*it holds \d+ tensors \("):
+                call(path)
+
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+@pytest.mark.parametrize("save", [save_zip, save_legacy, save_file])
+def test_a_converted_motivnet_is_the_same_network(tmp_path, save):
+    """Every tensor is there under our name, bit for bit, and what was written is reported."""
+    source, stored = tmp_path / "MotivNet.pth", tmp_path / "stored.safetensors"
+    save(random_checkpoint(), source)
+
+    converted = convert(source, stored, metadata={"name": "mine", "format": "theirs"})
+
+    expected = load_checkpoint(source)
+    tensors = load_file(stored)
+    assert set(tensors) == set(expected.state_dict())
+    for network in (load_checkpoint(stored), load_encoder(stored)):
+        for name, tensor in network.state_dict().items():
+            assert torch.equal(tensor, expected.state_dict()[name])
+            assert torch.equal(tensor, tensors[name])
+    assert (converted.kind, converted.num_tensors, converted.num_ignored) == ("motivnet", len(tensors), 0)
+    assert converted.num_parameters == sum(tensor.numel() for tensor in tensors.values())
+    assert converted.dtypes == ("float32",)
+    assert converted.sizes == expected.sizes
+    assert converted.size_bytes == stored.stat().st_size
+    assert converted.sha256 == file_sha256(stored)
+    with safe_open(stored, framework="pt") as opened:
+        assert opened.metadata() == {
+            "name": "mine",
+            "format": "motivnet-1",
+            "heads": "1",
+            "decoder_heads": "8",
+            "height": "64",
+            "width": "48",
+            "classes": "neutral,happiness,sadness,surprise,fear,disgust,anger",
+        }
+
+
+@pytest.mark.parametrize("layout", ["sapiens", "pose estimator", "bare with a head"])
+def test_a_converted_encoder_is_the_same_network(tmp_path, layout):
+    """The encoder alone is kept, under our names; as a MotivNet it is refused for its missing head."""
+    tensors, num_ignored = ENCODERS[layout]
+    source, stored = tmp_path / "sapiens.pth", tmp_path / "stored.safetensors"
+    torch.save({"meta": {"epoch": 1}, "state_dict": tensors}, source)
+
+    converted = convert(source, stored, metadata={})
+
+    expected = load_encoder(source)
+    assert set(load_file(stored)) == set(expected.state_dict())
+    for name, tensor in load_encoder(stored).state_dict().items():
+        assert torch.equal(tensor, expected.state_dict()[name])
+    assert (converted.kind, converted.num_tensors, converted.num_ignored) == ("sapiens", 29, num_ignored)
+    assert type(converted.sizes) is SapiensSizes
+    with pytest.raises(WeightsError, match="without MotivNet's emotion head"):
+        load_checkpoint(stored)
+
+
+def test_what_the_source_had_to_say_is_said_in_the_copy(tmp_path):
+    """Heads, input size and class names that no tensor tells survive a conversion, and one more."""
+    said = {"heads": "4", "decoder_heads": "2", "height": "32", "width": "96", "classes": "calm, cross"}
+    save_file(random_checkpoint(classes=2), tmp_path / "0.safetensors", said)
+
+    for number in (0, 1):
+        convert(tmp_path / f"{number}.safetensors", tmp_path / f"{number + 1}.safetensors", metadata={})
+
+    first, last = (load_checkpoint(tmp_path / f"{number}.safetensors") for number in (0, 2))
+    assert isinstance(last.sizes, MotivNetSizes)
+    assert last.sizes == first.sizes
+    assert (last.classes, last.sizes.heads, last.input_width) == (("calm", "cross"), 4, 96)
+    assert_close(last(torch.zeros(1, 3, 32, 96)), first(torch.zeros(1, 3, 32, 96)), atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_float_types_are_stored_as_float32(tmp_path, dtype):
+    """The copy is float32, equal to what loading the source gives, and the report names the source's types."""
+    tensors = random_checkpoint()
+    mixed = {name: tensor if "norm" in name else tensor.to(dtype) for name, tensor in tensors.items()}
+    torch.save(mixed, tmp_path / "mixed.pth")
+
+    converted = convert(tmp_path / "mixed.pth", tmp_path / "stored.safetensors", metadata={})
+
+    expected = load_checkpoint(tmp_path / "mixed.pth").state_dict()
+    for name, tensor in load_file(tmp_path / "stored.safetensors").items():
+        assert tensor.dtype == torch.float32
+        assert torch.equal(tensor, expected[name])
+    assert converted.dtypes == tuple(sorted(["float32", str(dtype).removeprefix("torch.")]))
+
+
+def test_a_malicious_checkpoint_is_not_converted(tmp_path):
+    """It is refused before anything is written, and its payload does not run."""
+    save_zip({"state_dict": random_checkpoint(), "meta": Payload(tmp_path / "written")}, tmp_path / "evil.pth")
+
+    with pytest.raises(WeightsError, match="refused and nothing of it ran"):
+        convert(tmp_path / "evil.pth", tmp_path / "stored.safetensors", metadata={})
+
+    assert not (tmp_path / "written").exists()
+    assert not (tmp_path / "stored.safetensors").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_an_os_error(tmp_path):
+    """A disk that fills up during a conversion is not called a fault of the checkpoint."""
+    save_file(random_checkpoint(), tmp_path / "good.safetensors")
+
+    with pytest.raises(OSError, match="No space left") as caught:
+        convert(tmp_path / "good.safetensors", Path("/dev/full"), metadata={})
+
+    assert caught.value.errno == errno.ENOSPC

@@ -1,48 +1,111 @@
 """The Sapiens encoder: a plain vision transformer over 16-pixel patches, the pose variant (no class token).
 
-It knows nothing of emotions, files or normalisation. The learned position table fixes the token grid:
-another input size needs another table.
+It knows nothing of emotions or files, and chooses no device. The learned position table fixes the token grid:
+another input size needs another table. The embedding is ours: the mean of the features over the image area.
 Reference: Khirodkar et al., "Sapiens: Foundation for Human Vision Models", 2024.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 _NORM_EPS = 1e-6
+_MEAN_RGB = (123.5, 116.5, 103.5)
+_STD_RGB = (58.5, 57.0, 57.5)
+"""Of RGB 0 to 255, as in the Sapiens reference."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SapiensSizes:
+    """Every size of the encoder; the defaults are Sapiens-1B's (1,139,163,648 parameters)."""
+
+    width: int = 1536
+    """Numbers in a token (D)."""
+    depth: int = 40
+    heads: int = 24
+    mlp: int = 6144
+    """Hidden width of a block's MLP."""
+    grid_height: int = 64
+    """Token rows (h): the input is grid_height * patch pixels high."""
+    grid_width: int = 48
+    patch: int = 16
+    """Side and stride of a patch, in pixels."""
+    padding: int = 2
+    """Zero pixels around the image. With 2, token row r sees pixel rows 16 r - 2 to 16 r + 13."""
+
+
+class SapiensEmbedder(nn.Module):
+    """An embedding of a face from the encoder alone: it names no emotion.
+
+    Subclasses add a head: `classes` and `forward_head`.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, sizes: SapiensSizes) -> None:
+        super().__init__()
+        self.sizes = sizes
+        self.classes: tuple[str, ...] = ()
+        """One name for each logit."""
+        self.embedding_size = sizes.width
+        self.input_height = sizes.grid_height * sizes.patch
+        self.input_width = sizes.grid_width * sizes.patch
+        self.image_rows = (0, sizes.grid_height)
+        """Token rows [top, bottom) that show the face, not the bands an input recipe may add above and below:
+        only they count for the embedding."""
+        self.encoder = SapiensEncoder(sizes)
+        # On the CPU by name, so that they hold numbers even when the module is built on the meta device.
+        mean, std = (torch.tensor(rgb, device="cpu").view(1, 3, 1, 1) for rgb in (_MEAN_RGB, _STD_RGB))
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("std", std, persistent=False)
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 RGB [B, 3, H, W] -> (logits [B, C], embedding [B, D]); without a head, C is 0.
+
+        Raises:
+            ValueError: The pixels are not of the network's input size.
+        """
+        self._check_size(pixels)
+        features = self.forward_features((pixels - self.mean) / self.std)
+        top, bottom = self.image_rows
+        return self.forward_head(features), features[:, :, top:bottom].mean((2, 3))
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """Normalised float [B, 3, H, W] -> features [B, D, h, w].
+
+        Raises:
+            ValueError: The images are not of the network's input size.
+        """
+        self._check_size(images)
+        features: Tensor = self.encoder(images)
+        return features
+
+    def forward_head(self, features: Tensor) -> Tensor:
+        """Features [B, D, h, w] -> logits [B, C]."""
+        return features.new_empty(len(features), 0)
+
+    def _check_size(self, images: Tensor) -> None:
+        # Height and width exchanged make as many tokens, and one channel would be spread over three by the
+        # normalisation: nothing else would notice either.
+        if images.shape[1:] != (3, self.input_height, self.input_width):
+            expected = f"[B, 3, {self.input_height}, {self.input_width}]"
+            raise ValueError(f"the network takes {expected} (B, RGB, H, W), got {list(images.shape)}")
 
 
 class SapiensEncoder(nn.Module):
-    """Turns a normalised image into one feature vector for each patch.
+    """Turns a normalised image into one feature vector for each patch."""
 
-    Args:
-        width: Numbers in a token (D).
-        mlp: Hidden width of a block's MLP.
-        grid_height: Token rows (h).
-        grid_width: Token columns (w).
-        patch: Side and stride of a patch, in pixels.
-        padding: Zero pixels around the image. With 2, token row r sees pixel rows 16 r - 2 to 16 r + 13.
-    """
-
-    def __init__(
-        self,
-        *,
-        width: int,
-        depth: int,
-        heads: int,
-        mlp: int,
-        grid_height: int,
-        grid_width: int,
-        patch: int,
-        padding: int,
-    ) -> None:
+    def __init__(self, sizes: SapiensSizes) -> None:
         super().__init__()
-        self.grid = (grid_height, grid_width)
-        self.patch_embed = nn.Conv2d(3, width, patch, stride=patch, padding=padding)
-        self.position = nn.Parameter(torch.zeros(1, grid_height * grid_width, width))
-        self.blocks = nn.ModuleList([_Block(width=width, heads=heads, mlp=mlp) for _ in range(depth)])
+        width, self.grid = sizes.width, (sizes.grid_height, sizes.grid_width)
+        self.patch_embed = nn.Conv2d(3, width, sizes.patch, stride=sizes.patch, padding=sizes.padding)
+        self.position = nn.Parameter(torch.zeros(1, sizes.grid_height * sizes.grid_width, width))
+        self.blocks = nn.ModuleList([_Block(width=width, heads=sizes.heads, mlp=sizes.mlp) for _ in range(sizes.depth)])
         self.norm = nn.LayerNorm(width, eps=_NORM_EPS)
 
     def forward(self, images: Tensor) -> Tensor:

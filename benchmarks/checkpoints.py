@@ -1,0 +1,38 @@
+"""A full-size checkpoint of random weights: the published network's names and sizes, 4.6 GB.
+
+It is made by a process of its own: the peak memory that the kernel reports of a process includes that of the one
+which started it, so a benchmark that measures memory must have stayed small itself.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from harness import time_process
+
+
+def write_random_checkpoint(path: Path) -> int:
+    """A state dict of the full-size network under the names of the published checkpoint; returns its parameters."""
+    return int(time_process([sys.executable, __file__, str(path)]).stdout)
+
+
+def _write(path: Path) -> int:
+    import torch
+
+    from motivnet_cli.model import MotivNet, MotivNetSizes
+    from motivnet_cli.weights import checkpoint_name
+
+    generator = torch.Generator().manual_seed(0)
+    with torch.device("meta"):
+        shapes = {name: tensor.shape for name, tensor in MotivNet(MotivNetSizes()).state_dict().items()}
+    tensors = {
+        checkpoint_name(name): torch.empty(shape).normal_(0, 0.02, generator=generator)
+        for name, shape in shapes.items()
+    }
+    torch.save(tensors, path)
+    return sum(tensor.numel() for tensor in tensors.values())
+
+
+if __name__ == "__main__":
+    print(_write(Path(sys.argv[1])))
