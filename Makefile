@@ -50,6 +50,8 @@ bench: $(STAMP) ## Run the benchmarks and record their rows (about half an hour)
 	$(BIN)/python benchmarks/memory.py --record
 	$(BIN)/python benchmarks/against_fer.py --record
 	$(BIN)/python benchmarks/full_size.py --record
+	$(BIN)/python benchmarks/convert.py --record
+	$(BIN)/python benchmarks/video.py --record
 
 clean: ## Remove the virtual environment and what tools leave behind
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

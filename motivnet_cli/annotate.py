@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from motivnet_cli import __version__
 from motivnet_cli.config import settings_that_change_output
@@ -17,7 +17,9 @@ from motivnet_cli.loader import load
 from motivnet_cli.plan import Listing
 from motivnet_cli.predictor import Predictor, device_name, usable_cores
 from motivnet_cli.records import Progress, Summary, never, no_progress
+from motivnet_cli.remote import is_remote, shown
 from motivnet_cli.sink import SCHEMA_VERSION, Output
+from motivnet_cli.stream import StreamOutput
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +35,7 @@ def annotate(
     *,
     progress: Callable[[Progress], None] = no_progress,
     stop: Callable[[], bool] = never,
+    pipe: IO[bytes] | None = None,
 ) -> Summary:
     """Annotate every face of the inputs and write the output; go on where an earlier start of the run stopped.
 
@@ -40,6 +43,7 @@ def annotate(
         config: Inputs, model, faces, output.
         progress: Called after every batch.
         stop: Asked before every input; once true, the batches in hand are finished and committed.
+        pipe: Write rows here as they come, in place of the output's files; nothing can then be resumed.
 
     Raises:
         ConfigError: No input exists, or an option does not fit this machine or the output.
@@ -51,33 +55,39 @@ def annotate(
         config.model.name, weights=config.model.weights, recipe=config.model.recipe, store=config.model.store
     )
     predictor = Predictor(model, config.model)
-    record = _record_of(config, model, predictor)
-    output = Output(config.output, record=record, classes=model.classes, embedding_size=model.embedding_size)
-    with output:
+    with _open_output(config, model, predictor, pipe) as output:
         finished_before = output.finished
         started = time.monotonic()
         num_faces = 0
         if not finished_before:
-            todo = output.begin(listing)
+            todos = output.begin(listing)
             num_workers = config.loader.workers or usable_cores()
             _log_start(config, output, model, predictor, num_workers=num_workers)
             batches = load(
-                todo,
+                todos,
                 model=model,
                 faces=config.faces,
+                video=config.video,
                 loader=config.loader,
                 num_workers=num_workers,
                 batch_size=predictor.batch_size,
                 stop=stop,
             )
-            num_done, num_failed = output.num_resumed, 0
+            num_failed = 0
             for batch, prediction in predictor.run(batches):
                 output.write(batch, prediction)
                 num_faces += len(batch.crops)
-                num_done += len(batch.finished)
                 num_failed += sum(report.status == "failed" for report in batch.finished)
-                seconds = time.monotonic() - started
-                progress(Progress(output.num_items, num_done, output.num_resumed, num_faces, num_failed, seconds))
+                progress(
+                    Progress(
+                        inputs_total=output.num_items,
+                        inputs_done=batch.reached.place.item,
+                        inputs_resumed=output.num_resumed,
+                        faces=num_faces,
+                        failed=num_failed,
+                        seconds=time.monotonic() - started,
+                    )
+                )
             output.complete()
         return Summary(
             **output.summary(),
@@ -90,8 +100,24 @@ def annotate(
         )
 
 
+def _open_output(
+    config: RunConfig, model: LoadedModel, predictor: Predictor, pipe: IO[bytes] | None
+) -> Output | StreamOutput:
+    record = _record_of(config, model, predictor)
+    tracks = None
+    if config.video.track:
+        from motivnet_cli.track import TrackConfig  # it takes half a second of importing scipy
+
+        tracks = TrackConfig.for_interval(config.video.interval_s)
+    about: dict[str, Any] = {"record": record, "classes": model.classes, "embedding_size": model.embedding_size}
+    if pipe is not None:
+        embeddings, stream_format = config.output.embeddings, config.output.stream_format
+        return StreamOutput(pipe, stream_format, embeddings=embeddings, tracks=tracks, **about)
+    return Output(config.output, tracks=tracks, **about)
+
+
 def _log_start(
-    config: RunConfig, output: Output, model: LoadedModel, predictor: Predictor, *, num_workers: int
+    config: RunConfig, output: Output | StreamOutput, model: LoadedModel, predictor: Predictor, *, num_workers: int
 ) -> None:
     faces = config.faces.mode if config.faces.mode == "whole" else f"{config.faces.mode} ({config.faces.detector})"
     log.info(
@@ -104,8 +130,9 @@ def _log_start(
         faces,
         model.recipe,
     )
-    done_before = f", {output.num_resumed} of them done before" if output.num_resumed else ""
-    log.info("%d inputs%s", output.num_items, done_before)
+    if output.num_items:
+        done_before = f", {output.num_resumed} of them done before" if output.num_resumed else ""
+        log.info("%d inputs%s", output.num_items, done_before)
     if output.skipped:
         log.info("passed over: %s", ", ".join(f"{n} {what}" for what, n in output.skipped.items()))
     if predictor.device.type == "cpu" and not model.card.single_thread:
@@ -115,7 +142,9 @@ def _log_start(
 def _record_of(config: RunConfig, model: LoadedModel, predictor: Predictor) -> dict[str, Any]:
     """What the output says of the run. `settings` is its fingerprint: what changes the rows, resolved."""
     settings = settings_that_change_output(config) | {
-        "inputs": [str(Path(given).absolute()) for given in config.inputs],
+        "inputs.paths": [
+            shown(given) if is_remote(given) else str(Path(given).absolute()) for given in config.inputs.paths
+        ],
         "model.recipe": model.recipe,
         "model.flip": predictor.flip,
         "model.weights_sha256": model.weights_sha256,
@@ -134,6 +163,7 @@ def _record_of(config: RunConfig, model: LoadedModel, predictor: Predictor) -> d
         "precision": config.model.precision,
         "device": device_name(predictor.device),
         "faces": {key[6:]: value for key, value in settings.items() if key.startswith("faces.")},
+        "video": {key[6:]: value for key, value in settings.items() if key.startswith("video.")},
         "command": config.command,
         "settings": settings,
     }

@@ -27,14 +27,17 @@ from motivnet_cli import __version__, errors
 from motivnet_cli.catalogue import CARDS, DEFAULT_MODEL
 from motivnet_cli.config import (
     COMMIT_SECONDS,
+    DEFAULT_FPS,
     DETECTION_SIZE,
     MAX_PIXELS,
     MIN_CONFIDENCE,
     FaceConfig,
+    InputConfig,
     LoaderConfig,
     ModelConfig,
     OutputConfig,
     RunConfig,
+    VideoConfig,
 )
 
 if TYPE_CHECKING:
@@ -76,6 +79,27 @@ class Detector(str, Enum):
     blazeface = "blazeface"
 
 
+class Frames(str, Enum):
+    """Values of --frames."""
+
+    all = "all"
+
+
+class Backend(str, Enum):
+    """Values of --video-backend."""
+
+    auto = "auto"
+    pyav = "pyav"
+    decord = "decord"
+
+
+class Stream(str, Enum):
+    """Values of --format."""
+
+    jsonl = "jsonl"
+    arrow = "arrow"
+
+
 class Embeddings(str, Enum):
     """Values of --embeddings."""
 
@@ -107,11 +131,38 @@ def _root(
 
 @app.command()
 def annotate(
-    inputs: Annotated[list[str], typer.Argument(metavar="INPUTS...", help="Pictures, and folders of pictures.")],
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[INPUTS]...",
+            help="Pictures, videos, archives (.tar, .zip), folders of them, patterns, URLs, and - for a list on stdin.",
+        ),
+    ] = None,
+    *,
     out: Annotated[
         str,
-        typer.Option("--out", "-o", help="A name ending in .parquet for one file, or a folder for a set of parts."),
+        typer.Option(
+            "--out",
+            "-o",
+            help="A name ending in .parquet for one file, a folder for a set of parts, or - for rows to stdout.",
+        ),
     ],
+    manifest: Annotated[
+        list[str] | None, typer.Option(help="A table (.csv, .jsonl, .parquet) with an input in every row.")
+    ] = None,
+    path_column: Annotated[str, typer.Option(help="The manifest's column of paths.")] = "path",
+    keep: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN", help="A column of the manifest that passes through.")
+    ] = None,
+    files_from: Annotated[
+        list[str] | None, typer.Option(metavar="FILE", help="A list of inputs, one a line; - is stdin.")
+    ] = None,
+    files0_from: Annotated[
+        list[str] | None, typer.Option(metavar="FILE", help="A list with NUL bytes between, as find -print0 writes.")
+    ] = None,
+    recursive: Annotated[bool, typer.Option("--recursive/--no-recursive", help="Enter folders within folders.")] = True,
+    include: Annotated[list[str] | None, typer.Option(metavar="GLOB", help="In folders, take only such files.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(metavar="GLOB", help="In folders, leave out such files.")] = None,
     model: Annotated[str, typer.Option(help=f"One of: {', '.join(CARDS)} (see `motivnet models`).")] = DEFAULT_MODEL,
     weights: Annotated[
         str | None, typer.Option(help="A checkpoint file (.pth or .safetensors) in place of the stored weights.")
@@ -151,6 +202,15 @@ def annotate(
             show_default=False,
         ),
     ] = None,
+    fps: Annotated[
+        float | None, typer.Option(help=f"Frames of a video a second. Default: {DEFAULT_FPS:g}.", show_default=False)
+    ] = None,
+    every: Annotated[int | None, typer.Option(help="Every N-th frame, in place of --fps.")] = None,
+    frames: Annotated[Frames | None, typer.Option(help="all: every frame, in place of --fps.")] = None,
+    start: Annotated[float, typer.Option(help="Begin videos at this second.")] = 0.0,
+    end: Annotated[float | None, typer.Option(help="End videos at this second.")] = None,
+    track: Annotated[bool, typer.Option("--track", help="Number the faces of one person in a video alike.")] = False,
+    video_backend: Annotated[Backend, typer.Option(help="Video decoder.")] = Backend.auto,
     embeddings: Annotated[Embeddings, typer.Option(help="Number type of the embedding column.")] = Embeddings.float16,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     batch_size: Annotated[str, typer.Option(help="Faces in one pass of the network, or auto.")] = "auto",
@@ -165,6 +225,9 @@ def annotate(
         str, typer.Option(metavar="N|P%", help="Exit with code 3 when more inputs than this failed.")
     ] = "0",
     retry_failed: Annotated[bool, typer.Option(help="Take up the failed inputs of a finished output again.")] = False,
+    extend: Annotated[bool, typer.Option("--extend", help="Add new and changed inputs to a finished output.")] = False,
+    stream_format: Annotated[Stream, typer.Option("--format", help="Of rows to stdout (--out -).")] = Stream.jsonl,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be read, and do nothing.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Start anew, replacing what is at --out.")] = False,
     commit_seconds: Annotated[
         float, typer.Option(help="Commit at least this often: the most work that a crash can cost.")
@@ -182,13 +245,33 @@ def annotate(
     with _StopSignals() as stop, _reporting_errors(), _talking(quiet=quiet) as console:
         allowed = _Allowance(max_failures)
         config = RunConfig(
-            inputs=tuple(inputs),
+            inputs=InputConfig(
+                paths=tuple(inputs or ()),
+                recursive=recursive,
+                include=tuple(include or ()),
+                exclude=tuple(exclude or ()),
+                files_from=tuple(files_from or ()),
+                files0_from=tuple(files0_from or ()),
+                manifests=tuple(manifest or ()),
+                path_column=path_column,
+                keep=tuple(keep or ()),
+            ),
             output=OutputConfig(
                 path=out,
+                stream_format=stream_format.value,
                 embeddings=embeddings.value,
                 overwrite=overwrite,
                 retry_failed=retry_failed,
+                extend=extend,
                 commit_seconds=commit_seconds,
+            ),
+            video=VideoConfig(
+                fps=_frames_a_second(fps, every=every, all_frames=frames is not None),
+                every=every,
+                start_s=start,
+                end_s=end,
+                track=track,
+                backend=video_backend.value,
             ),
             model=ModelConfig(
                 name=model,
@@ -209,18 +292,22 @@ def annotate(
                 min_confidence=min_confidence,
             ),
             loader=LoaderConfig(workers=workers, max_pixels=max_pixels),
-            command=shlex.join(["motivnet", *sys.argv[1:]]),
+            command=_command_line(),
         )
+        if dry_run:
+            _print_listing(console, config, as_json=as_json)
+            return
         from motivnet_cli.store import Store, find_card
 
         find_card(config.model.name, Store(store))  # a mistyped name is said at once, before torch is imported
         from motivnet_cli.annotate import annotate as run
 
+        pipe = sys.stdout.buffer if out == "-" else None
         with _watching(console, quiet=quiet) as progress:
-            summary = run(config, progress=progress, stop=stop)
+            summary = run(config, progress=progress, stop=stop, pipe=pipe)
         if not quiet:
             _print_summary(console, summary)
-        if as_json:
+        if as_json and pipe is None:
             _print_json(_as_json(summary))
         raise typer.Exit(_exit_code(summary, stop, allowed))
 
@@ -372,6 +459,19 @@ def _exit_code(summary: Summary, stop: _StopSignals, allowed: _Allowance) -> int
     return errors.EXIT_OK if allowed.covers(summary) else errors.EXIT_TOO_MANY_FAILED
 
 
+def _command_line() -> str:
+    """As it was typed, but for what URLs must not tell."""
+    from motivnet_cli.fetch import redacted
+
+    return shlex.join(["motivnet", *(redacted(word) if "://" in word else word for word in sys.argv[1:])])
+
+
+def _frames_a_second(fps: float | None, *, every: int | None, all_frames: bool) -> float | None:
+    if sum((fps is not None, every is not None, all_frames)) > 1:
+        raise errors.ConfigError("give only one of --fps, --every and --frames all")
+    return None if all_frames or every is not None else fps or DEFAULT_FPS
+
+
 def _batch_size(text: str) -> int | None:
     if text == "auto":
         return None
@@ -390,6 +490,9 @@ def _reporting_errors() -> Iterator[None]:
         typer.echo(f"error: {error}", err=True)
         is_fault = isinstance(error, errors.FetchError)
         raise typer.Exit(errors.EXIT_FAULT if is_fault else errors.EXIT_USAGE) from error
+    except BrokenPipeError:  # the reader of the rows has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(errors.EXIT_OK) from None
     except OSError as error:
         advice = "what was committed is kept: run the same command again to go on"
         if error.errno == errno.ENOSPC:
@@ -453,7 +556,7 @@ def _print_summary(console: Console, summary: Summary) -> None:
 
     for report in summary.failures:
         reason = report.problem.message if report.problem else ""
-        console.print(f"failed: {escape(_one_line(report.item.input))}: {escape(reason)}", soft_wrap=True)
+        console.print(f"failed: {escape(_one_line(report.input))}: {escape(reason)}", soft_wrap=True)
     if summary.num_failed > len(summary.failures):
         console.print(f"and {summary.num_failed - len(summary.failures)} more, listed in {summary.outputs[1]}")
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
@@ -552,6 +655,21 @@ def _watching_bytes(console: Console, *, quiet: bool) -> contextlib.AbstractCont
     return byte_lines(lambda line: console.print(line, markup=False, soft_wrap=True))
 
 
+def _print_listing(console: Console, config: RunConfig, *, as_json: bool) -> None:
+    from motivnet_cli.plan import Listing, summarise
+
+    found = summarise(Listing(config.inputs))
+    counts = ", ".join(f"{n} {kind}s" for kind, n in found.counts.items()) or "nothing"
+    megabytes = sum(found.size_bytes.values()) / 1e6
+    console.print(f"would read {counts}: {megabytes:.1f} MB in local files", soft_wrap=True)
+    for what, numbers in (("cannot be read", found.problems), ("passed over", found.skipped)):
+        if numbers:
+            named = ", ".join(f"{n} {kind}" for kind, n in numbers.items())
+            console.print(f"{what}: {named}", markup=False, soft_wrap=True)
+    if as_json:
+        _print_json(dataclasses.asdict(found))
+
+
 def _one_line(text: str) -> str:
     return text.encode("unicode_escape").decode() if not text.isprintable() else text
 
@@ -559,9 +677,7 @@ def _one_line(text: str) -> str:
 def _as_json(summary: Summary) -> dict[str, Any]:
     values = dataclasses.asdict(summary)
     values["failures"] = [
-        {"input": report.item.input, **dataclasses.asdict(report.problem)}
-        for report in summary.failures
-        if report.problem
+        {"input": report.input, **dataclasses.asdict(report.problem)} for report in summary.failures if report.problem
     ]
     return values | {
         "faces_per_second": summary.faces_predicted / summary.seconds if summary.seconds else None,

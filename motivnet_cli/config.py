@@ -15,9 +15,15 @@ from motivnet_cli.errors import ConfigError
 
 FaceMode = Literal["auto", "detect", "whole"]
 DetectorName = Literal["retinaface", "blazeface"]
+VideoBackend = Literal["auto", "pyav", "decord"]
+StreamFormat = Literal["jsonl", "arrow"]
 EmbeddingType = Literal["float16", "float32", "none"]
+KeptType = Literal["string", "int64", "float64", "bool"]
+"""Types of a manifest's columns that pass through to the output."""
 T = TypeVar("T")
 
+DEFAULT_FPS = 1.0
+"""One frame a second: expressions last about that long, and an hour is 3,600 faces and not 90,000."""
 MIN_CONFIDENCE = 0.6
 """Detections below it are mostly not faces (docs/decisions/0003-face-detector.md)."""
 DETECTION_SIZE = 720
@@ -30,6 +36,68 @@ COMMIT_SECONDS = 30.0
 
 def _setting(default: T, *, changes_output: bool) -> T:
     return field(default=default, metadata={"changes_output": changes_output})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputConfig:
+    """What a run reads, as the user names it: `paths` first, then the lists, then the manifests."""
+
+    paths: tuple[str, ...] = _setting((), changes_output=True)
+    """Files, folders, URLs, patterns (`*`, `?`, `[a-z]`, `**`; `{000..012}` and `{a,b}`), and `-` for a list on
+    stdin. A file or folder of that very name is itself, not a pattern."""
+    recursive: bool = _setting(True, changes_output=True)
+    """Enter the folders within the given ones."""
+    include: tuple[str, ...] = _setting((), changes_output=True)
+    """Of files found in folders and by patterns, take only those whose name, or path below the folder, fits one;
+    `*` also crosses slashes."""
+    exclude: tuple[str, ...] = _setting((), changes_output=True)
+    """Leave out such files, and do not enter such folders; stronger than `include`."""
+    files_from: tuple[str, ...] = _setting((), changes_output=True)
+    """Lists of files, folders and URLs, one a line; no patterns. `-` is stdin."""
+    files0_from: tuple[str, ...] = _setting((), changes_output=True)
+    """The same with a NUL byte after every name, as `find -print0` writes it."""
+    manifests: tuple[str, ...] = _setting((), changes_output=True)
+    """Tables (.csv, .tsv, .jsonl, .ndjson, .parquet) with a picture, video, archive or URL in every row."""
+    path_column: str = _setting("path", changes_output=True)
+    keep: tuple[str, ...] = _setting((), changes_output=True)
+    """Columns of the manifests that pass through to the output."""
+
+    def __post_init__(self) -> None:
+        if not (self.paths or self.files_from or self.files0_from or self.manifests):
+            raise ConfigError("no inputs were given: name files or folders, a list, or a manifest")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoConfig:
+    """Which frames of a video are looked at, and how they are read."""
+
+    fps: float | None = _setting(DEFAULT_FPS, changes_output=True)
+    """Frames a second, by presentation time; None with no `every` takes all."""
+    every: int | None = _setting(None, changes_output=True)
+    """Every N-th frame, in place of `fps`."""
+    start_s: float = _setting(0.0, changes_output=True)
+    end_s: float | None = _setting(None, changes_output=True)
+    backend: VideoBackend = _setting("auto", changes_output=False)
+    """Both decoders give the same frames wherever both are right."""
+    track: bool = _setting(False, changes_output=True)
+    """Follow faces from frame to frame."""
+
+    def __post_init__(self) -> None:
+        if self.fps is not None and self.every is not None:
+            raise ConfigError(f"give frames a second or every N-th frame, not both: got {self.fps} and {self.every}")
+        if self.fps is not None and not 0 < self.fps <= 1000:
+            raise ConfigError(f"fps must be more than 0 and at most 1000, got {self.fps}")
+        if self.every is not None and self.every < 1:
+            raise ConfigError(f"every must be at least 1, got {self.every}")
+        if self.start_s < 0 or (self.end_s is not None and self.end_s <= self.start_s):
+            raise ConfigError(
+                f"the part of the video must begin at 0 s or later and end after, got {self.start_s} to {self.end_s}"
+            )
+
+    @property
+    def interval_s(self) -> float:
+        """About the time between two sampled frames; 1/25 s where it is counted in frames."""
+        return 1 / self.fps if self.fps else (self.every or 1) / 25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,17 +177,21 @@ class OutputConfig:
 
     path: str = field(metadata={"changes_output": False})
     """A name ending in `.parquet` gives one file, any other name a folder of parts."""
+    stream_format: StreamFormat = _setting("jsonl", changes_output=False)
+    """Of rows that go to a pipe."""
     embeddings: EmbeddingType = _setting("float16", changes_output=True)
     overwrite: bool = _setting(False, changes_output=False)
     retry_failed: bool = _setting(False, changes_output=False)
+    extend: bool = _setting(False, changes_output=False)
+    """Add new and changed inputs to a finished output."""
     commit_seconds: float = _setting(COMMIT_SECONDS, changes_output=False)
     """A part is committed at least this often, so this is about the most work that a crash can cost."""
 
     def __post_init__(self) -> None:
         if not self.path:
             raise ConfigError("the output needs a name, such as --out preds.parquet")
-        if self.overwrite and self.retry_failed:
-            raise ConfigError("--overwrite starts anew and --retry-failed keeps what is there: give one of them")
+        if self.overwrite + self.retry_failed + self.extend > 1:
+            raise ConfigError("give only one of --overwrite, --retry-failed and --extend")
         if self.commit_seconds < 0:
             raise ConfigError(f"commit-seconds must be 0 or more, got {self.commit_seconds}")
 
@@ -128,18 +200,18 @@ class OutputConfig:
 class RunConfig:
     """Everything that one call of `annotate` needs."""
 
-    inputs: tuple[str, ...] = field(metadata={"changes_output": True})
-    """Files and folders."""
+    inputs: InputConfig = field(metadata={"changes_output": True})
     output: OutputConfig = field(metadata={"changes_output": True})
     model: ModelConfig = field(default=ModelConfig(), metadata={"changes_output": True})
     faces: FaceConfig = field(default=FaceConfig(), metadata={"changes_output": True})
+    video: VideoConfig = field(default=VideoConfig(), metadata={"changes_output": True})
     loader: LoaderConfig = field(default=LoaderConfig(), metadata={"changes_output": True})
     command: str = field(default="", metadata={"changes_output": False})
     """The command line, recorded in the output's metadata."""
 
     def __post_init__(self) -> None:
-        if not self.inputs:
-            raise ConfigError("no inputs were given: name files or folders")
+        if self.video.track and self.output.embeddings == "none":
+            raise ConfigError("--track needs the embeddings to tell faces apart: leave out --embeddings none")
 
 
 def settings_that_change_output(config: Any) -> dict[str, Any]:  # noqa: ANN401 - any config object of this room

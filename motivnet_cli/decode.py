@@ -1,6 +1,6 @@
 """A picture file becomes one upright RGB frame, and every way in which that can fail becomes an InputError.
 
-This room knows Pillow and pi-heif, and nothing of faces, rows or threads; `decode` may be called from many.
+This room knows Pillow and pi-heif, and nothing of faces, rows or threads; both entries may be called from many.
 Fact to know: importing it sets switches of Pillow for the whole process (see `_set_up`), among them its own
 limit on the size of a picture, which `max_pixels` replaces.
 """
@@ -88,19 +88,37 @@ def decode(path: str, *, max_pixels: int) -> Frame:
             damaged, truncated, zero_size, too_large, out_of_memory.
     """
     size_bytes = _size_of_regular_file(path)
-    name = "file"
     try:
         # An open file and not its name: given a name, Pillow maps raw pixels into memory, and a mapped file
         # that shrinks while it is read kills the process (SIGBUS).
         with Path(path).open("rb") as file:
-            head = file.read(_HEAD_BYTES)
-            name = _format_of(head)
-            file.seek(0)
-            image = _OPENERS[name](file)
-            _refuse_by_size(image, max_pixels)
-            _refuse_by_kind(image)
-            image.load()
-            return Frame(_upright_rgb(image, _orientation(image)))
+            return _frame(file, size_bytes, max_pixels)
+    except _READ_FAILURES as error:  # of opening
+        raise _as_input_error(error, "file", size_bytes) from error
+
+
+def decode_bytes(data: bytes, *, max_pixels: int) -> Frame:
+    """As `decode`, from the bytes of a file: a member of an archive, or what came over the network.
+
+    Raises:
+        InputError: As `decode`, less the types that are about names.
+    """
+    if not data:
+        raise InputError("empty_file", "the file holds 0 bytes")
+    return _frame(BytesIO(data), len(data), max_pixels)
+
+
+def _frame(file: IO[bytes], size_bytes: int, max_pixels: int) -> Frame:
+    name = "file"
+    try:
+        head = file.read(_HEAD_BYTES)
+        name = _format_of(head)
+        file.seek(0)
+        image = _OPENERS[name](file)
+        _refuse_by_size(image, max_pixels)
+        _refuse_by_kind(image)
+        image.load()
+        return Frame(_upright_rgb(image, _orientation(image)))
     except _READ_FAILURES as error:
         raise _as_input_error(error, name, size_bytes) from error
 

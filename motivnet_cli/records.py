@@ -93,11 +93,39 @@ class Face:
     """The detector's confidence, 0 to 1; None unless detected."""
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """Where in the plan something is: an item, and a step within it (frame of a video, member of an archive)."""
+
+    item: int
+    step: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """From where a run goes on: everything before `place` is done."""
+
+    place: Place
+    num_frames: int = 0
+    """Of the item at `place`: frames, or members of an archive, before the step."""
+    num_faces: int = 0
+    """Of the item at `place`: faces before the step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Todo:
+    """An item with the point from which it is still to do."""
+
+    item: Item
+    cursor: Cursor
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Crop:
     """One face, ready for the network."""
 
-    item: Item
+    place: Place
+    input: str
     face: Face
     number: int
     """The face's number within its frame, from 0, left to right."""
@@ -105,19 +133,26 @@ class Crop:
     """[3, H, W], RGB, 0 to 255, at the network's input size."""
     frame_index: int | None = None
     time_s: float | None = None
+    kept: Kept = ()
 
 
 @dataclass(frozen=True, slots=True)
-class ItemReport:
+class InputReport:
     """What became of one input."""
 
-    item: Item
+    place: Place
+    input: str
+    kind: Kind
     status: Status
     num_frames: int = 0
     num_faces: int = 0
     width: int | None = None
     height: int | None = None
     problem: Problem | None = None
+    archive: str | None = None
+    """The archive that it is a member of."""
+    size_bytes: int | None = None
+    mtime_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,8 +160,10 @@ class Batch:
     """Faces for one pass of the network, and the inputs that ended among them."""
 
     crops: tuple[Crop, ...]
-    finished: tuple[ItemReport, ...] = ()
-    """Reports of the inputs whose last face lies in this batch or before it, in plan order."""
+    finished: tuple[InputReport, ...]
+    """Inputs whose last face lies in this batch or before it, in plan order."""
+    reached: Cursor
+    """Every face and report before it is in this batch or an earlier one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -173,7 +210,7 @@ class Summary:
     stopped: bool = False
     """True when a signal ended the run early; the same command goes on from here."""
     already_finished: bool = False
-    failures: tuple[ItemReport, ...] = field(default=())
+    failures: tuple[InputReport, ...] = field(default=())
     """The first few failed inputs, to name them."""
 
     @property

@@ -20,24 +20,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import filelock
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from motivnet_cli.durable import durably, sync, temporary_name
 from motivnet_cli.errors import ConfigError, OutputConflictError
-from motivnet_cli.records import STATUSES, Item, ItemReport, Problem
+from motivnet_cli.records import STATUSES, Cursor, Given, InputReport, Item, Place, Problem, Todo
+from motivnet_cli.tables import ROW_GROUP, Rows, Stream, TableWriter, Tracks, faces_schema, inputs_schema, rows_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     import polars as pl
-    from numpy.typing import NDArray
     from typing_extensions import Self
 
-    from motivnet_cli.config import EmbeddingType, OutputConfig
+    from motivnet_cli.config import KeptType, OutputConfig
     from motivnet_cli.plan import Listing
-    from motivnet_cli.records import Batch, Crop, Prediction
+    from motivnet_cli.records import Batch, Prediction
+    from motivnet_cli.track import TrackConfig
 
 SCHEMA_VERSION = 1
 METADATA_KEY = b"motivnet"
@@ -45,70 +45,11 @@ METADATA_KEY = b"motivnet"
 
 UNIT = 1000
 """Inputs in a unit. Part of the layout on disk: never change it without SCHEMA_VERSION."""
-PART_ROWS = 4096
-"""A part is committed when it holds this many faces, even before its time has come."""
+PART_ROWS = ROW_GROUP
+"""A part is committed when it holds this many rows, even before its time has come."""
+_TABLES = ("faces", "inputs")
 NAMED_FAILURES = 10
 """How many failed inputs a summary names."""
-
-
-# ---- the schema -------------------------------------------------------------------------------------------
-
-
-def faces_schema(classes: Sequence[str], embedding_size: int, embeddings: EmbeddingType) -> pa.Schema:
-    """The columns of the faces table, one row a face; every field's `doc` says what it holds."""
-    text = pa.dictionary(pa.int32(), pa.string())
-    columns = [
-        _column("input", pa.string(), "The input: its path relative to the given folder, or as given."),
-        _column("frame", pa.int64(), "Frame number in a video, from 0; null for an image."),
-        _column("time_s", pa.float64(), "Presentation time in seconds in a video; null for an image."),
-        _column("face", pa.int32(), "Number of the face in its picture, from 0, left to right."),
-        _column("face_source", text, "`detected`, `whole` (the whole picture was taken), or `given`."),
-        _column("x1", pa.float32(), "Left edge of the face box, in pixels of the upright picture."),
-        _column("y1", pa.float32(), "Upper edge of the face box."),
-        _column("x2", pa.float32(), "Right edge of the face box (exclusive)."),
-        _column("y2", pa.float32(), "Lower edge of the face box (exclusive)."),
-        _column("detection_score", pa.float32(), "The detector's confidence, 0 to 1; null unless detected."),
-    ]
-    if classes:
-        columns += [
-            _column("emotion", text, "The most probable emotion."),
-            _column("confidence", pa.float32(), "Its probability, 0 to 1."),
-        ]
-        columns += [_column(name, pa.float32(), f"Probability of {name}, 0 to 1.") for name in classes]
-    if embeddings != "none":
-        value = pa.float16() if embeddings == "float16" else pa.float32()
-        doc = "The network's description of the face; its length depends on the model."
-        columns.append(_column("embedding", pa.list_(value, embedding_size), doc))
-    return pa.schema(columns)
-
-
-def inputs_schema() -> pa.Schema:
-    """The columns of the inputs table, one row an input; every input of the run is in it exactly once."""
-    return pa.schema(
-        [
-            _column("input", pa.string(), "The input, as in the faces table."),
-            _column(
-                "kind",
-                pa.dictionary(pa.int32(), pa.string()),
-                "`image`, or `folder` for one that cannot be listed.",
-            ),
-            _column(
-                "status",
-                pa.dictionary(pa.int32(), pa.string()),
-                "`ok`, `no_face` (read, nothing found), `partial` (rows up to a break), or `failed`.",
-            ),
-            _column("error", pa.string(), "What was wrong, in a sentence; null when nothing was."),
-            _column("error_type", pa.string(), "A short name of it to filter by, such as `truncated`."),
-            _column("frames", pa.int64(), "Frames read from it."),
-            _column("faces", pa.int64(), "Rows that it has in the faces table."),
-            _column("width", pa.int32(), "Width of the upright picture in pixels; null if it was not read."),
-            _column("height", pa.int32(), "Height of the upright picture in pixels; null if it was not read."),
-        ]
-    )
-
-
-def _column(name: str, kind: pa.DataType, doc: str) -> pa.Field:
-    return pa.field(name, kind, metadata={"doc": doc})
 
 
 # ---- reading back -----------------------------------------------------------------------------------------
@@ -215,13 +156,13 @@ class _Place:
             for table in ("inputs", "faces"):
                 self.final_name(table).unlink(missing_ok=True)
         (self.work / "run.json").unlink(missing_ok=True)
-        for folder in (self.parts / "inputs", self.parts / "faces", self.work / "retry"):
+        for folder in (self.parts / "inputs", self.parts / "faces", self.work / "amend"):
             shutil.rmtree(folder, ignore_errors=True)
         (self.work / "moves.json").unlink(missing_ok=True)
 
     def leave(self) -> None:
         """Remove the working folder where nothing in it is needed to go on."""
-        is_needed = self.work / ("retry" if self.is_file and self.is_complete() else "") / "run.json"
+        is_needed = self.work / ("amend" if self.is_file and self.is_complete() else "") / "run.json"
         if not is_needed.exists() and not (self.work / "moves.json").exists():
             shutil.rmtree(self.work, ignore_errors=True)
             if self._is_new and not self.is_file:
@@ -248,26 +189,27 @@ class _Run:
         self._control = control
         self._parts = parts
         self._segments: Counter[int] = Counter()
-        self._done: Counter[int] = Counter()
+        self._reached: dict[int, Cursor] = {}
         self.num_items = 0
         self.skipped: dict[str, int] = {}
         self.record: dict[str, Any] = {}
+        self.keep: dict[str, KeptType] = {}
         if self.exists():
             self._read()
 
     def exists(self) -> bool:
         return (self._control / "run.json").exists()
 
-    def freeze(self, items: Iterable[Item], *, record: dict[str, Any], skipped: dict[str, int]) -> None:
+    def freeze(self, listing: Listing, items: Iterable[Item], *, record: dict[str, Any]) -> None:
         """Write the plan down, once; whatever comes or goes in the folders later changes nothing."""
         self._control.mkdir(parents=True, exist_ok=True)
         num_items = 0
         with durably(self._control / "plan.jsonl") as temporary, temporary.open("w") as lines:
+            temporary.chmod(0o600)  # URLs stand here with what opens them
             for item in items:
-                problem = (item.problem.error_type, item.problem.message) if item.problem else ()
-                lines.write(json.dumps((item.input, item.path, item.kind, *problem)) + "\n")
+                lines.write(_line_of(item) + "\n")
                 num_items += 1
-        run = {"record": record, "num_items": num_items, "skipped": skipped}
+        run = {"record": record, "num_items": num_items, "skipped": listing.skipped, "keep": listing.kept_types}
         with durably(self._control / "run.json") as temporary:
             temporary.write_text(json.dumps(run, indent=1))
         self._read()
@@ -275,143 +217,115 @@ class _Run:
     def _read(self) -> None:
         run = json.loads((self._control / "run.json").read_text())
         self.record, self.num_items, self.skipped = run["record"], run["num_items"], run["skipped"]
+        self.keep = run["keep"]
+        last: dict[int, Path] = {}
         for part in self.committed("inputs"):
-            unit, _segment = map(int, part.stem.split("-")[1:])
+            unit = _unit_of(part)
             self._segments[unit] += 1
-            self._done[unit] += pq.read_metadata(part).num_rows
+            last[unit] = part
+        if not run.get("finished"):
+            self._reached = {unit: _cursor_in(part) for unit, part in last.items()}
+
+    def is_finished(self) -> bool:
+        return self.exists() and bool(json.loads((self._control / "run.json").read_text()).get("finished"))
+
+    def finish(self) -> None:
+        """Note that everything is done: from then on parts may be rewritten, and their markers no longer count."""
+        run = json.loads((self._control / "run.json").read_text())
+        with durably(self._control / "run.json") as temporary:
+            temporary.write_text(json.dumps(run | {"finished": True}, indent=1))
 
     @property
     def num_done(self) -> int:
-        return self._done.total()
+        """Items that are wholly done."""
+        return sum(cursor.place.item - unit * UNIT for unit, cursor in self._reached.items())
 
     def committed(self, table: str) -> list[Path]:
         return [self._parts / table / part.name for part in sorted((self._parts / "inputs").glob("part-*.parquet"))]
 
-    def todo(self) -> Iterator[Item]:
-        """The items that no committed part lists, in plan order."""
+    def todos(self) -> Iterator[Todo]:
+        """What no committed part covers, in plan order."""
         with (self._control / "plan.jsonl").open() as lines:
             for index, line in enumerate(lines):
-                unit, place = divmod(index, UNIT)
-                if place >= self._done[unit]:
-                    yield _item(index, line)
+                reached = self.reached(Place(index))
+                if index >= reached.place.item:
+                    here = reached if index == reached.place.item else Cursor(Place(index))
+                    yield Todo(_item_of(index, line), here)
 
-    def commit(self, unit: int, faces: pa.Table, inputs: pa.Table) -> None:
+    def items(self) -> Iterator[Item]:
+        with (self._control / "plan.jsonl").open() as lines:
+            for index, line in enumerate(lines):
+                yield _item_of(index, line)
+
+    def end_of(self, place: Place) -> Place:
+        """Where the unit of a place ends."""
+        return Place(min((place.item // UNIT + 1) * UNIT, self.num_items))
+
+    def reached(self, place: Place) -> Cursor:
+        """How far the unit of a place is committed."""
+        unit = place.item // UNIT
+        return self._reached.get(unit, Cursor(Place(unit * UNIT)))
+
+    def commit(self, unit: int, faces: pa.Table, inputs: pa.Table, *, reached: Cursor) -> None:
         """Write the next part of a unit: its faces, and then the inputs that mark them as done."""
         name = f"part-{unit:06d}-{self._segments[unit]:04d}.parquet"
-        for table, folder in ((faces, "faces"), (inputs, "inputs")):
+        marker = {**inputs.schema.metadata, _CURSOR_KEY: json.dumps(dataclasses.astuple(reached)).encode()}
+        for table, folder in ((faces, "faces"), (inputs.replace_schema_metadata(marker), "inputs")):
             final = self._parts / folder / name
             final.parent.mkdir(exist_ok=True)
-            with durably(final) as temporary, _TableWriter(temporary, table.schema) as writer:
+            with durably(final) as temporary, TableWriter(temporary, table.schema) as writer:
                 writer.add(table)
         self._segments[unit] += 1
-        self._done[unit] += inputs.num_rows
+        self._reached[unit] = reached
+
+    def rows_of(self, place: Place, name: str, *columns: str) -> Iterator[dict[str, Any]]:
+        """What is committed of one input's faces."""
+        for part in self.committed("faces"):
+            if _unit_of(part) == place.item // UNIT:
+                yield from (row for row in rows_in([part], "input", *columns) if row["input"] == name)
 
 
-def _item(index: int, line: str) -> Item:
-    name, path, kind, *problem = json.loads(line)
-    return Item(index=index, input=name, path=path, kind=kind, problem=Problem(*problem) if problem else None)
+_CURSOR_KEY = b"motivnet.reached"
+"""In the metadata of an inputs part: from where its unit goes on."""
 
 
-class _Rows:
-    """Predicted faces and ended inputs that wait to be committed, in plan order."""
-
-    def __init__(self, classes: tuple[str, ...], faces: pa.Schema, inputs: pa.Schema) -> None:
-        self.classes = classes
-        self._faces_schema = faces
-        self._inputs_schema = inputs
-        self._crops: list[tuple[int, dict[str, Any]]] = []
-        self._probabilities: list[NDArray[np.float32]] = []
-        self._embeddings: list[NDArray[np.float32]] = []
-        self.reports: list[ItemReport] = []
-
-    def __len__(self) -> int:
-        return len(self._crops)
-
-    def add(self, batch: Batch, prediction: Prediction | None) -> None:
-        self._crops += [(crop.item.index, _place_of(crop)) for crop in batch.crops]
-        if prediction is not None:
-            self._probabilities += list(prediction.probabilities)
-            self._embeddings += list(prediction.embeddings)
-        self.reports += batch.finished
-
-    def take(self, num_reports: int) -> tuple[pa.Table, pa.Table]:
-        """Remove the first inputs and all their faces, as tables."""
-        reports, self.reports = self.reports[:num_reports], self.reports[num_reports:]
-        last = reports[-1].item.index
-        n = sum(1 for index, _ in self._crops if index <= last)
-        columns = _transposed([place for _, place in self._crops[:n]], self._faces_schema)
-        if self.classes:
-            columns |= self._emotion_columns(n)
-        if "embedding" in self._faces_schema.names:
-            columns["embedding"] = self._embedding_column(n)
-        self._crops, self._probabilities = self._crops[n:], self._probabilities[n:]
-        self._embeddings = self._embeddings[n:]
-        faces = pa.table([columns[name] for name in self._faces_schema.names], schema=self._faces_schema)
-        rows = [_row_of(report) for report in reports]
-        return faces, pa.Table.from_pylist(rows, schema=self._inputs_schema)
-
-    def _emotion_columns(self, n: int) -> dict[str, pa.Array]:
-        probabilities = np.stack(self._probabilities[:n]) if n else np.zeros((0, len(self.classes)), np.float32)
-        best = probabilities.argmax(axis=1).astype(np.int32)
-        emotion = pa.DictionaryArray.from_arrays(pa.array(best), pa.array(self.classes))
-        columns = {name: pa.array(probabilities[:, i]) for i, name in enumerate(self.classes)}
-        return columns | {"emotion": emotion, "confidence": pa.array(probabilities[np.arange(n), best])}
-
-    def _embedding_column(self, n: int) -> pa.Array:
-        kind = self._faces_schema.field("embedding").type
-        stacked = np.stack(self._embeddings[:n]) if n else np.zeros((0, kind.list_size), np.float32)
-        values = pa.array(stacked.astype(kind.value_type.to_pandas_dtype()).reshape(-1))
-        return pa.FixedSizeListArray.from_arrays(values, type=kind)
+def _is_unchanged(item: Item, known: dict[str, Any] | None) -> bool:
+    if known is None:
+        return False
+    return (item.size_bytes, item.mtime_ns) == (known["size_bytes"], known["mtime_ns"])
 
 
-def _place_of(crop: Crop) -> dict[str, Any]:
-    x1, y1, x2, y2 = crop.face.box
-    return {
-        "input": crop.item.input,
-        "frame": crop.frame_index,
-        "time_s": crop.time_s,
-        "face": crop.number,
-        "face_source": crop.face.source,
-        "x1": x1,
-        "y1": y1,
-        "x2": x2,
-        "y2": y2,
-        "detection_score": crop.face.score,
+def _copy_input(source: dict[str, Stream], writers: dict[str, TableWriter]) -> None:
+    """Copy the next input and its faces."""
+    entry = source["inputs"].take(1)
+    writers["inputs"].add(entry)
+    writers["faces"].add(source["faces"].take(entry["faces"][0].as_py()))
+
+
+def _unit_of(part: Path) -> int:
+    return int(part.stem.split("-")[1])
+
+
+def _cursor_in(part: Path) -> Cursor:
+    (item, step), num_frames, num_faces = json.loads(pq.read_metadata(part).metadata[_CURSOR_KEY])
+    return Cursor(Place(item, step), num_frames, num_faces)
+
+
+def _line_of(item: Item) -> str:
+    """An item as a line of the plan; what it has not is left out."""
+    values = {
+        key: value for key, value in dataclasses.asdict(item).items() if key != "index" and value not in (None, ())
     }
+    return json.dumps(values, separators=(",", ":"))
 
 
-def _transposed(rows: list[dict[str, Any]], schema: pa.Schema) -> dict[str, pa.Array]:
-    names = _PLACE_COLUMNS
-    return {name: pa.array([row[name] for row in rows], schema.field(name).type) for name in names}
-
-
-_PLACE_COLUMNS = (
-    "input",
-    "frame",
-    "time_s",
-    "face",
-    "face_source",
-    "x1",
-    "y1",
-    "x2",
-    "y2",
-    "detection_score",
-)
-
-
-def _row_of(report: ItemReport) -> dict[str, Any]:
-    problem = report.problem
-    return {
-        "input": report.item.input,
-        "kind": report.item.kind,
-        "status": report.status,
-        "error": problem.message if problem else None,
-        "error_type": problem.error_type if problem else None,
-        "frames": report.num_frames,
-        "faces": report.num_faces,
-        "width": report.width,
-        "height": report.height,
-    }
+def _item_of(index: int, line: str) -> Item:
+    values = json.loads(line)
+    if "problem" in values:
+        values["problem"] = Problem(**values["problem"])
+    if "given" in values:
+        values["given"] = tuple(Given(tuple(each["box"]), tuple(each["kept"])) for each in values["given"])
+    return Item(index=index, **values | {"kept": tuple(values.get("kept", ()))})
 
 
 # ---- the output -------------------------------------------------------------------------------------------
@@ -433,16 +347,24 @@ class Output:
     """
 
     def __init__(
-        self, config: OutputConfig, *, record: dict[str, Any], classes: Sequence[str], embedding_size: int
+        self,
+        config: OutputConfig,
+        *,
+        record: dict[str, Any],
+        classes: Sequence[str],
+        embedding_size: int,
+        tracks: TrackConfig | None = None,
     ) -> None:
         self._config = config
         self._record = record
         self._place = _Place(config.path)
-        metadata = {METADATA_KEY: json.dumps(record).encode()}
-        faces = faces_schema(classes, embedding_size, config.embeddings).with_metadata(metadata)
-        self._schemas = {"faces": faces, "inputs": inputs_schema().with_metadata(metadata)}
-        self._rows = _Rows(tuple(classes), faces, self._schemas["inputs"])
+        self._classes = tuple(classes)
+        self._embedding_size = embedding_size
         self._last_commit = time.monotonic()
+        self._rows: Rows | None = None
+        self._reached = Cursor(Place(0))
+        self._track_config = tracks
+        self._tracks: Tracks | None = None
 
     def __enter__(self) -> Self:
         self._place.prepare()
@@ -476,18 +398,19 @@ class Output:
         if self._run.exists():
             self._refuse_other(self._run.record)
         else:
-            for part in (part for table in self._schemas for part in place.final_parts(table)):
+            for part in (part for table in _TABLES for part in place.final_parts(table)):
                 self._refuse_other(_record_in(part))
-        self.finished = place.is_complete() and self._run.num_done == self._run.num_items
+        self.finished = place.is_complete() and (place.is_file or self._run.is_finished())
         """True when every input is done and in its place."""
-        self._retrying = self._config.retry_failed
-        if self._retrying:
+        self._amends = self._config.retry_failed or self._config.extend
+        if self._amends:
             if not self.finished:
+                option = "--retry-failed" if self._config.retry_failed else "--extend"
                 raise ConfigError(
-                    f"--retry-failed needs a finished output, and {self._config.path!r} is not: "
+                    f"{option} needs a finished output, and {self._config.path!r} is not: "
                     "run the same command without it first"
                 )
-            self._run = _Run(place.work / "retry", place.work / "retry")
+            self._run = _Run(place.work / "amend", place.work / "amend")
             self.finished = False
 
     def _refuse_other(self, record: dict[str, Any]) -> None:
@@ -496,7 +419,12 @@ class Output:
                 f"{self._config.path!r} was not written by motivnet; choose another --out, "
                 "or replace it with --overwrite"
             )
-        theirs, ours = record["settings"], self._record["settings"]
+        theirs, ours = dict(record["settings"]), dict(self._record["settings"])
+        if self._config.extend:  # other inputs are its very purpose
+            theirs, ours = (
+                {key: value for key, value in settings.items() if not key.startswith("inputs")}
+                for settings in (theirs, ours)
+            )
         differing = [key for key in theirs | ours if theirs.get(key) != ours.get(key)]
         if differing:
             named = "; ".join(f"{key} was {theirs.get(key)!r}, is now {ours.get(key)!r}" for key in differing)
@@ -505,61 +433,80 @@ class Output:
                 "settings to go on with it, choose another --out, or start anew with --overwrite"
             )
 
-    def begin(self, listing: Listing) -> Iterator[Item]:
-        """The items to do, in plan order; the listing is asked only when no plan is frozen yet.
+    def begin(self, listing: Listing) -> Iterator[Todo]:
+        """What is to do, in plan order; the listing is asked only when no plan is frozen yet.
 
         Raises:
             ConfigError: The listing holds nothing.
         """
         if not self._run.exists():
-            items = iter(self._failed_of(listing) if self._retrying else listing)
+            items = iter(self._amended_items(listing) if self._amends else listing)
             first = list(itertools.islice(items, 1))
-            if not first and not self._retrying:
+            if not first and not self._amends:
                 skipped = ", ".join(f"{n} {what}" for what, n in listing.skipped.most_common(5)) or "nothing"
                 raise ConfigError(f"no pictures among the inputs (passed over: {skipped}); nothing was written")
-            self._run.freeze(itertools.chain(first, items), record=self._record, skipped=listing.skipped)
+            self._run.freeze(listing, itertools.chain(first, items), record=self._record)
         self.num_items, self.num_resumed = self._run.num_items, self._run.num_done
         self.skipped = self._run.skipped
-        return self._run.todo()
+        metadata = {METADATA_KEY: json.dumps(self._record).encode()}
+        faces = faces_schema(
+            self._classes,
+            self._embedding_size,
+            self._config.embeddings,
+            tracks=self._track_config is not None,
+            keep=self._run.keep,
+        )
+        self._schemas = {"faces": faces.with_metadata(metadata), "inputs": inputs_schema().with_metadata(metadata)}
+        self._rows = Rows(self._classes, self._schemas["faces"], self._schemas["inputs"])
+        if self._track_config is not None:
+            self._tracks = Tracks(self._track_config, self._run.rows_of)
+        return self._run.todos()
 
-    def _failed_of(self, listing: Iterable[Item]) -> list[Item]:
-        failed = [
-            row["input"]
-            for row in _rows_in(self._place.final_parts("inputs"), "input", "status")
-            if row["status"] == "failed"
-        ]
-        wanted = set(failed)
-        found = {item.input: item for item in listing if item.input in wanted}
-        return [
-            dataclasses.replace(found[name], index=number)
-            for number, name in enumerate(name for name in failed if name in found)
-        ]
+    def _amended_items(self, listing: Iterable[Item]) -> list[Item]:
+        """What is to be done on top of a finished output: first what is there already, in its order, then the new."""
+        known = {
+            row["input"]: row
+            for row in rows_in(
+                self._place.final_parts("inputs"), "input", "archive", "status", "size_bytes", "mtime_ns"
+            )
+            if row["archive"] is None
+        }
+        if self._config.retry_failed:
+            wanted = [item for item in listing if known.get(item.input, {}).get("status") == "failed"]
+        else:
+            wanted = [item for item in listing if not _is_unchanged(item, known.get(item.input))]
+        order = {name: number for number, name in enumerate(known)}
+        wanted.sort(key=lambda item: order.get(item.input, len(order)))
+        return [dataclasses.replace(item, index=number) for number, item in enumerate(wanted)]
 
     def write(self, batch: Batch, prediction: Prediction | None) -> None:
-        """Take a batch's rows, and commit a part when it is due."""
+        """Take a batch's rows, and commit parts that are due."""
+        assert self._rows is not None, "begin comes first"
         self._rows.add(batch, prediction)
-        while self._rows.reports:
-            unit = self._rows.reports[0].item.index // UNIT
-            num_reports = sum(1 for report in self._rows.reports if report.item.index // UNIT == unit)
-            last = self._rows.reports[num_reports - 1].item.index
-            unit_ends = last + 1 in (self._run.num_items, (unit + 1) * UNIT)
-            if not (unit_ends or self._is_due()):
-                break
-            self._commit(unit, num_reports)
-
-    def _is_due(self) -> bool:
+        self._reached = batch.reached
         waited = time.monotonic() - self._last_commit
-        return len(self._rows) >= PART_ROWS or waited >= self._config.commit_seconds
-
-    def _commit(self, unit: int, num_reports: int) -> None:
-        self._run.commit(unit, *self._rows.take(num_reports))
-        self._last_commit = time.monotonic()
+        self._commit(all_reached=len(self._rows) >= PART_ROWS or waited >= self._config.commit_seconds)
 
     def flush(self) -> None:
-        """Commit every input that has ended."""
-        while self._rows.reports:
-            unit = self._rows.reports[0].item.index // UNIT
-            self._commit(unit, sum(1 for report in self._rows.reports if report.item.index // UNIT == unit))
+        """Commit all that is reached."""
+        if self._rows is not None:
+            self._commit(all_reached=True)
+
+    def _commit(self, *, all_reached: bool) -> None:
+        """Commit each unit that is whole by now, and if asked, what is reached of the next."""
+        assert self._rows is not None, "begin comes first"
+        while (first := self._rows.first()) is not None and self._run.end_of(first) <= self._reached.place:
+            self._commit_unit(first.item // UNIT, Cursor(self._run.end_of(first)))
+        if all_reached and self._reached.place > self._run.reached(self._reached.place).place:
+            self._commit_unit(self._reached.place.item // UNIT, self._reached)
+
+    def _commit_unit(self, unit: int, reached: Cursor) -> None:
+        assert self._rows is not None, "begin comes first"
+        places, faces, inputs = self._rows.take(reached.place)
+        if self._tracks is not None:
+            faces = self._tracks.follow(places, faces)
+        self._run.commit(unit, faces, inputs, reached=reached)
+        self._last_commit = time.monotonic()
 
     def complete(self) -> bool:
         """Put the output in its place if every input is done; says whether it is."""
@@ -567,11 +514,13 @@ class Output:
         if self._run.num_done < self._run.num_items:
             return False
         place = self._place
-        if self._retrying:
-            _move(place.work, self._merged_with_retry())
-            shutil.rmtree(place.work / "retry")
+        if self._amends:
+            _move(place.work, self._amended())
+            shutil.rmtree(place.work / "amend")
         elif place.is_file:
             _move(place.work, self._joined())
+        else:
+            self._run.finish()
         self.finished = True
         return True
 
@@ -580,51 +529,72 @@ class Output:
         moves = []
         for table, schema in self._schemas.items():
             final = self._place.final_name(table)
-            with _TableWriter(temporary_name(final), schema) as writer:
+            with TableWriter(temporary_name(final), schema) as writer:
                 for part in self._run.committed(table):
                     writer.add(pq.read_table(part))
             moves.append((temporary_name(final), final))
         return moves
 
-    def _merged_with_retry(self) -> list[_Moved]:
-        """Rewrite the parts that list a retried input, each beside its place."""
-        retried = {table: _Stream(self._run.committed(table)) for table in self._schemas}
-        waiting = deque(row["input"] for row in _rows_in(self._run.committed("inputs"), "input"))
-        moves = []
-        for faces, inputs in zip(*(self._place.final_parts(table) for table in self._schemas), strict=True):
-            if not waiting:
-                break
-            with (
-                _TableWriter(temporary_name(faces), self._schemas["faces"]) as faces_writer,
-                _TableWriter(temporary_name(inputs), self._schemas["inputs"]) as inputs_writer,
-            ):
-                before = {"faces": _Stream([faces]), "inputs": _Stream([inputs])}
-                for row in _rows_in([inputs], "input", "status"):
-                    kept = entry = before["inputs"].take(1)
-                    source = before
-                    if waiting and row == {"input": waiting[0], "status": "failed"}:
-                        waiting.popleft()
-                        before["faces"].take(kept["faces"][0].as_py())
-                        source, entry = retried, retried["inputs"].take(1)
-                    inputs_writer.add(entry)
-                    faces_writer.add(source["faces"].take(entry["faces"][0].as_py()))
-            moves += [(temporary_name(final), final) for final in (faces, inputs)]
+    def _amended(self) -> list[_Moved]:
+        """Rewrite the parts in which inputs were done again, and add what is new, each file beside its place."""
+        news = {table: Stream(self._run.committed(table)) for table in _TABLES}
+        names = deque(row["input"] for row in rows_in(self._run.committed("inputs"), "input"))
+        again = {item.input for item in self._run.items()}
+        place, moves = self._place, []
+        parts = list(zip(*(place.final_parts(table) for table in _TABLES), strict=True))
+        for number, finals in enumerate(parts):
+            groups = {row["archive"] or row["input"] for row in rows_in([finals[1]], "archive", "input")}
+            is_last_file = place.is_file and number == len(parts) - 1
+            if not (groups & again or is_last_file):
+                continue
+            with self._writers(finals) as writers:
+                before = {table: Stream([final]) for table, final in zip(_TABLES, finals, strict=True)}
+                for row in rows_in([finals[1]], "input", "archive"):
+                    group = row["archive"] or row["input"]
+                    if group not in again:
+                        _copy_input(before, writers)
+                        continue
+                    before["faces"].take(before["inputs"].take(1)["faces"][0].as_py())
+                    while group in names:  # its new rows, an archive's members before itself
+                        _copy_input(news, writers)
+                        if names.popleft() == group:
+                            break
+                while is_last_file and names:
+                    names.popleft()
+                    _copy_input(news, writers)
+            moves += [(temporary_name(final), final) for final in finals]
+        if names:
+            added = f"part-{_unit_of(parts[-1][1]) + 1:06d}-0000.parquet"
+            finals = tuple(place.final_name(table) / added for table in _TABLES)
+            with self._writers(finals) as writers:
+                while names:
+                    names.popleft()
+                    _copy_input(news, writers)
+            moves += [(temporary_name(final), final) for final in finals]
         return moves
+
+    @contextlib.contextmanager
+    def _writers(self, finals: Sequence[Path]) -> Iterator[dict[str, TableWriter]]:
+        with contextlib.ExitStack() as stack:
+            yield {
+                table: stack.enter_context(TableWriter(temporary_name(final), self._schemas[table]))
+                for table, final in zip(_TABLES, finals, strict=True)
+            }
 
     def summary(self) -> dict[str, Any]:
         """What the output holds by now: the fields of `records.Summary` that are read off the tables."""
         statuses: Counter[str] = Counter()
-        failures: list[ItemReport] = []
-        for row in _rows_in(self._current("inputs"), "input", "kind", "status", "error", "error_type"):
+        failures: list[InputReport] = []
+        for row in rows_in(self._current("inputs"), "input", "kind", "status", "error", "error_type"):
             statuses[row["status"]] += 1
             if row["status"] == "failed" and len(failures) < NAMED_FAILURES:
-                item = Item(index=len(failures), input=row["input"], path="", kind=row["kind"])
-                failures.append(ItemReport(item, "failed", problem=Problem(row["error_type"], row["error"])))
+                problem = Problem(row["error_type"], row["error"])
+                failures.append(InputReport(Place(0), row["input"], row["kind"], "failed", problem=problem))
         emotions: Counter[str] = Counter()
         num_faces = 0
         for part in self._current("faces"):
             num_faces += pq.read_metadata(part).num_rows
-            if self._rows.classes:
+            if self._classes:
                 for batch in pq.ParquetFile(part).iter_batches(columns=["emotion"]):
                     emotions.update({c["values"]: c["counts"] for c in batch["emotion"].value_counts().to_pylist()})
         done = statuses.total()
@@ -633,9 +603,9 @@ class Output:
             "done": done,
             "by_status": {status: statuses[status] for status in STATUSES if statuses[status]},
             "faces": num_faces,
-            "emotions": {name: emotions[name] for name in self._rows.classes},
+            "emotions": {name: emotions[name] for name in self._classes},
             "failures": tuple(failures),
-            "outputs": tuple(str(self._place.final_name(table)) for table in self._schemas),
+            "outputs": tuple(str(self._place.final_name(table)) for table in _TABLES),
         }
 
     def _current(self, table: str) -> list[Path]:
@@ -645,72 +615,6 @@ class Output:
 # ---- files ------------------------------------------------------------------------------------------------
 
 _Moved = tuple[Path, Path]
-
-
-class _Stream:
-    """Rows of some files one after another; only a few thousand are in memory."""
-
-    def __init__(self, parts: Sequence[Path]) -> None:
-        self._batches = (
-            pa.Table.from_batches([batch])
-            for part in parts
-            for batch in pq.ParquetFile(part).iter_batches(batch_size=PART_ROWS)
-        )
-        self._schema = pq.read_schema(parts[0]) if parts else pa.schema([])
-        self._waiting = self._schema.empty_table()
-
-    def take(self, num_rows: int) -> pa.Table:
-        while self._waiting.num_rows < num_rows:
-            self._waiting = pa.concat_tables([self._waiting, next(self._batches)])
-        taken, self._waiting = self._waiting.slice(0, num_rows), self._waiting.slice(num_rows)
-        return taken
-
-
-def _rows_in(parts: Iterable[Path], *columns: str) -> Iterator[dict[str, Any]]:
-    for part in parts:
-        for batch in pq.ParquetFile(part).iter_batches(columns=list(columns), batch_size=PART_ROWS):
-            yield from batch.to_pylist()
-
-
-class _TableWriter:
-    """A Parquet file written in row groups of a few thousand rows, synced when closed."""
-
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self._path = path
-        self._schema = schema
-        self._waiting: list[pa.Table] = []
-
-    def __enter__(self) -> Self:
-        self._writer = pq.ParquetWriter(
-            self._path,
-            self._schema,
-            compression="zstd",
-            compression_level=1,
-            # Dictionaries cost on floats; byte-stream-split float16 cannot be read by DuckDB 2.0.
-            use_dictionary=[field.name for field in self._schema if not _is_numeric(field.type)],
-        )
-        return self
-
-    def add(self, rows: pa.Table) -> None:
-        self._waiting.append(rows)
-        if sum(table.num_rows for table in self._waiting) >= PART_ROWS:
-            self._flush()
-
-    def _flush(self) -> None:
-        if self._waiting:
-            rows = pa.concat_tables(table.replace_schema_metadata() for table in self._waiting)
-            self._writer.write_table(rows.cast(self._schema).combine_chunks())
-            self._waiting = []
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self._flush()
-        self._writer.close()
-        sync(self._path)
-
-
-def _is_numeric(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_fixed_size_list(kind))
 
 
 def _move(work: Path, moves: list[_Moved]) -> None:

@@ -8,17 +8,35 @@ import pytest
 
 from motivnet_cli.config import (
     FaceConfig,
+    InputConfig,
     LoaderConfig,
     ModelConfig,
     OutputConfig,
     RunConfig,
+    VideoConfig,
     settings_that_change_output,
 )
 from motivnet_cli.errors import ConfigError
 
-CONFIG = RunConfig(inputs=("a",), output=OutputConfig(path="p.parquet"))
+CONFIG = RunConfig(inputs=InputConfig(paths=("a",)), output=OutputConfig(path="p.parquet"))
 OTHER_VALUES = {
-    "inputs": ("b",),
+    "paths": ("b",),
+    "recursive": False,
+    "include": ("*.jpg",),
+    "exclude": ("*.png",),
+    "files_from": ("list",),
+    "files0_from": ("list",),
+    "manifests": ("m.csv",),
+    "path_column": "image",
+    "keep": ("id",),
+    "fps": 2.0,
+    "every": None,
+    "start_s": 1.0,
+    "end_s": 9.0,
+    "backend": "pyav",
+    "track": True,
+    "extend": True,
+    "stream_format": "arrow",
     "command": "other",
     "name": "expression-net",
     "weights": "w.pth",
@@ -58,7 +76,9 @@ def every_setting():
 def test_fingerprint_moves_exactly_with_what_changes_the_output(part, name, changes):
     """A setting that changes rows changes the fingerprint; one that does not, does not."""
     value = OTHER_VALUES[name]
-    if part is None:
+    if name == "every":  # it stands in place of fps
+        other = replace(CONFIG, video=VideoConfig(fps=None, every=3))
+    elif part is None:
         other = replace(CONFIG, **{name: value})
     else:
         other = replace(CONFIG, **{part: replace(getattr(CONFIG, part), **{name: value})})
@@ -89,9 +109,17 @@ def test_a_setting_that_does_not_say_is_refused():
         (lambda: LoaderConfig(workers=0), "got 0"),
         (lambda: LoaderConfig(max_pixels=0), "got 0"),
         (lambda: OutputConfig(path=""), "needs a name"),
-        (lambda: OutputConfig(path="p", overwrite=True, retry_failed=True), "one of them"),
+        (lambda: OutputConfig(path="p", overwrite=True, retry_failed=True), "only one of"),
         (lambda: OutputConfig(path="p", commit_seconds=-1), "got -1"),
-        (lambda: RunConfig(inputs=(), output=OutputConfig(path="p")), "no inputs"),
+        (InputConfig, "no inputs"),
+        (lambda: VideoConfig(every=2), "not both"),
+        (lambda: VideoConfig(fps=0), "got 0"),
+        (lambda: VideoConfig(fps=None, every=0), "got 0"),
+        (lambda: VideoConfig(start_s=3, end_s=2), "got 3 to 2"),
+        (
+            lambda: replace(CONFIG, video=VideoConfig(track=True), output=OutputConfig(path="p", embeddings="none")),
+            "--track",
+        ),
     ],
 )
 def test_wrong_values_name_themselves(make, said):

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from motivnet_cli.decode import decode
+from motivnet_cli.decode import decode, decode_bytes
 from motivnet_cli.errors import InputError
 from tests.pictures import (
     ODD_NAMES,
@@ -508,3 +508,26 @@ def test_face_photo_says_where_its_faces_are(tmp_path):
     assert y2 - y1 == 150
     assert rgb[y1:y2, x1:x2, 0].mean() > 100
     assert rgb[:, 500:].reshape(-1, 3).max(axis=0).tolist() == [0, 0, 255]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bytes_give_the_pixels_of_the_file(tmp_path, kind):
+    """A picture in memory is read as the same picture in a file is."""
+    mode, file_format, options, _ = KINDS[kind]
+    content = saved(mode, file_format, options)
+    (tmp_path / "picture").write_bytes(content)
+
+    assert np.array_equal(decode_bytes(content, max_pixels=MAX_PIXELS).rgb, rgb_of(tmp_path / "picture"))
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"rubbish", b"\xff\xd8\xff\xdb\0\x04\xff\xffrubbish", saved("RGB", "BMP", {})[:900]]
+)
+def test_bytes_are_refused_as_the_file_is(tmp_path, content):
+    """With the same type and sentence."""
+    (tmp_path / "picture").write_bytes(content)
+    expected = refusal(tmp_path / "picture")
+    with pytest.raises(InputError) as caught:
+        decode_bytes(content, max_pixels=MAX_PIXELS)
+
+    assert (caught.value.error_type, str(caught.value)) == (expected.error_type, str(expected))

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from motivnet_cli import loader
-from motivnet_cli.config import FaceConfig, LoaderConfig
+from motivnet_cli.config import FaceConfig, LoaderConfig, VideoConfig
 from motivnet_cli.load import load_model
 from motivnet_cli.plan import Listing
-from motivnet_cli.records import never
+from motivnet_cli.records import Cursor, Place, Todo, never
 from tests.pictures import face_photo
 
 
@@ -36,9 +36,10 @@ def photos(tmp_path_factory):
 def batches(photos, model, *, batch_size=4, num_workers=2, stop=never, mode="detect"):
     return list(
         loader.load(
-            Listing([str(photos)]),
+            (Todo(item, Cursor(Place(item.index))) for item in Listing([str(photos)])),
             model=model,
             faces=FaceConfig(mode=mode),
+            video=VideoConfig(),
             loader=LoaderConfig(),
             num_workers=num_workers,
             batch_size=batch_size,
@@ -48,7 +49,7 @@ def batches(photos, model, *, batch_size=4, num_workers=2, stop=never, mode="det
 
 
 def faces_of(loaded):
-    return [(crop.item.input, crop.number, crop.pixels.tobytes()) for batch in loaded for crop in batch.crops]
+    return [(crop.input, crop.number, crop.pixels.tobytes()) for batch in loaded for crop in batch.crops]
 
 
 def reports_of(loaded):
@@ -64,7 +65,7 @@ def test_every_input_is_reported_once_in_order(photos, model):
     """Each input ends in exactly one report, in plan order, with its counts and size."""
     reports = reports_of(batches(photos, model))
 
-    assert [report.item.index for report in reports] == list(range(9))
+    assert [report.place.item for report in reports] == list(range(9))
     assert [report.status for report in reports] == ["ok", "ok", "failed"] * 3
     assert [report.num_faces for report in reports] == [3, 1, 0] * 3
     assert (reports[0].width, reports[0].height) == (600, 240)
@@ -107,11 +108,13 @@ def test_a_full_larder_stops_the_reading(photos, model, monkeypatch):
 
 def test_stop_ends_with_what_is_in_hand(photos, model):
     """After stop, nothing more is read, and every reported input has all its faces handed out."""
-    asked = iter([False, False, True])
-    loaded = batches(photos, model, stop=lambda: next(asked))
+    seen = []
+    loaded = batches(photos, model, batch_size=3, stop=lambda: seen.append(1) or len(seen) > 4)
+    reports = reports_of(loaded)
 
-    assert [report.item.index for report in reports_of(loaded)] == [0, 1]
-    assert len(faces_of(loaded)) == 4
+    assert 0 < len(reports) < 9
+    assert len(faces_of(loaded)) == sum(report.num_faces for report in reports)
+    assert loaded[-1].reached == Cursor(Place(len(reports)))
 
 
 def test_inputs_without_faces_do_not_wait_for_ever(tmp_path, model, monkeypatch):

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import io
+import json
+import math
 import os
+import subprocess
 from pathlib import Path
 
+import polars as pl
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from motivnet_cli.config import InputConfig
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.plan import Listing
+from motivnet_cli.plan import Listing, summarise
+from motivnet_cli.records import Given
 
 
 @pytest.fixture
 def folder(tmp_path):
     root = tmp_path / "photos"
     (root / "b").mkdir(parents=True)
-    for name in ("z.JPG", "a.png", "b/c.webp", "notes.txt", ".hidden.jpg", "b/clip.mp4"):
+    for name in ("z.JPG", "a.png", "b/c.webp", "notes.txt", ".hidden.jpg", "b/sound.mp3"):
         (root / name).write_bytes(b"x")
     return root
 
@@ -54,7 +63,7 @@ def test_what_is_passed_over_is_counted(folder):
     listing = Listing([str(folder)])
     list(listing)
 
-    assert listing.skipped == {".txt": 1, ".mp4": 1, "hidden": 1}
+    assert listing.skipped == {".txt": 1, ".mp3": 1, "hidden": 1}
 
 
 def test_file_named_outright_is_an_input_whatever_its_ending(folder):
@@ -140,3 +149,424 @@ def test_link_to_a_folder_above_the_given_one(folder):
 
     assert [item.input for item in items] == ["a.png", "b/c.webp", "up", "z.JPG"]
     assert items[2].problem.error_type == "link_loop"
+
+
+def listed(stdin=b"", **inputs):
+    return list(Listing(InputConfig(**inputs), stdin=io.BytesIO(stdin)))
+
+
+def problems(items):
+    return {item.input: item.problem.error_type for item in items if item.problem}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *((name, "image") for name in ("a.JPG", "a.heic")),
+        *((name, "video") for name in ("a.MP4", "a.m2ts")),
+        *((name, "archive") for name in ("a.tar", "a.tar.gz", "a.tgz", "a.TAR.XZ", "a.zip")),
+    ],
+)
+def test_kind_is_told_by_the_ending(tmp_path, name, kind):
+    """In a folder and named outright alike."""
+    (tmp_path / name).write_bytes(b"x")
+
+    assert [item.kind for item in listed(paths=(str(tmp_path),))] == [kind]
+    assert [item.kind for item in listed(paths=(str(tmp_path / name),))] == [kind]
+
+
+def test_compressed_file_that_is_no_tar_is_passed_over(tmp_path):
+    """`.json.gz` is no archive."""
+    (tmp_path / "a.json.gz").write_bytes(b"x")
+    listing = Listing([str(tmp_path)])
+
+    assert list(listing) == []
+    assert listing.skipped == {".gz": 1}
+
+
+def test_size_and_time_are_those_of_the_file(folder):
+    """Of every local file, found or named; a broken link has none."""
+    os.utime(folder / "a.png", ns=(1, 1_234_567_890_123_456_789))
+    (folder / "b" / "c.webp").write_bytes(b"four")
+    (folder / "gone.jpg").symlink_to("nowhere")
+    by_name = {item.input: (item.size_bytes, item.mtime_ns) for item in Listing([str(folder)])}
+
+    assert by_name["a.png"] == (1, 1_234_567_890_123_456_789)
+    assert by_name["b/c.webp"][0] == 4
+    assert by_name["gone.jpg"] == (None, None)
+
+
+def test_subfolders_can_be_left_out(folder):
+    """Without recursion a folder is counted, not entered."""
+    listing = Listing(InputConfig(paths=(str(folder),), recursive=False))
+
+    assert [item.input for item in listing] == ["a.png", "z.JPG"]
+    assert listing.skipped["subfolder"] == 1
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected", "num_excluded"),
+    [
+        ({"include": ("*.png",)}, ["a.png"], 2),
+        ({"include": ("b/*",)}, ["b/c.webp"], 2),
+        ({"exclude": ("*.png", "z.*")}, ["b/c.webp"], 2),
+        ({"exclude": ("b",)}, ["a.png", "z.JPG"], 1),
+        ({"include": ("*.png", "*.JPG"), "exclude": ("a*",)}, ["z.JPG"], 2),
+    ],
+)
+def test_filters_see_the_name_and_the_path_below_the_folder(folder, filters, expected, num_excluded):
+    """`exclude` is stronger, and keeps out of folders; what is left out is counted."""
+    listing = Listing(InputConfig(paths=(str(folder),), **filters))
+
+    assert [item.input for item in listing] == expected
+    assert listing.skipped["excluded"] == num_excluded
+
+
+def test_filters_leave_files_named_outright(folder):
+    """A file that the user names is read."""
+    assert len(listed(paths=(str(folder / "a.png"),), exclude=("*",))) == 1
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("*.png", ["a.png"]),
+        ("**/*.*", ["a.png", "b/c.webp", "z.JPG"]),
+        ("**", ["a.png", "b/c.webp", "z.JPG"]),
+        ("*", ["a.png", "b/c.webp", "z.JPG"]),
+        ("[az].*", ["a.png", "z.JPG"]),
+        ("?/c.webp", ["b/c.webp"]),
+        ("*.txt", ["notes.txt"]),
+        (".*.jpg", [".hidden.jpg"]),
+    ],
+)
+def test_patterns_find_what_the_folder_holds_in_its_order(folder, monkeypatch, pattern, expected):
+    """Folders that fit are walked; other endings count only where the pattern spells them out."""
+    monkeypatch.chdir(folder)
+
+    assert [item.input for item in listed(paths=(pattern,))] == expected
+    assert names([folder / pattern]) == [str(folder / name) for name in expected]
+
+
+def test_pattern_keeps_the_order_of_a_walk(folder):
+    """A folder's files stand together, though a hyphen sorts before a slash."""
+    for name in ("b-c/d.png", "b/d.png", "b.png"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"x")
+
+    assert names([folder / "**" / "*.*"]) == [str(folder / name) for name in names([folder])]
+
+
+def test_file_named_like_a_pattern_is_itself(folder):
+    """Brackets, stars and braces are also letters."""
+    for name in ("a[1].jpg", "*.jpg", "{1,2}.jpg"):
+        (folder / name).write_bytes(b"x")
+
+        assert names([folder / name]) == [str(folder / name)]
+
+
+def test_pattern_without_a_match_is_listed_beside_others(folder):
+    """It is an input that failed, with the reason; alone it is a usage error."""
+    items = listed(paths=(str(folder / "a.png"), str(folder / "*.heic")))
+
+    assert problems(items) == {str(folder / "*.heic"): "not_found"}
+    with pytest.raises(ConfigError, match=r"heic"):
+        Listing([str(folder / "*.heic")])
+
+
+def test_circles_of_links_end_a_pattern(folder):
+    """Two links back would double the work at each of forty levels."""
+    for name in ("one", "two", "b/three"):
+        (folder / name).symlink_to(folder)
+
+    assert {Path(name).name for name in names([folder / "**" / "*.png"])} == {"a.png"}
+
+
+def test_braces_stand_for_shards(tmp_path):
+    """Ranges keep their zeros; lists and several braces multiply; a missing shard stays in the plan."""
+    for number in (8, 9, 10):
+        (tmp_path / f"s-{number:03}.tar").write_bytes(b"x")
+    items = listed(paths=(str(tmp_path / "s-{008..011}.tar"),))
+
+    assert [Path(item.input).name for item in items] == ["s-008.tar", "s-009.tar", "s-010.tar", "s-011.tar"]
+    assert [item.size_bytes for item in items] == [1, 1, 1, None]
+    several = listed(paths=("https://h/{a,b}{2..1}.{jpg}",))
+    assert [item.input for item in several] == [f"https://h/{each}.{{jpg}}" for each in ("a2", "a1", "b2", "b1")]
+
+
+@pytest.mark.parametrize("pattern", ["{0..9999999999}.tar", "{0..9999}{0..9999}.tar"])
+def test_braces_without_measure_are_refused(pattern):
+    """Before a name of them is made."""
+    with pytest.raises(ConfigError, match="more than"):
+        Listing([pattern])
+
+
+@pytest.mark.parametrize(
+    ("url", "name", "kind"),
+    [
+        ("https://host/a.jpg", "https://host/a.jpg", "image"),
+        ("http://host/v.mp4?start=3", "http://host/v.mp4?start=3", "video"),
+        ("s3://bucket/key.tar.gz", "s3://bucket/key.tar.gz", "archive"),
+        ("https://host/photo?id=1", "https://host/photo?id=1", "image"),
+        ("https://me:pw@host/a.jpg?id=1&X-Amz-Signature=abc&token=t#f", "https://host/a.jpg?id=1", "image"),
+    ],
+)
+def test_url_is_an_input_and_its_secrets_are_no_name(url, name, kind):
+    """The path opens it; the name in the output has what tells it from others."""
+    (item,) = listed(paths=(url,))
+
+    assert (item.input, item.path, item.kind, item.size_bytes) == (name, url, kind, None)
+
+
+def test_list_on_stdin(folder, monkeypatch):
+    """One path a line, spaces and all, relative to the current folder; a folder is walked, no pattern is tried."""
+    monkeypatch.chdir(folder)
+    (folder / " two  words [1].jpg ").write_bytes(b"x")
+    items = listed(b"z.JPG\n\n two  words [1].jpg \nb\r\nhttps://h/x.jpg\n./z.JPG\n*.png", paths=("-",))
+
+    assert [item.input for item in items] == [
+        "z.JPG",
+        " two  words [1].jpg ",
+        "b/c.webp",
+        "https://h/x.jpg",
+        "*.png",
+    ]
+    assert [item.size_bytes for item in items] == [1, 1, 1, None, None]
+
+
+def test_list_with_nul_bytes(folder, tmp_path):
+    """As `find -print0` writes it: names may hold line breaks and bytes that are not UTF-8."""
+    odd = Path(os.fsdecode(os.fsencode(folder) + b"/line\nbreak \xff.jpg"))
+    odd.write_bytes(b"x")
+    content = subprocess.run(["find", folder, "-name", "*.jpg", "-print0"], capture_output=True, check=True).stdout
+    (tmp_path / "list").write_bytes(content)
+    items = listed(files0_from=(str(tmp_path / "list"),))
+
+    assert sorted(item.path for item in items) == sorted([str(folder / ".hidden.jpg"), str(odd)])
+    assert listed(content, files0_from=("-",)) == items
+
+
+def test_nul_bytes_in_a_list_of_lines_are_a_usage_error(folder):
+    """A million names in one line would be one missing file."""
+    with pytest.raises(ConfigError, match="--files0-from"):
+        listed(b"a.jpg\0b.jpg\0", paths=("-",))
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@given(st.lists(st.binary(min_size=1).filter(lambda name: not {0, 10, 13} & set(name) and name.strip()), unique=True))
+def test_every_name_of_a_list_comes_back(tmp_path_factory, lines):
+    """Whatever bytes the lines hold, and however they are ended."""
+    plain = [line for line in lines if b":" not in line and not line.startswith(b"\xef\xbb\xbf")]
+    expected = {os.path.normpath(Path.cwd() / os.fsdecode(b"none/" + line)) for line in plain}
+    for end in (b"\n", b"\r\n"):
+        found = listed(end.join(b"none/" + line for line in plain), paths=("-",))
+        assert {item.path for item in found} == expected
+    assert {item.path for item in listed(b"".join(b"none/" + x + b"\0" for x in plain), files0_from=("-",))} == expected
+
+
+@pytest.mark.parametrize("inputs", [{"paths": ("-", "-")}, {"paths": ("-",), "files0_from": ("-",)}])
+def test_stdin_is_read_once(inputs):
+    """Two lists cannot both stand there."""
+    with pytest.raises(ConfigError, match="more than once"):
+        listed(**inputs)
+
+
+def test_missing_list_is_a_usage_error(tmp_path):
+    """And a folder in its place."""
+    for name in (tmp_path / "none", tmp_path):
+        with pytest.raises(ConfigError, match="list of inputs"):
+            listed(files_from=(str(name),))
+
+
+def write_manifest(path, rows):
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    if path.suffix == ".parquet":
+        pl.DataFrame([{key: row.get(key) for key in columns} for row in rows], infer_schema_length=None).write_parquet(
+            path
+        )
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        pl.DataFrame([{key: row.get(key) for key in columns} for row in rows], infer_schema_length=None).write_csv(path)
+    return str(path)
+
+
+FORMATS = ("csv", "jsonl", "parquet")
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_manifest_gives_faces_and_values(folder, ending):
+    """Rows of one path, apart from each other or not, are one item; values keep their types."""
+    rows = [
+        {"path": "a.png", "x1": 1, "y1": 2, "x2": 3.5, "y2": 4, "id": 7, "who": "ann", "good": True, "w": 0.5},
+        {"path": "z.JPG", "x1": None, "y1": None, "x2": None, "y2": None, "id": 8, "who": None, "good": False, "w": 1},
+        {"path": "a.png", "x1": 5, "y1": 5, "x2": 9, "y2": 9, "id": 9, "who": "bob", "good": None, "w": -2e-3},
+    ]
+    manifest = write_manifest(folder / f"m.{ending}", rows)
+    listing = Listing(InputConfig(manifests=(manifest,), keep=("who", "id", "good", "w")))
+    first, second = listing
+
+    assert listing.kept_types == {"who": "string", "id": "int64", "good": "bool", "w": "float64"}
+    assert (first.input, first.path, first.kept) == ("a.png", str(folder / "a.png"), ())
+    assert first.given == (
+        Given((1.0, 2.0, 3.5, 4.0), ("ann", 7, True, 0.5)),
+        Given((5.0, 5.0, 9.0, 9.0), ("bob", 9, None, -0.002)),
+    )
+    assert (second.input, second.given, second.kept) == ("z.JPG", None, (None, 8, False, 1.0))
+    assert [(item.index, item.size_bytes) for item in (first, second)] == [(0, 1), (1, 1)]
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+@pytest.mark.parametrize(
+    "box",
+    [
+        (1, 1, 1, 2),
+        (3, 1, 2, 2),
+        (1, 1, 2, float("nan")),
+        (1, 1, float("inf"), 2),
+        (1, None, 2, 2),
+        ("x", "1", "2", "2"),
+    ],
+)
+def test_row_without_a_true_box_fails_its_picture(folder, ending, box):
+    """The reason names the row and the value; other pictures stay."""
+    if ending == "jsonl" and not all(isinstance(each, str) or math.isfinite(each or 0) for each in box):
+        pytest.skip("JSON has no such numbers")
+    cast = str if isinstance(box[0], str) else float
+    good = dict(zip(("x1", "y1", "x2", "y2"), map(cast, (0, 0, 1, 1)), strict=True))
+    bad = dict(zip(("x1", "y1", "x2", "y2"), box, strict=True))
+    rows = [{"path": "a.png", **good}, {"path": "z.JPG", **good}, {"path": "a.png", **bad}]
+    first, second = listed(manifests=(write_manifest(folder / f"m.{ending}", rows),))
+
+    assert first.problem.error_type == "bad_box"
+    assert "row 3" in first.problem.message
+    assert str(box[2]) in first.problem.message
+    assert second.given == (Given((0.0, 0.0, 1.0, 1.0)),)
+
+
+def test_box_in_one_row_and_none_in_another_of_a_picture(folder):
+    """Whether faces are given or to be found is said in all of its rows."""
+    (folder / "m.csv").write_text("path,x1,y1,x2,y2\na.png,1,1,2,2\na.png,,,,\n")
+    (item,) = listed(manifests=(str(folder / "m.csv"),))
+
+    assert item.problem.error_type == "bad_box"
+    assert "row 2" in item.problem.message
+
+
+def test_box_for_a_video_is_refused(folder):
+    """Of which frame?"""
+    (folder / "m.csv").write_text("path,x1,y1,x2,y2\nclip.mp4,1,1,2,2\n")
+
+    assert problems(listed(manifests=(str(folder / "m.csv"),))) == {"clip.mp4": "bad_box"}
+
+
+def test_repeated_row_without_a_box_is_counted(folder):
+    """One path is one input."""
+    (folder / "m.csv").write_text("path\na.png\nz.JPG\na.png\n./a.png\n")
+    listing = Listing(InputConfig(manifests=(str(folder / "m.csv"),)))
+
+    assert [item.input for item in listing] == ["a.png", "z.JPG"]
+    assert listing.skipped == {"named twice": 2}
+
+
+def test_csv_quotes_and_empty_paths(folder):
+    """Commas, quotes and line breaks in a path are part of it; a row without a path is listed."""
+    for name in ('a, "b".jpg', "line\nbreak.jpg"):
+        (folder / name).write_bytes(b"x")
+    (folder / "m.csv").write_text('n,image\n1,"a, ""b"".jpg"\n2,\n3,"line\nbreak.jpg"\n4,""\n')
+    items = listed(manifests=(str(folder / "m.csv"),), path_column="image", keep=("n",))
+
+    assert [item.size_bytes for item in items] == [1, None, 1, None]
+    assert [item.kept for item in items] == [(1,), (2,), (3,), (4,)]
+    assert list(problems(items).values()) == ["not_found"] * 2
+    assert "row 2" in items[1].problem.message
+
+
+def test_identifiers_in_a_csv_keep_their_zeros(folder):
+    """007 is no number, nor are 20 digits."""
+    (folder / "m.csv").write_text("path,a,b,c\nx,007,12345678901234567890,1.50\ny,1,1,2\n")
+    listing = Listing(InputConfig(manifests=(str(folder / "m.csv"),), keep=("a", "b", "c")))
+
+    assert [item.kept for item in listing] == [("007", "12345678901234567890", 1.5), ("1", "1", 2.0)]
+
+
+def test_path_of_a_manifest_may_be_relative_to_the_current_folder(folder, tmp_path, monkeypatch):
+    """Beside the manifest is tried first, then here."""
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "m.csv").write_text("path\na.png\nz.JPG\nhttps://h/u.jpg\nnone.jpg\n")
+    (tmp_path / "lists" / "a.png").write_bytes(b"beside")
+    monkeypatch.chdir(folder)
+    items = listed(manifests=("../lists/m.csv",))
+
+    assert [item.size_bytes for item in items] == [6, 1, None, None]
+    assert [item.input for item in items] == ["a.png", "z.JPG", "https://h/u.jpg", "none.jpg"]
+
+
+def test_kept_types_of_several_manifests_are_brought_together(folder):
+    """Inputs from elsewhere have no values."""
+    for name, value in (("one", "1"), ("two", "0.5")):
+        (folder / f"{name}.csv").write_text(f"path,v\n{name}.jpg,{value}\n")
+    manifests = (str(folder / "one.csv"), str(folder / "two.csv"))
+    listing = Listing(InputConfig(paths=(str(folder / "a.png"),), manifests=manifests, keep=("v",)))
+
+    assert [item.kept for item in listing] == [(None,), (1.0,), (0.5,)]
+    assert listing.kept_types == {"v": "float64"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "options", "said"),
+    [
+        ("m.csv", "file,n\nx,1\n", {}, "no column 'path'; it has 'file', 'n'"),
+        ("m.csv", "path,n\nx,1\n", {"keep": ("m",)}, "no column 'm'; it has 'path', 'n'"),
+        ("m.csv", "path,x1,y1\nx,1,1\n", {}, "not x2, y2"),
+        ("m.csv", "", {}, "cannot be read"),
+        ("m.parquet", "path\n", {}, "cannot be read"),
+        ("m.jsonl", '{"path": ', {}, "cannot be read"),
+        ("m.jsonl", '{"path": "x", "n": [1]}\n', {"keep": ("n",)}, "only text, numbers and bool"),
+        ("m.txt", "path\n", {}, "ends in one of"),
+        ("none.csv", None, {}, "no such manifest"),
+    ],
+)
+def test_manifest_that_cannot_serve_is_a_usage_error(tmp_path, name, content, options, said):
+    """The message says what is there."""
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(ConfigError, match=said):
+        Listing(InputConfig(manifests=(str(tmp_path / name),), **options))
+
+
+def test_keep_needs_a_manifest(folder):
+    """No other input has columns."""
+    with pytest.raises(ConfigError, match="manifest"):
+        Listing(InputConfig(paths=(str(folder),), keep=("id",)))
+
+
+def test_everything_mixed_in_the_order_given(folder, tmp_path, monkeypatch):
+    """Paths, stdin among them, then lists, then manifests; each thing once, under its first name."""
+    monkeypatch.chdir(folder)
+    (tmp_path / "lines").write_text("a.png\nb/c.webp\n")
+    (tmp_path / "m.csv").write_text("path\nnotes.txt\nz.JPG\n")
+    listing = Listing(
+        InputConfig(
+            paths=("b", "-", "a.*", "https://h/x.mp4"),
+            files_from=(str(tmp_path / "lines"),),
+            manifests=(str(tmp_path / "m.csv"),),
+        ),
+        stdin=io.BytesIO(b"z.JPG\n"),
+    )
+
+    assert [item.input for item in listing] == ["b/c.webp", "z.JPG", "a.png", "https://h/x.mp4", "notes.txt"]
+    assert listing.skipped == {".mp3": 1, "named twice": 3}
+
+
+def test_summary_counts_kinds_and_bytes(folder):
+    """For a dry run."""
+    (folder / "v.mkv").write_bytes(b"x" * 10)
+    (folder / "s.tar").write_bytes(b"x" * 20)
+    (folder / "loop").symlink_to(folder)
+    contents = summarise(Listing([str(folder), "https://h/x.jpg"]))
+
+    assert contents.counts == {"image": 4, "video": 1, "archive": 1}
+    assert contents.size_bytes == {"image": 3, "video": 10, "archive": 20}
+    assert (contents.num_without_size, contents.problems) == (1, {"link_loop": 1})
+    assert contents.skipped == {".mp3": 1, ".txt": 1, "hidden": 1}

@@ -14,14 +14,15 @@ from motivnet_cli.config import ModelConfig
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.load import load_model
 from motivnet_cli.predictor import Predictor, usable_cores
-from motivnet_cli.records import Batch, Crop, Face, Item
+from motivnet_cli.records import Batch, Crop, Cursor, Face, Place
 
-ITEM = Item(0, "a.png", "/a.png", "image")
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 3, 112, 112), dtype=np.uint8)
 
 
-def batch_of(numbers):
-    return Batch(tuple(Crop(ITEM, Face((0, 0, 1, 1), "whole"), i, PIXELS[i]) for i in numbers))
+def batch_of(numbers, pixels=PIXELS):
+    whole = Face((0, 0, 1, 1), "whole")
+    crops = tuple(Crop(Place(0), "a.png", whole, i, pixels[i]) for i in numbers)
+    return Batch(crops, (), Cursor(Place(1)))
 
 
 def predictor(**options):
@@ -48,7 +49,7 @@ def test_company_changes_nothing(alone, numbers):
 
 def test_order_is_kept_and_batches_without_faces_pass(alone):
     """Results lag one batch, but come in order; a batch of reports only comes back with None."""
-    given_batches = [batch_of([3]), Batch(()), batch_of([5, 1])]
+    given_batches = [batch_of([3]), Batch((), (), Cursor(Place(1))), batch_of([5, 1])]
     results = list(predictor().run(given_batches))
 
     assert [batch for batch, _ in results] == given_batches
@@ -59,7 +60,7 @@ def test_order_is_kept_and_batches_without_faces_pass(alone):
 def test_flip_is_the_mean_with_the_mirror_image():
     """Mirror averaging is the mean of both probabilities and of both embeddings."""
     plain = predictor(flip=False)
-    mirrored = Batch(tuple(Crop(ITEM, Face((0, 0, 1, 1), "whole"), 0, PIXELS[i][:, :, ::-1].copy()) for i in range(3)))
+    mirrored = batch_of(range(3), PIXELS[..., ::-1].copy())
     (_, left), (_, right) = plain.run([batch_of(range(3)), mirrored])
     ((_, both),) = predictor(flip=True).run([batch_of(range(3))])
 

@@ -19,8 +19,9 @@ from motivnet_cli import sink
 from motivnet_cli.config import OutputConfig
 from motivnet_cli.errors import ConfigError, OutputConflictError
 from motivnet_cli.plan import Listing
-from motivnet_cli.records import EMOTIONS, Batch, Crop, Face, ItemReport, Prediction, Problem
+from motivnet_cli.records import EMOTIONS, Batch, Crop, Cursor, Face, InputReport, Place, Prediction, Problem
 from motivnet_cli.sink import Output, read_faces, read_inputs, read_record
+from motivnet_cli.tables import faces_schema
 
 NO_PIXELS = np.zeros((3, 1, 1), np.uint8)
 RECORD = {"model": "m", "settings": {"model.name": "m", "inputs": ["/photos"]}}
@@ -50,26 +51,37 @@ def run(out, photos, *, batch_size=2, healed=False, record=RECORD, stop_after=No
         if output.finished:
             return output.summary()
         crops, finished = [], []
-        for done, item in enumerate(output.begin(Listing([str(photos)]))):
+        reached = Cursor(Place(0))
+        for done, todo in enumerate(output.begin(Listing([str(photos)]))):
             if stop_after is not None and done >= stop_after:
                 return output.summary()
+            item = todo.item
+            reached = todo.cursor
             count = faces_in(item, healed)
             for number in range(count or 0):
-                crops.append(Crop(item, Face((1, 2, 3, 4), "detected", 0.5), number, NO_PIXELS))
+                face = Face((1, 2, 3, 4), "detected", 0.5)
+                crops.append(Crop(reached.place, item.input, face, number, NO_PIXELS))
                 if len(crops) == batch_size:
-                    output.write(Batch(tuple(crops), tuple(finished)), predict(crops))
+                    output.write(Batch(tuple(crops), tuple(finished), reached), predict(crops))
                     crops, finished = [], []
-            if count is None:
-                finished.append(ItemReport(item, "failed", problem=Problem("damaged", "does not decode")))
-            else:
-                finished.append(ItemReport(item, "ok" if count else "no_face", 1, count, 640, 480))
-        output.write(Batch(tuple(crops), tuple(finished)), predict(crops) if crops else None)
+            finished.append(report_of(item, count))
+            reached = Cursor(Place(item.index + 1))
+        output.write(Batch(tuple(crops), tuple(finished), reached), predict(crops) if crops else None)
         output.complete()
         return output.summary()
 
 
+def report_of(item, count):
+    about = {"size_bytes": item.size_bytes, "mtime_ns": item.mtime_ns}
+    if count is None:
+        problem = Problem("damaged", "does not decode")
+        return InputReport(Place(item.index), item.input, item.kind, "failed", problem=problem, **about)
+    status = "ok" if count else "no_face"
+    return InputReport(Place(item.index), item.input, item.kind, status, 1, count, 640, 480, **about)
+
+
 def predict(crops):
-    seeds = [int(crop.item.input[0]) * 10 + crop.number for crop in crops]
+    seeds = [int(crop.input[0]) * 10 + crop.number for crop in crops]
     logits = np.stack([np.random.default_rng(seed).normal(size=7) for seed in seeds])
     probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     embeddings = np.stack([np.arange(4) + seed for seed in seeds])
@@ -99,10 +111,9 @@ def test_values_survive(tmp_path, photos):
     run(tmp_path / "p.parquet", photos)
     faces, _ = tables(tmp_path / "p.parquet")
     row = faces.row(1, named=True)
-    crop = Crop(next(iter(Listing([str(photos / "2.jpg")]))), Face((0, 0, 1, 1), "whole"), 0, NO_PIXELS)
     expected = np.random.default_rng(20).normal(size=7)
 
-    assert crop.number == row["face"]
+    assert (row["input"], row["face"]) == ("2.jpg", 0)
     assert row["emotion"] == EMOTIONS[int(expected.argmax())]
     assert row["confidence"] == row[row["emotion"]]
     assert list(row["embedding"]) == [20, 21, 22, 23]
@@ -143,7 +154,7 @@ def test_no_embeddings(tmp_path, photos):
 
 def test_model_without_emotions_has_no_emotion_columns(tmp_path, photos):
     """A pure encoder writes embeddings only."""
-    columns = sink.faces_schema((), 4, "float16").names
+    columns = faces_schema((), 4, "float16").names
 
     assert "emotion" not in columns
     assert "neutral" not in columns
@@ -383,7 +394,7 @@ def test_summary_counts_what_is_written(tmp_path, photos):
     assert summary["by_status"] == {"ok": 6, "no_face": 1, "failed": 2}
     assert summary["faces"] == len(faces) == sum(summary["emotions"].values())
     assert summary["emotions"]["neutral"] == faces["emotion"].to_list().count("neutral")
-    assert [report.item.input for report in summary["failures"]] == ["3.jpg", "6.jpg"]
+    assert [report.input for report in summary["failures"]] == ["3.jpg", "6.jpg"]
 
 
 def test_record_is_in_every_part(tmp_path, photos):
@@ -398,3 +409,38 @@ def test_reading_what_is_not_there(tmp_path):
     """Reading a missing output names it."""
     with pytest.raises(ConfigError, match="no motivnet output"):
         read_faces(tmp_path / "none.parquet")
+
+
+@pytest.mark.parametrize("name", ["preds.parquet", "preds"])
+def test_extend_adds_what_is_new_and_redoes_what_changed(tmp_path, photos, name):
+    """--extend does new and changed inputs only; unchanged rows stay, changed ones are replaced in their place."""
+    run(tmp_path / name, photos, commit_seconds=0)
+    (photos / "3.jpg").write_bytes(b"longer")
+    (photos / "9.jpg").write_bytes(b"")
+    (photos / "0.jpg").unlink()
+    before = read_faces(tmp_path / name)
+    summary = run(tmp_path / name, photos, healed=True, extend=True, commit_seconds=0)
+    faces, inputs = tables(tmp_path / name)
+
+    assert inputs["input"].to_list() == [f"{n}.jpg" for n in range(10)]
+    assert dict(inputs.select("input", "status").rows())["3.jpg"] == "ok"
+    assert dict(inputs.select("input", "status").rows())["6.jpg"] == "failed"
+    assert faces.filter(~polars.col("input").is_in(["3.jpg", "9.jpg"])).rows() == before.rows()
+    assert faces["input"].to_list() == sorted(faces["input"].to_list())
+    assert summary["inputs"] == 10
+    assert run(tmp_path / name, photos, healed=True, extend=True)["inputs"] == 10
+
+
+def test_extend_takes_other_inputs(tmp_path, photos):
+    """The inputs of an extension may be others; all other settings must be the same."""
+    run(tmp_path / "out", photos)
+    more = tmp_path / "more"
+    more.mkdir()
+    (more / "95.jpg").write_bytes(b"")
+    other = {**RECORD, "settings": {**RECORD["settings"], "inputs": ["/more"]}}
+    run(tmp_path / "out", more, record=other, extend=True)
+    changed = {**RECORD, "settings": {**RECORD["settings"], "model.name": "n"}}
+    with pytest.raises(OutputConflictError, match="model"):
+        run(tmp_path / "out", more, record=changed, extend=True)
+
+    assert read_inputs(tmp_path / "out")["input"].to_list() == [*(f"{n}.jpg" for n in range(9)), "95.jpg"]

@@ -1,0 +1,335 @@
+"""Everything people have, through one engine: however the same pictures are named, the rows are the same."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+import zipfile
+from pathlib import Path
+
+import av
+import polars
+import pyarrow
+import pytest
+from typer.testing import CliRunner
+
+from motivnet_cli.cli import app
+from motivnet_cli.records import EMOTIONS
+from motivnet_cli.sink import read_faces, read_inputs
+from tests.pictures import SAMPLE_DATA, cut_short, face_photo
+from tests.server import Answer, FileServer
+
+NUM_PICTURES = 12
+SAMPLE_FILM = SAMPLE_DATA / "face.mp4"
+VALUES = ["face", "face_source", "x1", "y1", "x2", "y2", "detection_score", "emotion", "confidence", *EMOTIONS]
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("inputs") / "photos"
+    folder.mkdir()
+    for number in range(NUM_PICTURES):
+        faces = ((100, 120, 60 + number), (240, 120, 70))[: 1 + number % 2]
+        face_photo(folder / f"{number:02d}.jpg", size=(340, 240), faces=faces)
+    return folder
+
+
+def annotate(*arguments, stdin=None, code=0):
+    command = ["annotate", *map(str, arguments), "--model", "expression-net"]
+    run = CliRunner().invoke(app, command, input=stdin, catch_exceptions=False)
+    assert run.exit_code == code, run.stderr
+    return run
+
+
+@pytest.fixture(scope="module")
+def expected(photos, tmp_path_factory):
+    out = tmp_path_factory.mktemp("expected") / "p.parquet"
+    annotate(photos, "--out", out)
+    return read_faces(out).select(VALUES).rows()
+
+
+def tar_of(photos, path, mode):
+    with tarfile.open(path, mode) as tar:
+        for photo in sorted(photos.iterdir()):
+            tar.add(photo, photo.name)
+    return [path]
+
+
+def zip_of(photos, path):
+    with zipfile.ZipFile(path, "w") as archive:
+        for photo in sorted(photos.iterdir()):
+            archive.write(photo, photo.name)
+    return [path]
+
+
+def shards_of(photos, folder):
+    """WebDataset shards: pictures with labels beside them, in three tars."""
+    for shard in range(3):
+        with tarfile.open(folder / f"shard-{shard:03d}.tar", "w") as tar:
+            for photo in sorted(photos.iterdir())[shard * 4 : shard * 4 + 4]:
+                tar.add(photo, photo.name)
+                label = tarfile.TarInfo(photo.stem + ".cls")
+                label.size = 1
+                tar.addfile(label, io.BytesIO(b"1"))
+    return [folder / "shard-{000..002}.tar"]
+
+
+def csv_of(photos, path):
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["image", "subject"])
+        rows.writerows([photo, f"s{photo.stem}"] for photo in sorted(photos.iterdir()))
+    return ["--manifest", path, "--path-column", "image"]
+
+
+def parquet_of(photos, path):
+    polars.DataFrame({"path": [str(photo) for photo in sorted(photos.iterdir())]}).write_parquet(path)
+    return ["--manifest", path]
+
+
+WAYS = {
+    "glob": lambda photos, tmp: [photos / "*.jpg"],
+    "files": lambda photos, tmp: sorted(photos.iterdir()),
+    "csv": lambda photos, tmp: csv_of(photos, tmp / "m.csv"),
+    "parquet": lambda photos, tmp: parquet_of(photos, tmp / "m.parquet"),
+    "tar": lambda photos, tmp: tar_of(photos, tmp / "a.tar", "w"),
+    "tar.gz": lambda photos, tmp: tar_of(photos, tmp / "a.tar.gz", "w:gz"),
+    "zip": lambda photos, tmp: zip_of(photos, tmp / "a.zip"),
+    "webdataset": lambda photos, tmp: shards_of(photos, tmp),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_same_pictures_give_the_same_rows(photos, expected, tmp_path, way):
+    """By folder, pattern, manifest, archive or shards: identical predictions in the same order."""
+    annotate(*WAYS[way](photos, tmp_path), "--out", tmp_path / "p.parquet")
+    inputs = read_inputs(tmp_path / "p.parquet")
+
+    assert read_faces(tmp_path / "p.parquet").select(VALUES).rows() == expected
+    assert inputs.filter(polars.col("kind").cast(str) == "image")["input"].n_unique() == NUM_PICTURES
+    assert set(inputs["status"]) == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("option", "end"), [(["-"], "\n"), (["--files-from", "-"], "\n"), (["--files0-from", "-"], "\0")]
+)
+def test_lists_on_stdin(photos, expected, tmp_path, option, end):
+    """A list of names on stdin, by lines or by NUL bytes."""
+    names = "".join(f"{photo}{end}" for photo in sorted(photos.iterdir()))
+    annotate(*option, "--out", tmp_path / "p.parquet", stdin=names)
+
+    assert read_faces(tmp_path / "p.parquet").select(VALUES).rows() == expected
+
+
+def test_pictures_behind_urls(photos, expected, tmp_path):
+    """Pictures and an archive from a real HTTP server; one that is not there is listed, with the reason."""
+    (archive,) = tar_of(photos, tmp_path / "a.tar", "w")
+    with FileServer() as server:
+        urls = [server.on(f"/{photo.name}", Answer(photo.read_bytes())) for photo in sorted(photos.iterdir())]
+        annotate(*urls, "--out", tmp_path / "p.parquet")
+        annotate(server.on("/a.tar", Answer(archive.read_bytes())), "--out", tmp_path / "a.parquet")
+        annotate(*urls[:1], server.on("/gone.jpg", Answer(status=404)), "--out", tmp_path / "g.parquet", code=3)
+
+    assert read_faces(tmp_path / "p.parquet").select(VALUES).rows() == expected
+    assert read_faces(tmp_path / "a.parquet").select(VALUES).rows() == expected
+    assert read_inputs(tmp_path / "g.parquet")["error_type"].to_list() == [None, "not_found"]
+
+
+def test_members_are_named_by_their_archive(photos, tmp_path):
+    """A member is `archive/member`, belongs to its archive, and the archive itself is listed after it."""
+    tar_of(photos, tmp_path / "a.tar", "w")
+    annotate(tmp_path / "a.tar", "--out", tmp_path / "p.parquet")
+    inputs = read_inputs(tmp_path / "p.parquet")
+
+    assert inputs["input"].to_list()[0] == f"{tmp_path / 'a.tar'}/00.jpg"
+    assert inputs["archive"].to_list() == [*[str(tmp_path / "a.tar")] * NUM_PICTURES, None]
+    assert inputs.select("kind", "status", "frames").row(-1) == ("archive", "ok", NUM_PICTURES)
+
+
+def test_broken_archive_keeps_what_came_before(photos, tmp_path):
+    """A tar that is cut short is `partial`: the members before the break have their rows."""
+    tar_of(photos, tmp_path / "whole.tar", "w")
+    cut_short(tmp_path / "whole.tar", tmp_path / "cut.tar", part=0.5)
+    annotate(tmp_path / "cut.tar", "--out", tmp_path / "p.parquet", "--max-failures", "1")
+    inputs = read_inputs(tmp_path / "p.parquet")
+    archive = inputs.filter(inputs["archive"].is_null()).row(0, named=True)
+
+    assert archive["status"] == "partial"
+    assert archive["error"]
+    assert 2 <= inputs["status"].to_list().count("ok") < NUM_PICTURES
+    assert len(read_faces(tmp_path / "p.parquet")) >= 2
+
+
+def test_given_boxes_and_kept_columns(photos, tmp_path):
+    """A manifest's boxes are the faces, and its other columns pass through with their types."""
+    name = str(sorted(photos.iterdir())[0])
+    table = {
+        "path": [name, name],
+        "x1": [60, 10],
+        "y1": [80, 20],
+        "x2": [140, 50],
+        "y2": [160, 60],
+        "subject": ["b", "a"],
+    }
+    polars.DataFrame({**table, "age": [31, 27]}).write_csv(tmp_path / "m.csv")
+    annotate("--manifest", tmp_path / "m.csv", "--keep", "subject", "--keep", "age", "--out", tmp_path / "p.parquet")
+    faces = read_faces(tmp_path / "p.parquet")
+
+    assert faces.select("x1", "y1", "x2", "y2", "face_source", "subject", "age").rows() == [
+        (10.0, 20.0, 50.0, 60.0, "given", "a", 27),
+        (60.0, 80.0, 140.0, 160.0, "given", "b", 31),
+    ]
+
+
+def test_rows_to_stdout_as_json_lines(photos, expected):
+    """--out - writes one JSON object a face, and nothing else, to stdout."""
+    run = annotate(photos, "--out", "-", "--embeddings", "none")
+    rows = [json.loads(line) for line in run.stdout.splitlines()]
+
+    assert [row["emotion"] for row in rows] == [row[VALUES.index("emotion")] for row in expected]
+    assert "embedding" not in rows[0]
+    assert f"{len(expected)}" in run.stderr
+
+
+def test_rows_to_stdout_as_arrow(photos, expected):
+    """--format arrow writes an Arrow stream that pyarrow reads, embeddings included."""
+    run = annotate(photos, "--out", "-", "--format", "arrow")
+    table = pyarrow.ipc.open_stream(run.stdout_bytes).read_all()
+
+    assert table.num_rows == len(expected)
+    assert table.schema.field("embedding").type.list_size == 256
+    assert json.loads(table.schema.metadata[b"motivnet"])["model"] == "expression-net"
+
+
+def test_reader_that_has_enough(photos):
+    """`| head -1` ends quietly, with no word on stderr of the pipe."""
+    command = (
+        f"{sys.executable} -m motivnet_cli annotate {photos} --model expression-net --batch-size 1 --out - --quiet"
+    )
+    script = f"{command} --embeddings none | head -1; exit ${{PIPESTATUS[0]}}"
+    run = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60, check=False)
+
+    assert (run.returncode, run.stderr) == (0, "")
+    assert json.loads(run.stdout)["input"] == "00.jpg"
+
+
+def test_dry_run_counts_and_does_nothing(photos, tmp_path):
+    """--dry-run says how many of each kind, and makes no output."""
+    tar_of(photos, tmp_path / "a.tar", "w")
+    run = annotate(photos, tmp_path / "a.tar", "--out", tmp_path / "p.parquet", "--dry-run", "--json")
+
+    assert json.loads(run.stdout)["counts"] == {"image": NUM_PICTURES, "archive": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["a.tar"]
+
+
+def test_extend(photos, tmp_path):
+    """--extend adds a new picture, and does the unchanged ones not again."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for photo in sorted(photos.iterdir())[:2]:
+        shutil.copy(photo, folder)
+    annotate(folder, "--out", tmp_path / "p.parquet")
+    shutil.copy(sorted(photos.iterdir())[2], folder / "new.jpg")
+    run = annotate(folder, "--out", tmp_path / "p.parquet", "--extend", "--json")
+
+    assert json.loads(run.stdout)["faces_predicted"] == 1
+    assert read_inputs(tmp_path / "p.parquet")["input"].to_list() == ["00.jpg", "01.jpg", "new.jpg"]
+
+
+@pytest.mark.slow
+def test_killed_inside_archives(photos, tmp_path):
+    """SIGKILL within tars, resumed with other batch sizes: the rows of an undisturbed run."""
+    big = tmp_path / "big.tar"
+    with tarfile.open(big, "w") as tar:
+        for turn in range(20):
+            for photo in sorted(photos.iterdir()):
+                tar.add(photo, f"{turn:02d}/{photo.name}")
+    command = [sys.executable, "-m", "motivnet_cli", "annotate", str(big), "--model", "expression-net"]
+    subprocess.run([*command, "--out", str(tmp_path / "whole.parquet")], check=True, capture_output=True, timeout=120)
+    out = tmp_path / "killed.parquet"
+    kills = 0
+    for batch_size in (1, 3, 8):
+        options = ["--out", str(out), "--commit-seconds", "0", "--batch-size", str(batch_size)]
+        process = subprocess.Popen([*command, *options], stderr=subprocess.DEVNULL)
+        parts = Path(f"{out}.work") / "inputs"
+        before = len(list(parts.glob("part-*")))
+        while process.poll() is None and len(list(parts.glob("part-*"))) < before + 3:
+            time.sleep(0.005)
+        process.kill()
+        kills += process.wait() != 0
+    subprocess.run([*command, "--out", str(out)], check=True, capture_output=True, timeout=120)
+
+    assert kills == 3
+    for table in (read_faces, read_inputs):
+        killed, whole = (table(path) for path in (out, tmp_path / "whole.parquet"))
+        columns = [name for name in whole.columns if name not in (*EMOTIONS, "confidence", "embedding")]
+        assert killed.select(columns).rows() == whole.select(columns).rows()
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory):
+    """Four seconds of a face, the index in front so that a cut leaves the rest readable."""
+    path = tmp_path_factory.mktemp("film") / "film.mp4"
+    with av.open(str(SAMPLE_FILM)) as source, av.open(str(path), "w", options={"movflags": "faststart"}) as copy:
+        stream = copy.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                copy.mux(packet)
+    return path
+
+
+def test_video_with_times_and_tracks(film, tmp_path):
+    """A video gives rows with frame numbers and times, one input row, and one track for its one person."""
+    annotate(film, "--fps", 5, "--track", "--out", tmp_path / "p.parquet")
+    faces, inputs = read_faces(tmp_path / "p.parquet"), read_inputs(tmp_path / "p.parquet")
+
+    assert faces["frame"].to_list() == list(range(0, 100, 5))
+    assert faces["time_s"].to_list() == pytest.approx([n / 5 for n in range(20)], abs=1e-3)
+    assert set(faces["track"]) == {0}
+    assert inputs.select("kind", "status", "frames", "faces").rows() == [("video", "ok", 20, 20)]
+
+
+def test_broken_video_keeps_what_came_before(film, tmp_path):
+    """A video that breaks midway is `partial`, with the reason; its rows so far stay."""
+    content = bytearray(film.read_bytes())
+    middle = len(content) // 2
+    content[middle:] = bytes(len(content) - middle)  # the index is in front
+    (tmp_path / "broken.mp4").write_bytes(content)
+    annotate(tmp_path / "broken.mp4", "--frames", "all", "--out", tmp_path / "p.parquet")
+    (row,) = read_inputs(tmp_path / "p.parquet").iter_rows(named=True)
+
+    assert (row["status"], row["error_type"]) == ("partial", "damaged")
+    assert 0 < row["faces"] == len(read_faces(tmp_path / "p.parquet")) < 100
+
+
+@pytest.mark.slow
+def test_killed_inside_videos(film, tmp_path):
+    """SIGKILL within a video, resumed with other batch sizes: the rows of an undisturbed run, tracks included."""
+    command = [sys.executable, "-m", "motivnet_cli", "annotate", str(film), "--model", "expression-net"]
+    command += ["--frames", "all", "--track", "--out"]
+    subprocess.run([*command, str(tmp_path / "whole.parquet")], check=True, capture_output=True, timeout=120)
+    out = tmp_path / "killed"
+    kills = 0
+    for batch_size in (1, 3, 8):
+        options = ["--commit-seconds", "0", "--batch-size", str(batch_size)]
+        process = subprocess.Popen([*command, str(out), *options], stderr=subprocess.DEVNULL)
+        parts = out / "inputs"
+        before = len(list(parts.glob("part-*")))
+        while process.poll() is None and len(list(parts.glob("part-*"))) < before + 2:
+            time.sleep(0.002)
+        process.kill()
+        kills += process.wait() != 0
+    subprocess.run([*command, str(out)], check=True, capture_output=True, timeout=120)
+
+    assert kills == 3
+    for table in (read_faces, read_inputs):
+        killed, whole = (table(path) for path in (out, tmp_path / "whole.parquet"))
+        columns = [name for name in whole.columns if name not in (*EMOTIONS, "confidence", "embedding")]
+        assert killed.select(columns).rows() == whole.select(columns).rows()

@@ -1,0 +1,328 @@
+"""Frames with true numbers and times, whatever the clip; and whatever breaks costs that clip alone."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from motivnet_cli.config import VideoConfig
+from motivnet_cli.errors import InputError
+from motivnet_cli.video import VideoReader
+from tests.clips import can_encode, make_clip, make_sound, read_number
+
+ALL = VideoConfig(fps=None)
+CODECS = {
+    "h264": ("libx264", "c.mp4"),
+    "h264 in mkv": ("libx264", "c.mkv"),
+    "hevc": ("libx265", "c.mp4"),
+    "vp9": ("libvpx-vp9", "c.webm"),
+    "av1": ("libsvtav1", "c.mp4"),
+    "mpeg4": ("mpeg4", "c.avi"),
+    "mpeg-ts": ("libx264", "c.ts"),
+}
+
+
+def read(path, config=ALL, **options):
+    """Numbers that the pictures say, frame numbers, times, and the report."""
+    reader = VideoReader(str(path), config, **{"max_pixels": 10**7} | options)
+    frames = [(read_number(frame.rgb), frame.index, frame.time_s) for frame in reader]
+    return [f[0] for f in frames], [f[1] for f in frames], [f[2] for f in frames], reader.report
+
+
+def clip(tmp_path, name="c.mp4", **options):
+    path = tmp_path / name
+    times = make_clip(path, **{"frames": 40} | options)
+    return path, times
+
+
+@pytest.mark.parametrize("kind", CODECS)
+def test_every_frame_with_its_time(tmp_path, kind):
+    """All frames of a clip, each the right one, at its time to 1 ms."""
+    codec, name = CODECS[kind]
+    if not can_encode(codec):
+        pytest.skip(f"no encoder {codec} here")
+    path, times = clip(tmp_path, name, codec=codec)
+    said, numbers, read_times, report = read(path)
+
+    assert said == numbers == list(range(40))
+    assert read_times == pytest.approx([t - times[0] for t in times], abs=1e-3)
+    assert report.is_whole
+    assert report.num_read == 40
+
+
+@pytest.mark.parametrize("name", ["c.mp4", "c.mkv"])
+def test_variable_frame_rate(tmp_path, name):
+    """Times are the container's, not number over rate."""
+    rng = random.Random(5)
+    given = [0.0]
+    while len(given) < 40:
+        given.append(given[-1] + rng.choice([0.02, 0.04, 0.2]))
+    path, times = clip(tmp_path, name, times_s=given)
+    said, _, read_times, _ = read(path)
+
+    assert said == list(range(40))
+    assert read_times == pytest.approx(times, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"rotation": 90},
+        {"rotation": 180},
+        {"rotation": 270},
+        {"size": (98, 66), "pixel_format": "yuv420p"},
+        {"size": (97, 65), "pixel_format": "yuv444p"},
+        {"pixel_format": "yuv420p10le"},
+        {"gop": 250, "options": {"bf": "3"}},
+    ],
+    ids=str,
+)
+def test_odd_clips(tmp_path, options):
+    """Turned by metadata, odd sizes, 10 bits, long groups with B-frames: upright and in order."""
+    path, _ = clip(tmp_path, **options)
+    said, numbers, _, _ = read(path)
+
+    assert said == numbers == list(range(40))
+
+
+def test_frames_a_second(tmp_path):
+    """fps takes the first frame at or after each tick."""
+    path, _ = clip(tmp_path, frames=100, fps=30)
+
+    assert read(path, VideoConfig(fps=3))[0] == list(range(0, 100, 10))
+    assert read(path, VideoConfig())[0] == [0, 30, 60, 90]
+    assert read(path, VideoConfig(fps=1000))[0] == list(range(100))
+
+
+def test_frames_a_second_of_a_variable_rate(tmp_path):
+    """Where no frame lies near a tick, the next one serves, and each frame at most once."""
+    path, _ = clip(tmp_path, "c.mkv", frames=6, times_s=[0.0, 0.1, 0.9, 1.05, 3.5, 3.6])
+
+    assert read(path, VideoConfig(fps=1))[0] == [0, 3, 4]
+
+
+def test_every_nth_and_a_part(tmp_path):
+    """--every counts from the first frame of the part; the part is [start, end)."""
+    path, _ = clip(tmp_path, frames=100, fps=30)
+
+    assert read(path, VideoConfig(fps=None, every=7))[0] == list(range(0, 100, 7))
+    assert read(path, VideoConfig(fps=None, every=10, start_s=1.0, end_s=2.0))[0] == [30, 40, 50]
+    assert read(path, VideoConfig(fps=None, start_s=3.2))[0] == [96, 97, 98, 99]
+
+
+@pytest.mark.parametrize("config", [ALL, VideoConfig(fps=3), VideoConfig(fps=None, every=7, start_s=0.5)], ids=str)
+def test_going_on_is_the_rest(tmp_path, config):
+    """Resumed after any number of sampled frames, the rest is that of an undisturbed read."""
+    path, _ = clip(tmp_path, frames=60)
+    said, numbers, times, _ = read(path, config)
+    for skip in (0, 1, len(said) - 1, len(said)):
+        rest = read(path, config, skip_frames=skip)
+
+        assert rest[:3] == (said[skip:], numbers[skip:], times[skip:])
+
+
+@pytest.mark.parametrize("kind", ["h264", "h264 in mkv", "vp9", "mpeg4"])
+def test_decord_gives_the_same_where_it_is_right(tmp_path, kind):
+    """Both decoders give the same frames and times."""
+    pytest.importorskip("decord")
+    codec, name = CODECS[kind]
+    path, _ = clip(tmp_path, name, codec=codec, frames=70)
+    for settings in ({"fps": None}, {"fps": 3}, {"fps": None, "every": 7}):
+        ours, theirs = (read(path, VideoConfig(**settings, backend=backend)) for backend in ("pyav", "decord"))
+
+        assert ours[:2] == theirs[:2]
+        assert ours[2] == pytest.approx(theirs[2], abs=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["hevc", "av1", "mpeg-ts"])
+def test_decord_is_refused_where_it_is_wrong(tmp_path, kind):
+    """What decord reads wrongly without a word is refused, with the reason and the way on."""
+    codec, name = CODECS[kind]
+    if not can_encode(codec):
+        pytest.skip(f"no encoder {codec} here")
+    path, _ = clip(tmp_path, name, codec=codec)
+
+    with pytest.raises(InputError, match=r"decord is not right for .*--video-backend pyav"):
+        read(path, VideoConfig(backend="decord"))
+
+
+def test_cut_short_at_random_bytes(tmp_path):
+    """A file that ends early gives the frames before the end, right ones, and says that it is not whole."""
+    path, _ = clip(tmp_path, frames=120, container_options={"movflags": "faststart"})
+    content = path.read_bytes()
+    rng = random.Random(11)
+    refusals = set()
+    for _ in range(12):
+        cut = tmp_path / "cut.mp4"
+        cut.write_bytes(content[: rng.randrange(len(content) // 10, len(content) - 400)])
+        try:
+            said, numbers, times, report = read(cut)
+        except InputError as error:  # not one whole frame before the end
+            refusals.add(error.error_type)
+            continue
+
+        assert said == numbers
+        assert times == pytest.approx([number / 30 for number in said], abs=1e-3)
+        assert not report.is_whole
+        assert report.problem.error_type in ("damaged", "truncated")
+    assert refusals <= {"not_a_video", "damaged", "truncated"}
+
+
+def test_hole_in_the_middle(tmp_path):
+    """Zeros over a part of the data cost the frames that need it, not those after."""
+    path, _ = clip(tmp_path, frames=120, container_options={"movflags": "faststart"})
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + len(content) // 20] = bytes(len(content) // 20)
+    path.write_bytes(content)
+    said, numbers, _, report = read(path)
+
+    assert not report.is_whole
+    assert report.problem.error_type == "damaged"
+    assert said == numbers
+    assert numbers[-1] == 119
+    assert 60 < len(said) < 120
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (lambda path: path.write_bytes(b""), "empty_file"),
+        (lambda path: path.write_text("not a video"), "not_a_video"),
+        (lambda path: path.write_bytes(random.Random(1).randbytes(5000)), "not_a_video"),
+        (lambda path: make_sound(path), "no_video_stream"),
+        (lambda path: None, "not_found"),
+        (lambda path: path.mkdir(), "not_a_file"),
+    ],
+    ids=["empty", "text", "noise", "sound", "missing", "folder"],
+)
+def test_what_is_no_video(tmp_path, make, kind):
+    """A file without one frame raises InputError of a stable type."""
+    path = tmp_path / "c.mp4"
+    make(path)
+
+    with pytest.raises(InputError) as error:
+        read(path)
+    assert error.value.error_type == kind
+
+
+def test_large_frames_are_refused(tmp_path):
+    """Frames beyond max_pixels are not decoded."""
+    path, _ = clip(tmp_path)
+
+    with pytest.raises(InputError, match="96 x 64") as error:
+        read(path, max_pixels=1000)
+    assert error.value.error_type == "too_large"
+
+
+def decoder():
+    """The decoding child of this process."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        for child in psutil.Process().children(recursive=True):
+            if "motivnet_cli.video_worker" in " ".join(child.cmdline()):
+                return child
+        time.sleep(0.01)
+    raise AssertionError("no decoder was started")
+
+
+@pytest.fixture
+def long_clip(tmp_path):
+    """More than a pipe holds, so that the decoder lives while frames are taken."""
+    return clip(tmp_path, frames=300, size=(320, 240))[0]
+
+
+def test_decoder_that_crashes_costs_the_rest_of_its_clip(long_clip):
+    """A segmentation fault is a report: the frames that came stay."""
+    reader = VideoReader(str(long_clip), ALL, max_pixels=10**7)
+    taken = 0
+    for frame in reader:
+        taken += 1
+        assert read_number(frame.rgb) == taken - 1
+        if taken == 5:
+            decoder().send_signal(signal.SIGSEGV)
+
+    assert 5 <= taken < 300
+    assert not reader.report.is_whole
+    assert (reader.report.problem.error_type, "SIGSEGV" in reader.report.problem.message) == ("decoder_crash", True)
+
+
+def test_decoder_that_hangs_is_given_up(long_clip):
+    """A decoder that says nothing is killed after the stall time, and the frames that came stay."""
+    reader = VideoReader(str(long_clip), ALL, max_pixels=10**7, stall_s=0.5)
+    taken = 0
+    for _ in reader:
+        taken += 1
+        if taken == 5:
+            decoder().send_signal(signal.SIGSTOP)
+
+    assert 5 <= taken < 300
+    assert reader.report.problem.error_type == "decoder_stall"
+
+
+def test_consumer_that_leaves_early_leaves_no_process(long_clip):
+    """Dropping the frames ends the decoder."""
+    frames = iter(VideoReader(str(long_clip), ALL, max_pixels=10**7))
+    next(frames)
+    child = decoder()
+    frames.close()
+
+    assert not child.is_running()
+
+
+def test_killed_parent_leaves_no_decoder(long_clip):
+    """SIGKILL of the parent is the end of the decoder too."""
+    code = (
+        "import sys, time; from motivnet_cli.video import VideoReader; from motivnet_cli.config import VideoConfig\n"
+        "frames = iter(VideoReader(sys.argv[1], VideoConfig(fps=None), max_pixels=10**7)); next(frames)\n"
+        "print('ready', flush=True); time.sleep(60)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code, str(long_clip)], stdout=subprocess.PIPE)
+    assert parent.stdout.readline() == b"ready\n"
+    (child,) = psutil.Process(parent.pid).children()
+    parent.kill()
+    parent.communicate()
+    _, alive = psutil.wait_procs([child], timeout=10)
+
+    assert alive == []
+
+
+def test_memory_does_not_grow_with_the_clip(tmp_path):
+    """A slow consumer of a long clip holds one frame: the decoder does not run ahead."""
+    peaks = []
+    for frames in (30, 600):
+        path, _ = clip(tmp_path, f"{frames}.mp4", frames=frames, size=(640, 480), options={"preset": "ultrafast"})
+        reader = VideoReader(str(path), ALL, max_pixels=10**7)
+        peak = 0
+        for number, _ in enumerate(reader):
+            if number % 20 == 5:
+                time.sleep(0.02)
+                peak = max(peak, decoder().memory_info().rss)
+        peaks.append(peak)
+
+    assert peaks[1] - peaks[0] < 40e6  # 600 frames are 553 MB
+
+
+def test_worker_is_light():
+    """The decoding process imports neither torch nor pyarrow."""
+    code = "import sys, motivnet_cli.video_worker; print({'torch', 'pyarrow', 'polars'} & set(sys.modules))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+
+    assert run.stdout.strip() == "set()"
+
+
+def test_names_that_are_no_text(tmp_path):
+    """Any name that the file system allows is opened."""
+    path, _ = clip(tmp_path)
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff \n.mp4"))
+    path.rename(odd)
+
+    assert read(odd)[0] == list(range(40))
