@@ -11,6 +11,7 @@ import json
 import sys
 import tempfile
 import time
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,14 +32,18 @@ def make_clip(path: Path, *, seconds: int, fps: int) -> None:
     """A bar that moves over a gradient, 1080p H.264."""
     ramp = np.linspace(30, 200, SIZE[0], dtype=np.uint8)
     ground = np.broadcast_to(ramp[None, :, None], (SIZE[1], SIZE[0], 3))
+    turns = []
+    for number in range(26):
+        picture = ground.copy()
+        picture[:, number * 70 : number * 70 + 100] = 240
+        turns.append(av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv420p"))
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=fps, options={"preset": "ultrafast", "crf": "28"})
         stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
         for number in range(seconds * fps):
-            picture = ground.copy()
-            left = number * 37 % (SIZE[0] - 100)
-            picture[:, left : left + 100] = 240
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            frame = turns[number % len(turns)]
+            frame.pts, frame.time_base = number, Fraction(1, fps)
+            container.mux(stream.encode(frame))
         container.mux(stream.encode())
 
 

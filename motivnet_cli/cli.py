@@ -19,7 +19,7 @@ import traceback
 from collections.abc import Iterator
 from enum import Enum
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -43,6 +43,7 @@ from motivnet_cli.config import (
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from motivnet_cli.config import FaceMode
     from motivnet_cli.records import Summary
     from motivnet_cli.store import InstallPlan, Store, StoredModel
 
@@ -62,14 +63,6 @@ app = typer.Typer(
 STORE_OPTION = typer.Option(
     envvar="MOTIVNET_HOME", help="Folder of the model store. Default: the platform's cache folder.", show_default=False
 )
-
-
-class FaceMode(str, Enum):
-    """Values of --faces."""
-
-    auto = "auto"
-    detect = "detect"
-    whole = "whole"
 
 
 class Detector(str, Enum):
@@ -173,12 +166,13 @@ def annotate(
         typer.Option(help="How a crop is fitted to the network: stretch or pad. Default: the model's."),
     ] = None,
     faces: Annotated[
-        FaceMode,
+        str,
         typer.Option(
+            metavar="auto|detect|whole|largest|N",
             help="auto: find faces, and take the whole picture where there is none; detect: find faces only; "
-            "whole: every picture is a face already."
+            "whole: every picture is a face already; largest, or a number: as auto, but so many, the largest first.",
         ),
-    ] = FaceMode.auto,
+    ] = "auto",
     detector: Annotated[
         Detector, typer.Option(help="blazeface is faster and misses small faces.")
     ] = Detector.retinaface,
@@ -226,6 +220,9 @@ def annotate(
     ] = "0",
     retry_failed: Annotated[bool, typer.Option(help="Take up the failed inputs of a finished output again.")] = False,
     extend: Annotated[bool, typer.Option("--extend", help="Add new and changed inputs to a finished output.")] = False,
+    hash_contents: Annotated[
+        bool, typer.Option("--hash", help="Tell changed inputs of --extend by content; hashes every file.")
+    ] = False,
     stream_format: Annotated[Stream, typer.Option("--format", help="Of rows to stdout (--out -).")] = Stream.jsonl,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be read, and do nothing.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Start anew, replacing what is at --out.")] = False,
@@ -244,6 +241,7 @@ def annotate(
     """
     with _StopSignals() as stop, _reporting_errors(), _talking(quiet=quiet) as console:
         allowed = _Allowance(max_failures)
+        face_mode, max_faces = _face_mode(faces, max_faces)
         config = RunConfig(
             inputs=InputConfig(
                 paths=tuple(inputs or ()),
@@ -263,6 +261,7 @@ def annotate(
                 overwrite=overwrite,
                 retry_failed=retry_failed,
                 extend=extend,
+                hash_contents=hash_contents,
                 commit_seconds=commit_seconds,
             ),
             video=VideoConfig(
@@ -283,7 +282,7 @@ def annotate(
                 batch_size=_batch_size(batch_size),
             ),
             faces=FaceConfig(
-                mode=faces.value,
+                mode=face_mode,
                 detector=detector.value,
                 detection_size=detection_size,
                 margin=margin,
@@ -461,9 +460,25 @@ def _exit_code(summary: Summary, stop: _StopSignals, allowed: _Allowance) -> int
 
 def _command_line() -> str:
     """As it was typed, but for what URLs must not tell."""
-    from motivnet_cli.fetch import redacted
+    words = sys.argv[1:]
+    if any("://" in word for word in words):
+        from motivnet_cli.fetch import redacted
 
-    return shlex.join(["motivnet", *(redacted(word) if "://" in word else word for word in sys.argv[1:])])
+        words = [redacted(word) if "://" in word else word for word in words]
+    return shlex.join(["motivnet", *words])
+
+
+def _face_mode(text: str, max_faces: int | None) -> tuple[FaceMode, int | None]:
+    """The mode that --faces names, and how many faces a picture may have."""
+    if text in ("auto", "detect", "whole"):
+        return cast("FaceMode", text), max_faces
+    if max_faces is not None:
+        raise errors.ConfigError(f"give the number of faces once: --faces {text} or --max-faces {max_faces}")
+    if text == "largest":
+        return "auto", 1
+    if not text.isdigit():
+        raise errors.ConfigError(f"--faces takes auto, detect, whole, largest or a number, got {text!r}")
+    return "auto", int(text)
 
 
 def _frames_a_second(fps: float | None, *, every: int | None, all_frames: bool) -> float | None:

@@ -184,6 +184,8 @@ class OutputConfig:
     retry_failed: bool = _setting(False, changes_output=False)
     extend: bool = _setting(False, changes_output=False)
     """Add new and changed inputs to a finished output."""
+    hash_contents: bool = _setting(False, changes_output=False)
+    """Record the SHA-256 of every file, and let `extend` go by it in place of size and time."""
     commit_seconds: float = _setting(COMMIT_SECONDS, changes_output=False)
     """A part is committed at least this often, so this is about the most work that a crash can cost."""
 

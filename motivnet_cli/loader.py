@@ -401,6 +401,7 @@ class _About(TypedDict, total=False):
     archive: str | None
     size_bytes: int | None
     mtime_ns: int | None
+    sha256: str | None
 
 
 def _about(item: Item) -> _About:
@@ -410,6 +411,7 @@ def _about(item: Item) -> _About:
         "kind": item.kind,
         "size_bytes": item.size_bytes,
         "mtime_ns": item.mtime_ns,
+        "sha256": item.sha256,
     }
 
 

@@ -66,6 +66,8 @@ class Item:
     size_bytes: int | None = None
     mtime_ns: int | None = None
     """Size and time of last change when the plan was made; None where they are not known (a URL)."""
+    sha256: str | None = None
+    """Of the file's content, if it was asked for."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -153,6 +155,7 @@ class InputReport:
     """The archive that it is a member of."""
     size_bytes: int | None = None
     mtime_ns: int | None = None
+    sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

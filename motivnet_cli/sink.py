@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import itertools
 import json
 import os
@@ -292,7 +293,23 @@ _CURSOR_KEY = b"motivnet.reached"
 def _is_unchanged(item: Item, known: dict[str, Any] | None) -> bool:
     if known is None:
         return False
+    if item.sha256 and known["sha256"]:
+        return bool(item.sha256 == known["sha256"])
     return (item.size_bytes, item.mtime_ns) == (known["size_bytes"], known["mtime_ns"])
+
+
+def _hashed(item: Item) -> Item:
+    """The item with the hash of its file, if it is one that can be read."""
+    if item.size_bytes is None or item.problem:
+        return item
+    try:
+        digest = hashlib.sha256()
+        with Path(item.path).open("rb", buffering=0) as file:
+            while piece := file.read(1 << 20):
+                digest.update(piece)
+        return dataclasses.replace(item, sha256=digest.hexdigest())
+    except OSError:  # reading it will say why
+        return item
 
 
 def _copy_input(source: dict[str, Stream], writers: dict[str, TableWriter]) -> None:
@@ -440,7 +457,8 @@ class Output:
             ConfigError: The listing holds nothing.
         """
         if not self._run.exists():
-            items = iter(self._amended_items(listing) if self._amends else listing)
+            listed = map(_hashed, listing) if self._config.hash_contents else listing
+            items = iter(self._amended_items(listed) if self._amends else listed)
             first = list(itertools.islice(items, 1))
             if not first and not self._amends:
                 skipped = ", ".join(f"{n} {what}" for what, n in listing.skipped.most_common(5)) or "nothing"
@@ -467,7 +485,7 @@ class Output:
         known = {
             row["input"]: row
             for row in rows_in(
-                self._place.final_parts("inputs"), "input", "archive", "status", "size_bytes", "mtime_ns"
+                self._place.final_parts("inputs"), "input", "archive", "status", "size_bytes", "mtime_ns", "sha256"
             )
             if row["archive"] is None
         }

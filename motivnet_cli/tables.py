@@ -103,6 +103,7 @@ def inputs_schema() -> pa.Schema:
             _column("archive", pa.string(), "The archive that it is a member of; null for others."),
             _column("size_bytes", pa.int64(), "Size of the file when the run was planned; null where unknown."),
             _column("mtime_ns", pa.int64(), "Its time of last change, in ns since 1970; null where unknown."),
+            _column("sha256", pa.string(), "SHA-256 of its content; null without `--hash`."),
         ]
     )
 
@@ -208,6 +209,7 @@ def _row_of(report: InputReport) -> dict[str, Any]:
         "archive": report.archive,
         "size_bytes": report.size_bytes,
         "mtime_ns": report.mtime_ns,
+        "sha256": report.sha256,
     }
 
 

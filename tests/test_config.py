@@ -36,6 +36,7 @@ OTHER_VALUES = {
     "backend": "pyav",
     "track": True,
     "extend": True,
+    "hash_contents": True,
     "stream_format": "arrow",
     "command": "other",
     "name": "expression-net",

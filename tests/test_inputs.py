@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -15,6 +17,7 @@ from pathlib import Path
 
 import av
 import polars
+import psutil
 import pyarrow
 import pytest
 from typer.testing import CliRunner
@@ -139,6 +142,21 @@ def test_pictures_behind_urls(photos, expected, tmp_path):
     assert read_faces(tmp_path / "p.parquet").select(VALUES).rows() == expected
     assert read_faces(tmp_path / "a.parquet").select(VALUES).rows() == expected
     assert read_inputs(tmp_path / "g.parquet")["error_type"].to_list() == [None, "not_found"]
+
+
+def test_secrets_of_urls_stay_out_of_the_output(photos, tmp_path):
+    """User, password and token of a URL open the picture, and appear neither in the output nor on stderr."""
+    with FileServer() as server:
+        url = server.on("/a.jpg", Answer(sorted(photos.iterdir())[0].read_bytes()))
+        secret = url.replace("http://", "http://user:sesame@") + "?token=opensesame"
+        command = [sys.executable, "-m", "motivnet_cli", "annotate", secret, "--model", "expression-net"]
+        out = tmp_path / "p.parquet"
+        run = subprocess.run([*command, "--out", str(out)], capture_output=True, timeout=60, check=False)
+    written = out.read_bytes() + (tmp_path / "p.inputs.parquet").read_bytes()
+
+    assert run.returncode == 0, run.stderr
+    assert b"sesame" not in written + run.stdout + run.stderr
+    assert read_inputs(out)["status"].to_list() == ["ok"]
 
 
 def test_members_are_named_by_their_archive(photos, tmp_path):
@@ -333,3 +351,72 @@ def test_killed_inside_videos(film, tmp_path):
         killed, whole = (table(path) for path in (out, tmp_path / "whole.parquet"))
         columns = [name for name in whole.columns if name not in (*EMOTIONS, "confidence", "embedding")]
         assert killed.select(columns).rows() == whole.select(columns).rows()
+
+
+@pytest.mark.parametrize(("faces", "count"), [("largest", 1), ("2", 2), ("9", 3)])
+def test_largest_faces(tmp_path, faces, count):
+    """--faces largest, or a number, keeps so many, the largest, still from left to right."""
+    face_photo(tmp_path / "three.jpg", size=(900, 300), faces=((150, 150, 90), (450, 150, 130), (750, 150, 110)))
+    annotate(tmp_path / "three.jpg", "--faces", faces, "--out", tmp_path / "p.parquet")
+    found = read_faces(tmp_path / "p.parquet")
+    middles = [(row["x1"] + row["x2"]) / 2 for row in found.iter_rows(named=True)]
+
+    assert [round(middle / 150) for middle in middles] == {1: [3], 2: [3, 5], 3: [1, 3, 5]}[count]
+
+
+def test_extend_by_content(photos, tmp_path):
+    """With --hash a touched file is unchanged, and one with other bytes of the same size and time is not."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for photo in sorted(photos.iterdir())[:2]:
+        shutil.copy(photo, folder)
+    annotate(folder, "--hash", "--out", tmp_path / "p.parquet")
+    touched, other = sorted(folder.iterdir())
+    os.utime(touched, ns=(1, 1))
+    before = other.stat()
+    content = bytearray(other.read_bytes())
+    content[-2:] = b"\xff\xd8"
+    other.write_bytes(content)
+    os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
+    run = annotate(folder, "--hash", "--out", tmp_path / "p.parquet", "--extend", "--max-failures", "1", "--json")
+
+    assert json.loads(run.stdout)["faces_predicted"] in (0, 2)
+    statuses = dict(read_inputs(tmp_path / "p.parquet").select("input", "sha256").rows())
+    assert statuses["01.jpg"] == hashlib.sha256(content).hexdigest()
+
+
+def test_pipe_that_blocks_slows_the_run(photos, tmp_path):
+    """While nobody reads, the run waits and does nothing; then every row comes, in order."""
+    for turn in range(10):
+        for photo in sorted(photos.iterdir()):
+            shutil.copy(photo, tmp_path / f"{turn}-{photo.name}")
+    command = [sys.executable, "-m", "motivnet_cli", "annotate", str(tmp_path), "--model", "expression-net"]
+    run = subprocess.Popen([*command, "--out", "-"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    process = psutil.Process(run.pid)
+    begun = os.read(run.stdout.fileno(), 1)
+    busy = [-1.0, process.cpu_times().user]
+    while busy[-1] > busy[-2]:
+        time.sleep(0.5)
+        busy.append(process.cpu_times().user)
+    was_waiting = run.poll() is None
+    rows = (begun + run.communicate(timeout=60)[0]).decode().splitlines()
+
+    assert was_waiting
+    assert [json.loads(row)["input"] for row in rows] == sorted(json.loads(row)["input"] for row in rows)
+    assert len(rows) == 180
+
+
+@pytest.mark.slow
+def test_a_thousand_pictures_every_way(photos, tmp_path):
+    """A thousand pictures by every way at hand: identical rows."""
+    many = tmp_path / "many"
+    many.mkdir()
+    originals = sorted(photos.iterdir())
+    for number in range(1000):
+        shutil.copy(originals[number % NUM_PICTURES], many / f"{number:04d}.jpg")
+    annotate(many, "--out", tmp_path / "folder.parquet")
+    rows = read_faces(tmp_path / "folder.parquet").select(VALUES).rows()
+    for way in ("glob", "csv", "parquet", "tar", "tar.gz", "zip"):
+        annotate(*WAYS[way](many, tmp_path), "--out", tmp_path / f"{way}.parquet")
+
+        assert read_faces(tmp_path / f"{way}.parquet").select(VALUES).rows() == rows

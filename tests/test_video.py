@@ -154,6 +154,15 @@ def test_decord_is_refused_where_it_is_wrong(tmp_path, kind):
         read(path, VideoConfig(backend="decord"))
 
 
+def test_decord_itself_is_wrong_there(tmp_path):
+    """The evidence for refusing: on MPEG-TS decord gives other frames than were encoded, and says nothing."""
+    decord = pytest.importorskip("decord")
+    path, _ = clip(tmp_path, "c.ts")
+    video = decord.VideoReader(str(path))
+
+    assert [read_number(video[number].asnumpy()) for number in range(len(video))] != list(range(40))
+
+
 def test_cut_short_at_random_bytes(tmp_path):
     """A file that ends early gives the frames before the end, right ones, and says that it is not whole."""
     path, _ = clip(tmp_path, frames=120, container_options={"movflags": "faststart"})
