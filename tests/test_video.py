@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import av
 import psutil
 import pytest
 
@@ -154,13 +155,54 @@ def test_decord_is_refused_where_it_is_wrong(tmp_path, kind):
         read(path, VideoConfig(backend="decord"))
 
 
-def test_decord_itself_is_wrong_there(tmp_path):
-    """The evidence for refusing: on MPEG-TS decord gives other frames than were encoded, and says nothing."""
-    decord = pytest.importorskip("decord")
-    path, _ = clip(tmp_path, "c.ts")
-    video = decord.VideoReader(str(path))
+def edited(source, path, *, skip):
+    """The clip without its first frames, which stay in the file: an edit list says to leave them out."""
+    options = {"use_editlist": "1", "avoid_negative_ts": "disabled"}
+    with av.open(str(source)) as whole, av.open(str(path), "w", options=options) as cut:
+        stream = cut.add_stream_from_template(whole.streams.video[0])
+        shift = int(skip / 30 / whole.streams.video[0].time_base)
+        for packet in whole.demux(video=0):
+            if packet.dts is not None:
+                packet.pts -= shift
+                packet.dts -= shift
+                packet.stream = stream
+                cut.mux(packet)
+    return path
 
-    assert [read_number(video[number].asnumpy()) for number in range(len(video))] != list(range(40))
+
+def test_edit_list(tmp_path):
+    """What an edit list leaves out is not there; times begin at 0; the container's other count is a remark."""
+    path, _ = clip(tmp_path, "source.mp4", frames=80, gop=80)
+    said, numbers, times, report = read(edited(path, tmp_path / "c.mp4", skip=20))
+
+    assert said == list(range(20, 80))
+    assert numbers == list(range(60))
+    assert times == pytest.approx([n / 30 for n in range(60)], abs=1e-3)
+    assert report.is_whole
+    assert report.problem.error_type == "frame_count_mismatch"
+    with pytest.raises(InputError, match="edit list"):
+        read(tmp_path / "c.mp4", VideoConfig(backend="decord"))
+
+
+@pytest.mark.parametrize("kind", ["mpeg-ts", "edit list", "hevc by strides"])
+def test_decord_itself_is_wrong_there(tmp_path, kind):
+    """The evidence for refusing: decord gives other frames than were encoded, and says nothing."""
+    decord = pytest.importorskip("decord")
+    expected = list(range(80))
+    if kind == "mpeg-ts":
+        path, _ = clip(tmp_path, "c.ts", frames=80)
+    elif kind == "edit list":
+        path = edited(clip(tmp_path, "source.mp4", frames=80, gop=80)[0], tmp_path / "c.mp4", skip=20)
+        expected = list(range(20, 80))
+    else:
+        if not can_encode("libx265"):
+            pytest.skip("no encoder libx265 here")
+        path, _ = clip(tmp_path, frames=120, codec="libx265", gop=60)
+        expected = list(range(0, 120, 7))
+    video = decord.VideoReader(str(path))
+    numbers = expected if kind.startswith("hevc") else list(range(len(video)))
+
+    assert [read_number(frame) for frame in video.get_batch(numbers).asnumpy()] != expected
 
 
 def test_cut_short_at_random_bytes(tmp_path):
