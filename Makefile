@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check fix docs bench clean
+.PHONY: help setup demo test test-all lint check fix bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,13 +30,14 @@ test: $(STAMP) ## Run the tests but for the slow ones
 test-all: $(STAMP) ## Run every test
 	$(BIN)/python -m pytest
 
-check: $(STAMP) ## Format, lint, types, import contract, generated docs, tests
+lint: $(STAMP) ## Format, lint, types, import contract, generated docs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/cog --check docs/*.md benchmarks/README.md
-	$(BIN)/python -m pytest -m 'not slow'
+
+check: lint test ## What must pass before every commit: lint and test
 
 fix: $(STAMP) ## Format, mend what ruff can mend, make the generated docs again
 	$(BIN)/ruff format .
