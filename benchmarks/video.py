@@ -1,8 +1,9 @@
 """Video: memory that does not grow with the clip, and what the separate decoding process costs.
 
-A two-hour 1080p clip and one of a minute are read at one frame a second: the peaks of both processes together lie
-within 150 MB. Then the long clip at one frame a second, and a short one whole, go through `VideoReader` and through the
-same decoder's own loop in this process, in turn; the target for the long one is 0.8 of its rate. Decord beside them.
+A two-hour 1080p clip of 24 frames a second and one of a minute are read at one frame a second: the peaks of both
+processes together lie within 150 MB. Then the long clip at one frame a second, and a short one whole, go through
+`VideoReader` and through the same decoder's own loop in this process, in turn; the target for the long one is 0.8 of
+its rate. Decord reads the short one beside them.
 """
 
 from __future__ import annotations
@@ -26,25 +27,34 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SIZE = (1920, 1080)
+FPS = 24
 
 
-def make_clip(path: Path, *, seconds: int, fps: int) -> None:
-    """A bar that moves over a gradient, 1080p H.264."""
+def make_clip(path: Path, *, seconds: int) -> None:
+    """A bar that moves over a gradient, 1080p H.264: ten seconds are encoded, and come again and again."""
     ramp = np.linspace(30, 200, SIZE[0], dtype=np.uint8)
     ground = np.broadcast_to(ramp[None, :, None], (SIZE[1], SIZE[0], 3))
-    turns = []
-    for number in range(26):
-        picture = ground.copy()
-        picture[:, number * 70 : number * 70 + 100] = 240
-        turns.append(av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv420p"))
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=fps, options={"preset": "ultrafast", "crf": "28"})
+        stream = container.add_stream("libx264", rate=FPS, options={"preset": "ultrafast", "crf": "28"})
         stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
-        for number in range(seconds * fps):
-            frame = turns[number % len(turns)]
-            frame.pts, frame.time_base = number, Fraction(1, fps)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+        packets = []
+        for number in range(10 * FPS):
+            picture = ground.copy()
+            left = number % 26 * 70
+            picture[:, left : left + 100] = 240
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, FPS)
+            packets += stream.encode(frame)
+        packets += stream.encode()
+        base = packets[0].time_base
+        coded = [(bytes(packet), packet.pts, packet.dts, packet.is_keyframe) for packet in packets]
+        for turn in range(seconds // 10):
+            shift = turn * round(10 / base)
+            for content, pts, dts, is_keyframe in coded:
+                packet = av.Packet(content)
+                packet.stream, packet.time_base, packet.is_keyframe = stream, base, is_keyframe
+                packet.pts, packet.dts = pts + shift, dts + shift
+                container.mux(packet)
 
 
 def consume(path: str) -> None:
@@ -87,7 +97,7 @@ def main() -> None:
         peaks = {}
         for minutes in (1, options.minutes):
             path = Path(scratch) / f"{minutes}.mp4"
-            make_clip(path, seconds=60 * minutes, fps=2)
+            make_clip(path, seconds=60 * minutes)
             code = "import sys; sys.path.insert(0, 'benchmarks'); import video; video.consume(sys.argv[1])"
             answer = json.loads(time_process([sys.executable, "-c", code, str(path)]).stdout)
             if answer["frames"] != 60 * minutes:
@@ -96,7 +106,7 @@ def main() -> None:
             say(f"{minutes} min, {path.stat().st_size / 1e6:.0f} MB: both processes peak at {peaks[minutes]} MB")
         measured |= {"peak_mb": peaks, "growth_mb": peaks[options.minutes] - peaks[1], "target_mb": 150}
         short = Path(scratch) / "short.mp4"
-        make_clip(short, seconds=20, fps=24)
+        make_clip(short, seconds=20)
         ways: dict[str, Callable[[Path, VideoConfig], int]] = {
             "reader": through_reader,
             "pyav": through_pyav,
@@ -109,10 +119,12 @@ def main() -> None:
             seconds: dict[str, list[float]] = {way: [] for way in ways}
             for _ in range(options.rounds):
                 for way, read in ways.items():
+                    if way == "decord" and path != short:
+                        continue
                     started = time.perf_counter()
                     read(path, config)
                     seconds[way].append(time.perf_counter() - started)
-            best = {way: round(min(each), 2) for way, each in seconds.items()}
+            best = {way: round(min(each), 2) for way, each in seconds.items() if each}
             ratio = best["pyav"] / best["reader"]
             say(f"{name}: {best} s; reader at {ratio:.2f} of the decoder's own loop (target 0.8)")
             measured[name] = {**best, "ratio": round(ratio, 3)}

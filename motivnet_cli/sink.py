@@ -482,15 +482,15 @@ class Output:
 
     def _amended_items(self, listing: Iterable[Item]) -> list[Item]:
         """What is to be done on top of a finished output: first what is there already, in its order, then the new."""
-        known = {
-            row["input"]: row
-            for row in rows_in(
-                self._place.final_parts("inputs"), "input", "archive", "status", "size_bytes", "mtime_ns", "sha256"
-            )
-            if row["archive"] is None
-        }
+        known, failed = {}, set()
+        columns = ("input", "archive", "status", "size_bytes", "mtime_ns", "sha256")
+        for row in rows_in(self._place.final_parts("inputs"), *columns):
+            if row["archive"] is None:
+                known[row["input"]] = row
+            if row["status"] == "failed":
+                failed.add(row["archive"] or row["input"])  # an archive is read as a whole
         if self._config.retry_failed:
-            wanted = [item for item in listing if known.get(item.input, {}).get("status") == "failed"]
+            wanted = [item for item in listing if item.input in failed]
         else:
             wanted = [item for item in listing if not _is_unchanged(item, known.get(item.input))]
         order = {name: number for number, name in enumerate(known)}

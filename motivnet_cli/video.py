@@ -1,20 +1,21 @@
 """A video -> its sampled frames with their true times, decoded in a process of its own that may be lost.
 
-The child (`video_worker`) writes frames into a pipe, and the pipe is the bound: beside what the decoder itself
-keeps, one frame is in the child and one here, whatever the length of the video. A crash, a hang or a want of memory
-ends that one video; frames that came before stay.
+The child (`video_worker`) puts frames into SLOTS places of shared memory without a name, and waits where none is free:
+that is the bound, beside what the decoder itself keeps, whatever the length of the video. The kernel frees the memory
+however either side ends. A crash, a hang or a want of memory ends that one video; frames that came before stay.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
+import mmap
 import os
 import select
 import signal
 import subprocess
 import sys
+import tempfile
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
     from motivnet_cli.config import VideoConfig
 
+SLOTS = 2
+"""Frames between the decoder and its consumer: one that is being filled, one that is being taken."""
 STALL_SECONDS = 60.0
 """Without a frame or a sign of life for so long, a decoder counts as hung."""
 MEMORY_BYTES = 8 << 30
@@ -90,14 +93,16 @@ class VideoReader:
         """Whole once the iteration has ended."""
 
     def __iter__(self) -> Iterator[Frame]:
+        shared = _shared_memory()
         child = subprocess.Popen(
             [sys.executable, "-m", "motivnet_cli.video_worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            pass_fds=[shared],
         )
         try:
-            yield from self._frames(child)
+            yield from self._frames(child, shared)
         finally:
             child.kill()
             for pipe in (child.stdin, child.stdout):
@@ -105,31 +110,29 @@ class VideoReader:
                     with contextlib.suppress(BrokenPipeError):
                         pipe.close()
             child.wait()
+            os.close(shared)
 
-    def _frames(self, child: subprocess.Popen[bytes]) -> Iterator[Frame]:
+    def _frames(self, child: subprocess.Popen[bytes], shared: int) -> Iterator[Frame]:
         assert child.stdin, "it was asked for"
         assert child.stdout, "it was asked for"
-        with contextlib.suppress(BrokenPipeError):  # a child that died at once is noticed below
-            child.stdin.write(json.dumps(self._request).encode())
-            child.stdin.close()
-        _widen(child.stdout.fileno())
-        pipe = _Pipe(child.stdout.fileno(), self._stall_s)
+        _tell(child, json.dumps({**self._request, "shared": shared, "num_slots": SLOTS}).encode() + b"\n")
+        slots = _Slots(shared)
         try:
-            while (message := pipe.message()) is not None:
+            for message in _messages(child.stdout.fileno(), self._stall_s):
                 if "frame" in message:
-                    height, width = message["height"], message["width"]
-                    rgb = pipe.array(height, width)
-                    self._size = width, height
+                    rgb = slots.copy(message["offset"], message["height"], message["width"])
+                    _tell(child, b".")
+                    self._size = message["width"], message["height"]
                     self._num_frames += 1
                     yield Frame(rgb, message["frame"], message["time_s"])
                 elif "end" in message:
                     self._finish(message["end"])
                     return
             self._give_up(_death_of(child))
-        except EOFError:
-            self._give_up(_death_of(child))
         except TimeoutError:
             self._give_up(Problem("decoder_stall", f"the decoder said nothing for {self._stall_s:g} s"))
+        finally:
+            slots.close()
 
     def _finish(self, end: dict[str, Any]) -> None:
         problem = Problem(*end["problem"]) if end["problem"] else None
@@ -150,64 +153,59 @@ class VideoReader:
         )
 
 
-class _Pipe:
-    """Messages from the child: a line of JSON, and after that of a frame, its bytes."""
+class _Slots:
+    """Our view of the shared memory, which grows when the frames do."""
 
-    def __init__(self, descriptor: int, stall_s: float) -> None:
+    def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._stall_s = stall_s
-        self._buffer = bytearray()
+        self._map: mmap.mmap | None = None
 
-    def message(self) -> dict[str, Any] | None:
-        """The next message; None where the child ended without another.
-
-        Raises:
-            TimeoutError: Nothing came for too long.
-        """
-        while b"\n" not in self._buffer:
-            piece = self._read(1 << 16)
-            if not piece:
-                return None
-            self._buffer += piece
-        line, _, rest = bytes(self._buffer).partition(b"\n")
-        self._buffer = bytearray(rest)
-        message: dict[str, Any] = json.loads(line)
-        return message
-
-    def array(self, height: int, width: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        """The bytes of a frame.
-
-        Raises:
-            TimeoutError: Nothing came for too long.
-            EOFError: The child ended within the frame.
-        """
+    def copy(self, offset: int, height: int, width: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """The frame that begins at this byte, as an array of its own."""
+        num_bytes = height * width * 3
+        if self._map is None or len(self._map) < offset + num_bytes:
+            self.close()
+            self._map = mmap.mmap(self._descriptor, 0, prot=mmap.PROT_READ)
         rgb = np.empty((height, width, 3), np.uint8)
-        flat = memoryview(rgb.reshape(-1).data)
-        start = min(len(self._buffer), len(flat))
-        flat[:start] = self._buffer[:start]
-        del self._buffer[:start]
-        while start < len(flat):
-            self._wait()
-            num_bytes = os.readv(self._descriptor, [flat[start:]])
-            if not num_bytes:
-                raise EOFError
-            start += num_bytes
+        rgb[:] = np.frombuffer(self._map, np.uint8, num_bytes, offset).reshape(rgb.shape)
         return rgb
 
-    def _read(self, num_bytes: int) -> bytes:
-        self._wait()
-        return os.read(self._descriptor, num_bytes)
+    def close(self) -> None:
+        if self._map is not None:
+            self._map.close()
 
-    def _wait(self) -> None:
-        if not select.select([self._descriptor], [], [], self._stall_s)[0]:
+
+def _shared_memory() -> int:
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("motivnet-frames", os.MFD_CLOEXEC)
+    with tempfile.TemporaryFile(prefix="motivnet-frames-") as file:
+        return os.dup(file.fileno())
+
+
+def _tell(child: subprocess.Popen[bytes], words: bytes) -> None:
+    """Write to the child; one that has died is noticed where it is read from."""
+    assert child.stdin, "it was asked for"
+    with contextlib.suppress(BrokenPipeError):
+        child.stdin.write(words)
+        child.stdin.flush()
+
+
+def _messages(descriptor: int, stall_s: float) -> Iterator[dict[str, Any]]:
+    """What the child says, a line of JSON each, until it ends.
+
+    Raises:
+        TimeoutError: Nothing came for too long.
+    """
+    rest = b""
+    while True:
+        if not select.select([descriptor], [], [], stall_s)[0]:
             raise TimeoutError
-
-
-def _widen(pipe: int) -> None:
-    """Let a pipe hold a megabyte where the system has that (Linux): fewer turns between the two processes."""
-    if hasattr(fcntl, "F_SETPIPE_SZ"):
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, 1 << 20)
+        piece = os.read(descriptor, 1 << 16)
+        if not piece:
+            return
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            yield json.loads(line)
 
 
 def _death_of(child: subprocess.Popen[bytes]) -> Problem:

@@ -1,4 +1,4 @@
-"""The process that decodes one video: a request on stdin, frames to stdout, and an end.
+"""The process that decodes one video: a request on stdin, frames into shared memory, and what they are to stdout.
 
 It imports neither torch nor anything of ours but what it needs, so that it starts in a fraction of a second and
 may crash for itself. Nothing but messages is written to stdout; FFmpeg is told to be silent.
@@ -10,11 +10,14 @@ import contextlib
 import ctypes
 import heapq
 import json
+import mmap
 import os
 import resource
 import signal
 import sys
 import time
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import av
@@ -70,8 +73,47 @@ class Sampler:
         return True
 
 
+class Slots:
+    """Frames on their way to the parent, which answers each that it has taken with a byte on stdin."""
+
+    def __init__(self, descriptor: int, num_slots: int) -> None:
+        self._descriptor = descriptor
+        self._num_slots = num_slots
+        self._map: mmap.mmap | None = None
+        self._slot_bytes = 0
+        self._free: list[int] = []
+        self._lent: list[int] = []
+
+    def send(self, number: int, time_s: float, rgb: np.ndarray[Any, Any]) -> None:
+        """Hand a frame over; waits until there is room."""
+        if rgb.nbytes > self._slot_bytes:
+            self._grow(rgb.nbytes)
+        while not self._free:
+            self._take_back()
+        offset = self._free.pop(0)
+        self._lent.append(offset)
+        assert self._map, "it has grown"
+        np.frombuffer(self._map, np.uint8, rgb.nbytes, offset).reshape(rgb.shape)[:] = rgb
+        _send({"frame": number, "time_s": time_s, "height": rgb.shape[0], "width": rgb.shape[1], "offset": offset})
+
+    def _grow(self, num_bytes: int) -> None:
+        while self._lent:
+            self._take_back()
+        self._slot_bytes = num_bytes
+        self._free = [slot * num_bytes for slot in range(self._num_slots)]
+        os.ftruncate(self._descriptor, self._num_slots * num_bytes)
+        self._map = mmap.mmap(self._descriptor, 0)
+
+    def _take_back(self) -> None:
+        """Wait for the oldest: the parent takes frames in their order."""
+        if not sys.stdin.buffer.read(1):
+            sys.exit(0)  # the parent is gone
+        self._free.append(self._lent.pop(0))
+
+
 def main() -> None:
-    request = json.loads(sys.stdin.buffer.read())
+    request = json.loads(sys.stdin.buffer.readline())
+    request["slots"] = Slots(request["shared"], request["num_slots"])
     _limit(request["memory_bytes"])
     av.logging.set_level(av.logging.PANIC)
     try:
@@ -97,26 +139,35 @@ def decode(path: str, request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _decode_by_pyav(container: InputContainer, stream: VideoStream, request: dict[str, Any]) -> dict[str, Any]:
+    """Decode here, convert and hand over in a second thread: FFmpeg holds no lock of Python's in either."""
     sampler = Sampler(request)
     reading = _Reading(container, stream)
     taken = 0
-    for number, time_s, frame in reading.frames():
-        if sampler.is_over(time_s):
-            reading.was_ended = True
-            break
-        if not sampler.takes(number, time_s):
-            continue
-        taken += 1
-        if taken <= request["skip_frames"]:
-            continue
-        if frame.width * frame.height > request["max_pixels"]:
-            reading.failure = ("too_large", f"frame {number} has {frame.width} x {frame.height} pixels")
-            break
-        rgb = frame.to_ndarray(format="rgb24")
-        if frame.rotation:
-            rgb = np.rot90(rgb, frame.rotation // 90)
-        _send_frame(number, time_s, rgb)
+    pending: deque[Future[None]] = deque()
+    with ThreadPoolExecutor(1) as sender:
+        for number, time_s, frame in reading.frames():
+            if sampler.is_over(time_s):
+                reading.was_ended = True
+                break
+            if not sampler.takes(number, time_s):
+                continue
+            taken += 1
+            if taken <= request["skip_frames"]:
+                continue
+            if frame.width * frame.height > request["max_pixels"]:
+                reading.failure = ("too_large", f"frame {number} has {frame.width} x {frame.height} pixels")
+                break
+            pending.append(sender.submit(_convert_and_send, request["slots"], number, time_s, frame))
+            if len(pending) > 1:
+                pending.popleft().result()
+        for each in pending:
+            each.result()
     return reading.end()
+
+
+def _convert_and_send(slots: Slots, number: int, time_s: float, frame: VideoFrame) -> None:
+    rgb = frame.to_ndarray(format="rgb24")
+    slots.send(number, time_s, np.rot90(rgb, frame.rotation // 90) if frame.rotation else rgb)
 
 
 class _Reading:
@@ -269,7 +320,7 @@ def _decode_by_decord(path: str, request: dict[str, Any]) -> dict[str, Any]:
             return _end(problem=problem, is_whole=False, **size)
         video.seek(0)  # else what it decoded ahead stays in memory
         for number, rgb in zip(window, frames, strict=True):
-            _send_frame(number, float(times[number]), rgb)
+            request["slots"].send(number, float(times[number]), rgb)
     return _end(problem=None, is_whole=True, **size)
 
 
@@ -324,15 +375,9 @@ def _end(
     return {"problem": problem, "is_whole": is_whole, "num_read": num_read, "width": width, "height": height}
 
 
-def _send_frame(number: int, time_s: float, rgb: np.ndarray[Any, Any]) -> None:
-    _send({"frame": number, "time_s": time_s, "height": rgb.shape[0], "width": rgb.shape[1]})
-    sys.stdout.buffer.write(np.ascontiguousarray(rgb).data)
-
-
 def _send(message: dict[str, Any]) -> None:
-    sys.stdout.buffer.write(json.dumps(message).encode() + b"\n")
-    if "frame" not in message:
-        sys.stdout.buffer.flush()
+    """One write each, from either thread; a pipe takes so short a line whole."""
+    os.write(sys.stdout.fileno(), json.dumps(message).encode() + b"\n")
 
 
 def _words(error: BaseException) -> str:

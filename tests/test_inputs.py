@@ -73,9 +73,10 @@ def zip_of(photos, path):
 
 def shards_of(photos, folder):
     """WebDataset shards: pictures with labels beside them, in three tars."""
+    size = -(-len(list(photos.iterdir())) // 3)
     for shard in range(3):
         with tarfile.open(folder / f"shard-{shard:03d}.tar", "w") as tar:
-            for photo in sorted(photos.iterdir())[shard * 4 : shard * 4 + 4]:
+            for photo in sorted(photos.iterdir())[shard * size : shard * size + size]:
                 tar.add(photo, photo.name)
                 label = tarfile.TarInfo(photo.stem + ".cls")
                 label.size = 1
@@ -416,7 +417,42 @@ def test_a_thousand_pictures_every_way(photos, tmp_path):
         shutil.copy(originals[number % NUM_PICTURES], many / f"{number:04d}.jpg")
     annotate(many, "--out", tmp_path / "folder.parquet")
     rows = read_faces(tmp_path / "folder.parquet").select(VALUES).rows()
-    for way in ("glob", "csv", "parquet", "tar", "tar.gz", "zip"):
+    for way in set(WAYS) - {"files"}:
         annotate(*WAYS[way](many, tmp_path), "--out", tmp_path / f"{way}.parquet")
 
         assert read_faces(tmp_path / f"{way}.parquet").select(VALUES).rows() == rows
+    names = sorted(map(str, many.iterdir()))
+    for option, end in (("-", "\n"), ("--files0-from=-", "\0")):
+        annotate(option, "--out", tmp_path / "list.parquet", "--overwrite", stdin=end.join(names))
+
+        assert read_faces(tmp_path / "list.parquet").select(VALUES).rows() == rows
+    with FileServer() as server:
+        urls = [server.on(f"/{Path(name).name}", Answer(Path(name).read_bytes())) for name in names]
+        annotate("--files-from", "-", "--out", tmp_path / "url.parquet", stdin="\n".join(urls))
+
+        assert read_faces(tmp_path / "url.parquet").select(VALUES).rows() == rows
+
+
+def test_retry_takes_up_an_archive_with_a_failed_member(photos, tmp_path):
+    """--retry-failed reads an archive again when one of its members had failed, and leaves the others alone."""
+    pictures = sorted(photos.iterdir())
+    whole = [(photo.name, photo.read_bytes()) for photo in pictures[:4]]
+    for name in ("a", "b"):
+        broken = [(m, content[:200] if (name, m) == ("b", "02.jpg") else content) for m, content in whole]
+        archive_of(tmp_path / f"{name}.zip", broken)
+    inputs = tmp_path / "a.zip", tmp_path / "b.zip"
+    annotate(*inputs, "--out", tmp_path / "p.parquet", code=3)
+    archive_of(tmp_path / "b.zip", whole)
+
+    run = annotate(*inputs, "--out", tmp_path / "p.parquet", "--retry-failed", "--json")
+    annotate(*inputs, "--out", tmp_path / "q.parquet")
+
+    assert read_faces(tmp_path / "p.parquet").equals(read_faces(tmp_path / "q.parquet"))
+    assert set(read_inputs(tmp_path / "p.parquet")["status"]) == {"ok"}
+    assert json.loads(run.stdout)["faces_predicted"] < read_faces(tmp_path / "q.parquet").height
+
+
+def archive_of(path, members):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members:
+            archive.writestr(name, content)

@@ -1,0 +1,150 @@
+"""What all commands share: signals, errors and exit codes, talk on stderr, data on stdout."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import shlex
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from motivnet_cli import errors
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+STORE_OPTION = typer.Option(
+    envvar="MOTIVNET_HOME", help="Folder of the model store. Default: the platform's cache folder.", show_default=False
+)
+
+
+class StopSignals:
+    """The stop callback of a run: true after the first SIGINT, SIGTERM or SIGUSR1; a second one ends at once.
+
+    Handlers stay when the run is over, so that a signal during the seconds that Python takes to end does not
+    turn a finished run into a killed one.
+    """
+
+    def __init__(self) -> None:
+        self.exit_code: int | None = None
+        self._over = False
+
+    def __enter__(self) -> StopSignals:
+        for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over = True
+
+    def __call__(self) -> bool:
+        return self.exit_code is not None
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if self._over:
+            return
+        code = errors.EXIT_INTERRUPTED if number == signal.SIGINT else errors.EXIT_STOPPED_RESUMABLE
+        if self.exit_code is not None:
+            os._exit(code)
+        self.exit_code = code
+        line_end = b"\n" if os.isatty(2) else b""  # the live display may hold the cursor in its line
+        os.write(2, line_end + b"stopping: the batches in hand are finished and committed; again to stop at once\n")
+
+
+def command_line() -> str:
+    """As it was typed, but for what URLs must not tell."""
+    words = sys.argv[1:]
+    if any("://" in word for word in words):
+        from motivnet_cli.fetch import redacted
+
+        words = [redacted(word) if "://" in word else word for word in words]
+    return shlex.join(["motivnet", *words])
+
+
+@contextlib.contextmanager
+def reporting_errors() -> Iterator[None]:
+    """Errors for the user become one line and exit 2; faults become exit 1, with what to do."""
+    try:
+        yield
+    except errors.MotivNetError as error:
+        typer.echo(f"error: {error}", err=True)
+        is_fault = isinstance(error, errors.FetchError)
+        raise typer.Exit(errors.EXIT_FAULT if is_fault else errors.EXIT_USAGE) from error
+    except BrokenPipeError:  # the reader of the rows has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(errors.EXIT_OK) from None
+    except OSError as error:
+        advice = "what was committed is kept: run the same command again to go on"
+        if error.errno == errno.ENOSPC:
+            advice = f"free some space; {advice}"
+        typer.echo(f"error: {error.strerror or error}: {error.filename or ''}; {advice}", err=True)
+        raise typer.Exit(errors.EXIT_FAULT) from error
+    except typer.Exit:
+        raise
+    except Exception as error:
+        if os.environ.get("MOTIVNET_DEBUG"):
+            traceback.print_exc()
+        typer.echo(
+            f"error: a fault in motivnet: {type(error).__name__}: {error}; what was committed is kept. "
+            "Set MOTIVNET_DEBUG=1 for the traceback, and please report it",
+            err=True,
+        )
+        raise typer.Exit(errors.EXIT_FAULT) from error
+
+
+@contextlib.contextmanager
+def talking(*, quiet: bool) -> Iterator[Console]:
+    """A console on stderr that the library's log lines go to."""
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False)
+    log = logging.getLogger("motivnet_cli")
+    handler = _ConsoleHandler(console)
+    log.addHandler(handler)
+    log.setLevel(logging.ERROR if quiet else logging.INFO)
+    try:
+        yield console
+    finally:
+        log.removeHandler(handler)
+
+
+class _ConsoleHandler(logging.Handler):
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._console.print(self.format(record), markup=False, soft_wrap=True)
+
+
+def watching(console: Console, *, quiet: bool) -> contextlib.AbstractContextManager[Any]:
+    from motivnet_cli.progress import plain_lines, silence, terminal_display
+
+    if quiet:
+        return silence()
+    if console.is_terminal:
+        return terminal_display(console)
+    return plain_lines(lambda line: console.print(line, markup=False, soft_wrap=True))
+
+
+def print_json(value: Any) -> None:  # noqa: ANN401 - anything that JSON holds
+    print_data(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_data(text: str) -> None:
+    """Print to stdout; a reader that has gone away is no error."""
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
