@@ -19,6 +19,7 @@ from motivnet_cli.predictor import Predictor, device_name, usable_cores
 from motivnet_cli.records import Progress, Summary, never, no_progress
 from motivnet_cli.remote import is_remote, shown
 from motivnet_cli.sink import SCHEMA_VERSION, Output
+from motivnet_cli.store import Store
 from motivnet_cli.stream import StreamOutput
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def annotate(
     model = load_model(
         config.model.name, weights=config.model.weights, recipe=config.model.recipe, store=config.model.store
     )
-    predictor = Predictor(model, config.model)
+    predictor = Predictor(model, config.model, cache=Store(config.model.store).root / "cache")
     with _open_output(config, model, predictor, pipe) as output:
         finished_before = output.finished
         started = time.monotonic()
@@ -88,11 +89,16 @@ def annotate(
                         seconds=time.monotonic() - started,
                     )
                 )
+            mark = time.monotonic()
             output.complete()
+            predictor.stages.writing += time.monotonic() - mark
         return Summary(
             **output.summary(),
             faces_predicted=num_faces,
             seconds=time.monotonic() - started,
+            device_busy=round(predictor.stages.busy, 3),
+            bound_by=predictor.stages.bound_by,
+            writing_s=predictor.stages.writing,
             model=model.card.name,
             device=device_name(predictor.device),
             stopped=not output.finished,
@@ -121,9 +127,10 @@ def _log_start(
 ) -> None:
     faces = config.faces.mode if config.faces.mode == "whole" else f"{config.faces.mode} ({config.faces.detector})"
     log.info(
-        "%s on %s; batch size %d; network threads %d, reading threads %d; faces: %s; recipe: %s",
+        "%s on %s in %s; batch size %d; network threads %d, reading threads %d; faces: %s; recipe: %s",
         model.card.name,
         device_name(predictor.device),
+        predictor.precision,
         predictor.batch_size,
         predictor.num_threads,
         num_workers,
@@ -147,6 +154,7 @@ def _record_of(config: RunConfig, model: LoadedModel, predictor: Predictor) -> d
         ],
         "model.recipe": model.recipe,
         "model.flip": predictor.flip,
+        "model.precision": predictor.precision,
         "model.weights_sha256": model.weights_sha256,
         "faces.margin": model.card.margin if config.faces.margin is None else config.faces.margin,
         "version": __version__,
@@ -160,7 +168,7 @@ def _record_of(config: RunConfig, model: LoadedModel, predictor: Predictor) -> d
         "weights_sha256": model.weights_sha256,
         "terms": model.card.terms,
         "recipe": model.recipe,
-        "precision": config.model.precision,
+        "precision": predictor.precision,
         "device": device_name(predictor.device),
         "faces": {key[6:]: value for key, value in settings.items() if key.startswith("faces.")},
         "video": {key[6:]: value for key, value in settings.items() if key.startswith("video.")},

@@ -17,6 +17,7 @@ FaceMode = Literal["auto", "detect", "whole"]
 DetectorName = Literal["retinaface", "blazeface"]
 VideoBackend = Literal["auto", "pyav", "decord"]
 StreamFormat = Literal["jsonl", "arrow"]
+Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 EmbeddingType = Literal["float16", "float32", "none"]
 KeptType = Literal["string", "int64", "float64", "bool"]
 """Types of a manifest's columns that pass through to the output."""
@@ -113,7 +114,10 @@ class ModelConfig:
     """Input recipe; None takes the model's default."""
     flip: bool | None = _setting(None, changes_output=True)
     """Average with the mirror image; None takes the model's default."""
-    precision: Literal["fp32"] = _setting("fp32", changes_output=True)
+    precision: Precision = _setting("auto", changes_output=True)
+    """What it comes to on the device is in the record. fp32 is without TF32."""
+    compile: bool = _setting(False, changes_output=False)
+    """Compile the network: a minute or more at the start; results agree within the tolerance of batches."""
     device: str = _setting("auto", changes_output=False)
     batch_size: int | None = _setting(None, changes_output=False)
     """Faces in one pass of the network; None chooses by model and device."""

@@ -210,6 +210,11 @@ class Summary:
     model: str
     device: str
     outputs: tuple[str, ...]
+    device_busy: float = 0.0
+    """Share of the time in which the network computed, 0 to 1."""
+    bound_by: str = "reading"
+    """The stage that the others waited for: reading, network or writing."""
+    writing_s: float = 0.0
     stopped: bool = False
     """True when a signal ended the run early; the same command goes on from here."""
     already_finished: bool = False

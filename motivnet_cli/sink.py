@@ -64,7 +64,7 @@ def read_faces(path: str | Path) -> pl.DataFrame:
     """
     import polars
 
-    return polars.read_parquet(_parts_of(path, "faces"))
+    return polars.read_parquet(parts_of(path, "faces"))
 
 
 def read_inputs(path: str | Path) -> pl.DataFrame:
@@ -75,7 +75,7 @@ def read_inputs(path: str | Path) -> pl.DataFrame:
     """
     import polars
 
-    return polars.read_parquet(_parts_of(path, "inputs"))
+    return polars.read_parquet(parts_of(path, "inputs"))
 
 
 def read_record(path: str | Path) -> dict[str, Any]:
@@ -84,10 +84,10 @@ def read_record(path: str | Path) -> dict[str, Any]:
     Raises:
         ConfigError: No output of motivnet is there.
     """
-    return _record_in(_parts_of(path, "inputs")[0])
+    return _record_in(parts_of(path, "inputs")[0])
 
 
-def _parts_of(path: str | Path, table: str) -> list[Path]:
+def parts_of(path: str | Path, table: str) -> list[Path]:
     place = _Place(str(path))
     parts = place.final_parts(table)
     if not parts:

@@ -45,6 +45,7 @@ OTHER_VALUES = {
     "recipe": "pad",
     "flip": True,
     "precision": "bf16",
+    "compile": True,
     "device": "cpu",
     "batch_size": 3,
     "mode": "whole",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import time
 
 import numpy as np
 import pytest
@@ -13,7 +15,15 @@ from hypothesis import strategies as st
 from motivnet_cli.config import ModelConfig
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.load import load_model
-from motivnet_cli.predictor import Predictor, usable_cores
+from motivnet_cli.predictor import (
+    LARGEST_BATCH,
+    Predictor,
+    _quota,
+    _remembered,
+    choose_precision,
+    cpu_has_bf16,
+    usable_cores,
+)
 from motivnet_cli.records import Batch, Crop, Cursor, Face, Place
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 3, 112, 112), dtype=np.uint8)
@@ -112,3 +122,135 @@ def test_cuda_agrees_with_the_cpu(alone):
     ((_, prediction),) = predictor(device="cuda").run([batch_of(range(12))])
 
     np.testing.assert_allclose(prediction.probabilities, alone[0], atol=1e-3)
+
+
+# ---- memory, precision, cores -----------------------------------------------------------------------------
+
+
+class Cramped(torch.nn.Module):
+    """A network on a device that has no memory for more than so many faces at once."""
+
+    def __init__(self, network, limit):
+        super().__init__()
+        self.network, self.limit, self.sizes = network, limit, []
+
+    def forward(self, pixels):
+        self.sizes.append(len(pixels))
+        if len(pixels) > self.limit:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return self.network(pixels)
+
+
+def cramped(limit, **options):
+    model = load_model("expression-net")
+    network = Cramped(model.network, limit)
+    model = dataclasses.replace(model, network=network)
+    return Predictor(model, ModelConfig(name="expression-net", flip=False, **options)), network
+
+
+def test_out_of_memory_halves_the_batch_and_repeats_its_faces(caplog):
+    """The faces of a batch that did not fit are computed in smaller ones, each once, and later batches fit at once."""
+    ours, network = cramped(3, batch_size=12)
+    results = [result for _, result in ours.run([batch_of(range(12)), batch_of(range(12))])]
+    ((_, undisturbed),) = predictor(flip=False).run([batch_of(range(12))])
+
+    for result in results:
+        np.testing.assert_allclose(result.probabilities, undisturbed.probabilities, atol=1e-5)
+        np.testing.assert_allclose(result.embeddings, undisturbed.embeddings, atol=1e-5, rtol=1e-5)
+    assert network.sizes == [12, 6, 3, 3, 3, 3, 3, 3, 3, 3]
+    assert ours.batch_size == 3
+    assert "no memory for 12 faces" in caplog.text
+
+
+def test_a_single_face_that_does_not_fit_is_an_error():
+    """Below one face there is nothing to halve."""
+    ours, _ = cramped(0, batch_size=4)
+
+    with pytest.raises(torch.OutOfMemoryError):
+        list(ours.run([batch_of([1, 2])]))
+
+
+def test_other_errors_of_the_network_are_not_taken_for_a_full_device():
+    """A fault is raised, not tried again with less."""
+    ours, network = cramped(12, batch_size=4)
+    network.network = torch.nn.Linear(3, 1)
+
+    with pytest.raises(RuntimeError, match=r"dtype|shape"):
+        list(ours.run([batch_of([1, 2])]))
+    assert network.sizes == [2]
+
+
+def test_the_largest_batch_is_found_once_and_remembered(tmp_path):
+    """Doubling stops at the first size that does not fit; the next run reads the answer, another model asks anew."""
+    tried = []
+
+    def fits(size):
+        tried.append(size)
+        return size <= 11
+
+    assert _remembered(tmp_path, "a", fits) == 8
+    assert tried == [2, 4, 8, 16]
+    assert _remembered(tmp_path, "a", fits) == 8
+    assert len(tried) == 4
+    assert _remembered(tmp_path, "b", lambda size: True) == LARGEST_BATCH
+    (tmp_path / "batch_sizes.json").write_text("{")
+    assert _remembered(tmp_path, "a", lambda size: False) == 1
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("bf16", 0.05), ("int8", 0.05)])
+def test_lower_precisions_agree(alone, precision, tolerance):
+    """bf16 and int8 change probabilities a little: they are in effect, and close."""
+    ((_, prediction),) = predictor(precision=precision).run([batch_of(range(12))])
+
+    difference = np.abs(prediction.probabilities - alone[0]).max()
+    assert 0 < difference < tolerance
+    assert prediction.probabilities.dtype == prediction.embeddings.dtype == np.float32
+
+
+def test_auto_is_fp32_unless_the_processor_multiplies_in_bf16():
+    """On a CPU without AMX or AVX512-BF16 bf16 would be emulated; a small network stays at fp32 anyway."""
+    cpu = torch.device("cpu")
+
+    assert choose_precision("auto", cpu, is_small=True) == "fp32"
+    assert choose_precision("auto", cpu, is_small=False) == ("bf16" if cpu_has_bf16() else "fp32")
+    for wanted, device in (("fp16", cpu), ("int8", torch.device("cuda"))):
+        with pytest.raises(ConfigError, match=wanted):
+            choose_precision(wanted, device, is_small=False)
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({"cpu.max": "150000 100000\n"}, 1.5),
+        ({"cpu.max": "max 100000\n"}, None),
+        ({"cpu/cpu.cfs_quota_us": "400000", "cpu/cpu.cfs_period_us": "100000"}, 4.0),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
+        ({}, None),
+    ],
+)
+def test_the_quota_of_a_control_group_counts(tmp_path, files, cores):
+    """A container's share of the machine, of both versions of control groups."""
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+
+    assert _quota(tmp_path) == cores
+
+
+def test_where_the_time_goes_is_counted():
+    """A slow source of faces binds the run; waiting, computing and writing add up to its time."""
+    ours = predictor()
+
+    def slowly():
+        for _ in range(3):
+            time.sleep(0.2)
+            yield batch_of([1])
+
+    started = time.monotonic()
+    list(ours.run(slowly()))
+    total = time.monotonic() - started
+
+    assert ours.stages.bound_by == "reading"
+    assert ours.stages.waiting >= 0.6
+    assert ours.stages.waiting + ours.stages.computing + ours.stages.writing <= total
+    assert 0 < ours.stages.busy < 1

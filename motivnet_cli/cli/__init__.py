@@ -12,14 +12,14 @@ from typing import Annotated
 import typer
 
 from motivnet_cli import __version__
-from motivnet_cli.cli import annotate, weights
+from motivnet_cli.cli import annotate, evaluate, machine, weights
 
 app = typer.Typer(
     name="motivnet",
     help="Emotions and embeddings for every face in your pictures, with MotivNet, to Parquet.",
     epilog="Exit codes: 0 done, 1 a fault of ours or of the machine, 2 wrong usage or settings, 3 done but too "
-    "many inputs failed, 75 stopped by SIGTERM or SIGUSR1, 130 stopped by Ctrl-C (75 and 130: run the same "
-    "command again to go on).",
+    "many inputs failed, 4 below --min-accuracy, 75 stopped by SIGTERM or SIGUSR1, 130 stopped by Ctrl-C (75 and "
+    "130: run the same command again to go on).",
     no_args_is_help=True,
     rich_markup_mode=None,  # boxes and markdown double the time that --help takes (benchmarks/startup.py)
     add_completion=False,
@@ -51,3 +51,7 @@ def _root(
 app.command("annotate")(annotate.annotate)
 app.command("download-weights")(weights.download_weights)
 app.command("models")(weights.models)
+app.command("evaluate")(evaluate.evaluate)
+app.add_typer(evaluate.compare, name="compare")
+app.command("bench")(machine.bench)
+app.command("doctor")(machine.doctor)

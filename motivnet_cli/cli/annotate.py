@@ -14,6 +14,7 @@ from motivnet_cli.catalogue import CARDS, DEFAULT_MODEL
 from motivnet_cli.cli.terminal import (
     STORE_OPTION,
     StopSignals,
+    batch_size_of,
     command_line,
     print_json,
     reporting_errors,
@@ -68,6 +69,16 @@ class Stream(str, Enum):
 
     jsonl = "jsonl"
     arrow = "arrow"
+
+
+class PrecisionName(str, Enum):
+    """Values of --precision."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+    int8 = "int8"
 
 
 class Embeddings(str, Enum):
@@ -162,6 +173,13 @@ def annotate(
     video_backend: Annotated[Backend, typer.Option(help="Video decoder.")] = Backend.auto,
     embeddings: Annotated[Embeddings, typer.Option(help="Number type of the embedding column.")] = Embeddings.float16,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    precision: Annotated[
+        PrecisionName,
+        typer.Option(help="auto: bf16 where the device multiplies in it, else fp32. fp32 is without TF32."),
+    ] = PrecisionName.auto,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Compile the network first, which takes a minute or more.")
+    ] = False,
     batch_size: Annotated[str, typer.Option(help="Faces in one pass of the network, or auto.")] = "auto",
     workers: Annotated[
         int | None,
@@ -233,6 +251,8 @@ def annotate(
                 store=store,
                 recipe=recipe,
                 flip=flip,
+                precision=precision.value,
+                compile=compiled,
                 device=device,
                 batch_size=batch_size_of(batch_size),
             ),
@@ -309,15 +329,6 @@ def _frames_a_second(fps: float | None, *, every: int | None, all_frames: bool) 
     return None if all_frames or every is not None else fps or DEFAULT_FPS
 
 
-def batch_size_of(text: str) -> int | None:
-    if text == "auto":
-        return None
-    try:
-        return int(text)
-    except ValueError:
-        raise errors.ConfigError(f"--batch-size takes a whole number or auto, got {text!r}") from None
-
-
 def print_summary(console: Console, summary: Summary) -> None:
     from rich.markup import escape
     from rich.table import Table
@@ -336,6 +347,9 @@ def print_summary(console: Console, summary: Summary) -> None:
     if not summary.already_finished:
         rate = f"{summary.faces_predicted / summary.seconds:.1f} faces/s" if summary.seconds else ""
         table.add_row("time", f"{summary.seconds:.1f} s", f"{rate} with {summary.model} on {summary.device}")
+        if summary.faces_predicted:
+            busy = f"the device was busy {summary.device_busy:.0%} of the time"
+            table.add_row("bound by", summary.bound_by, busy)
     if not summary.stopped:
         for path in summary.outputs:
             table.add_row("written", "", escape(path))

@@ -71,6 +71,15 @@ def command_line() -> str:
     return shlex.join(["motivnet", *words])
 
 
+def batch_size_of(text: str) -> int | None:
+    if text == "auto":
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise errors.ConfigError(f"--batch-size takes a whole number or auto, got {text!r}") from None
+
+
 @contextlib.contextmanager
 def reporting_errors() -> Iterator[None]:
     """Errors for the user become one line and exit 2; faults become exit 1, with what to do."""

@@ -58,7 +58,7 @@ class ExpressionNet(nn.Module):
             ValueError: The images are not of the network's input size.
         """
         self._check_size(images)
-        maps = self.blocks(images)  # B, 256, 7, 7
+        maps = self.blocks(images.to(next(self.blocks.parameters()).dtype))  # B, 256, 7, 7
         return functional.avg_pool2d(maps, 7).flatten(1)
 
     def forward_head(self, embedding: Tensor) -> Tensor:

@@ -73,7 +73,7 @@ class SapiensEmbedder(nn.Module):
         self._check_size(pixels)
         features = self.forward_features((pixels - self.mean) / self.std)
         top, bottom = self.image_rows
-        return self.forward_head(features), features[:, :, top:bottom].mean((2, 3))
+        return self.forward_head(features), features[:, :, top:bottom].float().mean((2, 3))
 
     def forward_features(self, images: Tensor) -> Tensor:
         """Normalised float [B, 3, H, W] -> features [B, D, h, w].
@@ -82,7 +82,7 @@ class SapiensEmbedder(nn.Module):
             ValueError: The images are not of the network's input size.
         """
         self._check_size(images)
-        features: Tensor = self.encoder(images)
+        features: Tensor = self.encoder(images.to(self.encoder.patch_embed.weight.dtype))
         return features
 
     def forward_head(self, features: Tensor) -> Tensor:

@@ -1,0 +1,156 @@
+"""`motivnet bench` and `motivnet doctor`: what this machine is, and how fast."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from motivnet_cli.catalogue import CARDS, DEFAULT_MODEL
+from motivnet_cli.cli.annotate import PrecisionName, face_mode_of
+from motivnet_cli.cli.terminal import (
+    STORE_OPTION,
+    batch_size_of,
+    print_data,
+    print_json,
+    reporting_errors,
+    talking,
+)
+from motivnet_cli.config import FaceConfig, InputConfig, LoaderConfig, ModelConfig, OutputConfig, RunConfig
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def bench(
+    inputs: Annotated[list[str], typer.Argument(help="Pictures, or folders of them, such as you will annotate.")],
+    *,
+    model: Annotated[str, typer.Option(help=f"One of: {', '.join(CARDS)}.")] = DEFAULT_MODEL,
+    weights: Annotated[str | None, typer.Option(help="A checkpoint file in place of the stored weights.")] = None,
+    store: Annotated[str | None, STORE_OPTION] = None,
+    faces: Annotated[str, typer.Option(metavar="auto|detect|whole|largest|N", help="As of annotate.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    precision: Annotated[PrecisionName, typer.Option(help="As of annotate.")] = PrecisionName.auto,
+    compiled: Annotated[bool, typer.Option("--compile", help="As of annotate.")] = False,
+    batch_size: Annotated[str, typer.Option(help="Faces in one pass of the network, or auto.")] = "auto",
+    workers: Annotated[int | None, typer.Option(help="Threads that read and find faces.")] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, help="About how long a stage is measured.")] = 10.0,
+    agreement: Annotated[
+        bool, typer.Option("--agreement", help="Speed of each precision beside its agreement with fp32.")
+    ] = False,
+    plot: Annotated[str | None, typer.Option(metavar="FILE", help="A picture of the stages (.png, .svg).")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+) -> None:
+    """Measure every stage on your own pictures, and say which one binds.
+
+    Example: motivnet bench ./photos --model expression-net --agreement
+
+    JSON goes to stdout, a table to stderr. The figures are of this machine, these pictures and this moment.
+    """
+    with reporting_errors(), talking(quiet=True) as console:
+        mode, max_faces = face_mode_of(faces, None)
+        config = RunConfig(
+            inputs=InputConfig(paths=tuple(inputs)),
+            output=OutputConfig(path="bench.parquet"),
+            model=ModelConfig(
+                name=model,
+                weights=weights,
+                store=store,
+                device=device,
+                precision=precision.value,
+                compile=compiled,
+                batch_size=batch_size_of(batch_size),
+            ),
+            faces=FaceConfig(mode=mode, max_faces=max_faces),
+            loader=LoaderConfig(workers=workers),
+        )
+        from motivnet_cli.bench import bench as measure
+        from motivnet_cli.bench import plot as draw
+
+        result = measure(
+            config,
+            seconds=seconds,
+            agreement=agreement,
+            say=(lambda text: None) if quiet else lambda text: console.print(f"measuring: {text}", markup=False),
+        )
+        if not quiet:
+            _print_bench(console, result)
+        if plot:
+            draw(result, Path(plot))
+        print_json(result)
+
+
+def doctor(
+    *,
+    store: Annotated[str | None, STORE_OPTION] = None,
+    folder: Annotated[str, typer.Option(help="Where outputs will be written.")] = ".",
+    as_json: Annotated[bool, typer.Option("--json", help="The same as JSON.")] = False,
+) -> None:
+    """One page on this machine for a bug report: versions, devices, codecs, memory, disks, limits.
+
+    Example: motivnet doctor
+    """
+    with reporting_errors(), talking(quiet=False):
+        from motivnet_cli.doctor import examine
+
+        found = examine(store=store, folder=folder)
+        if as_json:
+            print_json(found)
+        else:
+            print_data("\n".join(_lines(found)))
+
+
+def _print_bench(console: Console, result: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("stage", "faces/s", "ms a face"):
+        table.add_column(column, justify="left" if column == "stage" else "right")
+    for name, stage in result["stages"].items():
+        table.add_row(name, _rate(stage["faces_per_s"]), f"{1e3 * stage['seconds_a_face']:.2f}")
+    table.add_row("whole run", _rate(result["whole"]["faces_per_s"]), "")
+    console.print(table)
+    peak = result["peak"]
+    console.print(
+        f"bound by {result['bound_by']}; the network does {peak['network_flop_per_s'] / 1e9:,.1f} GFLOP/s, "
+        f"{peak['share_of_peak']:.0%} of this machine's matrix product ({peak['dtype']}, measured now)",
+        soft_wrap=True,
+    )
+    if result["agreement"] is None:
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("precision", "faces/s", "of fp32", "same emotion", "mean diff.", "largest diff.", "least cosine"):
+        table.add_column(column, justify="left" if column == "precision" else "right")
+    for way in result["agreement"]:
+        if "not_run" in way:
+            console.print(f"{way['name']}: not run: {way['not_run']}", markup=False, soft_wrap=True)
+            continue
+        cells = [way["name"], _rate(way["faces_per_s"]), f"{way['times_fp32']:.2f} times"]
+        if way["same_emotion"] is None:
+            cells += ["", "", ""]
+        else:
+            cells += [f"{way['same_emotion']:.1%}", f"{way['probability_mean']:.1e}", f"{way['probability_most']:.1e}"]
+        table.add_row(*cells, f"{way['embedding_cosine_least']:.6f}")
+    console.print(table)
+
+
+def _rate(rate: float | None) -> str:
+    return f"{rate:,.2f}" if rate else ""
+
+
+def _lines(value: Any, indent: str = "") -> list[str]:  # noqa: ANN401 - anything that JSON holds
+    """Nested values as indented lines."""
+    lines = []
+    pairs = value.items() if isinstance(value, dict) else (("-", each) for each in value)
+    for name, each in pairs:
+        if isinstance(each, dict | list) and each:
+            lines += [f"{indent}{name}", *_lines(each, indent + "  ")]
+        else:
+            shown = (
+                {True: "yes", False: "no", None: "none"}.get(each, each)
+                if not isinstance(each, dict | list | float | int) or isinstance(each, bool)
+                else each
+            )
+            lines.append(f"{indent}{name} {shown}" if name == "-" else f"{indent}{name}: {shown or 'none'}")
+    return lines

@@ -1,0 +1,212 @@
+"""The figures of an evaluation: confusion matrix, bars by class, reliability diagram, accuracy by set.
+
+This room knows matplotlib and the layout of scores, and nothing of files, pages or metrics' formulas. Figures carry
+no names given by a user, whose letters the font might lack: captions belong to the page.
+Fact to know: the same scores give the same bytes, so a report made again does not change.
+"""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, Literal
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from matplotlib.axes import Axes
+
+Scores = dict[str, Any]
+"""What `metrics.Scores.to_json` gives."""
+
+PNG_DPI = 200
+
+_INK, _FAINT, _LINE = "#1c2530", "#5b6675", "#d5dae1"
+_BLUE, _SKY, _ORANGE = "#0b4f8a", "#6aaed6", "#d9822b"
+"""Apart in lightness as well as in hue, so that they stay apart in grey print and for colour-blind readers."""
+
+_STYLE: Any = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so a figure is the same on every machine
+    "font.size": 9,
+    "text.color": _INK,
+    "axes.labelcolor": _INK,
+    "axes.edgecolor": _LINE,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "grid.color": _LINE,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "motivnet",
+}
+
+
+def confusion(scores: Scores) -> dict[str, bytes]:
+    """The confusion matrix as `png` and `svg`: cells hold the share of their row in percent and the count.
+
+    Rows are the labels, columns the predictions; images without a prediction are a column apart, so that a row's
+    shares sum to 100 % over all labelled images.
+    """
+    return _drawn(lambda figure: _confusion(figure, scores), size=(6.6, 5.4))
+
+
+def per_class(scores: Scores) -> dict[str, bytes]:
+    """Precision, recall and F1 of each class over all labelled images as `png` and `svg`."""
+    return _drawn(lambda figure: _per_class(figure, scores), size=(5.2, 3.3))
+
+
+def reliability(scores: Scores) -> dict[str, bytes]:
+    """Accuracy against confidence by bin, above the share of images in each bin, as `png` and `svg`."""
+    return _drawn(lambda figure: _reliability(figure, scores), size=(5.2, 3.6))
+
+
+def accuracy_by_set(sets: Sequence[str], series: Sequence[Sequence[dict[str, float] | None]]) -> dict[str, bytes]:
+    """Accuracy over all labelled images with its interval, a row for each set, as `png` and `svg`.
+
+    Args:
+        sets: Names of the rows; plain ASCII.
+        series: For each run, one headline (`value`, `low`, `high`, from 0 to 1) a set, None where it has none.
+    """
+    return _drawn(lambda figure: _accuracy_by_set(figure, sets, series), size=(6.6, 1.0 + 0.42 * len(sets)))
+
+
+def _drawn(draw: Callable[[Figure], None], *, size: tuple[float, float]) -> dict[str, bytes]:
+    formats: tuple[tuple[Literal["png", "svg"], dict[str, None]], ...] = (
+        ("png", {"Software": None}),
+        ("svg", {"Date": None}),
+    )
+    files: dict[str, bytes] = {}
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=size, layout="constrained")
+        draw(figure)
+        for kind, metadata in formats:
+            file = BytesIO()
+            figure.savefig(file, format=kind, dpi=PNG_DPI, metadata=metadata)
+            files[kind] = file.getvalue()
+            figure.set_layout_engine("none")  # what the first drawing found serves the second: half the time
+    return files
+
+
+def _confusion(figure: Figure, scores: Scores) -> None:
+    classes = scores["confusion"]["rows"]
+    counts = np.asarray(scores["confusion"]["counts"], dtype=np.int64)  # [C, C + 1]
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    num_classes = len(classes)
+    gap = 0.25
+    edges = np.arange(num_classes + 1, dtype=float)
+    axes = figure.subplots()
+    limits: dict[str, Any] = {"vmin": 0.0, "vmax": 1.0, "edgecolors": "white", "linewidth": 1.5}
+    axes.pcolormesh(edges, edges, shares[:, :num_classes], cmap="Blues", **limits)
+    axes.pcolormesh(edges[-1] + gap + np.array([0.0, 1.0]), edges, shares[:, num_classes:], cmap="Oranges", **limits)
+    centres = [*(edges[:-1] + 0.5), num_classes + gap + 0.5]
+    for row, column in np.ndindex(counts.shape):
+        share, count = shares[row, column], counts[row, column]
+        colour = "white" if share > 0.62 else _INK if count else _FAINT
+        place = (centres[column], row + 0.5)
+        lines = ((f"{100 * share:.1f}", 3, 9.0), (f"{count:,}", -8, 6.5)) if count else (("0", 0, 9.0),)
+        for text, rise, size in lines:
+            axes.annotate(
+                text,
+                place,
+                (0, rise),
+                textcoords="offset points",
+                ha="center",
+                va="center",
+                color=colour,
+                fontsize=size,
+                in_layout=False,  # lies within its cell; measuring a hundred of them takes longer than drawing
+            )
+    axes.set_xticks(centres, [*classes, "missed"])
+    axes.set_yticks(centres[:-1], classes)
+    axes.tick_params(axis="x", labelrotation=35)
+    for tick in axes.get_xticklabels():
+        tick.set_horizontalalignment("right")
+        tick.set_rotation_mode("anchor")
+    axes.invert_yaxis()
+    axes.set_xlabel("prediction")
+    axes.set_ylabel("label")
+    axes.spines[:].set_visible(False)
+
+
+def _per_class(figure: Figure, scores: Scores) -> None:
+    rows = scores["per_class"]
+    axes = figure.subplots()
+    width = 0.26
+    for place, (key, name, colour) in enumerate(
+        (("precision", "precision", _SKY), ("recall", "recall", _BLUE), ("f1", "F1", _ORANGE))
+    ):
+        heights = [row[key] or 0.0 for row in rows]
+        lefts = np.arange(len(rows)) + (place - 1) * width
+        axes.bar(lefts, heights, width * 0.92, color=colour, label=name)
+    axes.set_xticks(range(len(rows)), [f"{row['class']}\n{row['support']:,}" for row in rows], fontsize=8)
+    _percent_axis(axes, "y")
+    axes.grid(axis="y")
+    figure.legend(loc="outside upper right", ncols=3)
+    axes.set_xlabel("class, with its number of labelled images")
+
+
+def _reliability(figure: Figure, scores: Scores) -> None:
+    bins = [row for row in scores["reliability"] if row["n"]]
+    total = sum(row["n"] for row in bins)
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    lows = [row["low"] for row in bins]
+    widths = [(row["high"] - row["low"]) * 0.94 for row in bins]
+    above.bar(lows, [row["accuracy"] for row in bins], widths, align="edge", color=_SKY, label="accuracy of the bin")
+    above.plot([0, 1], [0, 1], color=_FAINT, linewidth=1, linestyle=(0, (4, 3)), label="confidence = accuracy")
+    points = [(row["confidence"], row["accuracy"]) for row in bins]
+    above.plot(*zip(*points, strict=True), color=_BLUE, marker="o", markersize=4, linewidth=1.2)
+    below.bar(lows, [row["n"] / total for row in bins], widths, align="edge", color=_FAINT)
+    _percent_axis(above, "y")
+    _percent_axis(below, "x")
+    above.set_ylabel("accuracy")
+    above.grid(axis="y")
+    above.legend(loc="upper left")
+    below.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    below.set_ylabel("images")
+    below.set_xlabel("confidence")
+    below.tick_params(axis="x", pad=7)  # keeps the 0 % of both axes apart
+
+
+def _accuracy_by_set(figure: Figure, sets: Sequence[str], series: Sequence[Sequence[dict[str, float] | None]]) -> None:
+    axes = figure.subplots()
+    markers = "osD^vP"
+    colours = (_BLUE, _ORANGE, _FAINT)
+    for number, headlines in enumerate(series):
+        offset = 0.22 * (number - (len(series) - 1) / 2)
+        known = [(place + offset, headline) for place, headline in enumerate(headlines) if headline]
+        values = [headline["value"] for _, headline in known]
+        spread = [
+            # A bootstrap interval may leave out the value itself, by rounding or by bias.
+            [max(headline["value"] - headline["low"], 0.0) for _, headline in known],
+            [max(headline["high"] - headline["value"], 0.0) for _, headline in known],
+        ]
+        axes.errorbar(
+            values,
+            [place for place, _ in known],
+            xerr=spread,
+            fmt=markers[number % len(markers)],
+            color=colours[number % len(colours)],
+            markersize=5,
+            linewidth=1.4,
+            capsize=3,
+        )
+    axes.set_yticks(range(len(sets)), sets)
+    axes.set_ylim(len(sets) - 0.5, -0.5)
+    _percent_axis(axes, "x")
+    axes.grid(axis="x")
+    axes.set_xlabel("accuracy over all labelled images, with its 95 % interval")
+
+
+def _percent_axis(axes: Axes, which: Literal["x", "y"]) -> None:
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    (axes.set_xlim if which == "x" else axes.set_ylim)(0, 1)
+    axis.set_major_formatter(PercentFormatter(1.0, decimals=0))

@@ -1,0 +1,315 @@
+"""Comparisons run what is missing, pair faces by name, go on after a stop, and say what they compared."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import load_file, save_file
+
+from motivnet_cli.annotate import annotate
+from motivnet_cli.compare import Reading, compare_data, compare_models
+from motivnet_cli.config import FaceConfig, InputConfig, ModelConfig, OutputConfig, RunConfig
+from motivnet_cli.errors import ConfigError, OutputConflictError, WeightsError
+from motivnet_cli.sink import read_faces
+from tests.pictures import SAMPLE_DATA, face_photo
+
+TINY = Path(__file__).parent / "golden" / "motivnet_tiny_7.safetensors"
+WHOLE = Reading(faces=FaceConfig(mode="whole"))
+SMALL = ModelConfig(name="expression-net")
+ENCODER = "pose_encoder."
+
+
+def colours(folder, *, n, seed, low=0, high=256):
+    """A folder of n small pictures of random blocks, their values between two bounds."""
+    folder.mkdir()
+    for i, blocks in enumerate(np.random.default_rng(seed).integers(low, high, (n, 6, 6, 3), dtype=np.uint8)):
+        Image.fromarray(blocks).resize((48, 48), Image.Resampling.NEAREST).save(folder / f"{i:02d}.png")
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    return InputConfig(paths=(colours(tmp_path_factory.mktemp("images") / "images", n=8, seed=0),))
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory):
+    """The golden network with block 1 of its encoder made 1.1 times as large."""
+    path = tmp_path_factory.mktemp("tuned") / "tuned.safetensors"
+    tensors = load_file(TINY)
+    tensors |= {name: 1.1 * values for name, values in tensors.items() if name.startswith(f"{ENCODER}layers.1.")}
+    save_file(tensors, path, metadata={"heads": "4", "height": "128", "width": "96"})
+    return str(path)
+
+
+def tiny_pair(tuned):
+    return ModelConfig(name="motivnet-1b", weights=tuned), ModelConfig(name="sapiens-1b", weights=str(TINY))
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory, images, tuned):
+    """A comparison of the tuned network with the encoder of the golden one, and its work folder."""
+    work = tmp_path_factory.mktemp("models")
+    return compare_models(*tiny_pair(tuned), images, work=work, reading=WHOLE, command="motivnet compare"), work
+
+
+def test_models_are_compared_on_the_same_faces(models):
+    """CKA and cosine are those of the two outputs' embeddings, face by face."""
+    found, work = models
+    x, y = (read_faces(work / name)["embedding"].to_numpy().astype(float) for name in ("motivnet-1b", "sapiens-1b"))
+    cosines = np.sum(x * y, axis=1) / np.linalg.norm(x, axis=1) / np.linalg.norm(y, axis=1)
+    x, y = x - x.mean(0), y - y.mean(0)
+    cka = np.sum((x.T @ y) ** 2) / np.linalg.norm(x.T @ x) / np.linalg.norm(y.T @ y)
+
+    assert found["n"] == len(x) == 8
+    assert found["linear_cka"] == pytest.approx(cka, abs=1e-6)
+    assert found["cosine"]["mean"] == pytest.approx(cosines.mean(), abs=1e-6)
+    assert 0 < found["cosine"]["least"] < found["cosine"]["mean"] < 1
+    assert found["unpaired"] == {"a": 0, "b": 0, "inputs": []}
+
+
+def test_drift_names_the_layer_that_was_changed(models):
+    """Block 1 is a tenth from where it was, all else is where it was; the head is a's alone."""
+    drift = models[0]["drift"]
+    layers = {layer["layer"]: layer["relative"] for layer in drift["layers"]}
+
+    assert set(layers) == {
+        *(f"encoder.{name}" for name in ("patch_embed", "position", "norm")),
+        *(f"encoder.blocks.{i}" for i in range(3)),
+    }
+    assert layers.pop("encoder.blocks.1") == pytest.approx(0.1, abs=1e-6)
+    assert set(layers.values()) == {0}
+    assert 0 < drift["overall"]["relative"] < 0.1
+    assert drift["num_only_a"] > 0
+    assert (drift["num_only_b"], drift["misshapen"]) == (0, ())
+
+
+def test_a_comparison_says_what_it_compared(models):
+    """Models, hashes, recipes, terms and the command are in it; it is JSON, and says when faces are few."""
+    found, _ = models
+
+    assert [found[side]["model"] for side in "ab"] == ["motivnet-1b", "sapiens-1b"]
+    assert len({found[side]["weights_sha256"] for side in "ab"}) == 2
+    assert found["a"]["recipe"] == "stretch"
+    assert found["a"]["embedding_size"] == 96
+    assert found["a"]["embeddings"] == "float32"
+    assert found["a"]["inputs"] == {"ok": 8}
+    assert found["command"] == "motivnet compare"
+    assert "CC BY-NC" in found["b"]["terms"]
+    assert "8 faces are fewer than an embedding has numbers" in found["remarks"][0]
+    json.dumps(found, allow_nan=False)
+
+
+def test_a_stopped_comparison_goes_on(tmp_path, images, tuned, models):
+    """Stopped during the second network, the same call runs only what is missing and finds the same."""
+    pair = tiny_pair(tuned)
+    asked = []
+
+    def stop():
+        asked.append(1)
+        return len(asked) > 12
+
+    stopped = compare_models(*pair, images, work=tmp_path, reading=WHOLE, stop=stop)
+    progresses = []
+    found = compare_models(*pair, images, work=tmp_path, reading=WHOLE, progress=progresses.append)
+
+    assert stopped is None
+    assert 0 < progresses[0].inputs_resumed < 8
+    assert progresses[-1].faces == 8 - progresses[0].inputs_resumed
+    assert found["n"] == 8
+    for name in ("linear_cka", "linear_cka_debiased"):
+        assert found[name] == pytest.approx(models[0][name], abs=1e-6)
+
+
+def test_two_weights_of_one_name(tmp_path, images, tuned):
+    """Two checkpoints under one name do not meet in one folder, and the heads count for the drift."""
+    a, b = (ModelConfig(name="motivnet-1b", weights=weights) for weights in (tuned, str(TINY)))
+    found = compare_models(a, b, images, work=tmp_path, reading=WHOLE)
+
+    assert {path.name for path in tmp_path.iterdir()} == {"motivnet-1b", "motivnet-1b-b"}
+    assert found["drift"]["num_only_a"] == 0
+    assert any(layer["layer"].startswith("head.") for layer in found["drift"]["layers"])
+
+
+def test_networks_of_two_kinds(tmp_path, images):
+    """Embeddings of other lengths have CKA but no cosine, and other parameters no drift: it is said."""
+    found = compare_models(SMALL, ModelConfig(weights=str(TINY)), images, work=tmp_path, reading=WHOLE)
+
+    assert 0 < found["linear_cka"] <= 1
+    assert (found["cosine"], found["drift"]) == (None, None)
+    assert [remark for remark in found["remarks"] if "no parameters of the same name" in remark]
+    assert [remark for remark in found["remarks"] if "different settings (recipe, flip)" in remark]
+
+
+def test_faces_are_paired_by_name(tmp_path, tuned):
+    """A face that only one run knows is counted and named; the others are compared with themselves."""
+    folder = tmp_path / "images"
+    images = InputConfig(paths=(colours(folder, n=5, seed=0),))
+    a, b = (ModelConfig(name=name, weights=str(TINY)) for name in ("motivnet-1b", "sapiens-1b"))
+    compare_models(a, b, images, work=tmp_path / "work", reading=WHOLE)
+    shutil.rmtree(tmp_path / "work" / "sapiens-1b")
+    (folder / "01.png").unlink()
+    colours(folder / "02", n=1, seed=2)
+    found = compare_models(a, b, images, work=tmp_path / "work", reading=WHOLE)
+
+    assert found["n"] == 4
+    assert found["unpaired"] == {"a": 1, "b": 1, "inputs": ["01.png", "02/00.png"]}
+    assert found["cosine"]["least"] > 0.999
+    assert found["drift"]["overall"]["relative"] == 0
+
+
+def test_how_much_is_read_at_a_time_changes_nothing(tmp_path, tuned, monkeypatch):
+    """Embeddings read three at a time, with faces left over in the middle of a batch, give what all at once give."""
+    folder = tmp_path / "images"
+    images = InputConfig(paths=(colours(folder, n=11, seed=0),))
+    pair = tiny_pair(tuned)
+    compare_models(*pair, images, work=tmp_path / "work", reading=WHOLE)
+    shutil.rmtree(tmp_path / "work" / "sapiens-1b")
+    for name in ("00.png", "04.png"):
+        (folder / name).unlink()
+    at_once = compare_models(*pair, images, work=tmp_path / "work", reading=WHOLE)
+    monkeypatch.setattr("motivnet_cli.compare._ROWS", 3)
+    by_three = compare_models(*pair, images, work=tmp_path / "work", reading=WHOLE)
+
+    assert by_three["n"] == at_once["n"] == 9
+    for name in ("linear_cka", "linear_cka_debiased"):
+        assert by_three[name] == pytest.approx(at_once[name], abs=1e-9)
+    assert by_three["cosine"] == pytest.approx(at_once["cosine"], abs=1e-9)
+
+
+def test_missing_weights_show_before_any_run(tmp_path, images):
+    """A comparison that cannot end does not begin."""
+    b = ModelConfig(name="sapiens-1b", store=str(tmp_path / "store"))
+    with pytest.raises(WeightsError, match="sapiens-1b are not here"):
+        compare_models(SMALL, b, images, work=tmp_path / "work", reading=WHOLE)
+
+    assert not (tmp_path / "work").exists()
+
+
+def test_no_faces_to_compare(tmp_path, tuned):
+    """Pictures without faces make no comparison."""
+    images = InputConfig(paths=(colours(tmp_path / "blocks", n=2, seed=0),))
+
+    with pytest.raises(ConfigError, match="at least 2 faces, and 0 have both"):
+        compare_models(SMALL, SMALL, images, work=tmp_path / "work", reading=Reading(faces=FaceConfig(mode="detect")))
+
+
+# ---- sets of pictures -------------------------------------------------------------------------------------
+
+
+def predictions(path, folder, *, model=SMALL, embeddings="float32", faces=WHOLE.faces):
+    """A finished output on a folder."""
+    output = OutputConfig(path=str(path), embeddings=embeddings)
+    annotate(RunConfig(inputs=InputConfig(paths=(folder,)), output=output, model=model, faces=faces))
+    return str(path)
+
+
+def test_sets_that_differ_and_sets_that_do_not(tmp_path):
+    """Dark pictures lie apart from bright ones, and two draws of one kind do not."""
+    dark, bright = (
+        colours(tmp_path / name, n=30, seed=1, low=low, high=low + 90) for name, low in (("d", 0), ("b", 160))
+    )
+    again = colours(tmp_path / "again", n=30, seed=2, high=90)
+    apart = compare_data(dark, bright, work=tmp_path / "1", model=SMALL, reading=WHOLE)
+    alike = compare_data(dark, InputConfig(paths=(again,)), work=tmp_path / "2", model=SMALL, reading=WHOLE)
+
+    assert apart["mmd_squared"]["p_value"] < 0.01
+    assert apart["mmd_squared"]["value"] > apart["mmd_squared"]["high"]
+    assert apart["neighbour_overlap"]["value"] < 0.2
+    assert alike["mmd_squared"]["p_value"] > 0.01
+    assert alike["neighbour_overlap"]["value"] > 0.7
+    assert apart["frechet_distance"] > 1.5 * alike["frechet_distance"]
+    assert apart["n"] == {"a": 30, "b": 30}
+    assert (apart["sample"]["a"], apart["sample"]["permutations"], apart["a"]["model"]) == (30, 1000, "expression-net")
+    assert "Frechet distance is then much too large" in apart["remarks"][0]
+    json.dumps(apart, allow_nan=False)
+
+
+def test_frechet_distance_of_outputs_is_that_of_their_embeddings(tmp_path):
+    """Read in parts or at once, it is the formula on all embeddings; the pictures need not be there any more."""
+    outputs = []
+    for i in (0, 1):
+        folder = colours(tmp_path / f"p{i}", n=12, seed=i)
+        outputs.append(predictions(tmp_path / f"{i}.parquet", folder))
+        shutil.rmtree(folder)
+    found = compare_data(*outputs, work=tmp_path / "work", model=SMALL)
+    x, y = (read_faces(output)["embedding"].to_numpy().astype(float) for output in outputs)
+    a, b = np.cov(x.T), np.cov(y.T)
+    # tr (AB)^(1/2) is the sum of the roots of the eigenvalues of AB, which are those of the small matrix below.
+    centred = [(z - z.mean(0)) / math.sqrt(len(z) - 1) for z in (x, y)]
+    root = np.linalg.svd(centred[0] @ centred[1].T, compute_uv=False).sum()
+    expected = np.sum((x.mean(0) - y.mean(0)) ** 2) + np.trace(a) + np.trace(b) - 2 * root
+
+    assert found["frechet_distance"] == pytest.approx(expected, rel=1e-6)
+    assert not (tmp_path / "work").exists()
+
+
+def test_a_finished_output_beside_a_folder(tmp_path):
+    """One side may be finished predictions, a file or a folder of parts, as long as the network is the same."""
+    folder = colours(tmp_path / "p", n=6, seed=0)
+    for name in ("done.parquet", "done"):
+        output = predictions(tmp_path / name, folder, embeddings="float16")
+        found = compare_data(output, folder, work=tmp_path / "work", model=SMALL, reading=WHOLE)
+
+        assert found["frechet_distance"] < 1e-3
+        assert (found["a"]["embeddings"], found["b"]["embeddings"]) == ("float16", "float32")
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        (ModelConfig(weights=str(TINY)), "not of one network .*weights_sha256"),
+        (ModelConfig(name="expression-net", flip=False), "not of one network .*model.flip is True .* and False"),
+    ],
+)
+def test_other_networks_are_refused_before_any_run(tmp_path, model, says):
+    """Embeddings of two networks have nothing to do with each other."""
+    folder = colours(tmp_path / "p", n=2, seed=0)
+    output = predictions(tmp_path / "done.parquet", folder)
+
+    with pytest.raises(ConfigError, match=says):
+        compare_data(output, folder, work=tmp_path / "work", model=model, reading=WHOLE)
+    assert not (tmp_path / "work").exists()
+    theirs = predictions(tmp_path / "theirs.parquet", folder, model=model)
+    with pytest.raises(ConfigError, match=says):
+        compare_data(output, theirs, work=tmp_path / "work", model=SMALL)
+
+
+def test_outputs_that_cannot_be_compared(tmp_path):
+    """Without embeddings, with one face, or not of this tool: the message says which, and what to do."""
+    one = colours(tmp_path / "p", n=1, seed=0)
+    none = predictions(tmp_path / "none.parquet", one, embeddings="none")
+    with pytest.raises(ConfigError, match=r"none.parquet holds no embeddings: make it again without --embeddings none"):
+        compare_data(one, none, work=tmp_path / "work", model=SMALL)
+    with pytest.raises(ConfigError, match=r"at least 2 faces on each side, and .* holds 1"):
+        compare_data(one, one, work=tmp_path / "work", model=SMALL, reading=WHOLE)
+    with pytest.raises(ConfigError, match="no motivnet output at"):
+        compare_data(str(tmp_path / "nowhere.parquet"), one, work=tmp_path / "work", model=SMALL)
+
+
+def test_work_of_other_inputs_is_not_taken(tmp_path):
+    """A work folder belongs to its inputs."""
+    a, b = (colours(tmp_path / name, n=2, seed=0) for name in "ab")
+    compare_data(a, b, work=tmp_path / "work", model=SMALL, reading=WHOLE)
+
+    with pytest.raises(OutputConflictError, match=r"inputs.paths"):
+        compare_data(b, a, work=tmp_path / "work", model=SMALL, reading=WHOLE)
+
+
+def test_faces_cut_differently_are_said(tmp_path):
+    """Whole pictures beside detected faces are compared, with a remark."""
+    (tmp_path / "p").mkdir()
+    for name in ("1.jpg", "2.jpg"):
+        face_photo(tmp_path / "p" / name, size=(320, 240), faces=((160, 120, 110),))
+    shutil.copy(SAMPLE_DATA / "astronaut.png", tmp_path / "p")
+    whole = predictions(tmp_path / "whole.parquet", str(tmp_path / "p"))
+    found = compare_data(whole, str(tmp_path / "p"), work=tmp_path / "work", model=SMALL)
+
+    assert [remark for remark in found["remarks"] if "differently (faces.mode)" in remark]
+    assert found["n"] == {"a": 3, "b": 3}

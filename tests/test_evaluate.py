@@ -1,0 +1,222 @@
+"""`motivnet evaluate` and `motivnet compare` as a user calls them: from a folder of labelled faces to figures."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import polars
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from motivnet_cli.cli import app
+from motivnet_cli.records import EMOTIONS
+from tests.pictures import SAMPLE_DATA
+
+FOLDERS = ("neutral", "happy", "sad", "surprised", "fear", "disgust", "angry")
+A_CLASS = 3
+
+
+def run(*arguments, code=0):
+    result = CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False)
+    assert result.exit_code == code, result.stderr
+    return result
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory):
+    """A folder dataset: variants of one portrait under every emotion's name."""
+    root = tmp_path_factory.mktemp("faces") / "set"
+    rng = np.random.default_rng(0)
+    with Image.open(SAMPLE_DATA / "astronaut.png") as portrait:
+        face = portrait.convert("RGB").crop((150, 20, 300, 200))
+    for folder in FOLDERS:
+        (root / folder).mkdir(parents=True)
+        for number in range(A_CLASS):
+            noisy = np.asarray(face.rotate(rng.uniform(-20, 20))) + rng.normal(0, 20, (180, 150, 3))
+            Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8)).save(root / folder / f"{number}.jpg")
+    return root
+
+
+def deepface_table(faces, path, *, answer=lambda label: label):
+    """What a loop around DeepFace writes: percent, its own names, in alphabetical order."""
+    names = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+    ours = dict(zip(("neutral", "happy", "sad", "surprise", "fear", "disgust", "angry"), range(7), strict=True))
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["img_path", *names])
+        for label, folder in enumerate(FOLDERS):
+            for picture in sorted((faces / folder).iterdir()):
+                rows.writerow([picture, *(94.0 if ours[name] == answer(label) else 1.0 for name in names)])
+    return path
+
+
+def metrics(folder):
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def test_a_model_is_scored_on_a_folder(faces, tmp_path):
+    """Predictions, figures and pages are written; the figures agree with the predictions themselves."""
+    shown = run(
+        "evaluate", "--dataset", "folder", "--root", faces, "--model", "expression-net", "--out", tmp_path / "r"
+    )
+    evaluation = metrics(tmp_path / "r")
+    (scored,) = evaluation["runs"]
+    rows = polars.read_parquet(tmp_path / "r" / "predictions.parquet")
+    labels = [folder for folder in range(7) for _ in range(A_CLASS)]
+    right = sum(
+        EMOTIONS.index(emotion) == expected
+        for emotion, expected in zip(rows["emotion"], (labels[i] for i in rows["labelled"]), strict=True)
+    )
+
+    assert {"report.html", "report.md", "figures", "metrics.json"} <= {path.name for path in (tmp_path / "r").iterdir()}
+    assert scored["scores"]["n"] == 7 * A_CLASS
+    assert scored["scores"]["all"]["accuracy"]["value"] == pytest.approx(right / (7 * A_CLASS))
+    assert evaluation["dataset"]["counts"] == dict.fromkeys(EMOTIONS, A_CLASS)
+    assert f"{scored['scores']['all']['accuracy']['value']:.4f}" in shown.stdout.splitlines()[1].split("\t")
+    assert scored["predictions"]["weights_sha256"]
+    assert len(scored["mistakes"]) == min(24, 7 * A_CLASS - right)
+
+
+def test_another_tools_predictions_are_scored_by_name(faces, tmp_path):
+    """Right answers in another order of columns, in percent, score 1; a permuted map permutes the confusion matrix."""
+    right = deepface_table(faces, tmp_path / "right.csv")
+    turned = deepface_table(faces, tmp_path / "turned.csv", answer=lambda label: (label + 1) % 7)
+    for table, folder in ((right, "a"), (turned, "b")):
+        run("evaluate", "--dataset", "folder", "--root", faces, "--predictions", table, "--out", tmp_path / folder)
+    one, other = (metrics(tmp_path / folder)["runs"][0]["scores"] for folder in ("a", "b"))
+
+    assert one["all"]["accuracy"]["value"] == 1.0
+    assert one["scored"]["top2_accuracy"]["value"] == 1.0
+    assert np.array_equal(np.array(one["confusion"]["counts"])[:, :7], A_CLASS * np.eye(7))
+    assert np.array_equal(np.array(other["confusion"]["counts"])[:, :7], A_CLASS * np.roll(np.eye(7), 1, axis=1))
+
+
+def test_what_is_missed_counts_as_wrong_and_is_named(faces, tmp_path):
+    """Images without a prediction lower the figure over all, not the one over those scored."""
+    table = deepface_table(faces, tmp_path / "t.csv")
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join(lines[:-2]) + "\n")
+    run("evaluate", "--dataset", "folder", "--root", faces, "--predictions", table, "--out", tmp_path / "r")
+    (scored,) = metrics(tmp_path / "r")["runs"]
+
+    assert scored["scores"]["scored"]["accuracy"]["value"] == 1.0
+    assert scored["scores"]["all"]["accuracy"]["value"] == pytest.approx(1 - 2 / (7 * A_CLASS))
+    assert [missed["image"] for missed in scored["missed"]] == ["angry/1.jpg", "angry/2.jpg"]
+    assert sum(scored["missed_by_reason"].values()) == 2
+
+
+def test_a_broken_picture_is_a_miss_with_its_reason(faces, tmp_path):
+    """The engine's failures reach the report."""
+    root = tmp_path / "set"
+    for folder in FOLDERS:
+        (root / folder).mkdir(parents=True)
+        os.link(faces / folder / "0.jpg", root / folder / "0.jpg")
+    (root / "fear" / "bad.jpg").write_bytes(b"\xff\xd8\xff no more")
+    run("evaluate", "--dataset", "folder", "--root", root, "--model", "expression-net", "--out", tmp_path / "r")
+    (scored,) = metrics(tmp_path / "r")["runs"]
+
+    assert scored["scores"]["n_missed"] == 1
+    assert [missed["image"] for missed in scored["missed"]] == ["fear/bad.jpg"]
+    assert scored["missed"][0]["reason"]
+
+
+def test_min_accuracy_gives_exit_code_4(faces, tmp_path):
+    """Below the minimum the exit code is 4, at it 0."""
+    right = deepface_table(faces, tmp_path / "right.csv")
+    turned = deepface_table(faces, tmp_path / "turned.csv", answer=lambda label: (label + 1) % 7)
+    command = ("evaluate", "--dataset", "folder", "--root", faces, "--min-accuracy", "1", "--out", tmp_path / "r")
+
+    run(*command, "--predictions", right)
+    run(*command, "--predictions", turned, code=4)
+
+
+def test_a_suite_ends_with_its_table(faces, tmp_path):
+    """Two sets in one call: a report each, and a table over both with the mean at its foot."""
+    table = tmp_path / "set.csv"
+    rows = [f"{faces / folder / '0.jpg'},{folder}" for folder in FOLDERS]
+    table.write_text("\n".join(["path,label", *rows]) + "\n")
+    suite = f"folder={faces},csv={table}"
+    shown = run("evaluate", "--suite", suite, "--model", "expression-net", "--out", tmp_path / "r", "--json")
+
+    evaluations = json.loads(shown.stdout)
+    assert [evaluation["dataset"]["name"] for evaluation in evaluations] == ["folder", "csv"]
+    assert {"index.html", "suite.md", "suite.tex", "suite.html", "folder", "csv"} <= {
+        p.name for p in (tmp_path / "r").iterdir()
+    }
+    accuracies = [each["runs"][0]["scores"]["all"]["accuracy"]["value"] for each in evaluations]
+    assert f"{100 * sum(accuracies) / 2:.2f}" in (tmp_path / "r" / "suite.md").read_text().splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--dataset", "folder"], "give --dataset and --root"),
+        (["--dataset", "raf", "--root", "."], "rafdb"),
+        (["--dataset", "rafdb", "--root", "."], "list_patition_label.txt"),
+        (["--dataset", "folder", "--root", ".", "--suite", "folder=."], "not both"),
+        (["--suite", "folder"], "pairs"),
+        (["--dataset", "folder", "--root", ".", "--min-accuracy", "90"], "between 0 and 1"),
+        (["--dataset", "folder", "--root", ".", "--faces", "all"], "auto, detect"),
+        (["--dataset", "folder", "--root", ".", "--model", "sapiens-1b"], "names no emotions"),
+    ],
+)
+def test_wrong_arguments_are_answered_with_what_to_do(tmp_path, monkeypatch, arguments, words):
+    """Every wrong call ends with exit code 2 and a sentence."""
+    monkeypatch.chdir(tmp_path)
+    assert words in run("evaluate", *arguments, code=2).stderr
+
+
+def test_list_shows_every_set():
+    """--list names layouts, terms and where to ask."""
+    shown = run("evaluate", "--list").stdout
+    for name in ("rafdb", "affectnet7", "affectnet8", "fer2013", "ferplus", "ckplus", "jaffe", "kdef", "sfew", "expw"):
+        assert f"\n{name}: " in f"\n{shown}"
+    assert shown.count("terms:") == shown.count("from:") == shown.count("\n\n") + 1
+
+
+def test_a_killed_evaluation_goes_on(faces, tmp_path):
+    """SIGKILL at random moments, started again: the same figures as undisturbed, nothing predicted twice."""
+    command = [sys.executable, "-m", "motivnet_cli", "evaluate", "--dataset", "folder", "--root", str(faces)]
+    command += ["--model", "expression-net", "--batch-size", "2"]
+    run(*command[3:], "--out", tmp_path / "whole")
+    randomly = random.Random(5)
+    for _ in range(3):
+        process = subprocess.Popen([*command, "--out", str(tmp_path / "killed")], stdout=subprocess.DEVNULL)
+        time.sleep(randomly.uniform(1.5, 4.0))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    run(*command[3:], "--out", tmp_path / "killed")
+
+    whole, killed = (metrics(tmp_path / name) for name in ("whole", "killed"))
+    assert killed["runs"][0]["scores"] == whole["runs"][0]["scores"]
+    assert killed["dataset"] == whole["dataset"]
+
+
+def test_compare_predictions(faces, tmp_path):
+    """McNemar on predictions that differ in known images."""
+    right = deepface_table(faces, tmp_path / "right.csv")
+    worse = deepface_table(faces, tmp_path / "worse.csv", answer=lambda label: 0 if label == 6 else label)
+    result = json.loads(run("compare", "predictions", right, worse, "--dataset", "folder", "--root", faces).stdout)
+
+    assert result["all"]["table"] == {"both": 6 * A_CLASS, "only_a": A_CLASS, "only_b": 0, "neither": 0}
+    assert result["all"]["mcnemar_p"] == pytest.approx(2 * 0.5**A_CLASS)
+    assert result["all"]["difference"]["value"] == pytest.approx(1 / 7)
+
+
+def test_compare_data_and_models(faces, tmp_path):
+    """A set is no distance from itself, and a network is itself."""
+    same = run("compare", "data", faces, faces, "--model", "expression-net", "--out", tmp_path / "d")
+    assert json.loads(same.stdout)["frechet_distance"] == pytest.approx(0, abs=1e-4)
+    arguments = ("expression-net", "expression-net", "--images", faces, "--out", tmp_path / "m")
+    result = json.loads(run("compare", "models", *arguments).stdout)
+    assert result["linear_cka"] == pytest.approx(1, abs=1e-6)
+    assert result["drift"]["overall"]["difference"] == 0

@@ -1,0 +1,400 @@
+"""Predictions of any tool are read by name, and find the labelled images they belong to, or are said not to."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+
+from motivnet_cli.config import OutputConfig
+from motivnet_cli.errors import ConfigError
+from motivnet_cli.plan import Listing
+from motivnet_cli.predictions import match, read_predictions
+from motivnet_cli.records import EMOTIONS, Batch, Crop, Cursor, Face, InputReport, Place, Prediction, Problem
+from motivnet_cli.sink import Output
+
+NO_PIXELS = np.zeros((3, 1, 1), np.uint8)
+CERTAIN = np.eye(7, dtype=np.float32)
+DEEPFACE = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+
+
+def csv(tmp_path, *lines, name="preds.csv"):
+    path = tmp_path / name
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def labels_csv(tmp_path, *rows):
+    return csv(tmp_path, "path,pred", *rows)
+
+
+def ours(out, root, answers, *, classes=EMOTIONS, weights=None):
+    """An output as `annotate` writes it: for each picture a list of (emotion id, box), or why it failed."""
+    root.mkdir(parents=True, exist_ok=True)
+    for name in answers:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"")
+    record = {"tool": "motivnet 0", "model": "m", "weights_sha256": "0", "recipe": "pad", "faces": {}, "terms": ""}
+    record |= {"classes": list(classes), "settings": {"inputs.paths": [str(root)]}}
+    with Output(OutputConfig(path=str(out)), record=record, classes=classes, embedding_size=2) as output:
+        crops, finished, rows = [], [], []
+        for todo in output.begin(Listing([str(root)])):
+            item, place = todo.item, Place(todo.item.index)
+            answer = answers[item.input]
+            problem = Problem("damaged", "does not decode") if answer == "damaged" else None
+            faces = [] if problem else answer
+            for number, (emotion, box) in enumerate(faces):
+                crops.append(Crop(place, item.input, Face(box, "detected", 0.9), number, NO_PIXELS))
+                rows.append(np.eye(len(classes))[emotion] if weights is None else weights)
+            status = "failed" if problem else "ok" if faces else "no_face"
+            finished.append(InputReport(place, item.input, item.kind, status, 1, len(faces), 9, 9, problem=problem))
+        prediction = Prediction(np.array(rows, np.float32), np.zeros((len(rows), 2), np.float32)) if rows else None
+        output.write(Batch(tuple(crops), tuple(finished), Cursor(Place(len(finished)))), prediction)
+        assert output.complete()
+    return out
+
+
+# ---- reading another tool's -------------------------------------------------------------------------------
+
+
+def test_deepface_columns_in_percent_by_name(tmp_path):
+    """Seven percentages in DeepFace's order are taken by name: each image's largest is the right emotion."""
+    lines = ["img," + ",".join(DEEPFACE)]
+    for number in range(7):
+        lines.append(f"{number}.jpg," + ",".join("94" if place == number else "1" for place in range(7)))
+    predictions = read_predictions(csv(tmp_path, *lines))
+    expected = ["anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral"]
+
+    assert [EMOTIONS[each] for each in predictions.predicted] == expected
+    assert predictions.probabilities.max(axis=1) == pytest.approx([0.94] * 7)
+    assert predictions.probabilities.sum(axis=1) == pytest.approx([1] * 7)
+    assert predictions.columns["anger"] == "angry"
+    assert predictions.remarks == ("the values are in percent",)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "neutral,happiness,sadness,surprise,fear,disgust,anger",
+        "Neutral,Happy,Sad,Surprised,Fearful,Disgusted,Angry",
+        "prob_neutral,prob_happy,prob_sad,prob_surprise,prob_fear,prob_disgust,prob_anger",
+        "emotion.neutral,emotion.happy,emotion.sad,emotion.surprise,emotion.fear,emotion.disgust,emotion.angry",
+        "neutral (%),happiness (%),sadness (%),surprise (%),fear (%),disgust (%),anger (%)",
+    ],
+)
+def test_spellings_of_the_seven(tmp_path, header):
+    """Nouns, adjectives, capitals, prefixes and dots all name the same emotions, in whatever order."""
+    names = header.split(",")
+    turned = [names[place] for place in (6, 2, 4, 0, 1, 5, 3)]
+    lines = [f"{i}.png," + ",".join("0.7" if name == names[i] else "0.05" for name in turned) for i in range(7)]
+
+    assert list(read_predictions(csv(tmp_path, "File Name," + ",".join(turned), *lines)).predicted) == list(range(7))
+
+
+def test_deepface_json_lines(tmp_path):
+    """Objects within a line are columns: the scores under `emotion`, the box under `region`, as x y w h."""
+    line = {"path": "a.jpg", "emotion": dict.fromkeys(DEEPFACE, 0.0) | {"sad": 100.0}, "dominant_emotion": "sad"}
+    line["region"] = {"x": 10, "y": 20, "w": 30, "h": 40}
+    path = tmp_path / "p.jsonl"
+    path.write_text(json.dumps(line) + "\n")
+    predictions = read_predictions(path)
+
+    assert [EMOTIONS[each] for each in predictions.predicted] == ["sadness"]
+    assert predictions.boxes.tolist() == [[10, 20, 40, 60]]
+
+
+def test_parquet_and_folder_of_parquet(tmp_path):
+    """A foreign Parquet file and a folder of such parts are read alike."""
+    table = pl.DataFrame({"file": ["a.jpg"], **{name: [float(name == "fear")] for name in EMOTIONS}})
+    (tmp_path / "parts").mkdir()
+    table.write_parquet(tmp_path / "one.parquet")
+    table.write_parquet(tmp_path / "parts" / "0.parquet")
+
+    for path in (tmp_path / "one.parquet", tmp_path / "parts"):
+        predictions = read_predictions(path)
+        assert (predictions.kind, predictions.images, list(predictions.predicted)) == ("parquet", ("a.jpg",), [4])
+
+
+def test_rows_that_do_not_sum_are_normalised_and_counted(tmp_path):
+    """A row of 0.5 is scaled to 1 and counted; rounding is scaled without a word."""
+    header = "path," + ",".join(EMOTIONS)
+    path = csv(tmp_path, header, "a,0.25,0.25,0,0,0,0,0", "b,0.503,0.5,0,0,0,0,0", "c,1,0,0,0,0,0,0")
+    predictions = read_predictions(path)
+
+    assert predictions.probabilities[0, :2].tolist() == [0.5, 0.5]
+    assert predictions.probabilities.sum(axis=1) == pytest.approx([1] * 3)
+    assert predictions.remarks == ("1 rows do not sum to 1 within 1 %: normalised",)
+
+
+def test_contempt_is_left_out_and_said(tmp_path):
+    """Of eight classes the seven are normalised; how often contempt was ahead is said."""
+    header = "path," + ",".join(EMOTIONS) + ",contempt,age"
+    path = csv(tmp_path, header, "a,0.3,0.1,0,0,0,0,0,0.6,30", "b,0.5,0.5,0,0,0,0,0,0,31", "c,0,0,0,0,0,0,0,1,32")
+    predictions = read_predictions(path)
+
+    assert predictions.probabilities[0, :2] == pytest.approx([0.75, 0.25])
+    assert predictions.misses == (None, None, "contempt")
+    assert predictions.remarks[0].startswith("contempt left out, the seven normalised; it was the most probable in 2")
+    assert predictions.remarks[1] == "columns not used: age"
+
+
+def test_rows_without_values_are_misses(tmp_path):
+    """Empty cells and NaN, as tools write where they found no face, give no prediction; a second row may."""
+    header = "input," + ",".join(EMOTIONS)
+    full, empty, nan = ",0,1,0,0,0,0,0", "," * 7, ",nan" * 7
+    predictions = read_predictions(csv(tmp_path, header, f"a{full}", f"b{empty}", f"c{nan}", f"d{nan}", f"d{full}"))
+
+    assert predictions.images == ("a", "b", "c", "d")
+    assert predictions.misses == (None, "empty row", "empty row", None)
+    assert predictions.image_of.tolist() == [0, 3]
+
+
+def test_labels_only(tmp_path):
+    """A column of names gives predictions without probabilities; contempt and blanks are misses."""
+    predictions = read_predictions(labels_csv(tmp_path, "a,Happy", "b,anger", "c,contempt", "d,", "e,No face"))
+
+    assert predictions.probabilities is None
+    assert [EMOTIONS[each] for each in predictions.predicted] == ["happiness", "anger"]
+    assert predictions.misses == (None, None, "contempt", "empty row", "empty row")
+
+
+def test_the_predicted_label_is_not_the_true_one(tmp_path):
+    """`predicted_emotion` wins over `emotion` and `label`; `emotion` and `label` alone are ambiguous until named."""
+    path = csv(tmp_path, "image_path,emotion,label,predicted_emotion", "a,sad,sad,happy")
+    unsure = csv(tmp_path, "image_path,emotion,label", "a,sad,happy", name="unsure.csv")
+
+    assert read_predictions(path).predicted.tolist() == [1]
+    with pytest.raises(ConfigError, match=r"emotion and label .* may all be the predicted label"):
+        read_predictions(unsure)
+    assert read_predictions(unsure, columns={"label": "label"}).predicted.tolist() == [1]
+
+
+def test_columns_can_be_named(tmp_path):
+    """What is not found by itself is given by name, emotions one by one too."""
+    header = "who,p0," + ",".join(EMOTIONS[1:])
+    path = csv(tmp_path, header, "a,1,0,0,0,0,0,0")
+
+    assert read_predictions(path, columns={"path": "who", "neutral": "p0"}).predicted.tolist() == [0]
+    with pytest.raises(ConfigError, match="has no column 'p9' for neutral; it has who, p0"):
+        read_predictions(path, columns={"path": "who", "neutral": "p9"})
+    with pytest.raises(ConfigError, match="unknown column role 'joy'"):
+        read_predictions(path, columns={"joy": "p0"})
+
+
+@pytest.mark.parametrize(
+    ("name", "lines", "message"),
+    [
+        ("p.csv", ["who,pred", "a,happy"], "has no path column, one of path, .*; it has who, pred"),
+        ("p.csv", ["path,happy,sad", "a,1,0"], "has no column for neutral, surprise, fear, disgust, anger"),
+        ("p.csv", ["path,pred", "a,smile"], "row 1 of .* has the label 'smile'"),
+        ("p.csv", ["path,pred", "a,3"], "every tool numbers emotions differently"),
+        ("p.csv", ["path,pred", ",happy"], "row 1 of .* has no 'path'"),
+        ("p.csv", ["path,happy,prob_happy", "a,1,1"], "happy and prob_happy .* may all be happiness"),
+        ("p.csv", ["path," + ",".join(EMOTIONS), "a,-3,1,0,0,0,0,0"], "of logits take the softmax"),
+        ("p.csv", ["path," + ",".join(EMOTIONS), "a,lots,1,0,0,0,0,0"], "'neutral' of .* holds 'lots'"),
+        ("p.csv", [], "cannot read the predictions"),
+        ("p.txt", ["path,pred", "a,happy"], "are read from .parquet, .csv"),
+        ("p.parquet", ["no parquet"], "cannot read the predictions"),
+    ],
+)
+def test_what_cannot_be_read_is_named(tmp_path, name, lines, message):
+    """Errors name the file, the value, and what was expected."""
+    with pytest.raises(ConfigError, match=message):
+        read_predictions(csv(tmp_path, *lines, name=name) if lines else _touched(tmp_path / name))
+
+
+def _touched(path):
+    path.touch()
+    return path
+
+
+def test_nothing_there(tmp_path):
+    """A missing file, and a folder without tables, are said."""
+    with pytest.raises(ConfigError, match="no predictions at"):
+        read_predictions(tmp_path / "none.parquet")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match=r"holds no \.parquet file"):
+        read_predictions(tmp_path / "empty")
+
+
+# ---- reading our own --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["preds.parquet", "preds"])
+def test_our_own_output(tmp_path, name):
+    """Both forms give rows, boxes, absolute paths, the record, and why a picture has none."""
+    box = (1.0, 2.0, 3.0, 4.0)
+    answers = {"a.jpg": [(1, box)], "b.jpg": [], "c.jpg": "damaged", "sub/d.jpg": [(6, box), (2, box)]}
+    predictions = read_predictions(ours(tmp_path / name, tmp_path / "set", answers))
+
+    assert predictions.kind == "motivnet"
+    assert predictions.images == ("a.jpg", "b.jpg", "c.jpg", "sub/d.jpg")
+    assert predictions.misses == (None, "no face was found", "damaged", None)
+    assert predictions.paths[3] == str(tmp_path / "set" / "sub" / "d.jpg")
+    assert predictions.predicted.tolist() == [1, 6, 2]
+    assert predictions.image_of.tolist() == [0, 3, 3]
+    assert predictions.boxes.tolist() == [list(box)] * 3
+    assert predictions.about["recipe"] == "pad"
+
+
+def test_our_eight_classes(tmp_path):
+    """A model with contempt is scored on the seven, and it is said."""
+    weights = [0.3, 0.1, 0, 0, 0, 0, 0, 0.6]
+    out = ours(tmp_path / "p.parquet", tmp_path / "set", {"a.jpg": [(0, (0, 0, 1, 1))]},
+               classes=(*EMOTIONS, "contempt"), weights=weights)  # fmt: skip
+    predictions = read_predictions(out)
+
+    assert predictions.probabilities[0, :2] == pytest.approx([0.75, 0.25])
+    assert "contempt left out" in predictions.remarks[0]
+
+
+def test_a_model_without_emotions_is_refused(tmp_path):
+    """An encoder's output has nothing to score."""
+    out = ours(tmp_path / "p.parquet", tmp_path / "set", {"a.jpg": []}, classes=())
+
+    with pytest.raises(ConfigError, match="holds no emotions"):
+        read_predictions(out)
+
+
+# ---- matching ---------------------------------------------------------------------------------------------
+
+
+def matched(tmp_path, rows, images, root="/data/set", **options):
+    """Label predictions for `rows` matched to images below a folder."""
+    predictions = read_predictions(labels_csv(tmp_path, *(f"{row},happy" for row in rows)))
+    return match(predictions, images, [f"{root}/{image}" for image in images], **options)
+
+
+@pytest.mark.parametrize(
+    ("row", "way"),
+    [
+        ("/data/set/test/1/a.jpg", "absolute path"),
+        ("test/1/a.jpg", "relative path"),
+        ("./test/1/a.jpg", "relative path"),
+        ("test\\1\\a.jpg", "relative path"),
+        ("1/a.jpg", "path suffix"),
+        ("set/test/1/a.jpg", "path suffix"),
+        ("/home/other/RAF/test/1/a.jpg", "path suffix"),
+        ("C:\\RAF\\test\\1\\a.jpg", "path suffix"),
+        ("a.jpg", "file name"),
+        ("/elsewhere/a.jpg", "file name"),
+    ],
+)
+def test_ways_of_matching(tmp_path, row, way):
+    """The strictest way that fits counts: absolute, relative, one the end of the other, file name."""
+    result = matched(tmp_path, [row], ["test/1/a.jpg"])
+
+    assert result.how == {way: 1}
+    assert result.predicted.tolist() == [1]
+
+
+def test_same_file_names_are_told_apart_by_folders(tmp_path):
+    """With a.jpg in two folders, paths decide, whatever the order of rows."""
+    predictions = read_predictions(labels_csv(tmp_path, "/x/sad/a.jpg,sad", "/x/angry/a.jpg,angry"))
+    result = match(predictions, ["angry/a.jpg", "sad/a.jpg"], [None, None])
+
+    assert [EMOTIONS[each] for each in result.predicted] == ["anger", "sadness"]
+    assert result.how == {"path suffix": 2}
+
+
+def test_a_file_name_that_is_not_unique_is_not_guessed(tmp_path):
+    """Two labelled images, or two predictions, of one name: ambiguous, named, and a miss."""
+    two_labelled = matched(tmp_path, ["a.jpg", "b.jpg"], ["1/a.jpg", "2/a.jpg", "2/b.jpg"])
+    two_predicted = matched(tmp_path, ["/x/3/a.jpg", "/x/4/a.jpg"], ["1/a.jpg"])
+
+    assert two_labelled.predicted.tolist() == [-1, -1, 1]
+    assert (two_labelled.ambiguous.n, two_labelled.ambiguous.first) == (2, ("1/a.jpg", "2/a.jpg"))
+    assert two_labelled.unused.first == ("a.jpg",)
+    assert two_predicted.predicted.tolist() == [-1]
+    assert two_predicted.reasons == {0: "several predictions could be meant"}
+
+
+def test_an_end_that_fits_two_is_not_guessed(tmp_path):
+    """`1/a.jpg` is the end of an image of train and of one of test."""
+    result = matched(tmp_path, ["1/a.jpg"], ["train/1/a.jpg", "test/1/a.jpg"])
+
+    assert result.ambiguous.n == 2
+    assert result.how == {}
+
+
+def test_a_prediction_is_used_once(tmp_path):
+    """A row found by its path is no candidate for another image with its file name."""
+    result = matched(tmp_path, ["train/1/a.jpg"], ["train/1/a.jpg", "test/1/a.jpg"])
+
+    assert result.predicted.tolist() == [1, -1]
+    assert result.unmatched.first == ("test/1/a.jpg",)
+    assert result.ambiguous.n == 0
+
+
+def test_a_file_name_of_a_matched_image_is_not_unique(tmp_path):
+    """A stray row named like two labelled images is not given to the one that is left."""
+    result = matched(tmp_path, ["train/1/a.jpg", "/x/a.jpg"], ["train/1/a.jpg", "test/1/a.jpg"])
+
+    assert result.predicted.tolist() == [1, -1]
+    assert result.ambiguous.first == ("test/1/a.jpg",)
+
+
+def test_every_labelled_image_is_accounted_for(tmp_path):
+    """Found, unmatched and ambiguous add up to N; names are kept up to a hundred; the JSON holds it all."""
+    images = [f"{number}.jpg" for number in range(250)]
+    result = matched(tmp_path, [*images[:100], "other.jpg"], images)
+    told = result.to_json()
+
+    assert sum(result.how.values()) + result.unmatched.n + result.ambiguous.n == 250
+    assert (result.unmatched.n, len(result.unmatched.first)) == (150, 100)
+    assert set(result.reasons) == set(range(100, 250))
+    assert told["relative path"] == 100
+    assert told["unused"] == {"n": 1, "first": ["other.jpg"]}
+    assert json.loads(json.dumps(told)) == told
+
+
+def test_our_misses_keep_their_reason(tmp_path):
+    """An image that was looked at without a face is matched, and missed for that reason."""
+    answers = {"a.jpg": [(3, (0, 0, 9, 9))], "b.jpg": [], "c.jpg": "damaged"}
+    predictions = read_predictions(ours(tmp_path / "p.parquet", tmp_path / "set", answers))
+    names = ["c.jpg", "b.jpg", "a.jpg", "d.jpg"]
+    result = match(predictions, names, [str(tmp_path / "set" / name) for name in names])
+
+    assert result.predicted.tolist() == [-1, -1, 3, -1]
+    assert result.reasons == {0: "damaged", 1: "no face was found", 3: "not in the predictions"}
+    assert result.how == {"absolute path": 3}
+    assert np.isnan(result.probabilities[[0, 1, 3]]).all()
+
+
+def test_the_largest_of_several_faces_counts(tmp_path):
+    """Without boxes of labels, the face with the largest box is taken, and said; without any boxes the first row."""
+    answers = {"a.jpg": [(3, (0, 0, 9, 9)), (5, (20, 0, 60, 40)), (1, (70, 0, 80, 9))]}
+    predictions = read_predictions(ours(tmp_path / "p.parquet", tmp_path / "set", answers))
+    first = matched(tmp_path, ["a.jpg", "a.jpg"], ["a.jpg"])
+
+    assert match(predictions, ["a.jpg"], [None]).predicted.tolist() == [5]
+    assert "largest" in match(predictions, ["a.jpg"], [None]).remarks[0]
+    assert first.remarks == ("1 images have several predicted faces: the first row was taken",)
+
+
+def test_labelled_boxes_choose_among_faces(tmp_path):
+    """Faces of one image (`#k`) take the rows at their boxes, each row once; where none is, it is a miss."""
+    answers = {"a.jpg": [(3, (0, 0, 10, 10)), (5, (20, 0, 60, 40))]}
+    predictions = read_predictions(ours(tmp_path / "p.parquet", tmp_path / "set", answers))
+    boxes = [(22, 1, 61, 41), (1, 1, 11, 11), (80, 80, 90, 90)]
+
+    def predicted(*faces):
+        names = [f"a.jpg#{face}" for face in faces]
+        paths = [str(tmp_path / "set" / "a.jpg")] * len(faces)
+        result = match(predictions, names, paths, boxes=[boxes[face] for face in faces])
+        assert result.how == {"absolute path": len(faces)}
+        return result.predicted.tolist(), result.reasons
+
+    assert predicted(0, 1) == ([5, 3], {})
+    assert predicted(1, 2) == ([3, -1], {1: "no predicted face at the labelled one"})
+
+
+def test_labelled_faces_without_boxes_are_not_guessed(tmp_path):
+    """Two labelled faces of one image and rows without boxes: none is taken."""
+    predictions = read_predictions(labels_csv(tmp_path, "a.jpg,happy", "a.jpg,sad"))
+    result = match(predictions, ["a.jpg#0", "a.jpg#1"], ["/data/a.jpg"] * 2)
+
+    assert result.predicted.tolist() == [-1, -1]
+    assert set(result.reasons.values()) == {"no predicted face at the labelled one"}
