@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from motivnet_cli import __version__
-from motivnet_cli.cli import annotate, evaluate, machine, weights
+from motivnet_cli.cli import annotate, evaluate, export, machine, weights
 
 app = typer.Typer(
     name="motivnet",
@@ -55,3 +55,4 @@ app.command("evaluate")(evaluate.evaluate)
 app.add_typer(evaluate.compare, name="compare")
 app.command("bench")(machine.bench)
 app.command("doctor")(machine.doctor)
+app.add_typer(export.export, name="export")

@@ -1,0 +1,215 @@
+"""Predictions that were written before -> filtered rows, a few thousand at a time, for whoever exports them.
+
+This room reads an output of `annotate`, or a table with the same columns, and knows no format that rows go to.
+The order is the file's own; text columns come as strings, whatever they are stored as; null stays null.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from motivnet_cli.errors import ConfigError
+from motivnet_cli.records import EMOTIONS
+from motivnet_cli.sink import METADATA_KEY, parts_of
+from motivnet_cli.tables import ROW_GROUP, faces_schema, rows_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+
+_OVER_ROWS = re.compile(
+    r"\b(over|avg|sum|min|max|count|median|stddev|stdev|variance|var|first|last|quantile\w*|corr|covar|rank|row_number|"
+    r"dense_rank|lag|lead)\s*\(",
+    re.IGNORECASE,
+)
+"""SQL that looks at several rows. Polars can say so of an expression (`meta.is_row_separable`), but fails on plain
+comparisons in 2.1."""
+
+
+class Source:
+    """The predictions at a path: the rows for which `where` is true, with the chosen columns, in the file's order.
+
+    Args:
+        path: An output of `annotate` (a `.parquet` file or a folder), or someone's own `.parquet` file, or folder of
+            them, that has `input` and some of the other columns of the faces table.
+        where: A condition in SQL on the values of one row, such as `confidence > 0.8 AND emotion = 'anger'`. A row for
+            which it is null is left out.
+        columns: Names in the order they are wanted in; None takes all.
+        embeddings: False leaves the column `embedding` out, also of `columns`.
+
+    Raises:
+        ConfigError: Nothing is there, it is no table of predictions, or `where` or `columns` do not fit it.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        where: str | None = None,
+        columns: Sequence[str] | None = None,
+        embeddings: bool = True,
+    ) -> None:
+        self.path = Path(path)
+        self._parts, self._inputs = files_at(self.path)
+        stored = _schema_in(self._parts)
+        self.record: dict[str, Any] = json.loads((stored.metadata or {}).get(METADATA_KEY, b"{}"))
+        """Of the run; empty for a table that does not have it."""
+        self.classes: tuple[str, ...] = tuple(
+            self.record.get("classes", [name for name in EMOTIONS if name in stored.names])
+        )
+        """Names of the emotions in the model's order, whether their columns are chosen or not."""
+        _check_columns(self.path, stored, self.classes)
+        self._stored = pa.schema([_decoded(field) for field in stored], metadata=stored.metadata)
+        chosen = self._chosen(columns, embeddings=embeddings)
+        self.schema = pa.schema([self._stored.field(name) for name in chosen], metadata=stored.metadata)
+        """Of the batches; its metadata holds the record, as in the file."""
+        self._where = None if where is None else self._condition(where)
+        self._num_rows: int | None = None
+
+    @property
+    def num_rows(self) -> int:
+        """Rows that come; with a `where`, counted at the first call."""
+        if self._num_rows is None:
+            if self._where is None:
+                self._num_rows = sum(pq.read_metadata(part).num_rows for part in self._parts)
+            else:
+                self._num_rows = self.lazy().select(pl.len()).collect(engine="streaming").item()
+        return self._num_rows
+
+    def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """The rows, at most 4,096 at a time.
+
+        Args:
+            columns: Only these of the schema, in this order; the others are not read.
+        """
+        schema = self.schema
+        if columns is not None:
+            schema = pa.schema([schema.field(name) for name in columns], metadata=schema.metadata)
+        tested = [] if self._where is None else self._where.meta.root_names()
+        read = list(dict.fromkeys([*schema.names, *tested]))
+        for part in self._parts:
+            for batch in pq.ParquetFile(part).iter_batches(batch_size=ROW_GROUP, columns=read):
+                decoded = [batch.column(name).cast(self._stored.field(name).type) for name in read]
+                rows = pa.RecordBatch.from_arrays(decoded, read)
+                if self._where is not None:
+                    mask = pl.DataFrame(rows.select(tested)).select(keep=self._where)["keep"]
+                    rows = rows.filter(mask.rechunk().to_arrow())  # null is false, as in SQL
+                if rows.num_rows:
+                    yield pa.RecordBatch.from_arrays([rows.column(name) for name in schema.names], schema=schema)
+
+    def lazy(self) -> pl.LazyFrame:
+        """The same rows for polars' streaming engine, which writes text in parallel."""
+        rows = pl.scan_parquet(self._parts, glob=False).with_columns(pl.col(pl.Categorical, pl.Enum).cast(pl.String))
+        if self._where is not None:
+            rows = rows.filter(self._where)
+        return rows.select(self.schema.names)
+
+    def inputs(self) -> Iterator[dict[str, Any]]:
+        """Rows of the inputs table in order, `where` or not; none for a table of someone's own."""
+        for part in self._inputs:
+            yield from rows_in([part], *pq.read_schema(part).names)
+
+    def _chosen(self, columns: Sequence[str] | None, *, embeddings: bool) -> list[str]:
+        there = self._stored.names
+        if columns is not None and (unknown := [name for name in columns if name not in there]):
+            raise ConfigError(f"no column {', '.join(map(repr, unknown))} in {str(self.path)!r}: it has {_and(there)}")
+        chosen = list(dict.fromkeys(there if columns is None else columns))
+        chosen = [name for name in chosen if embeddings or name != "embedding"]
+        if not chosen:
+            raise ConfigError(f"no column is left to export: choose some of {_and(there)}")
+        return chosen
+
+    def _condition(self, where: str) -> pl.Expr:
+        """The condition as an expression that was tried on a table without rows."""
+        usable = [field for field in self._stored if field.name != "embedding"]
+        nothing = pl.DataFrame(pa.schema(usable).empty_table())
+        try:
+            condition = pl.sql_expr(where)
+            kind = nothing.select(keep=condition)["keep"].dtype
+        except pl.exceptions.PolarsError as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise ConfigError(
+                f'cannot use the condition {where!r}: {reason}; it takes SQL such as "confidence > 0.8 AND emotion = '
+                f"'anger'\" on the columns {_and(nothing.columns)}"
+            ) from error
+        if kind != pl.Boolean:
+            raise ConfigError(
+                f"the condition {where!r} is {kind}, not true or false; compare it, as in confidence > 0.8"
+            )
+        if _OVER_ROWS.search(re.sub(r"'[^']*'", "''", where)):
+            raise ConfigError(
+                f"the condition {where!r} looks at more than one row; compare the values of one row with each other or "
+                "with constants"
+            )
+        return condition
+
+
+def files_at(path: Path) -> tuple[list[Path], list[Path]]:
+    """The files of the faces table, and of the inputs table if there is one."""
+    if not path.exists():
+        raise ConfigError(f"no predictions at {str(path)!r}: give the output of motivnet annotate")
+    if path.is_file():
+        inputs = path.with_suffix(".inputs.parquet")
+        return [path], [inputs] if inputs.is_file() and inputs != path else []
+    if (path / "inputs").is_dir():
+        return parts_of(path, "faces"), parts_of(path, "inputs")
+    faces = [part for part in sorted(path.rglob("*.parquet")) if not part.name.endswith(".inputs.parquet")]
+    if not faces:
+        raise ConfigError(f"the folder {str(path)!r} holds no .parquet file; give the output of motivnet annotate")
+    return faces, []
+
+
+def _schema_in(parts: Sequence[Path]) -> pa.Schema:
+    first: pa.Schema | None = None
+    for part in parts:
+        try:
+            schema = pq.read_schema(part)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise ConfigError(f"{str(part)!r} is not a Parquet file that can be read ({error})") from error
+        first = schema if first is None else first
+        if not schema.equals(first):
+            raise ConfigError(f"{str(part)!r} has other columns than {str(parts[0])!r}; export them one by one")
+    assert first is not None, "there is at least one part"
+    return first
+
+
+def _check_columns(path: Path, stored: pa.Schema, classes: Sequence[str]) -> None:
+    """Refuse what is no table of predictions, by the names and kinds of its columns."""
+    known = faces_schema(classes or EMOTIONS, 1, "float16", tracks=True)
+    both = [name for name in known.names if name in stored.names]
+    if "input" not in both or not {"emotion", "x1", "embedding"} & set(both):
+        raise ConfigError(
+            f"{str(path)!r} is not a table of predictions: expected `input` with `emotion`, a box (`x1`, ...) or "
+            f"`embedding`; it has {_and(stored.names)}"
+        )
+    for name in both:
+        expected, got = _kind_of(known.field(name).type), _kind_of(stored.field(name).type)
+        if got != expected:
+            raise ConfigError(
+                f"column {name!r} of {str(path)!r} holds {stored.field(name).type}; predictions have {expected} there"
+            )
+
+
+def _kind_of(kind: pa.DataType) -> str:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return "text"
+    if pa.types.is_fixed_size_list(kind):
+        return "lists of one length"
+    return "numbers" if pa.types.is_integer(kind) or pa.types.is_floating(kind) else str(kind)
+
+
+def _decoded(field: pa.Field) -> pa.Field:
+    return field.with_type(pa.string()) if _kind_of(field.type) == "text" else field
+
+
+def _and(names: Sequence[str]) -> str:
+    return ", ".join(names)

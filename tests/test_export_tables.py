@@ -1,0 +1,272 @@
+"""Predictions as tables: every format read back by the library it is for, with every value."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.feather as feather
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from motivnet_cli.cli import app
+from motivnet_cli.errors import ConfigError
+from motivnet_cli.export import FORMATS, export_predictions
+from motivnet_cli.records import EMOTIONS
+from motivnet_cli.sink import METADATA_KEY
+from motivnet_cli.tables import TableWriter, faces_schema
+from tests.pictures import SAMPLE_DATA
+
+BOX = ["x1", "y1", "x2", "y2"]
+
+
+@pytest.fixture(scope="module")
+def preds(tmp_path_factory):
+    """A real output: a portrait, a group, a tracked clip."""
+    out = tmp_path_factory.mktemp("preds") / "p.parquet"
+    command = ["annotate", str(SAMPLE_DATA), "--model", "expression-net", "--track", "--out", str(out)]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def rows(preds):
+    return pl.read_parquet(preds).with_columns(pl.col(pl.Categorical).cast(pl.String))
+
+
+def synthetic(path, n, names=None):
+    """Rows of a run that never was, in the schema of one."""
+    rng = np.random.default_rng(0)
+    chances = rng.dirichlet(np.ones(7), n).astype(np.float32)
+    best = chances.argmax(1)
+    columns = {
+        "input": names or [f"{number:06d}.jpg" for number in range(n)],
+        "frame": [None] * n,
+        "time_s": [None] * n,
+        "face": [0] * n,
+        "face_source": ["detected"] * n,
+        **{side: rng.uniform(0, 100, n).astype(np.float32) for side in BOX},
+        "detection_score": rng.random(n, np.float32),
+        "emotion": [EMOTIONS[i] for i in best],
+        "confidence": chances.max(1),
+        **{name: chances[:, i] for i, name in enumerate(EMOTIONS)},
+        "embedding": list(rng.random((n, 4)).astype(np.float16)),
+    }
+    schema = faces_schema(EMOTIONS, 4, "float16")
+    record = {"classes": list(EMOTIONS), "settings": {"model.name": "m"}}
+    schema = schema.with_metadata({METADATA_KEY: json.dumps(record).encode()})
+    arrays = [
+        pa.array(columns[field.name], field.type)
+        if not pa.types.is_dictionary(field.type)
+        else pa.array(columns[field.name]).dictionary_encode()
+        for field in schema
+    ]
+    with TableWriter(path, schema) as writer:
+        writer.add(pa.Table.from_arrays(arrays, names=schema.names))
+    return path
+
+
+def test_csv(preds, rows, tmp_path):
+    """Python's csv and polars read every cell back, floats to the last bit."""
+    export_predictions(preds, "csv", tmp_path / "p.csv")
+    with (tmp_path / "p.csv").open(newline="", encoding="utf-8") as file:
+        table = list(csv.DictReader(file))
+    again = pl.read_csv(tmp_path / "p.csv", schema_overrides=dict.fromkeys([*EMOTIONS, *BOX], pl.Float32))
+
+    assert list(table[0]) == [name for name in rows.columns if name != "embedding"]
+    for name in (*EMOTIONS, *BOX):
+        assert [np.float32(row[name]) for row in table] == rows[name].to_list()
+        assert again[name].to_list() == rows[name].to_list()
+    assert [row["input"] for row in table] == rows["input"].to_list()
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+a", "-a", "@a", "\ta", '"quoted", and comma', "line\nbreak", "ünïcode"])
+def test_csv_is_never_live_in_a_spreadsheet(tmp_path, name):
+    """Text that a spreadsheet would run gets an apostrophe; other text comes back as it is."""
+    export_predictions(synthetic(tmp_path / "p.parquet", 1, [name]), "csv", tmp_path / "p.csv")
+    with (tmp_path / "p.csv").open(newline="", encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+
+    assert row["input"] == (f"'{name}" if name[0] in "=+-@\t" else name)
+
+
+@pytest.mark.skipif(not shutil.which("soffice"), reason="no LibreOffice here")
+def test_a_spreadsheet_reads_the_csv(preds, rows, tmp_path):
+    """LibreOffice opens it, and what it writes again has the same names and emotions."""
+    export_predictions(preds, "csv", tmp_path / "p.csv")
+    command = [
+        "soffice",
+        "--headless",
+        "--convert-to",
+        "csv",
+        "--outdir",
+        str(tmp_path / "again"),
+        str(tmp_path / "p.csv"),
+    ]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    with (tmp_path / "again" / "p.csv").open(newline="", encoding="utf-8") as file:
+        table = list(csv.DictReader(file))
+
+    assert [(row["input"], row["emotion"]) for row in table] == rows.select("input", "emotion").rows()
+
+
+def test_jsonl(preds, rows, tmp_path):
+    """An object a line; embeddings when they are asked for."""
+    export_predictions(preds, "jsonl", tmp_path / "p.jsonl", embeddings=True)
+    objects = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
+
+    assert [np.float32(each["anger"]) for each in objects] == rows["anger"].to_list()
+    assert np.array_equal(np.array([each["embedding"] for each in objects], np.float16), rows["embedding"].to_numpy())
+
+
+def test_parquet_arrow_and_hf(preds, rows, tmp_path):
+    """polars, pyarrow and Hugging Face's layout give the same table, with the run's record."""
+    export_predictions(preds, "parquet", tmp_path / "q.parquet")
+    export_predictions(preds, "arrow", tmp_path / "q.arrow")
+    export_predictions(preds, "hf", tmp_path / "hf")
+
+    assert pl.read_parquet(tmp_path / "q.parquet").equals(rows)
+    assert METADATA_KEY in pq.read_schema(tmp_path / "q.parquet").metadata
+    assert pl.from_arrow(feather.read_table(tmp_path / "q.arrow")).equals(rows)
+    assert pl.read_parquet(tmp_path / "hf" / "data" / "*.parquet").equals(rows)
+
+
+def test_hugging_face_loads_it_offline(preds, rows, tmp_path, monkeypatch):
+    """`datasets.load_dataset` opens the folder without a network."""
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    export_predictions(preds, "hf", tmp_path / "hf")
+    loaded = datasets.load_dataset(str(tmp_path / "hf"), cache_dir=str(tmp_path / "cache"))["train"]
+
+    assert loaded["input"][:] == rows["input"].to_list()
+    assert np.array_equal(np.float32(loaded["anger"][:]), rows["anger"].to_numpy())
+
+
+def test_arrays(preds, rows, tmp_path):
+    """NumPy maps the embeddings into memory, beside a table of their rows; npz holds an array a column."""
+    export_predictions(preds, "npy", tmp_path / "n")
+    export_predictions(preds, "npz", tmp_path / "n.npz")
+    mapped = np.load(tmp_path / "n" / "embeddings.npy", mmap_mode="r")
+
+    assert isinstance(mapped, np.memmap)
+    assert mapped.dtype == np.float16
+    assert np.array_equal(mapped, rows["embedding"].to_numpy())
+    assert pl.read_parquet(tmp_path / "n" / "rows.parquet").equals(rows.drop("embedding"))
+    with np.load(tmp_path / "n.npz") as arrays:
+        assert np.array_equal(arrays["embedding"], rows["embedding"].to_numpy())
+        assert arrays["input"].tolist() == rows["input"].to_list()
+        assert np.array_equal(arrays["frame"], rows["frame"].cast(pl.Float64).fill_null(float("nan")), equal_nan=True)
+
+
+def test_layouts_of_other_tools(preds, rows, tmp_path):
+    """DeepFace's, py-feat's and OpenFace's columns hold our values: percent, corner and size, frames from 1."""
+    for form, name in (("deepface", "d.jsonl"), ("pyfeat", "f.csv"), ("openface", "o")):
+        export_predictions(preds, form, tmp_path / name)
+    deepface = [json.loads(line) for line in (tmp_path / "d.jsonl").read_text().splitlines()]
+    pyfeat = pl.read_csv(tmp_path / "f.csv")
+    openface = pl.read_csv(tmp_path / "o" / "face.mp4.csv")
+    clip = rows.filter(pl.col("input") == "face.mp4")
+
+    assert [each["emotion"]["angry"] for each in deepface] == pytest.approx((100 * rows["anger"]).to_list(), rel=1e-5)
+    assert [each["dominant_emotion"] for each in deepface] == rows["emotion"].replace({"happiness": "happy"}).to_list()
+    assert all(abs(each["region"]["x"] - x1) <= 0.5 for each, x1 in zip(deepface, rows["x1"], strict=True))
+    assert (pyfeat["FaceRectX"] + pyfeat["FaceRectWidth"]).to_list() == pytest.approx(rows["x2"].to_list(), abs=1e-4)
+    assert pyfeat["neutral"].to_list() == pytest.approx(rows["neutral"].to_list())
+    assert openface["frame"].to_list() == (clip["frame"] + 1).to_list()
+    assert openface["timestamp"].to_list() == clip["time_s"].to_list()
+    assert openface["face_id"].to_list() == clip["track"].to_list()
+
+
+@pytest.mark.parametrize("form", sorted(FORMATS))
+def test_every_format_is_written_from_a_real_output(preds, tmp_path, form):
+    """Each format of the list writes something, and refuses to write over it unasked."""
+    out = tmp_path / f"out{FORMATS[form].suffix}"
+    export_predictions(preds, form, out)
+    assert out.exists()
+    with pytest.raises(ConfigError, match="--overwrite"):
+        export_predictions(preds, form, out)
+    export_predictions(preds, form, out, overwrite=True)
+
+
+def test_where_and_columns(preds, rows, tmp_path):
+    """A condition in SQL, and columns in the wanted order."""
+    where = "confidence > 0.5 AND input LIKE '%.jpg'"
+    export_predictions(preds, "csv", tmp_path / "p.csv", where=where, columns=["face", "input"])
+    export_predictions(preds, "parquet", tmp_path / "p.parquet", where=where, columns=["face", "input"])
+    expected = rows.filter((pl.col("confidence") > 0.5) & pl.col("input").str.ends_with(".jpg"))
+
+    assert pl.read_csv(tmp_path / "p.csv").rows() == expected.select("face", "input").rows()
+    assert pl.read_parquet(tmp_path / "p.parquet").rows() == expected.select("face", "input").rows()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"where": "confidense > 1"}, "confidence"),
+        ({"where": "confidence"}, "true or false"),
+        ({"where": "confidence > AVG(confidence)"}, "more than one row"),
+        ({"where": "SELECT"}, "cannot use the condition"),
+        ({"columns": ["emotions"]}, "no column 'emotions'"),
+    ],
+)
+def test_wrong_choices_name_what_there_is(preds, tmp_path, options, words):
+    """A wrong condition or column is a sentence, and nothing is written."""
+    with pytest.raises(ConfigError, match=words):
+        export_predictions(preds, "csv", tmp_path / "p.csv", **options)
+    assert not (tmp_path / "p.csv").exists()
+
+
+def test_a_format_that_is_not_there(preds, tmp_path):
+    """The formats are named; a file that holds no predictions is refused."""
+    with pytest.raises(ConfigError, match="label-studio"):
+        export_predictions(preds, "xls", tmp_path / "p.xls")
+    pl.DataFrame({"a": [1]}).write_parquet(tmp_path / "other.parquet")
+    with pytest.raises(ConfigError, match="not a table of predictions"):
+        export_predictions(tmp_path / "other.parquet", "csv", tmp_path / "p.csv")
+
+
+def test_stdout(preds, rows):
+    """`--out -` gives the bytes alone; talk is elsewhere."""
+    command = [sys.executable, "-m", "motivnet_cli", "export", "predictions", str(preds), "--to", "csv", "--out", "-"]
+    run = subprocess.run(command, capture_output=True, check=True)
+    assert len(run.stdout.splitlines()) == rows.height + 1
+
+
+@pytest.mark.parametrize("form", ["csv", "npy"])
+def test_a_killed_export_is_absent(tmp_path, form):
+    """SIGKILL while it writes: nothing under the name, and the next export is whole."""
+    source = synthetic(tmp_path / "p.parquet", 60_000)
+    out = tmp_path / "out.csv"
+    command = [
+        sys.executable,
+        "-m",
+        "motivnet_cli",
+        "export",
+        "predictions",
+        str(source),
+        "--to",
+        form,
+        "--out",
+        str(out),
+    ]
+    process = subprocess.Popen(command, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    temporary = tmp_path / ".out.csv.tmp"
+    while not temporary.exists() and process.poll() is None:
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+
+    assert not out.exists()
+    export_predictions(source, form, out)
+    assert out.exists()
+    assert not temporary.exists()

@@ -1,0 +1,81 @@
+"""`motivnet bench` and `motivnet doctor`: figures of this machine, as JSON and for people."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from motivnet_cli.bench import agreement_of
+from motivnet_cli.cli import app
+from tests.pictures import SAMPLE_DATA
+
+
+def run(*arguments, code=0):
+    result = CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False)
+    assert result.exit_code == code, result.stderr
+    return result
+
+
+def test_bench_measures_every_stage(tmp_path):
+    """Each stage has a rate, the binding one is the slowest, and fp32 agrees with itself."""
+    plot = tmp_path / "stages.png"
+    arguments = ("--model", "expression-net", "--seconds", "0.2", "--agreement", "--plot", plot, "--faces", "whole")
+    shown = run("bench", SAMPLE_DATA / "astronaut.png", *arguments)
+    result = json.loads(shown.stdout)
+
+    assert list(result["stages"]) == ["decode", "detect", "preprocess", "network", "write"]
+    assert result["faces"] == 1
+    assert result["peak"]["flop_a_face"] == pytest.approx(2.06e8, rel=0.01)
+    assert result["peak"]["flop_per_s"] > 1e8
+    ways = {way["name"]: way for way in result["agreement"]}
+    assert ways["fp32"]["probability_most"] == 0
+    assert "GPUs" in ways["fp16"]["not_run"]
+    assert 0 < ways["int8"]["probability_most"] < 0.05
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    assert "bound by" in shown.stderr
+
+
+def test_bench_without_a_usable_picture(tmp_path):
+    """What was given is named."""
+    (tmp_path / "a.jpg").write_bytes(b"no picture")
+    assert "1 unusable" in run("bench", tmp_path, "--model", "expression-net", code=2).stderr
+
+
+def test_agreement_of_known_predictions():
+    """Two of three emotions equal, differences and cosines by hand."""
+    ours = (np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], np.float32), np.array([[1, 0], [0, 2], [1, 1]], np.float32))
+    theirs = (
+        np.array([[0.8, 0.2], [0.2, 0.8], [0.4, 0.6]], np.float32),
+        np.array([[1, 0], [0, 1], [1, 0]], np.float32),
+    )
+    found = agreement_of(ours, theirs)
+
+    assert found["same_emotion"] == pytest.approx(2 / 3)
+    assert found["probability_mean"] == pytest.approx(0.1)
+    assert found["probability_most"] == pytest.approx(0.2)
+    assert found["embedding_cosine_least"] == pytest.approx(2**-0.5)
+
+
+def test_doctor_is_one_page(tmp_path, monkeypatch):
+    """Versions, devices, codecs and the store, as text and as JSON; secrets in the environment are not shown."""
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "sesame")
+    monkeypatch.setenv("SLURM_JOB_ID", "42")
+    page = run("doctor", "--store", tmp_path, "--folder", tmp_path).stdout
+    found = json.loads(run("doctor", "--store", tmp_path, "--folder", tmp_path, "--json").stdout)
+
+    assert "sesame" not in page + json.dumps(found)
+    assert found["environment"]["SLURM_JOB_ID"] == "42"
+    assert found["devices"][0]["device"] == "cpu"
+    assert found["codecs"]["videos"]["h264"] is True
+    assert found["disk"]["write_megabytes_per_s"] > 0
+    assert f"torch: {found['packages']['torch']}" in page
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_doctor_names_a_folder_that_cannot_be_written():
+    """A disk that refuses is a remark, not a traceback."""
+    found = json.loads(run("doctor", "--folder", "/proc", "--json").stdout)
+    assert any("cannot be written" in remark for remark in found["remarks"])
