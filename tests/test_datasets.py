@@ -932,3 +932,15 @@ def test_order_is_fixed(tmp_path):
 
     assert [image.name for image in first.images] == [image.name for image in second.images]
     assert max(Counter(image.name for image in first.images).values()) == 1
+
+
+def test_links_are_followed_once(tmp_path):
+    """A linked folder of pictures is read; one that leads back up is not entered again."""
+    picture(tmp_path / "elsewhere/a.png")
+    picture(tmp_path / "set/happy/b.png")
+    (tmp_path / "set/sad").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (tmp_path / "set/happy/up").symlink_to(tmp_path / "set/happy", target_is_directory=True)
+
+    found = read_dataset("folder", str(tmp_path / "set"))
+
+    assert labels_of(found) == {"happy/b.png": HAPPINESS, "sad/a.png": SADNESS}

@@ -174,7 +174,7 @@ def test_layouts_of_other_tools(preds, rows, tmp_path):
         export_predictions(preds, form, tmp_path / name)
     deepface = [json.loads(line) for line in (tmp_path / "d.jsonl").read_text().splitlines()]
     pyfeat = pl.read_csv(tmp_path / "f.csv")
-    openface = pl.read_csv(tmp_path / "o" / "face.mp4.csv")
+    openface = pl.read_csv(tmp_path / "o" / "face.csv")
     clip = rows.filter(pl.col("input") == "face.mp4")
 
     assert [each["emotion"]["angry"] for each in deepface] == pytest.approx((100 * rows["anger"]).to_list(), rel=1e-5)

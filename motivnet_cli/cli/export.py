@@ -91,7 +91,7 @@ def merge(
     with reporting_errors(), talking(quiet=False):
         from motivnet_cli.export.merge import merge as join
 
-        print_json(join(parts, out, force=force, overwrite=overwrite))
+        print_json(join(parts, out, allow_mixed=force, overwrite=overwrite))
 
 
 @export.command()

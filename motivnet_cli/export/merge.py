@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from motivnet_cli.durable import sync, temporary_name
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.sink import METADATA_KEY, _parts_of, read_record
+from motivnet_cli.sink import METADATA_KEY, parts_of, read_record
 from motivnet_cli.tables import ROW_GROUP, TableWriter
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def merge(
         _check_one_run(records)
         _check_shards(shards)
     order = sorted(records, key=lambda part: shards[part]["index"]) if len(shards) == len(records) else list(records)
-    files = {table: {part: _parts_of(part, table) for part in order} for table in _TABLES}
+    files = {table: {part: parts_of(part, table) for part in order} for table in _TABLES}
     for table in _TABLES:
         _check_columns(files[table])
     _check_place(out, order, overwrite=overwrite)

@@ -269,7 +269,7 @@ def write_deepface(source: Source, out: Path) -> None:
     """
     _need_emotions(source, "DeepFace", tuple(_DEEPFACE_EMOTIONS))
     x1, y1, x2, y2 = (pl.col(name).round().cast(pl.Int64) for name in _BOX)
-    percent = [100 * pl.col(ours).cast(pl.Float64).alias(theirs) for ours, theirs in _DEEPFACE_EMOTIONS.items()]
+    percent = [(100 * pl.col(ours).cast(pl.Float64)).alias(theirs) for ours, theirs in _DEEPFACE_EMOTIONS.items()]
     columns = [
         pl.col("input").alias("img_path"),
         pl.struct(percent).alias("emotion"),
