@@ -1,8 +1,8 @@
 """Video: memory that does not grow with the clip, and what the separate decoding process costs.
 
 A two-hour 1080p clip of 24 frames a second and one of a minute are read at one frame a second: the peaks of both
-processes together lie within 150 MB. Then the first five minutes of the long clip at one frame a second, and a short one
-whole, go through `VideoReader` and through the same decoder's own loop in this process, in turn, several times; the
+processes together lie within 150 MB. Then the first five minutes of the long clip at one frame a second, and a short
+one whole, go through `VideoReader` and through the same decoder's own loop in this process, in turn, several times; the
 target for the long one is 0.8 of the loop's rate. Decord reads the short one beside them.
 """
 

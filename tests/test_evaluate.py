@@ -18,8 +18,12 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from motivnet_cli.cli import app
+from motivnet_cli.datasets import read_dataset
+from motivnet_cli.metrics import score
+from motivnet_cli.predictions import match, read_predictions
 from motivnet_cli.records import EMOTIONS
 from tests.pictures import SAMPLE_DATA
+from tests.test_datasets import every_layout
 
 FOLDERS = ("neutral", "happy", "sad", "surprised", "fear", "disgust", "angry")
 A_CLASS = 3
@@ -220,3 +224,29 @@ def test_compare_data_and_models(faces, tmp_path):
     result = json.loads(run("compare", "models", *arguments).stdout)
     assert result["linear_cka"] == pytest.approx(1, abs=1e-6)
     assert result["drift"]["overall"]["difference"] == 0
+
+
+@every_layout
+def test_every_layout_is_scored(tmp_path, name, make, layout, faces):
+    """Predictions that are right by construction score 1 in every layout; turned by one, they fill the next column."""
+    (tmp_path / "set").mkdir()
+    expected = make(tmp_path / "set")
+    images = read_dataset(name, str(tmp_path / "set")).images
+    boxes = {image.name: image.box for image in images}
+    for turn in (0, 1):
+        with (tmp_path / f"{turn}.csv").open("w", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow(["path", "x1", "y1", "x2", "y2", *EMOTIONS])
+            for image, label in expected.items():
+                chances = [float(emotion == (label + turn) % 7) for emotion in range(7)]
+                rows.writerow([image.partition("#")[0], *(boxes[image] or ("",) * 4), *chances])
+        predictions = read_predictions(tmp_path / f"{turn}.csv")
+        found = match(
+            predictions, *zip(*((each.name, each.path) for each in images), strict=True), boxes=list(boxes.values())
+        )
+        scores = score([each.label for each in images], found.predicted, found.probabilities, resamples=2).to_json()
+        counts = np.array(scores["confusion"]["counts"])
+
+        assert scores["all"]["accuracy"]["value"] == 1 - turn
+        assert counts.sum() == len(expected)
+        assert np.array_equal(counts[:, :7], np.roll(np.diag(counts[:, :7].sum(axis=1)), turn, axis=1))

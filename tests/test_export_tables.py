@@ -216,6 +216,7 @@ def test_where_and_columns(preds, rows, tmp_path):
         ({"where": "confidence"}, "true or false"),
         ({"where": "confidence > AVG(confidence)"}, "more than one row"),
         ({"where": "SELECT"}, "cannot use the condition"),
+        ({"where": "1 = 1"}, "looks at no column"),
         ({"columns": ["emotions"]}, "no column 'emotions'"),
     ],
 )

@@ -143,6 +143,8 @@ class Source:
             raise ConfigError(
                 f"the condition {where!r} is {kind}, not true or false; compare it, as in confidence > 0.8"
             )
+        if not condition.meta.root_names():
+            raise ConfigError(f"the condition {where!r} looks at no column; use some of {_and(nothing.columns)}")
         if _OVER_ROWS.search(re.sub(r"'[^']*'", "''", where)):
             raise ConfigError(
                 f"the condition {where!r} looks at more than one row; compare the values of one row with each other or "
