@@ -138,3 +138,21 @@ def model(
             soft_wrap=True,
         )
         print_json(result)
+
+
+@export.command()
+def overlay(
+    video: Annotated[str, typer.Argument(help="The video.")],
+    predictions: Annotated[str, typer.Argument(help="What annotate wrote of it.")],
+    *,
+    out: Annotated[str, typer.Option("--out", "-o", help="The video to write, ending in .mp4.")],
+    overwrite: Annotated[bool, typer.Option(help="Replace what is there.")] = False,
+) -> None:
+    """Draw boxes, tracks and emotions on a video.
+
+    Example: motivnet export overlay talk.mp4 preds.parquet --out annotated.mp4
+    """
+    with reporting_errors(), talking(quiet=False):
+        from motivnet_cli.export.overlay import write_overlay
+
+        print_json(write_overlay(video, predictions, out, overwrite=overwrite))
