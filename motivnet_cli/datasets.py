@@ -1387,7 +1387,10 @@ _CARDS = (
         terms="Research only, under a signed agreement. Do not re-host.",
         where="https://www.jeffcohn.net/resources/",
         anchors=_from_rafdb(85.27),
-        notes=("Papers differ in the frames they take: only figures of one protocol compare.",),
+        notes=(
+            "Papers differ in the frames they take: only figures of one protocol compare. Which frames the figure of "
+            "other work took was not checked.",
+        ),
     ),
     DatasetCard(
         name="jaffe",
@@ -1486,4 +1489,8 @@ _CARDS = (
 )
 
 CARDS: dict[str, DatasetCard] = {card.name: card for card in _CARDS}
-"""The sets by name. The counts per emotion are of each set's own list or paper; terms are readings, not advice."""
+"""The sets by name. Terms are readings, not advice.
+
+The counts per emotion (RAF-DB's and AffectNet's val apart) and AffectNet's training split are as commonly reported:
+each adds up to the published total, and none was counted on the set itself.
+"""

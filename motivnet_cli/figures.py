@@ -16,9 +16,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from matplotlib.axes import Axes
+    from numpy.typing import NDArray
 
 Scores = dict[str, Any]
 """What `metrics.Scores.to_json` gives."""
@@ -77,6 +78,67 @@ def accuracy_by_set(sets: Sequence[str], series: Sequence[Sequence[dict[str, flo
         series: For each run, one headline (`value`, `low`, `high`, from 0 to 1) a set, None where it has none.
     """
     return _drawn(lambda figure: _accuracy_by_set(figure, sets, series), size=(6.6, 1.0 + 0.42 * len(sets)))
+
+
+def bars(names: Sequence[str], counts: Sequence[int], *, every: int = 1) -> dict[str, bytes]:
+    """A bar a name, as `png` and `svg`; of the names every n-th is written."""
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        drawn = axes.bar(range(len(names)), counts, color=_BLUE, width=0.8)
+        if len(names) <= 12:
+            axes.bar_label(drawn, [f"{count:,}" for count in counts], padding=2, fontsize=8)
+        axes.set_xticks(range(0, len(names), every), names[::every])
+        axes.grid(axis="y")
+        axes.margins(x=0.01, y=0.12)
+
+    return _drawn(draw, size=(5.2, 2.9))
+
+
+def scatter(places: NDArray[np.floating[Any]], kinds: NDArray[np.int64], names: Sequence[str]) -> dict[str, bytes]:
+    """Points [N, 2] in the colour of their kind [N], as `png` and `svg`; they are pixels in the latter too."""
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        for kind, name in enumerate(names):
+            chosen = places[kinds == kind]
+            if len(chosen):
+                axes.scatter(
+                    chosen[:, 0],
+                    chosen[:, 1],
+                    s=9,
+                    color=mpl.colormaps["tab10"](kind),
+                    alpha=0.7,
+                    linewidths=0,
+                    label=name,
+                )
+        axes.set_rasterization_zorder(3)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2)
+
+    return _drawn(draw, size=(5.2, 3.6))
+
+
+def timeline(persons: Mapping[int, Sequence[tuple[float, int]]], names: Sequence[str]) -> dict[str, bytes]:
+    """Kinds over time in seconds, a row a person and a mark a (time, kind), as `png` and `svg`."""
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        points = [(time, row, kind) for row, person in enumerate(persons) for time, kind in persons[person]]
+        for kind, name in enumerate(names):
+            chosen = np.array([(time, row) for time, row, each in points if each == kind])
+            if len(chosen):
+                axes.scatter(
+                    chosen[:, 0], chosen[:, 1], s=26, marker="s", color=mpl.colormaps["tab10"](kind), label=name
+                )
+        axes.set_yticks(range(len(persons)), [f"#{person}" for person in persons])
+        axes.set_ylim(len(persons) - 0.4, -0.6)
+        axes.set_xlabel("seconds")
+        axes.grid(axis="x")
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=7, columnspacing=1, handletextpad=0.1)
+
+    return _drawn(draw, size=(9, 1.4 + 0.25 * min(len(persons), 40)))
 
 
 def _drawn(draw: Callable[[Figure], None], *, size: tuple[float, float]) -> dict[str, bytes]:

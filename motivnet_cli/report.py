@@ -85,7 +85,7 @@ def write_report(
             for kind in ("png", "svg"):
                 written.append(_write(folder / figure[kind], figure["files"][kind]))
         mistakes = [
-            {**mistake, "thumbnail": _thumbnail(mistake) if images else None}
+            {**mistake, "thumbnail": thumbnail(mistake) if images else None}
             for mistake in run["mistakes"][:MAX_MISTAKES]
         ]
         runs.append({**run, "slug": slug, "figures": drawn, "mistakes": mistakes})
@@ -152,7 +152,7 @@ def write_suite(
         "rows": rows,
         "names": names,
         "means": [_mean(name, [row for row in rows if row["run"] == name]) for name in names],
-        "figure": _data_uri(drawn["svg"], "image/svg+xml"),
+        "figure": data_uri(drawn["svg"], "image/svg+xml"),
     }
     written.append(_write(folder / "suite.md", _MARKDOWN.get_template("suite.md.j2").render(values)))
     written.append(_write(folder / "suite.tex", _LATEX.get_template("suite.tex.j2").render(values)))
@@ -195,7 +195,7 @@ def _figures(scores: figures.Scores, slug: str) -> list[dict[str, Any]]:
             "title": title,
             "caption": caption,
             "files": files,
-            "uri": _data_uri(files["svg"], "image/svg+xml"),
+            "uri": data_uri(files["svg"], "image/svg+xml"),
             **{ending: f"figures/{kind}-{slug}.{ending}" for ending in ("png", "svg")},
         }
         for kind, title, caption, files in drawn
@@ -238,7 +238,7 @@ def _reliability_caption(scores: figures.Scores) -> str:
     )
 
 
-def _thumbnail(mistake: Mapping[str, Any]) -> str | None:
+def thumbnail(mistake: Mapping[str, Any]) -> str | None:
     """A data URI of the face; None where the image is no local file or can no longer be read."""
     path = mistake["path"]
     if path is None or "://" in path:
@@ -256,10 +256,11 @@ def _thumbnail(mistake: Mapping[str, Any]) -> str | None:
     picture.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
     file = BytesIO()
     picture.save(file, "JPEG", quality=85)
-    return _data_uri(file.getvalue(), "image/jpeg")
+    return data_uri(file.getvalue(), "image/jpeg")
 
 
-def _data_uri(content: bytes, media_type: str) -> str:
+def data_uri(content: bytes, media_type: str) -> str:
+    """The bytes as an address that a page holds within itself."""
     return f"data:{media_type};base64,{b64encode(content).decode('ascii')}"
 
 

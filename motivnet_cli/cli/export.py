@@ -141,6 +141,25 @@ def model(
 
 
 @export.command()
+def report(
+    path: Annotated[str, typer.Argument(help="What annotate wrote: a .parquet file or a folder.")],
+    *,
+    out: Annotated[str, typer.Option("--out", "-o", help="The page.")] = "report.html",
+    images: Annotated[bool, typer.Option("--images/--no-images", help="Show faces cut from your local files.")] = True,
+    overwrite: Annotated[bool, typer.Option(help="Replace what is there.")] = False,
+) -> None:
+    """One page to show others: counts, failures, emotions, galleries, a map of the embeddings, timelines.
+
+    Example: motivnet export report preds.parquet --out report.html
+    """
+    with reporting_errors(), talking(quiet=False) as console:
+        from motivnet_cli.export.page import write_page
+
+        written = write_page(path, out, images=images, overwrite=overwrite)
+        console.print(f"written: {written}", markup=False, soft_wrap=True)
+
+
+@export.command()
 def overlay(
     video: Annotated[str, typer.Argument(help="The video.")],
     predictions: Annotated[str, typer.Argument(help="What annotate wrote of it.")],
