@@ -253,6 +253,11 @@ def thumbnail(mistake: Mapping[str, Any]) -> str | None:
         within = (max(x1, 0), max(y1, 0), min(x2, picture.width), min(y2, picture.height))
         if within[0] < within[2] and within[1] < within[3]:
             picture = picture.crop(within)
+    return small_jpeg(picture)
+
+
+def small_jpeg(picture: Image.Image) -> str:
+    """The picture, shrunk to THUMBNAIL_PIXELS, within an address."""
     picture.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
     file = BytesIO()
     picture.save(file, "JPEG", quality=85)

@@ -43,7 +43,8 @@ def test_the_page_says_what_is_in_the_tables(preds, tmp_path):
     assert "<b>bad" not in page
     assert "not_an_image" in page
     assert "<h3>face.mp4</h3>" in page
-    assert page.count("data:image/jpeg") >= 4
+    assert page.count("data:image/jpeg") >= 8
+    assert page.count('aria-label="Frame at') == 4
     assert not re.search(r"""(src|href)=["'](?!data:|#)""", page)
 
 
@@ -84,6 +85,9 @@ def test_a_browser_finds_nothing_wrong(preds, tmp_path, scheme):
         page.on("console", lambda message: messages.append(message.text))
         page.on("request", lambda request: requests.append(request.url))
         page.goto(page_file.as_uri())
+        page.hover(".stills span:nth-child(3)")
+        assert page.is_visible(".stills span:nth-child(3) img")
+        assert not page.is_visible(".stills span:nth-child(2) img")
         drawn = page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
         is_narrow = page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
         ground = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")

@@ -13,15 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 import numpy as np
+from PIL import Image
 from sklearn.decomposition import PCA
 
 from motivnet_cli import __version__, figures
+from motivnet_cli.config import MAX_PIXELS, VideoConfig
 from motivnet_cli.durable import durably
-from motivnet_cli.errors import ConfigError
+from motivnet_cli.errors import ConfigError, InputError
 from motivnet_cli.export.source import Source
 from motivnet_cli.records import STATUSES
-from motivnet_cli.report import data_uri, thumbnail
+from motivnet_cli.report import data_uri, small_jpeg, thumbnail
 from motivnet_cli.similarity import Reservoir
+from motivnet_cli.video import VideoReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +37,9 @@ NUM_SHOWN = 6
 NUM_MAPPED = 5_000
 """Faces on the map: a random sample of all."""
 NUM_TIMELINES = 12
+NUM_STILLS = 40
+STILLS_S = 600.0
+"""Frames of a video that the page holds, and from how much of it: it is decoded to there."""
 NUM_FAILURES = 25
 NUM_POINTS = 2_000
 """Points of a timeline; of a longer one every n-th frame is drawn."""
@@ -85,7 +91,7 @@ def write_page(path: str, out: str, *, images: bool = True, overwrite: bool = Fa
         "galleries": list(_galleries(source, found)) if images else [],
         "images": images,
         "num_mapped": len(sample[0]),
-        "timelines": list(_timelines(source, found)),
+        "timelines": list(_timelines(source, found, images=images)),
         "num_videos": len(found.lines),
     }
     environment = jinja2.Environment(
@@ -229,7 +235,8 @@ def _figure(title: str, caption: str, drawn: dict[str, bytes]) -> dict[str, str]
     return {"title": title, "caption": caption, "uri": data_uri(drawn["svg"], "image/svg+xml")}
 
 
-def _timelines(source: Source, found: _Found) -> Iterator[dict[str, str]]:
+def _timelines(source: Source, found: _Found, *, images: bool) -> Iterator[dict[str, Any]]:
+    root = _root_of(source)
     for name, persons in list(found.lines.items())[:NUM_TIMELINES]:
         longest = max(map(len, persons.values()))
         step = -(-longest // NUM_POINTS)
@@ -241,7 +248,29 @@ def _timelines(source: Source, found: _Found) -> Iterator[dict[str, str]]:
             "title": name,
             "caption": caption,
             "uri": data_uri(figures.timeline(thinned, source.classes)["svg"], "image/svg+xml"),
+            "stills": _stills(_local(name, root), [time for points in persons.values() for time, _ in points])
+            if images
+            else [],
         }
+
+
+def _stills(path: str | None, times: list[float]) -> list[dict[str, Any]]:
+    """Frames of a local video that faces were found in, at most NUM_STILLS and of its first STILLS_S seconds."""
+    if path is None:
+        return []
+    last = min(max(times), STILLS_S)
+    wanted = sorted({time for time in times if time <= last})
+    wanted = wanted[:: -(-len(wanted) // NUM_STILLS)] if wanted else []
+    stills: list[dict[str, Any]] = []
+    try:
+        for frame in VideoReader(path, VideoConfig(fps=None, end_s=last + 1), max_pixels=MAX_PIXELS):
+            if len(stills) == len(wanted):
+                break
+            if frame.time_s is not None and frame.time_s >= wanted[len(stills)] - 1e-3:
+                stills.append({"time_s": frame.time_s, "uri": small_jpeg(Image.fromarray(frame.rgb))})
+    except InputError:
+        pass  # a video that has gone or changed since: the timeline stands without its frames
+    return stills
 
 
 def _galleries(source: Source, found: _Found) -> Iterator[dict[str, Any]]:
@@ -257,17 +286,21 @@ def _galleries(source: Source, found: _Found) -> Iterator[dict[str, Any]]:
             }
 
 
-def _shown(row: dict[str, Any], root: Path | None) -> dict[str, Any]:
+def _shown(row: dict[str, Any], root: Path) -> dict[str, Any]:
     """A row with its thumbnail; None where there is no local picture."""
-    path = None if row.get("frame") is not None else row["input"]
-    if path and not Path(path).is_absolute():
-        path = str(root / path) if root else None
+    path = None if row.get("frame") is not None else _local(row["input"], root)
     box = [row[side] for side in ("x1", "y1", "x2", "y2")] if "x1" in row else None
-    return {**row, "thumbnail": thumbnail({"path": path, "box": box}) if path and Path(path).is_file() else None}
+    return {**row, "thumbnail": thumbnail({"path": path, "box": box}) if path else None}
 
 
-def _root_of(source: Source) -> Path | None:
-    """The folder that names in the output are relative to, where the run was given exactly one."""
+def _local(name: str, root: Path) -> str | None:
+    """The file of an input, if it is still there."""
+    path = root / name
+    return str(path) if path.is_file() else None
+
+
+def _root_of(source: Source) -> Path:
+    """The folder that names in the output are relative to: the one that the run was given, else the current one."""
     paths = source.record.get("settings", {}).get("inputs.paths", [])
     if len(paths) != 1:
         return Path.cwd()
