@@ -44,7 +44,7 @@ fix: $(STAMP) ## Format, mend what ruff can mend, make the generated docs again
 	$(BIN)/ruff check --fix .
 	$(BIN)/cog -r docs/*.md benchmarks/README.md
 
-bench: $(STAMP) ## Run the benchmarks and record their rows (about half an hour)
+bench: $(STAMP) ## Run the benchmarks and record their rows (about an hour and a half)
 	$(BIN)/python benchmarks/startup.py --record
 	$(BIN)/python benchmarks/detectors.py --record
 	$(BIN)/python benchmarks/overhead.py --record
@@ -53,6 +53,9 @@ bench: $(STAMP) ## Run the benchmarks and record their rows (about half an hour)
 	$(BIN)/python benchmarks/full_size.py --record
 	$(BIN)/python benchmarks/convert.py --record
 	$(BIN)/python benchmarks/video.py --record
+	$(BIN)/python benchmarks/export.py --record
+	$(BIN)/python benchmarks/export_onnx.py --record
+	$(BIN)/python benchmarks/feed.py --record
 
 clean: ## Remove the virtual environment and what tools leave behind
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import polars
@@ -88,6 +89,19 @@ def test_a_model_is_scored_on_a_folder(faces, tmp_path):
     assert f"{scored['scores']['all']['accuracy']['value']:.4f}" in shown.stdout.splitlines()[1].split("\t")
     assert scored["predictions"]["weights_sha256"]
     assert len(scored["mistakes"]) == min(24, 7 * A_CLASS - right)
+
+
+def test_both_recipes_are_scored_side_by_side(faces, tmp_path):
+    """--recipe both runs the reference's two input recipes, each with its own predictions and figures."""
+    weights = Path(__file__).parent / "golden" / "motivnet_tiny_7.safetensors"
+    arguments = ("--model", "motivnet-1b", "--weights", weights, "--recipe", "both", "--out", tmp_path / "r")
+    run("evaluate", "--dataset", "folder", "--root", faces, *arguments)
+    scored = metrics(tmp_path / "r")["runs"]
+    rows = [polars.read_parquet(tmp_path / "r" / f"predictions-{recipe}.parquet") for recipe in ("stretch", "pad")]
+
+    assert [each["name"] for each in scored] == ["recipe stretch", "recipe pad"]
+    assert [each["predictions"]["recipe"] for each in scored] == ["stretch", "pad"]
+    assert not rows[0].select(EMOTIONS).equals(rows[1].select(EMOTIONS))
 
 
 def test_another_tools_predictions_are_scored_by_name(faces, tmp_path):
