@@ -18,13 +18,13 @@ from harness import parser, report, say
 from photos import make_photos
 
 from motivnet_cli.annotate import annotate
-from motivnet_cli.config import FaceConfig, ModelConfig, OutputConfig, RunConfig
+from motivnet_cli.config import FaceConfig, InputConfig, ModelConfig, OutputConfig, RunConfig
 from motivnet_cli.decode import decode
 from motivnet_cli.faces import find_faces, load_detector
 from motivnet_cli.load import load_model
 from motivnet_cli.predictor import Predictor, usable_cores
 from motivnet_cli.preprocess import cut, to_pixels
-from motivnet_cli.records import Batch, Crop, Item
+from motivnet_cli.records import Batch, Crop, Cursor, Place
 from motivnet_cli.sink import read_faces
 
 if TYPE_CHECKING:
@@ -42,7 +42,6 @@ def time_parts(paths: list[Path], mode: FaceMode) -> dict[str, float]:
     seconds = dict.fromkeys(("decode", "detect", "crop", "model"), 0.0)
     crops = []
     for index, path in enumerate(paths):
-        item = Item(index, path.name, str(path), "image")
         clock = [time.perf_counter()]
         frame = decode(str(path), max_pixels=10**9)
         clock.append(time.perf_counter())
@@ -55,13 +54,14 @@ def time_parts(paths: list[Path], mode: FaceMode) -> dict[str, float]:
             pixels = to_pixels(
                 rgb, recipe=model.recipe, height=model.height, width=model.width, fill_rgb=model.card.fill_rgb
             )
-            crops.append(Crop(item, face, number, pixels))
+            crops.append(Crop(Place(index), path.name, face, number, pixels))
         clock.append(time.perf_counter())
         for name, taken in zip(seconds, np.diff(clock), strict=False):
             seconds[name] += float(taken)
     predictor = Predictor(model, ModelConfig(name=MODEL))
     size = predictor.batch_size
-    batches = [Batch(tuple(crops[start : start + size])) for start in range(0, len(crops), size)]
+    starts = range(0, len(crops), size)
+    batches = [Batch(tuple(crops[start : start + size]), (), Cursor(Place(0))) for start in starts]
     list(predictor.run(batches[:1]))
     started = time.perf_counter()
     list(predictor.run(batches))
@@ -88,7 +88,7 @@ def main() -> None:
                 parts = time_parts(paths, mode)
                 out = f"{scratch}/{mode}{number}.parquet"
                 config = RunConfig(
-                    inputs=(str(folder),),
+                    inputs=InputConfig(paths=(str(folder),)),
                     output=OutputConfig(path=out),
                     model=ModelConfig(name=MODEL),
                     faces=FaceConfig(mode=mode),
