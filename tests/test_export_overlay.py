@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import av
 import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
 from motivnet_cli.cli import app
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.export.overlay import write_overlay
+from motivnet_cli.records import EMOTIONS
+from motivnet_cli.sink import METADATA_KEY
+from motivnet_cli.tables import faces_schema
+from tests.clips import make_clip, read_number, write_clip
 from tests.pictures import SAMPLE_DATA
 
 CLIP = SAMPLE_DATA / "face.mp4"
+GROUND = (90, 120, 150)
+BOX = {"x1": 100.0, "y1": 60.0, "x2": 180.0, "y2": 130.0}
+EACH_SECOND = {"fps": 1.0, "every": None, "start_s": 0.0, "end_s": None}
 
 
 def run(*arguments):
@@ -42,7 +55,7 @@ def test_boxes_are_drawn_where_and_while_there_are_rows(preds, tmp_path):
     result = json.loads(run("export", "overlay", CLIP, preds, "--out", tmp_path / "o.mp4").stdout)
     before, after = frames(CLIP), frames(tmp_path / "o.mp4")
     rows = pl.read_parquet(preds)
-    y, x1, x2 = (round(rows[name][0]) for name in ("y2", "x1", "x2"))
+    y, x1, x2 = round(rows["y2"][0] - 1), round(rows["x1"][0]), round(rows["x2"][0])  # y2 is exclusive
 
     assert [time for time, _ in after] == pytest.approx([time for time, _ in before], abs=1e-4)
     assert result["frames"] == len(before)
@@ -70,3 +83,189 @@ def test_what_does_not_fit_is_said_and_leaves_nothing(preds, tmp_path):
     with pytest.raises(ConfigError, match="cannot be read"):
         write_overlay(str(tmp_path / "no" / "face.mp4"), str(preds), str(tmp_path / "o.mp4"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["no", "other.mp4", "there.mp4"]
+
+
+def plain_clip(path, *, count=30, fps=10, size=(320, 240)):
+    """One colour, so that whatever differs from it was drawn."""
+    picture = np.full((size[1], size[0], 3), GROUND, np.uint8)
+    write_clip(path, ((picture, k / fps) for k in range(count)), fps=fps)
+    return path
+
+
+def written(path, rows, video=EACH_SECOND):
+    """Predictions of the rows, which differ from a happy face in BOX at the start of c.mp4 in what they name."""
+    face = {"input": "c.mp4", "frame": 0, "time_s": 0.0, "face": 0, "face_source": "detected", "track": 0}
+    face |= BOX | {"emotion": "happiness", "confidence": 0.6} | dict.fromkeys(EMOTIONS, 0.1)
+    table = pa.Table.from_pylist([face | row for row in rows], schema=faces_schema(EMOTIONS, 4, "none", tracks=True))
+    record = {METADATA_KEY: json.dumps({"classes": EMOTIONS, "video": video})} if video else {}
+    pq.write_table(table.replace_schema_metadata(record), path)
+    return path
+
+
+def drawn(picture):
+    """Which pixels are not of the ground, beyond what the codec does."""
+    return np.abs(picture - GROUND).sum(axis=2) > 60
+
+
+def overlaid(tmp_path, rows, video=EACH_SECOND, *, clip="c.mp4"):
+    preds, out = written(tmp_path / "p.parquet", rows, video), tmp_path / "out.mp4"
+    return write_overlay(str(tmp_path / clip), str(preds), str(out), overwrite=True), frames(out)
+
+
+@pytest.mark.parametrize(
+    ("video", "rows", "last"),
+    [
+        (EACH_SECOND, [{}], 9),
+        (EACH_SECOND, [{}, {"frame": 10, "time_s": 1.0}], 19),
+        (EACH_SECOND | {"end_s": 0.5}, [{}], 14),
+        (EACH_SECOND | {"fps": None, "every": 8}, [{}, {"frame": 8, "time_s": 0.8}], 15),
+        (EACH_SECOND | {"fps": None}, [{}, {"frame": 1, "time_s": 0.1}], 1),
+        (None, [{}, {"frame": 10, "time_s": 1.0}], 24),
+    ],
+    ids=["empty sample", "two samples", "a part", "every 8th", "every frame", "a table of one's own"],
+)
+def test_rows_are_shown_until_the_next_sampled_frame(tmp_path, video, rows, last):
+    """Without a gap until a sampled frame has no face, or for 1.5 intervals where none is sampled any more."""
+    plain_clip(tmp_path / "c.mp4")
+    _, after = overlaid(tmp_path, rows, video)
+
+    assert [k for k, (_, picture) in enumerate(after) if drawn(picture).any()] == list(range(last + 1))
+
+
+def test_edges_lie_where_the_box_says(tmp_path):
+    """The outline is within the box, ends exclusive; inside it and far from it nothing is changed."""
+    plain_clip(tmp_path / "c.mp4", count=3)
+    _, after = overlaid(tmp_path, [{}])
+    marked = drawn(after[2][1])
+
+    assert marked[70:120, 100].all()
+    assert marked[70:120, 179].all()
+    assert marked[129, 110:170].all()
+    assert not marked[65:125, 104:176].any()
+    assert not marked[:, :96].any()
+    assert not marked[70:, 184:].any()
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (240, 0), (0, 170), (240, 170), (-30, 190), (120, 200)], ids=str)
+def test_text_and_bars_stay_within_the_picture(tmp_path, corner):
+    """A face at an edge has its whole label and all bars: about as many black pixels as one in the middle."""
+    plain_clip(tmp_path / "c.mp4", count=2)
+    black = []
+    for x, y in ((110, 60), corner):
+        _, after = overlaid(tmp_path, [{"x1": x, "y1": y, "x2": x + 80, "y2": y + 70}])
+        black.append((after[0][1].sum(axis=2) < 90).sum())
+
+    assert black[1] > 0.85 * black[0] > 2000
+
+
+def test_tracks_have_colours_of_their_own(tmp_path):
+    """Two people differ in colour, and each keeps it, whatever number the face has in its frame."""
+    plain_clip(tmp_path / "c.mp4")
+    second, later = {"face": 1, "track": 1, "x1": 220.0, "x2": 300.0}, {"frame": 10, "time_s": 1.0}
+    _, after = overlaid(tmp_path, [{}, second, later | {"face": 1}, second | later | {"face": 0}])
+    colours = [picture[80:120, x].mean(axis=0) for picture in (after[2][1], after[12][1]) for x in (101, 221)]
+
+    assert np.abs(colours[0] - colours[1]).sum() > 100
+    assert np.abs(colours[0] - colours[2]).sum() < 15
+    assert np.abs(colours[1] - colours[3]).sum() < 15
+
+
+def test_variable_frame_rate_turned_odd_and_with_sound(tmp_path):
+    """Times are the source's to 0.1 ms, pictures upright, an odd size one larger, and only the video is there."""
+    times = [0.0, 0.02, 0.06, 0.26, 0.3, 1.3, 1.34, 2.5]
+    options = {"times_s": times, "pixel_format": "yuv444p", "rotation": 90, "audio": True}
+    make_clip(tmp_path / "c.mp4", frames=8, size=(161, 121), **options)
+    _, after = overlaid(tmp_path, [{"time_s": 99.0}])
+
+    assert [time_s for time_s, _ in after] == pytest.approx(times, abs=1e-4)
+    assert [read_number(picture[:121, :161]) for _, picture in after] == list(range(8))
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        (stream,) = container.streams
+        context = stream.codec_context
+        assert (context.name, context.pix_fmt, context.width, context.height) == ("h264", "yuv420p", 162, 122)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [{"x1": None}, {"y2": float("nan")}, {"x2": float("inf")}, {"x1": 180.0, "x2": 100.0}, {"y1": 130.0}],
+    ids=str,
+)
+def test_rows_without_a_box_are_counted(tmp_path, broken):
+    """A row without a box that can be drawn is left out and said; its neighbour is drawn."""
+    plain_clip(tmp_path / "c.mp4", count=3)
+    result, after = overlaid(tmp_path, [{}, {"face": 1} | broken])
+
+    assert (result["rows"], result["rows_without_box"]) == (1, 1)
+    assert drawn(after[0][1])[70:120, 100].all()
+
+
+def test_the_input_that_matches_most_of_the_path_is_taken(tmp_path):
+    """Of c.mp4 and x/c.mp4 the path decides; of two that only share the file name, none, and both are named."""
+    (tmp_path / "x").mkdir()
+    plain_clip(tmp_path / "x" / "c.mp4", count=2)
+    plain_clip(tmp_path / "c.mp4", count=2)
+    rows = [{}, {"input": "x/c.mp4"}, {"input": "x/c.mp4", "face": 1}]
+
+    assert overlaid(tmp_path, rows, clip="x/c.mp4")[0]["rows"] == 2
+    assert overlaid(tmp_path, rows)[0]["rows"] == 1
+    with pytest.raises(ConfigError, match=r"2 inputs .* 'a/c\.mp4', 'b/c\.mp4'"):
+        overlaid(tmp_path, [{"input": "a/c.mp4"}, {"input": "b/c.mp4"}])
+
+
+def test_what_it_is_made_from_is_never_replaced(tmp_path):
+    """Not even with overwrite, and not through another name of the same file."""
+    clip = plain_clip(tmp_path / "c.mp4", count=2)
+    preds, content = written(tmp_path / "p.parquet", [{}]), clip.read_bytes()
+    (tmp_path / "link.mp4").symlink_to(clip)
+    for out in ("c.mp4", "link.mp4"):
+        with pytest.raises(ConfigError, match="made from"):
+            write_overlay(str(clip), str(preds), str(tmp_path / out), overwrite=True)
+    assert clip.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("video", "predictions", "out", "said"),
+    [
+        ("gone.mp4", "p.parquet", "o.mp4", r"no video at .*gone\.mp4"),
+        ("c.mp4", "gone.parquet", "o.mp4", "no predictions at"),
+        ("c.mp4", "c.mp4", "o.mp4", "not a Parquet file"),
+        ("c.mp4", "other.parquet", "o.mp4", "not a table of predictions"),
+        ("c.mp4", "boxless.parquet", "o.mp4", "no column 'x1'"),
+        ("c.mp4", "p.parquet", "none/o.mp4", "there is no folder"),
+        ("c.mp4", "p.parquet", "folder.mp4", "is a folder"),
+    ],
+)
+def test_wrong_arguments_are_said(tmp_path, video, predictions, out, said):
+    """A sentence for each, and nothing is left behind."""
+    plain_clip(tmp_path / "c.mp4", count=2)
+    preds = written(tmp_path / "p.parquet", [{}])
+    pl.DataFrame({"a": [1]}).write_parquet(tmp_path / "other.parquet")
+    pl.read_parquet(preds).drop("x1").write_parquet(tmp_path / "boxless.parquet")
+    (tmp_path / "folder.mp4").mkdir()
+    before = sorted(tmp_path.iterdir())
+
+    with pytest.raises(ConfigError, match=said):
+        write_overlay(str(tmp_path / video), str(tmp_path / predictions), str(tmp_path / out), overwrite=True)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_killed_it_leaves_nothing_under_the_name(tmp_path):
+    """SIGKILL in the middle: what was under the name stays; the next call clears up and is whole."""
+    clip = plain_clip(tmp_path / "c.mp4", count=200, size=(1280, 720))
+    preds, out = written(tmp_path / "p.parquet", [{}]), tmp_path / "out.mp4"
+    out.write_bytes(b"of before")
+    code = "import sys; from motivnet_cli.export.overlay import write_overlay as w; w(*sys.argv[1:], overwrite=True)"
+    arguments = [sys.executable, "-c", code, str(clip), str(preds), str(out)]
+    child = subprocess.Popen(arguments, cwd=Path(__file__).parents[1])
+    deadline = time.monotonic() + 60
+    while not (tmp_path / ".out.mp4.tmp").exists():
+        assert child.poll() is None, "it ended before it began to write"
+        assert time.monotonic() < deadline, "it does not begin to write"
+        time.sleep(0.005)
+    child.kill()
+    child.wait()
+
+    assert out.read_bytes() == b"of before"
+    assert (tmp_path / ".out.mp4.tmp").exists()
+    assert write_overlay(str(clip), str(preds), str(out), overwrite=True)["frames"] == 200
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c.mp4", "out.mp4", "p.parquet"]

@@ -1,11 +1,15 @@
 """A video with its predictions drawn on it: boxes, tracks, emotions.
 
-Frames are streamed one by one, so memory does not grow with the video. Sound is left out, and frame times are kept.
+Frames are streamed one by one; of what grows with the video, only the numbers of its rows are held (no embeddings).
+Sound is left out, and frame times are kept. This room does not know how frames are decoded.
 """
 
 from __future__ import annotations
 
 import colorsys
+import functools
+import math
+import posixpath
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,105 +20,199 @@ import polars as pl
 from PIL import Image, ImageDraw, ImageFont
 
 from motivnet_cli.config import MAX_PIXELS, VideoConfig
-from motivnet_cli.durable import sync
+from motivnet_cli.durable import durably, temporary_name
 from motivnet_cli.errors import ConfigError, InputError
 from motivnet_cli.export.source import Source
+from motivnet_cli.records import EMOTIONS
 from motivnet_cli.video import VideoReader
+from motivnet_cli.video_worker import Sampler
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from motivnet_cli.records import Frame
 
 TIME_BASE = Fraction(1, 90_000)
 """Of the frame times that are written: a multiple of every usual rate."""
 HELD = 1.5
 """Rows of a sampled frame are shown for so many sampling intervals, at most until the next sampled frame."""
 _GOLDEN = 0.618034
-_NEEDED = ("input", "frame", "time_s", "face", "x1", "y1", "x2", "y2")
+"""Hues so far apart, in turns, stay apart however many there are."""
+_BOX = ("x1", "y1", "x2", "y2")
+_NEEDED = ("input", "frame", "time_s", "face", *_BOX)
+_LETTERS = {"surprise": "U"}
+"""Where the first letter is another emotion's."""
 
 
 def write_overlay(
     video: str, predictions: str, out: str, *, overwrite: bool = False, max_pixels: int = MAX_PIXELS
 ) -> dict[str, Any]:
-    """Draw a video's rows on every frame of it, and write it as H.264.
+    """Draw a video's rows on every frame of it, and write it as H.264 without sound.
 
-    A row is drawn from its frame on until the next sampled frame, at most HELD sampling intervals.
+    A row is drawn from its frame on until the next sampled frame, with a face or without, and at most HELD sampling
+    intervals. In a table that does not say how it was sampled, the interval is the median time between its frames.
 
     Args:
-        video: A local file; its rows are those whose `input` is this path, ends it, or has its file name.
+        video: A local file; its rows are those whose `input` is the longest that is or ends this path, or else the
+            only one with its file name.
         predictions: What `annotate` wrote of it, among others perhaps.
-        out: A name ending in `.mp4`; it appears whole or not at all.
+        out: A name ending in `.mp4`; it appears whole or not at all. An odd width or height grows by one pixel.
 
     Returns:
-        `out`, `frames` written, `rows` drawn, and `problem`, in a sentence, where the video broke off.
+        `out`, `frames` written, `rows` drawn, `rows_without_box` that could not be, and `problem`, in a sentence,
+        where the video broke off.
 
     Raises:
-        ConfigError: No rows, or those of several inputs, fit the video; `out` exists or has another ending.
-        InputError: The video cannot be read.
+        ConfigError: No rows, or those of several inputs, fit the video; it cannot be read; `out` exists, is the video
+            or the predictions, has another ending, or cannot be written.
     """
     final = Path(out)
-    if final.suffix.lower() != ".mp4":
-        raise ConfigError(f"the overlay is an MP4: give --out a name ending in .mp4, got {out!r}")
-    if final.exists() and not overwrite:
-        raise ConfigError(f"{out!r} exists: give --overwrite to replace it, or --out another name")
-    by_time, interval_s = _rows_of(video, predictions)
-    temporary = final.with_name(f".{final.stem}.tmp.mp4")
+    _check_place(final, video, predictions, overwrite=overwrite)
+    rows = _Rows(video, predictions)
     reader = VideoReader(video, VideoConfig(fps=None), max_pixels=max_pixels)
     try:
-        num_frames = _draw_all(reader, by_time, interval_s, temporary)
-        sync(temporary)
-        temporary.replace(final)
-        sync(final.parent)
+        with durably(final) as temporary:
+            num_frames = _draw_all(reader, rows, temporary)
     except InputError as error:
         raise ConfigError(f"{video!r} cannot be read: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"cannot write {out!r} ({error.strerror or error}); choose another --out") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        temporary_name(final).unlink(missing_ok=True)
     problem = reader.report.problem
     return {
         "out": out,
         "frames": num_frames,
-        "rows": sum(len(rows) for _, rows in by_time),
+        "rows": rows.num_shown,
+        "rows_without_box": rows.num_without_box,
         "problem": problem.message if problem else None,
     }
 
 
-def _rows_of(video: str, predictions: str) -> tuple[list[tuple[float, list[dict[str, Any]]]], float]:
-    """The sampled frames in order of time, each with its rows, and the sampling interval in seconds."""
-    source = Source(predictions, embeddings=False)
-    if missing := [name for name in _NEEDED if name not in source.schema.names]:
-        raise ConfigError(f"{predictions!r} has no column {missing[0]!r}: an overlay needs boxes and frames")
-    timed = source.lazy().filter(pl.col("time_s").is_not_null())
-    names = timed.select(pl.col("input").unique(maintain_order=True)).collect()["input"].to_list()
-    path = Path(video).absolute().as_posix()
-    fitting = [name for name in names if path == name or path.endswith(f"/{name}")]
-    fitting = fitting or [name for name in names if Path(name).name == Path(video).name]
-    if len(fitting) != 1:
-        there = ", ".join(map(repr, (fitting or names)[:5])) or "no video"
-        raise ConfigError(f"{len(fitting)} inputs of {predictions!r} fit the video {video!r}; there are {there}")
-    rows = timed.filter(pl.col("input") == fitting[0]).sort("frame", "face", maintain_order=True).collect()
-    by_time = [(key[0], part.to_dicts()) for key, part in rows.group_by("time_s", maintain_order=True)]
-    sampling = source.record.get("video", {})
-    fps, every = sampling.get("fps"), sampling.get("every")
-    return by_time, 1 / fps if fps else (every or 1) / 25
+def _check_place(out: Path, video: str, predictions: str, *, overwrite: bool) -> None:
+    shown = str(out)
+    if out.suffix.lower() != ".mp4":
+        raise ConfigError(f"the overlay is an MP4: give --out a name ending in .mp4, got {shown!r}")
+    if not out.parent.is_dir():
+        raise ConfigError(f"cannot write {shown!r}: there is no folder {str(out.parent)!r}; make it first")
+    if not Path(video).exists():
+        raise ConfigError(f"no video at {video!r}: give the file that was annotated")
+    if out.exists() and any(Path(read).exists() and out.samefile(read) for read in (video, predictions)):
+        raise ConfigError(f"{shown!r} is what the overlay is made from; give --out another name")
+    if out.is_dir():
+        raise ConfigError(f"{shown!r} is a folder and the overlay is a file; give --out another name")
+    if out.exists() and not overwrite:
+        raise ConfigError(f"{shown!r} exists: give --overwrite to replace it, or --out another name")
 
 
-def _draw_all(
-    reader: VideoReader, by_time: Sequence[tuple[float, list[dict[str, Any]]]], interval_s: float, out: Path
-) -> int:
-    reached, num_frames = -1, 0
-    with av.open(str(out), "w") as container:
+class _Rows:
+    """The rows of a video, to be asked for every frame of it in the order of time."""
+
+    def __init__(self, video: str, predictions: str) -> None:
+        source = Source(predictions, embeddings=False)
+        there = source.schema.names
+        if missing := [name for name in _NEEDED if name not in there]:
+            raise ConfigError(f"{predictions!r} has no column {missing[0]!r}: an overlay needs boxes and frames")
+        timed = source.lazy().filter(pl.col("time_s").is_not_null())
+        names = timed.select(pl.col("input").unique(maintain_order=True)).collect()["input"].to_list()
+        fitting = _fitting(names, video)
+        if len(fitting) != 1:
+            known = ", ".join(map(repr, (fitting or names)[:5])) or "no video with a face"
+            raise ConfigError(f"{len(fitting)} inputs of {predictions!r} fit the video {video!r}; there are {known}")
+        usual = [name for name in EMOTIONS if name in source.classes]
+        others = [name for name in source.classes if name not in usual]
+        self.classes = [name for name in (*usual, *others) if name in there]
+        numbers = [*_BOX, *(name for name in ("confidence",) if name in there), *self.classes]
+        rest = [name for name in ("frame", "time_s", "face", "track", "emotion") if name in there]
+        rows = timed.filter(pl.col("input") == fitting[0]).select(
+            *rest, pl.col(numbers).cast(pl.Float32).fill_nan(None)
+        )
+        all_rows = rows.sort("time_s", "face", maintain_order=True).collect()
+        times, self._first = np.unique(all_rows["time_s"].to_numpy(), return_index=True)
+        self._times: list[float] = times.tolist()
+        self._table = all_rows
+        self._every, self._interval_s, self._sampler = _sampling(source.record.get("video"), self._times)
+        self._reached, self._current, self._since = -1, list[dict[str, Any]](), (0, 0.0)
+        self.num_shown = self.num_without_box = 0
+
+    def at(self, frame: Frame) -> list[dict[str, Any]]:
+        """The rows to draw on this frame."""
+        assert frame.index is not None, "frames of videos are numbered"
+        assert frame.time_s is not None, "frames of videos have times"
+        sampler = self._sampler
+        if sampler and not sampler.is_over(frame.time_s) and sampler.takes(frame.index, frame.time_s):
+            self._current = []
+        before = self._reached
+        while self._reached + 1 < len(self._times) and self._times[self._reached + 1] <= frame.time_s + 1e-6:
+            self._reached += 1
+        if self._reached > before:
+            self._take(frame)
+        index, time_s = self._since
+        if self._every:
+            is_over = frame.index - index >= HELD * self._every
+        else:
+            is_over = frame.time_s - time_s >= HELD * self._interval_s
+        return [] if is_over else self._current
+
+    def _take(self, frame: Frame) -> None:
+        assert frame.index is not None, "frames of videos are numbered"
+        first = int(self._first[self._reached])
+        is_last = self._reached + 1 == len(self._times)
+        end = len(self._table) if is_last else int(self._first[self._reached + 1])
+        rows = self._table[first:end].to_dicts()
+        self._current = [row for row in rows if _has_box(row)]
+        self._since = frame.index, self._times[self._reached]
+        self.num_shown += len(self._current)
+        self.num_without_box += len(rows) - len(self._current)
+
+
+def _fitting(names: Sequence[str], video: str) -> list[str]:
+    """The inputs that the path may be: those that match the most of it; without any, those of its file name."""
+    path = _plain(Path(video).absolute().as_posix())
+    matched: dict[str, int] = {}
+    for name in names:
+        plain = _plain(name)
+        if path == plain or path.endswith(f"/{plain}"):
+            matched[name] = len(plain)
+    if matched:
+        return [name for name, length in matched.items() if length == max(matched.values())]
+    return [name for name in names if posixpath.basename(name) == posixpath.basename(path)]
+
+
+def _plain(name: str) -> str:
+    plain = posixpath.normpath(name)
+    return posixpath.normpath(Path(plain).absolute().as_posix()) if plain.startswith("../") else plain
+
+
+def _sampling(recorded: dict[str, Any] | None, times: Sequence[float]) -> tuple[int | None, float, Sampler | None]:
+    """Every how many frames and how many seconds a frame was sampled, and which, as far as it was recorded."""
+    if recorded is None:
+        return None, float(np.median(np.diff(times))) if len(times) > 1 else 1.0, None
+    fps, every = recorded.get("fps"), recorded.get("every")
+    start_s = recorded.get("start_s") or 0.0
+    sampler = Sampler({"fps": fps, "every": every, "start_s": start_s, "end_s": recorded.get("end_s")})
+    if fps:
+        return None, 1 / fps, sampler
+    return every or 1, 0.0, sampler
+
+
+def _has_box(row: dict[str, Any]) -> bool:
+    x1, y1, x2, y2 = (row[side] for side in _BOX)
+    return all(side is not None and math.isfinite(side) for side in (x1, y1, x2, y2)) and x1 < x2 and y1 < y2
+
+
+def _draw_all(reader: VideoReader, rows: _Rows, out: Path) -> int:
+    num_frames = 0
+    with av.open(str(out), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=25, options={"preset": "veryfast", "crf": "20"})
         stream.pix_fmt, stream.time_base, stream.codec_context.time_base = "yuv420p", TIME_BASE, TIME_BASE
         for frame in reader:
             assert frame.time_s is not None, "frames of videos have times"
-            while reached + 1 < len(by_time) and by_time[reached + 1][0] <= frame.time_s + 1e-6:
-                reached += 1
             image = Image.fromarray(frame.rgb)
-            if reached >= 0 and frame.time_s - by_time[reached][0] < HELD * interval_s:
-                for row in by_time[reached][1]:
-                    _draw(image, row)
-            width, height = (length + length % 2 for length in image.size)
+            for row in rows.at(frame):
+                _draw(image, row, rows.classes)
             if not num_frames:
-                stream.width, stream.height = width, height
+                stream.width, stream.height = (length + length % 2 for length in image.size)
             pixels = np.asarray(image.crop((0, 0, stream.width, stream.height)))
             picture = av.VideoFrame.from_ndarray(pixels, format="rgb24")
             picture.pts, picture.time_base = round(frame.time_s / TIME_BASE), TIME_BASE
@@ -125,37 +223,70 @@ def _draw_all(
     return num_frames
 
 
-def _draw(image: Image.Image, row: dict[str, Any]) -> None:
-    """A box with the track, the emotion and its confidence, and a bar for each probability."""
+def _draw(image: Image.Image, row: dict[str, Any], classes: Sequence[str]) -> None:
+    """A box with the track, the emotion and its confidence, and a bar for each probability, all within the picture."""
     person = row["face"] if row.get("track") is None else row["track"]
-    colour = tuple(round(255 * part) for part in colorsys.hsv_to_rgb(person * _GOLDEN % 1, 0.55, 1.0))
+    hue = (person or 0) * _GOLDEN % 1
+    colour = tuple(round(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.55, 1.0))
     draw = ImageDraw.Draw(image)
     unit = max(10, round(min(image.size) / 40))
-    font = ImageFont.load_default(unit)
-    box = [row[side] for side in ("x1", "y1", "x2", "y2")]
-    draw.rectangle(box, outline=colour, width=max(2, unit // 6))
-    words = f"#{person}"
-    if row.get("emotion"):
-        words += f" {row['emotion']} {row['confidence']:.0%}"
-    left, top, right, bottom = draw.textbbox((box[0], max(0, box[1] - 1.4 * unit)), words, font=font)
-    draw.rectangle((left - 2, top - 2, right + 2, bottom + 2), fill=(0, 0, 0))
-    draw.text((box[0], max(0, box[1] - 1.4 * unit)), words, font=font, fill=colour)
-    chances = {name: row[name] for name in _EMOTION_LETTERS if row.get(name) is not None}
+    line = max(2, unit // 6)
+    x1, x2 = (min(max(round(x), -line), image.width + line) for x in (row["x1"], row["x2"] - 1))
+    y1, y2 = (min(max(round(y), -line), image.height + line) for y in (row["y1"], row["y2"] - 1))
+    draw.rectangle((x1, y1, max(x1, x2), max(y1, y2)), outline=colour, width=line)
+    words = [f"#{person}", row.get("emotion") or ""]
+    words.append("" if row.get("confidence") is None else f"{row['confidence']:.0%}")
+    _write_label(draw, "  ".join(filter(None, words)), (x1, y1), unit, colour, within=image.size)
+    chances = {name: row[name] for name in classes if row[name] is not None}
+    if chances:
+        _draw_bars(draw, chances, (x1, y1, x2, y2), unit, colour, within=image.size)
+
+
+def _write_label(
+    draw: ImageDraw.ImageDraw,
+    words: str,
+    corner: tuple[int, int],
+    unit: int,
+    colour: tuple[int, ...],
+    *,
+    within: tuple[int, int],
+) -> None:
+    """Text on black above the corner, or moved to where it can be read."""
+    font = _font(unit)
+    width, height = round(font.getlength(words)) + 6, round(1.4 * unit)
+    left = max(0, min(corner[0], within[0] - width))
+    top = max(0, min(corner[1] - height, within[1] - height))
+    draw.rectangle((left, top, left + width - 1, top + height - 1), fill=(0, 0, 0))
+    draw.text((left + 3, top + height / 2), words, font=font, fill=colour, anchor="lm")
+
+
+def _draw_bars(
+    draw: ImageDraw.ImageDraw,
+    chances: dict[str, float],
+    box: tuple[int, int, int, int],
+    unit: int,
+    colour: tuple[int, ...],
+    *,
+    within: tuple[int, int],
+) -> None:
+    """A letter and a bar each on black: below the box, or beside it, or at its foot, wherever there is room."""
+    width, height = 5 * unit, len(chances) * unit
+    x1, _, x2, y2 = box
+    right, bottom = within
+    left, top = x1, y2 + 3
+    if top + height > bottom:
+        top = bottom - height
+        left = x2 + 3 if x2 + 3 + width <= right else x1 - 3 - width if x1 - 3 - width >= 0 else x1
+    left, top = max(0, min(left, right - width)), max(0, top)
+    draw.rectangle((left, top, left + width - 1, top + height - 1), fill=(0, 0, 0))
     for number, (name, chance) in enumerate(chances.items()):
-        y = box[3] + 3 + number * unit
-        draw.rectangle((box[0], y, box[0] + 5 * unit, y + unit - 1), fill=(0, 0, 0))
-        draw.rectangle((box[0] + unit, y + 1, box[0] + unit + 4 * unit * chance, y + unit - 2), fill=colour)
-        draw.text(
-            (box[0] + 1, y - 1), _EMOTION_LETTERS[name], font=ImageFont.load_default(unit - 1), fill=(255, 255, 255)
-        )
+        y = top + number * unit
+        length = min(max(chance, 0.0), 1.0) * (4 * unit - 1)
+        draw.rectangle((left + unit, y + 1, left + unit + length, y + unit - 2), fill=colour)
+        letter = _LETTERS.get(name, name[:1].upper())
+        draw.text((left + unit / 2, y + unit / 2), letter, font=_font(unit - 1), fill=(255, 255, 255), anchor="mm")
 
 
-_EMOTION_LETTERS = {
-    "neutral": "N",
-    "happiness": "H",
-    "sadness": "S",
-    "surprise": "U",
-    "fear": "F",
-    "disgust": "D",
-    "anger": "A",
-}
+@functools.cache
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
