@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
@@ -100,18 +101,12 @@ def scatter(places: NDArray[np.floating[Any]], kinds: NDArray[np.int64], names: 
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        for kind, name in enumerate(names):
-            chosen = places[kinds == kind]
-            if len(chosen):
-                axes.scatter(
-                    chosen[:, 0],
-                    chosen[:, 1],
-                    s=9,
-                    color=mpl.colormaps["tab10"](kind),
-                    alpha=0.7,
-                    linewidths=0,
-                    label=name,
-                )
+        # In one call and in the points' own order, so that no kind lies on top of all others.
+        colours = np.array([mpl.colormaps["tab10"](kind) if kind >= 0 else to_rgba(_FAINT) for kind in kinds.tolist()])
+        axes.scatter(places[:, 0], places[:, 1], s=9, c=colours, alpha=0.7, linewidths=0)
+        for kind in np.unique(kinds).tolist():
+            colour = mpl.colormaps["tab10"](kind) if kind >= 0 else _FAINT
+            axes.scatter([], [], s=9, color=colour, label=names[kind] if kind >= 0 else "no emotion")
         axes.set_rasterization_zorder(3)
         axes.set_xticks([])
         axes.set_yticks([])
@@ -120,23 +115,29 @@ def scatter(places: NDArray[np.floating[Any]], kinds: NDArray[np.int64], names: 
     return _drawn(draw, size=(5.2, 3.6))
 
 
-def timeline(persons: Mapping[int, Sequence[tuple[float, int]]], names: Sequence[str]) -> dict[str, bytes]:
-    """Kinds over time in seconds, a row a person and a mark a (time, kind), as `png` and `svg`."""
+def timeline(persons: Mapping[int, Sequence[tuple[float, float, int]]], names: Sequence[str]) -> dict[str, bytes]:
+    """Kinds over time in seconds, a row a person and a bar a (start, width, kind), as `png` and `svg`.
+
+    Bars of a row must not overlap; kind -1 has no name.
+    """
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        points = [(time, row, kind) for row, person in enumerate(persons) for time, kind in persons[person]]
-        for kind, name in enumerate(names):
-            chosen = np.array([(time, row) for time, row, each in points if each == kind])
-            if len(chosen):
-                axes.scatter(
-                    chosen[:, 0], chosen[:, 1], s=26, marker="s", color=mpl.colormaps["tab10"](kind), label=name
-                )
+        for kind in range(-1, len(names)):
+            label = names[kind] if kind >= 0 else "no emotion"
+            colour = mpl.colormaps["tab10"](kind) if kind >= 0 else _FAINT
+            for row, bars in enumerate(persons.values()):
+                spans = [(start, width) for start, width, each in bars if each == kind]
+                if spans:
+                    axes.broken_barh(spans, (row - 0.35, 0.7), color=colour, linewidth=0, label=label)
+                    label = "_nolegend_"
         axes.set_yticks(range(len(persons)), [f"#{person}" for person in persons])
         axes.set_ylim(len(persons) - 0.4, -0.6)
         axes.set_xlabel("seconds")
         axes.grid(axis="x")
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=7, columnspacing=1, handletextpad=0.1)
+        axes.legend(
+            loc="lower left", bbox_to_anchor=(0, 1), ncols=8, columnspacing=1, handletextpad=0.3, handlelength=1
+        )
 
     return _drawn(draw, size=(9, 1.4 + 0.25 * min(len(persons), 40)))
 

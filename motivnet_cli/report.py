@@ -247,17 +247,21 @@ def thumbnail(mistake: Mapping[str, Any]) -> str | None:
         picture = Image.fromarray(decode(path, max_pixels=MAX_PIXELS).rgb)
     except InputError:
         return None
-    box: Box | None = mistake.get("box")
-    if box is not None:
-        x1, y1, x2, y2 = (round(edge) for edge in box)
-        within = (max(x1, 0), max(y1, 0), min(x2, picture.width), min(y2, picture.height))
-        if within[0] < within[2] and within[1] < within[3]:
-            picture = picture.crop(within)
-    return small_jpeg(picture)
+    return small_jpeg(cut_to(picture, mistake.get("box")))
+
+
+def cut_to(picture: Image.Image, box: Box | None) -> Image.Image:
+    """The part within the box; all of it where there is no box, or it lies outside."""
+    if box is None:
+        return picture
+    x1, y1, x2, y2 = (round(edge) for edge in box)
+    within = (max(x1, 0), max(y1, 0), min(x2, picture.width), min(y2, picture.height))
+    return picture.crop(within) if within[0] < within[2] and within[1] < within[3] else picture
 
 
 def small_jpeg(picture: Image.Image) -> str:
     """The picture, shrunk to THUMBNAIL_PIXELS, within an address."""
+    picture = picture.copy()
     picture.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
     file = BytesIO()
     picture.save(file, "JPEG", quality=85)

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
+from io import BytesIO
 
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
+from motivnet_cli import figures
 from motivnet_cli.cli import app
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.export.page import write_page
-from tests.pictures import SAMPLE_DATA
+from motivnet_cli.records import EMOTIONS
+from motivnet_cli.sink import METADATA_KEY
+from tests.pictures import SAMPLE_DATA, face_photo
 from tests.test_export_tables import synthetic
 
 
@@ -43,14 +52,18 @@ def test_the_page_says_what_is_in_the_tables(preds, tmp_path):
     assert "<b>bad" not in page
     assert "not_an_image" in page
     assert "<h3>face.mp4</h3>" in page
-    assert page.count("data:image/jpeg") >= 8
+    assert page.count("data:image/jpeg") == 4 + 6 + 6
+    assert "no local picture" not in page
     assert page.count('aria-label="Frame at') == 4
     assert not re.search(r"""(src|href)=["'](?!data:|#)""", page)
 
 
 def test_without_images(preds, tmp_path):
-    """--no-images leaves every face out."""
-    assert "image/jpeg" not in write_page(str(preds), str(tmp_path / "r.html"), images=False).read_text()
+    """--no-images leaves every picture out; the faces of the galleries are named."""
+    page = write_page(str(preds), str(tmp_path / "r.html"), images=False).read_text()
+
+    assert "image/jpeg" not in page
+    assert '<span class="file">group.jpg</span>' in page
 
 
 def test_many_rows_are_sampled_and_it_is_said(tmp_path):
@@ -70,6 +83,65 @@ def test_an_existing_page_and_another_table_are_refused(preds, tmp_path):
         write_page(str(preds), str(tmp_path / "r.html"))
     assert (tmp_path / "r.html").read_text() == "mine"
     write_page(str(preds), str(tmp_path / "r.html"), overwrite=True)
+
+
+def test_every_video_has_its_timeline(tmp_path):
+    """Of 14 videos with 20,000 rows each, 12 are drawn and it is said; the page stays small."""
+    source = synthetic(tmp_path / "p.parquet", 280_000, [f"v{number // 20_000:02}.mp4" for number in range(280_000)])
+    rows = pl.read_parquet(source).with_columns(time_s=(pl.int_range(280_000) % 20_000) / 10.0)
+    rows.write_parquet(tmp_path / "timed.parquet")
+    page = write_page(str(tmp_path / "timed.parquet"), str(tmp_path / "r.html"), images=False).read_text()
+
+    assert re.findall(r"<h3>(v\d+\.mp4)", page) == [f"v{number:02}.mp4" for number in range(12)]
+    assert "The first 12 of 14 videos" in page
+    assert "in steps of 8.37 s" in page
+    assert len(page) < 5_000_000
+
+
+def test_no_emotion_hides_another():
+    """Where two emotions alternate in a timeline, each has half of the ink; on the map, neither lies on top."""
+    bars = {0: [(float(step), 1.0, step % 2) for step in range(240)]}
+    drawn = figures.timeline(bars, ("neutral", "happiness"))["png"]
+    places = np.random.default_rng(0).uniform(0, 0.05, (3000, 2))
+    places[:2] = (0, 1), (1, 0)
+    mapped = figures.scatter(places, np.arange(3000) % 2, ("neutral", "happiness"))["png"]
+
+    for png in (drawn, mapped):
+        pixels = np.asarray(Image.open(BytesIO(png)).convert("RGB")).astype(int)
+        blue, orange = ((pixels[..., channel] - pixels[..., 2 - channel] > 60).sum() for channel in (2, 0))
+        assert 0.6 < blue / orange < 1.6
+
+
+def test_what_is_not_known_is_left_out(tmp_path):
+    """No emotion, no confidence and no embedding: such rows are in no gallery and no dot, and nothing breaks."""
+    source = synthetic(tmp_path / "p.parquet", 30)
+    is_first = pl.int_range(30) < 10
+    rows = pl.read_parquet(source).with_columns(
+        pl.when(~is_first).then(pl.col("emotion")),
+        pl.when(~is_first).then(pl.col("confidence")).otherwise(float("nan")),
+        pl.when(~is_first).then(pl.col("embedding")),
+    )
+    rows.write_parquet(tmp_path / "holes.parquet")
+    page = write_page(str(tmp_path / "holes.parquet"), str(tmp_path / "r.html")).read_text()
+
+    assert "20 of 30 faces" in page
+    assert "000005.jpg" not in page
+    assert 'id="inputs"' not in page
+
+
+def test_pictures_are_found_from_several_given_paths(tmp_path):
+    """A folder and a file were given by names relative to another folder: their faces are shown all the same."""
+    (tmp_path / "a").mkdir()
+    for name in ("a/one.png", "two.png"):
+        face_photo(tmp_path / name, size=(200, 200), faces=((100, 100, 120),))
+    source = synthetic(tmp_path / "p.parquet", 4, ["a/one.png", "two.png", "a/../../two.png", "s3://b/two.png"])
+    record = {"classes": list(EMOTIONS), "settings": {"inputs.paths": [str(tmp_path / "a"), str(tmp_path / "two.png")]}}
+    table = pq.read_table(source)
+    pq.write_table(table.replace_schema_metadata({METADATA_KEY: json.dumps(record).encode()}), source)
+    page = write_page(str(source), str(tmp_path / "r.html")).read_text()
+
+    assert page.count("data:image/jpeg") == 4
+    assert page.count("no local picture") == 4
 
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="no Chromium here")

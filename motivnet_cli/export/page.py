@@ -6,6 +6,7 @@ Rows are streamed: what is kept of them are counts, a sample for the map, and th
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from heapq import heappush, heappushpop
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 import numpy as np
+import polars as pl
 from PIL import Image
 from sklearn.decomposition import PCA
 
@@ -22,8 +24,7 @@ from motivnet_cli.durable import durably
 from motivnet_cli.errors import ConfigError, InputError
 from motivnet_cli.export.source import Source
 from motivnet_cli.records import STATUSES
-from motivnet_cli.report import data_uri, small_jpeg, thumbnail
-from motivnet_cli.similarity import Reservoir
+from motivnet_cli.report import cut_to, data_uri, small_jpeg, thumbnail
 from motivnet_cli.video import VideoReader
 
 if TYPE_CHECKING:
@@ -41,10 +42,12 @@ NUM_STILLS = 40
 STILLS_S = 600.0
 """Frames of a video that the page holds, and from how much of it: it is decoded to there."""
 NUM_FAILURES = 25
-NUM_POINTS = 2_000
-"""Points of a timeline; of a longer one every n-th frame is drawn."""
-MAX_TRACKED_POINTS = 200_000
-"""Rows of videos that are kept for timelines; what comes later is only counted."""
+NUM_STEPS = 240
+"""Of a timeline, each with its most frequent emotion: about three pixels wide, so that none covers another."""
+NUM_LANES = 12
+"""Tracks of a video that are drawn: those with most rows."""
+NUM_GALLERY_VIDEOS = 12
+"""Videos that are decoded for faces of the galleries."""
 
 
 @dataclass(slots=True)
@@ -55,8 +58,6 @@ class _Found:
     histogram: NDArray[np.int64] = field(default_factory=lambda: np.zeros(20, np.int64))
     most: dict[str, list[tuple[float, int, dict[str, Any]]]] = field(default_factory=dict)
     least: dict[str, list[tuple[float, int, dict[str, Any]]]] = field(default_factory=dict)
-    lines: dict[str, dict[int, list[tuple[float, int]]]] = field(default_factory=dict)
-    num_points: int = 0
 
 
 def write_page(path: str, out: str, *, images: bool = True, overwrite: bool = False) -> Path:
@@ -65,7 +66,7 @@ def write_page(path: str, out: str, *, images: bool = True, overwrite: bool = Fa
     Args:
         path: What `Source` takes.
         out: The page; it appears whole or not at all.
-        images: Whether faces are cut from the local pictures that the run read.
+        images: Whether small copies of the local pictures and videos that the run read are in it.
 
     Raises:
         ConfigError: It is no output with emotions, or `out` exists.
@@ -80,6 +81,10 @@ def write_page(path: str, out: str, *, images: bool = True, overwrite: bool = Fa
         )
     found, sample = _gather(source)
     inputs = _inputs(source)
+    galleries = list(_galleries(source, found))
+    if images:
+        _add_faces(source, [face for gallery in galleries for _, faces in gallery["ends"] for face in faces])
+    videos = _videos(source)
     values = {
         "tool": f"motivnet {__version__}",
         "name": Path(path).name,
@@ -88,11 +93,11 @@ def write_page(path: str, out: str, *, images: bool = True, overwrite: bool = Fa
         "inputs": inputs,
         "emotions": {name: found.emotions[name] for name in source.classes},
         "figures": list(_figures(source, found, sample, inputs["faces"])),
-        "galleries": list(_galleries(source, found)) if images else [],
+        "galleries": galleries,
         "images": images,
         "num_mapped": len(sample[0]),
-        "timelines": list(_timelines(source, found, images=images)),
-        "num_videos": len(found.lines),
+        "timelines": list(_timelines(source, videos[:NUM_TIMELINES], images=images)),
+        "num_videos": len(videos),
     }
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("motivnet_cli", "assets"),
@@ -112,7 +117,11 @@ def _gather(source: Source) -> tuple[_Found, tuple[NDArray[np.float32], NDArray[
     """One pass over the rows; of the embeddings a sample [n, D] with the emotions' numbers [n]."""
     found = _Found()
     has_embeddings = "embedding" in source.schema.names
-    reservoir = Reservoir(seed=(0,), limit=NUM_MAPPED)
+    picks = np.zeros(0, np.int64)
+    if has_embeddings:  # chosen before the pass, so that few of the embeddings are copied
+        size = min(NUM_MAPPED, source.num_rows)
+        picks = np.sort(np.random.default_rng(0).choice(source.num_rows, size, replace=False))
+    embeddings, kinds = [np.zeros((0, 1), np.float32)], [np.zeros(0, np.int64)]
     numbers = {name: number for number, name in enumerate(source.classes)}
     columns = [name for name in source.schema.names if name in _READ]
     row_number = 0
@@ -120,24 +129,31 @@ def _gather(source: Source) -> tuple[_Found, tuple[NDArray[np.float32], NDArray[
         emotions = batch.column("emotion").to_pylist()
         confidence = batch.column("confidence").to_numpy(zero_copy_only=False)
         found.emotions.update(emotions)
-        found.histogram += np.histogram(confidence, bins=20, range=(0, 1))[0]
+        found.histogram += np.histogram(confidence[np.isfinite(confidence)], bins=20, range=(0, 1))[0]
         if has_embeddings:
-            flat = batch.column("embedding").flatten().to_numpy(zero_copy_only=False).astype(np.float32)
-            coded = np.array([[numbers.get(name, 0)] for name in emotions], np.float32)
-            reservoir.update(np.hstack([flat.reshape(len(emotions), -1), coded]))
-        for name in set(emotions):
-            indices = np.flatnonzero([each == name for each in emotions])
+            begin, end = np.searchsorted(picks, [row_number, row_number + len(emotions)])
+            rows, matrix = _finite(batch.column("embedding"), picks[begin:end] - row_number)
+            if len(rows):
+                embeddings.append(matrix)
+                kinds.append(np.array([numbers.get(emotions[row], -1) for row in rows.tolist()]))
+        for name in set(emotions) & numbers.keys():
+            indices = np.flatnonzero(np.isfinite(confidence) & np.array([each == name for each in emotions]))
             order = indices[np.argsort(confidence[indices], kind="stable")]
             for sign, ends, kept in ((1, order[-NUM_SHOWN:], found.most), (-1, order[:NUM_SHOWN], found.least)):
                 for index in ends.tolist():
                     _keep(kept.setdefault(name, []), sign * float(confidence[index]), row_number + index, batch, index)
-        if "time_s" in columns and batch.column("time_s").null_count < len(emotions):
-            _follow(found, batch, numbers)
         row_number += len(emotions)
-    rows = reservoir.rows
-    if not len(rows):
-        return found, (np.zeros((0, 1), np.float32), np.zeros(0, np.int64))
-    return found, (rows[:, :-1].astype(np.float32), rows[:, -1].astype(np.int64))
+    return found, (np.concatenate(embeddings[1:] or embeddings), np.concatenate(kinds))
+
+
+def _finite(column: pa.FixedSizeListArray, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Those of the rows whose embedding is not null and has no NaN or infinity, and the embeddings [n, D]."""
+    taken = column.take(rows)
+    rows = rows[taken.is_valid().to_numpy(zero_copy_only=False)]
+    flat = taken.drop_null().flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+    matrix = flat.reshape(len(rows), column.type.list_size)
+    finite = np.isfinite(matrix).all(axis=1)
+    return rows[finite], matrix[finite]
 
 
 _READ = {
@@ -167,16 +183,6 @@ def _keep(
         {name: batch.column(name)[index].as_py() for name in batch.schema.names if name != "embedding"},
     )
     (heappush if len(kept) < NUM_SHOWN else heappushpop)(kept, entry)
-
-
-def _follow(found: _Found, batch: pa.RecordBatch, numbers: dict[str, int]) -> None:
-    names = batch.schema.names
-    persons = batch.column("track" if "track" in names else "face").to_pylist()
-    rows = zip(*(batch.column(name).to_pylist() for name in ("input", "time_s", "emotion")), persons, strict=True)
-    for name, time_s, emotion, person in rows:
-        if time_s is not None and found.num_points < MAX_TRACKED_POINTS:
-            found.num_points += 1
-            found.lines.setdefault(name, {}).setdefault(person or 0, []).append((time_s, numbers.get(emotion, 0)))
 
 
 def _inputs(source: Source) -> dict[str, Any]:
@@ -235,74 +241,136 @@ def _figure(title: str, caption: str, drawn: dict[str, bytes]) -> dict[str, str]
     return {"title": title, "caption": caption, "uri": data_uri(drawn["svg"], "image/svg+xml")}
 
 
-def _timelines(source: Source, found: _Found, *, images: bool) -> Iterator[dict[str, Any]]:
-    root = _root_of(source)
-    for name, persons in list(found.lines.items())[:NUM_TIMELINES]:
-        longest = max(map(len, persons.values()))
-        step = -(-longest // NUM_POINTS)
-        thinned = {person: points[::step] for person, points in persons.items()}
-        noun = "track" if "track" in source.schema.names else "face of each frame"
-        caption = f"Dominant emotion over time in seconds, a row for each {noun}"
-        caption += f"; every {step}th sampled frame is drawn." if step > 1 else "."
+def _videos(source: Source) -> list[str]:
+    """The inputs that have rows with a time, in their order."""
+    if "time_s" not in source.schema.names:
+        return []
+    names = source.lazy().filter(pl.col("time_s").is_finite()).select(pl.col("input").unique(maintain_order=True))
+    return names.collect(engine="streaming")["input"].to_list()
+
+
+def _timelines(source: Source, names: list[str], *, images: bool) -> Iterator[dict[str, Any]]:
+    """A figure a video: of each of NUM_LANES tracks, or face numbers, the most frequent emotion of NUM_STEPS steps."""
+    if not names:
+        return
+    has_tracks = "track" in source.schema.names
+    person = [pl.col(name).cast(pl.Int64) for name in ("track", "face") if name in source.schema.names]
+    rows = (
+        source.lazy()
+        .filter(pl.col("time_s").is_finite() & pl.col("input").is_in(names))
+        .select("input", "time_s", "emotion", person=pl.coalesce(*person, pl.lit(0, pl.Int64)))
+    )
+    lanes = rows.group_by("input", "person").agg(pl.len().alias("rows")).collect(engine="streaming")
+    times = rows.select("input", "time_s").unique().collect(engine="streaming").sort("input", "time_s")
+    first, last = (getattr(pl.col("time_s"), end)() for end in ("min", "max"))
+    interval = pl.col("time_s").diff().median().fill_null(1.0)
+    spans = (
+        times.group_by("input")
+        .agg(first=first, last=last, interval=interval)
+        .with_columns(width=pl.max_horizontal((pl.col("last") - pl.col("first")) / (NUM_STEPS - 1), "interval"))
+    )
+    steps = (
+        rows.join(spans.lazy(), on="input")
+        .group_by("input", "person", "emotion", step=((pl.col("time_s") - pl.col("first")) / pl.col("width")).round())
+        .agg(pl.len().alias("rows"))
+        .collect(engine="streaming")
+        .sort("rows", "emotion", descending=[True, False])
+        .unique(["input", "person", "step"], keep="first")
+        .sort("input", "person", "step")
+    )
+    numbers = {name: number for number, name in enumerate(source.classes)}
+    for name in names:
+        span = spans.row(by_predicate=pl.col("input") == name, named=True)
+        of_video = lanes.filter(pl.col("input") == name).sort("rows", "person", descending=[True, False])
+        drawn: dict[int, list[tuple[float, float, int]]] = {}
+        for person_number in sorted(of_video["person"].head(NUM_LANES)):
+            of_lane = steps.filter((pl.col("input") == name) & (pl.col("person") == person_number))
+            drawn[person_number] = [
+                (
+                    span["first"] + max(step - 0.5, 0.0) * span["width"],
+                    span["width"] / 2 if step == 0 else span["width"],
+                    numbers.get(emotion, -1),
+                )
+                for step, emotion in of_lane.select("step", "emotion").iter_rows()
+            ]
+        noun = "tracks" if has_tracks else "faces of each frame, from left to right"
+        caption = f"Most frequent emotion in steps of {span['width']:.3g} s, a row for each of the {noun}"
+        caption += f"; the {NUM_LANES} of {of_video.height:,} with most rows." if of_video.height > NUM_LANES else "."
+        path = _local(name, source) if images else None
         yield {
             "title": name,
             "caption": caption,
-            "uri": data_uri(figures.timeline(thinned, source.classes)["svg"], "image/svg+xml"),
-            "stills": _stills(_local(name, root), [time for points in persons.values() for time, _ in points])
-            if images
-            else [],
+            "uri": data_uri(figures.timeline(drawn, source.classes)["svg"], "image/svg+xml"),
+            "stills": _stills(path, times.filter(pl.col("input") == name)["time_s"].to_list()),
         }
 
 
 def _stills(path: str | None, times: list[float]) -> list[dict[str, Any]]:
     """Frames of a local video that faces were found in, at most NUM_STILLS and of its first STILLS_S seconds."""
-    if path is None:
+    wanted = [time for time in times if time <= STILLS_S]
+    if path is None or not wanted:
         return []
-    last = min(max(times), STILLS_S)
-    wanted = sorted({time for time in times if time <= last})
-    wanted = wanted[:: -(-len(wanted) // NUM_STILLS)] if wanted else []
-    stills: list[dict[str, Any]] = []
-    try:
-        for frame in VideoReader(path, VideoConfig(fps=None, end_s=last + 1), max_pixels=MAX_PIXELS):
-            if len(stills) == len(wanted):
+    wanted = wanted[:: -(-len(wanted) // NUM_STILLS)]
+    return [{"time_s": time, "uri": small_jpeg(picture)} for time, picture in _pictures_at(path, wanted).items()]
+
+
+def _pictures_at(path: str, times: list[float]) -> dict[float, Image.Image]:
+    """The frames shown at some times in rising order; none of a video that has gone or changed since."""
+    pictures: dict[float, Image.Image] = {}
+    with suppress(InputError):
+        for frame in VideoReader(path, VideoConfig(fps=None, end_s=times[-1] + 1), max_pixels=MAX_PIXELS):
+            assert frame.time_s is not None, "frames of videos have times"
+            if frame.time_s >= times[len(pictures)] - 1e-3:
+                pictures[times[len(pictures)]] = Image.fromarray(frame.rgb)
+            if len(pictures) == len(times):
                 break
-            if frame.time_s is not None and frame.time_s >= wanted[len(stills)] - 1e-3:
-                stills.append({"time_s": frame.time_s, "uri": small_jpeg(Image.fromarray(frame.rgb))})
-    except InputError:
-        pass  # a video that has gone or changed since: the timeline stands without its frames
-    return stills
+    return pictures
 
 
 def _galleries(source: Source, found: _Found) -> Iterator[dict[str, Any]]:
-    root = _root_of(source)
     for name in source.classes:
-        if found.emotions[name]:
+        if name in found.most:
             ends = (("most confident", found.most[name]), ("least confident", found.least[name]))
             yield {
                 "emotion": name,
                 "ends": [
-                    (title, [_shown(row, root) for _, _, row in sorted(kept, reverse=True)]) for title, kept in ends
+                    (title, [{"time_s": None, **row, "thumbnail": None} for _, _, row in sorted(kept, reverse=True)])
+                    for title, kept in ends
                 ],
             }
 
 
-def _shown(row: dict[str, Any], root: Path) -> dict[str, Any]:
-    """A row with its thumbnail; None where there is no local picture."""
-    path = None if row.get("frame") is not None else _local(row["input"], root)
-    box = [row[side] for side in ("x1", "y1", "x2", "y2")] if "x1" in row else None
-    return {**row, "thumbnail": thumbnail({"path": path, "box": box}) if path else None}
+def _add_faces(source: Source, faces: list[dict[str, Any]]) -> None:
+    """Put the `thumbnail` into those that can be cut from a local picture, or the beginning of a local video."""
+    of_videos: dict[str, list[dict[str, Any]]] = {}
+    for face in faces:
+        path = _local(face["input"], source)
+        if path is None:
+            continue
+        if face["time_s"] is None:
+            face["thumbnail"] = thumbnail({"path": path, "box": _box_of(face)})
+        elif face["time_s"] <= STILLS_S:
+            of_videos.setdefault(path, []).append(face)
+    for path, wanted in list(of_videos.items())[:NUM_GALLERY_VIDEOS]:
+        pictures = _pictures_at(path, sorted({face["time_s"] for face in wanted}))
+        for face in wanted:
+            if face["time_s"] in pictures:
+                face["thumbnail"] = small_jpeg(cut_to(pictures[face["time_s"]], _box_of(face)))
 
 
-def _local(name: str, root: Path) -> str | None:
-    """The file of an input, if it is still there."""
-    path = root / name
-    return str(path) if path.is_file() else None
+def _box_of(row: dict[str, Any]) -> Any:  # noqa: ANN401 - a Box or None
+    box = [row.get(side) for side in ("x1", "y1", "x2", "y2")]
+    return box if all(edge is not None and np.isfinite(edge) for edge in box) else None
 
 
-def _root_of(source: Source) -> Path:
-    """The folder that names in the output are relative to: the one that the run was given, else the current one."""
-    paths = source.record.get("settings", {}).get("inputs.paths", [])
-    if len(paths) != 1:
-        return Path.cwd()
-    root = Path(paths[0])
-    return root if root.is_dir() else root.parent
+def _local(name: str, source: Source) -> str | None:
+    """The file of an input, if it is still there: absolute, or under, within or itself one of the given paths."""
+    if Path(name).is_absolute():
+        return name if Path(name).is_file() else None
+    parts = [part for part in Path(name).parts if part != ".."]
+    for given in map(Path, source.record.get("settings", {}).get("inputs.paths", ())):
+        for shared in range(len(parts) + 1):
+            file = given.joinpath(*parts[shared:])
+            if (not shared or given.parts[-shared:] == tuple(parts[:shared])) and file.is_file():
+                return str(file)
+    return None
