@@ -102,7 +102,7 @@ def write_report(
         "max_names": MAX_NAMES,
     }
     written.append(_write(folder / "report.md", _MARKDOWN.get_template("report.md.j2").render(values)))
-    written.append(_write(folder / "report.html", _PAGES.get_template("report.html.j2").render(values)))
+    written.append(_write(folder / "report.html", PAGES.get_template("report.html.j2").render(values)))
     return written
 
 
@@ -157,7 +157,7 @@ def write_suite(
     written.append(_write(folder / "suite.md", _MARKDOWN.get_template("suite.md.j2").render(values)))
     written.append(_write(folder / "suite.tex", _LATEX.get_template("suite.tex.j2").render(values)))
     for name, whole in (("suite.html", False), ("index.html", True)):
-        page = _PAGES.get_template("suite.html.j2").render(values, whole=whole)
+        page = PAGES.get_template("suite.html.j2").render(values, whole=whole)
         written.append(_write(folder / name, page))
     return written
 
@@ -354,7 +354,8 @@ def _environment(**options: Any) -> jinja2.Environment:  # noqa: ANN401 - handed
     return environment
 
 
-_PAGES = _environment(autoescape=True)
+PAGES = _environment(autoescape=True)
+"""Templates of every HTML page of ours."""
 _MARKDOWN = _environment(autoescape=False, finalize=_markdown, keep_trailing_newline=True)
 _LATEX = _environment(
     autoescape=False,

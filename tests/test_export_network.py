@@ -218,7 +218,7 @@ def test_nothing_is_replaced_unless_told(tmp_path):
     beside = tmp_path / "n.safetensors.data"
     beside.write_bytes(b"of an earlier export")
 
-    with pytest.raises(ConfigError, match=r"n\.safetensors.* is there already.*--overwrite"):
+    with pytest.raises(ConfigError, match=r"n\.safetensors.* exists.*--overwrite"):
         export_model("expression-net", "safetensors", out)
     assert out.read_bytes() == b"mine"
     export_model("expression-net", "safetensors", out, overwrite=True)
@@ -235,7 +235,7 @@ def test_nothing_is_replaced_unless_told(tmp_path):
         ({"to": "onnx", "out": "n.onnx", "precision": "bf16"}, "in fp32 or fp16, got 'bf16'"),
         ({"to": "onnx", "out": "n.onnx", "precision": "int8"}, "in fp32 or fp16, got 'int8'"),
         ({"to": "safetensors", "out": "n.safetensors", "input_type": "float"}, "for uint8 pixels, got 'float'"),
-        ({"to": "torch-export", "out": "folder.pt2"}, "is a folder: name the file, such as folder.pt2/model.pt2"),
+        ({"to": "torch-export", "out": "folder.pt2"}, "is a folder and this export makes a file"),
     ],
 )
 def test_wrong_combinations_are_config_errors(tmp_path, monkeypatch, arguments, says):

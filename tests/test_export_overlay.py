@@ -218,7 +218,7 @@ def test_what_it_is_made_from_is_never_replaced(tmp_path):
     preds, content = written(tmp_path / "p.parquet", [{}]), clip.read_bytes()
     (tmp_path / "link.mp4").symlink_to(clip)
     for out in ("c.mp4", "link.mp4"):
-        with pytest.raises(ConfigError, match="made from"):
+        with pytest.raises(ConfigError, match="is made from"):
             write_overlay(str(clip), str(preds), str(tmp_path / out), overwrite=True)
     assert clip.read_bytes() == content
 

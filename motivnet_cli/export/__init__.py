@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING
 
 from motivnet_cli.durable import durably, sync, temporary_name
 from motivnet_cli.errors import ConfigError
+from motivnet_cli.export.place import MARKER, check_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from motivnet_cli.export.source import Source
 
 STDOUT = "-"
-MARKER = ".motivnet-export.json"
-"""In every folder that an export made, so that `overwrite` removes no other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,7 +279,7 @@ def export_predictions(
         return Path(STDOUT)
     out = Path(out)
     is_folder = out.suffix.lower() != form.suffix if form.is_folder is None else form.is_folder
-    _check_place(out, source.path, is_folder=is_folder, overwrite=overwrite)
+    check_place(out, [source.path], is_folder=is_folder, overwrite=overwrite)
     temporary = temporary_name(out)
     try:
         _remove(temporary)
@@ -298,25 +297,6 @@ def export_predictions(
 
 def _piped(form: Format) -> Callable[[Source, IO[bytes]], None]:
     return form.write  # type: ignore[return-value]  # those that pipe take a file, too
-
-
-def _check_place(out: Path, source: Path, *, is_folder: bool, overwrite: bool) -> None:
-    shown = str(out)
-    if not out.parent.is_dir():
-        raise ConfigError(f"cannot write {shown!r}: there is no folder {str(out.parent)!r}; make it first")
-    if out.resolve() == source.resolve() or (is_folder and out.resolve() in source.resolve().parents):
-        raise ConfigError(f"{shown!r} holds the predictions that are to be exported; give --out another name")
-    if not out.exists():
-        return
-    if out.is_dir() != is_folder:
-        is_there, wanted = ("folder", "file") if out.is_dir() else ("file", "folder")
-        raise ConfigError(f"{shown!r} is a {is_there} and this export makes a {wanted}; give --out another name")
-    if is_folder and not any(out.iterdir()):
-        return
-    if not overwrite:
-        raise ConfigError(f"{shown!r} exists; give --overwrite to replace it, or --out another name")
-    if is_folder and not (out / MARKER).is_file():
-        raise ConfigError(f"{shown!r} is a folder that no export made, so it is not replaced; give --out another name")
 
 
 def _write_folder(form: Format, source: Source, out: Path) -> None:

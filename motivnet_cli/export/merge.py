@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from motivnet_cli.durable import sync, temporary_name
 from motivnet_cli.errors import ConfigError
+from motivnet_cli.export.place import check_place
 from motivnet_cli.sink import METADATA_KEY, parts_of, read_record
 from motivnet_cli.tables import ROW_GROUP, TableWriter
 
@@ -66,7 +67,11 @@ def merge(
     files = {table: {part: parts_of(part, table) for part in order} for table in _TABLES}
     for table in _TABLES:
         _check_columns(files[table])
-    _check_place(out, order, overwrite=overwrite)
+    if out.suffix != ".parquet":
+        raise ConfigError(f"the merged output is one file: give --out a name ending in .parquet, not {str(out)!r}")
+    finals = {"faces": out, "inputs": out.with_suffix(".inputs.parquet")}
+    for final in finals.values():
+        check_place(final, order, overwrite=overwrite)
     left_out = _doubled(files["inputs"])
     num_doubled = sum(map(len, left_out.values()))
     if num_doubled and not allow_mixed:
@@ -76,7 +81,6 @@ def merge(
             f"{part!r}; leave that output out, or allow a mix: then the first one counts"
         )
     record = _joined_record(records, order)
-    finals = {"faces": out, "inputs": out.with_suffix(".inputs.parquet")}
     rows = {}
     try:
         for table in _TABLES:
@@ -147,18 +151,6 @@ def _check_columns(files: dict[str, list[Path]]) -> None:
             differing = [field.name for field in (*got, *expected) if field not in got or field not in expected]
             names = ", ".join(dict.fromkeys(differing)) or "their order"
             raise ConfigError(f"the columns of {part!r} and {first!r} differ ({names}); they cannot be one table")
-
-
-def _check_place(out: Path, parts: Sequence[str], *, overwrite: bool) -> None:
-    shown = str(out)
-    if out.suffix != ".parquet":
-        raise ConfigError(f"the merged output is one file: give --out a name ending in .parquet, not {shown!r}")
-    if not out.parent.is_dir():
-        raise ConfigError(f"cannot write {shown!r}: there is no folder {str(out.parent)!r}; make it first")
-    if out.is_dir() or any(_is_same(out, part) for part in parts):
-        raise ConfigError(f"{shown!r} is {'a folder' if out.is_dir() else 'to be merged'}; give --out another name")
-    if not overwrite and (there := [p for p in (out, out.with_suffix(".inputs.parquet")) if p.exists()]):
-        raise ConfigError(f"{str(there[0])!r} exists; give --overwrite to replace it, or --out another name")
 
 
 def _doubled(files: dict[str, list[Path]]) -> dict[str, set[str]]:

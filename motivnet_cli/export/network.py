@@ -28,6 +28,7 @@ from motivnet_cli import __version__
 from motivnet_cli.catalogue import DEFAULT_MODEL
 from motivnet_cli.durable import sync, temporary_name
 from motivnet_cli.errors import ConfigError, WeightsError
+from motivnet_cli.export.place import check_place
 from motivnet_cli.load import load_model
 from motivnet_cli.model import MotivNet, SapiensEmbedder
 from motivnet_cli.preprocess import image_rows
@@ -121,7 +122,7 @@ def export_model(
         WeightsError: As `load_model`; or what was written does not compute what the network computes, and is removed.
     """
     out = Path(out)
-    form = _checked_form(to, out, precision=precision, input_type=input_type, overwrite=overwrite)
+    form = _checked_form(to, out, weights=weights, precision=precision, input_type=input_type, overwrite=overwrite)
     model = load_model(name, weights=weights, recipe=recipe, store=store)
     graph = _Graph(model)
     pixels = _random_pixels(model).to(_PIXEL_TYPES[input_type])
@@ -172,7 +173,9 @@ class _Graph(nn.Module):
         return {name: outputs[name] for name in self.names}
 
 
-def _checked_form(to: str, out: Path, *, precision: str, input_type: str, overwrite: bool) -> _Form:
+def _checked_form(
+    to: str, out: Path, *, weights: str | None, precision: str, input_type: str, overwrite: bool
+) -> _Form:
     """The format, if all that was asked of it can be done; before anything large is read."""
     if to not in _FORMS:
         raise ConfigError(f"no format of a model is named {to!r}; there are: {', '.join(_FORMS)}")
@@ -186,11 +189,8 @@ def _checked_form(to: str, out: Path, *, precision: str, input_type: str, overwr
     missing = [package for package in form.packages if importlib.util.find_spec(package) is None]
     if missing:
         raise ConfigError(f"{to} needs {' and '.join(missing)}: pip install 'motivnet-cli[onnx]'")
-    if out.is_dir():
-        raise ConfigError(f"{out} is a folder: name the file, such as {out / ('model' + form.suffix)}")
-    there = [str(path) for path in _paths(out) if path.exists()]
-    if there and not overwrite:
-        raise ConfigError(f"{there[0]} is there already: choose another name, or say --overwrite")
+    for path in _paths(out) if out.parent.is_dir() else ():  # a folder that is not there is made
+        check_place(path, [weights] if weights else [], overwrite=overwrite)
     return form
 
 

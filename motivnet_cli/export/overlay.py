@@ -22,6 +22,7 @@ from PIL import Image, ImageDraw, ImageFont
 from motivnet_cli.config import MAX_PIXELS, VideoConfig
 from motivnet_cli.durable import durably, temporary_name
 from motivnet_cli.errors import ConfigError, InputError
+from motivnet_cli.export.place import check_place
 from motivnet_cli.export.source import Source
 from motivnet_cli.records import EMOTIONS
 from motivnet_cli.video import VideoReader
@@ -67,7 +68,11 @@ def write_overlay(
             or the predictions, has another ending, or cannot be written.
     """
     final = Path(out)
-    _check_place(final, video, predictions, overwrite=overwrite)
+    if final.suffix.lower() != ".mp4":
+        raise ConfigError(f"the overlay is an MP4: give --out a name ending in .mp4, got {out!r}")
+    if not Path(video).exists():
+        raise ConfigError(f"no video at {video!r}: give the file that was annotated")
+    check_place(final, [video, predictions], overwrite=overwrite)
     rows = _Rows(video, predictions)
     reader = VideoReader(video, VideoConfig(fps=None), max_pixels=max_pixels)
     try:
@@ -87,22 +92,6 @@ def write_overlay(
         "rows_without_box": rows.num_without_box,
         "problem": problem.message if problem else None,
     }
-
-
-def _check_place(out: Path, video: str, predictions: str, *, overwrite: bool) -> None:
-    shown = str(out)
-    if out.suffix.lower() != ".mp4":
-        raise ConfigError(f"the overlay is an MP4: give --out a name ending in .mp4, got {shown!r}")
-    if not out.parent.is_dir():
-        raise ConfigError(f"cannot write {shown!r}: there is no folder {str(out.parent)!r}; make it first")
-    if not Path(video).exists():
-        raise ConfigError(f"no video at {video!r}: give the file that was annotated")
-    if out.exists() and any(Path(read).exists() and out.samefile(read) for read in (video, predictions)):
-        raise ConfigError(f"{shown!r} is what the overlay is made from; give --out another name")
-    if out.is_dir():
-        raise ConfigError(f"{shown!r} is a folder and the overlay is a file; give --out another name")
-    if out.exists() and not overwrite:
-        raise ConfigError(f"{shown!r} exists: give --overwrite to replace it, or --out another name")
 
 
 class _Rows:

@@ -12,7 +12,6 @@ from heapq import heappush, heappushpop
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jinja2
 import numpy as np
 import polars as pl
 from PIL import Image
@@ -22,9 +21,10 @@ from motivnet_cli import __version__, figures
 from motivnet_cli.config import MAX_PIXELS, VideoConfig
 from motivnet_cli.durable import durably
 from motivnet_cli.errors import ConfigError, InputError
+from motivnet_cli.export.place import check_place
 from motivnet_cli.export.source import Source
 from motivnet_cli.records import STATUSES
-from motivnet_cli.report import cut_to, data_uri, small_jpeg, thumbnail
+from motivnet_cli.report import PAGES, cut_to, data_uri, small_jpeg, thumbnail
 from motivnet_cli.video import VideoReader
 
 if TYPE_CHECKING:
@@ -69,11 +69,10 @@ def write_page(path: str, out: str, *, images: bool = True, overwrite: bool = Fa
         images: Whether small copies of the local pictures and videos that the run read are in it.
 
     Raises:
-        ConfigError: It is no output with emotions, or `out` exists.
+        ConfigError: It is no output with emotions, or `check_place` refuses `out`.
     """
     final = Path(out)
-    if final.exists() and not overwrite:
-        raise ConfigError(f"{out!r} exists: give --overwrite to replace it, or --out another name")
+    check_place(final, [path], overwrite=overwrite)
     source = Source(path)
     if not {"emotion", "confidence", "input"} <= set(source.schema.names):
         raise ConfigError(
@@ -99,15 +98,7 @@ def write_page(path: str, out: str, *, images: bool = True, overwrite: bool = Fa
         "timelines": list(_timelines(source, videos[:NUM_TIMELINES], images=images)),
         "num_videos": len(videos),
     }
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("motivnet_cli", "assets"),
-        undefined=jinja2.StrictUndefined,
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["count"] = lambda number: f"{number:,}"
-    html = environment.get_template("predictions.html.j2").render(values)
+    html = PAGES.get_template("predictions.html.j2").render(values)
     with durably(final) as temporary:
         temporary.write_bytes(html.encode("utf-8", "backslashreplace"))
     return final
@@ -226,7 +217,7 @@ def _figures(
     embeddings, emotions = sample
     if len(embeddings) >= 3 and embeddings.shape[1] >= 2:
         map_ = PCA(2, svd_solver="full" if len(embeddings) < 500 else "randomized", random_state=0)
-        places = map_.fit_transform(np.nan_to_num(embeddings))
+        places = map_.fit_transform(embeddings)
         share = map_.explained_variance_ratio_.sum()
         which = (
             "all"
