@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +28,6 @@ from motivnet_cli.metrics import paired, score
 from motivnet_cli.predictions import match, read_predictions
 from motivnet_cli.records import EMOTIONS, never, no_progress
 from motivnet_cli.report import write_report, write_suite
-from motivnet_cli.sink import read_faces, read_inputs, read_record
 from motivnet_cli.store import Store, find_card
 
 if TYPE_CHECKING:
@@ -77,23 +76,19 @@ class EvaluateConfig:
     command: str = ""
 
 
-_ABOUT = ("tool", "model", "weights_sha256", "recipe", "precision", "faces", "terms", "settings")
-"""What a report says of predictions, from the record of the run that made them."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Answers:
     """What was predicted for the labelled images, in their order."""
 
     about: dict[str, Any]
-    """Of `_ABOUT` what is known."""
+    """Tool, model, weights, recipe, faces, terms, settings: as far as they are known."""
     predicted: NDArray[np.int64]
     """[N], -1 where nothing was predicted."""
     probabilities: NDArray[np.float64] | None
     """[N, 7], NaN where nothing was predicted; None of a tool that only names labels."""
     reasons: dict[int, str]
     """Why, for each that was missed."""
-    matching: dict[str, Any] | None = None
+    matching: dict[str, Any]
 
 
 def evaluate(
@@ -139,7 +134,7 @@ def compare_predictions(config: EvaluateConfig, a: str, b: str) -> dict[str, Any
         ConfigError: The dataset or the predictions cannot be read.
     """
     labelled = _read(config)
-    answers = [_matched(path, labelled) for path in (a, b)]
+    answers = [_matched(path, labelled, [image.path for image in labelled.images]) for path in (a, b)]
     result = paired(
         _labels(labelled),
         *(answer.predicted for answer in answers),
@@ -185,7 +180,7 @@ def _evaluated(
 ) -> dict[str, Any] | None:
     answers: dict[str, _Answers] = {}
     if config.predictions:
-        answers["predictions"] = _matched(config.predictions, labelled)
+        answers["predictions"] = _matched(config.predictions, labelled, [image.path for image in labelled.images])
     else:
         for recipe in config.recipes:
             answer = _predicted(config, labelled, recipe, progress=progress, stop=stop)
@@ -219,7 +214,7 @@ def _predicted(
     manifest = _manifest_of(labelled, out, with_boxes=labelled.faces == "given" and config.faces is None)
     output = out / f"predictions-{recipe}.parquet" if recipe else out / "predictions.parquet"
     run = RunConfig(
-        inputs=InputConfig(manifests=(str(manifest.absolute()),), keep=("labelled",)),
+        inputs=InputConfig(manifests=(str(manifest.absolute()),)),
         output=OutputConfig(path=str(output), embeddings="none", overwrite=config.overwrite),
         model=replace(config.model, recipe=recipe or config.model.recipe),
         faces=faces,
@@ -229,43 +224,19 @@ def _predicted(
     summary = annotate(run, progress=progress, stop=stop)
     if summary.stopped:
         return None
-    return _answers_of(str(output), labelled)
+    return _matched(str(output), labelled, [_path_of(image, out) for image in labelled.images])
 
 
-def _answers_of(output: str, labelled: LabelledSet) -> _Answers:
-    """The rows of our own run, one an image: the largest face where there are several."""
-    record = read_record(output)
-    table = read_faces(output)
-    n = len(labelled.images)
-    probabilities = np.full((n, len(EMOTIONS)), np.nan)
-    area = np.full(n, -1.0)
-    rows = zip(
-        table["labelled"].to_list(),
-        ((table["x2"] - table["x1"]) * (table["y2"] - table["y1"])).to_list(),
-        table.select(EMOTIONS).to_numpy(),
-        strict=True,
-    )
-    for index, size, row in rows:
-        if size > area[index]:
-            area[index], probabilities[index] = size, row
-    scored = area >= 0
-    predicted = np.where(scored, np.nan_to_num(probabilities).argmax(axis=1), -1)
-    reasons: dict[int, str] = {}
-    by_path: dict[str, list[int]] = {}
-    for index in np.flatnonzero(~scored).tolist():
-        by_path.setdefault(_path_of(labelled.images[index], Path(output).parent, index), []).append(index)
-    inputs = read_inputs(output)
-    for name, status, error in inputs.select("input", "status", "error").iter_rows():
-        for index in by_path.get(name, ()):
-            reasons[index] = error or ("no face was found" if status == "no_face" else "no row was written")
-    return _Answers({key: record[key] for key in _ABOUT}, predicted, probabilities, reasons)
+def _matched(path: str, labelled: LabelledSet, paths: Sequence[str | None]) -> _Answers:
+    """The answers for the labelled images among predictions, ours or another tool's.
 
-
-def _matched(path: str, labelled: LabelledSet) -> _Answers:
+    Args:
+        paths: Where each image lay when the predictions were made; None where only its name is known.
+    """
     predictions = read_predictions(path)
     images = labelled.images
     boxes = [image.box for image in images]
-    matched = match(predictions, [image.name for image in images], [image.path for image in images], boxes=boxes)
+    matched = match(predictions, [image.name for image in images], paths, boxes=boxes)
     return _Answers(
         predictions.about, matched.predicted, matched.probabilities, matched.reasons, matching=matched.to_json()
     )
@@ -276,8 +247,8 @@ def _manifest_of(labelled: LabelledSet, out: Path, *, with_boxes: bool) -> Path:
     work = out / "inputs"
     work.mkdir(parents=True, exist_ok=True)
     lines = []
-    for index, image in enumerate(labelled.images):
-        row: dict[str, Any] = {"path": _path_of(image, out, index), "labelled": index}
+    for image in labelled.images:
+        row: dict[str, Any] = {"path": _path_of(image, out)}
         if image.pixels is not None and not Path(row["path"]).exists():
             final = Path(row["path"])
             Image.fromarray(image.pixels).save(temporary_name(final), format="png")
@@ -293,8 +264,13 @@ def _manifest_of(labelled: LabelledSet, out: Path, *, with_boxes: bool) -> Path:
     return manifest
 
 
-def _path_of(image: Labelled, out: Path, index: int) -> str:
-    return image.path or str((out / "inputs" / f"{index:06d}.png").absolute())
+def _path_of(image: Labelled, out: Path) -> str:
+    """Where an image lies; pixels of a table get a file named after them, so that another split has other files."""
+    if image.pixels is None:
+        assert image.path, "an image without pixels has a file"
+        return image.path
+    content = hashlib.sha256(image.pixels.tobytes()).hexdigest()[:16]
+    return str((out / "inputs" / f"{PurePosixPath(image.name).stem}-{content}.png").absolute())
 
 
 # ---- figures ----------------------------------------------------------------------------------------------
@@ -368,7 +344,7 @@ def _mistakes(
     return [
         {
             "image": images[index].name,
-            "path": _path_of(images[index], out, index),
+            "path": _path_of(images[index], out),
             "box": images[index].box,
             "label": EMOTIONS[labels[index]],
             "predicted": EMOTIONS[answers.predicted[index]],

@@ -18,6 +18,7 @@ import numpy as np
 import polars as pl
 from scipy.optimize import linear_sum_assignment
 
+from motivnet_cli.datasets import SYNONYMS
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.plan import printable
 from motivnet_cli.records import EMOTIONS
@@ -41,17 +42,7 @@ LABEL_COLUMNS = ("dominant_emotion", "predicted_emotion", "predicted_label", "pr
 NAMED = 100
 """How many names of each kind are kept."""
 
-_SPELLINGS = {
-    "neutral": ("neutral", "neutrality"),
-    "happiness": ("happiness", "happy", "joy"),
-    "sadness": ("sadness", "sad"),
-    "surprise": ("surprise", "surprised"),
-    "fear": ("fear", "fearful", "afraid"),
-    "disgust": ("disgust", "disgusted"),
-    "anger": ("anger", "angry"),
-    "contempt": ("contempt", "contemptuous"),
-}
-_EMOTION_OF = {spelling: name for name, spellings in _SPELLINGS.items() for spelling in spellings}
+_EMOTION_OF = {**SYNONYMS, "contempt": "contempt", "contemptuous": "contempt"}
 _DECORATION = frozenset(
     {"p", "prob", "probs", "probability", "probabilities", "score", "scores", "emotion", "emotions", "expression"}
     | {"conf", "confidence", "percent", "pct", "pred", "predicted", "softmax"}
@@ -105,8 +96,12 @@ class Predictions:
         tools the table and the columns that were taken."""
         if not self.record:
             return {"tool": "another tool", "table": self.source, "columns": self.columns, "remarks": self.remarks}
-        keys = ("tool", "model", "weights_sha256", "recipe", "faces", "terms", "settings")
-        return {"table": self.source, **{key: self.record[key] for key in keys}, "remarks": self.remarks}
+        keys = ("tool", "model", "weights_sha256", "recipe", "precision", "faces", "terms", "settings")
+        return {
+            "table": self.source,
+            **{key: self.record[key] for key in keys if key in self.record},
+            "remarks": self.remarks,
+        }
 
 
 @dataclass(frozen=True, slots=True)

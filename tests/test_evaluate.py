@@ -76,10 +76,9 @@ def test_a_model_is_scored_on_a_folder(faces, tmp_path):
     evaluation = metrics(tmp_path / "r")
     (scored,) = evaluation["runs"]
     rows = polars.read_parquet(tmp_path / "r" / "predictions.parquet")
-    labels = [folder for folder in range(7) for _ in range(A_CLASS)]
     right = sum(
-        EMOTIONS.index(emotion) == expected
-        for emotion, expected in zip(rows["emotion"], (labels[i] for i in rows["labelled"]), strict=True)
+        EMOTIONS.index(emotion) == FOLDERS.index(Path(name).parent.name)
+        for name, emotion in rows.select("input", polars.col("emotion").cast(str)).iter_rows()
     )
 
     assert {"report.html", "report.md", "figures", "metrics.json"} <= {path.name for path in (tmp_path / "r").iterdir()}
@@ -102,6 +101,24 @@ def test_both_recipes_are_scored_side_by_side(faces, tmp_path):
     assert [each["name"] for each in scored] == ["recipe stretch", "recipe pad"]
     assert [each["predictions"]["recipe"] for each in scored] == ["stretch", "pad"]
     assert not rows[0].select(EMOTIONS).equals(rows[1].select(EMOTIONS))
+
+
+def test_another_split_is_never_given_the_predictions_of_the_first(tmp_path):
+    """Splits of a table in one folder, as many images each: the second is refused, and alone gets its own figures."""
+    rng = np.random.default_rng(0)
+    rows = [(label, usage) for usage in ("PublicTest", "PrivateTest") for label in range(7)]
+    lines = [f"{label},{' '.join(map(str, rng.integers(0, 256, 48 * 48)))},{usage}" for label, usage in rows]
+    (tmp_path / "fer2013.csv").write_text("\n".join(["emotion,pixels,Usage", *lines]))
+    command = ("evaluate", "--dataset", "fer2013", "--root", tmp_path, "--model", "expression-net", "--resamples", "9")
+
+    run(*command, "--split", "private", "--out", tmp_path / "r")
+    refused = run(*command, "--split", "public", "--out", tmp_path / "r", code=2)
+    run(*command, "--split", "public", "--out", tmp_path / "r2")
+
+    assert "belongs to a run with other settings" in refused.stderr
+    private, public = (metrics(tmp_path / folder)["runs"][0]["scores"] for folder in ("r", "r2"))
+    assert private["n_scored"] == public["n_scored"] == 7
+    assert private["scored"]["brier"] != public["scored"]["brier"]
 
 
 def test_another_tools_predictions_are_scored_by_name(faces, tmp_path):
