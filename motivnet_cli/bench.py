@@ -86,9 +86,11 @@ def bench(config: RunConfig, *, seconds: float, agreement: bool, say: Say) -> di
         raise ConfigError(
             f"no face to measure with in {feed.pictures} pictures ({feed.unusable} unusable): give others"
         )
+    flop_a_face = _flop_a_face(model)
     predictor = Predictor(model, config.model)
+    flop_a_face *= 1 + predictor.flip
     say(f"the network on {device_name(predictor.device)} in {predictor.precision}, batches of {predictor.batch_size}")
-    network = _network(model, predictor, feed.crops, seconds=seconds)
+    seconds_a_face = _network(predictor, feed.crops, seconds=seconds)
     say("this machine's matrix product")
     peak = _peak(predictor)
     say("the whole run")
@@ -97,7 +99,7 @@ def bench(config: RunConfig, *, seconds: float, agreement: bool, say: Say) -> di
         "decode": feed.decoding / feed.num_faces / workers,
         "detect": feed.detecting / feed.num_faces / workers,
         "preprocess": feed.cropping / feed.num_faces / workers,
-        "network": network["seconds_a_face"],
+        "network": seconds_a_face,
         "write": whole["writing_s"] / max(1, whole["faces"]),
     }
     reading = per_face["decode"] + per_face["detect"] + per_face["preprocess"]
@@ -118,9 +120,9 @@ def bench(config: RunConfig, *, seconds: float, agreement: bool, say: Say) -> di
         "bound_by": max(stages, key=lambda name: stages[name]),
         "peak": peak
         | {
-            "flop_a_face": network["flop_a_face"],
-            "network_flop_per_s": network["flop_a_face"] / per_face["network"],
-            "share_of_peak": network["flop_a_face"] / per_face["network"] / peak["flop_per_s"],
+            "flop_a_face": flop_a_face,
+            "network_flop_per_s": flop_a_face / seconds_a_face,
+            "share_of_peak": flop_a_face / seconds_a_face / peak["flop_per_s"],
         },
         "agreement": list(_agreement(config, feed.crops, say=say)) if agreement else None,
     }
@@ -175,21 +177,25 @@ def _batches(crops: tuple[Crop, ...], size: int) -> Iterator[Batch]:
         yield Batch(tuple(itertools.islice(endless, size)), (), Cursor(Place(0)))
 
 
-def _network(model: LoadedModel, predictor: Predictor, crops: tuple[Crop, ...], *, seconds: float) -> dict[str, float]:
+def _flop_a_face(model: LoadedModel) -> int:
+    """Operations of one pass, counted on tensors without content: it costs no time, whatever the size."""
+    tensors = itertools.chain(model.network.named_parameters(), model.network.named_buffers())
+    empty = {name: tensor.detach().to("meta") for name, tensor in tensors}
+    pixels = torch.empty((1, 3, model.height, model.width), dtype=torch.uint8, device="meta")
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        torch.func.functional_call(model.network, empty, (pixels,))
+    return int(counter.get_total_flops())
+
+
+def _network(predictor: Predictor, crops: tuple[Crop, ...], *, seconds: float) -> float:
     """Seconds a face on ready batches, after one batch to warm up."""
     batches = _batches(crops, predictor.batch_size)
-    with FlopCounterMode(display=False) as counter:
-        warm_up = time.perf_counter()
-        list(predictor.run([next(batches)]))
-        first = time.perf_counter() - warm_up
-    num_batches = max(1, round(seconds / max(first, 1e-3)))
+    started = time.perf_counter()
+    list(predictor.run([next(batches)]))
+    num_batches = max(1, round(seconds / max(time.perf_counter() - started, 1e-3)))
     started = time.perf_counter()
     list(predictor.run(itertools.islice(batches, num_batches)))
-    took = time.perf_counter() - started
-    return {
-        "seconds_a_face": took / (num_batches * predictor.batch_size),
-        "flop_a_face": counter.get_total_flops() / predictor.batch_size,
-    }
+    return (time.perf_counter() - started) / (num_batches * predictor.batch_size)
 
 
 def _peak(predictor: Predictor) -> dict[str, Any]:

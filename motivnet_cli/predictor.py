@@ -56,10 +56,10 @@ class Stages:
         return self.computing / total if total else 0.0
 
     @property
-    def bound_by(self) -> str:
-        """The stage that the others waited for."""
+    def bound_by(self) -> str | None:
+        """The stage that the others waited for; None where nothing ran."""
         named = {"reading": self.waiting, "network": self.computing, "writing": self.writing}
-        return max(named, key=lambda name: named[name])
+        return max(named, key=lambda name: named[name]) if any(named.values()) else None
 
 
 class Predictor:
@@ -149,9 +149,10 @@ class Predictor:
     def _launch_part(self, crops: Sequence[Crop]) -> _Part:
         num_rows = self.batch_size if self._pads else len(crops)
         on_gpu = self.device.type == "cuda"
-        pixels = torch.zeros((num_rows, 3, *self._input_size), dtype=torch.uint8, pin_memory=on_gpu)
+        pixels = torch.empty((num_rows, 3, *self._input_size), dtype=torch.uint8, pin_memory=on_gpu)
         for row, crop in zip(pixels.numpy(), crops, strict=False):
             row[:] = crop.pixels
+        pixels[len(crops) :] = 0
         probabilities, embeddings = self._forward(pixels.to(self.device, non_blocking=True))
         return _Part(len(crops), _to_host(probabilities), _to_host(embeddings), _mark_of(self.device), pixels)
 

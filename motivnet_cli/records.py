@@ -212,9 +212,10 @@ class Summary:
     outputs: tuple[str, ...]
     device_busy: float = 0.0
     """Share of the time in which the network computed, 0 to 1."""
-    bound_by: str = "reading"
-    """The stage that the others waited for: reading, network or writing."""
+    bound_by: str | None = None
+    """The stage that the others waited for: reading, network or writing; None where nothing ran."""
     writing_s: float = 0.0
+    """Seconds of writing."""
     stopped: bool = False
     """True when a signal ended the run early; the same command goes on from here."""
     already_finished: bool = False

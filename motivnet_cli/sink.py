@@ -13,6 +13,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import logging
 import os
 import shutil
 import time
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from motivnet_cli.track import TrackConfig
 
 SCHEMA_VERSION = 1
+log = logging.getLogger(__name__)
+
 METADATA_KEY = b"motivnet"
 """Key of the Parquet file metadata that holds the run's JSON record."""
 
@@ -88,10 +91,23 @@ def read_record(path: str | Path) -> dict[str, Any]:
 
 
 def parts_of(path: str | Path, table: str) -> list[Path]:
+    """The files of an output's table, `faces` or `inputs`; of a folder that is not finished, what is committed.
+
+    Raises:
+        ConfigError: No output of motivnet is there.
+    """
     place = _Place(str(path))
     parts = place.final_parts(table)
     if not parts:
         raise ConfigError(f"no motivnet output at {str(path)!r}; expected {place.final_name(table)}")
+    run = _Run(place.work, place.parts)
+    if not place.is_file and run.exists() and not run.is_finished() and table == "inputs":
+        log.warning(
+            "%s is not finished: %d of %d inputs are done, and what follows is of these",
+            path,
+            run.num_done,
+            run.num_items,
+        )
     return parts
 
 

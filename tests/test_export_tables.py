@@ -19,7 +19,9 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from motivnet_cli.annotate import annotate
 from motivnet_cli.cli import app
+from motivnet_cli.config import InputConfig, ModelConfig, OutputConfig, RunConfig
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.export import FORMATS, export_predictions
 from motivnet_cli.records import EMOTIONS
@@ -236,6 +238,27 @@ def test_a_format_that_is_not_there(preds, tmp_path):
         export_predictions(tmp_path / "other.parquet", "csv", tmp_path / "p.csv")
 
 
+def test_an_unfinished_output_is_said(tmp_path, caplog):
+    """Of a run that was stopped, what is committed is exported, and how much that is is said."""
+    pictures = tmp_path / "in"
+    pictures.mkdir()
+    for number in range(4):
+        shutil.copy(SAMPLE_DATA / "astronaut.png", pictures / f"{number}.png")
+    answers = iter([False] * 3)
+    summary = annotate(
+        RunConfig(
+            inputs=InputConfig(paths=(str(pictures),)),
+            output=OutputConfig(path=str(tmp_path / "run"), commit_seconds=0),
+            model=ModelConfig(name="expression-net", batch_size=1),
+        ),
+        stop=lambda: next(answers, True),
+    )
+    export_predictions(tmp_path / "run", "csv", tmp_path / "p.csv")
+
+    assert summary.stopped
+    assert f"is not finished: {summary.done} of 4 inputs are done" in caplog.text
+
+
 def test_stdout(preds, rows):
     """`--out -` gives the bytes alone; talk is elsewhere."""
     command = [sys.executable, "-m", "motivnet_cli", "export", "predictions", str(preds), "--to", "csv", "--out", "-"]
@@ -260,12 +283,17 @@ def test_a_killed_export_is_absent(tmp_path, form):
         "--out",
         str(out),
     ]
-    process = subprocess.Popen(command, env={**os.environ, "PYTHONUNBUFFERED": "1"})
     temporary = tmp_path / ".out.csv.tmp"
-    while not temporary.exists() and process.poll() is None:
-        time.sleep(0.001)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    for _ in range(20):  # until it is hit while it writes
+        process = subprocess.Popen(command)
+        while not temporary.exists() and process.poll() is None:
+            time.sleep(0.001)
+        process.send_signal(signal.SIGKILL)
+        if process.wait() == -signal.SIGKILL:
+            break
+        (shutil.rmtree if out.is_dir() else os.remove)(out)
+    else:
+        pytest.fail("every export was faster than the kill")
 
     assert not out.exists()
     export_predictions(source, form, out)

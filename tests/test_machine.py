@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from motivnet_cli.bench import agreement_of
+from motivnet_cli.bench import _flop_a_face, agreement_of
 from motivnet_cli.cli import app
+from motivnet_cli.load import load_model
 from tests.pictures import SAMPLE_DATA
 
 
@@ -36,6 +38,26 @@ def test_bench_measures_every_stage(tmp_path):
     assert 0 < ways["int8"]["probability_most"] < 0.05
     assert plot.read_bytes().startswith(b"\x89PNG")
     assert "bound by" in shown.stderr
+
+
+def test_operations_are_those_of_the_network():
+    """Counted without computing: MotivNet's tiny sibling by the formula of its layers."""
+    model = load_model("motivnet-1b", weights=str(Path(__file__).parent / "golden" / "motivnet_tiny_7.safetensors"))
+    sizes = model.network.sizes
+    tokens, d = sizes.grid_height * sizes.grid_width, sizes.width
+    encoder = sizes.depth * (2 * tokens * d * (4 * d + 2 * sizes.mlp) + 4 * tokens**2 * d)
+    encoder += 2 * tokens * d * 3 * sizes.patch**2
+
+    assert encoder < _flop_a_face(model) < 1.5 * encoder
+
+
+def test_bench_of_a_compiled_network():
+    """--compile is measured, too."""
+    arguments = ("--model", "expression-net", "--seconds", "0.1", "--faces", "whole", "--compile", "--batch-size", "2")
+    result = json.loads(run("bench", SAMPLE_DATA / "astronaut.png", *arguments).stdout)
+
+    assert result["peak"]["flop_a_face"] == pytest.approx(2.06e8, rel=0.01)
+    assert result["stages"]["network"]["faces_per_s"] > 0
 
 
 def test_bench_without_a_usable_picture(tmp_path):

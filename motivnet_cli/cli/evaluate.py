@@ -38,6 +38,17 @@ _FACES: dict[str, tuple[FaceMode, int | None]] = {
 }
 
 
+Split = Annotated[str | None, typer.Option(help="Default: the set's test split.")]
+Protocol = Annotated[str | None, typer.Option(help="Where a set has several: see --list of evaluate.")]
+PathColumn = Annotated[str | None, typer.Option(help="Of csv and parquet sets.")]
+LabelColumn = Annotated[str | None, typer.Option(help="Of csv and parquet sets.")]
+LabelMap = Annotated[
+    str | None, typer.Option(metavar="LABEL=EMOTION,...|FILE.json", help="What labels mean; drop leaves one out.")
+]
+Resamples = Annotated[int, typer.Option(help="Of the bootstrap.")]
+Seed = Annotated[int, typer.Option(help="Of the bootstrap.")]
+
+
 def evaluate(
     *,
     dataset: Annotated[str | None, typer.Option(help="Which one: see --list.")] = None,
@@ -49,17 +60,14 @@ def evaluate(
         str | None,
         typer.Option("--out", "-o", help="Folder of the report and predictions. Default: evaluation-DATASET."),
     ] = None,
-    split: Annotated[str | None, typer.Option(help="Default: the set's test split.")] = None,
-    protocol: Annotated[str | None, typer.Option(help="Where a set has several: see --list.")] = None,
+    split: Split = None,
+    protocol: Protocol = None,
     predictions: Annotated[
         str | None, typer.Option(help="Score these, ours or another tool's (.parquet, .csv, .jsonl), and run nothing.")
     ] = None,
-    path_column: Annotated[str | None, typer.Option(help="Of csv and parquet sets.")] = None,
-    label_column: Annotated[str | None, typer.Option(help="Of csv and parquet sets.")] = None,
-    label_map: Annotated[
-        str | None,
-        typer.Option(metavar="LABEL=EMOTION,...|FILE.json", help="What labels mean; drop leaves one out."),
-    ] = None,
+    path_column: PathColumn = None,
+    label_column: LabelColumn = None,
+    label_map: LabelMap = None,
     model: Annotated[str, typer.Option(help=f"One of: {', '.join(CARDS)}.")] = DEFAULT_MODEL,
     weights: Annotated[str | None, typer.Option(help="A checkpoint file in place of the stored weights.")] = None,
     store: Annotated[str | None, STORE_OPTION] = None,
@@ -76,8 +84,8 @@ def evaluate(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     batch_size: Annotated[str, typer.Option(help="Faces in one pass of the network, or auto.")] = "auto",
     workers: Annotated[int | None, typer.Option(help="Threads that read and find faces.")] = None,
-    resamples: Annotated[int, typer.Option(help="Of the bootstrap.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    resamples: Resamples = 1000,
+    seed: Seed = 0,
     min_accuracy: Annotated[
         float | None, typer.Option(help="Exit with code 4 where the accuracy over all images (0 to 1) is below this.")
     ] = None,
@@ -165,15 +173,13 @@ def predictions(
     *,
     dataset: Annotated[str, typer.Option(help="The labelled set: see `motivnet evaluate --list`.")],
     root: Annotated[str, typer.Option(help="Its folder.")],
-    split: Annotated[str | None, typer.Option(help="Default: the set's test split.")] = None,
-    protocol: Annotated[str | None, typer.Option(help="Where a set has several.")] = None,
-    path_column: Annotated[str | None, typer.Option(help="Of csv and parquet sets.")] = None,
-    label_column: Annotated[str | None, typer.Option(help="Of csv and parquet sets.")] = None,
-    label_map: Annotated[
-        str | None, typer.Option(metavar="LABEL=EMOTION,...|FILE.json", help="What labels mean.")
-    ] = None,
-    resamples: Annotated[int, typer.Option(help="Of the bootstrap.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    split: Split = None,
+    protocol: Protocol = None,
+    path_column: PathColumn = None,
+    label_column: LabelColumn = None,
+    label_map: LabelMap = None,
+    resamples: Resamples = 1000,
+    seed: Seed = 0,
 ) -> None:
     """Is one better than the other on a labelled set? McNemar's test and the difference with its interval.
 

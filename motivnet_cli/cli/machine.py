@@ -144,13 +144,11 @@ def _lines(value: Any, indent: str = "") -> list[str]:  # noqa: ANN401 - anythin
     lines = []
     pairs = value.items() if isinstance(value, dict) else (("-", each) for each in value)
     for name, each in pairs:
+        head = f"{indent}{name}" if name == "-" else f"{indent}{name}:"
         if isinstance(each, dict | list) and each:
-            lines += [f"{indent}{name}", *_lines(each, indent + "  ")]
+            lines += [head, *_lines(each, indent + "  ")]
+        elif each is None or each in ([], {}):
+            lines.append(f"{head} none")
         else:
-            shown = (
-                {True: "yes", False: "no", None: "none"}.get(each, each)
-                if not isinstance(each, dict | list | float | int) or isinstance(each, bool)
-                else each
-            )
-            lines.append(f"{indent}{name} {shown}" if name == "-" else f"{indent}{name}: {shown or 'none'}")
+            lines.append(f"{head} {('no', 'yes')[each] if isinstance(each, bool) else each}")
     return lines
