@@ -266,6 +266,19 @@ def test_stdout(preds, rows):
     assert len(run.stdout.splitlines()) == rows.height + 1
 
 
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_a_reader_that_has_enough_ends_it_quietly(tmp_path, form):
+    """`| head -1`: exit code 0 and nothing on stderr."""
+    source = synthetic(tmp_path / "p.parquet", 60_000)
+    command = [sys.executable, "-m", "motivnet_cli", "export", "predictions", str(source), "--to", form, "--out", "-"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout.readline()
+        process.stdout.close()
+        talk = process.stderr.read()
+
+    assert (process.returncode, talk) == (0, b"")
+
+
 @pytest.mark.parametrize("form", ["csv", "npy"])
 def test_a_killed_export_is_absent(tmp_path, form):
     """SIGKILL while it writes: nothing under the name, and the next export is whole."""

@@ -261,6 +261,7 @@ def export_predictions(
 
     Raises:
         ConfigError: The format, an option or the place does not fit, or something is there already.
+        BrokenPipeError: The reader of stdout has enough.
     """
     from motivnet_cli.export.source import Source
 
@@ -275,7 +276,12 @@ def export_predictions(
             pipes = " and ".join(each.name for each in _FORMATS if each.pipes)
             raise ConfigError(f"{to} cannot be written to a pipe, only {pipes} can; give --out a name")
         sys.stdout.flush()
-        _piped(form)(source, sys.stdout.buffer)
+        try:
+            _piped(form)(source, sys.stdout.buffer)
+        except OSError as error:
+            if "Broken pipe" in str(error):  # polars raises it without its number, so not as Python's own class
+                raise BrokenPipeError from error
+            raise
         return Path(STDOUT)
     out = Path(out)
     is_folder = out.suffix.lower() != form.suffix if form.is_folder is None else form.is_folder
