@@ -27,11 +27,17 @@ def _write(path: Path) -> int:
     with torch.device("meta"):
         shapes = {name: tensor.shape for name, tensor in MotivNet(MotivNetSizes()).state_dict().items()}
     tensors = {
-        checkpoint_name(name): torch.empty(shape).normal_(0, 0.02, generator=generator)
+        checkpoint_name(name): torch.empty(shape).normal_(_centre(name), 0.02, generator=generator)
         for name, shape in shapes.items()
     }
     torch.save(tensors, path)
     return sum(tensor.numel() for tensor in tensors.values())
+
+
+def _centre(name: str) -> float:
+    """Norms scale by about one, so that numbers of ordinary size reach the head."""
+    module, _, parameter = name.rpartition(".")
+    return 1.0 if parameter == "weight" and "norm" in module.rpartition(".")[2] else 0.0
 
 
 if __name__ == "__main__":

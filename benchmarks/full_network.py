@@ -1,0 +1,188 @@
+"""The full-size network (1,161,033,863 parameters): what the package's forward and the engine around it cost.
+
+Four measurements, each in processes of its own: our forward against a plain one (`plain_motivnet.py`) on the same
+weights, in turn, and against this machine's matrix product; a run over four pictures against the network alone on
+the same faces, ready; and, from a cold process with the weights out of the file cache, the first prediction of
+`annotate` and of the plain way (build, `torch.load`, `load_state_dict`, forward). Takes about half an hour.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from checkpoints import write_random_checkpoint
+from harness import ROOT, annotate_command, parser, report, say, time_process
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from motivnet_cli.records import Crop
+
+PORTRAIT = ROOT / "sample_data" / "astronaut.png"
+TFLOP = 9.3
+MATRIX = 3072
+"""Side of the matrices whose product is this machine's peak: as many rows as the network has tokens."""
+NUM_PICTURES = 4
+TARGETS = {"plain": 1.02, "share_of_peak": 0.85, "engine": 1.05}
+
+
+def main() -> None:
+    arguments = parser(__doc__)
+    arguments.add_argument("--scratch", help="a folder with 5 GB of room")
+    arguments.add_argument("--rounds", type=int, default=2)
+    options = arguments.parse_args()
+    with tempfile.TemporaryDirectory(prefix="motivnet-bench-", dir=options.scratch) as scratch:
+        weights = Path(scratch) / "MotivNet.pth"
+        num_parameters = write_random_checkpoint(weights)
+        forward = _child("forward", weights, options.rounds)
+        say("forward: " + ", ".join(f"{name} {value:.4g}" for name, value in forward.items()))
+        engine = _child("engine", weights, scratch)
+        say("engine: " + ", ".join(f"{name} {value:.4g}" for name, value in engine.items()))
+        cold = {}
+        for name, command in (
+            ("ours", annotate_command(str(PORTRAIT), *("--weights", str(weights)), *("--out", f"{scratch}/p.parquet"))),
+            ("plain", _command("cold", weights)),
+        ):
+            _drop_from_cache(weights)
+            usage = time_process(command)
+            cold[name] = {"seconds": round(usage.seconds, 1), "peak_mb": round(usage.peak_mb)}
+            say(f"from a cold process to the first prediction, {name}: {cold[name]}")
+    measured = {"parameters": num_parameters, "forward": forward, "engine": engine, "cold": cold}
+    report({**measured, "targets": TARGETS}, record=options.record)
+
+
+def _command(part: str, *arguments: object) -> list[str]:
+    code = "import sys; sys.path.insert(0, 'benchmarks'); import full_network as it; "
+    code += "getattr(it, sys.argv[1])(*sys.argv[2:])"
+    return [sys.executable, "-c", code, part, *map(str, arguments)]
+
+
+def _child(part: str, *arguments: object) -> dict[str, Any]:
+    """One of the parts below in a process of its own, with its peak memory."""
+    usage = time_process(_command(part, *arguments))
+    answer: dict[str, Any] = json.loads(usage.stdout)
+    return answer | {"peak_mb": round(usage.peak_mb)}
+
+
+def _drop_from_cache(path: Path) -> None:
+    """Have the next reader fetch the file from the disk."""
+    os.sync()
+    with path.open("rb") as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def forward(weights: str, rounds: str) -> None:
+    """Ours, the plain one and the matrix product in turn, on one picture."""
+    import torch
+    from plain_motivnet import plain_network
+
+    from motivnet_cli.predictor import usable_cores
+    from motivnet_cli.weights import load_checkpoint
+
+    torch.set_num_threads(usable_cores())
+    ours = load_checkpoint(weights)
+    plain = plain_network(torch.load(weights, mmap=True, weights_only=True), assign=True)
+    pixels = torch.randint(0, 256, (1, 3, 1024, 768), dtype=torch.uint8)
+    a, b = torch.randn(MATRIX, 1536), torch.randn(1536, 6144)
+
+    def product_seconds() -> float:
+        return min(_seconds(lambda: a @ b) for _ in range(10))
+
+    with torch.inference_mode():
+        difference = (ours(pixels)[0].softmax(-1) - plain(pixels)).abs().max().item()  # and a warm-up
+        turns = [
+            (product_seconds(), _seconds(lambda: ours(pixels)), _seconds(lambda: plain(pixels)), product_seconds())
+            for _ in range(int(rounds))
+        ]
+    flop_per_s = [2 * a.numel() * b.shape[1] / min(before, after) for before, _, _, after in turns]
+    mine, theirs = (median(turn[place] for turn in turns) for place in (1, 2))
+    shares = [TFLOP * 1e12 / turn[1] / peak for turn, peak in zip(turns, flop_per_s, strict=True)]
+    answer = {
+        "seconds": round(mine, 2),
+        "plain_seconds": round(theirs, 2),
+        "ratio": round(median(turn[1] / turn[2] for turn in turns), 3),
+        "product_gflop_per_s": round(max(flop_per_s) / 1e9, 1),
+        "share_of_peak": round(median(shares), 3),
+        "probability_difference": difference,
+    }
+    print(json.dumps(answer))
+
+
+def engine(weights: str, scratch: str) -> None:
+    """A run over pictures between two halves of the network alone on their faces, so that a drift counts for both."""
+    from photos import make_photos
+
+    from motivnet_cli.annotate import annotate
+    from motivnet_cli.config import FaceConfig, InputConfig, ModelConfig, OutputConfig, RunConfig
+    from motivnet_cli.decode import decode
+    from motivnet_cli.faces import find_faces, load_detector
+    from motivnet_cli.load import load_model
+    from motivnet_cli.predictor import Predictor
+    from motivnet_cli.preprocess import cut, to_pixels
+    from motivnet_cli.records import Batch, Crop, Cursor, Face, Place
+
+    folder = Path(scratch) / "photos"
+    photos = make_photos(folder, count=NUM_PICTURES, seed=2, sizes=(1000, 3000))
+    model = load_model("motivnet", weights=weights)
+    sum(float(parameter.detach().sum()) for parameter in model.network.parameters())  # read from the disk
+
+    def crop(path: Path) -> Crop:
+        rgb = decode(str(path), max_pixels=10**9).rgb
+        face: Face = max(
+            find_faces(rgb, faces, detector), key=lambda face: (face.box[2] - face.box[0]) * (face.box[3] - face.box[1])
+        )
+        square = cut(rgb, face.box, margin=model.card.margin, fill_rgb=model.card.fill_rgb)
+        size = {"height": model.height, "width": model.width}
+        pixels = to_pixels(square, recipe=model.recipe, fill_rgb=model.card.fill_rgb, **size)
+        return Crop(Place(0), path.name, face, 0, pixels)
+
+    faces = FaceConfig(max_faces=1)
+    detector = load_detector(faces.detector)
+    predictor = Predictor(model, ModelConfig())
+    crops = [crop(photo.path) for photo in photos]
+    batches = [Batch((each,), (), Cursor(Place(0))) for each in crops]
+    half = NUM_PICTURES // 2
+    first = _seconds(lambda: list(predictor.run(batches[:half])))
+    config = RunConfig(
+        inputs=InputConfig(paths=(str(folder),)),
+        output=OutputConfig(path=f"{scratch}/four.parquet"),
+        model=ModelConfig(weights=weights),
+        faces=faces,
+    )
+    summary = annotate(config)
+    alone = first + _seconds(lambda: list(predictor.run(batches[half:])))
+    assert summary.faces == NUM_PICTURES, summary
+    answer = {
+        "seconds": round(summary.seconds, 1),
+        "network_seconds": round(alone, 1),
+        "ratio": round(summary.seconds / alone, 3),
+        "device_busy": summary.device_busy,
+    }
+    print(json.dumps(answer))
+
+
+def cold(weights: str) -> None:
+    """The plain way to a first prediction."""
+    import torch
+    from plain_motivnet import plain_network
+
+    network = plain_network(torch.load(weights, weights_only=True), assign=False)
+    with torch.inference_mode():
+        print(network(torch.zeros(1, 3, 1024, 768, dtype=torch.uint8)).tolist())
+
+
+if __name__ == "__main__":
+    main()
