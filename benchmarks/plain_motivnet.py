@@ -1,7 +1,8 @@
 """MotivNet as the spec words it and nothing more: the yardstick for what the package's network costs and answers.
 
-Attention is written out (scores, softmax, product), modules are torch's defaults, numbers are fp32. It takes the
-published checkpoint's tensors under their published names.
+Attention is torch's own function, modules are torch's defaults, numbers are fp32. It takes the published
+checkpoint's tensors under their published names. (With attention written out as two products and a softmax a
+picture takes 1.9 times as long.)
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,7 +65,8 @@ class _Layer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         batch, tokens, _ = x.shape
         qkv = self.attn["qkv"](self.ln1(x)).reshape(batch, tokens, 3, HEADS, WIDTH // HEADS).permute(2, 0, 3, 1, 4)
-        x = x + self.attn["proj"](_attention(*qkv).transpose(1, 2).reshape(batch, tokens, WIDTH))
+        mixed = functional.scaled_dot_product_attention(*qkv)
+        x = x + self.attn["proj"](mixed.transpose(1, 2).reshape(batch, tokens, WIDTH))
         out: Tensor = x + self.ffn["layers"](self.ln2(x))
         return out
 
@@ -98,10 +101,6 @@ class _DecoderLayer(nn.Module):
         x = self.norm2(x + self.self_attn(x, memory, memory)[0])
         out: Tensor = self.norm3(x + self.linear2(self.linear1(x).relu()))
         return out
-
-
-def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    return (q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).softmax(-1) @ v
 
 
 def plain_network(tensors: Mapping[str, Tensor], *, assign: bool) -> PlainMotivNet:

@@ -1,10 +1,11 @@
-"""The path of a run, in one screen: plan -> load -> predict -> write.
+"""The path of a run, in one screen: plan -> work, here or in workers -> the output in its place.
 
 The same function serves the command line and Python; it prints nothing and exits nowhere.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
 from pathlib import Path
@@ -12,14 +13,14 @@ from typing import IO, TYPE_CHECKING, Any
 
 from motivnet_cli import __version__
 from motivnet_cli.config import settings_that_change_output
-from motivnet_cli.load import load_model
-from motivnet_cli.loader import load
+from motivnet_cli.crew import run_workers
+from motivnet_cli.engine import Tally, load_network, make_predictor, track_config, work
+from motivnet_cli.errors import ConfigError
 from motivnet_cli.plan import Listing
-from motivnet_cli.predictor import Predictor, device_name, usable_cores
+from motivnet_cli.predictor import Choices, all_gpus, device_name
 from motivnet_cli.records import Progress, Summary, never, no_progress
 from motivnet_cli.remote import is_remote, shown
 from motivnet_cli.sink import SCHEMA_VERSION, Output
-from motivnet_cli.store import Store
 from motivnet_cli.stream import StreamOutput
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def annotate(
     """Annotate every face of the inputs and write the output; go on where an earlier start of the run stopped.
 
     Args:
-        config: Inputs, model, faces, output.
+        config: Inputs, model, faces, output, and who takes part.
         progress: Called after every batch.
         stop: Asked before every input; once true, the batches in hand are finished and committed.
         pipe: Write rows here as they come, in place of the output's files; nothing can then be resumed.
@@ -50,111 +51,110 @@ def annotate(
         ConfigError: No input exists, or an option does not fit this machine or the output.
         WeightsError: The model's weights are missing or damaged.
         OutputConflictError: The output belongs to another run or is being written.
+        RuntimeError: Worker processes died again and again; what they committed is kept.
     """
     listing = Listing(config.inputs)
-    model = load_model(
-        config.model.name, weights=config.model.weights, recipe=config.model.recipe, store=config.model.store
-    )
-    predictor = Predictor(model, config.model, cache=Store(config.model.store).root / "cache")
-    with _open_output(config, model, predictor, pipe) as output:
+    model = load_network(config.model)
+    devices = _devices_of(config)
+    model_config = dataclasses.replace(config.model, device=devices[0]) if devices else config.model
+    choices = Choices.of(model, model_config)
+    predictor = None if devices else make_predictor(model, model_config)
+    with _open_output(config, model, choices, pipe, num_workers=max(1, len(devices))) as output:
         finished_before = output.finished
         started = time.monotonic()
-        num_faces = 0
+        tally, is_done = Tally(), True
         if not finished_before:
-            todos = output.begin(listing)
-            num_workers = config.loader.workers or usable_cores()
-            _log_start(config, output, model, predictor, num_workers=num_workers)
-            batches = load(
-                todos,
-                model=model,
-                faces=config.faces,
-                video=config.video,
-                loader=config.loader,
-                num_workers=num_workers,
-                batch_size=predictor.batch_size,
-                stop=stop,
-            )
-            num_failed = 0
-            for batch, prediction in predictor.run(batches):
-                output.write(batch, prediction)
-                num_faces += len(batch.crops)
-                num_failed += sum(report.status == "failed" for report in batch.finished)
+            output.begin(listing)
+            _log_start(config, output, model, choices, devices)
+
+            def tell(tally: Tally) -> None:
                 progress(
                     Progress(
                         inputs_total=output.num_items,
-                        inputs_done=batch.reached.place.item,
+                        inputs_done=min(output.num_items, output.num_resumed + tally.inputs),
                         inputs_resumed=output.num_resumed,
-                        faces=num_faces,
-                        failed=num_failed,
+                        faces=tally.faces,
+                        failed=tally.failed,
                         seconds=time.monotonic() - started,
                     )
                 )
+
+            if predictor is None:
+                tally = run_workers(config, devices, tell=tell, stop=stop)
+            else:
+                tally = work(output, config, model, predictor, tell=tell, stop=stop)
             mark = time.monotonic()
-            output.complete()
-            predictor.stages.writing += time.monotonic() - mark
+            is_done = output.complete()
+            tally.stages.writing += time.monotonic() - mark
         return Summary(
             **output.summary(),
-            faces_predicted=num_faces,
+            faces_predicted=tally.faces,
             seconds=time.monotonic() - started,
-            device_busy=round(predictor.stages.busy, 3),
-            bound_by=predictor.stages.bound_by,
-            writing_s=predictor.stages.writing,
+            device_busy=round(tally.stages.busy, 3),
+            bound_by=tally.stages.bound_by,
+            writing_s=tally.stages.writing,
             model=model.card.name,
-            device=device_name(predictor.device),
-            stopped=not output.finished,
+            device=", ".join(devices) or device_name(choices.device),
+            stopped=not is_done,
+            finished=output.finished,
             already_finished=finished_before,
         )
 
 
-def _open_output(
-    config: RunConfig, model: LoadedModel, predictor: Predictor, pipe: IO[bytes] | None
-) -> Output | StreamOutput:
-    record = _record_of(config, model, predictor)
-    tracks = None
-    if config.video.track:
-        from motivnet_cli.track import TrackConfig  # it takes half a second of importing scipy
+def _devices_of(config: RunConfig) -> tuple[str, ...]:
+    """One for each worker process; none where this process does the work."""
+    devices = config.scale.devices
+    if devices != ("all",):
+        return devices
+    found = all_gpus()
+    if not found:
+        raise ConfigError("--devices all means every CUDA device, and torch sees none here; leave it out, or name some")
+    return found
 
-        tracks = TrackConfig.for_interval(config.video.interval_s)
+
+def _open_output(
+    config: RunConfig, model: LoadedModel, choices: Choices, pipe: IO[bytes] | None, *, num_workers: int
+) -> Output | StreamOutput:
+    record = _record_of(config, model, choices)
+    tracks = track_config(config)
     about: dict[str, Any] = {"record": record, "classes": model.classes, "embedding_size": model.embedding_size}
     if pipe is not None:
         embeddings, stream_format = config.output.embeddings, config.output.stream_format
         return StreamOutput(pipe, stream_format, embeddings=embeddings, tracks=tracks, **about)
-    return Output(config.output, tracks=tracks, **about)
+    return Output(config.output, tracks=tracks, shard=config.scale.shard, num_workers=num_workers, **about)
 
 
 def _log_start(
-    config: RunConfig, output: Output | StreamOutput, model: LoadedModel, predictor: Predictor, *, num_workers: int
+    config: RunConfig, output: Output | StreamOutput, model: LoadedModel, choices: Choices, devices: tuple[str, ...]
 ) -> None:
     faces = config.faces.mode if config.faces.mode == "whole" else f"{config.faces.mode} ({config.faces.detector})"
     log.info(
-        "%s on %s in %s; batch size %d; network threads %d, reading threads %d; faces: %s; recipe: %s",
+        "%s on %s in %s; faces: %s; recipe: %s",
         model.card.name,
-        device_name(predictor.device),
-        predictor.precision,
-        predictor.batch_size,
-        predictor.num_threads,
-        num_workers,
+        ", ".join(devices) or device_name(choices.device),
+        choices.precision,
         faces,
         model.recipe,
     )
     if output.num_items:
+        share = f" in shard {output.shard}" if output.shard else ""
         done_before = f", {output.num_resumed} of them done before" if output.num_resumed else ""
-        log.info("%d inputs%s", output.num_items, done_before)
+        log.info("%d inputs%s%s", output.num_items, share, done_before)
     if output.skipped:
         log.info("passed over: %s", ", ".join(f"{n} {what}" for what, n in output.skipped.items()))
-    if predictor.device.type == "cpu" and not model.card.single_thread:
+    if choices.device.type == "cpu" and not model.card.single_thread:
         log.warning("%s is made for a GPU: on a CPU each face takes a minute or more", model.card.name)
 
 
-def _record_of(config: RunConfig, model: LoadedModel, predictor: Predictor) -> dict[str, Any]:
+def _record_of(config: RunConfig, model: LoadedModel, choices: Choices) -> dict[str, Any]:
     """What the output says of the run. `settings` is its fingerprint: what changes the rows, resolved."""
     settings = settings_that_change_output(config) | {
         "inputs.paths": [
             shown(given) if is_remote(given) else str(Path(given).absolute()) for given in config.inputs.paths
         ],
         "model.recipe": model.recipe,
-        "model.flip": predictor.flip,
-        "model.precision": predictor.precision,
+        "model.flip": choices.flip,
+        "model.precision": choices.precision,
         "model.weights_sha256": model.weights_sha256,
         "faces.margin": model.card.margin if config.faces.margin is None else config.faces.margin,
         "version": __version__,
@@ -168,8 +168,8 @@ def _record_of(config: RunConfig, model: LoadedModel, predictor: Predictor) -> d
         "weights_sha256": model.weights_sha256,
         "terms": model.card.terms,
         "recipe": model.recipe,
-        "precision": predictor.precision,
-        "device": device_name(predictor.device),
+        "precision": choices.precision,
+        "device": device_name(choices.device),
         "faces": {key[6:]: value for key, value in settings.items() if key.startswith("faces.")},
         "video": {key[6:]: value for key, value in settings.items() if key.startswith("video.")},
         "command": config.command,

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from motivnet_cli.catalogue import DEFAULT_MODEL
 from motivnet_cli.errors import ConfigError
+
+if TYPE_CHECKING:
+    from motivnet_cli.scheduler import Shard
 
 FaceMode = Literal["auto", "detect", "whole"]
 DetectorName = Literal["retinaface", "blazeface"]
@@ -23,6 +26,7 @@ KeptType = Literal["string", "int64", "float64", "bool"]
 """Types of a manifest's columns that pass through to the output."""
 T = TypeVar("T")
 
+_DEVICE = r"cpu|mps|cuda(:\d+)?"
 DEFAULT_FPS = 1.0
 """One frame a second: expressions last about that long, and an hour is 3,600 faces and not 90,000."""
 MIN_CONFIDENCE = 0.6
@@ -125,8 +129,25 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.batch_size is not None and self.batch_size < 1:
             raise ConfigError(f"batch size must be at least 1 or auto, got {self.batch_size}")
-        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
+        if not re.fullmatch(f"auto|{_DEVICE}", self.device):
             raise ConfigError(f"device must be auto, cpu, mps, cuda or cuda:N, got {self.device!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScaleConfig:
+    """Who takes part in a run. Rows do not depend on it."""
+
+    devices: tuple[str, ...] = _setting((), changes_output=False)
+    """A worker process for each, such as `cuda:0`, or `cpu` twice; `all` is every CUDA device. None: this process."""
+    shard: Shard | None = _setting(None, changes_output=False)
+    """This process's share, where others do the rest."""
+
+    def __post_init__(self) -> None:
+        for device in self.devices:
+            if not re.fullmatch(f"all|{_DEVICE}", device):
+                raise ConfigError(f"devices are all, or some of cpu, mps, cuda:N and N, got {device!r}")
+        if "all" in self.devices and len(self.devices) > 1:
+            raise ConfigError(f"devices are all or a list, not both: got {', '.join(self.devices)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,10 +233,17 @@ class RunConfig:
     faces: FaceConfig = field(default=FaceConfig(), metadata={"changes_output": True})
     video: VideoConfig = field(default=VideoConfig(), metadata={"changes_output": True})
     loader: LoaderConfig = field(default=LoaderConfig(), metadata={"changes_output": True})
+    scale: ScaleConfig = field(default=ScaleConfig(), metadata={"changes_output": False})
     command: str = field(default="", metadata={"changes_output": False})
     """The command line, recorded in the output's metadata."""
 
     def __post_init__(self) -> None:
+        if self.scale.devices and self.model.device != "auto":
+            raise ConfigError("give --device for one device, or --devices for a worker process on each of several")
+        if self.output.path == "-" and (self.scale.devices or self.scale.shard):
+            raise ConfigError(
+                "rows go to stdout from one process only: name a file with --out, or leave out the others"
+            )
         if self.video.track and self.output.embeddings == "none":
             raise ConfigError("--track needs the embeddings to tell faces apart: leave out --embeddings none")
 

@@ -55,11 +55,34 @@ class Stages:
         total = self.waiting + self.computing + self.writing
         return self.computing / total if total else 0.0
 
+    def __add__(self, other: Stages) -> Stages:
+        return Stages(self.waiting + other.waiting, self.computing + other.computing, self.writing + other.writing)
+
     @property
     def bound_by(self) -> str | None:
         """The stage that the others waited for; None where nothing ran."""
         named = {"reading": self.waiting, "network": self.computing, "writing": self.writing}
         return max(named, key=lambda name: named[name]) if any(named.values()) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What the settings come to on this machine."""
+
+    device: torch.device
+    precision: str
+    flip: bool
+
+    @classmethod
+    def of(cls, model: LoadedModel, config: ModelConfig) -> Choices:
+        """The choices for a model.
+
+        Raises:
+            ConfigError: The device does not exist here, or cannot do the precision.
+        """
+        device = _choose_device(config.device)
+        precision = choose_precision(config.precision, device, is_small=model.card.single_thread)
+        return cls(device, precision, model.card.flip if config.flip is None else config.flip)
 
 
 class Predictor:
@@ -75,10 +98,9 @@ class Predictor:
     """
 
     def __init__(self, model: LoadedModel, config: ModelConfig, *, cache: Path | None = None) -> None:
-        self.device = _choose_device(config.device)
-        self.precision = choose_precision(config.precision, self.device, is_small=model.card.single_thread)
+        choices = Choices.of(model, config)
+        self.device, self.precision, self.flip = choices.device, choices.precision, choices.flip
         self.num_threads = 1 if model.card.single_thread else usable_cores()
-        self.flip = model.card.flip if config.flip is None else config.flip
         self.stages = Stages()
         self.warm_up_s: float | None = None
         """Seconds that compiling took; None where nothing is compiled."""
@@ -341,6 +363,12 @@ def device_name(device: torch.device) -> str:
     return str(device)
 
 
+def all_gpus() -> tuple[str, ...]:
+    """The CUDA devices that torch sees here."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return tuple(f"cuda:{number}" for number in range(count))
+
+
 def _choose_device(wanted: str) -> torch.device:
     if wanted == "auto":
         if torch.cuda.is_available():
@@ -348,7 +376,7 @@ def _choose_device(wanted: str) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     device = torch.device(wanted)
     if device.type == "cuda":
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        count = len(all_gpus())
         if (device.index or 0) >= count:
             raise ConfigError(
                 f"device {wanted!r} was asked for, but torch sees {count} CUDA devices here; "

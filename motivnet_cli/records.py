@@ -217,7 +217,9 @@ class Summary:
     writing_s: float = 0.0
     """Seconds of writing."""
     stopped: bool = False
-    """True when a signal ended the run early; the same command goes on from here."""
+    """True when the run, or this process's share of it, ended early; the same command goes on from here."""
+    finished: bool = True
+    """Whether the whole output is done and in its place: not after the first shards of several."""
     already_finished: bool = False
     failures: tuple[InputReport, ...] = field(default=())
     """The first few failed inputs, to name them."""

@@ -1,9 +1,8 @@
 """Predictions -> Parquet, so that nothing committed is ever lost; and reading it back.
 
-This is the one room that knows the schema and the files of an output. A run is written in *parts*: first
-`faces/part-U-S.parquet`, then `inputs/part-U-S.parquet`, each under a temporary name, synced and renamed.
-The second file is the marker: inputs that it lists are done, and faces without it do not count. U is the unit
-(a fixed slice of the plan), S the segment within it, so a resumed run overwrites what was half committed.
+This room knows the files of an output: where the parts of its run lie (`ledger` writes them), how they become one
+file, and how a finished output is amended. Of several processes that write one output, one lists the inputs while
+the others wait, and the last one puts it in its place.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ import json
 import logging
 import os
 import shutil
-import time
 from collections import Counter, deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,18 +25,21 @@ import pyarrow.parquet as pq
 
 from motivnet_cli.durable import durably, sync, temporary_name
 from motivnet_cli.errors import ConfigError, OutputConflictError
-from motivnet_cli.records import STATUSES, Cursor, Given, InputReport, Item, Place, Problem, Todo
-from motivnet_cli.tables import ROW_GROUP, Rows, Stream, TableWriter, Tracks, faces_schema, inputs_schema, rows_in
+from motivnet_cli.ledger import Ledger, Share, unit_of
+from motivnet_cli.records import STATUSES, InputReport, Item, Place, Problem
+from motivnet_cli.tables import Stream, TableWriter, faces_schema, inputs_schema, rows_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import polars as pl
     from typing_extensions import Self
 
-    from motivnet_cli.config import KeptType, OutputConfig
+    from motivnet_cli.config import OutputConfig
+    from motivnet_cli.ledger import Others
     from motivnet_cli.plan import Listing
-    from motivnet_cli.records import Batch, Prediction
+    from motivnet_cli.records import Batch, Prediction, Todo
+    from motivnet_cli.scheduler import Shard
     from motivnet_cli.track import TrackConfig
 
 SCHEMA_VERSION = 1
@@ -47,13 +48,11 @@ log = logging.getLogger(__name__)
 METADATA_KEY = b"motivnet"
 """Key of the Parquet file metadata that holds the run's JSON record."""
 
-UNIT = 1000
-"""Inputs in a unit. Part of the layout on disk: never change it without SCHEMA_VERSION."""
-PART_ROWS = ROW_GROUP
-"""A part is committed when it holds this many rows, even before its time has come."""
 _TABLES = ("faces", "inputs")
 NAMED_FAILURES = 10
 """How many failed inputs a summary names."""
+NOTICE_SECONDS = 2.0
+"""A shard that waits longer for another says so."""
 
 
 # ---- reading back -----------------------------------------------------------------------------------------
@@ -100,8 +99,8 @@ def parts_of(path: str | Path, table: str) -> list[Path]:
     parts = place.final_parts(table)
     if not parts:
         raise ConfigError(f"no motivnet output at {str(path)!r}; expected {place.final_name(table)}")
-    run = _Run(place.work, place.parts)
-    if not place.is_file and run.exists() and not run.is_finished() and table == "inputs":
+    run = Ledger(place.work, place.parts)
+    if not place.is_file and run.exists() and not run.is_finished and table == "inputs":
         log.warning(
             "%s is not finished: %d of %d inputs are done, and what follows is of these",
             path,
@@ -138,6 +137,11 @@ class _Place:
         """Holds the frozen plan and the lock; for a single file also the parts. Gone when a file is finished."""
         self.parts = self.work if self.is_file else self.path
         """Where the parts of the run lie, in `faces/` and `inputs/`."""
+
+    @property
+    def amendment(self) -> tuple[Path, Path]:
+        """The folders of a run that amends this output, as `Ledger` takes them."""
+        return self.work / "amend", self.work / "amend"
 
     def final_name(self, table: str) -> Path:
         if not self.is_file:
@@ -191,119 +195,7 @@ class _Place:
         return all(self.final_name(table).exists() for table in ("faces", "inputs"))
 
 
-# ---- a run in parts ---------------------------------------------------------------------------------------
-
-
-class _Run:
-    """A frozen plan and the parts committed of it.
-
-    Args:
-        control: Folder of the plan (`plan.jsonl`) and of `run.json`, whose presence makes it a run.
-        parts: Folder of `faces/` and `inputs/`.
-    """
-
-    def __init__(self, control: Path, parts: Path) -> None:
-        self._control = control
-        self._parts = parts
-        self._segments: Counter[int] = Counter()
-        self._reached: dict[int, Cursor] = {}
-        self.num_items = 0
-        self.skipped: dict[str, int] = {}
-        self.record: dict[str, Any] = {}
-        self.keep: dict[str, KeptType] = {}
-        if self.exists():
-            self._read()
-
-    def exists(self) -> bool:
-        return (self._control / "run.json").exists()
-
-    def freeze(self, listing: Listing, items: Iterable[Item], *, record: dict[str, Any]) -> None:
-        """Write the plan down, once; whatever comes or goes in the folders later changes nothing."""
-        self._control.mkdir(parents=True, exist_ok=True)
-        num_items = 0
-        with durably(self._control / "plan.jsonl") as temporary, temporary.open("w") as lines:
-            temporary.chmod(0o600)  # URLs stand here with what opens them
-            for item in items:
-                lines.write(_line_of(item) + "\n")
-                num_items += 1
-        run = {"record": record, "num_items": num_items, "skipped": listing.skipped, "keep": listing.kept_types}
-        with durably(self._control / "run.json") as temporary:
-            temporary.write_text(json.dumps(run, indent=1))
-        self._read()
-
-    def _read(self) -> None:
-        run = json.loads((self._control / "run.json").read_text())
-        self.record, self.num_items, self.skipped = run["record"], run["num_items"], run["skipped"]
-        self.keep = run["keep"]
-        last: dict[int, Path] = {}
-        for part in self.committed("inputs"):
-            unit = _unit_of(part)
-            self._segments[unit] += 1
-            last[unit] = part
-        if not run.get("finished"):
-            self._reached = {unit: _cursor_in(part) for unit, part in last.items()}
-
-    def is_finished(self) -> bool:
-        return self.exists() and bool(json.loads((self._control / "run.json").read_text()).get("finished"))
-
-    def finish(self) -> None:
-        """Note that everything is done: from then on parts may be rewritten, and their markers no longer count."""
-        run = json.loads((self._control / "run.json").read_text())
-        with durably(self._control / "run.json") as temporary:
-            temporary.write_text(json.dumps(run | {"finished": True}, indent=1))
-
-    @property
-    def num_done(self) -> int:
-        """Items that are wholly done."""
-        return sum(cursor.place.item - unit * UNIT for unit, cursor in self._reached.items())
-
-    def committed(self, table: str) -> list[Path]:
-        return [self._parts / table / part.name for part in sorted((self._parts / "inputs").glob("part-*.parquet"))]
-
-    def todos(self) -> Iterator[Todo]:
-        """What no committed part covers, in plan order."""
-        with (self._control / "plan.jsonl").open() as lines:
-            for index, line in enumerate(lines):
-                reached = self.reached(Place(index))
-                if index >= reached.place.item:
-                    here = reached if index == reached.place.item else Cursor(Place(index))
-                    yield Todo(_item_of(index, line), here)
-
-    def items(self) -> Iterator[Item]:
-        with (self._control / "plan.jsonl").open() as lines:
-            for index, line in enumerate(lines):
-                yield _item_of(index, line)
-
-    def end_of(self, place: Place) -> Place:
-        """Where the unit of a place ends."""
-        return Place(min((place.item // UNIT + 1) * UNIT, self.num_items))
-
-    def reached(self, place: Place) -> Cursor:
-        """How far the unit of a place is committed."""
-        unit = place.item // UNIT
-        return self._reached.get(unit, Cursor(Place(unit * UNIT)))
-
-    def commit(self, unit: int, faces: pa.Table, inputs: pa.Table, *, reached: Cursor) -> None:
-        """Write the next part of a unit: its faces, and then the inputs that mark them as done."""
-        name = f"part-{unit:06d}-{self._segments[unit]:04d}.parquet"
-        marker = {**inputs.schema.metadata, _CURSOR_KEY: json.dumps(dataclasses.astuple(reached)).encode()}
-        for table, folder in ((faces, "faces"), (inputs.replace_schema_metadata(marker), "inputs")):
-            final = self._parts / folder / name
-            final.parent.mkdir(exist_ok=True)
-            with durably(final) as temporary, TableWriter(temporary, table.schema) as writer:
-                writer.add(table)
-        self._segments[unit] += 1
-        self._reached[unit] = reached
-
-    def rows_of(self, place: Place, name: str, *columns: str) -> Iterator[dict[str, Any]]:
-        """What is committed of one input's faces."""
-        for part in self.committed("faces"):
-            if _unit_of(part) == place.item // UNIT:
-                yield from (row for row in rows_in([part], "input", *columns) if row["input"] == name)
-
-
-_CURSOR_KEY = b"motivnet.reached"
-"""In the metadata of an inputs part: from where its unit goes on."""
+# ---- what an amended output needs ---------------------------------------------------------------------------
 
 
 def _is_unchanged(item: Item, known: dict[str, Any] | None) -> bool:
@@ -335,32 +227,6 @@ def _copy_input(source: dict[str, Stream], writers: dict[str, TableWriter]) -> N
     writers["faces"].add(source["faces"].take(entry["faces"][0].as_py()))
 
 
-def _unit_of(part: Path) -> int:
-    return int(part.stem.split("-")[1])
-
-
-def _cursor_in(part: Path) -> Cursor:
-    (item, step), num_frames, num_faces = json.loads(pq.read_metadata(part).metadata[_CURSOR_KEY])
-    return Cursor(Place(item, step), num_frames, num_faces)
-
-
-def _line_of(item: Item) -> str:
-    """An item as a line of the plan; what it has not is left out."""
-    values = {
-        key: value for key, value in dataclasses.asdict(item).items() if key != "index" and value not in (None, ())
-    }
-    return json.dumps(values, separators=(",", ":"))
-
-
-def _item_of(index: int, line: str) -> Item:
-    values = json.loads(line)
-    if "problem" in values:
-        values["problem"] = Problem(**values["problem"])
-    if "given" in values:
-        values["given"] = tuple(Given(tuple(each["box"]), tuple(each["kept"])) for each in values["given"])
-    return Item(index=index, **values | {"kept": tuple(values.get("kept", ()))})
-
-
 # ---- the output -------------------------------------------------------------------------------------------
 
 
@@ -373,6 +239,9 @@ class Output:
             already there belongs to this run.
         classes: The model's classes, in the order of `Prediction.probabilities`; empty for none.
         embedding_size: D.
+        tracks: How faces are followed in videos; None where they are not.
+        shard: Which share of the run is this process's; others do the rest.
+        num_workers: How many processes will take part, as `take_part` does, in a run of which this is the owner.
 
     Raises:
         OutputConflictError: Another run's output is there, or another process is writing it.
@@ -387,27 +256,26 @@ class Output:
         classes: Sequence[str],
         embedding_size: int,
         tracks: TrackConfig | None = None,
+        shard: Shard | None = None,
+        num_workers: int = 1,
     ) -> None:
         self._config = config
         self._record = record
         self._place = _Place(config.path)
         self._classes = tuple(classes)
         self._embedding_size = embedding_size
-        self._last_commit = time.monotonic()
-        self._rows: Rows | None = None
-        self._reached = Cursor(Place(0))
-        self._track_config = tracks
-        self._tracks: Tracks | None = None
+        self._tracks = tracks
+        self.shard = shard
+        self._num_workers = num_workers
+        self._share: Share | None = None
 
     def __enter__(self) -> Self:
+        if self.shard is not None and (self._config.retry_failed or self._config.extend):
+            option = "--retry-failed" if self._config.retry_failed else "--extend"
+            raise ConfigError(f"{option} is the work of one call: leave out --shard (several --devices may share it)")
         self._place.prepare()
-        self._lock = filelock.FileLock(self._place.work / "lock", timeout=0)
-        try:
-            self._lock.acquire()
-        except filelock.Timeout:
-            raise OutputConflictError(
-                f"another process is writing {self._config.path!r}: wait for it, or choose another --out"
-            ) from None
+        self._lock = filelock.FileLock(self._place.work / "lock")
+        self._acquire()
         try:
             self._settle()
         except BaseException:
@@ -416,10 +284,26 @@ class Output:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(OSError):  # a full disk already speaks through the error that brought us here
-            self.flush()
-        self._place.leave()
-        self._lock.release()
+        if self._share is not None:
+            with contextlib.suppress(OSError):  # a full disk already speaks through the error that brought us here
+                self._share.close()
+        if self._lock.is_locked:
+            self._place.leave()
+            self._lock.release()
+
+    def _acquire(self) -> None:
+        """Have the output to ourselves: for the whole run, or as a shard to begin and to end."""
+        self._place.work.mkdir(parents=True, exist_ok=True)  # gone when another shard has just finished
+        try:
+            self._lock.acquire(timeout=0 if self.shard is None else NOTICE_SECONDS)
+        except filelock.Timeout:
+            shown = self._config.path
+            if self.shard is None:
+                raise OutputConflictError(
+                    f"another process is writing {shown!r}: wait for it, or choose another --out"
+                ) from None
+            log.info("waiting for another process that lists the inputs of %r or finishes it", shown)
+            self._lock.acquire()
 
     def _settle(self) -> None:
         """Find out whose output is here, and how far it is."""
@@ -427,13 +311,13 @@ class Output:
         if self._config.overwrite:
             place.clear()
         _finish_moves(place.work)
-        self._run = _Run(place.work, place.parts)
+        self._run = Ledger(place.work, place.parts)
         if self._run.exists():
             self._refuse_other(self._run.record)
         else:
             for part in (part for table in _TABLES for part in place.final_parts(table)):
                 self._refuse_other(_record_in(part))
-        self.finished = place.is_complete() and (place.is_file or self._run.is_finished())
+        self.finished = place.is_complete() and (place.is_file or self._run.is_finished)
         """True when every input is done and in its place."""
         self._amends = self._config.retry_failed or self._config.extend
         if self._amends:
@@ -443,7 +327,7 @@ class Output:
                     f"{option} needs a finished output, and {self._config.path!r} is not: "
                     "run the same command without it first"
                 )
-            self._run = _Run(place.work / "amend", place.work / "amend")
+            self._run = Ledger(*place.amendment)
             self.finished = False
 
     def _refuse_other(self, record: dict[str, Any]) -> None:
@@ -466,8 +350,8 @@ class Output:
                 "settings to go on with it, choose another --out, or start anew with --overwrite"
             )
 
-    def begin(self, listing: Listing) -> Iterator[Todo]:
-        """What is to do, in plan order; the listing is asked only when no plan is frozen yet.
+    def begin(self, listing: Listing) -> None:
+        """Freeze the plan, if none is frozen yet: only then is the listing asked.
 
         Raises:
             ConfigError: The listing holds nothing.
@@ -479,22 +363,32 @@ class Output:
             if not first and not self._amends:
                 skipped = ", ".join(f"{n} {what}" for what, n in listing.skipped.most_common(5)) or "nothing"
                 raise ConfigError(f"no pictures among the inputs (passed over: {skipped}); nothing was written")
-            self._run.freeze(listing, itertools.chain(first, items), record=self._record)
-        self.num_items, self.num_resumed = self._run.num_items, self._run.num_done
+            self._run.freeze(
+                listing,
+                itertools.chain(first, items),
+                record=self._record,
+                num_workers=self._num_workers if self.shard is None else self.shard.count,
+            )
+        shard = self.shard
+        if shard is not None:
+            shard = self.shard = shard.of_run(self._run.shards)
+            self._run.share_out(shard.about_all)
         self.skipped = self._run.skipped
-        metadata = {METADATA_KEY: json.dumps(self._record).encode()}
-        faces = faces_schema(
-            self._classes,
-            self._embedding_size,
-            self._config.embeddings,
-            tracks=self._track_config is not None,
-            keep=self._run.keep,
-        )
-        self._schemas = {"faces": faces.with_metadata(metadata), "inputs": inputs_schema().with_metadata(metadata)}
-        self._rows = Rows(self._classes, self._schemas["faces"], self._schemas["inputs"])
-        if self._track_config is not None:
-            self._tracks = Tracks(self._track_config, self._run.rows_of)
-        return self._run.todos()
+        self._schemas = _schemas(self._run, self._config, self._classes, self._embedding_size, self._tracks)
+        self._share = _share_of(self._run, self._config, self._classes, self._embedding_size, self._tracks, shard)
+        self.num_items, self.num_resumed = self._share.num_items, self._share.num_resumed
+        if shard is not None:
+            self._lock.release()
+
+    def rounds(self, stop: Callable[[], bool]) -> Iterator[Iterator[Todo]]:
+        """As `ledger.Share.rounds`."""
+        assert self._share is not None, "begin comes first"
+        return self._share.rounds(stop)
+
+    def write(self, batch: Batch, prediction: Prediction | None) -> None:
+        """Take a batch's rows, and commit parts that are due."""
+        assert self._share is not None, "begin comes first"
+        self._share.write(batch, prediction)
 
     def _amended_items(self, listing: Iterable[Item]) -> list[Item]:
         """What is to be done on top of a finished output: first what is there already, in its order, then the new."""
@@ -513,41 +407,21 @@ class Output:
         wanted.sort(key=lambda item: order.get(item.input, len(order)))
         return [dataclasses.replace(item, index=number) for number, item in enumerate(wanted)]
 
-    def write(self, batch: Batch, prediction: Prediction | None) -> None:
-        """Take a batch's rows, and commit parts that are due."""
-        assert self._rows is not None, "begin comes first"
-        self._rows.add(batch, prediction)
-        self._reached = batch.reached
-        waited = time.monotonic() - self._last_commit
-        self._commit(all_reached=len(self._rows) >= PART_ROWS or waited >= self._config.commit_seconds)
-
-    def flush(self) -> None:
-        """Commit all that is reached."""
-        if self._rows is not None:
-            self._commit(all_reached=True)
-
-    def _commit(self, *, all_reached: bool) -> None:
-        """Commit each unit that is whole by now, and if asked, what is reached of the next."""
-        assert self._rows is not None, "begin comes first"
-        while (first := self._rows.first()) is not None and self._run.end_of(first) <= self._reached.place:
-            self._commit_unit(first.item // UNIT, Cursor(self._run.end_of(first)))
-        if all_reached and self._reached.place > self._run.reached(self._reached.place).place:
-            self._commit_unit(self._reached.place.item // UNIT, self._reached)
-
-    def _commit_unit(self, unit: int, reached: Cursor) -> None:
-        assert self._rows is not None, "begin comes first"
-        places, faces, inputs = self._rows.take(reached.place)
-        if self._tracks is not None:
-            faces = self._tracks.follow(places, faces)
-        self._run.commit(unit, faces, inputs, reached=reached)
-        self._last_commit = time.monotonic()
-
     def complete(self) -> bool:
-        """Put the output in its place if every input is done; says whether it is."""
-        self.flush()
-        if self._run.num_done < self._run.num_items:
-            return False
+        """Put the output in its place if every input is done; says whether all is done that was this process's."""
+        assert self._share is not None, "begin comes first"
+        self._share.flush()
+        if self.shard is not None:
+            if not self._share.is_done:
+                return False
+            self._acquire()
+            if not self._run.exists():  # another shard was the last one, and has put it in its place
+                self.finished = True
+                return True
+        self._run.read()
         place = self._place
+        if self._run.num_done < self._run.num_items:
+            return self.shard is not None
         if self._amends:
             _move(place.work, self._amended())
             shutil.rmtree(place.work / "amend")
@@ -598,7 +472,7 @@ class Output:
                     _copy_input(news, writers)
             moves += [(temporary_name(final), final) for final in finals]
         if names:
-            added = f"part-{_unit_of(parts[-1][1]) + 1:06d}-0000.parquet"
+            added = f"part-{unit_of(parts[-1][1]) + 1:06d}-0000.parquet"
             finals = tuple(place.final_name(table) / added for table in _TABLES)
             with self._writers(finals) as writers:
                 while names:
@@ -616,7 +490,10 @@ class Output:
             }
 
     def summary(self) -> dict[str, Any]:
-        """What the output holds by now: the fields of `records.Summary` that are read off the tables."""
+        """What the output holds by now: the fields of `records.Summary` that are read off the tables.
+
+        Of a shard before all are done, what is of that shard.
+        """
         statuses: Counter[str] = Counter()
         failures: list[InputReport] = []
         for row in rows_in(self._current("inputs"), "input", "kind", "status", "error", "error_type"):
@@ -632,8 +509,9 @@ class Output:
                 for batch in pq.ParquetFile(part).iter_batches(columns=["emotion"]):
                     emotions.update({c["values"]: c["counts"] for c in batch["emotion"].value_counts().to_pylist()})
         done = statuses.total()
+        expected = done if self.finished or self._share is None else self._share.num_items
         return {
-            "inputs": done if self.finished else max(done, self._run.num_items),
+            "inputs": max(done, expected),
             "done": done,
             "by_status": {status: statuses[status] for status in STATUSES if statuses[status]},
             "faces": num_faces,
@@ -643,7 +521,52 @@ class Output:
         }
 
     def _current(self, table: str) -> list[Path]:
-        return self._place.final_parts(table) or self._run.committed(table)
+        if self.finished or self.shard is None or self._share is None:
+            return self._place.final_parts(table) or self._run.committed(table)
+        units = set(self._share.units)
+        return [part for part in self._run.committed(table) if unit_of(part) in units]
+
+
+def take_part(
+    config: OutputConfig, *, classes: Sequence[str], embedding_size: int, tracks: TrackConfig | None
+) -> tuple[Share, dict[str, Any]]:
+    """The units of a run that another process has begun and will complete, and that run's record."""
+    place = _Place(config.path)
+    run = Ledger(*place.amendment)
+    if not run.exists():
+        run = Ledger(place.work, place.parts)
+    share = _share_of(run, config, tuple(classes), embedding_size, tracks, None, others="wait")
+    return share, run.record
+
+
+def _share_of(
+    run: Ledger,
+    config: OutputConfig,
+    classes: tuple[str, ...],
+    embedding_size: int,
+    tracks: TrackConfig | None,
+    shard: Shard | None,
+    *,
+    others: Others | None = None,
+) -> Share:
+    return Share(
+        run,
+        run.units if shard is None else run.units[shard.index :: shard.count],
+        schemas=_schemas(run, config, classes, embedding_size, tracks),
+        classes=classes,
+        tracks=tracks,
+        commit_seconds=config.commit_seconds,
+        others=others or ("refuse" if shard is None else "leave"),
+    )
+
+
+def _schemas(
+    run: Ledger, config: OutputConfig, classes: tuple[str, ...], embedding_size: int, tracks: TrackConfig | None
+) -> dict[str, pa.Schema]:
+    """Of both tables, with the record of who began the run."""
+    metadata = {METADATA_KEY: json.dumps(run.record).encode()}
+    faces = faces_schema(classes, embedding_size, config.embeddings, tracks=tracks is not None, keep=run.keep)
+    return {"faces": faces.with_metadata(metadata), "inputs": inputs_schema().with_metadata(metadata)}
 
 
 # ---- files ------------------------------------------------------------------------------------------------

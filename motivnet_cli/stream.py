@@ -17,7 +17,7 @@ from motivnet_cli.records import STATUSES, Cursor, Place, Todo
 from motivnet_cli.tables import Rows, Tracks, faces_schema, inputs_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from typing_extensions import Self
 
@@ -42,6 +42,7 @@ class StreamOutput:
     """
 
     finished = False
+    shard = None
     num_resumed = 0
 
     def __init__(
@@ -77,8 +78,8 @@ class StreamOutput:
         if kind is None and self._writer is not None:
             self._writer.close()
 
-    def begin(self, listing: Listing) -> Iterator[Todo]:
-        """Every item of the listing, as it is found."""
+    def begin(self, listing: Listing) -> None:
+        """Say what the rows will look like."""
         self._listing = listing
         schema = faces_schema(
             self._classes,
@@ -90,13 +91,16 @@ class StreamOutput:
         self._rows = Rows(self._classes, schema, inputs_schema())
         if self._format == "arrow":
             self._writer = pa.ipc.new_stream(self._pipe, schema)
-        return self._todos(listing)
 
-    def _todos(self, listing: Listing) -> Iterator[Todo]:
-        for item in listing:
+    def rounds(self, stop: Callable[[], bool]) -> Iterator[Iterator[Todo]]:
+        """Once every item of the listing, as it is found."""
+        yield self._todos()
+
+    def _todos(self) -> Iterator[Todo]:
+        for item in self._listing:
             self.num_items += 1
             yield Todo(item, Cursor(Place(item.index)))
-        self.skipped = dict(listing.skipped)
+        self.skipped = dict(self._listing.skipped)
 
     def write(self, batch: Batch, prediction: Prediction | None) -> None:
         """Write what is reached, and flush it: a pipe's reader waits for rows, not for parts."""

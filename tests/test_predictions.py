@@ -12,7 +12,7 @@ from motivnet_cli.config import OutputConfig
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.plan import Listing
 from motivnet_cli.predictions import match, read_predictions
-from motivnet_cli.records import EMOTIONS, Batch, Crop, Cursor, Face, InputReport, Place, Prediction, Problem
+from motivnet_cli.records import EMOTIONS, Batch, Crop, Cursor, Face, InputReport, Place, Prediction, Problem, never
 from motivnet_cli.sink import Output
 
 NO_PIXELS = np.zeros((3, 1, 1), np.uint8)
@@ -40,7 +40,8 @@ def ours(out, root, answers, *, classes=EMOTIONS, weights=None):
     record |= {"classes": list(classes), "settings": {"inputs.paths": [str(root)]}}
     with Output(OutputConfig(path=str(out)), record=record, classes=classes, embedding_size=2) as output:
         crops, finished, rows = [], [], []
-        for todo in output.begin(Listing([str(root)])):
+        output.begin(Listing([str(root)]))
+        for todo in next(output.rounds(never)):
             item, place = todo.item, Place(todo.item.index)
             answer = answers[item.input]
             problem = Problem("damaged", "does not decode") if answer == "damaged" else None

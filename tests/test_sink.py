@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from motivnet_cli import sink
+from motivnet_cli import ledger
 from motivnet_cli.config import OutputConfig
 from motivnet_cli.errors import ConfigError, OutputConflictError
 from motivnet_cli.plan import Listing
-from motivnet_cli.records import EMOTIONS, Batch, Crop, Cursor, Face, InputReport, Place, Prediction, Problem
+from motivnet_cli.records import EMOTIONS, Batch, Crop, Cursor, Face, InputReport, Place, Prediction, Problem, never
 from motivnet_cli.sink import Output, read_faces, read_inputs, read_record
 from motivnet_cli.tables import faces_schema
 
@@ -52,7 +52,8 @@ def run(out, photos, *, batch_size=2, healed=False, record=RECORD, stop_after=No
             return output.summary()
         crops, finished = [], []
         reached = Cursor(Place(0))
-        for done, todo in enumerate(output.begin(Listing([str(photos)]))):
+        output.begin(Listing([str(photos)]))
+        for done, todo in enumerate(next(output.rounds(never), ())):
             if stop_after is not None and done >= stop_after:
                 return output.summary()
             item = todo.item
@@ -215,7 +216,7 @@ def test_stopped_anywhere_any_number_of_times(tmp_path_factory, stops):
 
 def test_units_do_not_leak_into_each_other(tmp_path, photos, monkeypatch):
     """Parts never cross a unit's border, so units can be dealt out."""
-    monkeypatch.setattr(sink, "UNIT", 2)
+    monkeypatch.setattr(ledger, "UNIT", 2)
     run(tmp_path / "out", photos, batch_size=5)
     parts = sorted((tmp_path / "out" / "inputs").glob("*.parquet"))
 

@@ -1,0 +1,383 @@
+"""A run's frozen plan and what is committed of it, unit by unit, by one process or by many at once.
+
+A unit is a fixed slice of the plan. Its rows are written in *parts*: first `faces/part-U-S.parquet`, then
+`inputs/part-U-S.parquet`, each whole under its name or not there. The second file is the marker: inputs that it
+lists are done, and faces without it do not count. Who works on a unit holds its lock, which the system takes back
+when the process dies; whoever takes the unit next goes on after its last marker.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from array import array
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Literal
+
+import filelock
+import pyarrow.parquet as pq
+
+from motivnet_cli.durable import durably
+from motivnet_cli.errors import OutputConflictError
+from motivnet_cli.records import Cursor, Given, Item, Place, Problem, Todo
+from motivnet_cli.tables import ROW_GROUP, Rows, TableWriter, Tracks, rows_in
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    import pyarrow as pa
+
+    from motivnet_cli.config import KeptType
+    from motivnet_cli.plan import Listing
+    from motivnet_cli.records import Batch, Prediction
+    from motivnet_cli.track import TrackConfig
+
+UNIT = 1000
+"""Inputs in a unit, at most."""
+UNITS_A_WORKER = 32
+"""Of a run that many take part in: the last of them waits for the others about a thirtieth of its time."""
+PART_ROWS = ROW_GROUP
+"""A part is committed when it holds this many rows, even before its time has come."""
+PATIENCE_SECONDS = 10.0
+"""How long a unit that another process holds is waited for: a killed run's children take a moment to end."""
+WAIT_SECONDS = 0.5
+"""Between two looks at what others have."""
+Others = Literal["refuse", "leave", "wait"]
+_CURSOR_KEY = b"motivnet.reached"
+"""In the metadata of an inputs part: from where its unit goes on."""
+
+
+class Ledger:
+    """A frozen plan and the parts committed of it.
+
+    Args:
+        control: Folder of the plan (`plan.jsonl`), of `run.json`, whose presence makes it a run, and of the locks.
+        parts: Folder of `faces/` and `inputs/`.
+    """
+
+    def __init__(self, control: Path, parts: Path) -> None:
+        self._control = control
+        self._parts = parts
+        self._claims: dict[int, filelock.BaseFileLock] = {}
+        self.num_items = 0
+        self.skipped: dict[str, int] = {}
+        self.record: dict[str, Any] = {}
+        self.keep: dict[str, KeptType] = {}
+        self.shards: dict[str, int] | None = None
+        """`count` and `first` (the scheduler's number of shard 0) of the tasks that share the run."""
+        self.is_finished = False
+        if self.exists():
+            self.read()
+
+    def exists(self) -> bool:
+        return (self._control / "run.json").exists()
+
+    def freeze(
+        self,
+        listing: Listing,
+        items: Iterable[Item],
+        *,
+        record: dict[str, Any],
+        num_workers: int = 1,
+    ) -> None:
+        """Write the plan down, once; whatever comes or goes in the folders later changes nothing.
+
+        Args:
+            num_workers: How many are expected to take part; more than one get smaller units.
+        """
+        self._control.mkdir(parents=True, exist_ok=True)
+        offsets, end = array("Q"), 0
+        with durably(self._control / "plan.jsonl") as temporary, temporary.open("wb") as lines:
+            temporary.chmod(0o600)  # URLs stand here with what opens them
+            for item in items:
+                offsets.append(end)
+                end += lines.write(_line_of(item).encode() + b"\n")
+        unit = UNIT if num_workers == 1 else max(1, min(UNIT, -(-len(offsets) // (num_workers * UNITS_A_WORKER))))
+        run = {
+            "record": record,
+            "num_items": len(offsets),
+            "skipped": listing.skipped,
+            "keep": listing.kept_types,
+            "shards": None,
+            "unit": unit,
+            "offsets": offsets[::unit].tolist(),
+        }
+        self._write(run)
+        self.read()
+
+    def read(self) -> None:
+        """Find out what is committed by now."""
+        run = json.loads((self._control / "run.json").read_text())
+        self.record, self.num_items, self.skipped = run["record"], run["num_items"], run["skipped"]
+        self.keep, self.shards = run["keep"], run["shards"]
+        self.unit: int = run["unit"]
+        self._offsets: list[int] = run["offsets"]
+        self.is_finished = bool(run.get("finished"))
+        self._segments: Counter[int] = Counter()
+        self._reached: dict[int, Cursor] = {}
+        last: dict[int, Path] = {}
+        for part in self.committed("inputs"):
+            unit = unit_of(part)
+            self._segments[unit] += 1
+            last[unit] = part
+        if not self.is_finished:
+            self._reached = {unit: _cursor_in(part) for unit, part in last.items()}
+
+    def finish(self) -> None:
+        """Note that everything is done: from then on parts may be rewritten, and their markers no longer count."""
+        self._write(json.loads((self._control / "run.json").read_text()) | {"finished": True})
+        self.is_finished = True
+
+    def share_out(self, shards: dict[str, int]) -> None:
+        """Note in how many shards the run goes on."""
+        if self.shards != shards:
+            self._write(json.loads((self._control / "run.json").read_text()) | {"shards": shards})
+            self.shards = shards
+
+    def _write(self, run: dict[str, Any]) -> None:
+        with durably(self._control / "run.json") as temporary:
+            temporary.write_text(json.dumps(run))
+
+    # ---- units ----
+
+    @property
+    def units(self) -> range:
+        return range(len(self._offsets))
+
+    def items_in(self, units: Iterable[int]) -> int:
+        return sum(self.end_of(unit) - unit * self.unit for unit in units)
+
+    def done_in(self, units: Iterable[int]) -> int:
+        """Items of these units that are wholly done."""
+        return sum(self.reached(unit).place.item - unit * self.unit for unit in units)
+
+    @property
+    def num_done(self) -> int:
+        return self.done_in(self.units)
+
+    def end_of(self, unit: int) -> int:
+        """The first item after a unit."""
+        return min((unit + 1) * self.unit, self.num_items)
+
+    def reached(self, unit: int) -> Cursor:
+        """How far a unit is committed."""
+        start = self.end_of(unit) if self.is_finished else unit * self.unit
+        return self._reached.get(unit, Cursor(Place(start)))
+
+    def is_done(self, unit: int) -> bool:
+        return self.reached(unit).place.item >= self.end_of(unit)
+
+    def claim(self, unit: int, *, patience: float = 0.0) -> bool:
+        """Take a unit that is not done, so that no one else does; False if it is done, or taken already."""
+        if self.is_done(unit) or unit in self._claims:
+            return False
+        folder = self._control / "claims"
+        folder.mkdir(exist_ok=True)
+        lock = filelock.FileLock(folder / f"{unit:06d}.lock", thread_local=False)
+        try:
+            lock.acquire(timeout=patience)
+        except filelock.Timeout:
+            return False
+        self._refresh(unit)
+        if self.is_done(unit):
+            lock.release()
+            return False
+        self._claims[unit] = lock
+        return True
+
+    def has(self, unit: int) -> bool:
+        """Whether this process has taken a unit and not yet done it."""
+        return unit in self._claims
+
+    def release(self) -> None:
+        """Let others have what this process took up."""
+        for unit in list(self._claims):
+            self._claims.pop(unit).release()
+
+    def _refresh(self, unit: int) -> None:
+        """Look again at what is committed of a unit: another process may have added to it."""
+        while self._part("inputs", unit, self._segments[unit]).exists():
+            self._segments[unit] += 1
+        if self._segments[unit]:
+            self._reached[unit] = _cursor_in(self._part("inputs", unit, self._segments[unit] - 1))
+
+    def todos(self, unit: int) -> Iterator[Todo]:
+        """What is still to do of a unit."""
+        reached = self.reached(unit)
+        with (self._control / "plan.jsonl").open("rb") as lines:
+            lines.seek(self._offsets[unit])
+            for index, line in zip(range(unit * self.unit, self.end_of(unit)), lines, strict=False):
+                if index >= reached.place.item:
+                    yield Todo(_item_of(index, line), reached if index == reached.place.item else Cursor(Place(index)))
+
+    def items(self) -> Iterator[Item]:
+        with (self._control / "plan.jsonl").open("rb") as lines:
+            for index, line in enumerate(lines):
+                yield _item_of(index, line)
+
+    # ---- parts ----
+
+    def committed(self, table: str) -> list[Path]:
+        return [self._parts / table / part.name for part in sorted((self._parts / "inputs").glob("part-*.parquet"))]
+
+    def commit(self, unit: int, faces: pa.Table, inputs: pa.Table, *, reached: Cursor) -> None:
+        """Write the next part of a unit: its faces, and then the inputs that mark them as done."""
+        marker = {**inputs.schema.metadata, _CURSOR_KEY: json.dumps(dataclasses.astuple(reached)).encode()}
+        for table, name in ((faces, "faces"), (inputs.replace_schema_metadata(marker), "inputs")):
+            final = self._part(name, unit, self._segments[unit])
+            final.parent.mkdir(exist_ok=True)
+            with durably(final) as temporary, TableWriter(temporary, table.schema) as writer:
+                writer.add(table)
+        self._segments[unit] += 1
+        self._reached[unit] = reached
+        if self.is_done(unit) and unit in self._claims:
+            self._claims.pop(unit).release()
+
+    def rows_of(self, place: Place, name: str, *columns: str) -> Iterator[dict[str, Any]]:
+        """What is committed of one input's faces."""
+        for part in self.committed("faces"):
+            if unit_of(part) == place.item // self.unit:
+                yield from (row for row in rows_in([part], "input", *columns) if row["input"] == name)
+
+    def _part(self, table: str, unit: int, segment: int) -> Path:
+        return self._parts / table / f"part-{unit:06d}-{segment:04d}.parquet"
+
+
+class Share:
+    """What one process does of a run: the units that it takes up, and the rows that it writes of them.
+
+    Args:
+        units: Which it may take, in this order.
+        commit_seconds: A part is committed at least this often.
+        others: What is done about units that other processes have: refuse (nobody else should be at work), leave
+            them, or wait in case they are let go of.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        units: Sequence[int],
+        *,
+        schemas: dict[str, pa.Schema],
+        classes: tuple[str, ...],
+        tracks: TrackConfig | None,
+        commit_seconds: float,
+        others: Others,
+    ) -> None:
+        self._ledger = ledger
+        self.units = units
+        self._rows = Rows(classes, schemas["faces"], schemas["inputs"])
+        self._tracks = None if tracks is None else Tracks(tracks, ledger.rows_of)
+        self._commit_seconds = commit_seconds
+        self._last_commit = time.monotonic()
+        self._reached = Cursor(Place(0))
+        self._others = others
+        self.num_items = ledger.items_in(units)
+        self.num_resumed = ledger.done_in(units)
+
+    def rounds(self, stop: Callable[[], bool]) -> Iterator[Iterator[Todo]]:
+        """What is to do, in plan order, and again what others let go of meanwhile; ends when nothing can be taken.
+
+        Args:
+            stop: Asked while others are waited for.
+
+        Raises:
+            OutputConflictError: Others are refused, and one is at work.
+        """
+        while not stop():
+            first = self._take(0)
+            if first is not None:
+                yield self._todos(first)
+                self.flush()
+            elif self._others == "wait" and not self.is_done:
+                time.sleep(WAIT_SECONDS)
+            else:
+                return
+
+    def _todos(self, place: int | None) -> Iterator[Todo]:
+        while place is not None:
+            yield from self._ledger.todos(self.units[place])
+            place = self._take(place + 1)
+
+    def _take(self, start: int) -> int | None:
+        """The place in `units` of the next one that is to be had."""
+        for place in range(start, len(self.units)):
+            unit = self.units[place]
+            is_alone = self._others == "refuse"
+            if self._ledger.claim(unit, patience=PATIENCE_SECONDS if is_alone else 0):
+                return place
+            if is_alone and not (self._ledger.is_done(unit) or self._ledger.has(unit)):
+                raise OutputConflictError(
+                    "other processes are at work on this output: wait for them, or take part with --shard"
+                )
+        return None
+
+    def write(self, batch: Batch, prediction: Prediction | None) -> None:
+        """Take a batch's rows, and commit parts that are due."""
+        self._rows.add(batch, prediction)
+        self._reached = batch.reached
+        waited = time.monotonic() - self._last_commit
+        self._commit(all_reached=len(self._rows) >= PART_ROWS or waited >= self._commit_seconds)
+
+    def flush(self) -> None:
+        """Commit all that is reached."""
+        self._commit(all_reached=True)
+
+    def close(self) -> None:
+        """Commit all that is reached, and let others have the rest."""
+        try:
+            self.flush()
+        finally:
+            self._ledger.release()
+
+    @property
+    def is_done(self) -> bool:
+        return all(map(self._ledger.is_done, self.units))
+
+    def _commit(self, *, all_reached: bool) -> None:
+        """Commit each unit that is whole by now, and if asked, what is reached of the next."""
+        ledger, reached = self._ledger, self._reached
+        while (first := self._rows.first()) is not None:
+            unit = first.item // ledger.unit
+            end = Cursor(Place(ledger.end_of(unit)))
+            if end.place > reached.place:
+                break
+            self._commit_unit(unit, end)
+        unit = reached.place.item // ledger.unit
+        if all_reached and unit in ledger.units and reached.place > ledger.reached(unit).place:
+            self._commit_unit(unit, reached)
+
+    def _commit_unit(self, unit: int, reached: Cursor) -> None:
+        places, faces, inputs = self._rows.take(reached.place)
+        if self._tracks is not None:
+            faces = self._tracks.follow(places, faces)
+        self._ledger.commit(unit, faces, inputs, reached=reached)
+        self._last_commit = time.monotonic()
+
+
+def unit_of(part: Path) -> int:
+    return int(part.stem.split("-")[1])
+
+
+def _cursor_in(part: Path) -> Cursor:
+    (item, step), num_frames, num_faces = json.loads(pq.read_metadata(part).metadata[_CURSOR_KEY])
+    return Cursor(Place(item, step), num_frames, num_faces)
+
+
+def _line_of(item: Item) -> str:
+    """An item as a line of the plan; what it has not is left out."""
+    values = {
+        key: value for key, value in dataclasses.asdict(item).items() if key != "index" and value not in (None, ())
+    }
+    return json.dumps(values, separators=(",", ":"))
+
+
+def _item_of(index: int, line: bytes) -> Item:
+    values = json.loads(line)
+    if "problem" in values:
+        values["problem"] = Problem(**values["problem"])
+    if "given" in values:
+        values["given"] = tuple(Given(tuple(each["box"]), tuple(each["kept"])) for each in values["given"])
+    return Item(index=index, **values | {"kept": tuple(values.get("kept", ()))})
