@@ -5,6 +5,8 @@ It knows the environment variables of schedulers and nothing of outputs.
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -52,3 +54,21 @@ class Shard:
                 f"--array={first}-{first + count - 1} or a part of it, or say how the rest is shared with --shard I/N"
             )
         return Shard(task - first, count, first, is_auto=True)
+
+
+def parse_shard(text: str, environ: Mapping[str, str] = os.environ) -> Shard:
+    """The share that `I/N` names, or for `auto` the batch scheduler's variables.
+
+    Raises:
+        ConfigError: It is neither, or no scheduler says which.
+    """
+    if text == "auto":
+        task, count = environ.get("SLURM_ARRAY_TASK_ID"), environ.get("SLURM_ARRAY_TASK_COUNT")
+        first = int(environ.get("SLURM_ARRAY_TASK_MIN", "0"))
+        if task is None or count is None:
+            raise ConfigError("--shard auto reads which task this is from a scheduler, and none says so here")
+        return Shard(int(task) - first, int(count), first, is_auto=True)
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not found or int(found[1]) >= int(found[2]):
+        raise ConfigError(f"--shard takes I/N with I from 0 to N - 1, or auto, got {text!r}")
+    return Shard(int(found[1]), int(found[2]))
