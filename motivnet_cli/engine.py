@@ -55,9 +55,9 @@ def load_network(config: ModelConfig) -> LoadedModel:
     return load_model(config.name, weights=config.weights, recipe=config.recipe, store=config.store)
 
 
-def make_predictor(model: LoadedModel, config: ModelConfig) -> Predictor:
+def make_predictor(model: LoadedModel, config: ModelConfig, *, num_threads: int | None = None) -> Predictor:
     """The network on its device, with what the model store remembers of devices."""
-    return Predictor(model, config, cache=Store(config.store).root / "cache")
+    return Predictor(model, config, cache=Store(config.store).root / "cache", num_threads=num_threads)
 
 
 def track_config(config: RunConfig) -> TrackConfig | None:

@@ -13,7 +13,7 @@ import json
 import time
 from array import array
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import filelock
 import pyarrow.parquet as pq
@@ -183,7 +183,7 @@ class Ledger:
             lock.acquire(timeout=patience)
         except filelock.Timeout:
             return False
-        self._refresh(unit)
+        self.look_again(unit)
         if self.is_done(unit):
             lock.release()
             return False
@@ -199,8 +199,8 @@ class Ledger:
         for unit in list(self._claims):
             self._claims.pop(unit).release()
 
-    def _refresh(self, unit: int) -> None:
-        """Look again at what is committed of a unit: another process may have added to it."""
+    def look_again(self, unit: int) -> None:
+        """See what is committed of a unit by now: another process may have added to it."""
         while self._part("inputs", unit, self._segments[unit]).exists():
             self._segments[unit] += 1
         if self._segments[unit]:
@@ -358,6 +358,68 @@ class Share:
             faces = self._tracks.follow(places, faces)
         self._ledger.commit(unit, faces, inputs, reached=reached)
         self._last_commit = time.monotonic()
+
+
+class Hand(Protocol):
+    """Where a `HandedShare` gets its units from."""
+
+    def next(self) -> int | None:
+        """Another unit at once; None if there is none now."""
+
+    def wait(self) -> int | None:
+        """Another unit, whenever it comes; None when there will be none."""
+
+
+class HandedShare(Share):
+    """A share of a run in which someone else decides which unit is next, so that no two take the same."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        hand: Hand,
+        *,
+        schemas: dict[str, pa.Schema],
+        classes: tuple[str, ...],
+        tracks: TrackConfig | None,
+        commit_seconds: float,
+    ) -> None:
+        super().__init__(
+            ledger,
+            ledger.units,
+            schemas=schemas,
+            classes=classes,
+            tracks=tracks,
+            commit_seconds=commit_seconds,
+            others="leave",
+        )
+        self._hand = hand
+        self._next: int | None = None
+        self._in_hand: set[int] = set()
+
+    def rounds(self, stop: Callable[[], bool]) -> Iterator[Iterator[Todo]]:
+        """As `Share.rounds`; a round ends where the next unit is not there yet, or comes before the last in the plan."""
+        self._next = self._hand.wait()
+        while self._next is not None and not stop():
+            yield self._handed_todos()
+            self.flush()
+            if self._next is None:
+                self._next = self._hand.wait()
+
+    def _handed_todos(self) -> Iterator[Todo]:
+        last = -1
+        while self._next is not None and self._next > last:
+            last = self._next
+            is_claimed = self._ledger.claim(last)
+            self._in_hand.add(last)
+            if is_claimed:
+                yield from self._ledger.todos(last)
+            self._next = self._hand.next()
+
+    def settled(self) -> list[tuple[int, bool]]:
+        """Units handed over that are no longer in hand, each once, and whether they are done or others have them."""
+        gone = [unit for unit in list(self._in_hand) if not self._ledger.has(unit)]
+        self._in_hand.difference_update(gone)
+        return [(unit, self._ledger.is_done(unit)) for unit in gone]
 
 
 def _unit_size(num_items: int, num_workers: int, *, least: int) -> int:

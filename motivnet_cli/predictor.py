@@ -72,6 +72,8 @@ class Choices:
     device: torch.device
     precision: str
     flip: bool
+    device_name: str
+    """For people."""
 
     @classmethod
     def of(cls, model: LoadedModel, config: ModelConfig) -> Choices:
@@ -82,7 +84,8 @@ class Choices:
         """
         device = _choose_device(config.device)
         precision = choose_precision(config.precision, device, is_small=model.card.single_thread)
-        return cls(device, precision, model.card.flip if config.flip is None else config.flip)
+        flip = model.card.flip if config.flip is None else config.flip
+        return cls(device, precision, flip, device_name(device))
 
 
 class Predictor:
@@ -92,15 +95,18 @@ class Predictor:
         model: From `load.load_model`; its network is moved to the device, and converted in place.
         config: Device, precision, compilation, batch size, mirror averaging.
         cache: Folder in which the batch sizes that fit a device are remembered, and compiled networks.
+        num_threads: On a CPU; None takes the cores that this process may use.
 
     Raises:
         ConfigError: The device does not exist here, or cannot do the precision.
     """
 
-    def __init__(self, model: LoadedModel, config: ModelConfig, *, cache: Path | None = None) -> None:
+    def __init__(
+        self, model: LoadedModel, config: ModelConfig, *, cache: Path | None = None, num_threads: int | None = None
+    ) -> None:
         choices = Choices.of(model, config)
         self.device, self.precision, self.flip = choices.device, choices.precision, choices.flip
-        self.num_threads = 1 if model.card.single_thread else usable_cores()
+        self.num_threads = 1 if model.card.single_thread else num_threads or usable_cores()
         self.stages = Stages()
         self.warm_up_s: float | None = None
         """Seconds that compiling took; None where nothing is compiled."""

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from motivnet_cli.durable import durably, sync, temporary_name
 from motivnet_cli.errors import ConfigError, OutputConflictError
-from motivnet_cli.ledger import Ledger, Share, unit_of
+from motivnet_cli.ledger import HandedShare, Ledger, Share, unit_of
 from motivnet_cli.records import STATUSES, InputReport, Item, Place, Problem
 from motivnet_cli.tables import Stream, TableWriter, faces_schema, inputs_schema, rows_in
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from motivnet_cli.config import OutputConfig
-    from motivnet_cli.ledger import Others
+    from motivnet_cli.ledger import Hand, Others
     from motivnet_cli.plan import Listing
     from motivnet_cli.records import Batch, Prediction, Todo
     from motivnet_cli.scheduler import Shard
@@ -530,13 +530,44 @@ class Output:
 def take_part(
     config: OutputConfig, *, classes: Sequence[str], embedding_size: int, tracks: TrackConfig | None
 ) -> tuple[Share, dict[str, Any]]:
-    """The units of a run that another process has begun and will complete, and that run's record."""
+    """The units of a run that another process has begun and will complete, and that run's record.
+
+    Raises:
+        ConfigError: No run is there.
+    """
+    run = begun_run(config)
+    share = _share_of(run, config, tuple(classes), embedding_size, tracks, None, others="wait")
+    return share, run.record
+
+
+def take_handed(
+    config: OutputConfig, hand: Hand, *, classes: Sequence[str], embedding_size: int, tracks: TrackConfig | None
+) -> tuple[HandedShare, dict[str, Any]]:
+    """As `take_part`, with the units that come from `hand`."""
+    run, names = begun_run(config), tuple(classes)
+    schemas = _schemas(run, config, names, embedding_size, tracks)
+    share = HandedShare(
+        run, hand, schemas=schemas, classes=names, tracks=tracks, commit_seconds=config.commit_seconds
+    )
+    return share, run.record
+
+
+def begun_run(config: OutputConfig) -> Ledger:
+    """The run that another process has begun.
+
+    Raises:
+        ConfigError: None is to be seen here.
+    """
     place = _Place(config.path)
     run = Ledger(*place.amendment)
     if not run.exists():
         run = Ledger(place.work, place.parts)
-    share = _share_of(run, config, tuple(classes), embedding_size, tracks, None, others="wait")
-    return share, run.record
+    if not run.exists():
+        raise ConfigError(
+            f"no run is to be seen at {config.path!r} (looked for {str(place.work / 'run.json')!r}): every process that "
+            "takes part must see the same folder under this name"
+        )
+    return run
 
 
 def _share_of(
