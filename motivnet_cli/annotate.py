@@ -5,6 +5,7 @@ The same function serves the command line and Python; it prints nothing and exit
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import time
@@ -17,7 +18,7 @@ from motivnet_cli.crew import run_workers
 from motivnet_cli.engine import Tally, load_network, make_predictor, track_config, work
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.plan import Listing
-from motivnet_cli.predictor import Choices, all_gpus, device_name
+from motivnet_cli.predictor import Choices, all_gpus
 from motivnet_cli.records import Progress, Summary, never, no_progress
 from motivnet_cli.remote import is_remote, shown
 from motivnet_cli.sink import SCHEMA_VERSION, Output
@@ -55,17 +56,77 @@ def annotate(
     """
     listing = Listing(config.inputs)
     model = load_network(config.model)
+    with contextlib.ExitStack() as stack:
+        team = _team_for(config, model, stack, stop)
+        if team is None:
+            return _nothing_done(model)
+        return _run(config, listing, model, team, progress=progress, stop=stop, pipe=pipe)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Team:
+    """Who does the work of a run: this process, workers on this machine, or actors on a Ray cluster."""
+
+    choices: Choices
+    devices: str
+    """For people."""
+    num_workers: int
+    work: Callable[[Output | StreamOutput, Callable[[Tally], None], Callable[[], bool]], Tally]
+    """Do what is left of a run that has been begun: (output, tell, stop)."""
+
+
+def _team_for(
+    config: RunConfig, model: LoadedModel, stack: contextlib.ExitStack, stop: Callable[[], bool]
+) -> _Team | None:
+    """None if `stop()` came before anyone could work."""
+    if config.scale.engine == "ray":
+        from motivnet_cli.on_ray import RayWorkers  # its library is an extra
+
+        workers = stack.enter_context(RayWorkers(config))
+        found = workers.choices(stop)
+        if found is None:
+            return None
+        return _Team(
+            found,
+            f"{found.device_name} on Ray",
+            workers.num_expected,
+            lambda _, tell, stop: workers.run(tell=tell, stop=stop),
+        )
     devices = _devices_of(config)
-    model_config = dataclasses.replace(config.model, device=devices[0]) if devices else config.model
-    choices = Choices.of(model, model_config)
-    predictor = None if devices else make_predictor(model, model_config)
-    with _open_output(config, model, choices, pipe, num_workers=max(1, len(devices))) as output:
+    if devices:
+        return _Team(
+            Choices.of(model, dataclasses.replace(config.model, device=devices[0])),
+            ", ".join(devices),
+            len(devices),
+            lambda _, tell, stop: run_workers(config, devices, tell=tell, stop=stop),
+        )
+    choices = Choices.of(model, config.model)
+    predictor = make_predictor(model, config.model)
+    return _Team(
+        choices,
+        choices.device_name,
+        1,
+        lambda output, tell, stop: work(output, config, model, predictor, tell=tell, stop=stop),
+    )
+
+
+def _run(
+    config: RunConfig,
+    listing: Listing,
+    model: LoadedModel,
+    team: _Team,
+    *,
+    progress: Callable[[Progress], None],
+    stop: Callable[[], bool],
+    pipe: IO[bytes] | None,
+) -> Summary:
+    with _open_output(config, model, team, pipe) as output:
         finished_before = output.finished
         started = time.monotonic()
         tally, is_done = Tally(), True
         if not finished_before:
             output.begin(listing)
-            _log_start(config, output, model, choices, devices)
+            _log_start(config, output, model, team)
 
             def tell(tally: Tally) -> None:
                 progress(
@@ -79,10 +140,7 @@ def annotate(
                     )
                 )
 
-            if predictor is None:
-                tally = run_workers(config, devices, tell=tell, stop=stop)
-            else:
-                tally = work(output, config, model, predictor, tell=tell, stop=stop)
+            tally = team.work(output, tell, stop)
             mark = time.monotonic()
             is_done = output.complete()
             tally.stages.writing += time.monotonic() - mark
@@ -94,7 +152,7 @@ def annotate(
             bound_by=tally.stages.bound_by,
             writing_s=tally.stages.writing,
             model=model.card.name,
-            device=", ".join(devices) or device_name(choices.device),
+            device=team.devices,
             stopped=not is_done,
             finished=output.finished,
             already_finished=finished_before,
@@ -112,27 +170,41 @@ def _devices_of(config: RunConfig) -> tuple[str, ...]:
     return found
 
 
-def _open_output(
-    config: RunConfig, model: LoadedModel, choices: Choices, pipe: IO[bytes] | None, *, num_workers: int
-) -> Output | StreamOutput:
-    record = _record_of(config, model, choices)
+def _nothing_done(model: LoadedModel) -> Summary:
+    """Of a run that was stopped before it began."""
+    return Summary(
+        inputs=0,
+        done=0,
+        by_status={},
+        faces=0,
+        emotions={},
+        faces_predicted=0,
+        seconds=0.0,
+        model=model.card.name,
+        device="none",
+        outputs=(),
+        stopped=True,
+        finished=False,
+    )
+
+
+def _open_output(config: RunConfig, model: LoadedModel, team: _Team, pipe: IO[bytes] | None) -> Output | StreamOutput:
+    record = _record_of(config, model, team.choices)
     tracks = track_config(config)
     about: dict[str, Any] = {"record": record, "classes": model.classes, "embedding_size": model.embedding_size}
     if pipe is not None:
         embeddings, stream_format = config.output.embeddings, config.output.stream_format
         return StreamOutput(pipe, stream_format, embeddings=embeddings, tracks=tracks, **about)
-    return Output(config.output, tracks=tracks, shard=config.scale.shard, num_workers=num_workers, **about)
+    return Output(config.output, tracks=tracks, shard=config.scale.shard, num_workers=team.num_workers, **about)
 
 
-def _log_start(
-    config: RunConfig, output: Output | StreamOutput, model: LoadedModel, choices: Choices, devices: tuple[str, ...]
-) -> None:
+def _log_start(config: RunConfig, output: Output | StreamOutput, model: LoadedModel, team: _Team) -> None:
     faces = config.faces.mode if config.faces.mode == "whole" else f"{config.faces.mode} ({config.faces.detector})"
     log.info(
         "%s on %s in %s; faces: %s; recipe: %s",
         model.card.name,
-        ", ".join(devices) or device_name(choices.device),
-        choices.precision,
+        team.devices,
+        team.choices.precision,
         faces,
         model.recipe,
     )
@@ -142,7 +214,7 @@ def _log_start(
         log.info("%d inputs%s%s", output.num_items, share, done_before)
     if output.skipped:
         log.info("passed over: %s", ", ".join(f"{n} {what}" for what, n in output.skipped.items()))
-    if choices.device.type == "cpu" and not model.card.single_thread:
+    if team.choices.device.type == "cpu" and not model.card.single_thread:
         log.warning("%s is made for a GPU: on a CPU each face takes a minute or more", model.card.name)
 
 
@@ -169,7 +241,7 @@ def _record_of(config: RunConfig, model: LoadedModel, choices: Choices) -> dict[
         "terms": model.card.terms,
         "recipe": model.recipe,
         "precision": choices.precision,
-        "device": device_name(choices.device),
+        "device": choices.device_name,
         "faces": {key[6:]: value for key, value in settings.items() if key.startswith("faces.")},
         "video": {key[6:]: value for key, value in settings.items() if key.startswith("video.")},
         "command": config.command,

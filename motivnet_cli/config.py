@@ -22,6 +22,7 @@ VideoBackend = Literal["auto", "pyav", "decord"]
 StreamFormat = Literal["jsonl", "arrow"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 EmbeddingType = Literal["float16", "float32", "none"]
+Engine = Literal["local", "ray"]
 KeptType = Literal["string", "int64", "float64", "bool"]
 """Types of a manifest's columns that pass through to the output."""
 T = TypeVar("T")
@@ -141,6 +142,16 @@ class ScaleConfig:
     """A worker process for each, such as `cuda:0`, or `cpu` twice; `all` is every CUDA device. None: this process."""
     shard: Shard | None = _setting(None, changes_output=False)
     """This process's share, where others do the rest."""
+    engine: Engine = _setting("local", changes_output=False)
+    """`ray`: actors on a Ray cluster do the work."""
+    ray_address: str | None = _setting(None, changes_output=False)
+    """Of a cluster that runs, such as `auto`; None starts one on this machine for the run."""
+    num_workers: int | None = _setting(None, changes_output=False)
+    """Actors; None takes as many as the cluster has room for, and more as it grows."""
+    gpus_per_worker: float | None = _setting(None, changes_output=False)
+    """A part of a GPU, up to a whole one; None takes one where the cluster has any."""
+    cpus_per_worker: int | None = _setting(None, changes_output=False)
+    """None takes the CPUs that come with the GPU, or a few."""
 
     def __post_init__(self) -> None:
         for device in self.devices:
@@ -148,6 +159,19 @@ class ScaleConfig:
                 raise ConfigError(f"devices are all, or some of cpu, mps, cuda:N and N, got {device!r}")
         if "all" in self.devices and len(self.devices) > 1:
             raise ConfigError(f"devices are all or a list, not both: got {', '.join(self.devices)}")
+        if self.engine == "local":
+            if (self.ray_address, self.num_workers, self.gpus_per_worker, self.cpus_per_worker) != (None,) * 4:
+                raise ConfigError(
+                    "--ray-address, --num-workers, --gpus-per-worker and --cpus-per-worker are for --engine ray"
+                )
+        elif self.devices or self.shard:
+            raise ConfigError("Ray places the workers itself: leave out --devices and --shard, or --engine ray")
+        if self.num_workers is not None and self.num_workers < 1:
+            raise ConfigError(f"num-workers must be at least 1, got {self.num_workers}")
+        if self.gpus_per_worker is not None and not 0 <= self.gpus_per_worker <= 1:
+            raise ConfigError(f"gpus-per-worker must be between 0 and 1, got {self.gpus_per_worker:g}")
+        if self.cpus_per_worker is not None and self.cpus_per_worker < 1:
+            raise ConfigError(f"cpus-per-worker must be at least 1, got {self.cpus_per_worker}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,7 +264,13 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.scale.devices and self.model.device != "auto":
             raise ConfigError("give --device for one device, or --devices for a worker process on each of several")
-        if self.output.path == "-" and (self.scale.devices or self.scale.shard):
+        if self.scale.engine == "ray":
+            if self.model.device.startswith("cuda:"):
+                raise ConfigError(f"Ray chooses the GPUs: give --device cuda in place of {self.model.device}")
+            device, gpus = self.model.device, self.scale.gpus_per_worker
+            if device != "auto" and gpus is not None and (device == "cuda") != (gpus > 0):
+                raise ConfigError(f"--device {device} does not go with {gpus:g} GPUs per worker")
+        if self.output.path == "-" and self.scale != ScaleConfig():
             raise ConfigError(
                 "rows go to stdout from one process only: name a file with --out, or leave out the others"
             )

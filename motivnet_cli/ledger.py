@@ -397,7 +397,7 @@ class HandedShare(Share):
         self._in_hand: set[int] = set()
 
     def rounds(self, stop: Callable[[], bool]) -> Iterator[Iterator[Todo]]:
-        """As `Share.rounds`; a round ends where the next unit is not there yet, or comes before the last in the plan."""
+        """As `Share.rounds`; a round ends where no unit is there yet, or one that comes earlier in the plan."""
         self._next = self._hand.wait()
         while self._next is not None and not stop():
             yield self._handed_todos()

@@ -15,6 +15,7 @@ import os
 import pickle
 import platform
 import queue
+import signal
 import threading
 import time
 from dataclasses import dataclass, field, replace
@@ -54,8 +55,8 @@ NEWS_SECONDS = 0.5
 """An actor that needs nothing says so often how far it is."""
 LOOK_SECONDS = 2.0
 """Between two looks at what the cluster has."""
-FIRST_NOTICE_SECONDS, NOTICE_SECONDS = 10.0, 30.0
-"""After so long without a place for any worker it is said what is waited for, and then so often."""
+FIRST_NOTICE_SECONDS, NOTICE_SECONDS = 15.0, 30.0
+"""After so long without the workers that were asked for it is said what is waited for, and then so often."""
 BUSY_SECONDS = 1.0
 """A unit that a process outside this cluster holds is tried again after this time."""
 VISIBLE_SECONDS = 90.0
@@ -88,7 +89,7 @@ class RayWorkers:
         self._is_stopping = False
         self._num_given_up = 0
         self._next_look = 0.0
-        self._next_notice = time.monotonic() + FIRST_NOTICE_SECONDS
+        self._next_notice = math.inf
 
     def __enter__(self) -> Self:
         return self
@@ -107,6 +108,7 @@ class RayWorkers:
         """
         if not self._session.open(stop):
             return None
+        self._next_notice = time.monotonic() + FIRST_NOTICE_SECONDS
         self._need = _Need.of(self._config.model.device, self._scale, self._nodes())
         while not stop():
             for member in self._members:
@@ -120,7 +122,9 @@ class RayWorkers:
     def num_expected(self) -> int:
         """How many will take part, as far as it is known."""
         num_fitting = max(1, self._need.num_fitting(self._nodes()))
-        return self._scale.num_workers or (num_fitting if self._session.is_local else max(num_fitting, EXPECTED_WORKERS))
+        return self._scale.num_workers or (
+            num_fitting if self._session.is_local else max(num_fitting, EXPECTED_WORKERS)
+        )
 
     def run(self, *, tell: Callable[[Tally], None], stop: Callable[[], bool]) -> Tally:
         """Have the workers do the units of the run, which has been begun and is locked by us, until none is left.
@@ -175,14 +179,15 @@ class RayWorkers:
     def _say_what_is_missing(self, num_missing: int, num_placed: int, nodes: list[dict[str, float]]) -> None:
         free = self._ray.available_resources()
         there = ", ".join(
-            f"{sum(node.get(kind, 0) for node in nodes):g} {kind}s ({free.get(kind, 0):g} free)" for kind in ("CPU", "GPU")
+            f"{sum(node.get(kind, 0) for node in nodes):g} {kind}s ({free.get(kind, 0):g} free)"
+            for kind in ("CPU", "GPU")
         )
         advice = ""
         if not self._need.num_fitting(nodes):
             advice = "; none is large enough: add one, or ask for less with --cpus-per-worker or --gpus-per-worker"
         who = f"{num_missing} more" if num_placed else str(num_missing)
         log.warning(
-            "waiting for a place for %s worker%s of %s; the Ray cluster has %s in %d node%s%s",
+            "waiting for %s worker%s of %s to start; the Ray cluster has %s in %d node%s%s",
             who,
             "s" * (num_missing > 1),
             self._need,
@@ -248,7 +253,8 @@ class RayWorkers:
         assert self._units is not None
         for unit, is_done in answer.settled:
             member.units.discard(unit)
-            self._units.settle(unit, is_done=is_done)
+            if is_done or not self._is_stopping:
+                self._units.settle(unit, is_done=is_done)
         if answer.is_over:
             self._remove(member)
             return
@@ -271,7 +277,11 @@ class RayWorkers:
             return
         deaths = 1 if member.tally.inputs else member.deaths + 1
         is_hopeless = deaths >= MAX_DEATHS
-        then = f"{deaths} died there one after the other, and no other is started" if is_hopeless else "another takes its place"
+        then = (
+            f"{deaths} died there one after the other, and no other is started"
+            if is_hopeless
+            else "another takes its place"
+        )
         log.warning("the worker on %s died (%s): %s", member.where, how, then)
         if self._units is not None:
             self._units.give_back(member.units, how)
@@ -405,8 +415,8 @@ class _Units:
             if self._deaths[unit] >= MAX_DEATHS:
                 names = [todo.item.input for todo in self._run.todos(unit)]
                 raise WorkerError(
-                    f"{MAX_DEATHS} workers died with the same inputs in hand ({names[0]!r} to {names[-1]!r}), the last of "
-                    f"{how}; what was committed is kept. Without --engine ray an error speaks for itself"
+                    f"{MAX_DEATHS} workers died with the same inputs in hand ({names[0]!r} to {names[-1]!r}), the last "
+                    f"of {how}; what was committed is kept. Without --engine ray an error speaks for itself"
                 )
             heapq.heappush(self._heap, unit)
 
@@ -421,8 +431,8 @@ class _Units:
         while self._run.num_done < self._run.num_items:
             if time.monotonic() > deadline:
                 raise ConfigError(
-                    f"workers have written parts that are not to be seen on this node: {path!r} must be one folder that "
-                    "all nodes share"
+                    f"workers have written parts that are not to be seen on this node: {path!r} must be one folder "
+                    "that all nodes share"
                 )
             time.sleep(1)
             self._run.read()
@@ -502,8 +512,13 @@ class Worker:
     def _work(self) -> None:
         config, model, predictor = self._config, self._model, self._predictor
         try:
-            about = {"classes": model.classes, "embedding_size": model.embedding_size, "tracks": track_config(config)}
-            share, record = take_handed(config.output, self._hand, **about)
+            share, record = take_handed(
+                config.output,
+                self._hand,
+                classes=model.classes,
+                embedding_size=model.embedding_size,
+                tracks=track_config(config),
+            )
             self._share = share
             ours = {"model.precision": predictor.precision, "model.weights_sha256": model.weights_sha256}
             for name, value in ours.items():
@@ -630,6 +645,7 @@ class _Session:
             if stop():
                 return False
         if self._error is None:
+            _take_back_signals()
             return True
         why = " ".join(str(self._error).split())
         if self.is_local:
@@ -657,9 +673,11 @@ class _Session:
                 "object_store_memory": OBJECT_STORE_BYTES,
             }
         logging.getLogger("ray").setLevel(logging.ERROR)
+        if hasattr(signal, "pthread_sigmask"):  # a signal to the whole group is for us: Ray's processes inherit this
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR1})
         try:
             self.ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
-        except (OSError, RuntimeError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - Ray raises all kinds, also the bare class
             self._error = error
             return
         finally:
@@ -674,6 +692,16 @@ def _import_ray() -> Any:  # noqa: ANN401 - it is not here on every machine
     except ImportError as error:
         raise ConfigError("--engine ray needs Ray: pip install 'motivnet-cli[ray]'") from error
     return ray
+
+
+def _take_back_signals() -> None:
+    """Ray hangs a handler before ours that writes a stack of addresses on stderr."""
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
+            number = getattr(signal, name, None)
+            handler = None if number is None else signal.getsignal(number)
+            if handler is not None:
+                signal.signal(number, handler)
 
 
 def _drop(*_: object, **__: object) -> None:

@@ -546,9 +546,7 @@ def take_handed(
     """As `take_part`, with the units that come from `hand`."""
     run, names = begun_run(config), tuple(classes)
     schemas = _schemas(run, config, names, embedding_size, tracks)
-    share = HandedShare(
-        run, hand, schemas=schemas, classes=names, tracks=tracks, commit_seconds=config.commit_seconds
-    )
+    share = HandedShare(run, hand, schemas=schemas, classes=names, tracks=tracks, commit_seconds=config.commit_seconds)
     return share, run.record
 
 
@@ -564,8 +562,8 @@ def begun_run(config: OutputConfig) -> Ledger:
         run = Ledger(place.work, place.parts)
     if not run.exists():
         raise ConfigError(
-            f"no run is to be seen at {config.path!r} (looked for {str(place.work / 'run.json')!r}): every process that "
-            "takes part must see the same folder under this name"
+            f"no run is to be seen at {config.path!r} (looked for {str(place.work / 'run.json')!r}): every process "
+            "that takes part must see the same folder under this name"
         )
     return run
 

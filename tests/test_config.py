@@ -13,6 +13,7 @@ from motivnet_cli.config import (
     ModelConfig,
     OutputConfig,
     RunConfig,
+    ScaleConfig,
     VideoConfig,
     settings_that_change_output,
 )
@@ -20,6 +21,7 @@ from motivnet_cli.errors import ConfigError
 from motivnet_cli.scheduler import Shard
 
 CONFIG = RunConfig(inputs=InputConfig(paths=("a",)), output=OutputConfig(path="p.parquet"))
+RAY_ONLY = ("ray_address", "num_workers", "gpus_per_worker", "cpus_per_worker")
 OTHER_VALUES = {
     "paths": ("b",),
     "recursive": False,
@@ -83,6 +85,8 @@ def test_fingerprint_moves_exactly_with_what_changes_the_output(part, name, chan
     value = OTHER_VALUES[name]
     if name == "every":  # it stands in place of fps
         other = replace(CONFIG, video=VideoConfig(fps=None, every=3))
+    elif name in RAY_ONLY:
+        other = replace(CONFIG, scale=ScaleConfig(engine="ray", **{name: value}))
     elif part is None:
         other = replace(CONFIG, **{name: value})
     else:
@@ -125,6 +129,22 @@ def test_a_setting_that_does_not_say_is_refused():
             lambda: replace(CONFIG, video=VideoConfig(track=True), output=OutputConfig(path="p", embeddings="none")),
             "--track",
         ),
+        (lambda: ScaleConfig(num_workers=2), "are for --engine ray"),
+        (lambda: ScaleConfig(engine="ray", devices=("cpu",)), "leave out --devices"),
+        (lambda: ScaleConfig(engine="ray", num_workers=0), "got 0"),
+        (lambda: ScaleConfig(engine="ray", gpus_per_worker=2), "got 2"),
+        (lambda: ScaleConfig(engine="ray", cpus_per_worker=0), "got 0"),
+        (
+            lambda: replace(CONFIG, scale=ScaleConfig(engine="ray"), model=ModelConfig(device="cuda:1")),
+            "give --device cuda",
+        ),
+        (
+            lambda: replace(
+                CONFIG, scale=ScaleConfig(engine="ray", gpus_per_worker=0), model=ModelConfig(device="cuda")
+            ),
+            "0 GPUs per worker",
+        ),
+        (lambda: replace(CONFIG, scale=ScaleConfig(engine="ray"), output=OutputConfig(path="-")), "one process only"),
     ],
 )
 def test_wrong_values_name_themselves(make, said):

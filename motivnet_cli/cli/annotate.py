@@ -73,6 +73,11 @@ class Stream(str, Enum):
     arrow = "arrow"
 
 
+class EngineName(str, Enum):
+    local = "local"
+    ray = "ray"
+
+
 class PrecisionName(str, Enum):
     """Values of --precision."""
 
@@ -190,6 +195,40 @@ def annotate(
             "from Slurm, PBS, SGE or LSF.",
         ),
     ] = None,
+    engine: Annotated[
+        EngineName,
+        typer.Option(help="Who does the work: this machine, or actors on a Ray cluster (extra motivnet-cli\\[ray])."),
+    ] = EngineName.local,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            help="With --engine ray: the cluster to join, such as auto or HOST:6379. Default: a Ray on this machine "
+            "for this run.",
+            show_default=False,
+        ),
+    ] = None,
+    num_workers: Annotated[
+        int | None,
+        typer.Option(
+            help="With --engine ray: actors. Default: as many as the cluster has room for, and more as it grows.",
+            show_default=False,
+        ),
+    ] = None,
+    gpus_per_worker: Annotated[
+        float | None,
+        typer.Option(
+            help="With --engine ray: from 0 to 1, such as 0.5 for two actors on one GPU. Default: 1 where the cluster "
+            "has GPUs.",
+            show_default=False,
+        ),
+    ] = None,
+    cpus_per_worker: Annotated[
+        int | None,
+        typer.Option(
+            help="With --engine ray: CPUs of an actor. Default: a GPU's share of its node, or up to 4.",
+            show_default=False,
+        ),
+    ] = None,
     precision: Annotated[
         PrecisionName,
         typer.Option(help="auto: bf16 where the device multiplies in it, else fp32. fp32 is without TF32."),
@@ -286,6 +325,11 @@ def annotate(
             scale=ScaleConfig(
                 devices=devices_of(devices),
                 shard=None if shard is None else parse_shard(shard),
+                engine=engine.value,
+                ray_address=ray_address,
+                num_workers=num_workers,
+                gpus_per_worker=gpus_per_worker,
+                cpus_per_worker=cpus_per_worker,
             ),
             command=command_line(),
         )
