@@ -89,6 +89,95 @@ def read_record(path: str | Path) -> dict[str, Any]:
     return _record_in(parts_of(path, "inputs")[0])
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class ShardStatus:
+    """How far one share of a run is."""
+
+    index: int
+    number: int
+    """The scheduler's."""
+    done: int
+    inputs: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class OutputStatus:
+    """How far an output is. An archive is one input here, whatever it holds."""
+
+    finished: bool
+    """Everything is done and in its place."""
+    inputs: int
+    done: int
+    failed: int
+    """Of what is done; the failed members of archives count, too."""
+    faces: int
+    amending: tuple[int, int] | None
+    """Inputs done and in all of an `--extend` or `--retry-failed` that has not ended; None where there is none."""
+    shards: tuple[ShardStatus, ...]
+    """Of a run that is shared and not finished."""
+
+    @property
+    def missing(self) -> int:
+        return self.inputs - self.done
+
+    @property
+    def array(self) -> str:
+        """Which of the scheduler's tasks to submit again; one to put the output in its place, if that is all."""
+        numbers = [shard.number for shard in self.shards if shard.done < shard.inputs]
+        return task_list(numbers or [shard.number for shard in self.shards[:1]])
+
+
+def output_status(path: str | Path, *, shards: int | None = None) -> OutputStatus:
+    """What is done of an output and what is not, read without locks: right at some moment of this call.
+
+    Args:
+        shards: Look at it as this many shares, however many it was begun with.
+
+    Raises:
+        ConfigError: No output of motivnet is there, or none has been begun yet.
+    """
+    place = _Place(str(path))
+    for attempt in itertools.count(1):
+        seen = place.seen()
+        try:
+            status = _status_of(place, shards)
+        except OSError:  # read while the last process put the output in its place
+            if attempt == STATUS_ATTEMPTS:
+                raise
+        else:
+            if attempt == STATUS_ATTEMPTS or place.seen() == seen:
+                return status
+        time.sleep(STATUS_SECONDS)
+    raise AssertionError
+
+
+def _status_of(place: _Place, num_shards: int | None) -> OutputStatus:
+    run, finals = Ledger(place.work, place.parts), place.final_parts("inputs")
+    if not run.exists() and not finals:
+        if place.work.exists():
+            raise ConfigError(f"the inputs of {str(place.path)!r} are not listed yet: ask again when its run has begun")
+        raise ConfigError(f"no motivnet output at {str(place.path)!r}; expected {place.final_name('inputs')}")
+    is_ours = run.exists() or METADATA_KEY in (pq.read_metadata(finals[0]).metadata or {})
+    if not is_ours:
+        raise ConfigError(f"{str(place.path)!r} was not written by motivnet")
+    finished = place.is_complete() and (place.is_file or run.is_finished) and not (place.work / "moves.json").exists()
+    parts = place.final_parts("inputs") if finished else run.committed("inputs")
+    items, failed = 0, 0
+    for part in parts:
+        rows = pq.read_table(part, columns=["archive", "status"])
+        items += rows["archive"].null_count
+        failed += sum(each["counts"] for each in rows["status"].value_counts().to_pylist() if each["values"] == "failed")
+    faces = sum(pq.read_metadata(place.parts))
+    amending = Ledger(*place.amendment)
+    if not finished:
+        run.read()
+    return OutputStatus(
+        finished=finished,
+        inputs=items if finished else run.num_items,
+        done=items if finished else run.num_done,
+    )
+
+
 def parts_of(path: str | Path, table: str) -> list[Path]:
     """The files of an output's table, `faces` or `inputs`; of a folder that is not finished, what is committed.
 
