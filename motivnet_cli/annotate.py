@@ -51,7 +51,7 @@ def annotate(
         ConfigError: No input exists, or an option does not fit this machine or the output.
         WeightsError: The model's weights are missing or damaged.
         OutputConflictError: The output belongs to another run or is being written.
-        RuntimeError: Worker processes died again and again; what they committed is kept.
+        WorkerError: Worker processes died again and again; what they committed is kept.
     """
     listing = Listing(config.inputs)
     model = load_network(config.model)

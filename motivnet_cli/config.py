@@ -259,7 +259,7 @@ def settings_that_change_output(config: Any) -> dict[str, Any]:  # noqa: ANN401 
         if "changes_output" not in each.metadata:
             raise TypeError(f"{type(config).__name__}.{each.name} does not say whether it changes the output")
         value = getattr(config, each.name)
-        if is_dataclass(value):
+        if is_dataclass(value) and each.metadata["changes_output"]:
             settings.update({f"{each.name}.{k}": v for k, v in settings_that_change_output(value).items()})
         elif each.metadata["changes_output"]:
             settings[each.name] = list(value) if isinstance(value, tuple) else value

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from typing import IO, TYPE_CHECKING, Any
 
 from motivnet_cli import errors
+from motivnet_cli.config import ScaleConfig
 from motivnet_cli.engine import Tally
 from motivnet_cli.predictor import Stages, usable_cores
 
@@ -59,7 +60,7 @@ def run_workers(
 
     Raises:
         MotivNetError: What a worker says of its settings.
-        RuntimeError: Workers died again and again.
+        WorkerError: Workers died again and again.
     """
     crew = _Crew(config, devices)
     try:
@@ -114,13 +115,12 @@ class _Crew:
                 worker.stdin.close()
 
     def _start(self, place: int, device: str) -> _Worker:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "motivnet_cli.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        worker = _Worker(device, process)
-        config = replace(self._config, model=replace(self._config.model, device=device))
+        config = replace(self._config, model=replace(self._config.model, device=device), scale=ScaleConfig())
+        settings = pickle.dumps((config, self._cores[place]))
+        command = [sys.executable, "-m", "motivnet_cli.worker"]
+        worker = _Worker(device, subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
         with contextlib.suppress(BrokenPipeError):  # it died already, and its end is noticed
-            pickle.dump((config, self._cores[place]), worker.stdin)
+            worker.stdin.write(settings)
             worker.stdin.flush()
         threading.Thread(target=self._listen, args=(worker,), daemon=True).start()
         return worker
@@ -156,9 +156,9 @@ class _Crew:
         how = worker.error or (signal.Signals(-code).name if code < 0 else f"exit code {code}")
         self._deaths[place] = 1 if worker.tally.inputs else self._deaths[place] + 1
         if self._deaths[place] >= MAX_DEATHS:
-            return RuntimeError(
-                f"{MAX_DEATHS} workers on {worker.device} died one after the other, the last of {how}; "
-                "what was committed is kept"
+            return errors.WorkerError(
+                f"{MAX_DEATHS} workers on {worker.device} died one after the other, the last of {how}; what was "
+                "committed is kept: the same command goes on, and without --devices an error speaks for itself"
             )
         log.warning("the worker on %s died (%s): another takes its place", worker.device, how)
         self._before += worker.tally

@@ -5,6 +5,7 @@
       WeightsError         weights missing, damaged or of another network    exit 2
       OutputConflictError  the output belongs to another run or process      exit 2
       FetchError           a file could not be brought here, or is not it    exit 1
+      WorkerError          worker processes died again and again             exit 1
       InputError           one input that cannot be read: a row, never an end
 
 Anything else that escapes is a fault of ours or of the machine: exit 1.
@@ -39,6 +40,10 @@ class OutputConflictError(MotivNetError):
 
 class FetchError(MotivNetError):
     """A file could not be downloaded, or what came is not the file; nothing was left under its name."""
+
+
+class WorkerError(MotivNetError):
+    """Processes that share a run died one after the other; what they committed is kept."""
 
 
 class InputError(MotivNetError):

@@ -38,6 +38,8 @@ UNIT = 1000
 """Inputs in a unit, at most."""
 UNITS_A_WORKER = 32
 """Of a run that many take part in: the last of them waits for the others about a thirtieth of its time."""
+LEAST_PICTURES = 16
+"""In a unit of pictures only: fewer cost less than the two files that are written for them."""
 PART_ROWS = ROW_GROUP
 """A part is committed when it holds this many rows, even before its time has come."""
 PATIENCE_SECONDS = 10.0
@@ -88,13 +90,14 @@ class Ledger:
             num_workers: How many are expected to take part; more than one get smaller units.
         """
         self._control.mkdir(parents=True, exist_ok=True)
-        offsets, end = array("Q"), 0
+        offsets, end, are_small = array("Q"), 0, True
         with durably(self._control / "plan.jsonl") as temporary, temporary.open("wb") as lines:
             temporary.chmod(0o600)  # URLs stand here with what opens them
             for item in items:
                 offsets.append(end)
                 end += lines.write(_line_of(item).encode() + b"\n")
-        unit = UNIT if num_workers == 1 else max(1, min(UNIT, -(-len(offsets) // (num_workers * UNITS_A_WORKER))))
+                are_small = are_small and item.kind == "image"
+        unit = _unit_size(len(offsets), num_workers, least=LEAST_PICTURES if are_small else 1)
         run = {
             "record": record,
             "num_items": len(offsets),
@@ -355,6 +358,14 @@ class Share:
             faces = self._tracks.follow(places, faces)
         self._ledger.commit(unit, faces, inputs, reached=reached)
         self._last_commit = time.monotonic()
+
+
+def _unit_size(num_items: int, num_workers: int, *, least: int) -> int:
+    """Inputs in a unit: so many that each of several workers gets about UNITS_A_WORKER units, and some at least."""
+    if num_workers == 1:
+        return UNIT
+    least = max(1, min(least, num_items // (num_workers * 4)))
+    return min(UNIT, max(least, -(-num_items // (num_workers * UNITS_A_WORKER))))
 
 
 def unit_of(part: Path) -> int:

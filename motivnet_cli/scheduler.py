@@ -80,7 +80,7 @@ class Shard:
         return self
 
     def _renumbered(self, shards: Mapping[str, int]) -> Shard:
-        known = Shard(0, shards["count"], shards["first"], shards["step"], shards["each"], is_auto=True)
+        known = first_of(shards)
         if known.each != self.each:
             raise ConfigError(
                 f"this run was begun with {known.each} processes for each task number, and here there are "
@@ -93,12 +93,17 @@ class Shard:
                 f"this run was begun with the tasks {known._numbers}, and this is task {self.number}: submit the "
                 f"array {known._numbers} or a part of it, or say how the rest is shared with --shard I/N or auto/N"
             )
-        return replace(known, index=index, is_counted=self.is_counted)
+        return replace(known, index=index)
 
     @property
     def _numbers(self) -> str:
         last = replace(self, index=self.count - 1).number
         return f"{self.first}-{last}" + (f":{self.step}" if self.step > 1 else "")
+
+
+def first_of(shards: Mapping[str, int]) -> Shard:
+    """Share 0 of a run that remembers this of how it is shared."""
+    return Shard(0, shards["count"], shards["first"], shards["step"], shards["each"])
 
 
 def parse_shard(text: str, environ: Mapping[str, str] = os.environ) -> Shard:

@@ -30,7 +30,8 @@ def main() -> None:
     for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
         if hasattr(signal, name):  # they reach the whole group, and the watching process decides
             signal.signal(getattr(signal, name), lambda *_: None)
-    config, cores = pickle.load(sys.stdin.buffer)  # of the process that started this one
+    with open(0, "rb", buffering=0, closefd=False) as stdin:  # unbuffered: the bytes that follow are orders
+        config, cores = pickle.load(stdin)
     if cores:
         os.sched_setaffinity(0, cores)
     stop = threading.Event()
@@ -86,7 +87,7 @@ def _say(voice: IO[str], **message: Any) -> None:  # noqa: ANN401 - anything tha
 
 
 def _watch_stdin(stop: threading.Event) -> None:
-    while sys.stdin.buffer.read(1):
+    while os.read(0, 1):
         stop.set()
     os._exit(1)
 

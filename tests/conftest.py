@@ -1,12 +1,18 @@
-"""What every test shares: the GPU gate, and the versions that matter in the report's header."""
+"""What every test shares: the GPU gate, the versions in the report's header, and a run for others to equal."""
 
 from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from importlib.metadata import version
 
 import pytest
+
+from tests.pictures import face_photo
+from tests.runs import command
+
+NUM_PHOTOS = 120
 
 
 def pytest_report_header():
@@ -31,3 +37,24 @@ def signal_handlers_restored():
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory):
+    """Pictures with a face each, and a few broken ones among them."""
+    folder = tmp_path_factory.mktemp("photos")
+    for number in range(NUM_PHOTOS):
+        path = folder / f"{number:03d}.jpg"
+        if number % 17 == 3:
+            path.write_bytes(b"not a picture")
+        else:
+            face_photo(path, size=(320, 240), faces=((160, 120, 60 + number % 60),))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def undisturbed(photos, tmp_path_factory):
+    """What one process that nothing disturbs writes of them."""
+    out = tmp_path_factory.mktemp("undisturbed") / "p.parquet"
+    subprocess.run(command(photos, out), check=True, capture_output=True, timeout=300)
+    return out

@@ -17,6 +17,7 @@ from motivnet_cli.config import (
     settings_that_change_output,
 )
 from motivnet_cli.errors import ConfigError
+from motivnet_cli.scheduler import Shard
 
 CONFIG = RunConfig(inputs=InputConfig(paths=("a",)), output=OutputConfig(path="p.parquet"))
 OTHER_VALUES = {
@@ -62,6 +63,8 @@ OTHER_VALUES = {
     "overwrite": True,
     "retry_failed": True,
     "commit_seconds": 1.0,
+    "devices": ("cpu", "cpu"),
+    "shard": Shard(1, 2),
 }
 
 

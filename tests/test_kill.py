@@ -5,68 +5,12 @@ from __future__ import annotations
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
-import numpy as np
-import polars.testing
 import pytest
 
-from motivnet_cli.sink import read_faces, read_inputs
-from tests.pictures import face_photo
-
-NUM_PICTURES = 120
-
-
-def command(photos, out, *options):
-    return [
-        sys.executable, "-m", "motivnet_cli", "annotate", str(photos),
-        "--model", "expression-net", "--out", str(out), "--max-failures", "100%", "--commit-seconds", "0", *options,
-    ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    """Pictures with a face each, and a few broken ones among them."""
-    folder = tmp_path_factory.mktemp("photos")
-    for number in range(NUM_PICTURES):
-        path = folder / f"{number:03d}.jpg"
-        if number % 17 == 3:
-            path.write_bytes(b"not a picture")
-        else:
-            face_photo(path, size=(320, 240), faces=((160, 120, 60 + number % 60),))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def undisturbed(photos, tmp_path_factory):
-    out = tmp_path_factory.mktemp("undisturbed") / "p.parquet"
-    subprocess.run(command(photos, out), check=True, capture_output=True, timeout=300)
-    return out
-
-
-def assert_same(out, undisturbed):
-    """Equal rows: exact but for the probabilities, which may differ by the order of sums in another batch size."""
-    polars.testing.assert_frame_equal(read_inputs(out), read_inputs(undisturbed), categorical_as_str=True)
-    polars.testing.assert_frame_equal(
-        read_faces(out).drop("embedding"),
-        read_faces(undisturbed).drop("embedding"),
-        abs_tol=1e-5,
-        categorical_as_str=True,
-    )
-    ours, theirs = (read_faces(each)["embedding"].to_numpy().astype("float32") for each in (out, undisturbed))
-    np.testing.assert_allclose(ours, theirs, rtol=2e-3, atol=1e-3)
-
-
-def start_until_work_is_committed(photos, out, *options):
-    """A running `annotate` that has committed at least one part."""
-    process = subprocess.Popen(command(photos, out, *options), stderr=subprocess.PIPE, text=True)
-    parts = out.with_name(out.name + ".work") / "inputs" if out.suffix else out / "inputs"
-    before = len(list(parts.glob("part-*"))) if parts.exists() else 0
-    while process.poll() is None and (not parts.exists() or len(list(parts.glob("part-*"))) <= before):
-        time.sleep(0.005)
-    return process
+from tests.runs import assert_same, command, start_until_work_is_committed
 
 
 @pytest.mark.slow

@@ -33,8 +33,10 @@ from motivnet_cli.config import (
     ModelConfig,
     OutputConfig,
     RunConfig,
+    ScaleConfig,
     VideoConfig,
 )
+from motivnet_cli.scheduler import parse_shard
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -173,6 +175,21 @@ def annotate(
     video_backend: Annotated[Backend, typer.Option(help="Video decoder.")] = Backend.auto,
     embeddings: Annotated[Embeddings, typer.Option(help="Number type of the embedding column.")] = Embeddings.float16,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    devices: Annotated[
+        str | None,
+        typer.Option(
+            metavar="all|LIST",
+            help="A worker process for each, such as all (every CUDA device), 0,1 or cpu,cpu; one output.",
+        ),
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N|auto",
+            help="Do share I (from 0) of N of this run, while others do theirs to the same --out; auto reads I and N "
+            "from Slurm, PBS, SGE or LSF.",
+        ),
+    ] = None,
     precision: Annotated[
         PrecisionName,
         typer.Option(help="auto: bf16 where the device multiplies in it, else fp32. fp32 is without TF32."),
@@ -266,6 +283,10 @@ def annotate(
                 min_confidence=min_confidence,
             ),
             loader=LoaderConfig(workers=workers, max_pixels=max_pixels),
+            scale=ScaleConfig(
+                devices=devices_of(devices),
+                shard=None if shard is None else parse_shard(shard),
+            ),
             command=command_line(),
         )
         if dry_run:
@@ -305,9 +326,15 @@ class Allowance:
 
 
 def _exit_code(summary: Summary, stop: StopSignals, allowed: Allowance) -> int:
-    if summary.stopped and stop.exit_code is not None:
-        return stop.exit_code
+    if summary.stopped:
+        return stop.exit_code or errors.EXIT_STOPPED_RESUMABLE
     return errors.EXIT_OK if allowed.covers(summary) else errors.EXIT_TOO_MANY_FAILED
+
+
+def devices_of(text: str | None) -> tuple[str, ...]:
+    """The devices that --devices names; a number is a CUDA device."""
+    names = [] if text is None else [name.strip() for name in text.split(",")]
+    return tuple(f"cuda:{name}" if name.isdigit() else name for name in names)
 
 
 def face_mode_of(text: str, max_faces: int | None) -> tuple[FaceMode, int | None]:
@@ -350,14 +377,16 @@ def print_summary(console: Console, summary: Summary) -> None:
         if summary.faces_predicted:
             busy = f"the device was busy {summary.device_busy:.0%} of the time"
             table.add_row("bound by", summary.bound_by, busy)
-    if not summary.stopped:
-        for path in summary.outputs:
-            table.add_row("written", "", escape(path))
     console.print(table)
+    if summary.finished:
+        for path in summary.outputs:
+            console.print(f"written   {escape(path)}", soft_wrap=True)
     if summary.already_finished:
         console.print("nothing to do: this run was already finished (--overwrite starts anew)")
     if summary.stopped:
         console.print("stopped; what is done is committed: run the same command again to go on from here")
+    elif not summary.finished:
+        console.print("this shard is done; the output is put in its place by the shard that is last")
 
 
 def _print_listing(console: Console, config: RunConfig, *, as_json: bool) -> None:

@@ -87,7 +87,7 @@ def reporting_errors() -> Iterator[None]:
         yield
     except errors.MotivNetError as error:
         typer.echo(f"error: {error}", err=True)
-        is_fault = isinstance(error, errors.FetchError)
+        is_fault = isinstance(error, errors.FetchError | errors.WorkerError)
         raise typer.Exit(errors.EXIT_FAULT if is_fault else errors.EXIT_USAGE) from error
     except BrokenPipeError:  # the reader of the rows has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,42 @@
+"""Runs in processes of their own, to be disturbed, and what they must come to."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import numpy as np
+import polars.testing
+
+from motivnet_cli.sink import read_faces, read_inputs
+
+
+def command(photos, out, *options):
+    return [
+        sys.executable, "-m", "motivnet_cli", "annotate", str(photos),
+        "--model", "expression-net", "--out", str(out), "--max-failures", "100%", "--commit-seconds", "0", *options,
+    ]  # fmt: skip
+
+
+def assert_same(out, undisturbed):
+    """Equal rows: exact but for the probabilities, which may differ by the order of sums in another batch size."""
+    polars.testing.assert_frame_equal(read_inputs(out), read_inputs(undisturbed), categorical_as_str=True)
+    polars.testing.assert_frame_equal(
+        read_faces(out).drop("embedding"),
+        read_faces(undisturbed).drop("embedding"),
+        abs_tol=1e-5,
+        categorical_as_str=True,
+    )
+    ours, theirs = (read_faces(each)["embedding"].to_numpy().astype("float32") for each in (out, undisturbed))
+    np.testing.assert_allclose(ours, theirs, rtol=2e-3, atol=1e-3)
+
+
+def start_until_work_is_committed(photos, out, *options):
+    """A running `annotate` that has committed at least one part."""
+    process = subprocess.Popen(command(photos, out, *options), stderr=subprocess.PIPE, text=True)
+    parts = out.with_name(out.name + ".work") / "inputs" if out.suffix else out / "inputs"
+    before = len(list(parts.glob("part-*"))) if parts.exists() else 0
+    while process.poll() is None and (not parts.exists() or len(list(parts.glob("part-*"))) <= before):
+        time.sleep(0.005)
+    return process

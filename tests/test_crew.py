@@ -1,0 +1,165 @@
+"""Several worker processes and one output: whoever dies, the rows are those of one undisturbed process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+
+import psutil
+import pytest
+
+from motivnet_cli.sink import read_faces, read_inputs
+from tests.runs import assert_same, command, start_until_work_is_committed
+
+WORKERS = ("--devices", "cpu,cpu")
+
+
+def workers_of(process):
+    """The worker processes that a run has started."""
+    children = psutil.Process(process.pid).children()
+    return [child for child in children if "motivnet_cli.worker" in child.cmdline()]
+
+
+def finish(photos, out, *options, code=0):
+    done = subprocess.run(command(photos, out, *options), capture_output=True, text=True, timeout=300)
+    assert done.returncode == code, done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize("name", ["preds.parquet", "preds"])
+def test_workers_share_one_output(photos, undisturbed, tmp_path, name):
+    """Two workers write what one process writes, and both have had a part in it."""
+    out = tmp_path / name
+    process = start_until_work_is_committed(photos, out, *WORKERS)
+    started = len(workers_of(process))
+    process.communicate(timeout=120)
+
+    assert process.returncode == 0
+    assert started == 2
+    assert_same(out, undisturbed)
+
+
+def test_killed_worker_is_replaced(photos, undisturbed, tmp_path):
+    """A worker that is killed is told of and replaced; nothing is lost or doubled."""
+    process = start_until_work_is_committed(photos, tmp_path / "p.parquet", *WORKERS)
+    workers_of(process)[0].kill()
+    _, talk = process.communicate(timeout=120)
+
+    assert process.returncode == 0
+    assert "the worker on cpu died (SIGKILL): another takes its place" in talk
+    assert_same(tmp_path / "p.parquet", undisturbed)
+
+
+def test_killed_run_takes_its_workers_along(photos, undisturbed, tmp_path):
+    """Workers end when their run is killed; one process alone then ends what they began."""
+    out = tmp_path / "p.parquet"
+    process = start_until_work_is_committed(photos, out, *WORKERS)
+    workers = workers_of(process)
+    process.kill()
+    process.communicate()
+    gone, alive = psutil.wait_procs(workers, timeout=30)
+
+    assert len(gone) == 2
+    assert not alive
+    assert not out.exists()
+    finish(photos, out)
+    assert_same(out, undisturbed)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)], ids=str)
+def test_signal_to_the_group_stops_in_order(photos, undisturbed, tmp_path, number, code):
+    """A signal that reaches the workers, too, lets them commit what they have; two workers then go on."""
+    out = tmp_path / "p.parquet"
+    process = start_until_work_is_committed(photos, out, *WORKERS, "--batch-size", "2")
+    for worker in workers_of(process):
+        worker.send_signal(number)
+    process.send_signal(number)
+    _, talk = process.communicate(timeout=60)
+
+    assert process.returncode == code
+    assert "run the same command again to go on" in talk
+    assert "died" not in talk
+    assert not out.exists()
+    finish(photos, out, *WORKERS)
+    assert_same(out, undisturbed)
+
+
+def test_workers_that_always_die_end_the_run(photos, tmp_path, monkeypatch):
+    """A machine on which every worker dies gets an error and exit 1 after a few tries, not an endless loop."""
+    killer = tmp_path / "killer"
+    killer.mkdir()
+    (killer / "sitecustomize.py").write_text(
+        "import os, signal, sys\nif 'motivnet_cli.worker' in sys.orig_argv: os.kill(os.getpid(), signal.SIGSEGV)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(killer))
+    talk = finish(photos, tmp_path / "p.parquet", "--devices", "cpu", code=1)
+
+    assert "error: 3 workers on cpu died one after the other, the last of SIGSEGV" in talk
+    assert "Traceback" not in talk
+
+
+def test_workers_take_up_failed_and_new_inputs(photos, tmp_path):
+    """--retry-failed and --extend are shared among workers as any run is."""
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    names = sorted(path.name for path in photos.iterdir())[:8]
+    for name in names:
+        (mine / name).symlink_to(photos / name)
+    out = tmp_path / "p.parquet"
+    finish(mine, out)
+    assert read_inputs(out).filter(status="failed")["input"].to_list() == ["003.jpg"]
+
+    (mine / "003.jpg").unlink()
+    (mine / "003.jpg").symlink_to(photos / "004.jpg")
+    (mine / "099.jpg").symlink_to(photos / "099.jpg")
+    finish(mine, out, *WORKERS, "--retry-failed")
+    finish(mine, out, *WORKERS, "--extend")
+
+    assert read_inputs(out)["input"].to_list() == [*names, "099.jpg"]
+    assert read_inputs(out)["status"].to_list() == ["ok"] * 9
+    assert read_faces(out)["input"].to_list() == [*names, "099.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--devices", "gpu"], "devices are all, or some of cpu, mps, cuda:N and N, got 'gpu'"),
+        (["--devices", "all,cpu"], "devices are all or a list, not both"),
+        (["--devices", "cpu,cuda:7"], "torch sees"),
+        (["--devices", "cpu", "--device", "cpu"], "give --device for one device, or --devices"),
+        (["--devices", "cpu", "--out", "-"], "rows go to stdout from one process only"),
+        (["--shard", "1/2", "--devices", "cpu", "--retry-failed"], "is the work of one call"),
+    ],
+)
+def test_wrong_options_are_named(photos, tmp_path, options, words):
+    """What cannot be shared out is said, with exit 2, whoever notices it."""
+    talk = finish(photos, tmp_path / "p.parquet", *options, code=2)
+
+    assert words in talk
+    assert "Traceback" not in talk
+
+
+def test_a_run_alone_waits_for_no_others(photos, tmp_path):
+    """One process is refused while another is at work on the same output."""
+    out = tmp_path / "p.parquet"
+    process = start_until_work_is_committed(photos, out, *WORKERS)
+    process.send_signal(signal.SIGSTOP)
+    talk = finish(photos, out, code=2)
+    process.send_signal(signal.SIGCONT)
+    process.communicate(timeout=120)
+
+    assert "another process is writing" in talk
+    assert process.returncode == 0
+
+
+def test_each_worker_has_cores_of_its_own(photos, tmp_path):
+    """Workers do not fight for cores where there are enough."""
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("one core only")
+    process = start_until_work_is_committed(photos, tmp_path / "p.parquet", *WORKERS)
+    cores = [set(worker.cpu_affinity()) for worker in workers_of(process)]
+    process.communicate(timeout=120)
+
+    assert len(cores) == 2
+    assert not cores[0] & cores[1]
