@@ -389,8 +389,12 @@ class Output:
         self._share: Share | None = None
 
     def __enter__(self) -> Self:
-        if self.shard is not None and (self._config.retry_failed or self._config.extend):
-            option = "--retry-failed" if self._config.retry_failed else "--extend"
+        alone = {
+            "--retry-failed": self._config.retry_failed,
+            "--extend": self._config.extend,
+            "--overwrite": self._config.overwrite,  # each shard would throw away what the others have done
+        }
+        for option in (option for option, is_given in alone.items() if is_given and self.shard is not None):
             raise ConfigError(f"{option} is the work of one call: leave out --shard (several --devices may share it)")
         self._place.prepare()
         self._lock = filelock.FileLock(self._place.work / "lock")
