@@ -535,8 +535,6 @@ class Output:
         assert self._share is not None, "begin comes first"
         self._share.flush()
         if self.shard is not None:
-            if not self._share.is_done:
-                return False
             self._acquire()
             if not self._run.exists():  # another shard was the last one, and has put it in its place
                 self.finished = True
@@ -544,7 +542,7 @@ class Output:
         self._run.read()
         place = self._place
         if self._run.num_done < self._run.num_items:
-            return self.shard is not None
+            return self.shard is not None and self._share.is_done
         if self._amends:
             _move(place.work, self._amended())
             shutil.rmtree(place.work / "amend")
