@@ -31,11 +31,11 @@ def status(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """Say what of a run is done, missing and failed, also while it is at work.
+    """Say what of a run is done, missing and failed.
 
     Example: motivnet status preds.parquet
 
-    It reads only, and disturbs nobody. The exit code is 0 whether the run is finished or not.
+    It reads only, so it may be asked while the run is at work. The exit code is 0, finished or not.
     """
     with reporting_errors():
         from motivnet_cli.sink import output_status
@@ -72,7 +72,8 @@ def _lines(path: str, status: OutputStatus) -> list[str]:
 
 def slurm_script(
     arguments: Annotated[
-        list[str], typer.Argument(metavar="-- ARGUMENTS...", help="As of annotate, with --out; all but --shard.")
+        list[str],
+        typer.Argument(metavar="ARGUMENTS", help="After --, as annotate takes them: with --out, without --shard."),
     ],
     *,
     shards: Annotated[int, typer.Option(min=1, metavar="N", help="Tasks of the array: one for each GPU, say.")],
@@ -89,11 +90,11 @@ def slurm_script(
         str | None, typer.Option(metavar="IMAGE", help="An Apptainer image that motivnet runs in.")
     ] = None,
 ) -> None:
-    """Print a Slurm script that shares a run among the tasks of an array.
+    """Print a Slurm script for an array of tasks.
 
     Example: motivnet slurm-script --shards 8 --time 4:00:00 -- ./photos --out preds.parquet > run.sh
 
-    Then: sbatch run.sh. A task that meets its time limit commits what it has and is queued again. What is missing
+    The tasks share one run. Then: sbatch run.sh. A task that meets its time limit commits what it has and is queued again. What is missing
     in the end: sbatch --array=$(motivnet status preds.parquet --array) run.sh
     """
     alone = typer.Typer(rich_markup_mode=None)
