@@ -94,8 +94,8 @@ def slurm_script(
 
     Example: motivnet slurm-script --shards 8 --time 4:00:00 -- ./photos --out preds.parquet > run.sh
 
-    The tasks share one run. Then: sbatch run.sh. A task that meets its time limit commits what it has and is queued again. What is missing
-    in the end: sbatch --array=$(motivnet status preds.parquet --array) run.sh
+    The tasks share one run. Then: sbatch run.sh. A task that meets its time limit commits what it has and is queued
+    again. What is missing in the end: sbatch --array=$(motivnet status preds.parquet --array) run.sh
     """
     alone = typer.Typer(rich_markup_mode=None)
     alone.command("annotate")(annotate)
