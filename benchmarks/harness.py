@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -76,7 +77,8 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
 def report(measured: Mapping[str, Any], *, record: bool) -> None:
     """Print the row as JSON, the last line on stdout, and append it to the results if asked."""
     script = Path(sys.argv[0]).stem
-    command = " ".join(["python", f"benchmarks/{script}.py", *sys.argv[1:]])
+    command = " ".join(["python", f"benchmarks/{script}.py", *sys.argv[1:]]).replace(f"{ROOT}/", "")
+    command = re.sub(r"--scratch \S+", "--scratch FOLDER", command)  # where it was is of no use to others
     row = {
         "script": script,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
