@@ -109,7 +109,7 @@ class RayWorkers:
         if not self._session.open(stop):
             return None
         self._next_notice = time.monotonic() + FIRST_NOTICE_SECONDS
-        self._need = _Need.of(self._config.model.device, self._scale, self._nodes())
+        self._need = Need.of(self._config.model.device, self._scale, self._nodes())
         while not stop():
             for member in self._members:
                 if member.choices is not None:
@@ -275,7 +275,8 @@ class RayWorkers:
         self._remove(member)
         if self._is_stopping:
             return
-        deaths = 1 if member.tally.inputs else member.deaths + 1
+        got_on = self._units is not None and self._units.give_back(member.units, how)
+        deaths = 1 if got_on or member.tally.inputs else member.deaths + 1
         is_hopeless = deaths >= MAX_DEATHS
         then = (
             f"{deaths} died there one after the other, and no other is started"
@@ -283,8 +284,6 @@ class RayWorkers:
             else "another takes its place"
         )
         log.warning("the worker on %s died (%s): %s", member.where, how, then)
-        if self._units is not None:
-            self._units.give_back(member.units, how)
         if not is_hopeless:
             self._ask_for_one(deaths)
             return
@@ -327,14 +326,14 @@ class _Member:
 
 
 @dataclass(frozen=True, slots=True)
-class _Need:
+class Need:
     """What a worker takes up of a node."""
 
     cpus: int
     gpus: float
 
     @classmethod
-    def of(cls, device: str, scale: ScaleConfig, nodes: list[dict[str, float]]) -> _Need:
+    def of(cls, device: str, scale: ScaleConfig, nodes: list[dict[str, float]]) -> Need:
         """As asked for; else a GPU where there are any, and the CPUs that come with it."""
         gpus, cpus = scale.gpus_per_worker, scale.cpus_per_worker
         if gpus is None:
@@ -399,19 +398,21 @@ class _Units:
             log.info("a process outside this cluster still works on unit %d: waiting for it", unit)
         heapq.heappush(self._busy, (time.monotonic() + BUSY_SECONDS, unit))
 
-    def give_back(self, units: Iterable[int], how: str) -> None:
-        """Take back what a dead worker had in hand.
+    def give_back(self, units: Iterable[int], how: str) -> bool:
+        """Take back what a dead worker had in hand; says whether it had committed any of it.
 
         Raises:
             WorkerError: A unit does not get on however often it is tried.
         """
+        got_on = set()
         for unit in units:
             self._run.look_again(unit)
+            if self._run.reached(unit) != self._given[unit]:
+                got_on.add(unit)
             if self._run.is_done(unit):
                 self._left.discard(unit)
                 continue
-            gets_on = self._run.reached(unit) != self._given[unit]
-            self._deaths[unit] = 1 if gets_on else self._deaths.get(unit, 0) + 1
+            self._deaths[unit] = 1 if unit in got_on else self._deaths.get(unit, 0) + 1
             if self._deaths[unit] >= MAX_DEATHS:
                 names = [todo.item.input for todo in self._run.todos(unit)]
                 raise WorkerError(
@@ -419,6 +420,7 @@ class _Units:
                     f"of {how}; what was committed is kept. Without --engine ray an error speaks for itself"
                 )
             heapq.heappush(self._heap, unit)
+        return bool(got_on)
 
     def wait_until_seen(self, path: str) -> None:
         """Until everything that was done elsewhere is to be seen here.
@@ -696,12 +698,12 @@ def _import_ray() -> Any:  # noqa: ANN401 - it is not here on every machine
 
 def _take_back_signals() -> None:
     """Ray hangs a handler before ours that writes a stack of addresses on stderr."""
-    if threading.current_thread() is threading.main_thread():
-        for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
-            number = getattr(signal, name, None)
-            handler = None if number is None else signal.getsignal(number)
-            if handler is not None:
-                signal.signal(number, handler)
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in (getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)):
+        handler = signal.getsignal(number)
+        if handler is not None:
+            signal.signal(number, handler)
 
 
 def _drop(*_: object, **__: object) -> None:

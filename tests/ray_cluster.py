@@ -31,17 +31,17 @@ class RayCluster:
         self._folder = folder
         self.nodes = []
 
-    def add_node(self, num_cpus):
+    def add_node(self, num_cpus, **environ):
         """Start a node, and wait until it has joined."""
         said = ""
         for _ in range(TRIES):
-            node, said = self._start_node(num_cpus)
+            node, said = self._start_node(num_cpus, environ)
             if node is not None:
                 self.nodes.append(node)
                 return node
         raise AssertionError(said)
 
-    def _start_node(self, num_cpus):
+    def _start_node(self, num_cpus, environ):
         if self.nodes:
             where = [f"--address={self.address}"]
         else:
@@ -52,7 +52,7 @@ class RayCluster:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env=os.environ | {"RAY_AUTH_MODE": "disabled"},
+            env=os.environ | environ,
         )
         said = []
         for line in node.stdout:
@@ -69,13 +69,7 @@ class RayCluster:
 
     def workers(self):
         """The processes of the actors, on all nodes."""
-        found = []
-        for node in self.nodes:
-            for process in psutil.Process(node.pid).children(recursive=True):
-                with _gone():
-                    if process.cmdline()[0].startswith("ray::Worker"):
-                        found.append(process)
-        return found
+        return [worker for node in self.nodes for worker in workers_below(node)]
 
     def wait_for_no_workers(self):
         while self.workers():
@@ -84,6 +78,16 @@ class RayCluster:
     def close(self):
         for node in reversed(list(self.nodes)):
             self.kill_node(node)
+
+
+def workers_below(process):
+    """The processes of the actors among those that a process has started."""
+    found = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        with _gone():
+            if child.cmdline()[0].startswith("ray::Worker"):
+                found.append(child)
+    return found
 
 
 def _kill_tree(node):

@@ -32,9 +32,9 @@ def assert_same(out, undisturbed):
     np.testing.assert_allclose(ours, theirs, rtol=2e-3, atol=1e-3)
 
 
-def start_until_work_is_committed(photos, out, *options):
+def start_until_work_is_committed(photos, out, *options, **how):
     """A running `annotate` that has committed at least one part."""
-    process = subprocess.Popen(command(photos, out, *options), stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command(photos, out, *options), stderr=subprocess.PIPE, text=True, **how)
     parts = out.with_name(out.name + ".work") / "inputs" if out.suffix else out / "inputs"
     before = len(list(parts.glob("part-*"))) if parts.exists() else 0
     while process.poll() is None and (not parts.exists() or len(list(parts.glob("part-*"))) <= before):

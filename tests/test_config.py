@@ -65,6 +65,11 @@ OTHER_VALUES = {
     "overwrite": True,
     "retry_failed": True,
     "commit_seconds": 1.0,
+    "engine": "ray",
+    "ray_address": "auto",
+    "num_workers": 3,
+    "gpus_per_worker": 0.5,
+    "cpus_per_worker": 2,
     "devices": ("cpu", "cpu"),
     "shard": Shard(1, 2),
 }
