@@ -379,10 +379,11 @@ def _cursor_in(part: Path) -> Cursor:
 
 def _line_of(item: Item) -> str:
     """An item as a line of the plan; what it has not is left out."""
-    values = {
-        key: value for key, value in dataclasses.asdict(item).items() if key != "index" and value not in (None, ())
-    }
-    return json.dumps(values, separators=(",", ":"))
+    values = {name: value for name in _WRITTEN if (value := getattr(item, name)) is not None and value != ()}
+    return json.dumps(values, separators=(",", ":"), default=dataclasses.asdict)  # asdict of all would cost half
+
+
+_WRITTEN = [field.name for field in dataclasses.fields(Item) if field.name != "index"]
 
 
 def _item_of(index: int, line: bytes) -> Item:

@@ -1,6 +1,7 @@
 """Inputs as the user names them -> the items of a run, in a fixed order.
 
-This room looks at names, folders and lists only; it opens no picture, video or archive and asks no network.
+This room looks at names, folders and lists only; it opens no picture, video or archive. A folder in an object store
+is listed by `remote`, when the listing is iterated over; other URLs are taken as they are, without asking anyone.
 Nothing found is dropped in silence: an item, an item with a problem, or a count in `Listing.skipped`.
 """
 
@@ -28,13 +29,14 @@ import polars as pl
 from motivnet_cli.config import InputConfig
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.records import Given, Item, Problem
-from motivnet_cli.remote import is_remote, shown
+from motivnet_cli.remote import can_list, is_remote, is_remote_file, is_remote_folder, list_remote, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from motivnet_cli.config import KeptType
     from motivnet_cli.records import Kept, Kind
+    from motivnet_cli.remote import RemoteEntry
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif"}
@@ -60,7 +62,8 @@ class Listing:
     A folder is walked whole, its entries sorted by the bytes of their names; pictures, videos and archives are
     known by their endings, and hidden entries are left out. Symbolic links are followed, except to a folder that
     the walk is already inside. What a pattern finds comes in the order of such a walk, known by its ending too
-    unless the pattern spells out another. A file that is named outright always counts.
+    unless the pattern spells out another. A file that is named outright always counts. All this holds for what lies
+    in an object store (`s3://bucket/photos/`), where the slashes in keys make the folders.
 
     Lines of a list are relative to the current folder. Rows of a manifest are relative to the manifest's folder
     where such a file is there, else to the current one; rows of one path are one item, at the place of the first.
@@ -100,7 +103,9 @@ class Listing:
         """Type of the values of each column of `keep`, in its order; any value may be None."""
 
     def __iter__(self) -> Iterator[Item]:
-        only_folder = not self._has_others and len(self._paths) == 1 and os.path.isdir(self._paths[0])
+        self._remote_folders = frozenset(filter(_is_remote_folder, self._paths))
+        self._is_alone = not self._has_others and len(self._paths) == 1
+        only_folder = self._is_alone and (os.path.isdir(self._paths[0]) or self._paths[0] in self._remote_folders)
         no_values = (None,) * len(self._inputs.keep)
         seen: set[bytes] = set()
         number = 0
@@ -112,8 +117,6 @@ class Listing:
                     self.skipped["named twice"] += 1
                     continue
                 seen.add(key)
-            status = found.status
-            is_file = status is not None and stat.S_ISREG(status.st_mode)
             yield Item(
                 index=number,
                 input=printable(found.name),
@@ -122,8 +125,8 @@ class Listing:
                 problem=found.problem,
                 given=found.given,
                 kept=() if found.given else found.kept or no_values,
-                size_bytes=status.st_size if status and is_file else None,
-                mtime_ns=status.st_mtime_ns if status and is_file else None,
+                size_bytes=found.version[0],
+                mtime_ns=found.version[1],
             )
             number += 1
 
@@ -133,6 +136,8 @@ class Listing:
                 yield from self._listed("-", b"\n")
             elif _is_pattern(path):
                 yield from self._matching(path)
+            elif _is_remote_pattern(path):
+                yield from self._matching_remote(path)
             else:
                 yield from self._named(path, prefix="" if relative_names else path)
         for path in self._inputs.files_from:
@@ -147,7 +152,10 @@ class Listing:
 
     def _named(self, given: str, *, prefix: str) -> Iterator[_Found]:
         if is_remote(given):
-            yield _Found(shown(given), given, kind_of(urlsplit(given).path) or "image")
+            if given in self._remote_folders or (given.endswith("/") and can_list(given)):
+                yield from self._remote_folder(given, prefix and shown(given))
+            else:
+                yield _Found(shown(given), given, kind_of(urlsplit(given).path) or "image")
             return
         path = os.path.abspath(given)
         status, problem = _status_of(path)
@@ -155,7 +163,7 @@ class Listing:
             above = tuple(_identity(str(folder)) for folder in Path(os.path.realpath(path)).parents)
             yield from self._walk(path, prefix, "", inside=above)
         else:
-            yield _Found(given, path, kind_of(given) or "image", status, problem)
+            yield _Found(given, path, kind_of(given) or "image", _version(status), problem)
 
     def _listed(self, source: str, end: bytes) -> Iterator[_Found]:
         for line in self._lines(source, end):
@@ -242,7 +250,7 @@ class Listing:
                     yield from self._enter(entry, name, below, inside)
             elif kind := kind_of(entry.name):
                 if self._fits.file(below + entry.name, entry.name):
-                    yield _Found(name, entry.path, kind, _entry_status(entry))
+                    yield _Found(name, entry.path, kind, _version(_entry_status(entry)))
                 else:
                     self.skipped["excluded"] += 1
             else:
@@ -261,6 +269,72 @@ class Listing:
             message = "a folder named like a picture, with none in it"
             yield _Found(name, entry.path, "folder", problem=Problem("is_a_folder", message))
 
+    def _remote_folder(self, url: str, prefix: str) -> Iterator[_Found]:
+        """`prefix` begins the names in the output."""
+        base, prefix = (each if each.endswith("/") or not each else f"{each}/" for each in (url, prefix))
+        entries = list_remote(base, recursive=self._inputs.recursive)
+        if not entries:
+            yield self._nothing_at(base)
+        yield from self._walk_remote(entries, base, prefix, "")
+
+    def _walk_remote(self, entries: Iterable[RemoteEntry], base: str, prefix: str, below: str) -> Iterator[_Found]:
+        """As `_walk`, of sorted entries that all lie in the folder `below`."""
+        for (name, is_folder), inside in itertools.groupby(entries, key=lambda entry: entry.part(len(below))):
+            path = below + name
+            if name.startswith("."):
+                self.skipped["hidden"] += 1
+            elif is_folder:
+                if not self._inputs.recursive:
+                    self.skipped["subfolder"] += 1
+                elif not self._fits.folder(path, name):
+                    self.skipped["excluded"] += 1
+                else:
+                    yield from self._walk_remote(inside, base, prefix, f"{path}/")
+            elif kind := kind_of(name):
+                if self._fits.file(path, name):
+                    yield _Found(prefix + path, base + path, kind, next(inside).version)
+                else:
+                    self.skipped["excluded"] += 1
+            else:
+                self.skipped[suffix_of(name) or "no ending"] += 1
+
+    def _matching_remote(self, pattern: str) -> Iterator[_Found]:
+        """As `_matching`, of keys: what lies under the last folder that the pattern spells out is listed."""
+        scheme, _, rest = pattern.partition("://")
+        parts = rest.split("/")
+        first = next(number for number, part in enumerate(parts) if _MAGIC.search(part))
+        if not first:
+            raise ConfigError(f"{shown(pattern)}: name the bucket; a pattern can stand only in what follows")
+        base = f"{scheme}://{'/'.join(parts[:first])}/"
+        prefix = shown(base)
+        ending = suffix_of(parts[-1])
+        spelt_out = bool(ending) and not _MAGIC.search(ending)
+        enters = "**" in parts and bool(_MAGIC.search(parts[-1]))
+        is_flat = parts[first:] == parts[-1:] != ["**"]
+        found_any = False
+        entries = list_remote(base, recursive=not is_flat)
+        for match, inside in itertools.groupby(entries, key=_matcher(parts[first:], enters=enters)):
+            if match is None:
+                continue
+            found_any = True
+            if match.endswith("/"):
+                within = list_remote(base + match) if is_flat else (entry.within(match) for entry in inside)
+                yield from self._walk_remote(within, base + match, prefix + match, "")
+            elif not self._fits.file(match, os.path.basename(match)):
+                self.skipped["excluded"] += 1
+            elif spelt_out or kind_of(match):
+                yield _Found(prefix + match, base + match, kind_of(match) or "image", next(inside).version)
+            else:
+                self.skipped[suffix_of(match) or "no ending"] += 1
+        if not found_any:
+            yield self._nothing_at(pattern)
+
+    def _nothing_at(self, url: str) -> _Found:
+        message = "nothing lies there: check the bucket and what follows it"
+        if self._is_alone:
+            raise ConfigError(f"{shown(url)}: {message}")
+        return _Found(shown(url), url, "folder", problem=Problem("not_found", message))
+
 
 @dataclass(frozen=True, slots=True)
 class Contents:
@@ -269,7 +343,7 @@ class Contents:
     counts: dict[str, int]
     """Items by kind, those with a problem left out; an archive counts as one."""
     size_bytes: dict[str, int]
-    """Bytes by kind, as far as they are known: not of URLs."""
+    """Bytes by kind, as far as they are known: not of single URLs."""
     num_without_size: int
     num_given_faces: int
     problems: dict[str, int]
@@ -328,12 +402,14 @@ class _Found(NamedTuple):
     name: str
     path: str
     kind: Kind
-    status: os.stat_result | None = None
+    version: _Version = (None, None)
     problem: Problem | None = None
     given: tuple[Given, ...] | None = None
     kept: Kept = ()
 
 
+_Version = tuple["int | None", "int | None"]
+"""Size in bytes and time of last change in ns since 1970, of a file; None where unknown."""
 _Identity = tuple[int, int]
 """Device and inode: the same folder by whatever name."""
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
@@ -438,6 +514,48 @@ def _glob(folder: str, parts: Sequence[str], *, inside: tuple[_Identity, ...]) -
                 yield from _glob(f"{path}/", rest, inside=(*inside, here))
 
 
+def _is_remote_folder(path: str) -> bool:
+    """Whether a URL that the user named stands for what lies under it; what has a known ending is a file."""
+    if not (is_remote(path) and can_list(path)):
+        return False
+    key = urlsplit(path).path
+    return key in ("", "/") or key.endswith("/") or (not kind_of(key) and is_remote_folder(path))
+
+
+def _is_remote_pattern(path: str) -> bool:
+    if not (_MAGIC.search(path) and is_remote(path) and can_list(path)):
+        return False
+    return bool(_MAGIC.search(urlsplit(path).netloc)) or not is_remote_file(path)
+
+
+def _matcher(parts: Sequence[str], *, enters: bool) -> Callable[[RemoteEntry], str | None]:
+    """What of a name the parts of a pattern fit, as `_glob` has it: all of it, or a folder, with a slash at its end.
+
+    Args:
+        enters: Take no folders.
+    """
+    parts = [*parts, "*"] if parts[-1] == "**" else parts
+    tests = [None if part == "**" else re.compile(fnmatch.translate(part)).match for part in parts]
+    takes_hidden = [part.startswith(".") or not _MAGIC.search(part) for part in parts]
+
+    def fits(names: Sequence[str], number: int = 0) -> bool:
+        if number == len(tests) or not names:
+            return number == len(tests) and not names
+        test, is_hidden = tests[number], names[0].startswith(".")
+        if test is None:
+            return fits(names, number + 1) or (not is_hidden and fits(names[1:], number))
+        return (takes_hidden[number] or not is_hidden) and bool(test(names[0])) and fits(names[1:], number + 1)
+
+    def match(entry: RemoteEntry) -> str | None:
+        names = entry.name.split("/")
+        for count in range(1, 1 if enters else len(names)):
+            if fits(names[:count]):
+                return "/".join(names[:count]) + "/"
+        return entry.name if fits(names) else None
+
+    return match
+
+
 def _check_lists(lists: Sequence[str]) -> None:
     """Raise where a list is certain to fail; it is opened later, and once, since it may be a pipe."""
     if lists.count("-") > 1:
@@ -457,6 +575,12 @@ def _status_of(path: str) -> tuple[os.stat_result | None, Problem | None]:
         return None, None
     except ValueError:
         return None, Problem("not_found", "no file can have this name: it holds a NUL byte")
+
+
+def _version(status: os.stat_result | None) -> _Version:
+    if status is None or not stat.S_ISREG(status.st_mode):
+        return None, None
+    return status.st_size, status.st_mtime_ns
 
 
 def _entry_status(entry: os.DirEntry[str]) -> os.stat_result | None:
@@ -665,4 +789,4 @@ def _located(name: str, folder: str) -> _Found:
     if status is None and os.path.lexists(name):
         path = os.path.abspath(name)
         status, problem = _status_of(path)
-    return _Found(name, path, kind_of(name) or "image", status, problem)
+    return _Found(name, path, kind_of(name) or "image", _version(status), problem)

@@ -58,3 +58,20 @@ def undisturbed(photos, tmp_path_factory):
     out = tmp_path_factory.mktemp("undisturbed") / "p.parquet"
     subprocess.run(command(photos, out), check=True, capture_output=True, timeout=300)
     return out
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """A real S3 server, for the whole session."""
+    from tests.s3_server import S3Server
+
+    with S3Server() as server:
+        yield server
+
+
+@pytest.fixture
+def s3(s3_server, monkeypatch):
+    """The same, with the variables that lead to it in the environment of this process and its children."""
+    for name, value in s3_server.environment().items():
+        monkeypatch.setenv(name, value)
+    return s3_server
