@@ -59,6 +59,7 @@ bench: $(STAMP) ## Run the benchmarks and record their rows (about three hours)
 	$(BIN)/python benchmarks/full_network.py --record
 	$(BIN)/python benchmarks/pipelines.py --record
 	$(BIN)/python benchmarks/planning.py --record
+	$(BIN)/python benchmarks/scaling.py --record
 
 clean: ## Remove the virtual environment and what tools leave behind
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
