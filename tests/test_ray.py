@@ -10,13 +10,18 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
-from motivnet_cli.config import ScaleConfig
+from motivnet_cli.annotate import annotate
+from motivnet_cli.config import InputConfig, ModelConfig, OutputConfig, RunConfig, ScaleConfig
+from motivnet_cli.engine import load_network, make_predictor, work
 from motivnet_cli.on_ray import Need
+from motivnet_cli.scheduler import Shard
+from motivnet_cli.sink import begun_run, take_handed
 from tests.ray_cluster import RayCluster, workers_below
 from tests.runs import assert_same, command, start_until_work_is_committed
 
@@ -191,16 +196,65 @@ def test_worker_on_this_machine_dies(photos, undisturbed, tmp_path):
 def test_signal_to_the_group_stops_in_order(photos, undisturbed, tmp_path, number, code):
     """A signal that reaches Ray's processes, too, lets the workers commit what they have; two local ones go on."""
     out = tmp_path / "p.parquet"
-    process = start_until_work_is_committed(photos, out, *HERE, "--batch-size", "2", start_new_session=True)
+    process = start_until_work_is_committed(photos, out, *HERE, start_new_session=True)
+    below = psutil.Process(process.pid).children(recursive=True)
+    workers = workers_below(process)
+    for worker in workers:
+        worker.suspend()
     os.killpg(process.pid, number)
+    ended, _ = psutil.wait_procs(below, timeout=3)
+    for worker in workers:
+        worker.resume()
     _, talk = process.communicate(timeout=120)
 
+    assert len(workers) == 2
+    assert not ended
     assert process.returncode == code, talk
     assert "run the same command again to go on" in talk
     assert "died" not in talk
     assert f"{number.name} received" not in talk
     finish(photos, out, "--devices", "cpu,cpu")
     assert_same(out, undisturbed)
+
+
+# ---- units ------------------------------------------------------------------------------------------------
+
+
+def test_units_in_any_order(photos, undisturbed, tmp_path):
+    """Units that are handed over out of order, twice, or when they are done are written once, and in their place."""
+    config = RunConfig(
+        inputs=InputConfig(paths=(str(photos),)),
+        output=OutputConfig(path=str(tmp_path / "p.parquet"), commit_seconds=0),
+        model=ModelConfig(name="expression-net", batch_size=5),
+    )
+    annotate(replace(config, scale=ScaleConfig(shard=Shard(0, 4))), stop=lambda: True)  # lists the inputs, no more
+    last = begun_run(config.output).units[-1]
+    units = iter([[3, 5], [4, 0, 0, 1, 7], [last, 2, 3, 6, *range(8, last)]])
+
+    class Turns:
+        def __init__(self):
+            self.turn = []
+
+        def wait(self):
+            self.turn = next(units, [])
+            return self.next()
+
+        def next(self):
+            return self.turn.pop(0) if self.turn else None
+
+    model = load_network(config.model)
+    share, _ = take_handed(
+        config.output, Turns(), classes=model.classes, embedding_size=model.embedding_size, tracks=None
+    )
+    work(share, config, model, make_predictor(model, config.model), tell=lambda _: None, stop=lambda: False)
+    settled = share.settled()
+    share.close()
+    begun = begun_run(config.output)
+    annotate(config)
+
+    assert sorted(settled) == [(unit, True) for unit in range(last + 1)]
+    assert begun.num_done == begun.num_items
+    assert_same(tmp_path / "p.parquet", undisturbed)
 
 
 # ---- settings ---------------------------------------------------------------------------------------------
