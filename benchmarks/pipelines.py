@@ -226,7 +226,7 @@ def run(commands: list[list[str]]) -> tuple[list[dict[str, float]], float]:
     watcher.join()
     if any(process.returncode for process in processes):
         raise SystemExit(f"{[process.returncode for process in processes]} from {commands}")
-    return [json.loads(output.splitlines()[-1]) for output in outputs], peak / 1e6
+    return [json.loads(output) for output in outputs], peak / 1e6
 
 
 def pss_of(pid: int) -> int:

@@ -113,7 +113,7 @@ def test_a_stopped_comparison_goes_on(tmp_path, images, tuned, models):
 
     def stop():
         asked.append(1)
-        return len(asked) > 12
+        return len(asked) > 16
 
     stopped = compare_models(*pair, images, work=tmp_path, reading=WHOLE, stop=stop)
     progresses = []
