@@ -46,7 +46,7 @@ MAX_DEATHS = 3
 """Workers that may die one after the other in one place without an input done, or with one unit in hand that does
 not get on."""
 MOST_CPUS = 4
-"""Of a worker without a GPU that is not told otherwise: beyond it two workers do more than one."""
+"""Of a worker without a GPU that is not told otherwise: as many as read for one network."""
 EXPECTED_WORKERS = 8
 """The least that a run on a cluster is cut up for: more nodes may come."""
 TURN_SECONDS = 0.2
