@@ -80,7 +80,9 @@ def annotate(
                 )
 
             if predictor is None:
-                tally = run_workers(config, devices, tell=tell, stop=stop)
+                assert isinstance(output, Output), "the settings let workers write no stream"
+                shared = dataclasses.replace(config, output=output.config_of_workers)
+                tally = run_workers(shared, devices, tell=tell, stop=stop)
             else:
                 tally = work(output, config, model, predictor, tell=tell, stop=stop)
             mark = time.monotonic()

@@ -178,7 +178,16 @@ def is_remote_file(url: str) -> bool:
     return _type_at(url) == "file"
 
 
-def list_remote(url: str, *, recursive: bool = True) -> list[RemoteEntry]:
+def exists_remote(url: str, *, retries: int) -> bool:
+    """Whether a file lies at a URL, or files under it.
+
+    Raises:
+        ConfigError, FetchError: As `is_remote_folder`.
+    """
+    return _type_at(url, retries=retries) is not None
+
+
+def list_remote(url: str, *, recursive: bool = True, retries: int = 1) -> list[RemoteEntry]:
     """The files under a URL that ends in a slash, in the order of a walk: by bytes, a slash before every other.
 
     About 400 bytes of memory a file where the list comes page by page (S3); drivers of others hold it as a whole.
@@ -189,23 +198,26 @@ def list_remote(url: str, *, recursive: bool = True) -> list[RemoteEntry]:
     Raises:
         ConfigError, FetchError: As `is_remote_folder`; also if there is no such bucket.
     """
-    entries = list(_entries(url, recursive=recursive))
+    entries = list(_entries(url, recursive=recursive, retries=retries))
     entries.sort(key=lambda entry: entry.name.encode("utf-8", "surrogatepass").replace(b"/", b"\0"))
     return entries
 
 
-def _entries(url: str, *, recursive: bool) -> Iterator[RemoteEntry]:
+def _entries(url: str, *, recursive: bool, retries: int) -> Iterator[RemoteEntry]:
     """Without the objects that some tools put in the place of a folder: their keys end in a slash."""
     fs, path = insist(lambda: file_system(url), url)
     if hasattr(fs, "call_s3"):
-        yield from _s3_entries(fs, url, path, recursive=recursive)
+        yield from _s3_entries(fs, url, path, recursive=recursive, retries=retries)
         return
 
     def listed() -> list[dict[str, Any]]:
         fs.invalidate_cache()
-        return list(fs.find(path, detail=True).values()) if recursive else list(fs.ls(path, detail=True))
+        try:
+            return list(fs.find(path, detail=True).values()) if recursive else list(fs.ls(path, detail=True))
+        except FileNotFoundError:
+            return []
 
-    for each in insist(listed, url):
+    for each in insist(listed, url, retries=retries):
         name = each["name"].rstrip("/")[len(path.rstrip("/")) + 1 :]
         if each["type"] == "directory":
             yield RemoteEntry(f"{name}/")
@@ -213,14 +225,21 @@ def _entries(url: str, *, recursive: bool) -> Iterator[RemoteEntry]:
             yield RemoteEntry(name, (each.get("size"), _time_ns(each)))
 
 
-def _s3_entries(fs: Any, url: str, path: str, *, recursive: bool) -> Iterator[RemoteEntry]:  # noqa: ANN401
+def _s3_entries(
+    fs: Any,  # noqa: ANN401 - of a library that may be missing
+    url: str,
+    path: str,
+    *,
+    recursive: bool,
+    retries: int,
+) -> Iterator[RemoteEntry]:
     """Page by page: s3fs itself would hold the answers for all keys at once, over a kilobyte for each."""
     bucket, key, _ = fs.split_path(path)
     slashes = "/" * (len(url) - len(url.rstrip("/")))
     prefix = key and key.rstrip("/") + slashes
     request = {"Bucket": bucket, "Prefix": prefix, "Delimiter": "" if recursive else "/", **fs.req_kw}
     while True:
-        page = insist(lambda: fs.call_s3("list_objects_v2", **request), url)
+        page = insist(lambda: fs.call_s3("list_objects_v2", **request), url, retries=retries)
         for each in page.get("Contents", ()):
             if not each["Key"].endswith("/"):
                 yield RemoteEntry(each["Key"][len(prefix) :], (each["Size"], _time_ns(each)))
@@ -242,7 +261,7 @@ def _time_ns(entry: dict[str, Any]) -> int | None:
     return None
 
 
-def _type_at(url: str) -> str | None:
+def _type_at(url: str, *, retries: int = 1) -> str | None:
     fs, path = insist(lambda: file_system(url), url)
 
     def asked() -> str | None:
@@ -252,7 +271,7 @@ def _type_at(url: str) -> str | None:
         except FileNotFoundError:
             return None
 
-    return insist(asked, url)
+    return insist(asked, url, retries=retries)
 
 
 def file_system(url: str) -> tuple[Any, str]:

@@ -21,6 +21,7 @@ from motivnet_cli.scheduler import Shard
 
 CONFIG = RunConfig(inputs=InputConfig(paths=("a",)), output=OutputConfig(path="p.parquet"))
 OTHER_VALUES = {
+    "staging": "folder",
     "paths": ("b",),
     "recursive": False,
     "include": ("*.jpg",),
