@@ -44,7 +44,7 @@ fix: $(STAMP) ## Format, mend what ruff can mend, make the generated docs again
 	$(BIN)/ruff check --fix .
 	$(BIN)/cog -r docs/*.md benchmarks/README.md
 
-bench: $(STAMP) ## Run the benchmarks and record their rows (about an hour and a half)
+bench: $(STAMP) ## Run the benchmarks and record their rows (about three hours)
 	$(BIN)/python benchmarks/startup.py --record
 	$(BIN)/python benchmarks/detectors.py --record
 	$(BIN)/python benchmarks/overhead.py --record
@@ -56,6 +56,9 @@ bench: $(STAMP) ## Run the benchmarks and record their rows (about an hour and a
 	$(BIN)/python benchmarks/export.py --record
 	$(BIN)/python benchmarks/export_onnx.py --record
 	$(BIN)/python benchmarks/feed.py --record
+	$(BIN)/python benchmarks/full_network.py --record
+	$(BIN)/python benchmarks/pipelines.py --record
+	$(BIN)/python benchmarks/planning.py --record
 
 clean: ## Remove the virtual environment and what tools leave behind
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

@@ -15,7 +15,7 @@ import json
 import time
 from array import array
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 import filelock
 import pyarrow.parquet as pq
@@ -139,7 +139,6 @@ class Ledger:
         self._offsets: list[int] = run["offsets"]
         self.is_finished = bool(run.get("finished"))
         self._plan = self._control / run.get("plan", "plan.jsonl")
-        self._store.bring([self._plan])
         self._segments: Counter[int] = Counter()
         self._reached: dict[int, Cursor] = {}
         last: dict[int, Path] = {}
@@ -240,14 +239,18 @@ class Ledger:
     def todos(self, unit: int) -> Iterator[Todo]:
         """What is still to do of a unit."""
         reached = self.reached(unit)
-        with self._plan.open("rb") as lines:
+        with self._open_plan() as lines:
             lines.seek(self._offsets[unit])
             for index, line in zip(range(unit * self.unit, self.end_of(unit)), lines, strict=False):
                 if index >= reached.place.item:
                     yield Todo(_item_of(index, line), reached if index == reached.place.item else Cursor(Place(index)))
 
+    def _open_plan(self) -> IO[bytes]:
+        self._store.bring([self._plan])
+        return self._plan.open("rb")
+
     def items(self) -> Iterator[Item]:
-        with self._plan.open("rb") as lines:
+        with self._open_plan() as lines:
             for index, line in enumerate(lines):
                 yield _item_of(index, line)
 

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import IO, TYPE_CHECKING, TypeVar
 
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.remote import exists_remote, file_system, insist, list_remote, open_remote, shown
+from motivnet_cli.remote import entry_at, file_system, insist, list_remote, open_remote, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -40,6 +40,11 @@ class Folder:
     def has(self, path: Path) -> bool:
         """Whether a file or folder is there."""
         return path.exists()
+
+    def version(self, path: Path) -> tuple[int | None, int | None] | None:
+        """What differs when another file is at its place; None if there is none."""
+        status = path.stat() if path.is_file() else None
+        return None if status is None else (status.st_ino, status.st_mtime_ns)
 
     def names(self, folder: Path) -> list[str]:
         """Of the files in a folder, sorted."""
@@ -111,7 +116,11 @@ class Mirror(Folder):
         return shown(self._url_of(path))
 
     def has(self, path: Path) -> bool:
-        return exists_remote(self._url_of(path), retries=_RETRIES)
+        return entry_at(self._url_of(path), retries=_RETRIES) is not None
+
+    def version(self, path: Path) -> tuple[int | None, int | None] | None:
+        entry = entry_at(self._url_of(path), retries=_RETRIES)
+        return None if entry is None else entry.version
 
     def names(self, folder: Path) -> list[str]:
         """Of the files in a folder, and of its folders with a slash at the end, sorted."""

@@ -144,6 +144,10 @@ class RemoteEntry(NamedTuple):
     version: tuple[int | None, int | None] = (None, None)
     """Size in bytes and time of last change in ns since 1970; None where unknown."""
 
+    @property
+    def is_folder(self) -> bool:
+        return self.name.endswith("/")
+
     def part(self, start: int) -> tuple[str, bool]:
         """What stands in the name from `start` to the next slash, and whether there is one: then it is a folder."""
         end = self.name.find("/", start)
@@ -166,7 +170,8 @@ def is_remote_folder(url: str) -> bool:
         ConfigError: Software is missing, or the credentials found here do not open it.
         FetchError: The storage cannot be reached.
     """
-    return _type_at(url) == "directory"
+    entry = entry_at(url)
+    return entry is not None and entry.is_folder
 
 
 def is_remote_file(url: str) -> bool:
@@ -175,16 +180,29 @@ def is_remote_file(url: str) -> bool:
     Raises:
         ConfigError, FetchError: As `is_remote_folder`.
     """
-    return _type_at(url) == "file"
+    entry = entry_at(url)
+    return entry is not None and not entry.is_folder
 
 
-def exists_remote(url: str, *, retries: int) -> bool:
-    """Whether a file lies at a URL, or files under it.
+def entry_at(url: str, *, retries: int = 1) -> RemoteEntry | None:
+    """What lies at a URL: a file, or a folder if files lie under it; None if there is nothing.
 
     Raises:
         ConfigError, FetchError: As `is_remote_folder`.
     """
-    return _type_at(url, retries=retries) is not None
+    fs, path = insist(lambda: file_system(url), url)
+
+    def asked() -> RemoteEntry | None:
+        fs.invalidate_cache()
+        try:
+            about = fs.info(path)
+        except FileNotFoundError:
+            return None
+        if about["type"] == "directory":
+            return RemoteEntry("/")
+        return RemoteEntry("", (about.get("size"), _time_ns(about)))
+
+    return insist(asked, url, retries=retries)
 
 
 def list_remote(url: str, *, recursive: bool = True, retries: int = 1) -> list[RemoteEntry]:
@@ -259,19 +277,6 @@ def _time_ns(entry: dict[str, Any]) -> int | None:
         if isinstance(value, int | float):
             return int(value * 10**9)
     return None
-
-
-def _type_at(url: str, *, retries: int = 1) -> str | None:
-    fs, path = insist(lambda: file_system(url), url)
-
-    def asked() -> str | None:
-        fs.invalidate_cache()
-        try:
-            return str(fs.info(path)["type"])
-        except FileNotFoundError:
-            return None
-
-    return insist(asked, url, retries=retries)
 
 
 def file_system(url: str) -> tuple[Any, str]:

@@ -19,6 +19,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 import weakref
 from collections import Counter, deque
 from pathlib import Path
@@ -34,6 +35,7 @@ from motivnet_cli.ledger import Ledger, Share, is_part, unit_of
 from motivnet_cli.mirror import Folder, Mirror
 from motivnet_cli.records import STATUSES, InputReport, Item, Place, Problem
 from motivnet_cli.remote import is_remote, shown
+from motivnet_cli.scheduler import Shard, first_of, task_list
 from motivnet_cli.tables import Stream, TableWriter, faces_schema, inputs_schema, rows_in
 
 if TYPE_CHECKING:
@@ -46,7 +48,6 @@ if TYPE_CHECKING:
     from motivnet_cli.ledger import Others
     from motivnet_cli.plan import Listing
     from motivnet_cli.records import Batch, Prediction, Todo
-    from motivnet_cli.scheduler import Shard
     from motivnet_cli.track import TrackConfig
 
 SCHEMA_VERSION = 1
@@ -60,6 +61,9 @@ NAMED_FAILURES = 10
 """How many failed inputs a summary names."""
 NOTICE_SECONDS = 2.0
 """A shard that waits longer for another says so."""
+STATUS_ATTEMPTS = 20
+"""How often an output is looked at that changes its form meanwhile, which each run does a few times."""
+STATUS_SECONDS = 0.1
 
 
 # ---- reading back -----------------------------------------------------------------------------------------
@@ -96,6 +100,117 @@ def read_record(path: str | Path) -> dict[str, Any]:
     return _record_in(parts_of(path, "inputs")[0])
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class ShardStatus:
+    """How far one share of a run is."""
+
+    index: int
+    number: int
+    """The scheduler's."""
+    done: int
+    inputs: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class OutputStatus:
+    """How far an output is. An archive is one input here, whatever it holds."""
+
+    finished: bool
+    """Everything is done and in its place."""
+    inputs: int
+    done: int
+    failed: int
+    """Of what is done; the failed members of archives count, too."""
+    faces: int
+    amending: tuple[int, int] | None
+    """Inputs done and in all of an `--extend` or `--retry-failed` that has not ended; None where there is none."""
+    shards: tuple[ShardStatus, ...]
+    """Of a run that is shared and not finished."""
+
+    @property
+    def missing(self) -> int:
+        return self.inputs - self.done
+
+    @property
+    def array(self) -> str:
+        """Which of the scheduler's tasks to submit again; one to put the output in its place, if that is all."""
+        numbers = [shard.number for shard in self.shards if shard.done < shard.inputs]
+        return task_list(numbers or [shard.number for shard in self.shards[:1]])
+
+
+def output_status(path: str | Path, *, shards: int | None = None) -> OutputStatus:
+    """What is done of an output and what is not, read without locks: right at some moment of this call.
+
+    Args:
+        shards: Look at it as this many shares, however many it was begun with.
+
+    Raises:
+        ConfigError: No output of motivnet is there, or none has been begun yet.
+    """
+    if shards is not None and shards < 1:
+        raise ConfigError(f"--shards: a run has at least 1, got {shards}")
+    place = _place_to_read(path)
+    for _ in range(STATUS_ATTEMPTS):
+        before = place.look()
+        with contextlib.suppress(FileNotFoundError):  # the last process has just put the output in its place
+            status = _status_of(place, shards)
+            if place.look() == before:
+                return status
+        time.sleep(STATUS_SECONDS)
+    raise ConfigError(f"{place.given!r} changes faster than it can be read: ask again")
+
+
+def _status_of(place: _Place, num_shards: int | None) -> OutputStatus:
+    store = place.store
+    run, finals = Ledger(place.work, place.parts, store), store.bring(place.final_parts("inputs"), anew=True)
+    if not run.exists():
+        if not finals:
+            expected = store.name_of(place.final_name("inputs"))
+            why = "its inputs are not listed yet" if store.has(place.work) else f"expected {expected}"
+            raise ConfigError(f"no motivnet output at {place.given!r}; {why}")
+        if "settings" not in _record_in(finals[0]):
+            raise ConfigError(f"{place.given!r} was not written by motivnet")
+    finished = place.is_complete() and (place.is_file or run.is_finished) and not (place.work / "moves.json").exists()
+    parts = {table: place.final_parts(table) if finished else run.committed(table) for table in _TABLES}
+    num_items, failed, num_faces = 0, 0, 0
+    for part in store.bring(parts["inputs"]):
+        rows = pq.read_table(part, columns=["archive", "status", "faces"])
+        num_items += rows["archive"].null_count
+        num_faces += sum(rows["faces"].to_pylist())
+        failed += sum(row["counts"] for row in rows["status"].value_counts().to_pylist() if row["values"] == "failed")
+    if not finished:
+        run.read()  # after the parts: what they say is of inputs that are done
+    amendment = Ledger(*place.amendment)
+    return OutputStatus(
+        finished=finished,
+        inputs=num_items if finished else run.num_items,
+        done=num_items if finished else run.num_done,
+        failed=failed,
+        # Where units are whole, the inputs say it, and nothing large is brought here.
+        faces=num_faces if store.is_remote else sum(pq.read_metadata(part).num_rows for part in parts["faces"]),
+        amending=(amendment.num_done, amendment.num_items) if amendment.exists() else None,
+        shards=() if finished else _shards_of(run, num_shards),
+    )
+
+
+def _shards_of(run: Ledger, count: int | None) -> tuple[ShardStatus, ...]:
+    if run.shards is None and count is None:
+        return ()
+    first = Shard(0, count or 0) if run.shards is None else first_of(run.shards)
+    if count is not None and count != first.count:
+        first = Shard(0, count, first.first)
+    shards = (dataclasses.replace(first, index=index) for index in range(first.count))
+    return tuple(
+        ShardStatus(
+            shard.index,
+            shard.number,
+            run.done_in(run.units[shard.index :: shard.count]),
+            run.items_in(run.units[shard.index :: shard.count]),
+        )
+        for shard in shards
+    )
+
+
 def parts_of(path: str | Path, table: str) -> list[Path]:
     """The files of an output's table, `faces` or `inputs`; of a folder that is not finished, what is committed.
 
@@ -104,7 +219,7 @@ def parts_of(path: str | Path, table: str) -> list[Path]:
     Raises:
         ConfigError: No output of motivnet is there.
     """
-    place = _copied_place(str(path)) if is_remote(str(path)) else _Place(str(path))
+    place = _place_to_read(path)
     parts = place.store.bring(place.final_parts(table), anew=True)
     if not parts:
         raise ConfigError(
@@ -121,8 +236,13 @@ def parts_of(path: str | Path, table: str) -> list[Path]:
     return parts
 
 
+def _place_to_read(path: str | Path) -> _Place:
+    return _copied_place(str(path)) if is_remote(str(path)) else _Place(str(path))
+
+
 @functools.cache
 def _copied_place(url: str) -> _Place:
+    """One for each URL, so that its copies last as long as this process, and are not made twice."""
     return _Place(url)
 
 
@@ -263,6 +383,12 @@ class _Place:
     def _plans_there(self) -> list[Path]:
         return [self.work / name for name in self.store.names(self.work) if re.fullmatch(r"plan-\w+\.jsonl", name)]
 
+    def look(self) -> list[tuple[int | None, int | None] | None]:
+        """What tells whether the output was put in its place, amended or begun anew between two looks."""
+        files = [self.final_name(table) for table in _TABLES]
+        files += [self.work / name for name in ("run.json", "moves.json", "amend/run.json")]
+        return [self.store.version(path) for path in files]
+
 
 # ---- what an amended output needs ---------------------------------------------------------------------------
 
@@ -339,8 +465,12 @@ class Output:
         self._share: Share | None = None
 
     def __enter__(self) -> Self:
-        if self.shard is not None and (self._config.retry_failed or self._config.extend):
-            option = "--retry-failed" if self._config.retry_failed else "--extend"
+        alone = {
+            "--retry-failed": self._config.retry_failed,
+            "--extend": self._config.extend,
+            "--overwrite": self._config.overwrite,  # each shard would throw away what the others have done
+        }
+        for option in (option for option, is_given in alone.items() if is_given and self.shard is not None):
             raise ConfigError(f"{option} is the work of one call: leave out --shard (several --devices may share it)")
         if self._place.store.is_remote and (self._config.retry_failed or self._config.extend):
             option = "--retry-failed" if self._config.retry_failed else "--extend"
@@ -440,7 +570,7 @@ class Output:
                 listing,
                 itertools.chain(first, items),
                 record=self._record,
-                num_workers=self._num_workers if self.shard is None else self.shard.count,
+                num_workers=self._num_workers if self.shard is None else self.shard.of_run(None).count,
             )
             self._refuse_other(self._run.record)  # in an object store, another process may have been first
         shard = self.shard

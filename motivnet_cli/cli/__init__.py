@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from motivnet_cli import __version__
-from motivnet_cli.cli import annotate, evaluate, export, machine, weights
+from motivnet_cli.cli import annotate, evaluate, export, machine, scale, weights
 
 app = typer.Typer(
     name="motivnet",
@@ -49,6 +49,8 @@ def _root(
 
 
 app.command("annotate")(annotate.annotate)
+app.command("status")(scale.status)
+app.command("slurm-script")(scale.slurm_script)
 app.command("download-weights")(weights.download_weights)
 app.command("models")(weights.models)
 app.command("evaluate")(evaluate.evaluate)

@@ -1,0 +1,190 @@
+"""Many processes, each with a share of one run: whatever dies, and however many go on, the rows are those of one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import time
+from functools import partial
+
+import pyarrow.parquet as pq
+import pytest
+
+from motivnet_cli.errors import ConfigError
+from motivnet_cli.scheduler import task_list
+from motivnet_cli.sink import output_status, read_inputs
+from tests.conftest import NUM_PHOTOS
+from tests.runs import assert_same, command, start_until_work_is_committed
+
+ONE_BY_ONE = ("--batch-size", "1", "--workers", "1")
+
+
+def start(photos, out, *options, environ=None):
+    return subprocess.Popen(
+        command(photos, out, *options), stderr=subprocess.PIPE, text=True, env={**os.environ, **(environ or {})}
+    )
+
+
+def task(number, numbers):
+    """The variables of Slurm for one task of `--array` with these numbers."""
+    return {
+        "SLURM_ARRAY_TASK_ID": str(number),
+        "SLURM_ARRAY_TASK_COUNT": str(len(numbers)),
+        "SLURM_ARRAY_TASK_MIN": str(min(numbers)),
+        "SLURM_ARRAY_TASK_MAX": str(max(numbers)),
+        "SLURM_PROCID": "0",
+    }
+
+
+class Truth:
+    """What is committed of a run whose parts lie in a folder, counted from the rows themselves."""
+
+    def __init__(self, out):
+        parts = out / "inputs" if out.is_dir() else out.with_name(out.name + ".work") / "inputs"
+        run = json.loads((parts.parent / ("run.json" if not out.is_dir() else ".motivnet/run.json")).read_text())
+        self.unit = run["unit"]
+        self.names = []
+        for part in sorted(parts.glob("part-*")):
+            self.names += pq.read_table(part, columns=["input"])["input"].to_pylist()
+        self.places = {int(name.removesuffix(".jpg")) for name in self.names}
+
+    def done(self, index, count):
+        """Inputs of a share that are committed."""
+        return sum(place // self.unit % count == index for place in self.places)
+
+    def undone(self, count):
+        """Shares with something missing."""
+        every = [sum(place // self.unit % count == index for place in range(NUM_PHOTOS)) for index in range(count)]
+        return [index for index in range(count) if self.done(index, count) < every[index]]
+
+
+def assert_status_is_true(out, *, shards=None):
+    """Nobody is at work."""
+    truth, status = Truth(out), output_status(out, shards=shards)
+    count = len(status.shards)
+
+    assert (status.finished, status.inputs, status.done) == (False, NUM_PHOTOS, len(truth.names))
+    assert len(truth.names) == len(truth.places)  # nothing was written twice
+    assert [each.done for each in status.shards] == [truth.done(index, count) for index in range(count)]
+    assert status.array == task_list(truth.undone(count))
+    assert shards is None or count == shards
+
+
+def run_all(starts, out, *, at_once=3, kill=()):
+    """Run shares, some at once; those to be killed are, as soon as something of theirs is committed."""
+    waiting, running, codes = list(starts), {}, {}
+    seen = 0
+    while waiting or running:
+        while waiting and len(running) < at_once:
+            index, begin = waiting.pop(0)
+            running[index] = begin()
+        with contextlib.suppress(ConfigError):  # not begun yet
+            status = output_status(out)
+            assert seen <= status.done <= NUM_PHOTOS  # what is committed stays so
+            seen = status.done
+            for each in status.shards:
+                if each.index in running and each.index in kill and each.done:
+                    running[each.index].kill()
+        for index, process in list(running.items()):
+            if process.poll() is not None:
+                _, talk = process.communicate()
+                assert "Traceback" not in talk
+                codes[index] = running.pop(index).returncode
+        time.sleep(0.02 if running.keys() & set(kill) else 0.5)
+    return codes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["p.parquet", "p"])
+def test_eight_shards_killed_and_resumed_with_five(photos, undisturbed, tmp_path, name):
+    """8 shards by 3 processes at a time, some killed; some submitted again; the rest in 5 shards, one killed again."""
+    out = tmp_path / name
+
+    def tasks(numbers):
+        options = ("--shard", "auto", *ONE_BY_ONE)
+        return [(number, partial(start, photos, out, *options, environ=task(number, numbers))) for number in numbers]
+
+    killed = (0, 3, 4, 7)
+    codes = run_all(tasks(range(8)), out, kill=killed)
+    missing = Truth(out).undone(8)
+    assert_status_is_true(out)
+    assert len(missing) >= 2
+    assert set(missing) <= {number for number, code in codes.items() if code == -signal.SIGKILL} <= set(killed)
+
+    again = missing[:2]  # --array=0,3 of a run of 8
+    assert run_all(tasks(again), out) == dict.fromkeys(again, 0)
+    assert_status_is_true(out)
+    assert output_status(out).array == task_list(missing[2:])
+
+    assert_status_is_true(out, shards=5)
+    fifths = [(index, partial(start, photos, out, "--shard", f"{index}/5", *ONE_BY_ONE)) for index in range(5)]
+    undone = Truth(out).undone(5)
+    codes = run_all(fifths, out, kill=undone[:1])
+    if codes[undone[0]]:
+        assert_status_is_true(out)
+        assert output_status(out).array == str(undone[0])
+        assert run_all(fifths[undone[0] :][:1], out) == {undone[0]: 0}
+
+    assert output_status(out).finished
+    assert output_status(out).array == ""
+    assert_same(out, undisturbed)
+
+
+def test_the_same_shard_twice_at_once(photos, undisturbed, tmp_path):
+    """Two processes with one shard never do the same unit; the one that cannot have all of it says so, with code 75."""
+    out = tmp_path / "p.parquet"
+    first = start_until_work_is_committed(photos, out, "--shard", "0/2", *ONE_BY_ONE)
+    first.send_signal(signal.SIGSTOP)
+    second = start(photos, out, "--shard", "0/2")
+    _, talk = second.communicate(timeout=120)
+    first.send_signal(signal.SIGCONT)
+    first.communicate(timeout=120)
+    assert_status_is_true(out)
+    rest = start(photos, out, "--shard", "1/2")
+    rest.communicate(timeout=120)
+
+    assert (second.returncode, first.returncode, rest.returncode) == (75, 0, 0)
+    assert "run the same command again to go on" in talk
+    assert_same(out, undisturbed)
+
+
+@pytest.mark.slow
+def test_a_run_alone_is_refused_while_shards_are_at_work(photos, undisturbed, tmp_path):
+    """A run without --shard wants all units: with code 2 it says that others have some, and what to do."""
+    out = tmp_path / "p.parquet"
+    shard = start_until_work_is_committed(photos, out, "--shard", "0/2", *ONE_BY_ONE)
+    shard.send_signal(signal.SIGSTOP)
+    alone = start(photos, out)
+    _, talk = alone.communicate(timeout=120)
+    shard.send_signal(signal.SIGCONT)
+    shard.communicate(timeout=120)
+    rest = subprocess.run(command(photos, out), check=False, capture_output=True, timeout=120)
+
+    assert (alone.returncode, shard.returncode, rest.returncode) == (2, 0, 0)
+    assert "other processes are at work on this output: wait for them, or take part with --shard" in talk
+    assert_same(out, undisturbed)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_shard_waits_while_another_lists_the_inputs(photos, tmp_path):
+    """Only one lists: the other says that it waits, and then does its share of the same plan."""
+    out, names = tmp_path / "p", tmp_path / "names"
+    os.mkfifo(names)
+    few = sorted(map(str, photos.iterdir()))[:12]
+    shard = ("--files-from", str(names), "--shard")
+    first = start(few[0], out, *shard, "0/2")
+    with names.open("w") as pipe:  # opens when the first one reads
+        second = start(few[0], out, *shard, "1/2")
+        while "waiting for another process that lists the inputs" not in second.stderr.readline():
+            assert second.poll() is None
+        with pytest.raises(ConfigError, match="its inputs are not listed yet"):
+            output_status(out)
+        pipe.write("\n".join(few[1:]))
+    for process in (first, second):
+        process.communicate(timeout=120)
+
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert read_inputs(out)["input"].to_list() == few
