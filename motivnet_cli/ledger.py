@@ -80,11 +80,16 @@ class Ledger:
         self.shards: dict[str, int] | None = None
         """`count` and `first` (the scheduler's number of shard 0) of the tasks that share the run."""
         self.is_finished = False
-        if self.exists():
-            self.read()
+        self._is_read = False
+        self.exists()
 
     def exists(self) -> bool:
-        return self._store.pull(self._control / "run.json")
+        """Whether there is a run; one that another process has begun meanwhile is read."""
+        if not self._store.pull(self._control / "run.json"):
+            self._is_read = False
+        elif not self._is_read:
+            self.read()
+        return self._is_read
 
     def freeze(
         self,
@@ -138,16 +143,17 @@ class Ledger:
         self.unit: int = run["unit"]
         self._offsets: list[int] = run["offsets"]
         self.is_finished = bool(run.get("finished"))
-        self._plan = self._control / run.get("plan", "plan.jsonl")
+        self._plan: Path = self._control / run.get("plan", "plan.jsonl")
         self._segments: Counter[int] = Counter()
         self._reached: dict[int, Cursor] = {}
         last: dict[int, Path] = {}
-        for part in self.committed("inputs"):
+        for part in self._listed("inputs"):
             unit = unit_of(part)
             self._segments[unit] += 1
             last[unit] = part
         if not self.is_finished:
             self._reached = {unit: self._cursor_after(unit, part) for unit, part in last.items()}
+        self._is_read = True
 
     def finish(self) -> None:
         """Note that everything is done: from then on parts may be rewritten, and their markers no longer count."""
@@ -257,7 +263,12 @@ class Ledger:
     # ---- parts ----
 
     def committed(self, table: str) -> list[Path]:
-        """The parts of a table; of an object store's, perhaps not all are here (`Mirror.bring`)."""
+        """The parts of a table; of an object store's, those of the last look, not all of them here (`Mirror.bring`)."""
+        if self.has_whole_units:  # a new list could be that of a run that another process has just cleared away
+            return [self._part(table, unit, 0) for unit in self.units if self._segments[unit]]
+        return self._listed(table)
+
+    def _listed(self, table: str) -> list[Path]:
         names = self._store.names(self._parts / "inputs")
         return [self._parts / table / name for name in names if is_part(name)]
 

@@ -362,14 +362,19 @@ class _Place:
         if self.is_file and self.store.names(self.path):
             raise OutputConflictError(f"{self.given!r} is a folder; give --out the name of a file in it")
         # In this order: of a run that another process begins meanwhile, run.json comes before any part.
-        there = set(self.store.names(self.work if self.is_file else self.path))
+        there = self.store.names(self.work if self.is_file else self.path)
         if self.store.has(self.work / "run.json"):
             return
         if self.is_file:
             if there:  # the end of a run was interrupted
                 self._remove_objects(self._parts_there())
-        elif there - {f"{self.work.name}/"}:
+        elif any(self._is_others(name) for name in there):
             raise OutputConflictError(f"{self.given!r} holds other objects; give --out a new or empty prefix")
+
+    def _is_others(self, name: str) -> bool:
+        """Empty folders, which only some stores have, are nobody's."""
+        is_folder = name.endswith("/")
+        return name != f"{self.work.name}/" and (not is_folder or bool(self.store.names(self.path / name)))
 
     def _remove_objects(self, *in_this_order: Sequence[Path]) -> None:
         for paths in in_this_order:

@@ -19,17 +19,19 @@ import pytest
 
 from motivnet_cli import ledger, remote
 from motivnet_cli import mirror as mirror_module
-from motivnet_cli.config import InputConfig
+from motivnet_cli.config import InputConfig, OutputConfig
 from motivnet_cli.errors import ConfigError, FetchError, OutputConflictError
 from motivnet_cli.ledger import Ledger
 from motivnet_cli.mirror import Mirror
 from motivnet_cli.plan import Listing
+from motivnet_cli.records import EMOTIONS, Batch, Crop, Cursor, Face, Place, never
 from motivnet_cli.remote import list_remote, read_bytes
-from motivnet_cli.sink import read_faces, read_inputs, read_record
+from motivnet_cli.scheduler import Shard
+from motivnet_cli.sink import Output, output_status, read_faces, read_inputs, read_record
 from tests.pictures import face_photo
 from tests.runs import assert_same, command
 from tests.s3_server import PAGE_KEYS, FailingServer
-from tests.test_sink import RECORD, Killed, tables
+from tests.test_sink import NO_PIXELS, RECORD, Killed, faces_in, predict, report_of, tables
 from tests.test_sink import run as write
 
 HUSH = "hushhush"
@@ -495,6 +497,82 @@ def test_killed_while_replacing(store, nine, tmp_path, small_units, monkeypatch,
     assert kill_at > 30
 
 
+@pytest.mark.parametrize("name", ["preds.parquet", "preds"])
+def test_another_process_does_all_of_it_meanwhile(store, nine, tmp_path, small_units, monkeypatch, name):
+    """By accident, between any two calls to the store: the rows are the same, and nothing is left over."""
+    whole = whole_run(nine, tmp_path)
+    root, step = store
+    write(f"{root}/undisturbed/{name}", nine)
+    for number in range(0, 1000, step):
+        url = f"{root}/{number}/{name}"
+        with at_call(number, lambda url=url: write(url, nine, batch_size=3), monkeypatch) as happened:
+            assert write(url, nine, commit_seconds=0)["done"] == 9
+
+        assert rows_at(url) == whole
+        assert keys_under(f"{root}/{number}") == keys_under(f"{root}/undisturbed")
+        if not happened:
+            break
+    assert number > 30
+
+
+@pytest.mark.parametrize("name", ["preds.parquet", "preds"])
+def test_last_shard_finishes_while_another_looks(store, nine, tmp_path, small_units, monkeypatch, name):
+    """Whoever comes second finds the output in its place, at whatever moment that happens."""
+    whole = whole_run(nine, tmp_path)
+    root, step = store
+    for number in range(0, 1000, step):
+        url = f"{root}/{number}/{name}"
+        with contextlib.ExitStack() as first, contextlib.ExitStack() as second:
+            ours, theirs = first.enter_context(shard_of(url, 0)), second.enter_context(shard_of(url, 1))
+            for output in (ours, theirs):
+                do_share(output, nine)
+
+            def finish(ours=ours, first=first):
+                assert ours.complete()
+                first.close()
+
+            with at_call(number, finish, monkeypatch) as happened:
+                theirs.complete()
+                theirs.summary()
+        assert rows_at(url) == whole
+        if not happened:
+            break
+    assert number > 8
+
+
+def shard_of(url, index):
+    about = {"record": RECORD, "classes": EMOTIONS, "embedding_size": 4}
+    return Output(OutputConfig(path=url), shard=Shard(index, 2), **about)
+
+
+def do_share(output, folder):
+    """Write the rows of all units of this shard, each input's faces in a batch of its own."""
+    output.begin(Listing([str(folder)]))
+    for todo in next(output.rounds(never), ()):
+        item, count = todo.item, faces_in(todo.item)
+        face = Face((1, 2, 3, 4), "detected", 0.5)
+        crops = tuple(Crop(todo.cursor.place, item.input, face, n, NO_PIXELS) for n in range(count or 0))
+        batch = Batch(crops, (report_of(item, count),), Cursor(Place(item.index + 1)))
+        output.write(batch, predict(crops) if crops else None)
+
+
+@contextlib.contextmanager
+def at_call(number, action, monkeypatch):
+    """Do it before the so manieth call to the store; what comes out says whether it came so far."""
+    calls, happened, insist = itertools.count(), [], remote.insist
+
+    def disturbed(ask, url, **options):
+        if not happened and next(calls) == number:
+            happened.append(url)
+            action()
+        return insist(ask, url, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(remote, "insist", disturbed)
+        patch.setattr(mirror_module, "insist", disturbed)
+        yield happened
+
+
 def keys_under(url):
     files, path = fsspec.core.url_to_fs(url)
     files.invalidate_cache()
@@ -612,6 +690,20 @@ def test_unfinished_folder_is_readable(s3, nine, small_units):
     assert read_inputs(f"s3://{bucket}/x")["input"].to_list() == [f"{n}.jpg" for n in range(4)]
 
 
+@pytest.mark.parametrize("name", ["preds.parquet", "preds"])
+def test_status_at_every_stage(s3, nine, small_units, name):
+    """Before, during and after, without bringing the faces here."""
+    url = f"s3://{s3.new_bucket()}/{name}"
+    with pytest.raises(ConfigError, match=f"no motivnet output at '{url}'; expected s3://"):
+        output_status(url)
+    write(url, nine, stop_after=5, commit_seconds=0)
+    status = output_status(url)
+    assert (status.finished, status.inputs, status.done, status.failed, status.faces) == (False, 9, 4, 1, 3)
+    write(url, nine)
+    status = output_status(url)
+    assert (status.finished, status.inputs, status.done, status.failed, status.faces) == (True, 9, 9, 2, 9)
+
+
 # ---- whole runs -------------------------------------------------------------------------------------------
 
 
@@ -655,6 +747,21 @@ def test_from_a_bucket_to_a_bucket_killed_and_resumed(s3, photo_bucket, undistur
     assert said_nothing_secret(s3, bucket, *processes, last)
     assert f'"s3://{bucket}/' in last.stdout
     assert s3.keys(bucket) == ["preds.inputs.parquet", "preds.parquet"] or name == "preds"
+
+
+def test_stopped_with_a_signal(s3, photos, photo_bucket):
+    """What is whole is committed, and the exit code says that the same command goes on."""
+    bucket = s3.new_bucket()
+    url = f"s3://{bucket}/preds"
+    process = subprocess.Popen(command(photos, url, "--batch-size", "1"), stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not any("inputs/part-" in key for key in s3.keys(bucket)):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    talk = process.communicate(timeout=60)[1]
+
+    assert process.returncode == 75
+    assert "run the same command again to go on" in talk
+    assert 0 < output_status(url).done < output_status(url).inputs
 
 
 @pytest.mark.slow
