@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import itertools
+import json
 import os
 import random
 import signal
@@ -448,13 +449,21 @@ def test_output_in_a_bucket(s3, nine, tmp_path, small_units, name):
     assert s3.keys(bucket) == keys
 
 
-@pytest.fixture(params=[pytest.param("s3", marks=pytest.mark.slow), "memory"])
+@pytest.fixture(
+    params=[
+        ("memory", 6),
+        pytest.param(("memory", 1), marks=pytest.mark.slow),
+        pytest.param(("s3", 7), marks=pytest.mark.slow),
+    ],
+    ids=["few", "all", "s3"],
+)
 def store(request):
-    """A place for outputs, and between how many of its calls one is left undisturbed."""
-    if request.param == "s3":
-        yield f"s3://{request.getfixturevalue('s3').new_bucket()}", 7
+    """A place for outputs, and how many of its calls come between two that are disturbed."""
+    scheme, step = request.param
+    if scheme == "s3":
+        yield f"s3://{request.getfixturevalue('s3').new_bucket()}", step
     else:
-        yield "memory://store", 2
+        yield "memory://store", step
         forget_memory()
 
 
@@ -517,27 +526,36 @@ def test_another_process_does_all_of_it_meanwhile(store, nine, tmp_path, small_u
 
 @pytest.mark.parametrize("name", ["preds.parquet", "preds"])
 def test_last_shard_finishes_while_another_looks(store, nine, tmp_path, small_units, monkeypatch, name):
-    """Whoever comes second finds the output in its place, at whatever moment that happens."""
+    """Whoever comes second finds the output in its place, at whatever moment that happens: at any call of either."""
     whole = whole_run(nine, tmp_path)
     root, step = store
     for number in range(0, 1000, step):
-        url = f"{root}/{number}/{name}"
-        with contextlib.ExitStack() as first, contextlib.ExitStack() as second:
-            ours, theirs = first.enter_context(shard_of(url, 0)), second.enter_context(shard_of(url, 1))
-            for output in (ours, theirs):
-                do_share(output, nine)
-
-            def finish(ours=ours, first=first):
-                assert ours.complete()
-                first.close()
-
-            with at_call(number, finish, monkeypatch) as happened:
-                theirs.complete()
-                theirs.summary()
-        assert rows_at(url) == whole
-        if not happened:
+        happened = [shards_ending(f"{root}/{number}-{turn}/{name}", nine, number, turn, monkeypatch) for turn in (0, 1)]
+        assert rows_at(f"{root}/{number}-0/{name}") == rows_at(f"{root}/{number}-1/{name}") == whole
+        assert not any(".work" in key for key in keys_under(root))
+        if not any(happened):
             break
     assert number > 8
+
+
+def shards_ending(url, folder, number, turn, monkeypatch):
+    """Two shards do all; one of them ends, and before its so manieth call to the store the other does."""
+    with contextlib.ExitStack() as first, contextlib.ExitStack() as second:
+        outputs = [first.enter_context(shard_of(url, 0)), second.enter_context(shard_of(url, 1))]
+        for output in outputs:
+            do_share(output, folder)
+
+        def end(output, stack):
+            assert output.complete()
+            output.summary()
+            stack.close()
+
+        one, other = list(zip(outputs, (first, second), strict=True))[:: -1 if turn else 1]
+        with at_call(number, lambda: end(*other), monkeypatch) as happened:
+            end(*one)
+        if not happened:
+            end(*other)
+    return bool(happened)
 
 
 def shard_of(url, index):
@@ -595,6 +613,18 @@ def dying_at(number, monkeypatch):
         patch.setattr(mirror_module, "insist", dying)
         with contextlib.suppress(Killed):
             yield death
+
+
+@pytest.mark.parametrize("options", [{}, {"overwrite": True}])
+def test_parts_that_no_run_owns(s3, nine, tmp_path, options):
+    """What the removal of a finished run left when it was interrupted counts for nothing."""
+    bucket = s3.new_bucket()
+    for table in ("faces", "inputs"):
+        s3.put(bucket, f"p.parquet.work/{table}/part-000000-0000.parquet", b"of another run")
+    write(f"s3://{bucket}/p.parquet", nine, **options)
+
+    assert rows_at(f"s3://{bucket}/p.parquet") == whole_run(nine, tmp_path)
+    assert s3.keys(bucket) == ["p.inputs.parquet", "p.parquet"]
 
 
 def test_first_plan_holds_for_all(s3, nine, tmp_path):
@@ -761,7 +791,9 @@ def test_stopped_with_a_signal(s3, photos, photo_bucket):
 
     assert process.returncode == 75
     assert "run the same command again to go on" in talk
-    assert 0 < output_status(url).done < output_status(url).inputs
+    status = [sys.executable, "-m", "motivnet_cli", "status", url, "--json"]
+    told = json.loads(subprocess.run(status, check=False, capture_output=True, text=True, timeout=60).stdout)
+    assert 0 < told["done"] < told["inputs"] == 25
 
 
 @pytest.mark.slow
