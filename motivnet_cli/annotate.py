@@ -98,7 +98,7 @@ def _team_for(
             Choices.of(model, dataclasses.replace(config.model, device=devices[0])),
             ", ".join(devices),
             len(devices),
-            lambda _, tell, stop: run_workers(config, devices, tell=tell, stop=stop),
+            lambda output, tell, stop: run_workers(_for_workers(config, output), devices, tell=tell, stop=stop),
         )
     choices = Choices.of(model, config.model)
     predictor = make_predictor(model, config.model)
@@ -157,6 +157,11 @@ def _run(
             finished=output.finished,
             already_finished=finished_before,
         )
+
+
+def _for_workers(config: RunConfig, output: Output | StreamOutput) -> RunConfig:
+    assert isinstance(output, Output), "the settings let workers write no stream"
+    return dataclasses.replace(config, output=output.config_of_workers)
 
 
 def _devices_of(config: RunConfig) -> tuple[str, ...]:

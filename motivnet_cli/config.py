@@ -237,6 +237,8 @@ class OutputConfig:
     """Record the SHA-256 of every file, and let `extend` go by it in place of size and time."""
     commit_seconds: float = _setting(COMMIT_SECONDS, changes_output=False)
     """A part is committed at least this often, so this is about the most work that a crash can cost."""
+    staging: str | None = _setting(None, changes_output=False)
+    """The folder on this machine that stands for an output in an object store, where another process has made it."""
 
     def __post_init__(self) -> None:
         if not self.path:

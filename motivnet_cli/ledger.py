@@ -3,23 +3,26 @@
 A unit is a fixed slice of the plan. Its rows are written in *parts*: first `faces/part-U-S.parquet`, then
 `inputs/part-U-S.parquet`, each whole under its name or not there. The second file is the marker: inputs that it
 lists are done, and faces without it do not count. Who works on a unit holds its lock, which the system takes back
-when the process dies; whoever takes the unit next goes on after its last marker.
+when the process dies; whoever takes the unit next goes on after its last marker. In an object store there are no
+locks: there a unit is one part, and two processes that do it by accident write the same rows.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import time
 from array import array
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import IO, TYPE_CHECKING, Any, Literal, Protocol
 
 import filelock
 import pyarrow.parquet as pq
 
 from motivnet_cli.durable import durably
 from motivnet_cli.errors import OutputConflictError
+from motivnet_cli.mirror import Folder
 from motivnet_cli.records import Cursor, Given, Item, Place, Problem, Todo
 from motivnet_cli.tables import ROW_GROUP, Rows, TableWriter, Tracks, rows_in
 
@@ -40,6 +43,9 @@ UNITS_A_WORKER = 32
 """Of a run that many take part in: the last of them waits for the others about a thirtieth of its time."""
 LEAST_PICTURES = 16
 """In a unit of pictures only: fewer cost less than the two files that are written for them."""
+MOST_PICTURES = 64
+MOST_OTHERS = 8
+"""In a unit that is committed only whole, of pictures and of whatever else: so much is done again after a crash."""
 PART_ROWS = ROW_GROUP
 """A part is committed when it holds this many rows, even before its time has come."""
 PATIENCE_SECONDS = 10.0
@@ -57,11 +63,15 @@ class Ledger:
     Args:
         control: Folder of the plan (`plan.jsonl`), of `run.json`, whose presence makes it a run, and of the locks.
         parts: Folder of `faces/` and `inputs/`.
+        store: What both lie in, if that is not this machine.
     """
 
-    def __init__(self, control: Path, parts: Path) -> None:
+    def __init__(self, control: Path, parts: Path, store: Folder | None = None) -> None:
         self._control = control
         self._parts = parts
+        self._store = store or Folder()
+        self.has_whole_units = self._store.is_remote
+        """Whether a unit is committed only as a whole."""
         self._claims: dict[int, filelock.BaseFileLock] = {}
         self.num_items = 0
         self.skipped: dict[str, int] = {}
@@ -70,11 +80,16 @@ class Ledger:
         self.shards: dict[str, int] | None = None
         """`count` and `first` (the scheduler's number of shard 0) of the tasks that share the run."""
         self.is_finished = False
-        if self.exists():
-            self.read()
+        self._is_read = False
+        self.exists()
 
     def exists(self) -> bool:
-        return (self._control / "run.json").exists()
+        """Whether there is a run; one that another process has begun meanwhile is read."""
+        if not self._store.pull(self._control / "run.json"):
+            self._is_read = False
+        elif not self._is_read:
+            self.read()
+        return self._is_read
 
     def freeze(
         self,
@@ -86,28 +101,38 @@ class Ledger:
     ) -> None:
         """Write the plan down, once; whatever comes or goes in the folders later changes nothing.
 
+        In an object store, the plan of the process that comes first holds for all.
+
         Args:
             num_workers: How many are expected to take part; more than one get smaller units.
         """
         self._control.mkdir(parents=True, exist_ok=True)
         offsets, end, are_small = array("Q"), 0, True
-        with durably(self._control / "plan.jsonl") as temporary, temporary.open("wb") as lines:
+        plan = self._control / "plan.jsonl"
+        with durably(plan) as temporary, temporary.open("wb") as lines:
             temporary.chmod(0o600)  # URLs stand here with what opens them
             for item in items:
                 offsets.append(end)
                 end += lines.write(_line_of(item).encode() + b"\n")
                 are_small = are_small and item.kind == "image"
-        unit = _unit_size(len(offsets), num_workers, least=LEAST_PICTURES if are_small else 1)
+        if self._store.is_remote:  # under a name of its own, so that no other process's plan takes its place
+            plan = plan.replace(plan.with_name(f"plan-{_digest(plan)}.jsonl"))
+            self._store.push(plan)
+        unit = _unit_size(len(offsets), num_workers, are_small=are_small, are_whole=self.has_whole_units)
         run = {
             "record": record,
             "num_items": len(offsets),
             "skipped": listing.skipped,
             "keep": listing.kept_types,
             "shards": None,
+            "plan": plan.name,
             "unit": unit,
             "offsets": offsets[::unit].tolist(),
         }
-        self._write(run)
+        if not self._write(run, is_new=True):
+            self._store.pull(self._control / "run.json")
+            if json.loads((self._control / "run.json").read_text())["plan"] != plan.name:
+                self._store.remove([plan])
         self.read()
 
     def read(self) -> None:
@@ -118,15 +143,17 @@ class Ledger:
         self.unit: int = run["unit"]
         self._offsets: list[int] = run["offsets"]
         self.is_finished = bool(run.get("finished"))
+        self._plan: Path = self._control / run.get("plan", "plan.jsonl")
         self._segments: Counter[int] = Counter()
         self._reached: dict[int, Cursor] = {}
         last: dict[int, Path] = {}
-        for part in self.committed("inputs"):
+        for part in self._listed("inputs"):
             unit = unit_of(part)
             self._segments[unit] += 1
             last[unit] = part
         if not self.is_finished:
-            self._reached = {unit: _cursor_in(part) for unit, part in last.items()}
+            self._reached = {unit: self._cursor_after(unit, part) for unit, part in last.items()}
+        self._is_read = True
 
     def finish(self) -> None:
         """Note that everything is done: from then on parts may be rewritten, and their markers no longer count."""
@@ -139,9 +166,15 @@ class Ledger:
             self._write(json.loads((self._control / "run.json").read_text()) | {"shards": shards})
             self.shards = shards
 
-    def _write(self, run: dict[str, Any]) -> None:
-        with durably(self._control / "run.json") as temporary:
+    def _write(self, run: dict[str, Any], *, is_new: bool = False) -> bool:
+        """False if it should have been new and is not."""
+        final = self._control / "run.json"
+        with durably(final) as temporary:
             temporary.write_text(json.dumps(run))
+            if is_new:
+                return self._store.create(final, temporary)
+            self._store.push(final, temporary)
+        return True
 
     # ---- units ----
 
@@ -201,48 +234,70 @@ class Ledger:
 
     def look_again(self, unit: int) -> None:
         """See what is committed of a unit by now: another process may have added to it."""
-        while self._part("inputs", unit, self._segments[unit]).exists():
+        while self._store.has(self._part("inputs", unit, self._segments[unit])):
             self._segments[unit] += 1
         if self._segments[unit]:
-            self._reached[unit] = _cursor_in(self._part("inputs", unit, self._segments[unit] - 1))
+            self._reached[unit] = self._cursor_after(unit, self._part("inputs", unit, self._segments[unit] - 1))
+
+    def _cursor_after(self, unit: int, part: Path) -> Cursor:
+        return Cursor(Place(self.end_of(unit))) if self.has_whole_units else _cursor_in(part)
 
     def todos(self, unit: int) -> Iterator[Todo]:
         """What is still to do of a unit."""
         reached = self.reached(unit)
-        with (self._control / "plan.jsonl").open("rb") as lines:
+        with self._open_plan() as lines:
             lines.seek(self._offsets[unit])
             for index, line in zip(range(unit * self.unit, self.end_of(unit)), lines, strict=False):
                 if index >= reached.place.item:
                     yield Todo(_item_of(index, line), reached if index == reached.place.item else Cursor(Place(index)))
 
+    def _open_plan(self) -> IO[bytes]:
+        self._store.bring([self._plan])
+        return self._plan.open("rb")
+
     def items(self) -> Iterator[Item]:
-        with (self._control / "plan.jsonl").open("rb") as lines:
+        with self._open_plan() as lines:
             for index, line in enumerate(lines):
                 yield _item_of(index, line)
 
     # ---- parts ----
 
     def committed(self, table: str) -> list[Path]:
-        return [self._parts / table / part.name for part in sorted((self._parts / "inputs").glob("part-*.parquet"))]
+        """The parts of a table; of an object store's, those of the last look, not all of them here (`Mirror.bring`)."""
+        if self.has_whole_units:  # a new list could be that of a run that another process has just cleared away
+            return [self._part(table, unit, 0) for unit in self.units if self._segments[unit]]
+        return self._listed(table)
+
+    def _listed(self, table: str) -> list[Path]:
+        names = self._store.names(self._parts / "inputs")
+        return [self._parts / table / name for name in names if is_part(name)]
 
     def commit(self, unit: int, faces: pa.Table, inputs: pa.Table, *, reached: Cursor) -> None:
         """Write the next part of a unit: its faces, and then the inputs that mark them as done."""
+        if self.has_whole_units:
+            self.look_again(unit)  # another process may have done it by accident: its rows stay
+        if not self.is_done(unit):
+            self._write_part(unit, faces, inputs, reached)
+        if self.is_done(unit) and unit in self._claims:
+            self._claims.pop(unit).release()
+
+    def _write_part(self, unit: int, faces: pa.Table, inputs: pa.Table, reached: Cursor) -> None:
         marker = {**inputs.schema.metadata, _CURSOR_KEY: json.dumps(dataclasses.astuple(reached)).encode()}
         for table, name in ((faces, "faces"), (inputs.replace_schema_metadata(marker), "inputs")):
             final = self._part(name, unit, self._segments[unit])
             final.parent.mkdir(exist_ok=True)
-            with durably(final) as temporary, TableWriter(temporary, table.schema) as writer:
-                writer.add(table)
+            with durably(final) as temporary:
+                with TableWriter(temporary, table.schema) as writer:
+                    writer.add(table)
+                self._store.push(final, temporary)
         self._segments[unit] += 1
         self._reached[unit] = reached
-        if self.is_done(unit) and unit in self._claims:
-            self._claims.pop(unit).release()
 
     def rows_of(self, place: Place, name: str, *columns: str) -> Iterator[dict[str, Any]]:
         """What is committed of one input's faces."""
-        for part in self.committed("faces"):
-            if unit_of(part) == place.item // self.unit:
-                yield from (row for row in rows_in([part], "input", *columns) if row["input"] == name)
+        unit = place.item // self.unit
+        parts = [self._part("faces", unit, segment) for segment in range(self._segments[unit])]
+        yield from (row for row in rows_in(parts, "input", *columns) if row["input"] == name)
 
     def _part(self, table: str, unit: int, segment: int) -> Path:
         return self._parts / table / f"part-{unit:06d}-{segment:04d}.parquet"
@@ -277,6 +332,8 @@ class Share:
         self._last_commit = time.monotonic()
         self._reached = Cursor(Place(0))
         self._others = others
+        self._is_broken = False
+        """Rows that were taken to be committed are lost: nothing may be committed past them."""
         self.num_items = ledger.items_in(units)
         self.num_resumed = ledger.done_in(units)
 
@@ -340,23 +397,29 @@ class Share:
         return all(map(self._ledger.is_done, self.units))
 
     def _commit(self, *, all_reached: bool) -> None:
-        """Commit each unit that is whole by now, and if asked, what is reached of the next."""
+        """Commit each unit that is whole by now, and if asked, and possible, what is reached of the next."""
         ledger, reached = self._ledger, self._reached
+        if self._is_broken:
+            return
         while (first := self._rows.first()) is not None:
             unit = first.item // ledger.unit
             end = Cursor(Place(ledger.end_of(unit)))
             if end.place > reached.place:
                 break
             self._commit_unit(unit, end)
+        if ledger.has_whole_units:
+            return
         unit = reached.place.item // ledger.unit
         if all_reached and unit in ledger.units and reached.place > ledger.reached(unit).place:
             self._commit_unit(unit, reached)
 
     def _commit_unit(self, unit: int, reached: Cursor) -> None:
+        self._is_broken = True
         places, faces, inputs = self._rows.take(reached.place)
         if self._tracks is not None:
             faces = self._tracks.follow(places, faces)
         self._ledger.commit(unit, faces, inputs, reached=reached)
+        self._is_broken = False
         self._last_commit = time.monotonic()
 
 
@@ -422,16 +485,34 @@ class HandedShare(Share):
         return [(unit, self._ledger.is_done(unit)) for unit in gone]
 
 
-def _unit_size(num_items: int, num_workers: int, *, least: int) -> int:
-    """Inputs in a unit: so many that each of several workers gets about UNITS_A_WORKER units, and some at least."""
-    if num_workers == 1:
+def _unit_size(num_items: int, num_workers: int, *, are_small: bool, are_whole: bool) -> int:
+    """Inputs in a unit: so many that each of several workers gets about UNITS_A_WORKER units, and some at least.
+
+    Args:
+        are_small: All are pictures.
+        are_whole: A unit is committed only as a whole.
+    """
+    if num_workers == 1 and not are_whole:
         return UNIT
-    least = max(1, min(least, num_items // (num_workers * 4)))
-    return min(UNIT, max(least, -(-num_items // (num_workers * UNITS_A_WORKER))))
+    most = UNIT if not are_whole else MOST_PICTURES if are_small else MOST_OTHERS
+    least = max(1, min(LEAST_PICTURES if are_small else 1, num_items // (num_workers * 4)))
+    return min(most, max(least, -(-num_items // (num_workers * UNITS_A_WORKER))))
+
+
+def is_part(name: str) -> bool:
+    return name.startswith("part-") and name.endswith(".parquet")
 
 
 def unit_of(part: Path) -> int:
     return int(part.stem.split("-")[1])
+
+
+def _digest(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as lines:
+        while piece := lines.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()[:32]
 
 
 def _cursor_in(part: Path) -> Cursor:

@@ -144,6 +144,10 @@ class RemoteEntry(NamedTuple):
     version: tuple[int | None, int | None] = (None, None)
     """Size in bytes and time of last change in ns since 1970; None where unknown."""
 
+    @property
+    def is_folder(self) -> bool:
+        return self.name.endswith("/")
+
     def part(self, start: int) -> tuple[str, bool]:
         """What stands in the name from `start` to the next slash, and whether there is one: then it is a folder."""
         end = self.name.find("/", start)
@@ -166,7 +170,8 @@ def is_remote_folder(url: str) -> bool:
         ConfigError: Software is missing, or the credentials found here do not open it.
         FetchError: The storage cannot be reached.
     """
-    return _type_at(url) == "directory"
+    entry = entry_at(url)
+    return entry is not None and entry.is_folder
 
 
 def is_remote_file(url: str) -> bool:
@@ -175,10 +180,32 @@ def is_remote_file(url: str) -> bool:
     Raises:
         ConfigError, FetchError: As `is_remote_folder`.
     """
-    return _type_at(url) == "file"
+    entry = entry_at(url)
+    return entry is not None and not entry.is_folder
 
 
-def list_remote(url: str, *, recursive: bool = True) -> list[RemoteEntry]:
+def entry_at(url: str, *, retries: int = 1) -> RemoteEntry | None:
+    """What lies at a URL: a file, or a folder if files lie under it; None if there is nothing.
+
+    Raises:
+        ConfigError, FetchError: As `is_remote_folder`.
+    """
+    fs, path = insist(lambda: file_system(url), url)
+
+    def asked() -> RemoteEntry | None:
+        fs.invalidate_cache()
+        try:
+            about = fs.info(path)
+        except FileNotFoundError:
+            return None
+        if about["type"] == "directory":
+            return RemoteEntry("/")
+        return RemoteEntry("", (about.get("size"), _time_ns(about)))
+
+    return insist(asked, url, retries=retries)
+
+
+def list_remote(url: str, *, recursive: bool = True, retries: int = 1) -> list[RemoteEntry]:
     """The files under a URL that ends in a slash, in the order of a walk: by bytes, a slash before every other.
 
     About 400 bytes of memory a file where the list comes page by page (S3); drivers of others hold it as a whole.
@@ -189,23 +216,26 @@ def list_remote(url: str, *, recursive: bool = True) -> list[RemoteEntry]:
     Raises:
         ConfigError, FetchError: As `is_remote_folder`; also if there is no such bucket.
     """
-    entries = list(_entries(url, recursive=recursive))
+    entries = list(_entries(url, recursive=recursive, retries=retries))
     entries.sort(key=lambda entry: entry.name.encode("utf-8", "surrogatepass").replace(b"/", b"\0"))
     return entries
 
 
-def _entries(url: str, *, recursive: bool) -> Iterator[RemoteEntry]:
+def _entries(url: str, *, recursive: bool, retries: int) -> Iterator[RemoteEntry]:
     """Without the objects that some tools put in the place of a folder: their keys end in a slash."""
     fs, path = insist(lambda: file_system(url), url)
     if hasattr(fs, "call_s3"):
-        yield from _s3_entries(fs, url, path, recursive=recursive)
+        yield from _s3_entries(fs, url, path, recursive=recursive, retries=retries)
         return
 
     def listed() -> list[dict[str, Any]]:
         fs.invalidate_cache()
-        return list(fs.find(path, detail=True).values()) if recursive else list(fs.ls(path, detail=True))
+        try:
+            return list(fs.find(path, detail=True).values()) if recursive else list(fs.ls(path, detail=True))
+        except FileNotFoundError:
+            return []
 
-    for each in insist(listed, url):
+    for each in insist(listed, url, retries=retries):
         name = each["name"].rstrip("/")[len(path.rstrip("/")) + 1 :]
         if each["type"] == "directory":
             yield RemoteEntry(f"{name}/")
@@ -213,14 +243,21 @@ def _entries(url: str, *, recursive: bool) -> Iterator[RemoteEntry]:
             yield RemoteEntry(name, (each.get("size"), _time_ns(each)))
 
 
-def _s3_entries(fs: Any, url: str, path: str, *, recursive: bool) -> Iterator[RemoteEntry]:  # noqa: ANN401
+def _s3_entries(
+    fs: Any,  # noqa: ANN401 - of a library that may be missing
+    url: str,
+    path: str,
+    *,
+    recursive: bool,
+    retries: int,
+) -> Iterator[RemoteEntry]:
     """Page by page: s3fs itself would hold the answers for all keys at once, over a kilobyte for each."""
     bucket, key, _ = fs.split_path(path)
     slashes = "/" * (len(url) - len(url.rstrip("/")))
     prefix = key and key.rstrip("/") + slashes
     request = {"Bucket": bucket, "Prefix": prefix, "Delimiter": "" if recursive else "/", **fs.req_kw}
     while True:
-        page = insist(lambda: fs.call_s3("list_objects_v2", **request), url)
+        page = insist(lambda: fs.call_s3("list_objects_v2", **request), url, retries=retries)
         for each in page.get("Contents", ()):
             if not each["Key"].endswith("/"):
                 yield RemoteEntry(each["Key"][len(prefix) :], (each["Size"], _time_ns(each)))
@@ -240,19 +277,6 @@ def _time_ns(entry: dict[str, Any]) -> int | None:
         if isinstance(value, int | float):
             return int(value * 10**9)
     return None
-
-
-def _type_at(url: str) -> str | None:
-    fs, path = insist(lambda: file_system(url), url)
-
-    def asked() -> str | None:
-        fs.invalidate_cache()
-        try:
-            return str(fs.info(path)["type"])
-        except FileNotFoundError:
-            return None
-
-    return insist(asked, url)
 
 
 def file_system(url: str) -> tuple[Any, str]:

@@ -2,23 +2,28 @@
 
 This room knows the files of an output: where the parts of its run lie (`ledger` writes them), how they become one
 file, and how a finished output is amended. Of several processes that write one output, one lists the inputs while
-the others wait, and the last one puts it in its place.
+the others wait, and the last one puts it in its place. An output in an object store is made in a temporary folder,
+and what there counts is in the store: whoever goes on brings it here (`mirror`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
 import logging
 import os
+import re
 import shutil
+import tempfile
 import time
+import weakref
 from collections import Counter, deque
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import filelock
 import pyarrow as pa
@@ -26,8 +31,10 @@ import pyarrow.parquet as pq
 
 from motivnet_cli.durable import durably, sync, temporary_name
 from motivnet_cli.errors import ConfigError, OutputConflictError
-from motivnet_cli.ledger import HandedShare, Ledger, Share, unit_of
+from motivnet_cli.ledger import HandedShare, Ledger, Share, is_part, unit_of
+from motivnet_cli.mirror import Folder, Mirror
 from motivnet_cli.records import STATUSES, InputReport, Item, Place, Problem
+from motivnet_cli.remote import is_remote, shown
 from motivnet_cli.scheduler import Shard, first_of, task_list
 from motivnet_cli.tables import Stream, TableWriter, faces_schema, inputs_schema, rows_in
 
@@ -142,7 +149,7 @@ def output_status(path: str | Path, *, shards: int | None = None) -> OutputStatu
     """
     if shards is not None and shards < 1:
         raise ConfigError(f"--shards: a run has at least 1, got {shards}")
-    place = _Place(str(path))
+    place = _place_to_read(path)
     for _ in range(STATUS_ATTEMPTS):
         before = place.look()
         with contextlib.suppress(FileNotFoundError):  # the last process has just put the output in its place
@@ -150,24 +157,26 @@ def output_status(path: str | Path, *, shards: int | None = None) -> OutputStatu
             if place.look() == before:
                 return status
         time.sleep(STATUS_SECONDS)
-    raise ConfigError(f"{str(path)!r} changes faster than it can be read: ask again")
+    raise ConfigError(f"{place.given!r} changes faster than it can be read: ask again")
 
 
 def _status_of(place: _Place, num_shards: int | None) -> OutputStatus:
-    run, finals = Ledger(place.work, place.parts), place.final_parts("inputs")
+    store = place.store
+    run, finals = Ledger(place.work, place.parts, store), store.bring(place.final_parts("inputs"), anew=True)
     if not run.exists():
         if not finals:
-            is_begun = place.work.exists()
-            why = "its inputs are not listed yet" if is_begun else f"expected {place.final_name('inputs')}"
-            raise ConfigError(f"no motivnet output at {str(place.path)!r}; {why}")
+            expected = store.name_of(place.final_name("inputs"))
+            why = "its inputs are not listed yet" if store.has(place.work) else f"expected {expected}"
+            raise ConfigError(f"no motivnet output at {place.given!r}; {why}")
         if "settings" not in _record_in(finals[0]):
-            raise ConfigError(f"{str(place.path)!r} was not written by motivnet")
+            raise ConfigError(f"{place.given!r} was not written by motivnet")
     finished = place.is_complete() and (place.is_file or run.is_finished) and not (place.work / "moves.json").exists()
     parts = {table: place.final_parts(table) if finished else run.committed(table) for table in _TABLES}
-    num_items, failed = 0, 0
-    for part in parts["inputs"]:
-        rows = pq.read_table(part, columns=["archive", "status"])
+    num_items, failed, num_faces = 0, 0, 0
+    for part in store.bring(parts["inputs"]):
+        rows = pq.read_table(part, columns=["archive", "status", "faces"])
         num_items += rows["archive"].null_count
+        num_faces += sum(rows["faces"].to_pylist())
         failed += sum(row["counts"] for row in rows["status"].value_counts().to_pylist() if row["values"] == "failed")
     if not finished:
         run.read()  # after the parts: what they say is of inputs that are done
@@ -177,7 +186,8 @@ def _status_of(place: _Place, num_shards: int | None) -> OutputStatus:
         inputs=num_items if finished else run.num_items,
         done=num_items if finished else run.num_done,
         failed=failed,
-        faces=sum(pq.read_metadata(part).num_rows for part in parts["faces"]),
+        # Where units are whole, the inputs say it, and nothing large is brought here.
+        faces=num_faces if store.is_remote else sum(pq.read_metadata(part).num_rows for part in parts["faces"]),
         amending=(amendment.num_done, amendment.num_items) if amendment.exists() else None,
         shards=() if finished else _shards_of(run, num_shards),
     )
@@ -204,14 +214,18 @@ def _shards_of(run: Ledger, count: int | None) -> tuple[ShardStatus, ...]:
 def parts_of(path: str | Path, table: str) -> list[Path]:
     """The files of an output's table, `faces` or `inputs`; of a folder that is not finished, what is committed.
 
+    Of an output in an object store: copies that last as long as this process.
+
     Raises:
         ConfigError: No output of motivnet is there.
     """
-    place = _Place(str(path))
-    parts = place.final_parts(table)
+    place = _place_to_read(path)
+    parts = place.store.bring(place.final_parts(table), anew=True)
     if not parts:
-        raise ConfigError(f"no motivnet output at {str(path)!r}; expected {place.final_name(table)}")
-    run = Ledger(place.work, place.parts)
+        raise ConfigError(
+            f"no motivnet output at {str(path)!r}; expected {place.store.name_of(place.final_name(table))}"
+        )
+    run = Ledger(place.work, place.parts, place.store)
     if not place.is_file and run.exists() and not run.is_finished and table == "inputs":
         log.warning(
             "%s is not finished: %d of %d inputs are done, and what follows is of these",
@@ -222,7 +236,17 @@ def parts_of(path: str | Path, table: str) -> list[Path]:
     return parts
 
 
-def _record_in(part: Path) -> dict[str, Any]:
+def _place_to_read(path: str | Path) -> _Place:
+    return _copied_place(str(path)) if is_remote(str(path)) else _Place(str(path))
+
+
+@functools.cache
+def _copied_place(url: str) -> _Place:
+    """One for each URL, so that its copies last as long as this process, and are not made twice."""
+    return _Place(url)
+
+
+def _record_in(part: Path | IO[bytes]) -> dict[str, Any]:
     try:
         metadata = pq.read_metadata(part).metadata or {}
     except (OSError, pa.ArrowInvalid):
@@ -237,18 +261,34 @@ def _record_in(part: Path) -> dict[str, Any]:
 class _Place:
     """The files of one output: what the user sees, and the working folder behind it."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, staging: str | None = None) -> None:
+        self.given = shown(path) if is_remote(path) else path
         self.path = Path(path)
-        self.is_file = self.path.suffix == ".parquet"
-        if not self.is_file and self.path.suffix and not self.path.is_dir() and not path.endswith(os.sep):
+        is_bucket = is_remote(path) and "/" not in path.partition("://")[2].rstrip("/")
+        suffix = "" if is_bucket else self.path.suffix
+        self.is_file = suffix == ".parquet"
+        if not self.is_file and suffix and not self.path.is_dir() and not path.endswith(os.sep):
             raise ConfigError(
-                f"cannot write {self.path.suffix!r} files: {path!r}; --out takes a name ending in .parquet, "
+                f"cannot write {suffix!r} files: {self.given!r}; --out takes a name ending in .parquet, "
                 "or a folder (end it with / if its name has a dot)"
             )
-        self.work = Path(f"{path}.work") if self.is_file else self.path / ".motivnet"
+        self.store = Folder()
+        self.staging: Path | None = None
+        """The folder that stands for the object store."""
+        if is_remote(path):
+            self._mirror(path.rstrip("/"), staging)
+        self.work = Path(f"{self.path}.work") if self.is_file else self.path / ".motivnet"
         """Holds the frozen plan and the lock; for a single file also the parts. Gone when a file is finished."""
         self.parts = self.work if self.is_file else self.path
         """Where the parts of the run lie, in `faces/` and `inputs/`."""
+
+    def _mirror(self, url: str, staging: str | None) -> None:
+        """Have a folder here stand for the object store."""
+        self.staging = Path(staging or tempfile.mkdtemp(prefix="motivnet-"))
+        self.path = self.staging / (self.path.name if self.is_file else "out")
+        self.store = Mirror(url.removesuffix(self.path.name), self.staging) if self.is_file else Mirror(url, self.path)
+        if staging is None:  # with the store, since who takes part in a run knows no more of the place
+            weakref.finalize(self.store, shutil.rmtree, self.staging, ignore_errors=True)
 
     @property
     def amendment(self) -> tuple[Path, Path]:
@@ -264,13 +304,14 @@ class _Place:
         """The files of a table as readers see them; empty before anything is committed."""
         final = self.final_name(table)
         if self.is_file:
-            return [final] if final.is_file() else []
-        committed = sorted((self.path / "inputs").glob("part-*.parquet"))
-        return [final / part.name for part in committed]
+            return [final] if self.store.has(final) else []
+        return [final / name for name in self.store.names(self.path / "inputs") if is_part(name)]
 
     def prepare(self) -> None:
         """Make the working folder, unless something that is not ours is in the way."""
-        shown = str(self.path)
+        if self.store.is_remote:
+            self._refuse_others_objects()
+        shown = self.given
         if self.is_file and self.path.is_dir():
             raise OutputConflictError(f"{shown!r} is a folder; give --out the name of a file in it")
         if not self.is_file and self.path.is_file():
@@ -287,7 +328,14 @@ class _Place:
         """Remove an earlier output, whole or half, but nothing else."""
         if self.is_file:
             for table in ("inputs", "faces"):
-                self.final_name(table).unlink(missing_ok=True)
+                self.store.remove([self.final_name(table)])
+        if self.store.is_remote:
+            run = self.work / "run.json"
+            if self.store.pull(run):  # until it is gone, what is left of it may go on, but is not finished
+                run.write_text(json.dumps(json.loads(run.read_text()) | {"finished": False}))
+                self.store.push(run)
+            self._remove_objects(self._parts_there(), [run], self._plans_there())
+            return
         (self.work / "run.json").unlink(missing_ok=True)
         for folder in (self.parts / "inputs", self.parts / "faces", self.work / "amend"):
             shutil.rmtree(folder, ignore_errors=True)
@@ -295,6 +343,10 @@ class _Place:
 
     def leave(self) -> None:
         """Remove the working folder where nothing in it is needed to go on."""
+        if self.store.is_remote:
+            if self.is_file and self.is_complete():
+                self._remove_objects([self.work / "run.json"], self._parts_there(), self._plans_there())
+            return
         is_needed = self.work / ("amend" if self.is_file and self.is_complete() else "") / "run.json"
         if not is_needed.exists() and not (self.work / "moves.json").exists():
             shutil.rmtree(self.work, ignore_errors=True)
@@ -304,14 +356,43 @@ class _Place:
 
     def is_complete(self) -> bool:
         """Whether readers find both tables in their place."""
-        return all(self.final_name(table).exists() for table in ("faces", "inputs"))
+        return all(self.store.has(self.final_name(table)) for table in ("faces", "inputs"))
 
-    def look(self) -> list[tuple[int, int] | None]:
+    def _refuse_others_objects(self) -> None:
+        if self.is_file and self.store.names(self.path):
+            raise OutputConflictError(f"{self.given!r} is a folder; give --out the name of a file in it")
+        # In this order: of a run that another process begins meanwhile, run.json comes before any part.
+        there = self.store.names(self.work if self.is_file else self.path)
+        if self.store.has(self.work / "run.json"):
+            return
+        if self.is_file:
+            if there:  # the end of a run was interrupted
+                self._remove_objects(self._parts_there())
+        elif any(self._is_others(name) for name in there):
+            raise OutputConflictError(f"{self.given!r} holds other objects; give --out a new or empty prefix")
+
+    def _is_others(self, name: str) -> bool:
+        """Empty folders, which only some stores have, are nobody's."""
+        is_folder = name.endswith("/")
+        return name != f"{self.work.name}/" and (not is_folder or bool(self.store.names(self.path / name)))
+
+    def _remove_objects(self, *in_this_order: Sequence[Path]) -> None:
+        for paths in in_this_order:
+            self.store.remove(paths)
+
+    def _parts_there(self) -> list[Path]:
+        """The markers first."""
+        folders = [self.parts / table for table in ("inputs", "faces")]
+        return [folder / name for folder in folders for name in self.store.names(folder) if is_part(name)]
+
+    def _plans_there(self) -> list[Path]:
+        return [self.work / name for name in self.store.names(self.work) if re.fullmatch(r"plan-\w+\.jsonl", name)]
+
+    def look(self) -> list[tuple[int | None, int | None] | None]:
         """What tells whether the output was put in its place, amended or begun anew between two looks."""
         files = [self.final_name(table) for table in _TABLES]
         files += [self.work / name for name in ("run.json", "moves.json", "amend/run.json")]
-        seen = [path.stat() if path.is_file() else None for path in files]
-        return [None if stat is None else (stat.st_ino, stat.st_mtime_ns) for stat in seen]
+        return [self.store.version(path) for path in files]
 
 
 # ---- what an amended output needs ---------------------------------------------------------------------------
@@ -380,7 +461,7 @@ class Output:
     ) -> None:
         self._config = config
         self._record = record
-        self._place = _Place(config.path)
+        self._place = _Place(config.path, config.staging)
         self._classes = tuple(classes)
         self._embedding_size = embedding_size
         self._tracks = tracks
@@ -396,6 +477,9 @@ class Output:
         }
         for option in (option for option, is_given in alone.items() if is_given and self.shard is not None):
             raise ConfigError(f"{option} is the work of one call: leave out --shard (several --devices may share it)")
+        if self._place.store.is_remote and (self._config.retry_failed or self._config.extend):
+            option = "--retry-failed" if self._config.retry_failed else "--extend"
+            raise ConfigError(f"{option} works on an output on this machine: copy {self._place.given!r} here first")
         self._place.prepare()
         self._lock = filelock.FileLock(self._place.work / "lock")
         self._acquire()
@@ -420,7 +504,7 @@ class Output:
         try:
             self._lock.acquire(timeout=0 if self.shard is None else NOTICE_SECONDS)
         except filelock.Timeout:
-            shown = self._config.path
+            shown = self._place.given
             if self.shard is None:
                 raise OutputConflictError(
                     f"another process is writing {shown!r}: wait for it, or choose another --out"
@@ -434,12 +518,13 @@ class Output:
         if self._config.overwrite:
             place.clear()
         _finish_moves(place.work)
-        self._run = Ledger(place.work, place.parts)
+        self._run = Ledger(place.work, place.parts, place.store)
         if self._run.exists():
             self._refuse_other(self._run.record)
         else:
             for part in (part for table in _TABLES for part in place.final_parts(table)):
-                self._refuse_other(_record_in(part))
+                with place.store.open(part) as file:
+                    self._refuse_other(_record_in(file))
         self.finished = place.is_complete() and (place.is_file or self._run.is_finished)
         """True when every input is done and in its place."""
         self._amends = self._config.retry_failed or self._config.extend
@@ -447,7 +532,7 @@ class Output:
             if not self.finished:
                 option = "--retry-failed" if self._config.retry_failed else "--extend"
                 raise ConfigError(
-                    f"{option} needs a finished output, and {self._config.path!r} is not: "
+                    f"{option} needs a finished output, and {self._place.given!r} is not: "
                     "run the same command without it first"
                 )
             self._run = Ledger(*place.amendment)
@@ -456,7 +541,7 @@ class Output:
     def _refuse_other(self, record: dict[str, Any]) -> None:
         if "settings" not in record:
             raise OutputConflictError(
-                f"{self._config.path!r} was not written by motivnet; choose another --out, "
+                f"{self._place.given!r} was not written by motivnet; choose another --out, "
                 "or replace it with --overwrite"
             )
         theirs, ours = dict(record["settings"]), dict(self._record["settings"])
@@ -469,7 +554,7 @@ class Output:
         if differing:
             named = "; ".join(f"{key} was {theirs.get(key)!r}, is now {ours.get(key)!r}" for key in differing)
             raise OutputConflictError(
-                f"{self._config.path!r} belongs to a run with other settings ({named}); give that run's "
+                f"{self._place.given!r} belongs to a run with other settings ({named}); give that run's "
                 "settings to go on with it, choose another --out, or start anew with --overwrite"
             )
 
@@ -492,6 +577,7 @@ class Output:
                 record=self._record,
                 num_workers=self._num_workers if self.shard is None else self.shard.of_run(None).count,
             )
+            self._refuse_other(self._run.record)  # in an object store, another process may have been first
         shard = self.shard
         if shard is not None:
             shard = self.shard = shard.of_run(self._run.shards)
@@ -541,17 +627,29 @@ class Output:
                 return True
         self._run.read()
         place = self._place
-        if self._run.num_done < self._run.num_items:
+        if self._run.num_done < self._run.num_items or (place.is_file and not self._has_parts()):
+            if place.store.is_remote and not self._run.exists():  # another process has just put it in its place
+                self.finished = True
+                return True
+            if self._run.num_done == self._run.num_items:
+                raise OutputConflictError(f"parts of the run at {place.given!r} are gone: start anew with --overwrite")
             return self.shard is not None and self._share.is_done
         if self._amends:
             _move(place.work, self._amended())
             shutil.rmtree(place.work / "amend")
         elif place.is_file:
             _move(place.work, self._joined())
+            for table in _TABLES:  # inputs last: without them it is no output
+                place.store.push(place.final_name(table))
         else:
             self._run.finish()
         self.finished = True
         return True
+
+    def _has_parts(self) -> bool:
+        """Have all parts of the run here; False if some are gone."""
+        parts = [part for table in _TABLES for part in self._run.committed(table)]
+        return len(self._place.store.bring(parts)) == len(parts)
 
     def _joined(self) -> list[_Moved]:
         """Join the parts into one file a table, each beside its place."""
@@ -638,14 +736,19 @@ class Output:
             "faces": num_faces,
             "emotions": {name: emotions[name] for name in self._classes},
             "failures": tuple(failures),
-            "outputs": tuple(str(self._place.final_name(table)) for table in _TABLES),
+            "outputs": tuple(self._place.store.name_of(self._place.final_name(table)) for table in _TABLES),
         }
 
     def _current(self, table: str) -> list[Path]:
         if self.finished or self.shard is None or self._share is None:
-            return self._place.final_parts(table) or self._run.committed(table)
+            return self._place.store.bring(self._place.final_parts(table) or self._run.committed(table))
         units = set(self._share.units)
-        return [part for part in self._run.committed(table) if unit_of(part) in units]
+        return self._place.store.bring([part for part in self._run.committed(table) if unit_of(part) in units])
+
+    @property
+    def config_of_workers(self) -> OutputConfig:
+        """Where processes on this machine that `take_part` find what there is here."""
+        return dataclasses.replace(self._config, staging=str(self._place.staging) if self._place.staging else None)
 
 
 def take_part(
@@ -677,14 +780,14 @@ def begun_run(config: OutputConfig) -> Ledger:
     Raises:
         ConfigError: None is to be seen here.
     """
-    place = _Place(config.path)
+    place = _Place(config.path, config.staging)
     run = Ledger(*place.amendment)
     if not run.exists():
-        run = Ledger(place.work, place.parts)
+        run = Ledger(place.work, place.parts, place.store)
     if not run.exists():
         raise ConfigError(
-            f"no run is to be seen at {config.path!r} (looked for {str(place.work / 'run.json')!r}): every process "
-            "that takes part must see the same folder under this name"
+            f"no run is to be seen at {place.given!r} (looked for {place.store.name_of(place.work / 'run.json')!r}): "
+            "every process that takes part must see the same folder under this name"
         )
     return run
 

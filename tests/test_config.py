@@ -23,6 +23,7 @@ from motivnet_cli.scheduler import Shard
 CONFIG = RunConfig(inputs=InputConfig(paths=("a",)), output=OutputConfig(path="p.parquet"))
 RAY_ONLY = ("ray_address", "num_workers", "gpus_per_worker", "cpus_per_worker")
 OTHER_VALUES = {
+    "staging": "folder",
     "paths": ("b",),
     "recursive": False,
     "include": ("*.jpg",),

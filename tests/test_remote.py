@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import sys
 import traceback
@@ -11,8 +12,8 @@ import fsspec
 import pytest
 
 from motivnet_cli import remote
-from motivnet_cli.errors import ConfigError, InputError
-from motivnet_cli.remote import is_remote, open_remote, read_bytes, shown
+from motivnet_cli.errors import ConfigError, FetchError, InputError
+from motivnet_cli.remote import insist, is_remote, open_remote, read_bytes, shown
 from tests.server import Answer, FileServer
 
 CONTENT = bytes(range(256)) * 2000
@@ -249,3 +250,30 @@ def test_bucket_that_fails_for_a_while(bucket, monkeypatch):
 
     assert read_bytes("memory://b/key", max_bytes=len(CONTENT)) == CONTENT
     assert next(outcomes, "used up") == "used up"
+
+
+def test_storage_is_asked_again():
+    """As often as said, unless it is no use; what is wrong with this machine comes through as it is."""
+    said = []
+
+    def asked(*outcomes, retries=2):
+        left = list(outcomes)
+
+        def ask():
+            outcome = left.pop(0)
+            if isinstance(outcome, Exception):
+                raise outcome
+            return outcome
+
+        try:
+            return insist(ask, "s3://user:hush@bucket/key", retries=retries), left
+        except (ConfigError, FetchError, OSError) as error:
+            said.append(str(error))
+            return type(error), left
+
+    assert asked(TimeoutError(), OSError("hush"), "told") == ("told", [])
+    assert asked(*[RuntimeError()] * 3, "not asked for") == (FetchError, ["not asked for"])
+    assert asked(PermissionError("hush"), "not asked for") == (ConfigError, ["not asked for"])
+    assert asked(FileNotFoundError(), "not asked for") == (ConfigError, ["not asked for"])
+    assert asked(OSError(errno.ENOSPC, "full"), "not asked for") == (OSError, ["not asked for"])
+    assert not any("hush" in text for text in said)

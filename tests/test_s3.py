@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import itertools
+import json
 import os
+import random
+import signal
 import subprocess
+import sys
 import tarfile
+import time
 import traceback
 
 import fsspec
 import pytest
 
-from motivnet_cli.config import InputConfig
-from motivnet_cli.errors import ConfigError, FetchError
+from motivnet_cli import ledger, remote
+from motivnet_cli import mirror as mirror_module
+from motivnet_cli.config import InputConfig, OutputConfig
+from motivnet_cli.errors import ConfigError, FetchError, OutputConflictError
+from motivnet_cli.ledger import Ledger
+from motivnet_cli.mirror import Mirror
 from motivnet_cli.plan import Listing
+from motivnet_cli.records import EMOTIONS, Batch, Crop, Cursor, Face, Place, never
 from motivnet_cli.remote import list_remote, read_bytes
+from motivnet_cli.scheduler import Shard
+from motivnet_cli.sink import Output, output_status, read_faces, read_inputs, read_record
 from tests.pictures import face_photo
 from tests.runs import assert_same, command
 from tests.s3_server import PAGE_KEYS, FailingServer
+from tests.test_sink import NO_PIXELS, RECORD, Killed, faces_in, predict, report_of, tables
+from tests.test_sink import run as write
 
 HUSH = "hushhush"
 """A secret that is wrong, and must not be said either."""
@@ -66,6 +83,12 @@ def items_of(path, **options):
     listing = Listing(InputConfig(paths=(path,), **options))
     items = [(item.input, item.kind, item.size_bytes, item.mtime_ns, item.problem) for item in listing]
     return items, dict(listing.skipped)
+
+
+def forget_memory():
+    files = fsspec.filesystem("memory")
+    files.store.clear()
+    files.pseudo_dirs[:] = [""]
 
 
 def secrets_in(server, *texts):
@@ -148,7 +171,7 @@ def test_any_store_of_fsspec_is_listed(tree):
 
     assert [item.input for item in listing] == [item.input for item in Listing([str(tree)])]
     assert [item.input for item in Listing(["memory://store/*/*.jpg"])] == ["memory://store/photos/a-b.jpg"]
-    files.store.clear()
+    forget_memory()
 
 
 def test_single_objects_are_not_asked_for(monkeypatch):
@@ -285,3 +308,543 @@ def test_bucket_that_fails_now_and_then(s3, photo_bucket, undisturbed, tmp_path)
 
     assert front.num_failed > 5
     assert_same(out, undisturbed)
+
+
+# ---- the mirror -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["s3", "memory", "file"])
+def store_url(request, tmp_path):
+    """Where outputs may go: objects that appear whole, here and elsewhere, and files that grow."""
+    if request.param == "s3":
+        yield f"s3://{request.getfixturevalue('s3').new_bucket()}/some/where"
+    elif request.param == "memory":
+        yield "memory://store/where"
+        forget_memory()
+    else:
+        yield f"file://{tmp_path / 'store'}"
+
+
+def mirrors_of(url, tmp_path):
+    """As two machines have them."""
+    for name in ("one", "two"):
+        (tmp_path / name / "deep").mkdir(parents=True)
+        yield Mirror(url, tmp_path / name), tmp_path / name
+
+
+def test_mirror_brings_what_the_other_pushed(store_url, tmp_path):
+    """Whole files, by name, new over old; what is gone is gone here too."""
+    (here, near), (there, far) = mirrors_of(store_url, tmp_path)
+    assert not here.pull(near / "deep" / "a")
+    assert here.names(near) == here.names(near / "deep") == []
+    for content in (b"one", b"another"):
+        (near / "deep" / "a").write_bytes(content)
+        here.push(near / "deep" / "a")
+        assert there.pull(far / "deep" / "a")
+        assert (far / "deep" / "a").read_bytes() == content
+        assert there.open(far / "deep" / "a").read() == content
+    (near / "unnamed").write_bytes(b"two")
+    here.push(near / "b", near / "unnamed")
+
+    assert there.names(far) == ["b", "deep/"]
+    assert there.names(far / "deep") == ["a"]
+    assert there.has(far / "b")
+    assert there.has(far / "deep")
+    assert there.bring([far / "deep" / "a", far / "b", far / "c"]) == [far / "deep" / "a", far / "b"]
+    there.remove([far / "b", far / "c"])
+    assert not here.has(near / "b")
+    assert not (far / "b").exists()
+    assert not there.pull(far / "b")
+    (near / "deep" / "a").write_bytes(b"old")
+    here.remove([near / "deep" / "a"])
+    assert not there.pull(far / "deep" / "a")
+    assert not (far / "deep" / "a").exists()
+
+
+def test_only_the_first_creates(store_url, tmp_path):
+    """The other is told, and what is there stays."""
+    (here, near), (there, far) = mirrors_of(store_url, tmp_path)
+    (near / "run").write_bytes(b"ours")
+    (far / "run").write_bytes(b"theirs")
+
+    assert here.create(near / "run")
+    assert not there.create(far / "run")
+    assert there.pull(far / "run")
+    assert (far / "run").read_bytes() == b"ours"
+
+
+def test_pushing_to_a_store_that_fails_now_and_then(s3, tmp_path, monkeypatch):
+    """Each step is tried again."""
+    bucket = s3.new_bucket()
+    with FailingServer(s3, every=2) as front:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", front.url)
+        fsspec.filesystem("s3").clear_instance_cache()
+        mirror = Mirror(f"s3://{bucket}/x", tmp_path)
+        for number in range(5):
+            (tmp_path / str(number)).write_bytes(b"x")
+            mirror.push(tmp_path / str(number))
+            assert mirror.has(tmp_path / str(number))
+        assert mirror.names(tmp_path) == ["0", "1", "2", "3", "4"]
+        assert front.num_failed >= 5
+    fsspec.filesystem("s3").clear_instance_cache()
+
+
+def test_full_disk_is_no_failure_of_the_store(s3, tmp_path, monkeypatch):
+    """It is raised as it is, at once."""
+    bucket = s3.new_bucket()
+    s3.put(bucket, "a", b"x")
+    mirror = Mirror(f"s3://{bucket}", tmp_path)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(mirror._fs, "get_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        mirror.pull(tmp_path / "a")
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---- outputs ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def nine(tmp_path):
+    folder = tmp_path / "nine"
+    folder.mkdir()
+    for number in range(9):
+        (folder / f"{number}.jpg").write_bytes(b"")
+    return folder
+
+
+@pytest.fixture
+def small_units(monkeypatch):
+    monkeypatch.setattr(ledger, "LEAST_PICTURES", 2)
+
+
+def whole_run(nine, tmp_path):
+    write(tmp_path / "whole", nine)
+    return [table.rows() for table in tables(tmp_path / "whole")]
+
+
+def rows_at(url):
+    return [table.rows() for table in tables(url)]
+
+
+@pytest.mark.parametrize("name", ["preds.parquet", "preds", "", "with.dot/"])
+def test_output_in_a_bucket(s3, nine, tmp_path, small_units, name):
+    """The rows of a local output, and no objects but those of a finished one; done once, it is not done again."""
+    bucket = s3.new_bucket()
+    url = f"s3://{bucket}/{name}"
+    write(url, nine, commit_seconds=0)
+    keys = s3.keys(bucket)
+
+    assert rows_at(url) == whole_run(nine, tmp_path)
+    if name == "preds.parquet":
+        assert keys == ["preds.inputs.parquet", "preds.parquet"]
+    else:
+        below = name and name.rstrip("/") + "/"
+        parts = [f"{below}{table}/part-{unit:06d}-0000.parquet" for table in ("faces", "inputs") for unit in range(5)]
+        assert [key for key in keys if ".motivnet/" not in key] == parts
+    assert write(url, nine)["done"] == 9
+    assert s3.keys(bucket) == keys
+
+
+@pytest.fixture(
+    params=[
+        ("memory", 6),
+        pytest.param(("memory", 1), marks=pytest.mark.slow),
+        pytest.param(("s3", 7), marks=pytest.mark.slow),
+    ],
+    ids=["few", "all", "s3"],
+)
+def store(request):
+    """A place for outputs, and how many of its calls come between two that are disturbed."""
+    scheme, step = request.param
+    if scheme == "s3":
+        yield f"s3://{request.getfixturevalue('s3').new_bucket()}", step
+    else:
+        yield "memory://store", step
+        forget_memory()
+
+
+@pytest.mark.parametrize("name", ["preds.parquet", "preds"])
+def test_killed_before_every_call_to_the_store(store, nine, tmp_path, small_units, monkeypatch, name):
+    """And resumed on a machine that has nothing of it."""
+    whole = whole_run(nine, tmp_path)
+    root, step = store
+    write(f"{root}/undisturbed/{name}", nine)
+    for kill_at in range(0, 1000, step):
+        url = f"{root}/{kill_at}/{name}"
+        with dying_at(kill_at, monkeypatch) as death:
+            write(url, nine, commit_seconds=0)
+        write(url, nine, batch_size=3, commit_seconds=0)
+
+        assert rows_at(url) == whole
+        assert keys_under(f"{root}/{kill_at}") == keys_under(f"{root}/undisturbed")
+        if not death:
+            break
+    assert kill_at > 30
+
+
+@pytest.mark.parametrize("name", ["preds.parquet", "preds"])
+def test_killed_while_replacing(store, nine, tmp_path, small_units, monkeypatch, name):
+    """Dying anywhere in --overwrite, a run is finished by the same command, and by one without it unless refused."""
+    whole = whole_run(nine, tmp_path)
+    root, step = store
+    for kill_at in range(0, 1000, step):
+        url = f"{root}/{kill_at}/{name}"
+        write(url, nine)
+        with dying_at(kill_at, monkeypatch) as death:
+            write(url, nine, overwrite=True)
+        try:
+            write(url, nine)
+        except OutputConflictError:
+            write(url, nine, overwrite=True)
+        assert rows_at(url) == whole
+        if not death:
+            break
+    assert kill_at > 30
+
+
+@pytest.mark.parametrize("name", ["preds.parquet", "preds"])
+def test_another_process_does_all_of_it_meanwhile(store, nine, tmp_path, small_units, monkeypatch, name):
+    """By accident, between any two calls to the store: the rows are the same, and nothing is left over."""
+    whole = whole_run(nine, tmp_path)
+    root, step = store
+    write(f"{root}/undisturbed/{name}", nine)
+    for number in range(0, 1000, step):
+        url = f"{root}/{number}/{name}"
+        with at_call(number, lambda url=url: write(url, nine, batch_size=3), monkeypatch) as happened:
+            assert write(url, nine, commit_seconds=0)["done"] == 9
+
+        assert rows_at(url) == whole
+        assert keys_under(f"{root}/{number}") == keys_under(f"{root}/undisturbed")
+        if not happened:
+            break
+    assert number > 30
+
+
+@pytest.mark.parametrize("name", ["preds.parquet", "preds"])
+def test_last_shard_finishes_while_another_looks(store, nine, tmp_path, small_units, monkeypatch, name):
+    """Whoever comes second finds the output in its place, at whatever moment that happens: at any call of either."""
+    whole = whole_run(nine, tmp_path)
+    root, step = store
+    for number in range(0, 1000, step):
+        happened = [shards_ending(f"{root}/{number}-{turn}/{name}", nine, number, turn, monkeypatch) for turn in (0, 1)]
+        assert rows_at(f"{root}/{number}-0/{name}") == rows_at(f"{root}/{number}-1/{name}") == whole
+        assert not any(".work" in key for key in keys_under(root))
+        if not any(happened):
+            break
+    assert number > 8
+
+
+def shards_ending(url, folder, number, turn, monkeypatch):
+    """Two shards do all; one of them ends, and before its so manieth call to the store the other does."""
+    with contextlib.ExitStack() as first, contextlib.ExitStack() as second:
+        outputs = [first.enter_context(shard_of(url, 0)), second.enter_context(shard_of(url, 1))]
+        for output in outputs:
+            do_share(output, folder)
+
+        def end(output, stack):
+            assert output.complete()
+            output.summary()
+            stack.close()
+
+        one, other = list(zip(outputs, (first, second), strict=True))[:: -1 if turn else 1]
+        with at_call(number, lambda: end(*other), monkeypatch) as happened:
+            end(*one)
+        if not happened:
+            end(*other)
+    return bool(happened)
+
+
+def shard_of(url, index):
+    about = {"record": RECORD, "classes": EMOTIONS, "embedding_size": 4}
+    return Output(OutputConfig(path=url), shard=Shard(index, 2), **about)
+
+
+def do_share(output, folder):
+    """Write the rows of all units of this shard, each input's faces in a batch of its own."""
+    output.begin(Listing([str(folder)]))
+    for todo in next(output.rounds(never), ()):
+        item, count = todo.item, faces_in(todo.item)
+        face = Face((1, 2, 3, 4), "detected", 0.5)
+        crops = tuple(Crop(todo.cursor.place, item.input, face, n, NO_PIXELS) for n in range(count or 0))
+        batch = Batch(crops, (report_of(item, count),), Cursor(Place(item.index + 1)))
+        output.write(batch, predict(crops) if crops else None)
+
+
+@contextlib.contextmanager
+def at_call(number, action, monkeypatch):
+    """Do it before the so manieth call to the store; what comes out says whether it came so far."""
+    calls, happened, insist = itertools.count(), [], remote.insist
+
+    def disturbed(ask, url, **options):
+        if not happened and next(calls) == number:
+            happened.append(url)
+            action()
+        return insist(ask, url, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(remote, "insist", disturbed)
+        patch.setattr(mirror_module, "insist", disturbed)
+        yield happened
+
+
+def keys_under(url):
+    files, path = fsspec.core.url_to_fs(url)
+    files.invalidate_cache()
+    return sorted(key[len(path) :] for key in files.find(path))
+
+
+@contextlib.contextmanager
+def dying_at(number, monkeypatch):
+    """From the so manieth call to the store on, nothing reaches it; what comes out says whether it came so far."""
+    calls, death, insist = itertools.count(), [], remote.insist
+
+    def dying(ask, url, **options):
+        if death or next(calls) >= number:
+            death.append(url)
+            raise Killed
+        return insist(ask, url, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(remote, "insist", dying)
+        patch.setattr(mirror_module, "insist", dying)
+        with contextlib.suppress(Killed):
+            yield death
+
+
+@pytest.mark.parametrize("options", [{}, {"overwrite": True}])
+def test_parts_that_no_run_owns(s3, nine, tmp_path, options):
+    """What the removal of a finished run left when it was interrupted counts for nothing."""
+    bucket = s3.new_bucket()
+    for table in ("faces", "inputs"):
+        s3.put(bucket, f"p.parquet.work/{table}/part-000000-0000.parquet", b"of another run")
+    write(f"s3://{bucket}/p.parquet", nine, **options)
+
+    assert rows_at(f"s3://{bucket}/p.parquet") == whole_run(nine, tmp_path)
+    assert s3.keys(bucket) == ["p.inputs.parquet", "p.parquet"]
+
+
+def test_first_plan_holds_for_all(s3, nine, tmp_path):
+    """Of two processes that list the inputs at the same time."""
+    bucket = s3.new_bucket()
+    first, second = (
+        Ledger(local, local, Mirror(f"s3://{bucket}/x", local)) for local in (tmp_path / "1", tmp_path / "2")
+    )
+    listing = Listing([str(nine)])
+    first.freeze(listing, listing, record={"settings": {}})
+    (nine / "new.jpg").write_bytes(b"")
+    listing = Listing([str(nine)])
+    second.freeze(listing, listing, record={"settings": {"other": 1}})
+
+    assert first.num_items == second.num_items == 9
+    assert second.record == {"settings": {}}
+    assert [item.input for item in second.items()] == [item.input for item in first.items()]
+    assert len(s3.keys(bucket)) == 2
+
+
+@pytest.mark.parametrize("name", ["preds.parquet", "preds"])
+def test_other_settings_and_others_objects(s3, nine, name):
+    """Refused, and left as they are."""
+    bucket = s3.new_bucket()
+    url = f"s3://{bucket}/{name}"
+    write(url, nine, stop_after=5, commit_seconds=0)
+    keys = s3.keys(bucket)
+    other = RECORD | {"settings": {"model.name": "other"}}
+    with pytest.raises(OutputConflictError, match=r"model\.name was 'm', is now 'other'"):
+        write(url, nine, record=other)
+    assert s3.keys(bucket) == keys
+    write(url, nine)
+    with pytest.raises(OutputConflictError, match=r"model\.name was 'm', is now 'other'"):
+        write(url, nine, record=other)
+    s3.put(bucket, f"{name}-of-others", b"x")
+    write(url, nine, record=other, overwrite=True)
+    assert read_record(url) == other
+    assert f"{name}-of-others" in s3.keys(bucket)
+
+
+def test_occupied_prefix(s3, nine):
+    """Also under --overwrite; what lies beside the name of a file is of no matter."""
+    bucket = s3.new_bucket()
+    s3.put(bucket, "out/notes.txt", b"x")
+    s3.put(bucket, "set.parquet/part-0.parquet", b"x")
+    s3.put(bucket, "mine.parquet", b"x")
+    for options in ({}, {"overwrite": True}):
+        with pytest.raises(OutputConflictError, match="holds other objects"):
+            write(f"s3://{bucket}/out", nine, **options)
+        with pytest.raises(OutputConflictError, match="is a folder"):
+            write(f"s3://{bucket}/set.parquet", nine, **options)
+    with pytest.raises(OutputConflictError, match="was not written by motivnet"):
+        write(f"s3://{bucket}/mine.parquet", nine)
+    write(f"s3://{bucket}/out/preds.parquet", nine)
+
+    assert len(s3.keys(bucket)) == 5
+
+
+@pytest.mark.parametrize("option", ["retry_failed", "extend"])
+def test_amending_is_refused(s3, nine, option):
+    """With what to do."""
+    with pytest.raises(ConfigError, match="copy 's3://none/preds' here first"):
+        write("s3://none/preds", nine, **{option: True})
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("s3://no-such-bucket/x", "no such file, folder or bucket"),
+        ("https://127.0.0.1:9/x", "a web server takes no files"),
+        ("nosuch://x/y", "no driver"),
+        ("s3://bucket/x.csv", "cannot write '.csv' files"),
+    ],
+)
+def test_places_that_take_nothing(s3, nine, url, said):
+    """Said before any work is done."""
+    with pytest.raises(ConfigError, match=said):
+        write(url, nine)
+
+
+def test_output_that_is_not_there(s3, nine):
+    """Reading says so; of an unfinished folder, what is there is read."""
+    bucket = s3.new_bucket()
+    with pytest.raises(ConfigError, match=f"no motivnet output at 's3://{bucket}/x'; expected s3://{bucket}/x/faces"):
+        read_faces(f"s3://{bucket}/x")
+
+
+def test_unfinished_folder_is_readable(s3, nine, small_units):
+    """What is committed, with a word about it."""
+    bucket = s3.new_bucket()
+    write(f"s3://{bucket}/x", nine, stop_after=5, commit_seconds=0)
+
+    assert read_inputs(f"s3://{bucket}/x")["input"].to_list() == [f"{n}.jpg" for n in range(4)]
+
+
+@pytest.mark.parametrize("name", ["preds.parquet", "preds"])
+def test_status_at_every_stage(s3, nine, small_units, name):
+    """Before, during and after, without bringing the faces here."""
+    url = f"s3://{s3.new_bucket()}/{name}"
+    with pytest.raises(ConfigError, match=f"no motivnet output at '{url}'; expected s3://"):
+        output_status(url)
+    write(url, nine, stop_after=5, commit_seconds=0)
+    status = output_status(url)
+    assert (status.finished, status.inputs, status.done, status.failed, status.faces) == (False, 9, 4, 1, 3)
+    write(url, nine)
+    status = output_status(url)
+    assert (status.finished, status.inputs, status.done, status.failed, status.faces) == (True, 9, 9, 2, 9)
+
+
+# ---- whole runs -------------------------------------------------------------------------------------------
+
+
+def said_nothing_secret(server, bucket, *processes):
+    """Neither in what was printed nor in any object."""
+    texts = [text for each in processes for text in (each.stdout or "", each.stderr or "")]
+    texts += [server.content(bucket, key).decode("latin-1") for key in server.keys(bucket)]
+    return not secrets_in(server, *texts) and not any(server.key_id in text for text in texts)
+
+
+def annotate(*arguments, **options):
+    return subprocess.run(
+        command(*arguments), capture_output=True, text=True, timeout=300, **({"check": True} | options)
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["preds.parquet", "preds"])
+def test_from_a_bucket_to_a_bucket_killed_and_resumed(s3, photo_bucket, undisturbed, name):
+    """With SIGKILL at several moments, each time resumed from what the store holds."""
+    bucket = s3.new_bucket()
+    url, rng, kills = f"s3://{bucket}/{name}", random.Random(3), 0
+    processes = []
+    for round_ in range(5):
+        options = ["--batch-size", str(rng.choice([1, 3, 8])), "--workers", str(rng.choice([1, 2]))]
+        process = subprocess.Popen(
+            command(f"s3://{photo_bucket}/photos/", url, *options),
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        while process.poll() is None and sum("inputs/part-" in key for key in s3.keys(bucket)) < round_:
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.3))
+        process.kill()
+        processes.append(subprocess.CompletedProcess(process.args, process.returncode, *process.communicate()))
+        kills += process.returncode == -signal.SIGKILL
+        assert said_nothing_secret(s3, bucket, *processes)
+    last = annotate(f"s3://{photo_bucket}/photos/", url, "--json")
+
+    assert kills >= 3
+    assert_same(url, undisturbed)
+    assert said_nothing_secret(s3, bucket, *processes, last)
+    assert f'"s3://{bucket}/' in last.stdout
+    assert s3.keys(bucket) == ["preds.inputs.parquet", "preds.parquet"] or name == "preds"
+
+
+def test_stopped_with_a_signal(s3, photos, photo_bucket):
+    """What is whole is committed, and the exit code says that the same command goes on."""
+    bucket = s3.new_bucket()
+    url = f"s3://{bucket}/preds"
+    process = subprocess.Popen(command(photos, url, "--batch-size", "1"), stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not any("inputs/part-" in key for key in s3.keys(bucket)):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    talk = process.communicate(timeout=60)[1]
+
+    assert process.returncode == 75
+    assert "run the same command again to go on" in talk
+    status = [sys.executable, "-m", "motivnet_cli", "status", url, "--json"]
+    told = json.loads(subprocess.run(status, check=False, capture_output=True, text=True, timeout=60).stdout)
+    assert 0 < told["done"] < told["inputs"] == 25
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["preds.parquet", "preds"])
+def test_two_shards_and_two_workers_at_once(s3, photos, photo_bucket, undisturbed, name):
+    """Shards on machines that share the store alone; then worker processes of one machine."""
+    bucket = s3.new_bucket()
+    url = f"s3://{bucket}/{name}"
+    shards = [
+        subprocess.Popen(command(photos, url, "--shard", f"{n}/2"), stderr=subprocess.PIPE, text=True) for n in range(2)
+    ]
+    for shard in shards:
+        assert shard.communicate(timeout=300)[1]
+        assert shard.returncode == 0
+    annotate(photos, url)
+    assert_same(url, undisturbed)
+
+    url = f"s3://{bucket}/workers/{name}"
+    annotate(photos, url, "--devices", "cpu,cpu")
+    assert_same(url, undisturbed)
+
+
+@pytest.mark.slow
+def test_output_on_a_store_that_fails_now_and_then(s3, photos, photo_bucket, undisturbed):
+    """Every fifth request gets a 503 or no answer: the rows are the same."""
+    bucket = s3.new_bucket()
+    with FailingServer(s3, every=5) as front:
+        annotate(photos, f"s3://{bucket}/preds", env=os.environ | s3.environment(url=front.url))
+
+    assert front.num_failed > 3
+    assert_same(f"s3://{bucket}/preds", undisturbed)
+
+
+def test_output_that_the_credentials_do_not_open(s3, photos):
+    """One line and exit code 2, without the secret."""
+    bucket = s3.new_bucket()
+    run = annotate(photos, f"s3://{bucket}/p", env=os.environ | s3.environment(secret=HUSH), check=False)
+
+    assert run.returncode == 2
+    assert "credentials found here do not open it" in run.stderr
+    assert said_nothing_secret(s3, bucket, run)
+
+
+def test_export_reads_it(s3, nine, tmp_path):
+    """From a copy."""
+    bucket = s3.new_bucket()
+    for name in ("preds", "preds.parquet"):
+        write(f"s3://{bucket}/{name}", nine)
+        subprocess.run(
+            [sys.executable, "-m", "motivnet_cli", "export", "predictions", f"s3://{bucket}/{name}", "--to", "csv"],
+            check=True, timeout=120, cwd=tmp_path,
+        )  # fmt: skip
+        assert len((tmp_path / "preds.csv").read_text().splitlines()) == 10
+        (tmp_path / "preds.csv").unlink()

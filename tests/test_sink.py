@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 from pathlib import Path
 
@@ -190,6 +192,30 @@ def test_killed_at_every_file_and_resumed(tmp_path, photos, monkeypatch, name):
         if kills <= kill_at:
             break
     assert kills > 10
+
+
+@pytest.mark.parametrize("full_at", range(6))
+def test_disk_that_is_full_for_a_moment(tmp_path, photos, monkeypatch, full_at):
+    """Rows that could not be written are not taken for done: nothing is committed past them."""
+    run(tmp_path / "whole", photos)
+    real, calls = ledger.durably, iter(range(1000))
+
+    @contextlib.contextmanager
+    def full_once(final):
+        if final.name.startswith("part-") and next(calls) == full_at:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        with real(final) as temporary:
+            yield temporary
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger, "durably", full_once)
+        with pytest.raises(OSError, match="No space left"):
+            run(tmp_path / "out", photos, commit_seconds=0)
+    run(tmp_path / "out", photos)
+
+    assert [table.rows() for table in tables(tmp_path / "out")] == [
+        table.rows() for table in tables(tmp_path / "whole")
+    ]
 
 
 class Killed(BaseException):

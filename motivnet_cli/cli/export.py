@@ -69,8 +69,8 @@ def predictions(
 
 
 def _default_name(path: str, suffix: str) -> str:
-    """Beside the predictions: preds.parquet -> preds.csv, a folder for formats of several files."""
-    stem = Path(path)
+    """Beside the predictions, or here if they are behind a URL: preds.parquet -> preds.csv, or a folder."""
+    stem = Path(Path(path).name if "://" in path else path)
     return str(stem.with_name(f"{stem.stem}-exported" if suffix in ("", stem.suffix) else stem.stem + suffix))
 
 

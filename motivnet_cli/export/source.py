@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.records import EMOTIONS
+from motivnet_cli.remote import is_remote
 from motivnet_cli.sink import METADATA_KEY, parts_of
 from motivnet_cli.tables import ROW_GROUP, faces_schema, rows_in
 
@@ -57,7 +58,7 @@ class Source:
         embeddings: bool = True,
     ) -> None:
         self.path = Path(path)
-        self._parts, self._inputs = files_at(self.path)
+        self._parts, self._inputs = files_at(path)
         stored = _schema_in(self._parts)
         self.record: dict[str, Any] = json.loads((stored.metadata or {}).get(METADATA_KEY, b"{}"))
         """Of the run; empty for a table that does not have it."""
@@ -153,8 +154,11 @@ class Source:
         return condition
 
 
-def files_at(path: Path) -> tuple[list[Path], list[Path]]:
-    """The files of the faces table, and of the inputs table if there is one."""
+def files_at(path: str | Path) -> tuple[list[Path], list[Path]]:
+    """The files of the faces table, and of the inputs table if there is one; of an object store's, copies."""
+    if is_remote(str(path)):
+        return parts_of(path, "faces"), parts_of(path, "inputs")
+    path = Path(path)
     if not path.exists():
         raise ConfigError(f"no predictions at {str(path)!r}: give the output of motivnet annotate")
     if path.is_file():
