@@ -21,9 +21,9 @@ from motivnet_cli import __version__
 from motivnet_cli.annotate import annotate
 from motivnet_cli.config import OutputConfig, RunConfig
 from motivnet_cli.decode import decode
+from motivnet_cli.engine import load_network
 from motivnet_cli.errors import ConfigError, InputError, MotivNetError
 from motivnet_cli.faces import find_faces, load_detector
-from motivnet_cli.load import load_model
 from motivnet_cli.plan import Listing
 from motivnet_cli.predictor import Predictor, choose_precision, device_name, usable_cores
 from motivnet_cli.preprocess import cut, to_pixels
@@ -79,7 +79,7 @@ def bench(config: RunConfig, *, seconds: float, agreement: bool, say: Say) -> di
         ConfigError: No picture among the inputs could be used.
     """
     workers = config.loader.workers or usable_cores()
-    model = _load(config)
+    model = load_network(config.model)
     say("reading, finding and cropping faces, one thread")
     feed = _feed(config, model, seconds=seconds)
     if not feed.crops:
@@ -126,11 +126,6 @@ def bench(config: RunConfig, *, seconds: float, agreement: bool, say: Say) -> di
         },
         "agreement": list(_agreement(config, feed.crops, say=say)) if agreement else None,
     }
-
-
-def _load(config: RunConfig) -> LoadedModel:
-    wanted = config.model
-    return load_model(wanted.name, weights=wanted.weights, recipe=wanted.recipe, store=wanted.store)
 
 
 def _feed(config: RunConfig, model: LoadedModel, *, seconds: float) -> _Feed:
@@ -241,7 +236,7 @@ def _agreement(config: RunConfig, crops: tuple[Crop, ...], *, say: Say) -> Itera
     ]
     for precision, compiled in ways:
         name = f"{precision} compiled" if compiled else precision
-        model = _load(config)
+        model = load_network(config.model)
         try:
             wanted = replace(config.model, precision=precision, compile=compiled)
             predictor = Predictor(model, wanted)

@@ -27,8 +27,8 @@ from motivnet_cli.config import (
     RunConfig,
     VideoConfig,
 )
+from motivnet_cli.engine import load_network
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.load import load_model
 from motivnet_cli.records import never, no_progress
 from motivnet_cli.similarity import (
     LEVEL,
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from motivnet_cli.load import LoadedModel
     from motivnet_cli.records import Progress
 
 log = logging.getLogger(__name__)
@@ -301,7 +300,7 @@ def _settings_of(output: str) -> dict[str, Any]:
 
 def _network_settings(model: ModelConfig) -> dict[str, Any]:
     """What a run would record of its network."""
-    loaded = _load(model)
+    loaded = load_network(model)
     return {
         "model.weights_sha256": loaded.weights_sha256,
         "model.recipe": loaded.recipe,
@@ -340,11 +339,7 @@ def _side(output: str) -> dict[str, Any]:
 
 def _parameters(model: ModelConfig) -> dict[str, NDArray[np.float32]]:
     """A network's parameters by name; they stay mapped to their file."""
-    return {name: tensor.numpy() for name, tensor in _load(model).network.state_dict().items()}
-
-
-def _load(model: ModelConfig) -> LoadedModel:
-    return load_model(model.name, weights=model.weights, recipe=model.recipe, store=model.store)
+    return {name: tensor.numpy() for name, tensor in load_network(model).network.state_dict().items()}
 
 
 # ---- embeddings on the disk -------------------------------------------------------------------------------

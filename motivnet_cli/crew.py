@@ -24,16 +24,18 @@ from motivnet_cli import errors
 from motivnet_cli.config import ScaleConfig
 from motivnet_cli.engine import Tally
 from motivnet_cli.predictor import Stages, usable_cores
+from motivnet_cli.sink import begun_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from motivnet_cli.config import RunConfig
+    from motivnet_cli.records import Cursor
 
 log = logging.getLogger(__name__)
 
 MAX_DEATHS = 3
-"""Workers of one device that may die one after the other without having done an input."""
+"""Workers that may die one after the other while nothing more is committed."""
 STOP_SECONDS = 0.2
 """How soon a stop is passed on."""
 STOP = b"s"
@@ -75,7 +77,10 @@ class _Crew:
         self._messages: queue.SimpleQueue[tuple[_Worker, dict[str, Any] | None]] = queue.SimpleQueue()
         self._before = Tally()
         """Of workers that have died."""
-        self._deaths = [0] * len(devices)
+        self._deaths = 0
+        """One after the other, while nothing more was committed."""
+        self._reached: list[Cursor] = []
+        """How far each unit was at the last of them."""
         self._cores = _dealt_cores(len(devices))
         self._workers = [self._start(place, device) for place, device in enumerate(devices)]
 
@@ -154,10 +159,12 @@ class _Crew:
         worker = self._workers[place]
         code = worker.process.returncode
         how = worker.error or (signal.Signals(-code).name if code < 0 else f"exit code {code}")
-        self._deaths[place] = 1 if worker.tally.inputs else self._deaths[place] + 1
-        if self._deaths[place] >= MAX_DEATHS:
+        run = begun_run(self._config.output)
+        before, self._reached = self._reached, [run.reached(unit) for unit in run.units]
+        self._deaths = self._deaths + 1 if self._reached == before else 1
+        if self._deaths >= MAX_DEATHS:
             return errors.WorkerError(
-                f"{MAX_DEATHS} workers on {worker.device} died one after the other, the last of {how}; what was "
+                f"{MAX_DEATHS} workers died one after the other, the last on {worker.device} of {how}; what was "
                 "committed is kept: the same command goes on, and without --devices an error speaks for itself"
             )
         log.warning("the worker on %s died (%s): another takes its place", worker.device, how)

@@ -95,8 +95,29 @@ def test_workers_that_always_die_end_the_run(photos, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(killer))
     talk = finish(photos, tmp_path / "p.parquet", "--devices", "cpu", code=1)
 
-    assert "error: 3 workers on cpu died one after the other, the last of SIGSEGV" in talk
+    assert "error: 3 workers died one after the other, the last on cpu of SIGSEGV" in talk
     assert "Traceback" not in talk
+
+
+def test_input_that_kills_workers_ends_the_run(photos, undisturbed, tmp_path, monkeypatch):
+    """A file at which every worker dies, after others that it could do, is not tried for ever."""
+    killer = tmp_path / "killer"
+    killer.mkdir()
+    (killer / "sitecustomize.py").write_text(
+        "import os, signal, sys\n"
+        "def fall(event, arguments):\n"
+        "    if event == 'open' and str(arguments[0]).endswith('067.jpg'): os.kill(os.getpid(), signal.SIGSEGV)\n"
+        "if 'motivnet_cli.worker' in sys.orig_argv: sys.addaudithook(fall)\n"
+    )
+    out = tmp_path / "preds"
+    with monkeypatch.context() as patched:
+        patched.setenv("PYTHONPATH", str(killer))
+        talk = finish(photos, out, *WORKERS, "--commit-seconds", "30", code=1)
+
+    assert "error: 3 workers died one after the other, the last on cpu of SIGSEGV" in talk
+    assert not out.joinpath("faces").exists() or "067.jpg" not in read_faces(out)["input"]
+    finish(photos, out, *WORKERS)
+    assert_same(out, undisturbed)
 
 
 def test_workers_take_up_failed_and_new_inputs(photos, tmp_path):
