@@ -1,10 +1,12 @@
 """What a second process brings: `--devices cpu,cpu`, two shards, and two Ray actors, against one process on one core.
 
 Efficiency is the rate of two over twice the rate of one; Ray's overhead is the time of two actors over that of two
-local workers. Start-up is left out: the clock starts at the part with which a fifth of the inputs is committed, when
-all processes are at work, and stops at the last part, so what they wait for each other in the end counts. One process
-is held on one core, each local worker has a core of its own, and an actor is given one CPU. The ways run in turn, a
-few rounds of them; every output is compared with that of the one process.
+local workers. Two ordinary runs at once, each over half the files and into an output of its own, say what the machine
+gives two processes that share nothing but its memory. Start-up is left out: the clock starts at the part with which a
+fifth of the inputs is committed, when all processes are at work, and stops at the last part, so what they wait for
+each other in the end counts. One process, a shard and half a run are held on one core (`taskset`), each local worker
+keeps to one itself, and an actor is given one CPU. The ways run in turn, a few rounds of them; every output is
+compared with that of the one process.
 """
 
 from __future__ import annotations
@@ -33,14 +35,17 @@ TARGETS = {"efficiency": 0.85, "ray_overhead": 1.15}
 STARTED_UP = 0.2
 """Share of the inputs that is committed when the clock starts."""
 ONE = "one process"
-DEVICES, SHARDS, RAY = "devices", "shards", "ray"
-WAYS: dict[str, tuple[tuple[str, ...], ...]] = {
+APART, DEVICES, SHARDS, RAY = "two runs apart", "devices", "shards", "ray"
+OPTIONS: dict[str, tuple[tuple[str, ...], ...]] = {
     ONE: ((),),
+    APART: ((), ()),
     DEVICES: (("--devices", "cpu,cpu"),),
     SHARDS: (("--shard", "0/2"), ("--shard", "1/2")),
     RAY: (("--engine", "ray", "--num-workers", "2", "--cpus-per-worker", "1"),),
 }
-"""The options of each process that is started."""
+"""What each process that is started is asked for."""
+HELD = (ONE, APART, SHARDS)
+"""Each of their processes is held on one core, as a scheduler of clusters would do it."""
 
 
 def main() -> None:
@@ -51,25 +56,33 @@ def main() -> None:
     taskset = shutil.which("taskset")
     if taskset is None:
         raise SystemExit("holding a process on one core takes taskset (util-linux)")
-    rates: dict[str, list[float]] = {way: [] for way in WAYS}
-    units = {}
+    rates: dict[str, list[float]] = {way: [] for way in OPTIONS}
+    parts = {}
     with tempfile.TemporaryDirectory(prefix="motivnet-bench-") as scratch:
         photos = Path(scratch) / "photos"
-        small_photos(photos, options.count)
+        for half in range(2):
+            small_photos(photos / f"{half}", options.count // 2, seed=half)
         for number in range(options.rounds):
             reference = Path(scratch) / f"{number} {ONE}"
-            for way, processes in WAYS.items():
-                out = Path(scratch) / f"{number} {way}"
-                held = (taskset, "--cpu-list", "0") if way == ONE else ()
-                run(photos, out, processes, held)
-                rates[way].append(rate_of(out))
-                units[way] = len(list((out / "inputs").iterdir()))
-                assert_same(out, reference)
-                say(f"{way}: {rates[way][-1]:.1f} inputs a second, {units[way]} parts")
-                if out != reference:
-                    shutil.rmtree(out)
+            for way, processes in OPTIONS.items():
+                places = [Path(scratch) / f"{number} {way}"] * len(processes)
+                sources = [photos] * len(processes)
+                if way == APART:
+                    places = [place.with_name(f"{place.name} {half}") for half, place in enumerate(places)]
+                    sources = [photos / f"{half}" for half in range(2)]
+                outs = sorted(set(places))
+                prefixes = [(taskset, "--cpu-list", f"{core}") if way in HELD else () for core in range(len(processes))]
+                run(list(zip(prefixes, sources, processes, places, strict=True)))
+                rates[way].append(rate_of(outs))
+                parts[way] = sum(1 for out in outs for _ in (out / "inputs").iterdir())
+                if way != APART:
+                    assert_same(outs[0], reference)
+                say(f"{way}: {rates[way][-1]:.1f} inputs a second, {parts[way]} parts")
+                for out in outs:
+                    if out != reference:
+                        shutil.rmtree(out)
             shutil.rmtree(reference)
-    efficiency = {way: over(rates[way], rates[ONE], 0.5) for way in (DEVICES, SHARDS, RAY)}
+    efficiency = {way: over(rates[way], rates[ONE], 0.5) for way in OPTIONS if way != ONE}
     overhead = over(rates[DEVICES], rates[RAY], 1.0)
     for way, values in efficiency.items():
         say(f"{way}: efficiency {statistics.median(values):.2f} of {values} (target {TARGETS['efficiency']})")
@@ -77,7 +90,7 @@ def main() -> None:
     measured = {
         "count": options.count,
         "rates": {way: [round(rate, 1) for rate in each] for way, each in rates.items()},
-        "parts": units,
+        "parts": parts,
         "efficiency": efficiency,
         "ray_overhead": overhead,
         "targets": TARGETS,
@@ -85,17 +98,21 @@ def main() -> None:
     report(measured, record=options.record)
 
 
-def run(photos: Path, out: Path, processes: Sequence[tuple[str, ...]], held: tuple[str, ...]) -> None:
-    """Run all processes of a way at once."""
-    about = ["--model", "expression-net", "--faces", "whole", "--out", f"{out}/", "--commit-seconds", "5"]
-    commands = [[*held, *annotate_command(str(photos), *about, *options)] for options in processes]
+def run(processes: Sequence[tuple[Sequence[str], Path, Sequence[str], Path]]) -> None:
+    """Run them at once: what holds each on its core, what it reads, its options, and where it writes."""
+    about = ["--model", "expression-net", "--faces", "whole", "--commit-seconds", "5"]
+    commands = [
+        [*prefix, *annotate_command(str(source), *about, "--out", f"{out}/", *options)]
+        for prefix, source, options, out in processes
+    ]
     with ThreadPoolExecutor(len(commands)) as pool:
         list(pool.map(partial(time_process, threads=1), commands))
 
 
-def rate_of(out: Path) -> float:
+def rate_of(outs: Sequence[Path]) -> float:
     """Inputs a second between two commits: that with which everybody is at work, and the last one."""
-    parts = sorted((part.stat().st_mtime, pq.read_metadata(part).num_rows) for part in (out / "inputs").iterdir())
+    files = (part for out in outs for part in (out / "inputs").iterdir())
+    parts = sorted((file.stat().st_mtime, pq.read_metadata(file).num_rows) for file in files)
     total, done = sum(rows for _, rows in parts), 0
     for started, rows in parts:
         done += rows
