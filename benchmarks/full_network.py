@@ -3,7 +3,8 @@
 Four measurements, each in processes of its own: our forward against a plain one (`plain_motivnet.py`) on the same
 weights, in turn, and against this machine's matrix product; a run over four pictures against the network alone on
 the same faces, ready; and, from a cold process with the weights out of the file cache, the first prediction of
-`annotate` and of the plain way (build, `torch.load`, `load_state_dict`, forward). Takes about half an hour.
+`annotate` and of the plain way (build, `torch.load`, `load_state_dict`, forward). All of it in fp32, also where a CPU
+could do bf16. Takes about half an hour.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ TFLOP = 9.3
 MATRIX = 3072
 """Side of the matrices whose product is this machine's peak: as many rows as the network has tokens."""
 NUM_PICTURES = 4
+PRECISION = ("--precision", "fp32")
 TARGETS = {"plain": 1.02, "share_of_peak": 0.85, "engine": 1.05}
 
 
@@ -47,7 +49,10 @@ def main() -> None:
         say("engine: " + ", ".join(f"{name} {value:.4g}" for name, value in engine.items()))
         cold = {}
         for name, command in (
-            ("ours", annotate_command(str(PORTRAIT), *("--weights", str(weights)), *("--out", f"{scratch}/p.parquet"))),
+            (
+                "ours",
+                annotate_command(str(PORTRAIT), "--weights", str(weights), *PRECISION, "--out", f"{scratch}/p.parquet"),
+            ),
             ("plain", _command("cold", weights)),
         ):
             _drop_from_cache(weights)
@@ -151,7 +156,8 @@ def engine(weights: str, scratch: str) -> None:
 
     faces = FaceConfig(max_faces=1)
     detector = load_detector(faces.detector)
-    predictor = Predictor(model, ModelConfig())
+    model_config = ModelConfig(weights=weights, precision="fp32")
+    predictor = Predictor(model, model_config)
     crops = [crop(photo.path) for photo in photos]
     batches = [Batch((each,), (), Cursor(Place(0))) for each in crops]
     half = NUM_PICTURES // 2
@@ -159,7 +165,7 @@ def engine(weights: str, scratch: str) -> None:
     config = RunConfig(
         inputs=InputConfig(paths=(str(folder),)),
         output=OutputConfig(path=f"{scratch}/four.parquet"),
-        model=ModelConfig(weights=weights),
+        model=model_config,
         faces=faces,
     )
     summary = annotate(config)
