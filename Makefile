@@ -25,10 +25,10 @@ demo: $(STAMP) ## Annotate sample_data/ with the embedded model and show the res
 	print(read_faces('demo.parquet').select('input', 'face', 'emotion', 'confidence', 'x1', 'y1', 'x2', 'y2'))"
 
 test: $(STAMP) ## Run the tests but for the slow ones
-	$(BIN)/python -m pytest -n auto --dist worksteal -m 'not slow'
+	$(BIN)/python -m pytest -n auto --dist loadgroup -m 'not slow'
 
 test-all: $(STAMP) ## Run every test
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(BIN)/python -m pytest -n auto --dist loadgroup
 
 lint: $(STAMP) ## Format, lint, types, import contract, generated docs
 	$(BIN)/ruff format --check .

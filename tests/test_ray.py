@@ -25,6 +25,7 @@ from motivnet_cli.sink import begun_run, take_handed
 from tests.ray_cluster import RayCluster, workers_below
 from tests.runs import assert_same, command, start_until_work_is_committed
 
+pytestmark = pytest.mark.xdist_group("ray")  # one after the other: `--ray-address auto` finds any cluster here
 needs_ray = pytest.mark.slow
 HERE = ("--engine", "ray", "--num-workers", "2", "--cpus-per-worker", "1")
 
