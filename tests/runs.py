@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -17,6 +18,12 @@ def command(photos, out, *options):
         sys.executable, "-m", "motivnet_cli", "annotate", str(photos),
         "--model", "expression-net", "--out", str(out), "--max-failures", "100%", "--commit-seconds", "0", *options,
     ]  # fmt: skip
+
+
+def at_start(folder, code):
+    """The variables of a process in which Python runs `code` before all else."""
+    (folder / "sitecustomize.py").write_text(code)
+    return {"PYTHONPATH": os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])}
 
 
 def assert_same(out, undisturbed):

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from motivnet_cli.sink import read_faces, read_inputs
-from tests.runs import assert_same, command, start_until_work_is_committed
+from tests.runs import assert_same, at_start, command, start_until_work_is_committed
 
 WORKERS = ("--devices", "cpu,cpu")
 
@@ -87,12 +87,11 @@ def test_signal_to_the_group_stops_in_order(photos, undisturbed, tmp_path, numbe
 
 def test_workers_that_always_die_end_the_run(photos, tmp_path, monkeypatch):
     """A machine on which every worker dies gets an error and exit 1 after a few tries, not an endless loop."""
-    killer = tmp_path / "killer"
-    killer.mkdir()
-    (killer / "sitecustomize.py").write_text(
-        "import os, signal, sys\nif 'motivnet_cli.worker' in sys.orig_argv: os.kill(os.getpid(), signal.SIGSEGV)\n"
+    killer = at_start(
+        tmp_path,
+        "import os, signal, sys\nif 'motivnet_cli.worker' in sys.orig_argv: os.kill(os.getpid(), signal.SIGSEGV)\n",
     )
-    monkeypatch.setenv("PYTHONPATH", str(killer))
+    monkeypatch.setenv("PYTHONPATH", killer["PYTHONPATH"])
     talk = finish(photos, tmp_path / "p.parquet", "--devices", "cpu", code=1)
 
     assert "error: 3 workers died one after the other, the last on cpu of SIGSEGV" in talk
@@ -101,17 +100,16 @@ def test_workers_that_always_die_end_the_run(photos, tmp_path, monkeypatch):
 
 def test_input_that_kills_workers_ends_the_run(photos, undisturbed, tmp_path, monkeypatch):
     """A file at which every worker dies, after others that it could do, is not tried for ever."""
-    killer = tmp_path / "killer"
-    killer.mkdir()
-    (killer / "sitecustomize.py").write_text(
+    killer = at_start(
+        tmp_path,
         "import os, signal, sys\n"
         "def fall(event, arguments):\n"
         "    if event == 'open' and str(arguments[0]).endswith('067.jpg'): os.kill(os.getpid(), signal.SIGSEGV)\n"
-        "if 'motivnet_cli.worker' in sys.orig_argv: sys.addaudithook(fall)\n"
+        "if 'motivnet_cli.worker' in sys.orig_argv: sys.addaudithook(fall)\n",
     )
     out = tmp_path / "preds"
     with monkeypatch.context() as patched:
-        patched.setenv("PYTHONPATH", str(killer))
+        patched.setenv("PYTHONPATH", killer["PYTHONPATH"])
         talk = finish(photos, out, *WORKERS, "--commit-seconds", "30", code=1)
 
     assert "error: 3 workers died one after the other, the last on cpu of SIGSEGV" in talk

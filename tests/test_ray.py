@@ -23,7 +23,7 @@ from motivnet_cli.on_ray import Need
 from motivnet_cli.scheduler import Shard
 from motivnet_cli.sink import begun_run, take_handed
 from tests.ray_cluster import RayCluster, workers_below
-from tests.runs import assert_same, command, start_until_work_is_committed
+from tests.runs import assert_same, at_start, command, start_until_work_is_committed
 
 pytestmark = pytest.mark.xdist_group("ray")  # one after the other: `--ray-address auto` finds any cluster here
 needs_ray = pytest.mark.slow
@@ -141,12 +141,12 @@ def test_signal_while_waiting(cluster, photos, tmp_path):
 @needs_ray
 def test_input_that_kills_ends_the_run(cluster, photos, undisturbed, tmp_path):
     """An input with which every worker dies is named, in an error and exit 1; elsewhere the run can be finished."""
-    (tmp_path / "sitecustomize.py").write_text(
+    killer = at_start(
+        tmp_path,
         "import os, sys\n"
-        "sys.addaudithook(lambda event, about: event == 'open' and str(about[0]).endswith('077.jpg') and os._exit(9))\n"
+        "sys.addaudithook(lambda event, on: event == 'open' and str(on[0]).endswith('077.jpg') and os._exit(9))\n",
     )
-    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
-    cluster.add_node(1, PYTHONPATH=path)
+    cluster.add_node(1, **killer)
     out = tmp_path / "p.parquet"
     talk = finish(photos, out, *on(cluster, "--batch-size", "2"), code=1).stderr
     finish(photos, out)

@@ -208,7 +208,7 @@ def test_killed_at_random_moments(store):
             asked = len(server.requests)
             process = installing(store, server.url)
             if kills < 3:  # in the download
-                while len(server.requests) == asked:
+                while len(server.requests) == asked and process.poll() is None:
                     time.sleep(0.01)
                 time.sleep(rng.uniform(0.0, 0.7))
             else:  # anywhere; later starts have less to download: let them get further
