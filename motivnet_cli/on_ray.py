@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import heapq
+import importlib
 import logging
 import math
 import os
@@ -16,11 +17,13 @@ import pickle
 import platform
 import queue
 import signal
+import socket
 import threading
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
 
 from motivnet_cli import __version__, errors
 from motivnet_cli.config import ScaleConfig
@@ -61,6 +64,8 @@ BUSY_SECONDS = 1.0
 """A unit that a process outside this cluster holds is tried again after this time."""
 VISIBLE_SECONDS = 90.0
 """How long what another node wrote may take to be seen here: NFS keeps what it knows of a folder for a minute."""
+ANSWER_SECONDS = 10.0
+"""In which the head of a cluster takes a connection. Ray itself waits for minutes, or ends the process that asks."""
 OBJECT_STORE_BYTES = 100 << 20
 """Of a Ray of our own: nothing large goes through it, and Ray would take a third of the memory."""
 
@@ -665,7 +670,7 @@ class _Session:
 
     def _stay(self) -> None:
         self.ray._private.worker.print_to_stdstream = _drop  # it has no switch, and stdout is for data
-        options: dict[str, Any] = {"address": self._address}
+        options: dict[str, Any] = {}
         if self.is_local:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told of a run
             options = {
@@ -678,6 +683,8 @@ class _Session:
         if hasattr(signal, "pthread_sigmask"):  # a signal to the whole group is for us: Ray's processes inherit this
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR1})
         try:
+            if not self.is_local:
+                options["address"] = self._answering_address()
             self.ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
         except Exception as error:  # noqa: BLE001 - Ray raises all kinds, also the bare class
             self._error = error
@@ -686,6 +693,26 @@ class _Session:
             self._opened.set()
         self._closed.wait()
         self.ray.shutdown()
+
+    def _answering_address(self) -> str:
+        """Where the cluster is that was asked for.
+
+        Raises:
+            OSError: None is found, or nothing answers there.
+            ValueError: It is no address.
+        """
+        address = self._address or "auto"
+        if address == "auto":
+            services = importlib.import_module("ray._private.services")  # no public name finds what `auto` stands for
+            address = services.canonicalize_bootstrap_address_or_die(address)
+        parts = urlsplit(address if "://" in address else f"//{address}")
+        if parts.port is None:
+            raise ValueError("expected auto or HOST:PORT")
+        try:
+            socket.create_connection((parts.hostname, parts.port), timeout=ANSWER_SECONDS).close()
+        except OSError as error:
+            raise ConnectionError(f"{address} does not answer: {error.strerror or error}") from error
+        return address
 
 
 def _import_ray() -> Any:  # noqa: ANN401 - it is not here on every machine

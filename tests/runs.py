@@ -26,6 +26,15 @@ def at_start(folder, code):
     return {"PYTHONPATH": os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])}
 
 
+def slow_disk(folder):
+    """The variables of a process that opens a picture in 0.2 s, and so is killed before it is done."""
+    return at_start(
+        folder,
+        "import sys, time\n"
+        "sys.addaudithook(lambda event, on: event == 'open' and str(on[0]).endswith('.jpg') and time.sleep(0.2))\n",
+    )
+
+
 def assert_same(out, undisturbed):
     """Equal rows: exact but for the probabilities, which may differ by the order of sums in another batch size."""
     polars.testing.assert_frame_equal(read_inputs(out), read_inputs(undisturbed), categorical_as_str=True)

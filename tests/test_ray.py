@@ -23,7 +23,7 @@ from motivnet_cli.on_ray import Need
 from motivnet_cli.scheduler import Shard
 from motivnet_cli.sink import begun_run, take_handed
 from tests.ray_cluster import RayCluster, workers_below
-from tests.runs import assert_same, at_start, command, start_until_work_is_committed
+from tests.runs import assert_same, at_start, command, slow_disk, start_until_work_is_committed
 
 pytestmark = pytest.mark.xdist_group("ray")  # one after the other: `--ray-address auto` finds any cluster here
 needs_ray = pytest.mark.slow
@@ -62,12 +62,12 @@ def finish(photos, out, *options, code=0, **how):
 def test_killed_at_random(cluster, photos, undisturbed, tmp_path):
     """Workers, a node and the driver are killed while they work; one process alone ends the rest, and all is there."""
     rng = random.Random(11)
-    out = tmp_path / "preds"
-    cluster.add_node(1)
+    out, slow = tmp_path / "preds", slow_disk(tmp_path)
+    cluster.add_node(1, **slow)
     killed = set()
     for what in ("worker", "node", "driver"):
         if len(cluster.nodes) < 2:
-            cluster.add_node(1)
+            cluster.add_node(1, **slow)
         process = start_until_work_is_committed(photos, out, *on(cluster, "--batch-size", "2"))
         time.sleep(rng.uniform(0, 0.3))
         if what == "node":
@@ -272,11 +272,20 @@ def test_missing_ray_is_said(tmp_path):
 
 
 @needs_ray
-def test_no_cluster_at_the_address(photos, tmp_path):
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("auto", ""),
+        ("127.0.0.1:1", "127.0.0.1:1 does not answer: Connection refused"),
+        ("ray://127.0.0.1:1", "ray://127.0.0.1:1 does not answer: Connection refused"),
+        ("head", "expected auto or HOST:PORT"),
+    ],
+)
+def test_no_cluster_at_the_address(photos, tmp_path, address, why):
     """An address without a cluster is an error of the user's, with what to do."""
-    talk = finish(photos, tmp_path / "p.parquet", "--engine", "ray", "--ray-address", "auto", code=2).stderr
+    talk = finish(photos, tmp_path / "p.parquet", "--engine", "ray", "--ray-address", address, code=2).stderr
 
-    assert "no Ray cluster to join at 'auto'" in talk
+    assert f"no Ray cluster to join at {address!r} ({why}" in talk
     assert "Traceback" not in talk
 
 

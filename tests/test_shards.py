@@ -17,7 +17,7 @@ from motivnet_cli.errors import ConfigError
 from motivnet_cli.scheduler import task_list
 from motivnet_cli.sink import output_status, read_inputs
 from tests.conftest import NUM_PHOTOS
-from tests.runs import assert_same, at_start, command, start_until_work_is_committed
+from tests.runs import assert_same, command, slow_disk, start_until_work_is_committed
 
 ONE_BY_ONE = ("--batch-size", "1", "--workers", "1")
 
@@ -37,15 +37,6 @@ def task(number, numbers):
         "SLURM_ARRAY_TASK_MAX": str(max(numbers)),
         "SLURM_PROCID": "0",
     }
-
-
-def slow_disk(folder):
-    """The variables of a process that opens a picture in 0.2 s, and so is killed before it is done."""
-    return at_start(
-        folder,
-        "import sys, time\n"
-        "sys.addaudithook(lambda event, on: event == 'open' and str(on[0]).endswith('.jpg') and time.sleep(0.2))\n",
-    )
 
 
 class Truth:
