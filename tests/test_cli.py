@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import logging
 import os
 import pty
 import re
@@ -241,6 +242,14 @@ def test_quiet_says_nothing(tmp_path):
     run = annotate(SAMPLE_DATA, "--out", tmp_path / "p.parquet", "--quiet")
 
     assert (run.exit_code, run.stdout, run.stderr) == (0, "", "")
+
+
+def test_a_quiet_command_does_not_silence_the_process(tmp_path, caplog):
+    """What a program logs after a command that it ran within itself is not cut off."""
+    annotate(SAMPLE_DATA, "--out", tmp_path / "p.parquet", "--quiet")
+    logging.getLogger("motivnet_cli.predictor").warning("no memory")
+
+    assert "no memory" in caplog.text
 
 
 def test_closed_pipe_ends_quietly(tmp_path):

@@ -118,13 +118,14 @@ def talking(*, quiet: bool) -> Iterator[Console]:
 
     console = Console(stderr=True, highlight=False)
     log = logging.getLogger("motivnet_cli")
-    handler = _ConsoleHandler(console)
+    handler, level = _ConsoleHandler(console), log.level
     log.addHandler(handler)
     log.setLevel(logging.ERROR if quiet else logging.INFO)
     try:
         yield console
     finally:
         log.removeHandler(handler)
+        log.setLevel(level)
 
 
 class _ConsoleHandler(logging.Handler):
