@@ -252,6 +252,19 @@ def test_a_quiet_command_does_not_silence_the_process(tmp_path, caplog):
     assert "no memory" in caplog.text
 
 
+def test_nobody_is_told_of_a_run(tmp_path):
+    """No library keeps an identity of the machine or a queue of reports, and nothing is left among temporary files."""
+    home, scratch = tmp_path / "home", tmp_path / "scratch"
+    home.mkdir()
+    scratch.mkdir()
+    unset = ("CI", "ORT_DISABLE_TELEMETRY", "ORT_RUNNING_UNIT_TESTS", "XDG_CACHE_HOME")  # under which it might not
+    command = ["env", *(f"--unset={name}" for name in unset), f"HOME={home}", f"TMPDIR={scratch}", sys.executable, "-m"]
+    command += ["motivnet_cli", "annotate", SAMPLE_DATA, "--model", "expression-net", "--out", tmp_path / "p.parquet"]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+
+    assert [*home.rglob("*"), *scratch.rglob("*")] == []
+
+
 def test_closed_pipe_ends_quietly(tmp_path):
     """A reader that goes away is no error."""
     command = f"{sys.executable} -m motivnet_cli models --json | true; exit ${{PIPESTATUS[0]}}"
