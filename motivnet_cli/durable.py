@@ -1,14 +1,21 @@
-"""Files that appear under their name whole or not at all, whatever kills the process or the machine."""
+"""What stays on the disk when a process is killed: files that are whole or not there, and no temporary folders."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
+import tempfile
+import weakref
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import filelock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+
+_TEMPORARY = "motivnet-tmp-"
 
 
 @contextlib.contextmanager
@@ -33,3 +40,30 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+class TemporaryFolder:
+    """A new folder where this machine has its temporary files (`TMPDIR`); it goes with this object or the process.
+
+    A process that is killed leaves its folder, and the next one that needs such a folder removes it: a lock beside
+    each tells whether anybody still holds it, also from within another container.
+    """
+
+    def __init__(self) -> None:
+        for left in Path(tempfile.gettempdir()).glob(f"{_TEMPORARY}*.lock"):
+            with contextlib.suppress(OSError, filelock.Timeout):  # another user's, or in use
+                _remove(left.with_suffix(""), _lock(left))
+        self.path = Path(tempfile.mkdtemp(prefix=_TEMPORARY))
+        self.remove = weakref.finalize(self, _remove, self.path, _lock(self.path.with_suffix(".lock")))
+
+
+def _lock(path: Path) -> filelock.BaseFileLock:
+    lock = filelock.FileLock(path, timeout=0, thread_local=False)
+    lock.acquire()
+    return lock
+
+
+def _remove(folder: Path, lock: filelock.BaseFileLock) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    Path(lock.lock_file).unlink(missing_ok=True)
+    lock.release()

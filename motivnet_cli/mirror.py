@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
+    from motivnet_cli.durable import TemporaryFolder
+
 _RETRIES = 8
 """Waits of 0.5 to 20 seconds, 70 in all, besides those of the driver: a store that is gone longer ends the run."""
 _AT_ONCE = 16
@@ -93,6 +95,7 @@ class Mirror(Folder):
             file://), a file gets its name when it is whole, and `create` is a look and then a push: of two processes
             at the same moment, both may believe to be first. S3 and GCS decide that themselves.
         local: The folder; what is in it may be replaced.
+        temporary: What that folder lies in, if it is to go with this object.
 
     Raises:
         ConfigError: By each call: the place does not exist, the credentials found here do not open it, or software for
@@ -103,12 +106,13 @@ class Mirror(Folder):
 
     is_remote = True
 
-    def __init__(self, url: str, local: Path) -> None:
+    def __init__(self, url: str, local: Path, temporary: TemporaryFolder | None = None) -> None:
         scheme = url.partition("://")[0].lower()
         if scheme in ("http", "https"):
             raise ConfigError(f"{shown(url)}: a web server takes no files; --out takes a local name, s3:// or gs://")
         self._url = url.rstrip("/")
         self._local = local
+        self._temporary = temporary
         self._is_whole = scheme in _WHOLE
         self._fs, self._root = insist(lambda: file_system(self._url), url)
 

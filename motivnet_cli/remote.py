@@ -17,7 +17,6 @@ import itertools
 import re
 import shutil
 import sys
-import tempfile
 import threading
 import time
 from http import HTTPStatus
@@ -27,6 +26,7 @@ from urllib.parse import urlsplit
 
 import requests
 
+from motivnet_cli.durable import TemporaryFolder
 from motivnet_cli.errors import ConfigError, FetchError, InputError
 from motivnet_cli.fetch import direct_url, redacted
 
@@ -111,11 +111,14 @@ def local_copy(path: str) -> Iterator[str]:
     if not is_remote(path):
         yield path
         return
-    with tempfile.NamedTemporaryFile(prefix="motivnet-", suffix=Path(urlsplit(path).path).suffix) as copy:
-        with open_remote(path) as source:
-            shutil.copyfileobj(source, copy, 1 << 20)
-        copy.flush()
-        yield copy.name
+    folder = TemporaryFolder()
+    copy = folder.path / f"copy{Path(urlsplit(path).path).suffix}"
+    try:
+        with open_remote(path) as source, copy.open("wb") as file:
+            shutil.copyfileobj(source, file, 1 << 20)
+        yield str(copy)
+    finally:
+        folder.remove()
 
 
 def open_remote(url: str, *, retries: int = RETRIES) -> IO[bytes]:

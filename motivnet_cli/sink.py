@@ -18,9 +18,7 @@ import logging
 import os
 import re
 import shutil
-import tempfile
 import time
-import weakref
 from collections import Counter, deque
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -29,7 +27,7 @@ import filelock
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from motivnet_cli.durable import durably, sync, temporary_name
+from motivnet_cli.durable import TemporaryFolder, durably, sync, temporary_name
 from motivnet_cli.errors import ConfigError, OutputConflictError
 from motivnet_cli.ledger import HandedShare, Ledger, Share, is_part, unit_of
 from motivnet_cli.mirror import Folder, Mirror
@@ -284,11 +282,15 @@ class _Place:
 
     def _mirror(self, url: str, staging: str | None) -> None:
         """Have a folder here stand for the object store."""
-        self.staging = Path(staging or tempfile.mkdtemp(prefix="motivnet-"))
+        temporary = None
+        if staging is None:
+            temporary = TemporaryFolder()
+            staging = str(temporary.path)
+        self.staging = Path(staging)
         self.path = self.staging / (self.path.name if self.is_file else "out")
-        self.store = Mirror(url.removesuffix(self.path.name), self.staging) if self.is_file else Mirror(url, self.path)
-        if staging is None:  # with the store, since who takes part in a run knows no more of the place
-            weakref.finalize(self.store, shutil.rmtree, self.staging, ignore_errors=True)
+        local = self.staging if self.is_file else self.path
+        # The store keeps the folder, since who takes part in a run knows no more of the place.
+        self.store = Mirror(url.removesuffix(self.path.name) if self.is_file else url, local, temporary)
 
     @property
     def amendment(self) -> tuple[Path, Path]:

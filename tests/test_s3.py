@@ -752,8 +752,11 @@ def annotate(*arguments, **options):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["preds.parquet", "preds"])
-def test_from_a_bucket_to_a_bucket_killed_and_resumed(s3, photo_bucket, undisturbed, name):
-    """With SIGKILL at several moments, each time resumed from what the store holds."""
+def test_from_a_bucket_to_a_bucket_killed_and_resumed(s3, photo_bucket, undisturbed, name, tmp_path, monkeypatch):
+    """With SIGKILL at several moments, each time resumed from what the store holds; nothing is left on this machine."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setenv("TMPDIR", str(scratch))
     bucket = s3.new_bucket()
     url, rng, kills = f"s3://{bucket}/{name}", random.Random(3), 0
     processes = []
@@ -777,6 +780,7 @@ def test_from_a_bucket_to_a_bucket_killed_and_resumed(s3, photo_bucket, undistur
     assert said_nothing_secret(s3, bucket, *processes, last)
     assert f'"s3://{bucket}/' in last.stdout
     assert s3.keys(bucket) == ["preds.inputs.parquet", "preds.parquet"] or name == "preds"
+    assert list(scratch.iterdir()) == []
 
 
 def test_stopped_with_a_signal(s3, photos, photo_bucket):
