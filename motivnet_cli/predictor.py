@@ -114,7 +114,7 @@ class Predictor:
         self._network: Callable[[Tensor], tuple[Tensor, Tensor]] = _prepared(
             model.network.to(self.device), self.precision
         )
-        torch.set_num_threads(self.num_threads)
+        _compute_on(self.num_threads)
         if self.device.type == "cuda":  # fp32 means fp32: no TF32
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         if config.batch_size:
@@ -131,7 +131,7 @@ class Predictor:
 
     def run(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Prediction | None]]:
         """Each batch with its prediction, in order; a batch without faces comes back with None."""
-        torch.set_num_threads(self.num_threads)
+        _compute_on(self.num_threads)
         launched: tuple[Batch, _Results | None] | None = None
         mark = time.monotonic()
         for batch in batches:
@@ -212,6 +212,14 @@ class Predictor:
         except Exception as error:  # whatever a compiler's tool chain says
             raise ConfigError(f"--compile does not work here: {str(error).splitlines()[0]}; leave it out") from error
         self.warm_up_s = time.monotonic() - started
+
+
+def _compute_on(num_threads: int) -> None:
+    """Have what this thread computes from now on divided among so many."""
+    torch.set_num_threads(num_threads)
+    # A thread that has not computed yet takes, when it begins, the number that any thread set last (those that read
+    # pictures set 1), unless it has asked before.
+    torch.get_num_threads()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -97,6 +99,41 @@ def test_small_network_runs_on_one_thread():
     list(ours.run([batch_of([0])]))
 
     assert torch.get_num_threads() == 1
+
+
+class Counting(torch.nn.Module):
+    """A network that notes on how many threads it is computed."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network, self.counts = network, []
+
+    def forward(self, pixels):
+        outputs = self.network(pixels)
+        self.counts.append(torch.get_num_threads())
+        return outputs
+
+
+def test_threads_that_read_do_not_slow_the_network():
+    """They set one thread for themselves; the network keeps its own, also in a process that never computed before."""
+    model = load_model("expression-net")
+    network = Counting(model.network)
+    card = dataclasses.replace(model.card, single_thread=False)
+    model = dataclasses.replace(model, network=network, card=card)
+    config = ModelConfig(name="expression-net", device="cpu", flip=False)
+
+    def read():
+        with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield pool.submit(batch_of, [0]).result()
+
+    def main():
+        list(Predictor(model, config, num_threads=3).run(read()))
+
+    thread = threading.Thread(target=main)  # torch counts for each thread, and this one is new to it
+    thread.start()
+    thread.join()
+
+    assert network.counts == [3]
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs processor affinity")
