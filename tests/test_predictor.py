@@ -120,7 +120,7 @@ def test_threads_that_read_do_not_slow_the_network():
     network = Counting(model.network)
     card = dataclasses.replace(model.card, single_thread=False)
     model = dataclasses.replace(model, network=network, card=card)
-    config = ModelConfig(name="expression-net", device="cpu", flip=False)
+    config = ModelConfig(name="expression-net", device="cpu", precision="fp32", flip=False)
 
     def read():
         with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
