@@ -1,10 +1,10 @@
 """The full-size network (1,161,033,863 parameters): what the package's forward and the engine around it cost.
 
 Four measurements, each in processes of its own: our forward against a plain one (`plain_motivnet.py`) on the same
-weights, in turn, and against this machine's matrix product; a run over four pictures against the network alone on
-the same faces, ready; and, from a cold process with the weights out of the file cache, the first prediction of
-`annotate` and of the plain way (build, `torch.load`, `load_state_dict`, forward). All of it in fp32, also where a CPU
-could do bf16. Takes about half an hour.
+weights, in turn, and against this machine's matrix product, with a profile of where its time goes; a run over four
+pictures against the network alone on the same faces, ready; and, from a cold process with the weights out of the file
+cache, the first prediction of `annotate` and of the plain way (build, `torch.load`, `load_state_dict`, forward). All of
+it in fp32, also where a CPU could do bf16. Takes about half an hour.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ def main() -> None:
         weights = Path(scratch) / "MotivNet.pth"
         num_parameters = write_random_checkpoint(weights)
         forward = _child("forward", weights, options.rounds)
-        say("forward: " + ", ".join(f"{name} {value:.4g}" for name, value in forward.items()))
+        say(f"forward: {forward}")
         engine = _child("engine", weights, scratch)
-        say("engine: " + ", ".join(f"{name} {value:.4g}" for name, value in engine.items()))
+        say(f"engine: {engine}")
         cold = {}
         for name, command in (
             (
@@ -122,8 +122,32 @@ def forward(weights: str, rounds: str) -> None:
         "product_gflop_per_s": round(max(flop_per_s) / 1e9, 1),
         "share_of_peak": round(median(shares), 3),
         "probability_difference": difference,
+        "profile": _profile(lambda: ours(pixels)),
     }
     print(json.dumps(answer))
+
+
+PROFILED = {
+    "matrix products of linear layers": ("addmm",),
+    "attention": ("scaled_dot_product",),
+    "GELU": ("gelu",),
+    "layer norm": ("layer_norm",),
+    "sums and copies": ("aten::add", "copy", "clone", "fill"),
+}
+
+
+def _profile(work: Callable[[], object]) -> dict[str, float]:
+    """The share of the time that each kind of operation takes, largest first."""
+    import torch
+
+    with torch.inference_mode(), torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+        work()
+    spent = dict.fromkeys([*PROFILED, "others"], 0.0)
+    for event in profiler.key_averages():
+        kind = next((kind for kind, names in PROFILED.items() if any(name in event.key for name in names)), "others")
+        spent[kind] += event.self_cpu_time_total
+    total = sum(spent.values())
+    return {kind: round(share / total, 4) for kind, share in sorted(spent.items(), key=lambda each: -each[1])}
 
 
 def engine(weights: str, scratch: str) -> None:
