@@ -98,6 +98,7 @@ class Ledger:
         *,
         record: dict[str, Any],
         num_workers: int = 1,
+        shards: dict[str, int] | None = None,
     ) -> None:
         """Write the plan down, once; whatever comes or goes in the folders later changes nothing.
 
@@ -105,6 +106,7 @@ class Ledger:
 
         Args:
             num_workers: How many are expected to take part; more than one get smaller units.
+            shards: As in `share_out`.
         """
         self._control.mkdir(parents=True, exist_ok=True)
         offsets, end, are_small = array("Q"), 0, True
@@ -124,7 +126,7 @@ class Ledger:
             "num_items": len(offsets),
             "skipped": listing.skipped,
             "keep": listing.kept_types,
-            "shards": None,
+            "shards": shards,
             "plan": plan.name,
             "unit": unit,
             "offsets": offsets[::unit].tolist(),
@@ -161,7 +163,7 @@ class Ledger:
         self.is_finished = True
 
     def share_out(self, shards: dict[str, int]) -> None:
-        """Note in how many shards the run goes on."""
+        """Note in how many shards the run goes on: what `self.shards` says."""
         if self.shards != shards:
             self._write(json.loads((self._control / "run.json").read_text()) | {"shards": shards})
             self.shards = shards

@@ -16,6 +16,7 @@ from motivnet_cli.annotate import annotate
 from motivnet_cli.cli import app
 from motivnet_cli.config import FaceConfig, InputConfig, LoaderConfig, ModelConfig, OutputConfig, RunConfig, ScaleConfig
 from motivnet_cli.errors import ConfigError
+from motivnet_cli.ledger import Ledger
 from motivnet_cli.scheduler import Shard
 from motivnet_cli.sink import OutputStatus, output_status
 from tests.pictures import face_photo
@@ -65,6 +66,21 @@ def test_a_run_before_and_after_its_end(pictures, tmp_path, name):
     assert half == OutputStatus(False, NUM_PICTURES, done, 1, done - 1, None, ())
     assert half.missing == NUM_PICTURES - done
     assert output_status(out) == OutputStatus(True, NUM_PICTURES, NUM_PICTURES, 2, NUM_PICTURES - 2, None, ())
+
+
+def test_the_tasks_are_known_as_soon_as_the_plan_is(pictures, tmp_path, monkeypatch):
+    """A task that dies when it has listed the inputs leaves a run that says which tasks are to be submitted."""
+    freeze = Ledger.freeze
+
+    def frozen_and_killed(*arguments, **options):
+        freeze(*arguments, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Ledger, "freeze", frozen_and_killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(pictures, tmp_path / "p", shard=Shard(1, 4, first=1, is_auto=True))
+
+    assert output_status(tmp_path / "p").array == "1-4"
 
 
 @pytest.mark.parametrize("name", ["p.parquet", "p"])
