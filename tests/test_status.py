@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import subprocess
 
 import polars
@@ -261,6 +262,34 @@ def test_shells_take_the_script(tmp_path, arguments):
     ran = subprocess.run(["bash", file], env=environ, check=True, capture_output=True, text=True)
 
     assert ran.stdout.split("\0")[:-1] == ["annotate", "--shard", "auto", *arguments[arguments.index("--") + 1 :]]
+
+
+@pytest.mark.parametrize("state", ["RUNNING", "COMPLETING"])
+def test_motivnet_gets_one_signal(tmp_path, state):
+    """The early one from the script; of a job that is cancelled from Slurm, as every process. A second would end it.
+
+    Programs that say the job's state and count signals stand here for both: no test can choose when Slurm tells whom.
+    """
+    on_path = {
+        "squeue": f"echo {state}",
+        "scontrol": "echo $1",
+        "motivnet": "trap 'told=1; echo told' TERM; echo $$; until [ $told ]; do sleep 0.05; done; sleep 1; exit 75",
+    }
+    for name, program in on_path.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{program}\n")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "run.sh").write_text(script("--shards", 2, "--", "./photos", "--out", "p"))
+    environ = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "1"}
+    with subprocess.Popen(["bash", tmp_path / "run.sh"], env=environ, stdout=subprocess.PIPE, text=True) as job:
+        pid = int(job.stdout.readline())
+        if state == "COMPLETING":
+            os.kill(pid, signal.SIGTERM)
+            assert job.stdout.readline() == "told\n"
+        job.send_signal(signal.SIGTERM)
+        said = job.stdout.read()
+
+    assert said == {"RUNNING": "told\nrequeue\n", "COMPLETING": ""}[state]
+    assert job.returncode == 75
 
 
 def test_what_slurm_is_asked_for():
