@@ -32,6 +32,14 @@ MATRIX = 3072
 """Side of the matrices whose product is this machine's peak: as many rows as the network has tokens."""
 NUM_PICTURES = 4
 PRECISION = ("--precision", "fp32")
+PROFILED = {
+    "matrix products of linear layers": ("addmm",),
+    "attention": ("scaled_dot_product",),
+    "GELU": ("gelu",),
+    "layer norm": ("layer_norm",),
+    "sums and copies": ("aten::add", "copy", "clone", "fill"),
+}
+"""Kinds of operations, and what is in torch's names for them."""
 TARGETS = {"plain": 1.02, "share_of_peak": 0.85, "engine": 1.05}
 
 
@@ -128,15 +136,6 @@ def forward(weights: str, rounds: str) -> None:
         "profile": _profile(lambda: ours(pixels)),
     }
     print(json.dumps(answer))
-
-
-PROFILED = {
-    "matrix products of linear layers": ("addmm",),
-    "attention": ("scaled_dot_product",),
-    "GELU": ("gelu",),
-    "layer norm": ("layer_norm",),
-    "sums and copies": ("aten::add", "copy", "clone", "fill"),
-}
 
 
 def _profile(work: Callable[[], object]) -> dict[str, float]:

@@ -53,8 +53,18 @@ class TemporaryFolder:
         for left in Path(tempfile.gettempdir()).glob(f"{_TEMPORARY}*.lock"):
             with contextlib.suppress(OSError, filelock.Timeout):  # another user's, or in use
                 _remove(left.with_suffix(""), _lock(left))
-        self.path = Path(tempfile.mkdtemp(prefix=_TEMPORARY))
-        self.remove = weakref.finalize(self, _remove, self.path, _lock(self.path.with_suffix(".lock")))
+        self.path, lock = _locked_folder()
+        self.remove = weakref.finalize(self, _remove, self.path, lock)
+
+
+def _locked_folder() -> tuple[Path, filelock.BaseFileLock]:
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=_TEMPORARY))
+        # Before it is locked, another process that begins may take it for one that was left.
+        with contextlib.suppress(filelock.Timeout):
+            lock = _lock(folder.with_suffix(".lock"))
+            if folder.exists() and Path(lock.lock_file).exists():
+                return folder, lock
 
 
 def _lock(path: Path) -> filelock.BaseFileLock:

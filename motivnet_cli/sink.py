@@ -573,13 +573,13 @@ class Output:
             if not first and not self._amends:
                 skipped = ", ".join(f"{n} {what}" for what, n in listing.skipped.most_common(5)) or "nothing"
                 raise ConfigError(f"no pictures among the inputs (passed over: {skipped}); nothing was written")
-            shard = None if self.shard is None else self.shard.of_run(None)
+            begun_as = None if self.shard is None else self.shard.of_run(None)
             self._run.freeze(
                 listing,
                 itertools.chain(first, items),
                 record=self._record,
-                num_workers=self._num_workers if shard is None else shard.count,
-                shards=None if shard is None else shard.about_all,
+                num_workers=self._num_workers if begun_as is None else begun_as.count,
+                shards=None if begun_as is None else begun_as.about_all,
             )
             self._refuse_other(self._run.record)  # in an object store, another process may have been first
         shard = self.shard

@@ -66,3 +66,21 @@ def test_what_another_process_holds_stays(scratch, holder):
 
     assert {str(path) for path in scratch.iterdir() if path.is_dir()} == {holder[1], str(mine.path), str(another.path)}
     assert (scratch / holder[1] / "large").stat().st_size == 1000
+
+
+MAKE_MANY = """
+from motivnet_cli.durable import TemporaryFolder
+for number in range(300):
+    folder = TemporaryFolder()
+    (folder.path / "file").write_bytes(b"x")
+    folder.remove()
+"""
+
+
+def test_many_begin_at_once(scratch):
+    """None takes away the folder of another that is just being made."""
+    processes = [subprocess.Popen([sys.executable, "-c", MAKE_MANY], stderr=subprocess.PIPE) for _ in range(4)]
+    talk = [process.communicate(timeout=120)[1] for process in processes]
+
+    assert talk == [b""] * 4
+    assert list(scratch.iterdir()) == []
