@@ -21,7 +21,7 @@ def _write(path: Path) -> int:
     import torch
 
     from motivnet_cli.model import MotivNet, MotivNetSizes
-    from motivnet_cli.weights import checkpoint_name
+    from motivnet_cli.weights.networks import checkpoint_name
 
     generator = torch.Generator().manual_seed(0)
     with torch.device("meta"):

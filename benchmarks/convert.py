@@ -76,17 +76,17 @@ def command(kind: str, *paths: Path) -> list[str]:
 
 
 def convert(source: str, stored: str) -> None:
-    from motivnet_cli.weights import convert
+    from motivnet_cli.weights.networks import convert
 
     convert(source, Path(stored), metadata={})
 
 
 def start() -> None:
-    import motivnet_cli.weights  # noqa: F401
+    import motivnet_cli.weights.networks  # noqa: F401
 
 
 def mapped(path: str) -> None:
-    from motivnet_cli.weights import load_checkpoint
+    from motivnet_cli.weights.networks import load_checkpoint
 
     started = time.perf_counter()
     _tell(load_checkpoint(path), started)
@@ -97,7 +97,7 @@ def naive(path: str) -> None:
     import torch
 
     from motivnet_cli.model import MotivNet, MotivNetSizes
-    from motivnet_cli.weights import checkpoint_name
+    from motivnet_cli.weights.networks import checkpoint_name
 
     started = time.perf_counter()
     network = MotivNet(MotivNetSizes())

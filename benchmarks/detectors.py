@@ -16,7 +16,7 @@ import torch
 from harness import ROOT, parser, report, say
 from PIL import Image, ImageFilter
 
-from motivnet_cli.faces import LEAST_LONG_SIDE, BlazeFace, Detector, RetinaFace
+from motivnet_cli.faces.detect import LEAST_LONG_SIDE, BlazeFace, Detector, RetinaFace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

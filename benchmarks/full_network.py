@@ -102,8 +102,8 @@ def forward(weights: str, rounds: str) -> None:
     import torch
     from plain_motivnet import plain_network
 
-    from motivnet_cli.predictor import usable_cores
-    from motivnet_cli.weights import load_checkpoint
+    from motivnet_cli.engine.predictor import usable_cores
+    from motivnet_cli.weights.networks import load_checkpoint
 
     torch.set_num_threads(usable_cores())
     ours = load_checkpoint(weights)
@@ -158,11 +158,11 @@ def engine(weights: str, scratch: str) -> None:
 
     from motivnet_cli.annotate import annotate
     from motivnet_cli.config import FaceConfig, InputConfig, ModelConfig, OutputConfig, RunConfig
-    from motivnet_cli.decode import decode
-    from motivnet_cli.faces import find_faces, load_detector
-    from motivnet_cli.load import load_model
-    from motivnet_cli.predictor import Predictor
-    from motivnet_cli.preprocess import cut, to_pixels
+    from motivnet_cli.inputs.decode import decode
+    from motivnet_cli.faces.detect import find_faces, load_detector
+    from motivnet_cli.weights.load import load_model
+    from motivnet_cli.engine.predictor import Predictor
+    from motivnet_cli.faces.crop import cut, to_pixels
     from motivnet_cli.records import Batch, Crop, Cursor, Face, Place
 
     folder = Path(scratch) / "photos"

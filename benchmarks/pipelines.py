@@ -30,18 +30,18 @@ from PIL import Image, ImageOps
 from torch.utils.data import DataLoader, Dataset
 
 from motivnet_cli.config import FaceConfig
-from motivnet_cli.faces import find_faces, load_detector
-from motivnet_cli.load import load_model
-from motivnet_cli.predictor import usable_cores
-from motivnet_cli.preprocess import cut, to_pixels
+from motivnet_cli.faces.detect import find_faces, load_detector
+from motivnet_cli.weights.load import load_model
+from motivnet_cli.engine.predictor import usable_cores
+from motivnet_cli.faces.crop import cut, to_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from numpy.typing import NDArray
 
-    from motivnet_cli.faces import Detector
-    from motivnet_cli.load import LoadedModel
+    from motivnet_cli.faces.detect import Detector
+    from motivnet_cli.weights.load import LoadedModel
 
 TARGETS = {"parts": 1.15, "better_of_the_others": 1.0}
 BATCH = 16

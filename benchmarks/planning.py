@@ -85,10 +85,10 @@ def fill(out: Path) -> None:
     import numpy as np
     import pyarrow as pa
 
-    from motivnet_cli.ledger import Ledger
+    from motivnet_cli.output.ledger import Ledger
     from motivnet_cli.records import EMOTIONS, Cursor, Place
-    from motivnet_cli.sink import METADATA_KEY
-    from motivnet_cli.tables import faces_schema, inputs_schema
+    from motivnet_cli.output.sink import METADATA_KEY
+    from motivnet_cli.output.tables import faces_schema, inputs_schema
 
     ledger = Ledger(out / ".motivnet", out)
     metadata = {METADATA_KEY: json.dumps(ledger.record).encode()}

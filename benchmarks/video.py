@@ -24,7 +24,7 @@ from harness import ROOT, parser, report, say, time_process
 from PIL import Image
 
 from motivnet_cli.config import VideoConfig
-from motivnet_cli.video import VideoReader
+from motivnet_cli.inputs.video import VideoReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,21 +14,21 @@ from typing import IO, TYPE_CHECKING, Any
 
 from motivnet_cli import __version__
 from motivnet_cli.config import settings_that_change_output
-from motivnet_cli.crew import run_workers
-from motivnet_cli.engine import Tally, load_network, make_predictor, track_config, work
+from motivnet_cli.scale.local import run_workers
+from motivnet_cli.engine.work import Tally, load_network, make_predictor, track_config, work
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.plan import Listing
-from motivnet_cli.predictor import Choices, all_gpus
+from motivnet_cli.inputs.listing import Listing
+from motivnet_cli.engine.predictor import Choices, all_gpus
 from motivnet_cli.records import Progress, Summary, never, no_progress
-from motivnet_cli.remote import is_remote, shown
-from motivnet_cli.sink import SCHEMA_VERSION, Output
-from motivnet_cli.stream import StreamOutput
+from motivnet_cli.remote.files import is_remote, shown
+from motivnet_cli.output.sink import SCHEMA_VERSION, Output
+from motivnet_cli.output.stream import StreamOutput
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from motivnet_cli.config import RunConfig
-    from motivnet_cli.load import LoadedModel
+    from motivnet_cli.weights.load import LoadedModel
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def _team_for(
 ) -> _Team | None:
     """None if `stop()` came before anyone could work."""
     if config.scale.engine == "ray":
-        from motivnet_cli.on_ray import RayWorkers  # its library is an extra
+        from motivnet_cli.scale.ray_driver import RayWorkers  # its library is an extra
 
         workers = stack.enter_context(RayWorkers(config))
         found = workers.choices(stop)

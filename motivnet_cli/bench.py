@@ -20,13 +20,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from motivnet_cli import __version__
 from motivnet_cli.annotate import annotate
 from motivnet_cli.config import OutputConfig, RunConfig
-from motivnet_cli.decode import decode
-from motivnet_cli.engine import load_network
+from motivnet_cli.inputs.decode import decode
+from motivnet_cli.engine.work import load_network
 from motivnet_cli.errors import ConfigError, InputError, MotivNetError
-from motivnet_cli.faces import find_faces, load_detector
-from motivnet_cli.plan import Listing
-from motivnet_cli.predictor import Predictor, choose_precision, device_name, usable_cores
-from motivnet_cli.preprocess import cut, to_pixels
+from motivnet_cli.faces.detect import find_faces, load_detector
+from motivnet_cli.inputs.listing import Listing
+from motivnet_cli.engine.predictor import Predictor, choose_precision, device_name, usable_cores
+from motivnet_cli.faces.crop import cut, to_pixels
 from motivnet_cli.records import Batch, Crop, Cursor, Place
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from motivnet_cli.config import Precision
-    from motivnet_cli.load import LoadedModel
+    from motivnet_cli.weights.load import LoadedModel
     from motivnet_cli.records import Prediction
 
     class Say(Protocol):

@@ -14,7 +14,7 @@ from motivnet_cli.catalogue import DEFAULT_MODEL
 from motivnet_cli.errors import ConfigError
 
 if TYPE_CHECKING:
-    from motivnet_cli.scheduler import Shard
+    from motivnet_cli.shards import Shard
 
 FaceMode = Literal["auto", "detect", "whole"]
 DetectorName = Literal["retinaface", "blazeface"]

@@ -22,8 +22,8 @@ import torch
 from PIL import features
 
 from motivnet_cli import __version__
-from motivnet_cli.predictor import choose_precision, cpu_has_bf16, usable_cores
-from motivnet_cli.store import Store
+from motivnet_cli.engine.predictor import choose_precision, cpu_has_bf16, usable_cores
+from motivnet_cli.weights.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -20,12 +20,12 @@ import polars as pl
 import psutil
 import pytest
 
-from motivnet_cli import remote
-from motivnet_cli.archive import Archive
+from motivnet_cli.remote import files as remote
+from motivnet_cli.inputs.archive import Archive
 from motivnet_cli.config import InputConfig
-from motivnet_cli.decode import decode, decode_bytes
-from motivnet_cli.plan import Listing
-from motivnet_cli.remote import RETRIES, is_remote, read_bytes
+from motivnet_cli.inputs.decode import decode, decode_bytes
+from motivnet_cli.inputs.listing import Listing
+from motivnet_cli.remote.files import RETRIES, is_remote, read_bytes
 from tests.pictures import quadrants
 from tests.server import Answer, FileServer
 

@@ -20,7 +20,7 @@ import pytest
 from typer.testing import CliRunner
 
 from motivnet_cli.cli import app
-from motivnet_cli.sink import read_faces, read_inputs, read_record
+from motivnet_cli.output.sink import read_faces, read_inputs, read_record
 from tests.pictures import SAMPLE_DATA, face_photo, hostile_folder
 
 
@@ -247,7 +247,7 @@ def test_quiet_says_nothing(tmp_path):
 def test_a_quiet_command_does_not_silence_the_process(tmp_path, caplog):
     """What a program logs after a command that it ran within itself is not cut off."""
     annotate(SAMPLE_DATA, "--out", tmp_path / "p.parquet", "--quiet")
-    logging.getLogger("motivnet_cli.predictor").warning("no memory")
+    logging.getLogger("motivnet_cli.engine.predictor").warning("no memory")
 
     assert "no memory" in caplog.text
 

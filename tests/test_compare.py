@@ -13,10 +13,10 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from motivnet_cli.annotate import annotate
-from motivnet_cli.compare import Reading, compare_data, compare_models
+from motivnet_cli.evaluation.compare import Reading, compare_data, compare_models
 from motivnet_cli.config import FaceConfig, InputConfig, ModelConfig, OutputConfig, RunConfig
 from motivnet_cli.errors import ConfigError, OutputConflictError, WeightsError
-from motivnet_cli.sink import read_faces
+from motivnet_cli.output.sink import read_faces
 from tests.pictures import SAMPLE_DATA, face_photo
 
 TINY = Path(__file__).parent / "golden" / "motivnet_tiny_7.safetensors"
@@ -175,7 +175,7 @@ def test_how_much_is_read_at_a_time_changes_nothing(tmp_path, tuned, monkeypatch
     for name in ("00.png", "04.png"):
         (folder / name).unlink()
     at_once = compare_models(*pair, images, work=tmp_path / "work", reading=WHOLE)
-    monkeypatch.setattr("motivnet_cli.compare._ROWS", 3)
+    monkeypatch.setattr("motivnet_cli.evaluation.compare._ROWS", 3)
     by_three = compare_models(*pair, images, work=tmp_path / "work", reading=WHOLE)
 
     assert by_three["n"] == at_once["n"] == 9

@@ -18,7 +18,7 @@ from motivnet_cli.config import (
     settings_that_change_output,
 )
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.scheduler import Shard
+from motivnet_cli.shards import Shard
 
 CONFIG = RunConfig(inputs=InputConfig(paths=("a",)), output=OutputConfig(path="p.parquet"))
 RAY_ONLY = ("ray_address", "num_workers", "gpus_per_worker", "cpus_per_worker")

@@ -9,7 +9,7 @@ import subprocess
 import psutil
 import pytest
 
-from motivnet_cli.sink import read_faces, read_inputs
+from motivnet_cli.output.sink import read_faces, read_inputs
 from tests.runs import assert_same, at_start, command, start_until_work_is_committed
 
 WORKERS = ("--devices", "cpu,cpu")
@@ -18,7 +18,7 @@ WORKERS = ("--devices", "cpu,cpu")
 def workers_of(process):
     """The worker processes that a run has started."""
     children = psutil.Process(process.pid).children()
-    return [child for child in children if "motivnet_cli.worker" in child.cmdline()]
+    return [child for child in children if "motivnet_cli.scale.worker" in child.cmdline()]
 
 
 def finish(photos, out, *options, code=0):
@@ -89,7 +89,7 @@ def test_workers_that_always_die_end_the_run(photos, tmp_path, monkeypatch):
     """A machine on which every worker dies gets an error and exit 1 after a few tries, not an endless loop."""
     killer = at_start(
         tmp_path,
-        "import os, signal, sys\nif 'motivnet_cli.worker' in sys.orig_argv: os.kill(os.getpid(), signal.SIGSEGV)\n",
+        "import os, signal, sys\nif 'motivnet_cli.scale.worker' in sys.orig_argv: os.kill(os.getpid(), signal.SIGSEGV)\n",
     )
     monkeypatch.setenv("PYTHONPATH", killer["PYTHONPATH"])
     talk = finish(photos, tmp_path / "p.parquet", "--devices", "cpu", code=1)
@@ -105,7 +105,7 @@ def test_input_that_kills_workers_ends_the_run(photos, undisturbed, tmp_path, mo
         "import os, signal, sys\n"
         "def fall(event, arguments):\n"
         "    if event == 'open' and str(arguments[0]).endswith('067.jpg'): os.kill(os.getpid(), signal.SIGSEGV)\n"
-        "if 'motivnet_cli.worker' in sys.orig_argv: sys.addaudithook(fall)\n",
+        "if 'motivnet_cli.scale.worker' in sys.orig_argv: sys.addaudithook(fall)\n",
     )
     out = tmp_path / "preds"
     with monkeypatch.context() as patched:

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from motivnet_cli.datasets import (
+from motivnet_cli.evaluation.datasets.readers import (
     _LAYOUTS,
     CARDS,
     FERPLUS_COLUMNS,

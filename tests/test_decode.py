@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from motivnet_cli.decode import decode, decode_bytes
+from motivnet_cli.inputs.decode import decode, decode_bytes
 from motivnet_cli.errors import InputError
 from tests.pictures import (
     ODD_NAMES,
@@ -430,7 +430,7 @@ def test_heic_with_a_damaged_item_type_does_not_end_the_process(tmp_path):
     content = (GOLDEN / "quadrants-turned.heic").read_bytes()
     (tmp_path / "x.heic").write_bytes(content.replace(b"Exif", b"E\xf8if", 1))
     script = (
-        "import sys; from motivnet_cli.decode import decode\n"
+        "import sys; from motivnet_cli.inputs.decode import decode\n"
         "try: decode(sys.argv[1], max_pixels=10**6)\n"
         "except Exception as error: print(error.error_type)"
     )

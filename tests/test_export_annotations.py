@@ -20,11 +20,11 @@ from pympi import Elan
 
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.export import export_predictions
-from motivnet_cli.export.annotations import write_coco, write_fiftyone, write_label_studio, write_srt, write_webvtt
+from motivnet_cli.export.boxes import write_coco, write_fiftyone, write_label_studio, write_srt, write_webvtt
 from motivnet_cli.export.source import Source
 from motivnet_cli.records import EMOTIONS
-from motivnet_cli.sink import METADATA_KEY
-from motivnet_cli.tables import faces_schema, inputs_schema
+from motivnet_cli.output.sink import METADATA_KEY
+from motivnet_cli.output.tables import faces_schema, inputs_schema
 
 WIDTH, HEIGHT = 640, 480
 RANDOM = np.random.default_rng(6)
@@ -205,7 +205,7 @@ def test_needed_columns_are_named(mixed, tmp_path):
 def test_memory_does_not_grow_with_the_rows(tmp_path, monkeypatch):
     """Writing COCO of eight times the faces takes no more memory at its peak."""
     batch = 512
-    for room in ("motivnet_cli.tables", "motivnet_cli.export.source"):
+    for room in ("motivnet_cli.output.tables", "motivnet_cli.export.source"):
         monkeypatch.setattr(f"{room}.ROW_GROUP", batch)  # a few thousand rows take long to trace
     peaks = []
     for num_batches in (1, 8):

@@ -20,7 +20,7 @@ from email.utils import format_datetime
 import pytest
 
 from motivnet_cli.errors import ConfigError, FetchError
-from motivnet_cli.fetch import direct_url, fetch, redacted
+from motivnet_cli.remote.fetch import direct_url, fetch, redacted
 from tests.server import Answer, FileServer
 
 CONTENT = b"PK\x03\x04" + random.Random(1).randbytes(1_000_000)
@@ -30,7 +30,7 @@ DATE = "Wed, 21 Oct 2015 07:28:00 GMT"
 FETCH = """
 import json, sys
 from pathlib import Path
-from motivnet_cli.fetch import fetch
+from motivnet_cli.remote.fetch import fetch
 fetch(sys.argv[1], Path(sys.argv[2]), **json.loads(sys.argv[3]))
 """
 

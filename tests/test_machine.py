@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from motivnet_cli.bench import _flop_a_face, agreement_of
 from motivnet_cli.cli import app
-from motivnet_cli.load import load_model
+from motivnet_cli.weights.load import load_model
 from tests.pictures import SAMPLE_DATA
 
 

@@ -11,8 +11,8 @@ import torch
 from sklearn import metrics as sk
 from torchmetrics import functional as tm
 
-from motivnet_cli import metrics
-from motivnet_cli.metrics import paired, score
+from motivnet_cli.evaluation import metrics
+from motivnet_cli.evaluation.metrics import paired, score
 from motivnet_cli.records import EMOTIONS
 
 C = len(EMOTIONS)

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 from motivnet_cli.model import ExpressionNet, MotivNet, MotivNetSizes, SapiensEmbedder, SapiensSizes
 from motivnet_cli.records import EMOTIONS
-from motivnet_cli.weights import load_checkpoint, load_expression_net
+from motivnet_cli.weights.networks import load_checkpoint, load_expression_net
 
 GOLDEN = Path(__file__).parent / "golden"
 TINY = MotivNetSizes(width=32, depth=2, heads=4, mlp=64, decoder_width=32, decoder_ffn=48, grid_height=8, grid_width=6)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from motivnet_cli.config import InputConfig
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.plan import Listing, summarise
+from motivnet_cli.inputs.listing import Listing, summarise
 from motivnet_cli.records import Given
 
 

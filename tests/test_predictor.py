@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from motivnet_cli.config import ModelConfig
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.load import load_model
-from motivnet_cli.predictor import (
+from motivnet_cli.weights.load import load_model
+from motivnet_cli.engine.predictor import (
     LARGEST_BATCH,
     Predictor,
     Stages,

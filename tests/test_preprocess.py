@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.preprocess import cut, image_rows, to_pixels
+from motivnet_cli.faces.crop import cut, image_rows, to_pixels
 
 GOLDEN = Path(__file__).parent / "golden"
 ASTRONAUT = Path(__file__).parents[1] / "sample_data" / "astronaut.png"

@@ -11,9 +11,9 @@ import zipfile
 import fsspec
 import pytest
 
-from motivnet_cli import remote
+from motivnet_cli.remote import files as remote
 from motivnet_cli.errors import ConfigError, FetchError, InputError
-from motivnet_cli.remote import insist, is_remote, open_remote, read_bytes, shown
+from motivnet_cli.remote.files import insist, is_remote, open_remote, read_bytes, shown
 from tests.server import Answer, FileServer
 
 CONTENT = bytes(range(256)) * 2000

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from motivnet_cli.metrics import score
+from motivnet_cli.evaluation.metrics import score
 from motivnet_cli.records import EMOTIONS
-from motivnet_cli.report import MAX_MISTAKES, write_report, write_suite
+from motivnet_cli.report.evaluation import MAX_MISTAKES, write_report, write_suite
 from tests.pictures import cut_short, face_photo, quadrants
 
 if TYPE_CHECKING:

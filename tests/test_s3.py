@@ -18,17 +18,19 @@ import traceback
 import fsspec
 import pytest
 
-from motivnet_cli import ledger, remote
-from motivnet_cli import mirror as mirror_module
+from motivnet_cli.output import ledger
+
+from motivnet_cli.remote import files as remote
+from motivnet_cli.output import mirror as mirror_module
 from motivnet_cli.config import InputConfig, OutputConfig
 from motivnet_cli.errors import ConfigError, FetchError, OutputConflictError
-from motivnet_cli.ledger import Ledger
-from motivnet_cli.mirror import Mirror
-from motivnet_cli.plan import Listing
+from motivnet_cli.output.ledger import Ledger
+from motivnet_cli.output.mirror import Mirror
+from motivnet_cli.inputs.listing import Listing
 from motivnet_cli.records import EMOTIONS, Batch, Crop, Cursor, Face, Place, never
-from motivnet_cli.remote import list_remote, read_bytes
-from motivnet_cli.scheduler import Shard
-from motivnet_cli.sink import Output, output_status, read_faces, read_inputs, read_record
+from motivnet_cli.remote.files import list_remote, read_bytes
+from motivnet_cli.shards import Shard
+from motivnet_cli.output.sink import Output, output_status, read_faces, read_inputs, read_record
 from tests.pictures import face_photo
 from tests.runs import assert_same, command
 from tests.s3_server import PAGE_KEYS, FailingServer

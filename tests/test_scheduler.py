@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.scheduler import Shard, parse_shard, task_list
+from motivnet_cli.shards import Shard, parse_shard, task_list
 
 
 def slurm(number, numbers, *, tasks=None, process=None):

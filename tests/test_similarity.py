@@ -9,7 +9,7 @@ import pytest
 from scipy import linalg
 from scipy.spatial.distance import cdist
 
-from motivnet_cli.similarity import (
+from motivnet_cli.evaluation.similarity import (
     Gaussian,
     PairedEmbeddings,
     Reservoir,

@@ -20,10 +20,10 @@ from typer.testing import CliRunner
 
 from motivnet_cli.cli import app
 from motivnet_cli.errors import ConfigError, FetchError, WeightsError
-from motivnet_cli.load import load_model
-from motivnet_cli.sink import read_faces, read_record
-from motivnet_cli.store import Store
-from motivnet_cli.weights import load_checkpoint
+from motivnet_cli.weights.load import load_model
+from motivnet_cli.output.sink import read_faces, read_record
+from motivnet_cli.weights.store import Store
+from motivnet_cli.weights.networks import load_checkpoint
 from tests.pictures import SAMPLE_DATA
 from tests.server import Answer, FileServer
 
@@ -187,7 +187,7 @@ def test_malicious_pickle_is_refused_and_does_nothing(store, tmp_path, way):
 
 INSTALL = """
 import sys
-from motivnet_cli.store import Store
+from motivnet_cli.weights.store import Store
 Store(sys.argv[1]).install("tiny", url=sys.argv[2])
 """
 

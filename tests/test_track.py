@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.track import LEAST_SIMILARITY, SIMILARITY_NOW, TrackConfig, Tracker
+from motivnet_cli.faces.track import LEAST_SIMILARITY, SIMILARITY_NOW, TrackConfig, Tracker
 
 ANN, BOB = np.eye(4, dtype=np.float16)[:2]
 """Embeddings of two faces that have nothing in common."""

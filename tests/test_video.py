@@ -16,7 +16,7 @@ import pytest
 
 from motivnet_cli.config import VideoConfig
 from motivnet_cli.errors import InputError
-from motivnet_cli.video import VideoReader
+from motivnet_cli.inputs.video import VideoReader
 from tests.clips import can_encode, make_clip, make_sound, read_number
 
 ALL = VideoConfig(fps=None)
@@ -279,7 +279,7 @@ def decoder():
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         for child in psutil.Process().children(recursive=True):
-            if "motivnet_cli.video_worker" in " ".join(child.cmdline()):
+            if "motivnet_cli.inputs.video_worker" in " ".join(child.cmdline()):
                 return child
         time.sleep(0.01)
     raise AssertionError("no decoder was started")
@@ -332,7 +332,7 @@ def test_consumer_that_leaves_early_leaves_no_process(long_clip):
 def test_killed_parent_leaves_no_decoder(long_clip):
     """SIGKILL of the parent is the end of the decoder too."""
     code = (
-        "import sys, time; from motivnet_cli.video import VideoReader; from motivnet_cli.config import VideoConfig\n"
+        "import sys, time; from motivnet_cli.inputs.video import VideoReader; from motivnet_cli.config import VideoConfig\n"
         "frames = iter(VideoReader(sys.argv[1], VideoConfig(fps=None), max_pixels=10**7)); next(frames)\n"
         "print('ready', flush=True); time.sleep(60)"
     )
@@ -364,7 +364,7 @@ def test_memory_does_not_grow_with_the_clip(tmp_path):
 
 def test_worker_is_light():
     """The decoding process imports neither torch nor pyarrow."""
-    code = "import sys, motivnet_cli.video_worker; print({'torch', 'pyarrow', 'polars'} & set(sys.modules))"
+    code = "import sys, motivnet_cli.inputs.video_worker; print({'torch', 'pyarrow', 'polars'} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
 
     assert run.stdout.strip() == "set()"

@@ -23,7 +23,7 @@ from torch.testing import assert_close
 from motivnet_cli.errors import WeightsError
 from motivnet_cli.model import MotivNetSizes, SapiensSizes
 from motivnet_cli.records import EMOTIONS
-from motivnet_cli.weights import (
+from motivnet_cli.weights.networks import (
     convert,
     embedded_weights,
     file_sha256,
@@ -188,7 +188,7 @@ def test_a_loaded_network_is_ready_for_inference(tmp_path):
 def test_loading_imports_no_compiler(tmp_path):
     """torch's compiler, which random draws on the meta device may import, costs more than all the rest."""
     save_file(random_checkpoint(), tmp_path / "motivnet.safetensors")
-    code = "import sys; from motivnet_cli.weights import *; load_checkpoint(sys.argv[1]); print(*sys.modules)"
+    code = "import sys; from motivnet_cli.weights.networks import *; load_checkpoint(sys.argv[1]); print(*sys.modules)"
     command = [sys.executable, "-c", code, str(tmp_path / "motivnet.safetensors")]
 
     modules = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
@@ -532,7 +532,7 @@ def test_an_encoder_loads_without_its_head(tmp_path, caplog, layout, save):
     logits, embedding = encoder(PIXELS)
     assert torch.equal(embedding, load_checkpoint(tmp_path / "motivnet.safetensors")(PIXELS)[1])
     assert (logits.shape, encoder.classes) == ((2, 0), ())
-    counts = [record.args[1:] for record in caplog.records if record.name == "motivnet_cli.weights"]
+    counts = [record.args[1:] for record in caplog.records if record.name == "motivnet_cli.weights.networks"]
     assert counts == ([(29, num_ignored)] if num_ignored else [])
 
 

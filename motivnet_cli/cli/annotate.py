@@ -36,7 +36,7 @@ from motivnet_cli.config import (
     ScaleConfig,
     VideoConfig,
 )
-from motivnet_cli.scheduler import parse_shard
+from motivnet_cli.shards import parse_shard
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -336,7 +336,7 @@ def annotate(
         if dry_run:
             _print_listing(console, config, as_json=as_json)
             return
-        from motivnet_cli.store import Store, find_card
+        from motivnet_cli.weights.store import Store, find_card
 
         find_card(config.model.name, Store(store))  # a mistyped name is said at once, before torch is imported
         from motivnet_cli.annotate import annotate as run
@@ -434,7 +434,7 @@ def print_summary(console: Console, summary: Summary) -> None:
 
 
 def _print_listing(console: Console, config: RunConfig, *, as_json: bool) -> None:
-    from motivnet_cli.plan import Listing, summarise
+    from motivnet_cli.inputs.listing import Listing, summarise
 
     found = summarise(Listing(config.inputs))
     counts = ", ".join(f"{n} {kind}s" for kind, n in found.counts.items()) or "nothing"

@@ -113,10 +113,10 @@ def evaluate(
             raise errors.ConfigError(f"--min-accuracy takes a share between 0 and 1, got {min_accuracy}")
         if faces is not None and faces not in _FACES:
             raise errors.ConfigError(f"--faces takes {', '.join(_FACES)}, got {faces!r}")
-        from motivnet_cli.datasets import read_label_map
-        from motivnet_cli.evaluate import EvaluateConfig
-        from motivnet_cli.evaluate import evaluate as run
-        from motivnet_cli.store import Store, find_card
+        from motivnet_cli.evaluation.datasets.readers import read_label_map
+        from motivnet_cli.evaluation.evaluate import EvaluateConfig
+        from motivnet_cli.evaluation.evaluate import evaluate as run
+        from motivnet_cli.weights.store import Store, find_card
 
         recipes = find_card(model, Store(store)).recipes if recipe == "both" else (recipe,)
         mode = _FACES[faces] if faces else None
@@ -186,8 +186,8 @@ def predictions(
     Example: motivnet compare predictions a.parquet b.csv --dataset rafdb --root ./RAF-DB
     """
     with reporting_errors(), talking(quiet=False):
-        from motivnet_cli.datasets import read_label_map
-        from motivnet_cli.evaluate import EvaluateConfig, compare_predictions
+        from motivnet_cli.evaluation.datasets.readers import read_label_map
+        from motivnet_cli.evaluation.evaluate import EvaluateConfig, compare_predictions
 
         config = EvaluateConfig(
             dataset=dataset,
@@ -220,7 +220,7 @@ def compare_models(
     Example: motivnet compare models motivnet-1b sapiens-1b --images ./faces
     """
     with StopSignals() as stop, reporting_errors(), talking(quiet=quiet) as console:
-        from motivnet_cli import compare as comparison
+        from motivnet_cli.evaluation import compare as comparison
 
         with watching(console, quiet=quiet) as progress:
             result = comparison.compare_models(
@@ -251,7 +251,7 @@ def data(
     Example: motivnet compare data ./mine ./theirs
     """
     with StopSignals() as stop, reporting_errors(), talking(quiet=quiet) as console:
-        from motivnet_cli import compare as comparison
+        from motivnet_cli.evaluation import compare as comparison
 
         with watching(console, quiet=quiet) as progress:
             result = comparison.compare_data(
@@ -294,7 +294,7 @@ def _pairs(text: str | None, option: str) -> dict[str, str]:
 def _list(*, as_json: bool) -> None:
     import dataclasses
 
-    from motivnet_cli.datasets import CARDS as DATASETS
+    from motivnet_cli.evaluation.datasets.readers import CARDS as DATASETS
 
     if as_json:
         print_json([dataclasses.asdict(card) for card in DATASETS.values()])

@@ -153,7 +153,7 @@ def report(
     Example: motivnet export report preds.parquet --out report.html
     """
     with reporting_errors(), talking(quiet=False) as console:
-        from motivnet_cli.export.page import write_page
+        from motivnet_cli.report.predictions import write_page
 
         written = write_page(path, out, images=images, overwrite=overwrite)
         console.print(f"written: {written}", markup=False, soft_wrap=True)

@@ -17,7 +17,7 @@ from motivnet_cli.cli.terminal import STORE_OPTION, print_data, print_json, repo
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from motivnet_cli.store import InstallPlan, Store, StoredModel
+    from motivnet_cli.weights.store import InstallPlan, Store, StoredModel
 
 
 def download_weights(
@@ -50,7 +50,7 @@ def download_weights(
     MOTIVNET_OFFLINE=1 forbids every use of the network; proxies are taken from HTTPS_PROXY and its kin.
     """
     with reporting_errors(), talking(quiet=quiet) as console:
-        from motivnet_cli.store import Store
+        from motivnet_cli.weights.store import Store
 
         if sum((list_models, verify, remove)) > 1 or (url and from_file):
             raise errors.ConfigError("give only one of --list, --verify, --remove, and only one of --url, --from-file")
@@ -143,7 +143,7 @@ def _print_plan(console: Console, plan: InstallPlan, *, as_json: bool) -> None:
 
 
 def _list_models(models: Store, *, as_json: bool) -> None:
-    from motivnet_cli.store import find_card
+    from motivnet_cli.weights.store import find_card
 
     here = {model.name: model for model in models.models()}
     rows: list[dict[str, Any]] = []

@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING
 
 from motivnet_cli.durable import durably, sync, temporary_name
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.export.place import MARKER, check_place
+from motivnet_cli.export.destination import MARKER, check_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -53,7 +53,7 @@ class Format:
         return writer
 
 
-_TABLES, _ANNOTATIONS = "motivnet_cli.export.tables", "motivnet_cli.export.annotations"
+_TABLES, _ANNOTATIONS = "motivnet_cli.export.tables", "motivnet_cli.export.boxes"
 
 _FORMATS = (
     Format(

@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 
 from motivnet_cli.durable import sync, temporary_name
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.export.place import check_place
-from motivnet_cli.sink import METADATA_KEY, parts_of, read_record
-from motivnet_cli.tables import ROW_GROUP, TableWriter
+from motivnet_cli.export.destination import check_place
+from motivnet_cli.output.sink import METADATA_KEY, parts_of, read_record
+from motivnet_cli.output.tables import ROW_GROUP, TableWriter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -28,16 +28,16 @@ from motivnet_cli import __version__
 from motivnet_cli.catalogue import DEFAULT_MODEL
 from motivnet_cli.durable import sync, temporary_name
 from motivnet_cli.errors import ConfigError, WeightsError
-from motivnet_cli.export.place import check_place
-from motivnet_cli.load import load_model
+from motivnet_cli.export.destination import check_place
+from motivnet_cli.weights.load import load_model
 from motivnet_cli.model import MotivNet, SapiensEmbedder
-from motivnet_cli.preprocess import image_rows
+from motivnet_cli.faces.crop import image_rows
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterator
 
-    from motivnet_cli.load import LoadedModel
+    from motivnet_cli.weights.load import LoadedModel
 
 ModelFormat = Literal["onnx", "torch-export", "safetensors"]
 ExportPrecision = Literal["fp32", "fp16", "bf16"]

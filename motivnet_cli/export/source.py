@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.records import EMOTIONS
-from motivnet_cli.remote import is_remote
-from motivnet_cli.sink import METADATA_KEY, parts_of
-from motivnet_cli.tables import ROW_GROUP, faces_schema, rows_in
+from motivnet_cli.remote.files import is_remote
+from motivnet_cli.output.sink import METADATA_KEY, parts_of
+from motivnet_cli.output.tables import ROW_GROUP, faces_schema, rows_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.tables import TableWriter
+from motivnet_cli.output.tables import TableWriter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -1,0 +1,1 @@
+"""Batches of faces through the network on its device."""

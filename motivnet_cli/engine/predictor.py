@@ -1,0 +1,401 @@
+"""Batches -> predictions: the one room that knows devices.
+
+It does not know where faces come from or where rows go. Results lag one batch behind, so that on a GPU the
+copies and the writing of one batch overlap the computing of the next; on a CPU the same path runs in order.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from motivnet_cli.durable import durably
+from motivnet_cli.errors import ConfigError
+from motivnet_cli.records import Prediction
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from motivnet_cli.config import ModelConfig, Precision
+    from motivnet_cli.weights.load import LoadedModel
+    from motivnet_cli.records import Batch, Crop
+
+log = logging.getLogger(__name__)
+
+LARGEST_BATCH = 64
+"""Throughput of vision transformers of this size is published as flat well before it (docs/performance.md)."""
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.float32}
+_FULL_DEVICE = (torch.OutOfMemoryError, "DefaultCPUAllocator: can't allocate memory")
+
+
+@dataclass(slots=True)
+class Stages:
+    """Where the time of a run went, in seconds."""
+
+    waiting: float = 0.0
+    """For faces: reading, decoding, detecting and cropping were slower than the network."""
+    computing: float = 0.0
+    """The network, from the hand-over of a batch to its result, less what overlaps."""
+    writing: float = 0.0
+    """What was done with the results between two batches."""
+
+    @property
+    def busy(self) -> float:
+        """Share of the time in which the device computed, 0 to 1."""
+        total = self.waiting + self.computing + self.writing
+        return self.computing / total if total else 0.0
+
+    def __add__(self, other: Stages) -> Stages:
+        return Stages(self.waiting + other.waiting, self.computing + other.computing, self.writing + other.writing)
+
+    @property
+    def bound_by(self) -> str | None:
+        """The stage that the others waited for; None where nothing ran."""
+        named = {"reading": self.waiting, "network": self.computing, "writing": self.writing}
+        return max(named, key=lambda name: named[name]) if any(named.values()) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What the settings come to on this machine."""
+
+    device: torch.device
+    precision: str
+    flip: bool
+    device_name: str
+    """For people."""
+
+    @classmethod
+    def of(cls, model: LoadedModel, config: ModelConfig) -> Choices:
+        """The choices for a model.
+
+        Raises:
+            ConfigError: The device does not exist here, or cannot do the precision.
+        """
+        device = _choose_device(config.device)
+        precision = choose_precision(config.precision, device, is_small=model.card.single_thread)
+        flip = model.card.flip if config.flip is None else config.flip
+        return cls(device, precision, flip, device_name(device))
+
+
+class Predictor:
+    """A network on its device, at its precision.
+
+    Args:
+        model: From `load.load_model`; its network is moved to the device, and converted in place.
+        config: Device, precision, compilation, batch size, mirror averaging.
+        cache: Folder in which the batch sizes that fit a device are remembered, and compiled networks.
+        num_threads: On a CPU; None takes the cores that this process may use.
+
+    Raises:
+        ConfigError: The device does not exist here, or cannot do the precision.
+    """
+
+    def __init__(
+        self, model: LoadedModel, config: ModelConfig, *, cache: Path | None = None, num_threads: int | None = None
+    ) -> None:
+        choices = Choices.of(model, config)
+        self.device, self.precision, self.flip = choices.device, choices.precision, choices.flip
+        self.num_threads = 1 if model.card.single_thread else num_threads or usable_cores()
+        self.stages = Stages()
+        self.warm_up_s: float | None = None
+        """Seconds that compiling took; None where nothing is compiled."""
+        self._input_size = model.height, model.width
+        self._network: Callable[[Tensor], tuple[Tensor, Tensor]] = _prepared(
+            model.network.to(self.device), self.precision
+        )
+        _compute_on(self.num_threads)
+        if self.device.type == "cuda":  # fp32 means fp32: no TF32
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        if config.batch_size:
+            self.batch_size = config.batch_size
+        elif self.device.type == "cpu":
+            self.batch_size = model.card.cpu_batch_size
+        else:
+            key = f"{model.weights_sha256[:16]} {device_name(self.device)} {self.precision} flip={self.flip}"
+            self.batch_size = _remembered(cache, key, self._fits)
+        self._pads = self.device.type != "cpu" or config.compile
+        """Whether every batch has the same shape: kernels are chosen, and networks compiled, for a shape."""
+        if config.compile:
+            self._compile(cache)
+
+    def run(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Prediction | None]]:
+        """Each batch with its prediction, in order; a batch without faces comes back with None."""
+        _compute_on(self.num_threads)
+        launched: tuple[Batch, _Results | None] | None = None
+        mark = time.monotonic()
+        for batch in batches:
+            started = time.monotonic()
+            self.stages.waiting += started - mark
+            previous, launched = launched, (batch, self._launch(batch.crops))
+            self.stages.computing += time.monotonic() - started
+            if previous:
+                yield from self._collected(*previous)
+            mark = time.monotonic()
+        if launched:
+            yield from self._collected(*launched)
+
+    def _collected(self, batch: Batch, results: _Results | None) -> Iterator[tuple[Batch, Prediction | None]]:
+        started = time.monotonic()
+        prediction = results.collect() if results else None
+        mark = time.monotonic()
+        self.stages.computing += mark - started
+        yield batch, prediction
+        self.stages.writing += time.monotonic() - mark
+
+    def _launch(self, crops: Sequence[Crop]) -> _Results | None:
+        """Start computing; where the device has no memory for so many, halve the batch and go on for good."""
+        if not crops:
+            return None
+        parts = []
+        start = 0
+        while start < len(crops):
+            part = crops[start : start + self.batch_size]
+            try:
+                parts.append(self._launch_part(part))
+            except RuntimeError as error:
+                if not _is_out_of_memory(error) or self.batch_size == 1:
+                    raise
+                self.batch_size = max(1, self.batch_size // 2)
+                log.warning(
+                    "%s has no memory for %d faces at once: going on with %d", self.device, len(part), self.batch_size
+                )
+                continue
+            start += len(part)
+        return _Results(parts)
+
+    def _launch_part(self, crops: Sequence[Crop]) -> _Part:
+        num_rows = self.batch_size if self._pads else len(crops)
+        on_gpu = self.device.type == "cuda"
+        pixels = torch.empty((num_rows, 3, *self._input_size), dtype=torch.uint8, pin_memory=on_gpu)
+        for row, crop in zip(pixels.numpy(), crops, strict=False):
+            row[:] = crop.pixels
+        pixels[len(crops) :] = 0
+        probabilities, embeddings = self._forward(pixels.to(self.device, non_blocking=True))
+        return _Part(len(crops), _to_host(probabilities), _to_host(embeddings), _mark_of(self.device), pixels)
+
+    @torch.inference_mode()
+    def _forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 [B, 3, H, W] on the device -> float32 probabilities [B, C] and embeddings [B, D]."""
+        views = [pixels, pixels.flip(-1)] if self.flip else [pixels]
+        outputs = [self._network(view) for view in views]
+        probabilities = torch.stack([logits.float().softmax(-1) for logits, _ in outputs]).mean(0)
+        return probabilities, torch.stack([embedding.float() for _, embedding in outputs]).mean(0)
+
+    def _fits(self, batch_size: int) -> bool:
+        pixels = torch.zeros((batch_size, 3, *self._input_size), dtype=torch.uint8, device=self.device)
+        try:
+            self._forward(pixels)[0].cpu()
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise
+            return False
+        return True
+
+    def _compile(self, cache: Path | None) -> None:
+        if cache is not None:  # compiled code is found again by the next run
+            os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache / "compiled"))
+        started = time.monotonic()
+        self._network = torch.compile(self._network, fullgraph=True, dynamic=False)
+        try:
+            self._forward(torch.zeros((self.batch_size, 3, *self._input_size), dtype=torch.uint8, device=self.device))
+        except Exception as error:  # whatever a compiler's tool chain says
+            raise ConfigError(f"--compile does not work here: {str(error).splitlines()[0]}; leave it out") from error
+        self.warm_up_s = time.monotonic() - started
+
+
+def _compute_on(num_threads: int) -> None:
+    """Have what this thread computes from now on divided among so many."""
+    torch.set_num_threads(num_threads)
+    # A thread that has not computed yet takes, when it begins, the number that any thread set last (those that read
+    # pictures set 1), unless it has asked before.
+    torch.get_num_threads()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """What was started for some faces; the pixels are kept until they are surely copied."""
+
+    num_faces: int
+    probabilities: Tensor
+    embeddings: Tensor
+    done: torch.cuda.Event | None
+    pixels: Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Results:
+    parts: list[_Part]
+
+    def collect(self) -> Prediction:
+        """Wait for it."""
+        for part in self.parts:
+            if part.done is not None:
+                part.done.synchronize()
+        return Prediction(
+            np.concatenate([part.probabilities[: part.num_faces].numpy() for part in self.parts]),
+            np.concatenate([part.embeddings[: part.num_faces].numpy() for part in self.parts]),
+        )
+
+
+def _to_host(values: Tensor) -> Tensor:
+    """A copy in the machine's memory, which on a GPU is only there after the mark that follows."""
+    if values.device.type != "cuda":
+        return values.cpu()
+    host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+    return host.copy_(values, non_blocking=True)
+
+
+def _mark_of(device: torch.device) -> torch.cuda.Event | None:
+    if device.type != "cuda":
+        return None
+    event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    event.record(torch.cuda.current_stream(device))
+    return event
+
+
+# ---- precision --------------------------------------------------------------------------------------------
+
+
+def choose_precision(wanted: Precision, device: torch.device, *, is_small: bool) -> str:
+    """The precision that `wanted` comes to on a device: fp32, bf16, fp16 or int8.
+
+    `auto` is bf16 on a GPU that has it, and fp16 on an older one; on a CPU bf16 only where the CPU multiplies in it
+    (AMX or AVX512-BF16: without them it is 100 times slower), else fp32. A small network stays at fp32.
+
+    Raises:
+        ConfigError: The device cannot do it.
+    """
+    if wanted == "int8" and device.type != "cpu":
+        raise ConfigError(f"--precision int8 is for CPUs, and this run is on {device}; use bf16 or fp16")
+    if wanted == "fp16" and device.type == "cpu":
+        raise ConfigError("--precision fp16 is for GPUs; on a CPU use fp32 or int8")
+    if wanted != "auto":
+        return wanted
+    if is_small or device.type == "mps":
+        return "fp32"
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    return "bf16" if cpu_has_bf16() else "fp32"
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this CPU multiplies matrices in bf16 by itself, as Linux lists its features."""
+    try:
+        features = Path("/proc/cpuinfo").read_text().split()
+    except OSError:
+        return False
+    return "amx_bf16" in features or "avx512_bf16" in features
+
+
+def _prepared(network: nn.Module, precision: str) -> nn.Module:
+    """The network at a precision; its pixel statistics stay fp32, and inputs are normalised in fp32."""
+    if precision == "int8":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch announces a successor that is another package
+            quantize: Callable[..., nn.Module] = torch.ao.quantization.quantize_dynamic
+            network = quantize(network, {nn.Linear}, dtype=torch.qint8)
+        return network
+    for part in network.children():
+        part.to(_DTYPES[precision])
+    return network
+
+
+# ---- batch size -------------------------------------------------------------------------------------------
+
+
+def _remembered(cache: Path | None, key: str, fits: Callable[[int], bool]) -> int:
+    """The largest batch that fits, found once for each device, model and precision."""
+    path = cache / "batch_sizes.json" if cache else None
+    known: dict[str, Any] = {}
+    if path is not None and path.exists():
+        try:
+            known = json.loads(path.read_text())
+        except ValueError:
+            log.warning("%s cannot be read, and is written anew", path)
+    if key not in known:
+        known[key] = largest_batch(fits)
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with durably(path) as temporary:
+                temporary.write_text(json.dumps(known, indent=1))
+    return int(known[key])
+
+
+def largest_batch(fits: Callable[[int], bool]) -> int:
+    """The largest power of two, at most LARGEST_BATCH, that fits; 1 is taken to fit."""
+    size = 1
+    while size < LARGEST_BATCH and fits(2 * size):
+        size *= 2
+    return size
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    kind, words = _FULL_DEVICE
+    return isinstance(error, kind) or words in str(error)
+
+
+# ---- machine ----------------------------------------------------------------------------------------------
+
+
+def usable_cores() -> int:
+    """How many cores this process may use: affinity, and the quota of its control group (cgroup v2 and v1)."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _quota()
+    return max(1, min(cores, int(quota))) if quota else cores
+
+
+def _quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """Cores' worth of time that the control group gives; None without a limit."""
+    try:
+        limit, period = (root / "cpu.max").read_text().split()
+        return None if limit == "max" else int(limit) / int(period)
+    except (OSError, ValueError):
+        pass
+    try:
+        limit = (root / "cpu" / "cpu.cfs_quota_us").read_text()
+        period = (root / "cpu" / "cpu.cfs_period_us").read_text()
+        return int(limit) / int(period) if int(limit) > 0 else None
+    except (OSError, ValueError):
+        return None
+
+
+def device_name(device: torch.device) -> str:
+    """The device in words, for people."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return str(device)
+
+
+def all_gpus() -> tuple[str, ...]:
+    """The CUDA devices that torch sees here."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return tuple(f"cuda:{number}" for number in range(count))
+
+
+def _choose_device(wanted: str) -> torch.device:
+    if wanted == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", torch.cuda.current_device())
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    device = torch.device(wanted)
+    if device.type == "cuda":
+        count = len(all_gpus())
+        if (device.index or 0) >= count:
+            raise ConfigError(
+                f"device {wanted!r} was asked for, but torch sees {count} CUDA devices here; "
+                "use --device cpu, or check the driver and CUDA_VISIBLE_DEVICES"
+            )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("device 'mps' was asked for, but this machine has none; use --device cpu")
+    return device

@@ -1,0 +1,113 @@
+"""One process's part of a run: its units -> load -> predict -> write, whoever shares the run out.
+
+It does not know who else takes part, nor how a run is begun or put in its place.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from motivnet_cli.weights.load import load_model
+from motivnet_cli.engine.loader import load
+from motivnet_cli.engine.predictor import Predictor, Stages, usable_cores
+from motivnet_cli.weights.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from motivnet_cli.config import ModelConfig, RunConfig
+    from motivnet_cli.weights.load import LoadedModel
+    from motivnet_cli.records import Batch, Prediction, Todo
+    from motivnet_cli.faces.track import TrackConfig
+
+
+log = logging.getLogger(__name__)
+
+
+class Taking(Protocol):
+    """What gives units out and takes rows in: `ledger.Share`, `sink.Output`, `stream.StreamOutput`."""
+
+    def rounds(self, stop: Callable[[], bool]) -> Iterator[Iterator[Todo]]: ...
+
+    def write(self, batch: Batch, prediction: Prediction | None) -> None: ...
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a process, or several, did of a run."""
+
+    inputs: int = 0
+    """Items that ended; of an archive's members none counts by itself."""
+    faces: int = 0
+    failed: int = 0
+    stages: Stages = field(default_factory=Stages)
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(
+            self.inputs + other.inputs, self.faces + other.faces, self.failed + other.failed, self.stages + other.stages
+        )
+
+
+def load_network(config: ModelConfig) -> LoadedModel:
+    """The model of a run."""
+    return load_model(config.name, weights=config.weights, recipe=config.recipe, store=config.store)
+
+
+def make_predictor(model: LoadedModel, config: ModelConfig, *, num_threads: int | None = None) -> Predictor:
+    """The network on its device, with what the model store remembers of devices."""
+    return Predictor(model, config, cache=Store(config.store).root / "cache", num_threads=num_threads)
+
+
+def track_config(config: RunConfig) -> TrackConfig | None:
+    """How a run follows faces through videos; None where it does not."""
+    if not config.video.track:
+        return None
+    from motivnet_cli.faces.track import TrackConfig  # it takes half a second of importing scipy
+
+    return TrackConfig.for_interval(config.video.interval_s)
+
+
+def work(
+    taking: Taking,
+    config: RunConfig,
+    model: LoadedModel,
+    predictor: Predictor,
+    *,
+    tell: Callable[[Tally], None],
+    stop: Callable[[], bool],
+) -> Tally:
+    """Take up units until none is left, or until `stop()`: what is in hand then is still written.
+
+    Args:
+        tell: Called with the tally after every batch.
+    """
+    tally = Tally(stages=predictor.stages)
+    num_workers = config.loader.workers or usable_cores()
+    log.info(
+        "batch size %d; network threads %d, reading threads %d",
+        predictor.batch_size,
+        predictor.num_threads,
+        num_workers,
+    )
+    for todos in taking.rounds(stop):
+        batches = load(
+            todos,
+            model=model,
+            faces=config.faces,
+            video=config.video,
+            loader=config.loader,
+            num_workers=num_workers,
+            batch_size=predictor.batch_size,
+            stop=stop,
+        )
+        for batch, prediction in predictor.run(batches):
+            taking.write(batch, prediction)
+            tally.inputs += sum(report.archive is None for report in batch.finished)
+            tally.faces += len(batch.crops)
+            tally.failed += sum(report.status == "failed" for report in batch.finished)
+            tell(tally)
+        if stop():
+            break
+    return tally

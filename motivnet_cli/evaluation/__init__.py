@@ -1,0 +1,1 @@
+"""Labelled sets, predictions, and the figures that compare them."""

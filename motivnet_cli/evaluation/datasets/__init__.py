@@ -1,0 +1,1 @@
+"""The labelled sets: what they are, and how they lie on disk."""

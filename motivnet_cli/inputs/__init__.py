@@ -1,0 +1,1 @@
+"""What is read: files, lists, manifests, archives, pictures and videos -> items and frames."""

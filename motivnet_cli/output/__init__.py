@@ -1,0 +1,1 @@
+"""Predictions -> rows in Parquet, kept safe."""

@@ -1,0 +1,344 @@
+"""Rows as tables: the schema of an output, predictions gathered into it, and Parquet files of it.
+
+With `sink`, the one room that knows pyarrow. It does not know runs, parts or folders.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from motivnet_cli.durable import sync
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from typing_extensions import Self
+
+    from motivnet_cli.config import EmbeddingType, KeptType
+    from motivnet_cli.records import Batch, Crop, InputReport, Place, Prediction
+    from motivnet_cli.faces.track import TrackConfig, Tracker
+
+RowsOf = Callable[..., Iterable[dict[str, Any]]]
+_KEPT_TYPES = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64(), "bool": pa.bool_()}
+
+ROW_GROUP = 4096
+"""Rows in a row group: 2 to 12 MB with embeddings, which readers like and writers can hold."""
+
+
+def faces_schema(
+    classes: Sequence[str],
+    embedding_size: int,
+    embeddings: EmbeddingType,
+    *,
+    tracks: bool = False,
+    keep: Mapping[str, KeptType] | None = None,
+) -> pa.Schema:
+    """The columns of the faces table, one row a face; every field's `doc` says what it holds.
+
+    Args:
+        classes: Names of the emotions; empty for a model without.
+        embedding_size: D.
+        tracks: Whether faces are followed from frame to frame.
+        keep: Columns of the user's manifest that pass through, with their types.
+    """
+    text = pa.dictionary(pa.int32(), pa.string())
+    columns = [
+        _column("input", pa.string(), "The input: its path relative to the given folder, or as given."),
+        _column("frame", pa.int64(), "Frame number in a video, from 0; null for an image."),
+        _column("time_s", pa.float64(), "Presentation time in seconds in a video; null for an image."),
+        _column("face", pa.int32(), "Number of the face in its picture, from 0, left to right."),
+        _column("face_source", text, "`detected`, `whole` (the whole picture was taken), or `given`."),
+        _column("x1", pa.float32(), "Left edge of the face box, in pixels of the upright picture."),
+        _column("y1", pa.float32(), "Upper edge of the face box."),
+        _column("x2", pa.float32(), "Right edge of the face box (exclusive)."),
+        _column("y2", pa.float32(), "Lower edge of the face box (exclusive)."),
+        _column("detection_score", pa.float32(), "The detector's confidence, 0 to 1; null unless detected."),
+    ]
+    if tracks:
+        columns.append(_column("track", pa.int64(), "Number of the person's track in its video; null for an image."))
+    if classes:
+        columns += [
+            _column("emotion", text, "The most probable emotion."),
+            _column("confidence", pa.float32(), "Its probability, 0 to 1."),
+        ]
+        columns += [_column(name, pa.float32(), f"Probability of {name}, 0 to 1.") for name in classes]
+    columns += [_column(name, _KEPT_TYPES[kind], "From the manifest.") for name, kind in (keep or {}).items()]
+    if embeddings != "none":
+        value = pa.float16() if embeddings == "float16" else pa.float32()
+        doc = "The network's description of the face; its length depends on the model."
+        columns.append(_column("embedding", pa.list_(value, embedding_size), doc))
+    return pa.schema(columns)
+
+
+def inputs_schema() -> pa.Schema:
+    """The columns of the inputs table, one row an input; every input of the run is in it exactly once."""
+    return pa.schema(
+        [
+            _column("input", pa.string(), "The input, as in the faces table."),
+            _column(
+                "kind",
+                pa.dictionary(pa.int32(), pa.string()),
+                "`image`, `video`, `archive`, or `folder` for one that cannot be listed.",
+            ),
+            _column(
+                "status",
+                pa.dictionary(pa.int32(), pa.string()),
+                "`ok`, `no_face` (read, nothing found), `partial` (rows up to a break), or `failed`.",
+            ),
+            _column("error", pa.string(), "What was wrong, in a sentence; null when nothing was."),
+            _column("error_type", pa.string(), "A short name of it to filter by, such as `truncated`."),
+            _column("frames", pa.int64(), "Frames that were looked at; of an archive, its members."),
+            _column("faces", pa.int64(), "Rows that it has in the faces table."),
+            _column("width", pa.int32(), "Width of the upright picture in pixels; null if it was not read."),
+            _column("height", pa.int32(), "Height of the upright picture in pixels; null if it was not read."),
+            _column("archive", pa.string(), "The archive that it is a member of; null for others."),
+            _column("size_bytes", pa.int64(), "Size of the file when the run was planned; null where unknown."),
+            _column("mtime_ns", pa.int64(), "Its time of last change, in ns since 1970; null where unknown."),
+            _column("sha256", pa.string(), "SHA-256 of its content; null without `--hash`."),
+        ]
+    )
+
+
+def _column(name: str, kind: pa.DataType, doc: str) -> pa.Field:
+    return pa.field(name, kind, metadata={"doc": doc})
+
+
+class Rows:
+    """Predicted faces and ended inputs that wait to be committed, in plan order."""
+
+    def __init__(self, classes: tuple[str, ...], faces: pa.Schema, inputs: pa.Schema) -> None:
+        self.classes = classes
+        self._faces_schema = faces
+        self._inputs_schema = inputs
+        self._keep = [name for name in faces.names if faces.field(name).metadata[b"doc"] == b"From the manifest."]
+        self._crops: list[tuple[Place, dict[str, Any]]] = []
+        self._probabilities: list[NDArray[np.float32]] = []
+        self._embeddings: list[NDArray[np.float32]] = []
+        self._reports: list[InputReport] = []
+
+    def __len__(self) -> int:
+        return len(self._crops) + len(self._reports)
+
+    def add(self, batch: Batch, prediction: Prediction | None) -> None:
+        self._crops += [(crop.place, self._row_of(crop)) for crop in batch.crops]
+        if prediction is not None:
+            self._probabilities += list(prediction.probabilities)
+            self._embeddings += list(prediction.embeddings)
+        self._reports += batch.finished
+
+    def first(self) -> Place | None:
+        """The place of the first of them."""
+        places = [rows[0] for rows in ([p for p, _ in self._crops[:1]], [r.place for r in self._reports[:1]]) if rows]
+        return min(places, default=None)
+
+    def take(self, end: Place) -> tuple[list[Place], pa.Table, pa.Table]:
+        """Remove the faces and inputs before `end`: the faces' places, and both tables."""
+        num_reports = sum(1 for report in self._reports if report.place < end)
+        reports, self._reports = self._reports[:num_reports], self._reports[num_reports:]
+        n = sum(1 for place, _ in self._crops if place < end)
+        taken, self._crops = self._crops[:n], self._crops[n:]
+        columns = {
+            name: pa.array([row[name] for _, row in taken], self._faces_schema.field(name).type)
+            for name in (*_CROP_COLUMNS, *self._keep)
+        }
+        if "track" in self._faces_schema.names:
+            columns["track"] = pa.nulls(n, pa.int64())
+        if self.classes:
+            columns |= self._emotion_columns(n)
+        if "embedding" in self._faces_schema.names:
+            columns["embedding"] = self._embedding_column(n)
+        self._probabilities, self._embeddings = self._probabilities[n:], self._embeddings[n:]
+        faces = pa.table([columns[name] for name in self._faces_schema.names], schema=self._faces_schema)
+        inputs = pa.Table.from_pylist([_row_of(report) for report in reports], schema=self._inputs_schema)
+        return [place for place, _ in taken], faces, inputs
+
+    def _row_of(self, crop: Crop) -> dict[str, Any]:
+        x1, y1, x2, y2 = crop.face.box
+        row = {
+            "input": crop.input,
+            "frame": crop.frame_index,
+            "time_s": crop.time_s,
+            "face": crop.number,
+            "face_source": crop.face.source,
+            "x1": x1,
+            "y1": y1,
+            "x2": x2,
+            "y2": y2,
+            "detection_score": crop.face.score,
+        }
+        return row | dict(zip(self._keep, crop.kept or [None] * len(self._keep), strict=True))
+
+    def _emotion_columns(self, n: int) -> dict[str, pa.Array]:
+        probabilities = np.stack(self._probabilities[:n]) if n else np.zeros((0, len(self.classes)), np.float32)
+        best = probabilities.argmax(axis=1).astype(np.int32)
+        emotion = pa.DictionaryArray.from_arrays(pa.array(best), pa.array(self.classes))
+        columns = {name: pa.array(probabilities[:, i]) for i, name in enumerate(self.classes)}
+        return columns | {"emotion": emotion, "confidence": pa.array(probabilities[np.arange(n), best])}
+
+    def _embedding_column(self, n: int) -> pa.Array:
+        kind = self._faces_schema.field("embedding").type
+        stacked = np.stack(self._embeddings[:n]) if n else np.zeros((0, kind.list_size), np.float32)
+        values = pa.array(stacked.astype(kind.value_type.to_pandas_dtype()).reshape(-1))
+        return pa.FixedSizeListArray.from_arrays(values, type=kind)
+
+
+_CROP_COLUMNS = ("input", "frame", "time_s", "face", "face_source", "x1", "y1", "x2", "y2", "detection_score")
+
+
+def _row_of(report: InputReport) -> dict[str, Any]:
+    problem = report.problem
+    return {
+        "input": report.input,
+        "kind": report.kind,
+        "status": report.status,
+        "error": problem.message if problem else None,
+        "error_type": problem.error_type if problem else None,
+        "frames": report.num_frames,
+        "faces": report.num_faces,
+        "width": report.width,
+        "height": report.height,
+        "archive": report.archive,
+        "size_bytes": report.size_bytes,
+        "mtime_ns": report.mtime_ns,
+        "sha256": report.sha256,
+    }
+
+
+class Tracks:
+    """Follows the faces of a run's videos as they become rows.
+
+    Tracks are a function of what is stored, so after a kill the rows that were committed tell how to go on.
+
+    Args:
+        rows_of: What is stored of one input's faces, given its place, its name and columns; none if it is new.
+    """
+
+    def __init__(self, config: TrackConfig, rows_of: RowsOf = lambda place, name, *columns: ()) -> None:
+        self._config = config
+        self._rows_of = rows_of
+        self._item = -1
+
+    def follow(self, places: Sequence[Place], faces: pa.Table) -> pa.Table:
+        """Fill the `track` column of the rows that belong to videos."""
+        if not places:
+            return faces
+        tracks: list[int | None] = [None] * len(places)
+        boxes = np.stack([faces[name].to_numpy() for name in _BOX], axis=1)
+        embeddings = _matrix(faces["embedding"])
+        times = faces["time_s"].to_pylist()
+        for place, group in itertools.groupby(range(len(places)), key=lambda i: places[i]):
+            rows = list(group)
+            if times[rows[0]] is None:
+                continue
+            if place.item != self._item:
+                self._item = place.item
+                self._tracker = self._resumed(place, faces["input"][rows[0]].as_py(), embeddings.dtype)
+            found = self._tracker.assign(boxes[rows], embeddings[rows], times[rows[0]])
+            for row, track in zip(rows, found.tolist(), strict=True):
+                tracks[row] = track
+        where = faces.schema.get_field_index("track")
+        return faces.set_column(where, faces.schema.field("track"), pa.array(tracks, pa.int64()))
+
+    def _resumed(self, place: Place, name: str, dtype: np.dtype[Any]) -> Tracker:
+        recent: deque[dict[str, Any]] = deque()
+        next_id = 0
+        for row in self._rows_of(place, name, "frame", "time_s", "track", "embedding", *_BOX):
+            next_id = max(next_id, row["track"] + 1)
+            recent.append(row)
+            while recent[0]["time_s"] < row["time_s"] - self._config.max_gap_s:
+                recent.popleft()
+        from motivnet_cli.faces.track import Tracker
+
+        frames = []
+        for _, group in itertools.groupby(recent, key=lambda row: row["frame"]):
+            rows = list(group)
+            time_s = rows[0]["time_s"]
+            boxes = np.array([[row[side] for side in _BOX] for row in rows], np.float32)
+            embeddings = np.array([row["embedding"] for row in rows], dtype)
+            frames.append((time_s, boxes, embeddings, np.array([row["track"] for row in rows], np.int64)))
+        return Tracker.resume(self._config, frames, next_id=next_id)
+
+
+_BOX = ("x1", "y1", "x2", "y2")
+
+
+def _matrix(column: pa.ChunkedArray) -> NDArray[Any]:
+    array = column.combine_chunks()
+    flat = array.flatten().to_numpy(zero_copy_only=False)
+    matrix: NDArray[Any] = flat.reshape(len(array), array.type.list_size)
+    return matrix
+
+
+class Stream:
+    """Rows of some files one after another; only a few thousand are in memory."""
+
+    def __init__(self, parts: Sequence[Path]) -> None:
+        self._batches = (
+            pa.Table.from_batches([batch])
+            for part in parts
+            for batch in pq.ParquetFile(part).iter_batches(batch_size=ROW_GROUP)
+        )
+        self._schema = pq.read_schema(parts[0]) if parts else pa.schema([])
+        self._waiting = self._schema.empty_table()
+
+    def take(self, num_rows: int) -> pa.Table:
+        while self._waiting.num_rows < num_rows:
+            self._waiting = pa.concat_tables([self._waiting, next(self._batches)])
+        taken, self._waiting = self._waiting.slice(0, num_rows), self._waiting.slice(num_rows)
+        return taken
+
+
+def rows_in(parts: Iterable[Path], *columns: str) -> Iterator[dict[str, Any]]:
+    for part in parts:
+        for batch in pq.ParquetFile(part).iter_batches(columns=list(columns), batch_size=ROW_GROUP):
+            yield from batch.to_pylist()
+
+
+class TableWriter:
+    """A Parquet file written in row groups of a few thousand rows, synced when closed."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._path = path
+        self._schema = schema
+        self._waiting: list[pa.Table] = []
+
+    def __enter__(self) -> Self:
+        self._writer = pq.ParquetWriter(
+            self._path,
+            self._schema,
+            compression="zstd",
+            compression_level=1,
+            # Dictionaries cost on floats; byte-stream-split float16 cannot be read by DuckDB 2.0.
+            use_dictionary=[field.name for field in self._schema if not _is_numeric(field.type)],
+        )
+        return self
+
+    def add(self, rows: pa.Table) -> None:
+        self._waiting.append(rows)
+        if sum(table.num_rows for table in self._waiting) >= ROW_GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            rows = pa.concat_tables(table.replace_schema_metadata() for table in self._waiting)
+            self._writer.write_table(rows.cast(self._schema).combine_chunks())
+            self._waiting = []
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._flush()
+        self._writer.close()
+        sync(self._path)
+
+
+def _is_numeric(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_fixed_size_list(kind))

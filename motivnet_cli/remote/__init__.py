@@ -1,0 +1,1 @@
+"""Bytes behind URLs: listing, reading and downloading them."""

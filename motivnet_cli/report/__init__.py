@@ -1,0 +1,1 @@
+"""Pages: of an evaluation, of a comparison, and of predictions."""

@@ -1,0 +1,1 @@
+"""Several processes that share one run: on this machine, or on a Ray cluster."""

@@ -1,0 +1,1 @@
+"""A model name or a checkpoint file -> a network with its weights."""
