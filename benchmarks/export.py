@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 from harness import parser, report, say, time_process
 
-from motivnet_cli.records import EMOTIONS
-from motivnet_cli.output.sink import METADATA_KEY
+from motivnet_cli.output.read import METADATA_KEY
 from motivnet_cli.output.tables import ROW_GROUP, TableWriter, faces_schema
+from motivnet_cli.records import EMOTIONS
 
 OURS = "import sys; from motivnet_cli.export import export_predictions as e; e(sys.argv[1], sys.argv[2], sys.argv[3])"
 POLARS = {

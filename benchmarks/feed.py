@@ -23,11 +23,11 @@ from photos import make_photos
 from PIL.JpegImagePlugin import JpegImageFile
 
 from motivnet_cli.config import FaceConfig
-from motivnet_cli.inputs.decode import _upright_rgb
-from motivnet_cli.faces.detect import find_faces, load_detector
-from motivnet_cli.weights.load import load_model
 from motivnet_cli.faces.crop import cut, to_pixels
+from motivnet_cli.faces.detect import find_faces, load_detector
+from motivnet_cli.inputs.decode import _upright_rgb
 from motivnet_cli.records import Face
+from motivnet_cli.weights.load import load_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -102,7 +102,7 @@ def forward(weights: str, rounds: str) -> None:
     import torch
     from plain_motivnet import plain_network
 
-    from motivnet_cli.engine.predictor import usable_cores
+    from motivnet_cli.engine.machine import usable_cores
     from motivnet_cli.weights.networks import load_checkpoint
 
     torch.set_num_threads(usable_cores())
@@ -158,12 +158,12 @@ def engine(weights: str, scratch: str) -> None:
 
     from motivnet_cli.annotate import annotate
     from motivnet_cli.config import FaceConfig, InputConfig, ModelConfig, OutputConfig, RunConfig
-    from motivnet_cli.inputs.decode import decode
-    from motivnet_cli.faces.detect import find_faces, load_detector
-    from motivnet_cli.weights.load import load_model
     from motivnet_cli.engine.predictor import Predictor
     from motivnet_cli.faces.crop import cut, to_pixels
+    from motivnet_cli.faces.detect import find_faces, load_detector
+    from motivnet_cli.inputs.decode import decode
     from motivnet_cli.records import Batch, Crop, Cursor, Face, Place
+    from motivnet_cli.weights.load import load_model
 
     folder = Path(scratch) / "photos"
     photos = make_photos(folder, count=NUM_PICTURES, seed=2, sizes=(1000, 3000))

@@ -19,13 +19,14 @@ from photos import make_photos
 
 from motivnet_cli.annotate import annotate
 from motivnet_cli.config import FaceConfig, InputConfig, ModelConfig, OutputConfig, RunConfig
-from motivnet_cli.inputs.decode import decode
-from motivnet_cli.faces.detect import find_faces, load_detector
-from motivnet_cli.weights.load import load_model
-from motivnet_cli.engine.predictor import Predictor, usable_cores
+from motivnet_cli.engine.machine import usable_cores
+from motivnet_cli.engine.predictor import Predictor
 from motivnet_cli.faces.crop import cut, to_pixels
+from motivnet_cli.faces.detect import find_faces, load_detector
+from motivnet_cli.inputs.decode import decode
+from motivnet_cli.output.read import read_faces
 from motivnet_cli.records import Batch, Crop, Cursor, Place
-from motivnet_cli.output.sink import read_faces
+from motivnet_cli.weights.load import load_model
 
 if TYPE_CHECKING:
     from motivnet_cli.config import FaceMode

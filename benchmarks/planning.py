@@ -86,9 +86,9 @@ def fill(out: Path) -> None:
     import pyarrow as pa
 
     from motivnet_cli.output.ledger import Ledger
-    from motivnet_cli.records import EMOTIONS, Cursor, Place
-    from motivnet_cli.output.sink import METADATA_KEY
+    from motivnet_cli.output.read import METADATA_KEY
     from motivnet_cli.output.tables import faces_schema, inputs_schema
+    from motivnet_cli.records import EMOTIONS, Cursor, Place
 
     ledger = Ledger(out / ".motivnet", out)
     metadata = {METADATA_KEY: json.dumps(ledger.record).encode()}

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from harness import annotate_command, parser, report, say, time_process
 from photos import small_photos
 
-from motivnet_cli.output.sink import read_faces, read_inputs
+from motivnet_cli.output.read import read_faces, read_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,15 +14,15 @@ from typing import IO, TYPE_CHECKING, Any
 
 from motivnet_cli import __version__
 from motivnet_cli.config import settings_that_change_output
-from motivnet_cli.scale.local import run_workers
+from motivnet_cli.engine.machine import Choices, all_gpus
 from motivnet_cli.engine.work import Tally, load_network, make_predictor, track_config, work
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.inputs.listing import Listing
-from motivnet_cli.engine.predictor import Choices, all_gpus
-from motivnet_cli.records import Progress, Summary, never, no_progress
-from motivnet_cli.remote.files import is_remote, shown
 from motivnet_cli.output.sink import SCHEMA_VERSION, Output
 from motivnet_cli.output.stream import StreamOutput
+from motivnet_cli.records import Progress, Summary, never, no_progress
+from motivnet_cli.remote.urls import is_remote, shown
+from motivnet_cli.scale.local import run_workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable

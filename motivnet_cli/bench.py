@@ -20,13 +20,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from motivnet_cli import __version__
 from motivnet_cli.annotate import annotate
 from motivnet_cli.config import OutputConfig, RunConfig
-from motivnet_cli.inputs.decode import decode
+from motivnet_cli.engine.machine import choose_precision, device_name, usable_cores
+from motivnet_cli.engine.predictor import Predictor
 from motivnet_cli.engine.work import load_network
 from motivnet_cli.errors import ConfigError, InputError, MotivNetError
-from motivnet_cli.faces.detect import find_faces, load_detector
-from motivnet_cli.inputs.listing import Listing
-from motivnet_cli.engine.predictor import Predictor, choose_precision, device_name, usable_cores
 from motivnet_cli.faces.crop import cut, to_pixels
+from motivnet_cli.faces.detect import find_faces, load_detector
+from motivnet_cli.inputs.decode import decode
+from motivnet_cli.inputs.listing import Listing
 from motivnet_cli.records import Batch, Crop, Cursor, Place
 
 if TYPE_CHECKING:
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from motivnet_cli.config import Precision
-    from motivnet_cli.weights.load import LoadedModel
     from motivnet_cli.records import Prediction
+    from motivnet_cli.weights.load import LoadedModel
 
     class Say(Protocol):
         """Called with a sentence when a stage begins."""

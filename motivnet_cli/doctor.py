@@ -22,7 +22,7 @@ import torch
 from PIL import features
 
 from motivnet_cli import __version__
-from motivnet_cli.engine.predictor import choose_precision, cpu_has_bf16, usable_cores
+from motivnet_cli.engine.machine import choose_precision, cpu_has_bf16, usable_cores
 from motivnet_cli.weights.store import Store
 
 if TYPE_CHECKING:

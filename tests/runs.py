@@ -10,7 +10,7 @@ import time
 import numpy as np
 import polars.testing
 
-from motivnet_cli.output.sink import read_faces, read_inputs
+from motivnet_cli.output.read import read_faces, read_inputs
 
 
 def command(photos, out, *options):

@@ -18,8 +18,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from motivnet_cli.weights.checkpoint import read_checkpoint, write_safetensors
 from motivnet_cli.errors import WeightsError
+from motivnet_cli.weights.checkpoint import read_checkpoint, write_safetensors
 
 TENSORS = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(3)}
 

@@ -20,7 +20,7 @@ import pytest
 from typer.testing import CliRunner
 
 from motivnet_cli.cli import app
-from motivnet_cli.output.sink import read_faces, read_inputs, read_record
+from motivnet_cli.output.read import read_faces, read_inputs, read_record
 from tests.pictures import SAMPLE_DATA, face_photo, hostile_folder
 
 

@@ -9,7 +9,7 @@ import subprocess
 import psutil
 import pytest
 
-from motivnet_cli.output.sink import read_faces, read_inputs
+from motivnet_cli.output.read import read_faces, read_inputs
 from tests.runs import assert_same, at_start, command, start_until_work_is_committed
 
 WORKERS = ("--devices", "cpu,cpu")
@@ -89,7 +89,8 @@ def test_workers_that_always_die_end_the_run(photos, tmp_path, monkeypatch):
     """A machine on which every worker dies gets an error and exit 1 after a few tries, not an endless loop."""
     killer = at_start(
         tmp_path,
-        "import os, signal, sys\nif 'motivnet_cli.scale.worker' in sys.orig_argv: os.kill(os.getpid(), signal.SIGSEGV)\n",
+        "import os, signal, sys\nif 'motivnet_cli.scale.worker' in sys.orig_argv:\n"
+        " os.kill(os.getpid(), signal.SIGSEGV)\n",
     )
     monkeypatch.setenv("PYTHONPATH", killer["PYTHONPATH"])
     talk = finish(photos, tmp_path / "p.parquet", "--devices", "cpu", code=1)

@@ -11,15 +11,10 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from motivnet_cli.evaluation.datasets.readers import (
-    _LAYOUTS,
-    CARDS,
-    FERPLUS_COLUMNS,
-    ferplus_majority,
-    read_dataset,
-    read_label_map,
-)
 from motivnet_cli.errors import ConfigError
+from motivnet_cli.evaluation.datasets.cards import CARDS, FERPLUS_COLUMNS
+from motivnet_cli.evaluation.datasets.read import _LAYOUTS, read_dataset, read_label_map
+from motivnet_cli.evaluation.datasets.readers import ferplus_majority
 from motivnet_cli.records import EMOTIONS
 
 NEUTRAL, HAPPINESS, SADNESS, SURPRISE, FEAR, DISGUST, ANGER = range(7)

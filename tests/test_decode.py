@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from motivnet_cli.inputs.decode import decode, decode_bytes
 from motivnet_cli.errors import InputError
+from motivnet_cli.inputs.decode import decode, decode_bytes
 from tests.pictures import (
     ODD_NAMES,
     SAMPLE_DATA,

@@ -19,9 +19,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from motivnet_cli.cli import app
-from motivnet_cli.evaluation.datasets.readers import read_dataset
+from motivnet_cli.evaluation.datasets.read import read_dataset
+from motivnet_cli.evaluation.matching import match
 from motivnet_cli.evaluation.metrics import score
-from motivnet_cli.evaluation.predictions import match, read_predictions
+from motivnet_cli.evaluation.predictions import read_predictions
 from motivnet_cli.records import EMOTIONS
 from tests.pictures import SAMPLE_DATA
 from tests.test_datasets import every_layout

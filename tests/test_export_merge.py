@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from motivnet_cli.cli import app
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.export.merge import merge
-from motivnet_cli.output.sink import METADATA_KEY, read_faces, read_inputs
+from motivnet_cli.output.read import METADATA_KEY, read_faces, read_inputs
 from tests.pictures import face_photo
 
 

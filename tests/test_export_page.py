@@ -14,12 +14,12 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from motivnet_cli.report import figures
 from motivnet_cli.cli import app
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.report.predictions import write_page
+from motivnet_cli.output.read import METADATA_KEY
 from motivnet_cli.records import EMOTIONS
-from motivnet_cli.output.sink import METADATA_KEY
+from motivnet_cli.report import figures
+from motivnet_cli.report.predictions import write_page
 from tests.pictures import SAMPLE_DATA, face_photo
 from tests.test_export_tables import synthetic
 

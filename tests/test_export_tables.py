@@ -24,9 +24,9 @@ from motivnet_cli.cli import app
 from motivnet_cli.config import InputConfig, ModelConfig, OutputConfig, RunConfig
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.export import FORMATS, export_predictions
-from motivnet_cli.records import EMOTIONS
-from motivnet_cli.output.sink import METADATA_KEY
+from motivnet_cli.output.read import METADATA_KEY
 from motivnet_cli.output.tables import TableWriter, faces_schema
+from motivnet_cli.records import EMOTIONS
 from tests.pictures import SAMPLE_DATA
 
 BOX = ["x1", "y1", "x2", "y2"]

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from motivnet_cli.faces import detect as faces
 from motivnet_cli.config import DETECTION_SIZE, FaceConfig
 from motivnet_cli.errors import ConfigError
+from motivnet_cli.faces import detect as faces
 from motivnet_cli.faces.detect import find_faces, load_detector
 
 ASTRONAUT = Path(__file__).parents[1] / "sample_data" / "astronaut.png"

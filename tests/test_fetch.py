@@ -20,7 +20,8 @@ from email.utils import format_datetime
 import pytest
 
 from motivnet_cli.errors import ConfigError, FetchError
-from motivnet_cli.remote.fetch import direct_url, fetch, redacted
+from motivnet_cli.remote.fetch import fetch
+from motivnet_cli.remote.urls import direct_url, redacted
 from tests.server import Answer, FileServer
 
 CONTENT = b"PK\x03\x04" + random.Random(1).randbytes(1_000_000)

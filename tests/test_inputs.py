@@ -23,8 +23,8 @@ import pytest
 from typer.testing import CliRunner
 
 from motivnet_cli.cli import app
+from motivnet_cli.output.read import read_faces, read_inputs
 from motivnet_cli.records import EMOTIONS
-from motivnet_cli.output.sink import read_faces, read_inputs
 from tests.pictures import SAMPLE_DATA, cut_short, face_photo
 from tests.server import Answer, FileServer
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from motivnet_cli.engine import loader
 from motivnet_cli.config import FaceConfig, LoaderConfig, VideoConfig
-from motivnet_cli.weights.load import load_model
+from motivnet_cli.engine import loader
 from motivnet_cli.inputs.listing import Listing
 from motivnet_cli.records import Cursor, Place, Todo, never
+from motivnet_cli.weights.load import load_model
 from tests.pictures import face_photo
 
 

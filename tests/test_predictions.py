@@ -10,10 +10,11 @@ import pytest
 
 from motivnet_cli.config import OutputConfig
 from motivnet_cli.errors import ConfigError
+from motivnet_cli.evaluation.matching import match
+from motivnet_cli.evaluation.predictions import read_predictions
 from motivnet_cli.inputs.listing import Listing
-from motivnet_cli.evaluation.predictions import match, read_predictions
-from motivnet_cli.records import EMOTIONS, Batch, Crop, Cursor, Face, InputReport, Place, Prediction, Problem, never
 from motivnet_cli.output.sink import Output
+from motivnet_cli.records import EMOTIONS, Batch, Crop, Cursor, Face, InputReport, Place, Prediction, Problem, never
 
 NO_PIXELS = np.zeros((3, 1, 1), np.uint8)
 CERTAIN = np.eye(7, dtype=np.float32)

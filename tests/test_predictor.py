@@ -15,19 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from motivnet_cli.config import ModelConfig
+from motivnet_cli.engine.machine import _quota, choose_precision, cpu_has_bf16, usable_cores
+from motivnet_cli.engine.predictor import LARGEST_BATCH, Predictor, Stages, _remembered
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.weights.load import load_model
-from motivnet_cli.engine.predictor import (
-    LARGEST_BATCH,
-    Predictor,
-    Stages,
-    _quota,
-    _remembered,
-    choose_precision,
-    cpu_has_bf16,
-    usable_cores,
-)
 from motivnet_cli.records import Batch, Crop, Cursor, Face, Place
+from motivnet_cli.weights.load import load_model
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 3, 112, 112), dtype=np.uint8)
 

@@ -19,9 +19,9 @@ import pytest
 from motivnet_cli.annotate import annotate
 from motivnet_cli.config import InputConfig, ModelConfig, OutputConfig, RunConfig, ScaleConfig
 from motivnet_cli.engine.work import load_network, make_predictor, work
+from motivnet_cli.output.sink import begun_run, take_handed
 from motivnet_cli.scale.ray_driver import Need
 from motivnet_cli.shards import Shard
-from motivnet_cli.output.sink import begun_run, take_handed
 from tests.ray_cluster import RayCluster, workers_below
 from tests.runs import assert_same, at_start, command, slow_disk, start_until_work_is_committed
 

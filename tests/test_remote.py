@@ -11,9 +11,11 @@ import zipfile
 import fsspec
 import pytest
 
-from motivnet_cli.remote import files as remote
 from motivnet_cli.errors import ConfigError, FetchError, InputError
-from motivnet_cli.remote.files import insist, is_remote, open_remote, read_bytes, shown
+from motivnet_cli.remote import storage
+from motivnet_cli.remote.files import open_remote, read_bytes
+from motivnet_cli.remote.storage import insist
+from motivnet_cli.remote.urls import is_remote, shown
 from tests.server import Answer, FileServer
 
 CONTENT = bytes(range(256)) * 2000
@@ -22,7 +24,7 @@ RANGES = {"Accept-Ranges": "bytes"}
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
-    monkeypatch.setattr(remote, "_BACKOFF_SECONDS", 0.001)
+    monkeypatch.setattr(storage, "BACKOFF_SECONDS", 0.001)
 
 
 @pytest.fixture

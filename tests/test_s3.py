@@ -18,19 +18,21 @@ import traceback
 import fsspec
 import pytest
 
-from motivnet_cli.output import ledger
-
-from motivnet_cli.remote import files as remote
-from motivnet_cli.output import mirror as mirror_module
 from motivnet_cli.config import InputConfig, OutputConfig
 from motivnet_cli.errors import ConfigError, FetchError, OutputConflictError
+from motivnet_cli.inputs.listing import Listing
+from motivnet_cli.output import ledger
+from motivnet_cli.output import mirror as mirror_module
 from motivnet_cli.output.ledger import Ledger
 from motivnet_cli.output.mirror import Mirror
-from motivnet_cli.inputs.listing import Listing
+from motivnet_cli.output.read import read_faces, read_inputs, read_record
+from motivnet_cli.output.sink import Output
+from motivnet_cli.output.status import output_status
 from motivnet_cli.records import EMOTIONS, Batch, Crop, Cursor, Face, Place, never
-from motivnet_cli.remote.files import list_remote, read_bytes
+from motivnet_cli.remote import storage
+from motivnet_cli.remote.files import read_bytes
+from motivnet_cli.remote.storage import list_remote
 from motivnet_cli.shards import Shard
-from motivnet_cli.output.sink import Output, output_status, read_faces, read_inputs, read_record
 from tests.pictures import face_photo
 from tests.runs import assert_same, command
 from tests.s3_server import PAGE_KEYS, FailingServer
@@ -579,7 +581,7 @@ def do_share(output, folder):
 @contextlib.contextmanager
 def at_call(number, action, monkeypatch):
     """Do it before the so manieth call to the store; what comes out says whether it came so far."""
-    calls, happened, insist = itertools.count(), [], remote.insist
+    calls, happened, insist = itertools.count(), [], storage.insist
 
     def disturbed(ask, url, **options):
         if not happened and next(calls) == number:
@@ -588,7 +590,7 @@ def at_call(number, action, monkeypatch):
         return insist(ask, url, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(remote, "insist", disturbed)
+        patch.setattr(storage, "insist", disturbed)
         patch.setattr(mirror_module, "insist", disturbed)
         yield happened
 
@@ -602,7 +604,7 @@ def keys_under(url):
 @contextlib.contextmanager
 def dying_at(number, monkeypatch):
     """From the so manieth call to the store on, nothing reaches it; what comes out says whether it came so far."""
-    calls, death, insist = itertools.count(), [], remote.insist
+    calls, death, insist = itertools.count(), [], storage.insist
 
     def dying(ask, url, **options):
         if death or next(calls) >= number:
@@ -611,7 +613,7 @@ def dying_at(number, monkeypatch):
         return insist(ask, url, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(remote, "insist", dying)
+        patch.setattr(storage, "insist", dying)
         patch.setattr(mirror_module, "insist", dying)
         with contextlib.suppress(Killed):
             yield death

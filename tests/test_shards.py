@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from motivnet_cli.errors import ConfigError
+from motivnet_cli.output.read import read_inputs
+from motivnet_cli.output.status import output_status
 from motivnet_cli.shards import task_list
-from motivnet_cli.output.sink import output_status, read_inputs
 from tests.conftest import NUM_PHOTOS
 from tests.runs import assert_same, command, slow_disk, start_until_work_is_committed
 

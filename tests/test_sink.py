@@ -17,13 +17,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from motivnet_cli.output import ledger
 from motivnet_cli.config import OutputConfig
 from motivnet_cli.errors import ConfigError, OutputConflictError
 from motivnet_cli.inputs.listing import Listing
-from motivnet_cli.records import EMOTIONS, Batch, Crop, Cursor, Face, InputReport, Place, Prediction, Problem, never
-from motivnet_cli.output.sink import Output, read_faces, read_inputs, read_record
+from motivnet_cli.output import ledger
+from motivnet_cli.output.read import read_faces, read_inputs, read_record
+from motivnet_cli.output.sink import Output
 from motivnet_cli.output.tables import faces_schema
+from motivnet_cli.records import EMOTIONS, Batch, Crop, Cursor, Face, InputReport, Place, Prediction, Problem, never
 
 NO_PIXELS = np.zeros((3, 1, 1), np.uint8)
 RECORD = {"model": "m", "settings": {"model.name": "m", "inputs": ["/photos"]}}

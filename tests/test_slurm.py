@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from motivnet_cli.output.sink import output_status
+from motivnet_cli.output.status import output_status
 from tests.runs import assert_same, command
 
 PATH = os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/sbin"])

@@ -18,8 +18,8 @@ from motivnet_cli.cli import app
 from motivnet_cli.config import FaceConfig, InputConfig, LoaderConfig, ModelConfig, OutputConfig, RunConfig, ScaleConfig
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.output.ledger import Ledger
+from motivnet_cli.output.status import OutputStatus, output_status
 from motivnet_cli.shards import Shard
-from motivnet_cli.output.sink import OutputStatus, output_status
 from tests.pictures import face_photo
 
 NUM_PICTURES = 24

@@ -20,10 +20,10 @@ from typer.testing import CliRunner
 
 from motivnet_cli.cli import app
 from motivnet_cli.errors import ConfigError, FetchError, WeightsError
+from motivnet_cli.output.read import read_faces, read_record
 from motivnet_cli.weights.load import load_model
-from motivnet_cli.output.sink import read_faces, read_record
-from motivnet_cli.weights.store import Store
 from motivnet_cli.weights.networks import load_checkpoint
+from motivnet_cli.weights.store import Store
 from tests.pictures import SAMPLE_DATA
 from tests.server import Answer, FileServer
 

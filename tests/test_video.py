@@ -332,7 +332,8 @@ def test_consumer_that_leaves_early_leaves_no_process(long_clip):
 def test_killed_parent_leaves_no_decoder(long_clip):
     """SIGKILL of the parent is the end of the decoder too."""
     code = (
-        "import sys, time; from motivnet_cli.inputs.video import VideoReader; from motivnet_cli.config import VideoConfig\n"
+        "import sys, time; from motivnet_cli.inputs.video import VideoReader\n"
+        "from motivnet_cli.config import VideoConfig\n"
         "frames = iter(VideoReader(sys.argv[1], VideoConfig(fps=None), max_pixels=10**7)); next(frames)\n"
         "print('ready', flush=True); time.sleep(60)"
     )

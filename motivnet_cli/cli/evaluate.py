@@ -113,7 +113,7 @@ def evaluate(
             raise errors.ConfigError(f"--min-accuracy takes a share between 0 and 1, got {min_accuracy}")
         if faces is not None and faces not in _FACES:
             raise errors.ConfigError(f"--faces takes {', '.join(_FACES)}, got {faces!r}")
-        from motivnet_cli.evaluation.datasets.readers import read_label_map
+        from motivnet_cli.evaluation.datasets.read import read_label_map
         from motivnet_cli.evaluation.evaluate import EvaluateConfig
         from motivnet_cli.evaluation.evaluate import evaluate as run
         from motivnet_cli.weights.store import Store, find_card
@@ -186,7 +186,7 @@ def predictions(
     Example: motivnet compare predictions a.parquet b.csv --dataset rafdb --root ./RAF-DB
     """
     with reporting_errors(), talking(quiet=False):
-        from motivnet_cli.evaluation.datasets.readers import read_label_map
+        from motivnet_cli.evaluation.datasets.read import read_label_map
         from motivnet_cli.evaluation.evaluate import EvaluateConfig, compare_predictions
 
         config = EvaluateConfig(
@@ -294,7 +294,7 @@ def _pairs(text: str | None, option: str) -> dict[str, str]:
 def _list(*, as_json: bool) -> None:
     import dataclasses
 
-    from motivnet_cli.evaluation.datasets.readers import CARDS as DATASETS
+    from motivnet_cli.evaluation.datasets.cards import CARDS as DATASETS
 
     if as_json:
         print_json([dataclasses.asdict(card) for card in DATASETS.values()])

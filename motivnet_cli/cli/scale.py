@@ -13,7 +13,7 @@ from motivnet_cli.cli.annotate import annotate
 from motivnet_cli.cli.terminal import print_data, print_json, reporting_errors
 
 if TYPE_CHECKING:
-    from motivnet_cli.output.sink import OutputStatus
+    from motivnet_cli.output.status import OutputStatus
 
 WARNING_SECONDS = 120
 """Slurm's signal comes so long before the time limit: the batches in hand are finished in it."""
@@ -38,7 +38,7 @@ def status(
     It reads only, so it may be asked while the run is at work. The exit code is 0, finished or not.
     """
     with reporting_errors():
-        from motivnet_cli.output.sink import output_status
+        from motivnet_cli.output.status import output_status
 
         if array and as_json:
             raise errors.ConfigError("give --array or --json: the JSON has the array, too")

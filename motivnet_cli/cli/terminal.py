@@ -65,7 +65,7 @@ def command_line() -> str:
     """As it was typed, but for what URLs must not tell."""
     words = sys.argv[1:]
     if any("://" in word for word in words):
-        from motivnet_cli.remote.fetch import redacted
+        from motivnet_cli.remote.urls import redacted
 
         words = [redacted(word) if "://" in word else word for word in words]
     return shlex.join(["motivnet", *words])

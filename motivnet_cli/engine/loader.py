@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, TypedDict
 
 import torch
 
+from motivnet_cli.errors import InputError
+from motivnet_cli.faces.crop import cut, to_pixels
+from motivnet_cli.faces.detect import find_faces, load_detector
 from motivnet_cli.inputs.archive import Archive
 from motivnet_cli.inputs.decode import decode, decode_bytes
-from motivnet_cli.errors import InputError
-from motivnet_cli.faces.detect import find_faces, load_detector
-from motivnet_cli.faces.crop import cut, to_pixels
 from motivnet_cli.records import Batch, Crop, Cursor, Face, InputReport, Place, Problem
-from motivnet_cli.remote.files import is_remote, local_copy, read_bytes
+from motivnet_cli.remote.files import local_copy, read_bytes
+from motivnet_cli.remote.urls import is_remote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -33,11 +34,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Required
 
-    from motivnet_cli.inputs.archive import Member
     from motivnet_cli.config import FaceConfig, LoaderConfig, VideoConfig
-    from motivnet_cli.weights.load import LoadedModel
-    from motivnet_cli.records import Frame, Given, Item, Kept, Kind, Status, Todo
+    from motivnet_cli.inputs.archive import Member
     from motivnet_cli.inputs.video import VideoReader
+    from motivnet_cli.records import Frame, Given, Item, Kept, Kind, Status, Todo
+    from motivnet_cli.weights.load import LoadedModel
 
 log = logging.getLogger(__name__)
 

@@ -9,18 +9,19 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from motivnet_cli.weights.load import load_model
 from motivnet_cli.engine.loader import load
-from motivnet_cli.engine.predictor import Predictor, Stages, usable_cores
+from motivnet_cli.engine.machine import usable_cores
+from motivnet_cli.engine.predictor import Predictor, Stages
+from motivnet_cli.weights.load import load_model
 from motivnet_cli.weights.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from motivnet_cli.config import ModelConfig, RunConfig
-    from motivnet_cli.weights.load import LoadedModel
-    from motivnet_cli.records import Batch, Prediction, Todo
     from motivnet_cli.faces.track import TrackConfig
+    from motivnet_cli.records import Batch, Prediction, Todo
+    from motivnet_cli.weights.load import LoadedModel
 
 
 log = logging.getLogger(__name__)

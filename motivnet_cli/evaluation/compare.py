@@ -29,7 +29,6 @@ from motivnet_cli.config import (
 )
 from motivnet_cli.engine.work import load_network
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.records import never, no_progress
 from motivnet_cli.evaluation.similarity import (
     LEVEL,
     Gaussian,
@@ -39,7 +38,8 @@ from motivnet_cli.evaluation.similarity import (
     parameter_drift,
     two_sample_tests,
 )
-from motivnet_cli.output.sink import parts_of, read_inputs, read_record
+from motivnet_cli.output.read import parts_of, read_inputs, read_record
+from motivnet_cli.records import never, no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

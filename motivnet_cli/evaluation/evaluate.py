@@ -20,12 +20,13 @@ from PIL import Image
 from motivnet_cli import __version__
 from motivnet_cli.annotate import annotate
 from motivnet_cli.config import FaceConfig, InputConfig, LoaderConfig, ModelConfig, OutputConfig, RunConfig
-from motivnet_cli.evaluation.datasets.readers import CARDS as DATASETS
-from motivnet_cli.evaluation.datasets.readers import read_dataset
 from motivnet_cli.durable import durably, temporary_name
 from motivnet_cli.errors import ConfigError
+from motivnet_cli.evaluation.datasets.cards import CARDS as DATASETS
+from motivnet_cli.evaluation.datasets.read import read_dataset
+from motivnet_cli.evaluation.matching import match
 from motivnet_cli.evaluation.metrics import paired, score
-from motivnet_cli.evaluation.predictions import match, read_predictions
+from motivnet_cli.evaluation.predictions import read_predictions
 from motivnet_cli.records import EMOTIONS, never, no_progress
 from motivnet_cli.report.evaluation import write_report, write_suite
 from motivnet_cli.weights.store import Store, find_card
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from motivnet_cli.evaluation.datasets.readers import Labelled, LabelledSet
+    from motivnet_cli.evaluation.datasets.read import Labelled, LabelledSet
     from motivnet_cli.records import Progress
 
 SCHEMA_VERSION = 1

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from motivnet_cli.durable import sync, temporary_name
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.export.destination import check_place
-from motivnet_cli.output.sink import METADATA_KEY, parts_of, read_record
+from motivnet_cli.output.read import METADATA_KEY, parts_of, read_record
 from motivnet_cli.output.tables import ROW_GROUP, TableWriter
 
 if TYPE_CHECKING:

@@ -29,9 +29,9 @@ from motivnet_cli.catalogue import DEFAULT_MODEL
 from motivnet_cli.durable import sync, temporary_name
 from motivnet_cli.errors import ConfigError, WeightsError
 from motivnet_cli.export.destination import check_place
-from motivnet_cli.weights.load import load_model
-from motivnet_cli.model import MotivNet, SapiensEmbedder
 from motivnet_cli.faces.crop import image_rows
+from motivnet_cli.model import MotivNet, SapiensEmbedder
+from motivnet_cli.weights.load import load_model
 
 if TYPE_CHECKING:
     import os

@@ -24,9 +24,9 @@ from motivnet_cli.durable import durably, temporary_name
 from motivnet_cli.errors import ConfigError, InputError
 from motivnet_cli.export.destination import check_place
 from motivnet_cli.export.source import Source
-from motivnet_cli.records import EMOTIONS
 from motivnet_cli.inputs.video import VideoReader
 from motivnet_cli.inputs.video_worker import Sampler
+from motivnet_cli.records import EMOTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

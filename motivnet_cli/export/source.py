@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.records import EMOTIONS
-from motivnet_cli.remote.files import is_remote
-from motivnet_cli.output.sink import METADATA_KEY, parts_of
+from motivnet_cli.output.read import METADATA_KEY, parts_of
 from motivnet_cli.output.tables import ROW_GROUP, faces_schema, rows_in
+from motivnet_cli.records import EMOTIONS
+from motivnet_cli.remote.urls import is_remote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

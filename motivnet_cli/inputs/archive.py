@@ -27,9 +27,10 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from motivnet_cli.errors import InputError
-from motivnet_cli.inputs.listing import kind_of, printable, suffix_of
+from motivnet_cli.inputs.names import kind_of, printable, suffix_of
 from motivnet_cli.records import Problem
-from motivnet_cli.remote.files import is_remote, open_remote
+from motivnet_cli.remote.files import open_remote
+from motivnet_cli.remote.urls import is_remote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

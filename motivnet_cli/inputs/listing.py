@@ -12,7 +12,6 @@ import fnmatch
 import hashlib
 import itertools
 import math
-import operator
 import os
 import re
 import stat
@@ -21,35 +20,22 @@ from collections import Counter
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
-
-import polars as pl
 
 from motivnet_cli.config import InputConfig
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.records import Given, Item, Problem
-from motivnet_cli.remote.files import can_list, is_remote, is_remote_file, is_remote_folder, list_remote, shown
+from motivnet_cli.records import Item, Problem
+from motivnet_cli.remote.storage import can_list, is_remote_file, is_remote_folder, list_remote
+from motivnet_cli.remote.urls import is_remote, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from motivnet_cli.config import KeptType
-    from motivnet_cli.records import Kept, Kind
-    from motivnet_cli.remote.files import RemoteEntry
-
-IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif"}
-    | {".heic", ".heif", ".hif", ".heics", ".heifs", ".avif", ".avifs", ".jp2", ".j2k", ".jpx", ".jpf", ".j2c"}
-    | {".jpc", ".mpo", ".ppm", ".pgm", ".pbm", ".pnm"}
-)
-VIDEO_SUFFIXES = frozenset(
-    {".mp4", ".m4v", ".mov", ".qt", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".m1v", ".m2v", ".vob", ".ts", ".mts"}
-    | {".m2ts", ".wmv", ".asf", ".flv", ".f4v", ".3gp", ".3g2", ".ogv", ".mxf"}
-)
-ARCHIVE_SUFFIXES = frozenset({".tar", ".tgz", ".tbz", ".tbz2", ".txz", ".tzst", ".zip"})
-"""And `.tar` followed by one of `.gz`, `.bz2`, `.xz`, `.zst`."""
-BOX_COLUMNS = ("x1", "y1", "x2", "y2")
+    from motivnet_cli.remote.storage import RemoteEntry
+from motivnet_cli.inputs.manifest import Manifest, common_type
+from motivnet_cli.inputs.names import IMAGE_SUFFIXES, Found, kind_of, printable, status_of, suffix_of, version_of
 
 _MAX_BRACED = 1_000_000
 """Names that one brace pattern may stand for."""
@@ -96,9 +82,9 @@ class Listing:
             raise ConfigError(f"no such file or folder: {named}; name files or folders that hold pictures")
         if self._inputs.keep and not self._inputs.manifests:
             raise ConfigError(f"keep names the column {self._inputs.keep[0]!r} of a manifest, and no manifest is given")
-        self._manifests = [_Manifest(path, self._inputs) for path in self._inputs.manifests]
+        self._manifests = [Manifest(path, self._inputs) for path in self._inputs.manifests]
         self.kept_types: dict[str, KeptType] = {
-            name: _common_type({manifest.types[name] for manifest in self._manifests}) for name in self._inputs.keep
+            name: common_type({manifest.types[name] for manifest in self._manifests}) for name in self._inputs.keep
         }
         """Type of the values of each column of `keep`, in its order; any value may be None."""
 
@@ -130,7 +116,7 @@ class Listing:
             )
             number += 1
 
-    def _found(self, *, relative_names: bool) -> Iterator[_Found]:
+    def _found(self, *, relative_names: bool) -> Iterator[Found]:
         for path in self._paths:
             if path == "-":
                 yield from self._listed("-", b"\n")
@@ -150,22 +136,22 @@ class Listing:
             self.skipped["named twice"] += manifest.num_repeated
         self.skipped += Counter()  # without zeros
 
-    def _named(self, given: str, *, prefix: str) -> Iterator[_Found]:
+    def _named(self, given: str, *, prefix: str) -> Iterator[Found]:
         if is_remote(given):
             if given in self._remote_folders or (given.endswith("/") and can_list(given)):
                 yield from self._remote_folder(given, prefix and shown(given))
             else:
-                yield _Found(shown(given), given, kind_of(urlsplit(given).path) or "image")
+                yield Found(shown(given), given, kind_of(urlsplit(given).path) or "image")
             return
         path = os.path.abspath(given)
-        status, problem = _status_of(path)
+        status, problem = status_of(path)
         if status and stat.S_ISDIR(status.st_mode):
             above = tuple(_identity(str(folder)) for folder in Path(os.path.realpath(path)).parents)
             yield from self._walk(path, prefix, "", inside=above)
         else:
-            yield _Found(given, path, kind_of(given) or "image", _version(status), problem)
+            yield Found(given, path, kind_of(given) or "image", version_of(status), problem)
 
-    def _listed(self, source: str, end: bytes) -> Iterator[_Found]:
+    def _listed(self, source: str, end: bytes) -> Iterator[Found]:
         for line in self._lines(source, end):
             name = os.fsdecode(line)
             yield from self._named(name, prefix=name)
@@ -193,7 +179,7 @@ class Listing:
         except OSError as error:
             raise ConfigError(f"cannot read {what}: {error.strerror}") from error
 
-    def _matching(self, pattern: str) -> Iterator[_Found]:
+    def _matching(self, pattern: str) -> Iterator[Found]:
         """What the pattern finds: folders are walked unless `**` has entered them already."""
         parts = pattern.split("/")
         first = next(number for number, part in enumerate(parts) if _MAGIC.search(part))
@@ -203,7 +189,7 @@ class Listing:
         enters = "**" in parts and bool(_MAGIC.search(parts[-1]))
         matches: set[str] = set()
         for match in _glob(start, parts[first:], inside=()):
-            if isinstance(match, _Found):
+            if isinstance(match, Found):
                 yield match
             else:
                 matches.add(match)
@@ -221,14 +207,14 @@ class Listing:
             else:
                 self.skipped[suffix_of(name) or "no ending"] += 1
         if not found_any:
-            yield _Found(
+            yield Found(
                 pattern,
                 os.path.abspath(pattern),
                 kind_of(pattern) or "image",
                 problem=Problem("not_found", "no file fits this pattern; quote it or check the folder's name"),
             )
 
-    def _walk(self, folder: str, prefix: str, below: str, *, inside: tuple[_Identity, ...]) -> Iterator[_Found]:
+    def _walk(self, folder: str, prefix: str, below: str, *, inside: tuple[_Identity, ...]) -> Iterator[Found]:
         """`prefix` begins the names in the output, `below` the names that the filters see."""
         try:
             inside = (*inside, _identity(folder))
@@ -250,16 +236,16 @@ class Listing:
                     yield from self._enter(entry, name, below, inside)
             elif kind := kind_of(entry.name):
                 if self._fits.file(below + entry.name, entry.name):
-                    yield _Found(name, entry.path, kind, _version(_entry_status(entry)))
+                    yield Found(name, entry.path, kind, version_of(_entry_status(entry)))
                 else:
                     self.skipped["excluded"] += 1
             else:
                 self.skipped[suffix_of(entry.name) or "no ending"] += 1
 
-    def _enter(self, entry: os.DirEntry[str], name: str, below: str, inside: tuple[_Identity, ...]) -> Iterator[_Found]:
+    def _enter(self, entry: os.DirEntry[str], name: str, below: str, inside: tuple[_Identity, ...]) -> Iterator[Found]:
         if entry.is_symlink() and _identity(entry.path) in inside:
             message = "a symbolic link back to a folder that holds it: not followed"
-            yield _Found(name, entry.path, "folder", problem=Problem("link_loop", message))
+            yield Found(name, entry.path, "folder", problem=Problem("link_loop", message))
             return
         empty = True
         for found in self._walk(entry.path, name, f"{below}{entry.name}/", inside=inside):
@@ -267,9 +253,9 @@ class Listing:
             yield found
         if empty and suffix_of(entry.name) in IMAGE_SUFFIXES:
             message = "a folder named like a picture, with none in it"
-            yield _Found(name, entry.path, "folder", problem=Problem("is_a_folder", message))
+            yield Found(name, entry.path, "folder", problem=Problem("is_a_folder", message))
 
-    def _remote_folder(self, url: str, prefix: str) -> Iterator[_Found]:
+    def _remote_folder(self, url: str, prefix: str) -> Iterator[Found]:
         """`prefix` begins the names in the output."""
         base, prefix = (each if each.endswith("/") or not each else f"{each}/" for each in (url, prefix))
         entries = list_remote(base, recursive=self._inputs.recursive)
@@ -277,7 +263,7 @@ class Listing:
             yield self._nothing_at(base)
         yield from self._walk_remote(entries, base, prefix, "")
 
-    def _walk_remote(self, entries: Iterable[RemoteEntry], base: str, prefix: str, below: str) -> Iterator[_Found]:
+    def _walk_remote(self, entries: Iterable[RemoteEntry], base: str, prefix: str, below: str) -> Iterator[Found]:
         """As `_walk`, of sorted entries that all lie in the folder `below`."""
         for (name, is_folder), inside in itertools.groupby(entries, key=lambda entry: entry.part(len(below))):
             path = below + name
@@ -292,13 +278,13 @@ class Listing:
                     yield from self._walk_remote(inside, base, prefix, f"{path}/")
             elif kind := kind_of(name):
                 if self._fits.file(path, name):
-                    yield _Found(prefix + path, base + path, kind, next(inside).version)
+                    yield Found(prefix + path, base + path, kind, next(inside).version)
                 else:
                     self.skipped["excluded"] += 1
             else:
                 self.skipped[suffix_of(name) or "no ending"] += 1
 
-    def _matching_remote(self, pattern: str) -> Iterator[_Found]:
+    def _matching_remote(self, pattern: str) -> Iterator[Found]:
         """As `_matching`, of keys: what lies under the last folder that the pattern spells out is listed."""
         scheme, _, rest = pattern.partition("://")
         parts = rest.split("/")
@@ -323,17 +309,17 @@ class Listing:
             elif not self._fits.file(match, os.path.basename(match)):
                 self.skipped["excluded"] += 1
             elif spelt_out or kind_of(match):
-                yield _Found(prefix + match, base + match, kind_of(match) or "image", next(inside).version)
+                yield Found(prefix + match, base + match, kind_of(match) or "image", next(inside).version)
             else:
                 self.skipped[suffix_of(match) or "no ending"] += 1
         if not found_any:
             yield self._nothing_at(pattern)
 
-    def _nothing_at(self, url: str) -> _Found:
+    def _nothing_at(self, url: str) -> Found:
         message = "nothing lies there: check the bucket and what follows it"
         if self._is_alone:
             raise ConfigError(f"{shown(url)}: {message}")
-        return _Found(shown(url), url, "folder", problem=Problem("not_found", message))
+        return Found(shown(url), url, "folder", problem=Problem("not_found", message))
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,49 +356,8 @@ def summarise(listing: Listing) -> Contents:
     )
 
 
-def kind_of(name: str) -> Kind | None:
-    """What a file is by the ending of its name; None for other endings."""
-    stem, suffix = os.path.splitext(name)
-    suffix = suffix.lower()
-    if suffix in IMAGE_SUFFIXES:
-        return "image"
-    if suffix in VIDEO_SUFFIXES:
-        return "video"
-    if suffix in ARCHIVE_SUFFIXES or (suffix in _COMPRESSED and stem.lower().endswith(".tar")):
-        return "archive"
-    return None
-
-
-def suffix_of(name: str) -> str:
-    """The ending in lower case, such as `.jpg`, or nothing."""
-    return os.path.splitext(name)[1].lower()
-
-
-def printable(name: str) -> str:
-    """A name as UTF-8 text: bytes that are not UTF-8 become backslash escapes such as `\\xff`."""
-    try:
-        return os.fsencode(name).decode("utf-8", "backslashreplace")
-    except UnicodeEncodeError:  # half a surrogate pair, as JSON can spell it
-        return name.encode("utf-8", "backslashreplace").decode()
-
-
-class _Found(NamedTuple):
-    """An item before it is numbered, and before it is known to be the first of its path."""
-
-    name: str
-    path: str
-    kind: Kind
-    version: _Version = (None, None)
-    problem: Problem | None = None
-    given: tuple[Given, ...] | None = None
-    kept: Kept = ()
-
-
-_Version = tuple["int | None", "int | None"]
-"""Size in bytes and time of last change in ns since 1970, of a file; None where unknown."""
 _Identity = tuple[int, int]
 """Device and inode: the same folder by whatever name."""
-_COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 _MAGIC = re.compile(r"[*?\[]")
 
 
@@ -473,7 +418,7 @@ def _finds(pattern: str) -> bool:
     return any(isinstance(match, str) for match in _glob(start, parts[1:] if start else parts, inside=()))
 
 
-def _glob(folder: str, parts: Sequence[str], *, inside: tuple[_Identity, ...]) -> Iterator[str | _Found]:
+def _glob(folder: str, parts: Sequence[str], *, inside: tuple[_Identity, ...]) -> Iterator[str | Found]:
     """Names that the parts of a pattern fit below `folder`, in no order and perhaps twice.
 
     Python's own `glob` would follow a circle of links to the 40 levels that the system allows, in all combinations.
@@ -567,22 +512,6 @@ def _check_lists(lists: Sequence[str]) -> None:
             raise ConfigError(f"{path!r} is a folder, not a list of inputs: name it as an input to read what it holds")
 
 
-def _status_of(path: str) -> tuple[os.stat_result | None, Problem | None]:
-    """None where there is no such file: who opens it says why."""
-    try:
-        return os.stat(path), None
-    except OSError:
-        return None, None
-    except ValueError:
-        return None, Problem("not_found", "no file can have this name: it holds a NUL byte")
-
-
-def _version(status: os.stat_result | None) -> _Version:
-    if status is None or not stat.S_ISREG(status.st_mode):
-        return None, None
-    return status.st_size, status.st_mtime_ns
-
-
 def _entry_status(entry: os.DirEntry[str]) -> os.stat_result | None:
     try:
         return entry.stat()
@@ -602,191 +531,6 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _unreadable(name: str, folder: str, error: OSError) -> _Found:
+def _unreadable(name: str, folder: str, error: OSError) -> Found:
     message = f"cannot list this folder: {error.strerror or error}"
-    return _Found(name, folder, "folder", problem=Problem("unreadable_folder", message))
-
-
-class _Manifest:
-    """A table of inputs: read whole, but only the columns that count; about 150 MB for a million faces."""
-
-    def __init__(self, path: str, inputs: InputConfig) -> None:
-        self._path = path
-        table = _scan(path)
-        try:
-            names = table.collect_schema().names()
-            has_boxes = self._check_columns(names, inputs)
-            columns = [pl.col(inputs.path_column).cast(pl.String).alias("path")]
-            columns += [pl.col(name).alias(f"box{place}") for place, name in enumerate(BOX_COLUMNS) if has_boxes]
-            columns += [pl.col(name).alias(f"kept{place}") for place, name in enumerate(inputs.keep)]
-            read = table.select(columns).collect()
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise ConfigError(f"the manifest {path!r} cannot be read: {_first_line(error)}") from error
-        self.types: dict[str, KeptType] = {}
-        for place, name in enumerate(inputs.keep):
-            values, self.types[name] = _plain(read[f"kept{place}"], path, name)
-            read = read.with_columns(values)
-        self._table = _grouped(_with_boxes(read) if has_boxes else read)
-        self._has_boxes = has_boxes
-        self._num_kept = len(inputs.keep)
-        self.num_repeated = 0
-        """Rows that say nothing new of their path; known once `found` has ended."""
-
-    def _check_columns(self, names: Sequence[str], inputs: InputConfig) -> bool:
-        """Whether there are boxes."""
-        there = ", ".join(repr(name) for name in names)
-        for name, option in ((inputs.path_column, "--path-column"), *((name, "--keep") for name in inputs.keep)):
-            if name not in names:
-                raise ConfigError(
-                    f"the manifest {self._path!r} has no column {name!r}; it has {there}: name one with {option}"
-                )
-        missing = [name for name in BOX_COLUMNS if name not in names]
-        if 0 < len(missing) < len(BOX_COLUMNS):
-            raise ConfigError(
-                f"the manifest {self._path!r} has some columns of a face's box but not {', '.join(missing)}: "
-                f"give all of {', '.join(BOX_COLUMNS)}, or rename those it has"
-            )
-        return not missing
-
-    def found(self, kept_types: dict[str, KeptType]) -> Iterator[_Found]:
-        """Its items, each at the place of its first row, the kept values cast to these types."""
-        casts = [
-            pl.col(f"kept{place}").cast(_POLARS_TYPES[kept_type]) for place, kept_type in enumerate(kept_types.values())
-        ]
-        table = self._table.with_columns(casts)
-        del self._table
-        folder = os.path.dirname(os.path.abspath(self._path))
-        for _, group in itertools.groupby(table.iter_rows(), key=_FIRST):
-            yield self._item(list(group), folder)
-
-    def _item(self, rows: list[tuple[Any, ...]], folder: str) -> _Found:
-        _, row, name, *values = rows[0]
-        width = len(BOX_COLUMNS) + 1 if self._has_boxes else 0
-        kept = tuple(values[width:])
-        if not name or "\0" in name:
-            message = f"row {row} of {self._path!r} names no file: its path is {name!r}"
-            where = f"{self._path}#{row}"
-            return _Found(where, os.path.abspath(where), "image", problem=Problem("not_found", message), kept=kept)
-        found = _located(name, folder)._replace(kept=kept)
-        boxed = [each for each in rows if each[3] is not None or each[7] is not None] if self._has_boxes else []
-        if not boxed:
-            self.num_repeated += len(rows) - 1
-            return found
-        problem = self._problem_of_boxes(rows, boxed, found.kind)
-        if problem:
-            return found._replace(problem=problem)
-        return found._replace(given=tuple(Given(each[3:7], tuple(each[3 + width :])) for each in boxed))
-
-    def _problem_of_boxes(
-        self, rows: list[tuple[Any, ...]], boxed: list[tuple[Any, ...]], kind: Kind
-    ) -> Problem | None:
-        if kind != "image":
-            return Problem("bad_box", f"row {boxed[0][1]} of {self._path!r} gives a box, which only pictures can have")
-        for each in rows:
-            if each[7] is not None:
-                expected = "four numbers with x1 < x2 and y1 < y2, or four empty cells"
-                return Problem("bad_box", f"row {each[1]} of {self._path!r} has the box {each[7]}: expected {expected}")
-        if len(boxed) < len(rows):
-            without = next(each[1] for each in rows if each[3] is None)
-            message = f"row {boxed[0][1]} of {self._path!r} gives a box for this picture, and row {without} none"
-            return Problem("bad_box", f"{message}: give one in each row of a picture, or in none")
-        return None
-
-
-_FIRST = operator.itemgetter(0)
-_POLARS_TYPES = {"string": pl.String, "int64": pl.Int64, "float64": pl.Float64, "bool": pl.Boolean}
-
-
-def _scan(path: str) -> pl.LazyFrame:
-    suffix = suffix_of(path)
-    if suffix not in _MANIFEST_SUFFIXES:
-        raise ConfigError(f"a manifest's name ends in one of {', '.join(_MANIFEST_SUFFIXES)}, got {path!r}")
-    if not os.path.isfile(path):
-        raise ConfigError(f"no such manifest: {path!r} is no file")
-    file = Path(path)
-    if suffix in (".csv", ".tsv"):  # all as text: polars would take the identifier 007 for 7
-        separator = "," if suffix == ".csv" else "\t"
-        return pl.scan_csv(file, infer_schema=False, separator=separator, glob=False)
-    if suffix in (".jsonl", ".ndjson"):
-        return pl.scan_ndjson(file, infer_schema_length=None)
-    return pl.scan_parquet(file, glob=False)
-
-
-_MANIFEST_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".pq")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
-
-
-def _plain(values: pl.Series, path: str, name: str) -> tuple[pl.Series, KeptType]:
-    """The values of a kept column in one of four types: what text says where it says it in every row."""
-    dtype = values.dtype
-    if dtype == pl.Boolean:
-        return values, "bool"
-    if dtype == pl.String:
-        kept_type = _type_of_text(values) if suffix_of(path) in (".csv", ".tsv") else "string"
-        if kept_type == "bool":
-            return values.str.to_lowercase() == "true", kept_type
-        return values.cast(_POLARS_TYPES[kept_type]), kept_type
-    if dtype.is_integer():
-        wide = values.cast(pl.Int64, strict=False)
-        return (wide, "int64") if wide.null_count() == values.null_count() else (values.cast(pl.String), "string")
-    if dtype.is_numeric():
-        return values.cast(pl.Float64), "float64"
-    if dtype.is_temporal() or dtype in (pl.Categorical, pl.Enum, pl.Null):
-        return values.cast(pl.String), "string"
-    raise ConfigError(f"column {name!r} of the manifest {path!r} holds {dtype}: only text, numbers and bool are kept")
-
-
-def _type_of_text(values: pl.Series) -> KeptType:
-    def all_fit(pattern: str) -> bool:
-        return bool(values.str.contains(pattern).all())
-
-    if values.null_count() == len(values):
-        return "string"
-    if all_fit(r"^-?(0|[1-9][0-9]{0,17})$"):
-        return "int64"
-    if all_fit(r"^-?(0|[1-9][0-9]{0,14})(\.[0-9]*)?([eE][-+]?[0-9]+)?$"):  # digits that a float64 holds
-        return "float64"
-    return "bool" if all_fit(r"^(?i:true|false)$") else "string"
-
-
-def _common_type(types: set[KeptType]) -> KeptType:
-    if len(types) == 1:
-        return next(iter(types))
-    return "float64" if types == {"int64", "float64"} else "string"
-
-
-def _with_boxes(table: pl.DataFrame) -> pl.DataFrame:
-    """box0 to box3 as numbers, all null where there is no box, and `bad`: what stands there in place of a box."""
-    names = [f"box{place}" for place in range(len(BOX_COLUMNS))]
-    x1, y1, x2, y2 = (pl.col(name).cast(pl.Float64, strict=False) for name in names)
-    raw = [pl.col(name).cast(pl.String).fill_null("") for name in names]
-    is_empty = pl.all_horizontal(text.str.strip_chars() == "" for text in raw)
-    is_box = pl.all_horizontal(x1 < x2, y1 < y2, *(each.is_finite() for each in (x1, y1, x2, y2))).fill_null(False)
-    shown_box = pl.format("({})", pl.concat_str(raw, separator=", "))
-    numbers = [pl.when(is_box).then(each).alias(name) for name, each in zip(names, (x1, y1, x2, y2), strict=True)]
-    others = [name for name in table.columns if name not in names and name != "path"]
-    return table.select("path", *numbers, pl.when(~is_empty & ~is_box).then(shown_box).alias("bad"), *others)
-
-
-def _grouped(table: pl.DataFrame) -> pl.DataFrame:
-    """Rows of one path brought together at the place of the first; rows without a path stay alone."""
-    row = pl.int_range(1, pl.len() + 1)
-    table = table.select(row.alias("row"), pl.all())
-    has_path = pl.col("path").fill_null("") != ""
-    first = pl.when(has_path).then(pl.col("row").min().over("path")).otherwise(pl.col("row"))
-    table = table.select(first.alias("first"), pl.all())
-    return table if table["first"].is_sorted() else table.sort("first", maintain_order=True)
-
-
-def _located(name: str, folder: str) -> _Found:
-    if is_remote(name):
-        return _Found(shown(name), name, kind_of(urlsplit(name).path) or "image")
-    path = os.path.abspath(os.path.join(folder, name))
-    status, problem = _status_of(path)
-    if status is None and os.path.lexists(name):
-        path = os.path.abspath(name)
-        status, problem = _status_of(path)
-    return _Found(name, path, kind_of(name) or "image", _version(status), problem)
+    return Found(name, folder, "folder", problem=Problem("unreadable_folder", message))

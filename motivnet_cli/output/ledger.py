@@ -23,8 +23,8 @@ import pyarrow.parquet as pq
 from motivnet_cli.durable import durably
 from motivnet_cli.errors import OutputConflictError
 from motivnet_cli.output.mirror import Folder
-from motivnet_cli.records import Cursor, Given, Item, Place, Problem, Todo
 from motivnet_cli.output.tables import ROW_GROUP, Rows, TableWriter, Tracks, rows_in
+from motivnet_cli.records import Cursor, Given, Item, Place, Problem, Todo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from motivnet_cli.config import KeptType
+    from motivnet_cli.faces.track import TrackConfig
     from motivnet_cli.inputs.listing import Listing
     from motivnet_cli.records import Batch, Prediction
-    from motivnet_cli.faces.track import TrackConfig
 
 UNIT = 1000
 """Inputs in a unit, at most."""

@@ -14,7 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import IO, TYPE_CHECKING, TypeVar
 
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.remote.files import entry_at, file_system, insist, list_remote, open_remote, shown
+from motivnet_cli.remote.files import open_remote
+from motivnet_cli.remote.storage import entry_at, file_system, insist, list_remote
+from motivnet_cli.remote.urls import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

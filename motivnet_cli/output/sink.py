@@ -10,394 +10,45 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import hashlib
 import itertools
 import json
 import logging
-import os
-import re
 import shutil
-import time
 from collections import Counter, deque
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import filelock
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from motivnet_cli.durable import TemporaryFolder, durably, sync, temporary_name
+from motivnet_cli.durable import temporary_name
 from motivnet_cli.errors import ConfigError, OutputConflictError
-from motivnet_cli.output.ledger import HandedShare, Ledger, Share, is_part, unit_of
-from motivnet_cli.output.mirror import Folder, Mirror
-from motivnet_cli.records import STATUSES, InputReport, Item, Place, Problem
-from motivnet_cli.remote.files import is_remote, shown
-from motivnet_cli.shards import Shard, first_of, task_list
+from motivnet_cli.output.ledger import HandedShare, Ledger, Share, unit_of
 from motivnet_cli.output.tables import Stream, TableWriter, faces_schema, inputs_schema, rows_in
+from motivnet_cli.records import STATUSES, InputReport, Item, Place, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    import polars as pl
     from typing_extensions import Self
 
     from motivnet_cli.config import OutputConfig
-    from motivnet_cli.output.ledger import Hand, Others
-    from motivnet_cli.inputs.listing import Listing
-    from motivnet_cli.records import Batch, Prediction, Todo
     from motivnet_cli.faces.track import TrackConfig
+    from motivnet_cli.inputs.listing import Listing
+    from motivnet_cli.output.ledger import Hand, Others
+    from motivnet_cli.records import Batch, Prediction, Todo
+    from motivnet_cli.shards import Shard
+from motivnet_cli.output.place import TABLES, Moved, OutputPaths, finish_moves, move
+from motivnet_cli.output.read import METADATA_KEY, record_in
 
 SCHEMA_VERSION = 1
 log = logging.getLogger(__name__)
-
-METADATA_KEY = b"motivnet"
-"""Key of the Parquet file metadata that holds the run's JSON record."""
-
-_TABLES = ("faces", "inputs")
 NAMED_FAILURES = 10
 """How many failed inputs a summary names."""
 NOTICE_SECONDS = 2.0
 """A shard that waits longer for another says so."""
-STATUS_ATTEMPTS = 20
-"""How often an output is looked at that changes its form meanwhile, which each run does a few times."""
-STATUS_SECONDS = 0.1
-
-
-# ---- reading back -----------------------------------------------------------------------------------------
-
-
-def read_faces(path: str | Path) -> pl.DataFrame:
-    """The faces table of a finished output, a `.parquet` file or a folder, in input order.
-
-    Raises:
-        ConfigError: No output of motivnet is there.
-    """
-    import polars
-
-    return polars.read_parquet(parts_of(path, "faces"))
-
-
-def read_inputs(path: str | Path) -> pl.DataFrame:
-    """The inputs table that goes with `read_faces(path)`: one row an input, with what became of it.
-
-    Raises:
-        ConfigError: No output of motivnet is there.
-    """
-    import polars
-
-    return polars.read_parquet(parts_of(path, "inputs"))
-
-
-def read_record(path: str | Path) -> dict[str, Any]:
-    """The record of the run that wrote an output: versions, model, terms, settings, command.
-
-    Raises:
-        ConfigError: No output of motivnet is there.
-    """
-    return _record_in(parts_of(path, "inputs")[0])
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class ShardStatus:
-    """How far one share of a run is."""
-
-    index: int
-    number: int
-    """The scheduler's."""
-    done: int
-    inputs: int
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class OutputStatus:
-    """How far an output is. An archive is one input here, whatever it holds."""
-
-    finished: bool
-    """Everything is done and in its place."""
-    inputs: int
-    done: int
-    failed: int
-    """Of what is done; the failed members of archives count, too."""
-    faces: int
-    amending: tuple[int, int] | None
-    """Inputs done and in all of an `--extend` or `--retry-failed` that has not ended; None where there is none."""
-    shards: tuple[ShardStatus, ...]
-    """Of a run that is shared and not finished."""
-
-    @property
-    def missing(self) -> int:
-        return self.inputs - self.done
-
-    @property
-    def array(self) -> str:
-        """Which of the scheduler's tasks to submit again; one to put the output in its place, if that is all."""
-        numbers = [shard.number for shard in self.shards if shard.done < shard.inputs]
-        return task_list(numbers or [shard.number for shard in self.shards[:1]])
-
-
-def output_status(path: str | Path, *, shards: int | None = None) -> OutputStatus:
-    """What is done of an output and what is not, read without locks: right at some moment of this call.
-
-    Args:
-        shards: Look at it as this many shares, however many it was begun with.
-
-    Raises:
-        ConfigError: No output of motivnet is there, or none has been begun yet.
-    """
-    if shards is not None and shards < 1:
-        raise ConfigError(f"--shards: a run has at least 1, got {shards}")
-    place = _place_to_read(path)
-    for _ in range(STATUS_ATTEMPTS):
-        before = place.look()
-        with contextlib.suppress(FileNotFoundError):  # the last process has just put the output in its place
-            status = _status_of(place, shards)
-            if place.look() == before:
-                return status
-        time.sleep(STATUS_SECONDS)
-    raise ConfigError(f"{place.given!r} changes faster than it can be read: ask again")
-
-
-def _status_of(place: _Place, num_shards: int | None) -> OutputStatus:
-    store = place.store
-    run, finals = Ledger(place.work, place.parts, store), store.bring(place.final_parts("inputs"), anew=True)
-    if not run.exists():
-        if not finals:
-            expected = store.name_of(place.final_name("inputs"))
-            why = "its inputs are not listed yet" if store.has(place.work) else f"expected {expected}"
-            raise ConfigError(f"no motivnet output at {place.given!r}; {why}")
-        if "settings" not in _record_in(finals[0]):
-            raise ConfigError(f"{place.given!r} was not written by motivnet")
-    finished = place.is_complete() and (place.is_file or run.is_finished) and not (place.work / "moves.json").exists()
-    parts = {table: place.final_parts(table) if finished else run.committed(table) for table in _TABLES}
-    num_items, failed, num_faces = 0, 0, 0
-    for part in store.bring(parts["inputs"]):
-        rows = pq.read_table(part, columns=["archive", "status", "faces"])
-        num_items += rows["archive"].null_count
-        num_faces += sum(rows["faces"].to_pylist())
-        failed += sum(row["counts"] for row in rows["status"].value_counts().to_pylist() if row["values"] == "failed")
-    if not finished:
-        run.read()  # after the parts: what they say is of inputs that are done
-    amendment = Ledger(*place.amendment)
-    return OutputStatus(
-        finished=finished,
-        inputs=num_items if finished else run.num_items,
-        done=num_items if finished else run.num_done,
-        failed=failed,
-        # Where units are whole, the inputs say it, and nothing large is brought here.
-        faces=num_faces if store.is_remote else sum(pq.read_metadata(part).num_rows for part in parts["faces"]),
-        amending=(amendment.num_done, amendment.num_items) if amendment.exists() else None,
-        shards=() if finished else _shards_of(run, num_shards),
-    )
-
-
-def _shards_of(run: Ledger, count: int | None) -> tuple[ShardStatus, ...]:
-    if run.shards is None and count is None:
-        return ()
-    first = Shard(0, count or 0) if run.shards is None else first_of(run.shards)
-    if count is not None and count != first.count:
-        first = Shard(0, count, first.first)
-    shards = (dataclasses.replace(first, index=index) for index in range(first.count))
-    return tuple(
-        ShardStatus(
-            shard.index,
-            shard.number,
-            run.done_in(run.units[shard.index :: shard.count]),
-            run.items_in(run.units[shard.index :: shard.count]),
-        )
-        for shard in shards
-    )
-
-
-def parts_of(path: str | Path, table: str) -> list[Path]:
-    """The files of an output's table, `faces` or `inputs`; of a folder that is not finished, what is committed.
-
-    Of an output in an object store: copies that last as long as this process.
-
-    Raises:
-        ConfigError: No output of motivnet is there.
-    """
-    place = _place_to_read(path)
-    parts = place.store.bring(place.final_parts(table), anew=True)
-    if not parts:
-        raise ConfigError(
-            f"no motivnet output at {str(path)!r}; expected {place.store.name_of(place.final_name(table))}"
-        )
-    run = Ledger(place.work, place.parts, place.store)
-    if not place.is_file and run.exists() and not run.is_finished and table == "inputs":
-        log.warning(
-            "%s is not finished: %d of %d inputs are done, and what follows is of these",
-            path,
-            run.num_done,
-            run.num_items,
-        )
-    return parts
-
-
-def _place_to_read(path: str | Path) -> _Place:
-    return _copied_place(str(path)) if is_remote(str(path)) else _Place(str(path))
-
-
-@functools.cache
-def _copied_place(url: str) -> _Place:
-    """One for each URL, so that its copies last as long as this process, and are not made twice."""
-    return _Place(url)
-
-
-def _record_in(part: Path | IO[bytes]) -> dict[str, Any]:
-    try:
-        metadata = pq.read_metadata(part).metadata or {}
-    except (OSError, pa.ArrowInvalid):
-        metadata = {}
-    record: dict[str, Any] = json.loads(metadata.get(METADATA_KEY, b"{}"))
-    return record
-
-
-# ---- where things lie -------------------------------------------------------------------------------------
-
-
-class _Place:
-    """The files of one output: what the user sees, and the working folder behind it."""
-
-    def __init__(self, path: str, staging: str | None = None) -> None:
-        self.given = shown(path) if is_remote(path) else path
-        self.path = Path(path)
-        is_bucket = is_remote(path) and "/" not in path.partition("://")[2].rstrip("/")
-        suffix = "" if is_bucket else self.path.suffix
-        self.is_file = suffix == ".parquet"
-        if not self.is_file and suffix and not self.path.is_dir() and not path.endswith(os.sep):
-            raise ConfigError(
-                f"cannot write {suffix!r} files: {self.given!r}; --out takes a name ending in .parquet, "
-                "or a folder (end it with / if its name has a dot)"
-            )
-        self.store = Folder()
-        self.staging: Path | None = None
-        """The folder that stands for the object store."""
-        if is_remote(path):
-            self._mirror(path.rstrip("/"), staging)
-        self.work = Path(f"{self.path}.work") if self.is_file else self.path / ".motivnet"
-        """Holds the frozen plan and the lock; for a single file also the parts. Gone when a file is finished."""
-        self.parts = self.work if self.is_file else self.path
-        """Where the parts of the run lie, in `faces/` and `inputs/`."""
-
-    def _mirror(self, url: str, staging: str | None) -> None:
-        """Have a folder here stand for the object store."""
-        temporary = None
-        if staging is None:
-            temporary = TemporaryFolder()
-            staging = str(temporary.path)
-        self.staging = Path(staging)
-        self.path = self.staging / (self.path.name if self.is_file else "out")
-        local = self.staging if self.is_file else self.path
-        # The store keeps the folder, since who takes part in a run knows no more of the place.
-        self.store = Mirror(url.removesuffix(self.path.name) if self.is_file else url, local, temporary)
-
-    @property
-    def amendment(self) -> tuple[Path, Path]:
-        """The folders of a run that amends this output, as `Ledger` takes them."""
-        return self.work / "amend", self.work / "amend"
-
-    def final_name(self, table: str) -> Path:
-        if not self.is_file:
-            return self.path / table
-        return self.path if table == "faces" else self.path.with_suffix(".inputs.parquet")
-
-    def final_parts(self, table: str) -> list[Path]:
-        """The files of a table as readers see them; empty before anything is committed."""
-        final = self.final_name(table)
-        if self.is_file:
-            return [final] if self.store.has(final) else []
-        return [final / name for name in self.store.names(self.path / "inputs") if is_part(name)]
-
-    def prepare(self) -> None:
-        """Make the working folder, unless something that is not ours is in the way."""
-        if self.store.is_remote:
-            self._refuse_others_objects()
-        shown = self.given
-        if self.is_file and self.path.is_dir():
-            raise OutputConflictError(f"{shown!r} is a folder; give --out the name of a file in it")
-        if not self.is_file and self.path.is_file():
-            raise OutputConflictError(f"{shown!r} is a file; --out takes a name ending in .parquet, or a folder")
-        if not self.is_file and self.path.is_dir() and not self.work.exists() and any(self.path.iterdir()):
-            raise OutputConflictError(f"the folder {shown!r} holds other files; give --out a new or empty folder")
-        self._is_new = not self.path.exists()
-        try:
-            self.work.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"cannot write at {shown!r} ({error.strerror}); choose another --out") from error
-
-    def clear(self) -> None:
-        """Remove an earlier output, whole or half, but nothing else."""
-        if self.is_file:
-            for table in ("inputs", "faces"):
-                self.store.remove([self.final_name(table)])
-        if self.store.is_remote:
-            run = self.work / "run.json"
-            if self.store.pull(run):  # until it is gone, what is left of it may go on, but is not finished
-                run.write_text(json.dumps(json.loads(run.read_text()) | {"finished": False}))
-                self.store.push(run)
-            self._remove_objects(self._parts_there(), [run], self._plans_there())
-            return
-        (self.work / "run.json").unlink(missing_ok=True)
-        for folder in (self.parts / "inputs", self.parts / "faces", self.work / "amend"):
-            shutil.rmtree(folder, ignore_errors=True)
-        (self.work / "moves.json").unlink(missing_ok=True)
-
-    def leave(self) -> None:
-        """Remove the working folder where nothing in it is needed to go on."""
-        if self.store.is_remote:
-            if self.is_file and self.is_complete():
-                self._remove_objects([self.work / "run.json"], self._parts_there(), self._plans_there())
-            return
-        is_needed = self.work / ("amend" if self.is_file and self.is_complete() else "") / "run.json"
-        if not is_needed.exists() and not (self.work / "moves.json").exists():
-            shutil.rmtree(self.work, ignore_errors=True)
-            if self._is_new and not self.is_file:
-                with contextlib.suppress(OSError):
-                    self.path.rmdir()
-
-    def is_complete(self) -> bool:
-        """Whether readers find both tables in their place."""
-        return all(self.store.has(self.final_name(table)) for table in ("faces", "inputs"))
-
-    def _refuse_others_objects(self) -> None:
-        if self.is_file and self.store.names(self.path):
-            raise OutputConflictError(f"{self.given!r} is a folder; give --out the name of a file in it")
-        # In this order: of a run that another process begins meanwhile, run.json comes before any part.
-        there = self.store.names(self.work if self.is_file else self.path)
-        if self.store.has(self.work / "run.json"):
-            return
-        if self.is_file:
-            if there:  # the end of a run was interrupted
-                self._remove_objects(self._parts_there())
-        elif any(self._is_others(name) for name in there):
-            raise OutputConflictError(f"{self.given!r} holds other objects; give --out a new or empty prefix")
-
-    def _is_others(self, name: str) -> bool:
-        """Empty folders, which only some stores have, are nobody's."""
-        is_folder = name.endswith("/")
-        return name != f"{self.work.name}/" and (not is_folder or bool(self.store.names(self.path / name)))
-
-    def _remove_objects(self, *in_this_order: Sequence[Path]) -> None:
-        for paths in in_this_order:
-            self.store.remove(paths)
-
-    def _parts_there(self) -> list[Path]:
-        """The markers first."""
-        folders = [self.parts / table for table in ("inputs", "faces")]
-        return [folder / name for folder in folders for name in self.store.names(folder) if is_part(name)]
-
-    def _plans_there(self) -> list[Path]:
-        return [self.work / name for name in self.store.names(self.work) if re.fullmatch(r"plan-\w+\.jsonl", name)]
-
-    def look(self) -> list[tuple[int | None, int | None] | None]:
-        """What tells whether the output was put in its place, amended or begun anew between two looks."""
-        files = [self.final_name(table) for table in _TABLES]
-        files += [self.work / name for name in ("run.json", "moves.json", "amend/run.json")]
-        return [self.store.version(path) for path in files]
-
-
-# ---- what an amended output needs ---------------------------------------------------------------------------
 
 
 def _is_unchanged(item: Item, known: dict[str, Any] | None) -> bool:
@@ -427,9 +78,6 @@ def _copy_input(source: dict[str, Stream], writers: dict[str, TableWriter]) -> N
     entry = source["inputs"].take(1)
     writers["inputs"].add(entry)
     writers["faces"].add(source["faces"].take(entry["faces"][0].as_py()))
-
-
-# ---- the output -------------------------------------------------------------------------------------------
 
 
 class Output:
@@ -463,7 +111,7 @@ class Output:
     ) -> None:
         self._config = config
         self._record = record
-        self._place = _Place(config.path, config.staging)
+        self._place = OutputPaths(config.path, config.staging)
         self._classes = tuple(classes)
         self._embedding_size = embedding_size
         self._tracks = tracks
@@ -519,14 +167,14 @@ class Output:
         place = self._place
         if self._config.overwrite:
             place.clear()
-        _finish_moves(place.work)
+        finish_moves(place.work)
         self._run = Ledger(place.work, place.parts, place.store)
         if self._run.exists():
             self._refuse_other(self._run.record)
         else:
-            for part in (part for table in _TABLES for part in place.final_parts(table)):
+            for part in (part for table in TABLES for part in place.final_parts(table)):
                 with place.store.open(part) as file:
-                    self._refuse_other(_record_in(file))
+                    self._refuse_other(record_in(file))
         self.finished = place.is_complete() and (place.is_file or self._run.is_finished)
         """True when every input is done and in its place."""
         self._amends = self._config.retry_failed or self._config.extend
@@ -639,11 +287,11 @@ class Output:
                 raise OutputConflictError(f"parts of the run at {place.given!r} are gone: start anew with --overwrite")
             return self.shard is not None and self._share.is_done
         if self._amends:
-            _move(place.work, self._amended())
+            move(place.work, self._amended())
             shutil.rmtree(place.work / "amend")
         elif place.is_file:
-            _move(place.work, self._joined())
-            for table in _TABLES:  # inputs last: without them it is no output
+            move(place.work, self._joined())
+            for table in TABLES:  # inputs last: without them it is no output
                 place.store.push(place.final_name(table))
         else:
             self._run.finish()
@@ -652,10 +300,10 @@ class Output:
 
     def _has_parts(self) -> bool:
         """Have all parts of the run here; False if some are gone."""
-        parts = [part for table in _TABLES for part in self._run.committed(table)]
+        parts = [part for table in TABLES for part in self._run.committed(table)]
         return len(self._place.store.bring(parts)) == len(parts)
 
-    def _joined(self) -> list[_Moved]:
+    def _joined(self) -> list[Moved]:
         """Join the parts into one file a table, each beside its place."""
         moves = []
         for table, schema in self._schemas.items():
@@ -666,20 +314,20 @@ class Output:
             moves.append((temporary_name(final), final))
         return moves
 
-    def _amended(self) -> list[_Moved]:
+    def _amended(self) -> list[Moved]:
         """Rewrite the parts in which inputs were done again, and add what is new, each file beside its place."""
-        news = {table: Stream(self._run.committed(table)) for table in _TABLES}
+        news = {table: Stream(self._run.committed(table)) for table in TABLES}
         names = deque(row["input"] for row in rows_in(self._run.committed("inputs"), "input"))
         again = {item.input for item in self._run.items()}
         place, moves = self._place, []
-        parts = list(zip(*(place.final_parts(table) for table in _TABLES), strict=True))
+        parts = list(zip(*(place.final_parts(table) for table in TABLES), strict=True))
         for number, finals in enumerate(parts):
             groups = {row["archive"] or row["input"] for row in rows_in([finals[1]], "archive", "input")}
             is_last_file = place.is_file and number == len(parts) - 1
             if not (groups & again or is_last_file):
                 continue
             with self._writers(finals) as writers:
-                before = {table: Stream([final]) for table, final in zip(_TABLES, finals, strict=True)}
+                before = {table: Stream([final]) for table, final in zip(TABLES, finals, strict=True)}
                 for row in rows_in([finals[1]], "input", "archive"):
                     group = row["archive"] or row["input"]
                     if group not in again:
@@ -696,7 +344,7 @@ class Output:
             moves += [(temporary_name(final), final) for final in finals]
         if names:
             added = f"part-{unit_of(parts[-1][1]) + 1:06d}-0000.parquet"
-            finals = tuple(place.final_name(table) / added for table in _TABLES)
+            finals = tuple(place.final_name(table) / added for table in TABLES)
             with self._writers(finals) as writers:
                 while names:
                     names.popleft()
@@ -709,7 +357,7 @@ class Output:
         with contextlib.ExitStack() as stack:
             yield {
                 table: stack.enter_context(TableWriter(temporary_name(final), self._schemas[table]))
-                for table, final in zip(_TABLES, finals, strict=True)
+                for table, final in zip(TABLES, finals, strict=True)
             }
 
     def summary(self) -> dict[str, Any]:
@@ -740,7 +388,7 @@ class Output:
             "faces": num_faces,
             "emotions": {name: emotions[name] for name in self._classes},
             "failures": tuple(failures),
-            "outputs": tuple(self._place.store.name_of(self._place.final_name(table)) for table in _TABLES),
+            "outputs": tuple(self._place.store.name_of(self._place.final_name(table)) for table in TABLES),
         }
 
     def _current(self, table: str) -> list[Path]:
@@ -784,7 +432,7 @@ def begun_run(config: OutputConfig) -> Ledger:
     Raises:
         ConfigError: None is to be seen here.
     """
-    place = _Place(config.path, config.staging)
+    place = OutputPaths(config.path, config.staging)
     run = Ledger(*place.amendment)
     if not run.exists():
         run = Ledger(place.work, place.parts, place.store)
@@ -824,28 +472,3 @@ def _schemas(
     metadata = {METADATA_KEY: json.dumps(run.record).encode()}
     faces = faces_schema(classes, embedding_size, config.embeddings, tracks=tracks is not None, keep=run.keep)
     return {"faces": faces.with_metadata(metadata), "inputs": inputs_schema().with_metadata(metadata)}
-
-
-# ---- files ------------------------------------------------------------------------------------------------
-
-_Moved = tuple[Path, Path]
-
-
-def _move(work: Path, moves: list[_Moved]) -> None:
-    """Rename several files as one step: written down first, so that a killed process's next start ends it."""
-    with durably(work / "moves.json") as temporary:
-        temporary.write_text(json.dumps([(str(source), str(final)) for source, final in moves]))
-    _finish_moves(work)
-
-
-def _finish_moves(work: Path) -> None:
-    journal = work / "moves.json"
-    if not journal.exists():
-        return
-    moves = [(Path(source), Path(final)) for source, final in json.loads(journal.read_text())]
-    for source, final in moves:
-        if source.exists():
-            source.replace(final)
-    for folder in {final.parent for _, final in moves}:
-        sync(folder)
-    journal.unlink()

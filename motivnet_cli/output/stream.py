@@ -13,8 +13,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from motivnet_cli.records import STATUSES, Cursor, Place, Todo
 from motivnet_cli.output.tables import Rows, Tracks, faces_schema, inputs_schema
+from motivnet_cli.records import STATUSES, Cursor, Place, Todo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from motivnet_cli.config import EmbeddingType, StreamFormat
+    from motivnet_cli.faces.track import TrackConfig
     from motivnet_cli.inputs.listing import Listing
     from motivnet_cli.records import Batch, InputReport, Prediction
-    from motivnet_cli.faces.track import TrackConfig
 
 log = logging.getLogger(__name__)
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from motivnet_cli.config import EmbeddingType, KeptType
-    from motivnet_cli.records import Batch, Crop, InputReport, Place, Prediction
     from motivnet_cli.faces.track import TrackConfig, Tracker
+    from motivnet_cli.records import Batch, Crop, InputReport, Place, Prediction
 
 RowsOf = Callable[..., Iterable[dict[str, Any]]]
 _KEPT_TYPES = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64(), "bool": pa.bool_()}

@@ -8,7 +8,6 @@ went through `redacted` first, and foreign exceptions are not chained, because t
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import errno
 import hashlib
@@ -31,7 +30,7 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import filelock
@@ -41,10 +40,10 @@ from motivnet_cli.errors import ConfigError, FetchError
 
 if TYPE_CHECKING:
     from types import TracebackType
+from motivnet_cli.remote.urls import direct_url, redacted
 
 FetchProgress = Callable[[int, int | None], None]
 """Called with the bytes that are here, those of earlier starts included, and the whole size if it is known."""
-
 _LOG = logging.getLogger(__name__)
 _CHUNK_BYTES = 1 << 16  # also the most that a dropped connection can lose
 _COPY_BYTES = 1 << 20
@@ -148,36 +147,6 @@ def fetch(
                 )
             part.install(destination)
     return Fetched(digest, size, version.etag, version.last_modified, task.shown)
-
-
-def redacted(url: str) -> str:
-    """The URL without user, password, query and fragment, fit to be shown and stored; never raises."""
-    start, mark, rest = re.split(r"[?#]", url, maxsplit=1)[0].partition("://")
-    host, slash, path = rest.partition("/")
-    host = host.rpartition("@")[2]
-    if not re.fullmatch(r"(\[[0-9A-Fa-f:.%]+\]|[^:\[\]]*)(:\d*)?", host):
-        return f"{start}{mark}..."  # perhaps the first half of a password with a slash in it
-    return f"{start}{mark}{host}{slash}{path}"
-
-
-def direct_url(url: str) -> str:
-    """The URL that answers with the file itself, for share links of SharePoint and OneDrive; other URLs unchanged.
-
-    SharePoint: `download=1` is added, which is custom, not documented. Personal OneDrive: the shares API
-    (learn.microsoft.com/onedrive/developer/rest-api/api/shares_get); since 2024 it refuses many links with 401.
-    """
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-    except ValueError:
-        return url
-    if host.endswith(".sharepoint.com") and re.match(r"/:\w:/", parts.path):
-        query = [(key, value) for key, value in parse_qsl(parts.query, keep_blank_values=True) if key != "download"]
-        return urlunsplit(parts._replace(query=urlencode([*query, ("download", "1")])))
-    if host == "1drv.ms" or (host == "onedrive.live.com" and not parts.path.startswith("/download")):
-        token = base64.urlsafe_b64encode(url.encode()).decode().rstrip("=")
-        return f"https://api.onedrive.com/v1.0/shares/u!{token}/root/content"
-    return url
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,39 +7,34 @@ goes on where it broke, as long as the other side can tell that the file is stil
 
 from __future__ import annotations
 
-import calendar
 import contextlib
-import datetime
-import errno
 import http.client
 import io
 import itertools
 import re
 import shutil
-import sys
 import threading
 import time
 from http import HTTPStatus
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import IO, TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 import requests
 
 from motivnet_cli.durable import TemporaryFolder
-from motivnet_cli.errors import ConfigError, FetchError, InputError
-from motivnet_cli.remote.fetch import direct_url, redacted
+from motivnet_cli.errors import InputError
+from motivnet_cli.remote.urls import direct_url, redacted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from typing_extensions import Buffer
+from motivnet_cli.remote.storage import BACKOFF_SECONDS, MAX_WAIT_SECONDS, file_system, fsspec_failures, meaning_of
+from motivnet_cli.remote.urls import is_remote
 
 RETRIES = 3
 """Tries in a row that may bring nothing new before an input counts as failed."""
-_BACKOFF_SECONDS = 0.5
-"""Before the first new try; it doubles from there."""
-_MAX_WAIT_SECONDS = 20.0
 _TIMEOUT = (10.0, 60.0)
 """Seconds for a connection, and for the next bytes."""
 _CHUNK_BYTES = 1 << 16
@@ -52,33 +47,6 @@ _HEADERS = {
     # Share hosts show some of their pages to browsers only.
     "User-Agent": "Mozilla/5.0 (compatible; motivnet-cli)",
 }
-
-
-def is_remote(path: str) -> bool:
-    """Whether an input is a URL such as `https://host/file` or `s3://bucket/key`, and no path."""
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", path) is not None
-
-
-def shown(url: str) -> str:
-    """The URL as a name in the output: without user, password, fragment, and the parameters that sign or unlock it.
-
-    Other parameters stay: they may be all that tells two pictures apart.
-    """
-    plain = redacted(url)
-    try:
-        query = urlsplit(url).query
-    except ValueError:
-        return plain
-    kept = [part for part in query.split("&") if part and not _SECRET.fullmatch(part.partition("=")[0])]
-    return f"{plain}?{'&'.join(kept)}" if kept else plain
-
-
-_SECRET = re.compile(
-    r"x-(amz|goog|oss|cos|ms)-.*|.*(signature|token|secret|password|passwd|credential|api_?key|access_?key).*"
-    r"|awsaccesskeyid|googleaccessid|expires|policy|key-pair-id|auth|authorization|key|pwd|code|hmac"
-    r"|sig|se|sp|sv|sr|st|spr|skoid|sktid|skt|ske|sks|skv",  # the last two lines: CloudFront, Azure
-    re.IGNORECASE,
-)
 
 
 def read_bytes(url: str, *, max_bytes: int, retries: int = RETRIES) -> bytes:
@@ -134,206 +102,6 @@ def open_remote(url: str, *, retries: int = RETRIES) -> IO[bytes]:
     scheme = url.partition("://")[0].lower()
     source = _Http(url) if scheme in ("http", "https") else _Fsspec(url)
     return io.BufferedReader(_Remote(source, redacted(url), retries), _BUFFER_BYTES)
-
-
-# ---- what lies under a URL ----------------------------------------------------------------------------------
-
-
-class RemoteEntry(NamedTuple):
-    """A file under a URL."""
-
-    name: str
-    """What follows the URL, with slashes; a folder that is not entered ends in one."""
-    version: tuple[int | None, int | None] = (None, None)
-    """Size in bytes and time of last change in ns since 1970; None where unknown."""
-
-    @property
-    def is_folder(self) -> bool:
-        return self.name.endswith("/")
-
-    def part(self, start: int) -> tuple[str, bool]:
-        """What stands in the name from `start` to the next slash, and whether there is one: then it is a folder."""
-        end = self.name.find("/", start)
-        return (self.name[start:], False) if end < 0 else (self.name[start:end], True)
-
-    def within(self, folder: str) -> RemoteEntry:
-        """The same file seen from a folder that its name begins with."""
-        return self._replace(name=self.name[len(folder) :])
-
-
-def can_list(url: str) -> bool:
-    """Whether there may be folders behind such URLs: a web server has only files."""
-    return url.partition("://")[0].lower() not in ("http", "https")
-
-
-def is_remote_folder(url: str) -> bool:
-    """Whether files lie under a URL and none at it.
-
-    Raises:
-        ConfigError: Software is missing, or the credentials found here do not open it.
-        FetchError: The storage cannot be reached.
-    """
-    entry = entry_at(url)
-    return entry is not None and entry.is_folder
-
-
-def is_remote_file(url: str) -> bool:
-    """Whether a file lies at a URL.
-
-    Raises:
-        ConfigError, FetchError: As `is_remote_folder`.
-    """
-    entry = entry_at(url)
-    return entry is not None and not entry.is_folder
-
-
-def entry_at(url: str, *, retries: int = 1) -> RemoteEntry | None:
-    """What lies at a URL: a file, or a folder if files lie under it; None if there is nothing.
-
-    Raises:
-        ConfigError, FetchError: As `is_remote_folder`.
-    """
-    fs, path = insist(lambda: file_system(url), url)
-
-    def asked() -> RemoteEntry | None:
-        fs.invalidate_cache()
-        try:
-            about = fs.info(path)
-        except FileNotFoundError:
-            return None
-        if about["type"] == "directory":
-            return RemoteEntry("/")
-        return RemoteEntry("", (about.get("size"), _time_ns(about)))
-
-    return insist(asked, url, retries=retries)
-
-
-def list_remote(url: str, *, recursive: bool = True, retries: int = 1) -> list[RemoteEntry]:
-    """The files under a URL that ends in a slash, in the order of a walk: by bytes, a slash before every other.
-
-    About 400 bytes of memory a file where the list comes page by page (S3); drivers of others hold it as a whole.
-
-    Args:
-        recursive: Enter folders; else they are entries themselves.
-
-    Raises:
-        ConfigError, FetchError: As `is_remote_folder`; also if there is no such bucket.
-    """
-    entries = list(_entries(url, recursive=recursive, retries=retries))
-    entries.sort(key=lambda entry: entry.name.encode("utf-8", "surrogatepass").replace(b"/", b"\0"))
-    return entries
-
-
-def _entries(url: str, *, recursive: bool, retries: int) -> Iterator[RemoteEntry]:
-    """Without the objects that some tools put in the place of a folder: their keys end in a slash."""
-    fs, path = insist(lambda: file_system(url), url)
-    if hasattr(fs, "call_s3"):
-        yield from _s3_entries(fs, url, path, recursive=recursive, retries=retries)
-        return
-
-    def listed() -> list[dict[str, Any]]:
-        fs.invalidate_cache()
-        try:
-            return list(fs.find(path, detail=True).values()) if recursive else list(fs.ls(path, detail=True))
-        except FileNotFoundError:
-            return []
-
-    for each in insist(listed, url, retries=retries):
-        name = each["name"].rstrip("/")[len(path.rstrip("/")) + 1 :]
-        if each["type"] == "directory":
-            yield RemoteEntry(f"{name}/")
-        elif name and not each["name"].endswith("/"):
-            yield RemoteEntry(name, (each.get("size"), _time_ns(each)))
-
-
-def _s3_entries(
-    fs: Any,  # noqa: ANN401 - of a library that may be missing
-    url: str,
-    path: str,
-    *,
-    recursive: bool,
-    retries: int,
-) -> Iterator[RemoteEntry]:
-    """Page by page: s3fs itself would hold the answers for all keys at once, over a kilobyte for each."""
-    bucket, key, _ = fs.split_path(path)
-    slashes = "/" * (len(url) - len(url.rstrip("/")))
-    prefix = key and key.rstrip("/") + slashes
-    request = {"Bucket": bucket, "Prefix": prefix, "Delimiter": "" if recursive else "/", **fs.req_kw}
-    while True:
-        page = insist(lambda: fs.call_s3("list_objects_v2", **request), url, retries=retries)
-        for each in page.get("Contents", ()):
-            if not each["Key"].endswith("/"):
-                yield RemoteEntry(each["Key"][len(prefix) :], (each["Size"], _time_ns(each)))
-        for each in page.get("CommonPrefixes", ()):
-            yield RemoteEntry(each["Prefix"][len(prefix) :])
-        if not page.get("IsTruncated"):
-            return
-        request["ContinuationToken"] = page["NextContinuationToken"]
-
-
-def _time_ns(entry: dict[str, Any]) -> int | None:
-    """The time of last change in what a driver of fsspec says of a file."""
-    for name in ("LastModified", "last_modified", "mtime", "modified"):
-        value = entry.get(name)
-        if isinstance(value, datetime.datetime):
-            return calendar.timegm(value.utctimetuple()) * 10**9 + value.microsecond * 1000
-        if isinstance(value, int | float):
-            return int(value * 10**9)
-    return None
-
-
-def file_system(url: str) -> tuple[Any, str]:
-    """fsspec's driver for a URL, and what it calls the place.
-
-    Raises:
-        ConfigError: Software for this kind of URL is not installed.
-        ValueError: There is none.
-    """
-    scheme, _, rest = url.partition("://")
-    try:
-        import fsspec
-
-        if "::" in rest and "://" in rest:  # a chain, such as zip://a.jpg::s3://bucket/b.zip
-            fs, path = fsspec.core.url_to_fs(url)
-        else:  # two colons in a key are no chain
-            kind = fsspec.get_filesystem_class(scheme)
-            fs, path = fsspec.filesystem(scheme, **kind._get_kwargs_from_urls(url)), kind._strip_protocol(url)
-    except ImportError:
-        raise ConfigError(
-            f"{redacted(url)} needs fsspec and its driver for {scheme}://: pip install 'motivnet-cli[remote]'"
-        ) from None
-    return fs, path
-
-
-_Answer = TypeVar("_Answer")
-
-
-def insist(ask: Callable[[], _Answer], url: str, *, retries: int = 1) -> _Answer:
-    """What `ask` says of a URL, asked again after 0.5, 1, 2... seconds if the storage fails.
-
-    Drivers of object stores have new tries of their own: with one more here, s3fs gives a closed port about 20 s.
-
-    Raises:
-        ConfigError: There is no such place, the credentials found here do not open it, or the URL is of no valid form.
-        FetchError: The storage failed each time.
-        OSError: This machine failed, and not the storage: its disk is full.
-    """
-    for failures in itertools.count(1):
-        try:
-            return ask()
-        except _fsspec_failures() as error:
-            if _is_of_this_machine(error):
-                raise
-            reason, error_type, meaning = type(error).__name__, *_meaning(error)
-        if error_type:
-            raise ConfigError(f"{redacted(url)}: {meaning} ({reason})")
-        if failures > retries:
-            raise FetchError(f"{redacted(url)}: {meaning}, in {failures} tries ({reason})")
-        time.sleep(min(_MAX_WAIT_SECONDS, _BACKOFF_SECONDS * 2 ** (failures - 1)))
-    raise AssertionError("unreachable")
-
-
-# ---- a file behind a URL ------------------------------------------------------------------------------------
 
 
 class _Interrupted(Exception):  # noqa: N818 - no failure yet: another try may go on
@@ -449,8 +217,8 @@ class _Remote(io.RawIOBase):
                     raise InputError("unreachable", message) from None
                 wait = interrupted.wait_seconds
                 if wait is None:
-                    wait = _BACKOFF_SECONDS * 2 ** (self._failures - 1)
-                time.sleep(min(_MAX_WAIT_SECONDS, wait))
+                    wait = BACKOFF_SECONDS * 2 ** (self._failures - 1)
+                time.sleep(min(MAX_WAIT_SECONDS, wait))
 
     def _leave(self) -> None:
         self._source.close()
@@ -590,7 +358,7 @@ class _Fsspec:
             self.can_jump = file.seekable()
             if self.can_jump:
                 file.seek(position)
-        except _fsspec_failures() as error:
+        except fsspec_failures() as error:
             raise self._explained(error) from None
         if position and size != self.size:
             raise _CannotGoOnError("changed", f"{self._shown} changed while it was read: try again")
@@ -602,7 +370,7 @@ class _Fsspec:
             return b""
         try:
             return self._file.read(_CHUNK_BYTES)
-        except _fsspec_failures() as error:
+        except fsspec_failures() as error:
             raise self._explained(error) from None
 
     def close(self) -> None:
@@ -611,59 +379,7 @@ class _Fsspec:
         self._file = None
 
     def _explained(self, error: BaseException) -> _Interrupted | InputError:
-        error_type, meaning = _meaning(error)
+        error_type, meaning = meaning_of(error)
         if error_type is None:
             return _Interrupted(f"{meaning} ({type(error).__name__})")
         return InputError(error_type, f"{self._shown} cannot be read: {meaning} ({type(error).__name__})")
-
-
-def _meaning(error: BaseException) -> tuple[str | None, str]:
-    """The error type and our words for what a driver raised; no type where another try may succeed."""
-    known: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
-        ((FileNotFoundError,), "not_found", "there is no such file, folder or bucket"),
-        ((PermissionError,), "permission_denied", "the credentials found here do not open it"),
-        (_raised_by(_NO_CREDENTIALS), "permission_denied", "no credentials were found that open it"),
-        ((IsADirectoryError,), "is_a_folder", "it is a folder: name the files in it"),
-        ((ValueError, *_raised_by(_NO_REQUEST)), "unsupported", "no driver reads such a URL"),
-    )
-    for kinds, error_type, meaning in known:
-        if isinstance(error, kinds):
-            return error_type, meaning
-    return None, "the storage failed"
-
-
-_LOCAL_FAILURES = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EROFS)
-
-
-def _is_of_this_machine(error: BaseException) -> bool:
-    return isinstance(error, OSError) and error.errno in _LOCAL_FAILURES
-
-
-_NO_CREDENTIALS = (
-    ("botocore.exceptions", "NoCredentialsError"),
-    ("botocore.exceptions", "PartialCredentialsError"),
-    ("botocore.exceptions", "CredentialRetrievalError"),
-    ("botocore.exceptions", "ProfileNotFound"),
-    ("google.auth.exceptions", "DefaultCredentialsError"),
-)
-_NO_REQUEST = (("botocore.exceptions", "ParamValidationError"),)
-_FAILURES = (
-    ("aiohttp", "ClientError"),
-    ("asyncio", "TimeoutError"),
-    ("botocore.exceptions", "BotoCoreError"),
-    ("botocore.exceptions", "ClientError"),
-    ("gcsfs.retry", "HttpError"),
-    ("google.auth.exceptions", "GoogleAuthError"),
-    ("httpx", "HTTPError"),
-)
-
-
-def _fsspec_failures() -> tuple[type[BaseException], ...]:
-    """What drivers raise: Python's own errors, and those of the libraries below them."""
-    return (OSError, ValueError, RuntimeError, *_raised_by(_FAILURES))
-
-
-def _raised_by(names: tuple[tuple[str, str], ...]) -> tuple[type[BaseException], ...]:
-    """Of these, the classes of libraries that have been imported: others cannot have been raised."""
-    found = (getattr(sys.modules.get(module), name, None) for module, name in names)
-    return tuple(error for error in found if error is not None)

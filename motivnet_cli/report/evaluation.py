@@ -9,33 +9,21 @@ from __future__ import annotations
 
 import json
 import re
-from base64 import b64encode
-from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-import jinja2
-from markupsafe import Markup
-from PIL import Image
-
-from motivnet_cli.report import figures
-from motivnet_cli.config import MAX_PIXELS
-from motivnet_cli.inputs.decode import decode
 from motivnet_cli.durable import durably
-from motivnet_cli.errors import InputError
+from motivnet_cli.report import figures
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from motivnet_cli.records import Box
+from motivnet_cli.report.pages import LATEX, MARKDOWN, PAGES, data_uri, percent, thumbnail
 
 MAX_MISTAKES = 24
 """Mistakes shown of a run; metrics.json has all that were given."""
 MAX_NAMES = 100
 """Missed images named in the page."""
-THUMBNAIL_PIXELS = 224
-"""The longer side: sharp at twice the density of the 112 CSS pixels that it is shown at, and about 10 kB."""
-
 _HEADLINES = (
     ("accuracy", "Accuracy", "share of the images named rightly (WAR)", "percent"),
     ("uar", "UAR", "mean of the classes' recalls", "percent"),
@@ -101,7 +89,7 @@ def write_report(
         ],
         "max_names": MAX_NAMES,
     }
-    written.append(_write(folder / "report.md", _MARKDOWN.get_template("report.md.j2").render(values)))
+    written.append(_write(folder / "report.md", MARKDOWN.get_template("report.md.j2").render(values)))
     written.append(_write(folder / "report.html", PAGES.get_template("report.html.j2").render(values)))
     return written
 
@@ -154,8 +142,8 @@ def write_suite(
         "means": [_mean(name, [row for row in rows if row["run"] == name]) for name in names],
         "figure": data_uri(drawn["svg"], "image/svg+xml"),
     }
-    written.append(_write(folder / "suite.md", _MARKDOWN.get_template("suite.md.j2").render(values)))
-    written.append(_write(folder / "suite.tex", _LATEX.get_template("suite.tex.j2").render(values)))
+    written.append(_write(folder / "suite.md", MARKDOWN.get_template("suite.md.j2").render(values)))
+    written.append(_write(folder / "suite.tex", LATEX.get_template("suite.tex.j2").render(values)))
     for name, whole in (("suite.html", False), ("index.html", True)):
         page = PAGES.get_template("suite.html.j2").render(values, whole=whole)
         written.append(_write(folder / name, page))
@@ -214,7 +202,7 @@ def _confusion_caption(scores: figures.Scores) -> str:
         ),
         reverse=True,
     )
-    worst = "; ".join(f"{what} ({_percent(share)} %, {count:,})" for share, what, count in shares[:3])
+    worst = "; ".join(f"{what} ({percent(share)} %, {count:,})" for share, what, count in shares[:3])
     return f"Most often wrong: {worst}." if worst else "Every image is named rightly."
 
 
@@ -222,8 +210,8 @@ def _per_class_caption(scores: figures.Scores) -> str:
     known = [row for row in scores["per_class"] if row["support"]]
     worst, best = (choose(known, key=lambda row: row["recall"]) for choose in (min, max))
     return (
-        f"Recall is highest for {best['class']} ({_percent(best['recall'])} %) "
-        f"and lowest for {worst['class']} ({_percent(worst['recall'])} %)."
+        f"Recall is highest for {best['class']} ({percent(best['recall'])} %) "
+        f"and lowest for {worst['class']} ({percent(worst['recall'])} %)."
     )
 
 
@@ -233,44 +221,9 @@ def _reliability_caption(scores: figures.Scores) -> str:
     confidence, accuracy = (sum(row["n"] * row[key] for row in bins) / total for key in ("confidence", "accuracy"))
     verdict = "more sure than right" if confidence > accuracy else "less sure than right"
     return (
-        f"Mean confidence {_percent(confidence)} %, accuracy {_percent(accuracy)} % over the {total:,} scored images: "
+        f"Mean confidence {percent(confidence)} %, accuracy {percent(accuracy)} % over the {total:,} scored images: "
         f"on average {verdict}."
     )
-
-
-def thumbnail(mistake: Mapping[str, Any]) -> str | None:
-    """A data URI of the face; None where the image is no local file or can no longer be read."""
-    path = mistake["path"]
-    if path is None or "://" in path:
-        return None
-    try:
-        picture = Image.fromarray(decode(path, max_pixels=MAX_PIXELS).rgb)
-    except InputError:
-        return None
-    return small_jpeg(cut_to(picture, mistake.get("box")))
-
-
-def cut_to(picture: Image.Image, box: Box | None) -> Image.Image:
-    """The part within the box; all of it where there is no box, or it lies outside."""
-    if box is None:
-        return picture
-    x1, y1, x2, y2 = (round(edge) for edge in box)
-    within = (max(x1, 0), max(y1, 0), min(x2, picture.width), min(y2, picture.height))
-    return picture.crop(within) if within[0] < within[2] and within[1] < within[3] else picture
-
-
-def small_jpeg(picture: Image.Image) -> str:
-    """The picture, shrunk to THUMBNAIL_PIXELS, within an address."""
-    picture = picture.copy()
-    picture.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
-    file = BytesIO()
-    picture.save(file, "JPEG", quality=85)
-    return data_uri(file.getvalue(), "image/jpeg")
-
-
-def data_uri(content: bytes, media_type: str) -> str:
-    """The bytes as an address that a page holds within itself."""
-    return f"data:{media_type};base64,{b64encode(content).decode('ascii')}"
 
 
 def _highest(anchors: Sequence[Mapping[str, Any]], kind: str) -> Mapping[str, Any] | None:
@@ -289,82 +242,3 @@ def _mean(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         for column in columns
     ]
     return {"run": name, "sets": len(rows), "values": means}
-
-
-def _percent(share: float | None) -> str:
-    return "\N{EN DASH}" if share is None else f"{100 * share:.2f}"
-
-
-def _number(value: float | None, form: str) -> str:
-    return _percent(value) if form == "percent" or value is None else f"{value:.3f}"
-
-
-def _interval(headline: Mapping[str, float | None], form: str = "percent") -> str:
-    return f"{_number(headline['low'], form)}\N{EN DASH}{_number(headline['high'], form)}"
-
-
-def _settings(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Nested settings as dotted names with one value each."""
-    for key, value in values.items():
-        if isinstance(value, dict) and value:
-            yield from _settings(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value)
-
-
-def _markdown(value: object) -> object:
-    """Escape what Markdown or a table's cell would take for its own, in every value that a template puts out."""
-    if isinstance(value, Markup):
-        return value
-    return re.sub(r"([\\`*_{}\[\]<>#|~&!])", r"\\\1", re.sub(r"\s+", " ", str(value)))
-
-
-def _latex(value: object) -> object:
-    """As `_markdown`, for LaTeX."""
-    special = {
-        "\\": r"\textbackslash{}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "\N{EN DASH}": "--",
-        "[": "{[}",
-    }
-    return re.sub(
-        r"[\\~^&%$#_{}\[\N{EN DASH}]",
-        lambda found: special.get(found[0], "\\" + found[0]),
-        re.sub(r"\s+", " ", str(value)),
-    )
-
-
-def _environment(**options: Any) -> jinja2.Environment:  # noqa: ANN401 - handed on to jinja2
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("motivnet_cli", "assets"),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        **options,
-    )
-    environment.filters |= {
-        "percent": _percent,
-        "number": _number,
-        "interval": _interval,
-        "settings": lambda values: list(_settings(values)),
-        "count": lambda number: f"{number:,}",
-        "indented": lambda text: Markup("\n".join(f"    {line}" for line in text.splitlines())),
-    }
-    return environment
-
-
-PAGES = _environment(autoescape=True)
-"""Templates of every HTML page of ours."""
-_MARKDOWN = _environment(autoescape=False, finalize=_markdown, keep_trailing_newline=True)
-_LATEX = _environment(
-    autoescape=False,
-    finalize=_latex,
-    keep_trailing_newline=True,
-    variable_start_string="<<",
-    variable_end_string=">>",
-    block_start_string="<%",
-    block_end_string="%>",
-    comment_start_string="<#",
-    comment_end_string="#>",
-)

@@ -18,16 +18,15 @@ from PIL import Image
 from sklearn.decomposition import PCA
 
 from motivnet_cli import __version__
-
-from motivnet_cli.report import figures
 from motivnet_cli.config import MAX_PIXELS, VideoConfig
 from motivnet_cli.durable import durably
 from motivnet_cli.errors import ConfigError, InputError
 from motivnet_cli.export.destination import check_place
 from motivnet_cli.export.source import Source
-from motivnet_cli.records import STATUSES
-from motivnet_cli.report.evaluation import PAGES, cut_to, data_uri, small_jpeg, thumbnail
 from motivnet_cli.inputs.video import VideoReader
+from motivnet_cli.records import STATUSES
+from motivnet_cli.report import figures
+from motivnet_cli.report.pages import PAGES, cut_to, data_uri, small_jpeg, thumbnail
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

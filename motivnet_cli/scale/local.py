@@ -1,7 +1,7 @@
 """Worker processes on this machine, one a device, that do a run's units while this process watches them.
 
-Each is `python -m motivnet_cli.scale.worker`: its settings come through its stdin, which stays open and says stop, or by
-its end that nobody watches any more; what it did and says comes back through its stdout. A worker that dies is
+Each is `python -m motivnet_cli.scale.worker`: its settings come through its stdin, which stays open and says stop,
+or by its end that nobody watches any more; what it did and says comes back through its stdout. A worker that dies is
 replaced, and its unit is taken up by whoever comes next.
 """
 
@@ -22,8 +22,9 @@ from typing import IO, TYPE_CHECKING, Any
 
 from motivnet_cli import errors
 from motivnet_cli.config import ScaleConfig
+from motivnet_cli.engine.machine import usable_cores
+from motivnet_cli.engine.predictor import Stages
 from motivnet_cli.engine.work import Tally
-from motivnet_cli.engine.predictor import Stages, usable_cores
 from motivnet_cli.output.sink import begun_run
 
 if TYPE_CHECKING:

@@ -9,29 +9,20 @@ from __future__ import annotations
 
 import contextlib
 import heapq
-import importlib
 import logging
 import math
-import os
 import pickle
-import platform
-import queue
-import signal
-import socket
-import threading
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlsplit
 
 from motivnet_cli import __version__, errors
 from motivnet_cli.config import ScaleConfig
-from motivnet_cli.engine.work import Tally, load_network, make_predictor, track_config, work
+from motivnet_cli.engine.work import Tally
 from motivnet_cli.errors import ConfigError, WorkerError
-from motivnet_cli.engine.predictor import Choices, usable_cores
-from motivnet_cli.remote.files import is_remote
-from motivnet_cli.output.sink import begun_run, take_handed
+from motivnet_cli.output.sink import begun_run
+from motivnet_cli.remote.urls import is_remote
 from motivnet_cli.weights.store import Store
 
 if TYPE_CHECKING:
@@ -40,11 +31,13 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from motivnet_cli.config import RunConfig
-    from motivnet_cli.output.ledger import HandedShare, Ledger
+    from motivnet_cli.engine.machine import Choices
+    from motivnet_cli.output.ledger import Ledger
     from motivnet_cli.records import Cursor
+from motivnet_cli.scale.ray_session import TURN_SECONDS, Session
+from motivnet_cli.scale.ray_worker import News, Worker
 
 log = logging.getLogger(__name__)
-
 MAX_DEATHS = 3
 """Workers that may die one after the other in one place without an input done, or with one unit in hand that does
 not get on."""
@@ -52,10 +45,6 @@ MOST_CPUS = 4
 """Of a worker without a GPU that is not told otherwise: as many as read for one network."""
 EXPECTED_WORKERS = 8
 """The least that a run on a cluster is cut up for: more nodes may come."""
-TURN_SECONDS = 0.2
-"""How soon a stop is passed on."""
-NEWS_SECONDS = 0.5
-"""An actor that needs nothing says so often how far it is."""
 LOOK_SECONDS = 2.0
 """Between two looks at what the cluster has."""
 FIRST_NOTICE_SECONDS, NOTICE_SECONDS = 15.0, 30.0
@@ -64,13 +53,6 @@ BUSY_SECONDS = 1.0
 """A unit that a process outside this cluster holds is tried again after this time."""
 VISIBLE_SECONDS = 90.0
 """How long what another node wrote may take to be seen here: NFS keeps what it knows of a folder for a minute."""
-ANSWER_SECONDS = 10.0
-"""In which the head of a cluster takes a connection. Ray itself waits for minutes, or ends the process that asks."""
-OBJECT_STORE_BYTES = 100 << 20
-"""Of a Ray of our own: nothing large goes through it, and Ray would take a third of the memory."""
-
-
-# ---- the driver -------------------------------------------------------------------------------------------
 
 
 class RayWorkers:
@@ -83,7 +65,7 @@ class RayWorkers:
     def __init__(self, config: RunConfig) -> None:
         self._scale = config.scale
         self._config = _as_every_node_reads_it(config)
-        self._session = _Session(config.scale.ray_address)
+        self._session = Session(config.scale.ray_address)
         self._ray = self._session.ray
         self._members: list[_Member] = []
         self._calls: dict[Any, _Member] = {}
@@ -236,7 +218,7 @@ class RayWorkers:
             else:
                 self._heard(member, answer)
 
-    def _heard(self, member: _Member, answer: str | _News) -> None:
+    def _heard(self, member: _Member, answer: str | News) -> None:
         if isinstance(answer, str):
             member.where, member.stage = answer, "loading"
             self._calls[member.actor.set_up.remote()] = member
@@ -443,298 +425,6 @@ class _Units:
                 )
             time.sleep(1)
             self._run.read()
-
-
-# ---- the worker -------------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class _News:
-    """What a worker tells the driver."""
-
-    tally: Tally
-    choices: Choices | None = None
-    settled: tuple[tuple[int, bool], ...] = ()
-    """Units that it no longer has, and whether they are done."""
-    wants: bool = False
-    is_over: bool = False
-    error: tuple[str, str] | None = None
-    """Class and message of what ended it."""
-    logs: tuple[tuple[int, str], ...] = ()
-
-
-class Worker:
-    """The actor: it does the units that it is handed, as one long run of the engine.
-
-    Its three methods are called one after the other, `talk` again and again.
-    """
-
-    def __init__(self, version: str, settings: bytes, num_cpus: int) -> None:
-        self._version, self._settings, self._num_cpus = version, settings, num_cpus
-        self._tally = Tally()
-        self._hand = _Hand()
-        self._share: HandedShare | None = None
-        self._error: tuple[str, str] | None = None
-        self._is_over = False
-        self._thread: threading.Thread | None = None
-        self._logs: queue.SimpleQueue[tuple[int, str]] = queue.SimpleQueue()
-
-    def where(self) -> str:
-        """The node's name: the answer says that Ray has found a place."""
-        return platform.node()
-
-    def set_up(self) -> _News:
-        """Load the model."""
-        logger = logging.getLogger("motivnet_cli")
-        logger.addHandler(_Messages(self._logs))
-        logger.setLevel(logging.INFO)
-        try:
-            if self._version != __version__:
-                raise ConfigError(f"motivnet {__version__} is installed here, and {self._version} runs the run")  # noqa: TRY301
-            self._config: RunConfig = pickle.loads(self._settings)
-            self._model = load_network(self._config.model)
-            self._predictor = make_predictor(self._model, self._config.model, num_threads=self._num_cpus)
-            choices = Choices.of(self._model, self._config.model)
-        except Exception as error:  # noqa: BLE001 - the driver decides
-            return self._news(error=(type(error).__name__, str(error)))
-        return self._news(choices=choices)
-
-    def talk(self, unit: int | None, *, stop: bool) -> _News:
-        """Take a unit, if one is given, or the order to stop; the answer comes as soon as there is something to say."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, daemon=True)
-            self._thread.start()
-        self._hand.receive(unit, stop=stop)
-        wants = self._hand.wait_for_news()
-        is_over = self._is_over
-        settled = () if self._share is None else tuple(self._share.settled())
-        return self._news(settled=settled, wants=wants, is_over=is_over, error=self._error if is_over else None)
-
-    def _news(self, **told: Any) -> _News:  # noqa: ANN401 - the fields of _News
-        logs = []
-        while not self._logs.empty():
-            logs.append(self._logs.get())
-        return _News(self._tally, logs=tuple(logs), **told)
-
-    def _work(self) -> None:
-        config, model, predictor = self._config, self._model, self._predictor
-        try:
-            share, record = take_handed(
-                config.output,
-                self._hand,
-                classes=model.classes,
-                embedding_size=model.embedding_size,
-                tracks=track_config(config),
-            )
-            self._share = share
-            ours = {"model.precision": predictor.precision, "model.weights_sha256": model.weights_sha256}
-            for name, value in ours.items():
-                if value != record["settings"][name]:
-                    raise ConfigError(  # noqa: TRY301
-                        f"the run was begun with {name} {record['settings'][name]}, and here it comes to {value}"
-                    )
-            try:
-                self._tally = work(share, config, model, predictor, tell=self._told, stop=self._hand.is_stopped)
-            finally:
-                share.close()
-        except Exception as error:  # noqa: BLE001 - the driver decides
-            self._error = (type(error).__name__, str(error))
-        finally:
-            self._is_over = True
-            self._hand.wake()
-
-    def _told(self, tally: Tally) -> None:
-        self._tally = tally
-
-
-class _Hand:
-    """Where units come in: the engine asks, and the driver hears of it when it next talks with the worker."""
-
-    def __init__(self) -> None:
-        self._units: queue.SimpleQueue[int | None] = queue.SimpleQueue()
-        self._news = threading.Event()
-        self._stopped = threading.Event()
-        self._asks = False
-        """The engine waits for an answer, be it that there is nothing now."""
-        self._must_answer = False
-        """The driver has been told of it."""
-        self._is_idle = False
-
-    # ---- of the engine ----
-
-    def next(self) -> int | None:
-        """Another unit at once; None if there is none now."""
-        if self.is_stopped():
-            return None
-        self._asks = True
-        self._news.set()
-        return self._units.get()
-
-    def wait(self) -> int | None:
-        """Another unit, whenever it comes; None when there will be none."""
-        unit = None
-        while unit is None and not self.is_stopped():
-            self._is_idle = True
-            self._news.set()
-            unit = self._units.get()
-        self._is_idle = False
-        return unit
-
-    def is_stopped(self) -> bool:
-        return self._stopped.is_set()
-
-    def wake(self) -> None:
-        """There is something to tell the driver."""
-        self._news.set()
-
-    # ---- of the driver ----
-
-    def receive(self, unit: int | None, *, stop: bool) -> None:
-        """What the driver answers to what it was last told."""
-        if stop:
-            self._stopped.set()
-        if unit is not None:
-            self._is_idle = False
-        if unit is not None or self._must_answer or stop:
-            self._units.put(unit)
-        self._must_answer = False
-
-    def wait_for_news(self) -> bool:
-        """Whether the engine wants a unit; the answer comes at once if it does or `wake` is called."""
-        self._news.wait(NEWS_SECONDS)
-        self._news.clear()
-        self._must_answer, self._asks = self._asks, False
-        return self._must_answer or self._is_idle
-
-
-class _Messages(logging.Handler):
-    """Keeps what a worker would log, for the driver to say."""
-
-    def __init__(self, kept: queue.SimpleQueue[tuple[int, str]]) -> None:
-        super().__init__()
-        self._kept = kept
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._kept.put((record.levelno, record.getMessage()))
-
-
-# ---- Ray --------------------------------------------------------------------------------------------------
-
-
-class _Session:
-    """Being connected with Ray, from a thread of its own.
-
-    Ray's start takes seconds in which a stop must be noticed, it takes the signal handlers of the main thread for
-    itself, and the processes of a Ray that it starts end with the thread that started them.
-    """
-
-    def __init__(self, address: str | None) -> None:
-        self.ray = _import_ray()
-        self._address = address
-        self._is_others = self.ray.is_initialized()
-        self.is_local = address is None and not self._is_others
-        self._opened, self._closed = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._stay, name="ray session", daemon=True)
-        self._error: Exception | None = None
-
-    def open(self, stop: Callable[[], bool]) -> bool:
-        """Join the cluster, or start one; False if `stop()` came before.
-
-        Raises:
-            ConfigError: No cluster is at the address, or none can be started.
-        """
-        if self._is_others:
-            return True
-        if self.is_local:
-            log.info("starting Ray on this machine")
-        self._thread.start()
-        while not self._opened.wait(TURN_SECONDS):
-            if stop():
-                return False
-        if self._error is None:
-            _take_back_signals()
-            return True
-        why = " ".join(str(self._error).split())
-        if self.is_local:
-            raise ConfigError(f"Ray does not start here: {why}") from self._error
-        raise ConfigError(
-            f"no Ray cluster to join at {self._address!r} ({why}): start one with `ray start --head`, or leave out "
-            "--ray-address to have one on this machine"
-        ) from self._error
-
-    def close(self) -> None:
-        """Leave the cluster, and end it if we started it."""
-        self._closed.set()
-        if self._opened.is_set():
-            self._thread.join()
-
-    def _stay(self) -> None:
-        self.ray._private.worker.print_to_stdstream = _drop  # it has no switch, and stdout is for data
-        options: dict[str, Any] = {}
-        if self.is_local:
-            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told of a run
-            options = {
-                "address": "local",
-                "num_cpus": usable_cores(),
-                "include_dashboard": False,
-                "object_store_memory": OBJECT_STORE_BYTES,
-            }
-        logging.getLogger("ray").setLevel(logging.ERROR)
-        if hasattr(signal, "pthread_sigmask"):  # a signal to the whole group is for us: Ray's processes inherit this
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR1})
-        try:
-            if not self.is_local:
-                options["address"] = self._answering_address()
-            self.ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
-        except Exception as error:  # noqa: BLE001 - Ray raises all kinds, also the bare class
-            self._error = error
-            return
-        finally:
-            self._opened.set()
-        self._closed.wait()
-        self.ray.shutdown()
-
-    def _answering_address(self) -> str:
-        """Where the cluster is that was asked for.
-
-        Raises:
-            OSError: None is found, or nothing answers there.
-            ValueError: It is no address.
-        """
-        address = self._address or "auto"
-        if address == "auto":
-            services = importlib.import_module("ray._private.services")  # no public name finds what `auto` stands for
-            address = services.canonicalize_bootstrap_address_or_die(address)
-        parts = urlsplit(address if "://" in address else f"//{address}")
-        if parts.port is None:
-            raise ValueError("expected auto or HOST:PORT")
-        try:
-            socket.create_connection((parts.hostname, parts.port), timeout=ANSWER_SECONDS).close()
-        except OSError as error:
-            raise ConnectionError(f"{address} does not answer: {error.strerror or error}") from error
-        return address
-
-
-def _import_ray() -> Any:  # noqa: ANN401 - it is not here on every machine
-    try:
-        import ray
-    except ImportError as error:
-        raise ConfigError("--engine ray needs Ray: pip install 'motivnet-cli[ray]'") from error
-    return ray
-
-
-def _take_back_signals() -> None:
-    """Ray hangs a handler before ours that writes a stack of addresses on stderr."""
-    if threading.current_thread() is not threading.main_thread():
-        return
-    for number in (getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)):
-        handler = signal.getsignal(number)
-        if handler is not None:
-            signal.signal(number, handler)
-
-
-def _drop(*_: object, **__: object) -> None:
-    pass
 
 
 def _how_it_died(error: Exception) -> str:

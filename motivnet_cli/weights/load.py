@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from motivnet_cli.catalogue import DEFAULT_MODEL, ModelCard
 from motivnet_cli.errors import ConfigError, WeightsError
 from motivnet_cli.faces.crop import image_rows
-from motivnet_cli.weights.store import Store, find_card
 from motivnet_cli.weights.networks import (
     embedded_weights,
     file_sha256,
@@ -21,6 +20,7 @@ from motivnet_cli.weights.networks import (
     load_encoder,
     load_expression_net,
 )
+from motivnet_cli.weights.store import Store, find_card
 
 if TYPE_CHECKING:
     from torch import nn

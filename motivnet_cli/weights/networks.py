@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Literal, NoReturn, TypeVar
 
 import torch
 
-from motivnet_cli.weights.checkpoint import read_checkpoint, some_of, unreadable, write_safetensors
 from motivnet_cli.errors import WeightsError
 from motivnet_cli.model import ExpressionNet, MotivNet, MotivNetSizes, SapiensEmbedder, SapiensSizes
 from motivnet_cli.records import EMOTIONS
+from motivnet_cli.weights.checkpoint import read_checkpoint, some_of, unreadable, write_safetensors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -161,7 +161,7 @@ class Store:
         Raises:
             ConfigError: As `install`.
         """
-        from motivnet_cli.remote.fetch import redacted
+        from motivnet_cli.remote.urls import redacted
 
         url, file = self._source(name, url, file)
         card = CARDS.get(name)
@@ -239,7 +239,8 @@ class Store:
     def _install_url(
         self, name: str, url: str, *, sha256: str | None, offline: bool, progress: FetchProgress
     ) -> StoredModel:
-        from motivnet_cli.remote.fetch import fetch, redacted
+        from motivnet_cli.remote.fetch import fetch
+        from motivnet_cli.remote.urls import redacted
 
         download = self.root / ".downloads" / name
         download.parent.mkdir(exist_ok=True)

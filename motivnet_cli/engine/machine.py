@@ -1,0 +1,123 @@
+"""TODO: engine.machine."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from motivnet_cli.errors import ConfigError
+
+if TYPE_CHECKING:
+    from motivnet_cli.config import ModelConfig, Precision
+    from motivnet_cli.weights.load import LoadedModel
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What the settings come to on this machine."""
+
+    device: torch.device
+    precision: str
+    flip: bool
+    device_name: str
+    """For people."""
+
+    @classmethod
+    def of(cls, model: LoadedModel, config: ModelConfig) -> Choices:
+        """The choices for a model.
+
+        Raises:
+            ConfigError: The device does not exist here, or cannot do the precision.
+        """
+        device = _choose_device(config.device)
+        precision = choose_precision(config.precision, device, is_small=model.card.single_thread)
+        flip = model.card.flip if config.flip is None else config.flip
+        return cls(device, precision, flip, device_name(device))
+
+
+def choose_precision(wanted: Precision, device: torch.device, *, is_small: bool) -> str:
+    """The precision that `wanted` comes to on a device: fp32, bf16, fp16 or int8.
+
+    `auto` is bf16 on a GPU that has it, and fp16 on an older one; on a CPU bf16 only where the CPU multiplies in it
+    (AMX or AVX512-BF16: without them it is 100 times slower), else fp32. A small network stays at fp32.
+
+    Raises:
+        ConfigError: The device cannot do it.
+    """
+    if wanted == "int8" and device.type != "cpu":
+        raise ConfigError(f"--precision int8 is for CPUs, and this run is on {device}; use bf16 or fp16")
+    if wanted == "fp16" and device.type == "cpu":
+        raise ConfigError("--precision fp16 is for GPUs; on a CPU use fp32 or int8")
+    if wanted != "auto":
+        return wanted
+    if is_small or device.type == "mps":
+        return "fp32"
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    return "bf16" if cpu_has_bf16() else "fp32"
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this CPU multiplies matrices in bf16 by itself, as Linux lists its features."""
+    try:
+        features = Path("/proc/cpuinfo").read_text().split()
+    except OSError:
+        return False
+    return "amx_bf16" in features or "avx512_bf16" in features
+
+
+def usable_cores() -> int:
+    """How many cores this process may use: affinity, and the quota of its control group (cgroup v2 and v1)."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _quota()
+    return max(1, min(cores, int(quota))) if quota else cores
+
+
+def _quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """Cores' worth of time that the control group gives; None without a limit."""
+    try:
+        limit, period = (root / "cpu.max").read_text().split()
+        return None if limit == "max" else int(limit) / int(period)
+    except (OSError, ValueError):
+        pass
+    try:
+        limit = (root / "cpu" / "cpu.cfs_quota_us").read_text()
+        period = (root / "cpu" / "cpu.cfs_period_us").read_text()
+        return int(limit) / int(period) if int(limit) > 0 else None
+    except (OSError, ValueError):
+        return None
+
+
+def device_name(device: torch.device) -> str:
+    """The device in words, for people."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return str(device)
+
+
+def all_gpus() -> tuple[str, ...]:
+    """The CUDA devices that torch sees here."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return tuple(f"cuda:{number}" for number in range(count))
+
+
+def _choose_device(wanted: str) -> torch.device:
+    if wanted == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", torch.cuda.current_device())
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    device = torch.device(wanted)
+    if device.type == "cuda":
+        count = len(all_gpus())
+        if (device.index or 0) >= count:
+            raise ConfigError(
+                f"device {wanted!r} was asked for, but torch sees {count} CUDA devices here; "
+                "use --device cpu, or check the driver and CUDA_VISIBLE_DEVICES"
+            )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("device 'mps' was asked for, but this machine has none; use --device cpu")
+    return device

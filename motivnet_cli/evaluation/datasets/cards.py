@@ -1,0 +1,389 @@
+"""TODO: evaluation.datasets.cards."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Literal
+
+from motivnet_cli.records import EMOTIONS
+
+Faces = Literal["whole", "given", "auto"]
+"""Whether the images are face crops, come with boxes, or need a look for faces."""
+SYNONYMS: dict[str, str] = {
+    **{name: name for name in EMOTIONS},
+    **dict.fromkeys(("ne", "neu"), "neutral"),
+    **dict.fromkeys(("happy", "joy", "ha", "hap"), "happiness"),
+    **dict.fromkeys(("sad", "sa"), "sadness"),
+    **dict.fromkeys(("surprised", "su", "sur"), "surprise"),
+    **dict.fromkeys(("fearful", "afraid", "scared", "fe", "fea"), "fear"),
+    **dict.fromkeys(("disgusted", "di", "dis"), "disgust"),
+    **dict.fromkeys(("angry", "an", "ang"), "anger"),
+}
+"""How folders and tables spell the emotions, in lower case."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """How many images of a split its authors, or those who report on it, count."""
+
+    split: str
+    total: int | None
+    """With one of the seven emotions; None where it is not known."""
+    by_emotion: tuple[int, ...] | None = None
+    """In the order of EMOTIONS."""
+    with_contempt: tuple[int, ...] = ()
+    """Totals with contempt as an eighth class; any of them is right."""
+    protocol: str | None = None
+    """None for every protocol."""
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """A published figure to print beside ours."""
+
+    value: float
+    """Accuracy in percent."""
+    what: str
+    source: str
+    kind: Literal["in_set", "cross_set"]
+    """Whether it was trained on the training split of the same set."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetCard:
+    """What a user should know of a set before reporting on it, and what its reader goes by."""
+
+    name: str
+    title: str
+    layouts: tuple[str, ...]
+    """What is looked for, in this order."""
+    labels: dict[str, str]
+    """The set's own labels, in lower case -> emotion, or the reason why such faces are dropped; empty where any
+    spelling of the emotions' names will do."""
+    faces: Faces
+    splits: tuple[str, ...]
+    default_split: str
+    protocols: dict[str, str] = field(default_factory=dict)
+    """Name -> what is evaluated."""
+    default_protocol: str | None = None
+    counts: tuple[Published, ...] = ()
+    terms: str
+    where: str
+    """The page of those to ask for it."""
+    anchors: tuple[Anchor, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+FERPLUS_COLUMNS = (
+    *("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt"),
+    *("unknown", "nf"),
+)
+"""The votes in `fer2013new.csv`, in lower case."""
+
+
+def spelled(label: str) -> str | None:
+    """The emotion that a folder or cell names, such as `Happy` or `1_happiness`; contempt is known, and dropped."""
+    word = re.sub(r"^\d+[\s_.-]+", "", label.strip().casefold())
+    return "contempt" if word in ("contempt", "contemptuous") else SYNONYMS.get(word)
+
+
+_AFFECTNET_LAYOUTS = (
+    "{train_set,val_set}/images/*.jpg with {train_set,val_set}/annotations/<id>_exp.npy",
+    "Manually_Annotated_file_lists/{training,validation}.csv (with or without a first line of names) with "
+    "Manually_Annotated_Images/",
+    "{train,val}/{0..7}/*.jpg",
+)
+_AFFECTNET_LABELS = {
+    **{str(number): emotion for number, emotion in enumerate(EMOTIONS)},
+    **{"7": "contempt", "8": "none", "9": "uncertain", "10": "no face"},
+}
+_AFFECTNET_TERMS = "Research only, under an agreement that a professor or head of a laboratory signs. Do not re-host."
+_AFFECTNET_WHERE = "http://mohammadmahoor.com/pages/databases/affectnet/"
+_AFFECTNET_TRAIN = (74_874, 134_415, 25_459, 14_090, 6_378, 3_803, 24_882)
+_FER_LABELS = {
+    **{"0": "anger", "1": "disgust", "2": "fear", "3": "happiness", "4": "sadness", "5": "surprise", "6": "neutral"},
+    **{"angry": "anger", "disgust": "disgust", "fear": "fear", "happy": "happiness", "sad": "sadness"},
+    **{"surprise": "surprise", "neutral": "neutral"},
+}
+_CAFE = "CAFE, ECCV 2024, Table 1 (arXiv 2408.10614)"
+_CDFER = "CD-FER benchmark, AGRA (arXiv 2008.00923)"
+_MOTIVNET = "MotivNet (arXiv 2512.24231)"
+_POSTER = "POSTER++ (arXiv 2301.12149)"
+_QCS = "QCS (arXiv 2411.01988)"
+
+
+def _from_affectnet(cafe: float, eac: float, scn: float) -> tuple[Anchor, ...]:
+    names = (("CAFE", cafe), ("EAC", eac), ("SCN", scn))
+    how = "trained on AffectNet, no image of this set seen"
+    return tuple(Anchor(value, f"{name}, {how}", _CAFE, "cross_set") for name, value in names)
+
+
+def _from_rafdb(agra: float) -> tuple[Anchor, ...]:
+    how = "AGRA, trained on RAF-DB and adapted to this set's images without their labels"
+    return (Anchor(agra, how, _CDFER, "cross_set"),)
+
+
+def _in_set(value: float, name: str, source: str) -> Anchor:
+    return Anchor(value, f"{name}, trained on this set", source, "in_set")
+
+
+_CARDS = (
+    DatasetCard(
+        name="rafdb",
+        title="RAF-DB, basic emotions (single-label subset)",
+        layouts=(
+            "EmoLabel/list_patition_label.txt with Image/aligned/ or Image/original/, with or without a leading basic/",
+            "DATASET/{train,test}/{1..7}/*.jpg (Kaggle; aligned)",
+        ),
+        labels={
+            **{"1": "surprise", "2": "fear", "3": "disgust", "4": "happiness", "5": "sadness", "6": "anger"},
+            **{"7": "neutral"},
+        },
+        faces="whole",
+        splits=("train", "test"),
+        default_split="test",
+        protocols={
+            "aligned": "the aligned crops of 100 x 100 pixels",
+            "original": "the original photographs, faces to be found",
+        },
+        default_protocol="aligned",
+        counts=(
+            Published("train", 12_271, (2_524, 4_772, 1_982, 1_290, 281, 717, 705)),
+            Published("test", 3_068, (680, 1_185, 478, 329, 74, 160, 162)),
+        ),
+        terms="Non-commercial research only, by request from an academic address. Do not re-host.",
+        where="http://www.whdeng.cn/RAF/model1.html",
+        anchors=(
+            *_from_affectnet(72.69, 66.10, 70.70),
+            _in_set(92.21, "POSTER++", _POSTER),
+            _in_set(92.50, "QCS", _QCS),
+            _in_set(93.09, "FMAE ViT-L", "FMAE"),
+        ),
+    ),
+    DatasetCard(
+        name="affectnet7",
+        title="AffectNet, seven emotions",
+        layouts=_AFFECTNET_LAYOUTS,
+        labels=_AFFECTNET_LABELS,
+        faces="whole",
+        splits=("train", "val"),
+        default_split="val",
+        counts=(Published("train", 283_901, _AFFECTNET_TRAIN), Published("val", 3_500, (500,) * 7)),
+        terms=_AFFECTNET_TERMS,
+        where=_AFFECTNET_WHERE,
+        anchors=(
+            _in_set(64.87, "CAFE", _CAFE),
+            _in_set(67.49, "POSTER++", _POSTER),
+            _in_set(67.94, "QCS", _QCS),
+            _in_set(66.51, "HSEmotion enet_b2", "HSEmotion"),
+        ),
+        notes=(
+            "Papers call the val split test: the labels of the true test split are not published.",
+            "MotivNet was trained on this set's training split.",
+        ),
+    ),
+    DatasetCard(
+        name="affectnet8",
+        title="AffectNet with contempt as an eighth class, which is counted and dropped",
+        layouts=_AFFECTNET_LAYOUTS,
+        labels=_AFFECTNET_LABELS,
+        faces="whole",
+        splits=("train", "val"),
+        default_split="val",
+        counts=(
+            Published("train", 283_901, _AFFECTNET_TRAIN, with_contempt=(287_651,)),
+            Published("val", 3_500, (500,) * 7, with_contempt=(3_999, 4_000)),
+        ),
+        terms=_AFFECTNET_TERMS,
+        where=_AFFECTNET_WHERE,
+        notes=(
+            "The images are those of affectnet7; only the check of the counts differs. Published eight-class figures "
+            "are not comparable with ours, so none is printed.",
+        ),
+    ),
+    DatasetCard(
+        name="fer2013",
+        title="FER2013",
+        layouts=(
+            "fer2013.csv (emotion,pixels,Usage), or icml_face_data.csv, which is the same table",
+            "{train,test}/{angry,disgust,fear,happy,sad,surprise,neutral}/ (Kaggle; its test is Public and Private)",
+        ),
+        labels=_FER_LABELS,
+        faces="whole",
+        splits=("train", "public", "private", "test"),
+        default_split="private",
+        counts=(
+            Published("train", 28_709, (4_965, 7_215, 4_830, 3_171, 4_097, 436, 3_995)),
+            Published("public", 3_589, (607, 895, 653, 415, 496, 56, 467)),
+            Published("private", 3_589, (626, 879, 594, 416, 528, 55, 491)),
+            Published("test", 7_178, (1_233, 1_774, 1_247, 831, 1_024, 111, 958)),
+        ),
+        terms="No licence is stated; images from a web search, for research.",
+        where="https://www.kaggle.com/c/challenges-in-representation-learning-facial-expression-recognition-challenge",
+        anchors=(
+            Anchor(53.87, "MotivNet, trained on AffectNet; which test split is not known", _MOTIVNET, "cross_set"),
+            *_from_rafdb(58.95),
+        ),
+        notes=("The split `test` is Public and Private together. In Kaggle's folders only that can be had.",),
+    ),
+    DatasetCard(
+        name="ferplus",
+        title="FERPlus (FER+): FER2013's images with ten votes each, by majority",
+        layouts=(
+            "fer2013new.csv with fer2013.csv, whose rows belong together one by one",
+            "fer2013new.csv with the images that it names (fer0000000.png and so on) anywhere under the root",
+        ),
+        labels={
+            **{name: name for name in FERPLUS_COLUMNS if name in EMOTIONS},
+            **{"contempt": "contempt", "unknown": "unknown", "nf": "no face"},
+        },
+        faces="whole",
+        splits=("train", "valid", "test"),
+        default_split="test",
+        counts=(
+            Published("train", None, with_contempt=(25_060,)),
+            Published("valid", None, with_contempt=(3_199,)),
+            Published("test", 3_137, with_contempt=(3_153,)),
+        ),
+        terms="The votes are published under Microsoft's terms in their repository; the images are FER2013's.",
+        where="https://github.com/microsoft/FERPlus",
+        anchors=(*_from_affectnet(69.94, 57.19, 63.98), _in_set(91.41, "QCS", _QCS)),
+        notes=(
+            "Majority rule: rows without an image name are dropped, single votes become 0, and the label is what more "
+            "than half of the remaining votes say.",
+        ),
+    ),
+    DatasetCard(
+        name="ckplus",
+        title="Extended Cohn-Kanade (CK+)",
+        layouts=("cohn-kanade-images/S005/001/*.png with Emotion/S005/001/*_emotion.txt",),
+        labels={
+            **{"0": "neutral", "1": "anger", "2": "contempt", "3": "disgust", "4": "fear", "5": "happiness"},
+            **{"6": "sadness", "7": "surprise"},
+        },
+        faces="auto",
+        splits=("all",),
+        default_split="all",
+        protocols={
+            "last_frame": "the last frame of each labelled sequence",
+            "last_frame_neutral": "the last frame, and the first as neutral",
+            "last_three": "the last three frames of each labelled sequence",
+            "last_three_neutral": "the last three frames, and the first as neutral",
+        },
+        default_protocol="last_frame",
+        counts=(
+            Published("all", 309, (0, 69, 28, 83, 25, 59, 45), (327,), protocol="last_frame"),
+            Published("all", 618, (309, 69, 28, 83, 25, 59, 45), protocol="last_frame_neutral"),
+            Published("all", 927, (0, 207, 84, 249, 75, 177, 135), (981,), protocol="last_three"),
+            Published("all", 1_236, (309, 207, 84, 249, 75, 177, 135), protocol="last_three_neutral"),
+        ),
+        terms="Research only, under a signed agreement. Do not re-host.",
+        where="https://www.jeffcohn.net/resources/",
+        anchors=_from_rafdb(85.27),
+        notes=(
+            "Papers differ in the frames they take: only figures of one protocol compare. Which frames the figure of "
+            "other work took was not checked.",
+        ),
+    ),
+    DatasetCard(
+        name="jaffe",
+        title="JAFFE (Japanese Female Facial Expression)",
+        layouts=("flat: KA.AN1.39.tiff and so on",),
+        labels={code: SYNONYMS[code] for code in ("ne", "ha", "sa", "su", "fe", "di", "an")},
+        faces="auto",
+        splits=("all",),
+        default_split="all",
+        counts=(Published("all", 213, (30, 31, 31, 30, 32, 29, 30)),),
+        terms="Non-commercial research only, by request. Do not re-host.",
+        where="https://zenodo.org/records/3451524",
+        anchors=_from_rafdb(61.50),
+    ),
+    DatasetCard(
+        name="kdef",
+        title="KDEF (Karolinska Directed Emotional Faces)",
+        layouts=("AF01/AF01AFS.JPG and so on: session, sex, number, expression, angle",),
+        labels={
+            **{code: SYNONYMS[code] for code in ("ne", "ha", "sa", "su", "di", "an")},
+            "af": "fear",
+        },
+        faces="auto",
+        splits=("all",),
+        default_split="all",
+        protocols={"frontal": "the frontal pictures (angle S)", "all_angles": "all five angles"},
+        default_protocol="frontal",
+        counts=(
+            Published("all", 980, (140,) * 7, protocol="frontal"),
+            Published("all", 4_900, (700,) * 7, protocol="all_angles"),
+        ),
+        terms="Non-commercial research only, under the authors' terms. Do not re-host.",
+        where="https://kdef.se/",
+    ),
+    DatasetCard(
+        name="sfew",
+        title="SFEW 2.0 (Static Facial Expressions in the Wild)",
+        layouts=("{Train,Val}/{Train,Val}_Aligned_Faces*/{Angry,Disgust,Fear,Happy,Neutral,Sad,Surprise}/",),
+        labels={name: _FER_LABELS[name] for name in _FER_LABELS if not name.isdigit()},
+        faces="whole",
+        splits=("train", "val"),
+        default_split="val",
+        counts=(Published("train", 958), Published("val", 436)),
+        terms="Research only, under a signed agreement. Do not re-host.",
+        where="https://users.cecs.anu.edu.au/~few_group/AFEW.html",
+        anchors=(*_from_affectnet(51.18, 44.89, 41.98), *_from_rafdb(56.43)),
+        notes=("The labels of the test split are withheld: papers report on val.",),
+    ),
+    DatasetCard(
+        name="expw",
+        title="ExpW (Expression in-the-Wild)",
+        layouts=("label.lst (name, face, top, left, right, bottom, confidence, label) with the images it names",),
+        labels={name: _FER_LABELS[name] for name in _FER_LABELS if name.isdigit()},
+        faces="given",
+        splits=("all",),
+        default_split="all",
+        counts=(Published("all", 91_793, (34_883, 30_537, 10_559, 7_060, 1_088, 3_995, 3_671)),),
+        terms="Research only, unlicensed images from a web search. Do not re-host.",
+        where="http://mmlab.ie.cuhk.edu.hk/projects/socialrelation/index.html",
+        anchors=_from_rafdb(68.50),
+        notes=("It has no official split: papers that report on a part of it do not compare.",),
+    ),
+    DatasetCard(
+        name="folder",
+        title="Your own: folders named by emotion",
+        layouts=("<emotion>/**/*.jpg: happy, Happiness, 1_happy, angry, anger and so on, in any case",),
+        labels={},
+        faces="auto",
+        splits=("all",),
+        default_split="all",
+        terms="Yours to know.",
+        where="yourself",
+    ),
+    DatasetCard(
+        name="csv",
+        title="Your own: a table of paths and labels (.csv, .tsv)",
+        layouts=("a table with a path and a label column, and perhaps subject and x1, y1, x2, y2",),
+        labels={},
+        faces="auto",
+        splits=("all",),
+        default_split="all",
+        terms="Yours to know.",
+        where="yourself",
+    ),
+    DatasetCard(
+        name="parquet",
+        title="Your own: a table of paths and labels (.parquet)",
+        layouts=("a table with a path and a label column, and perhaps subject and x1, y1, x2, y2",),
+        labels={},
+        faces="auto",
+        splits=("all",),
+        default_split="all",
+        terms="Yours to know.",
+        where="yourself",
+    ),
+)
+CARDS: dict[str, DatasetCard] = {card.name: card for card in _CARDS}
+"""The sets by name. Terms are readings, not advice.
+
+The counts per emotion (RAF-DB's and AffectNet's val apart) and AffectNet's training split are as commonly reported:
+each adds up to the published total, and none was counted on the set itself.
+"""

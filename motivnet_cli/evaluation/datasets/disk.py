@@ -1,0 +1,145 @@
+"""TODO: evaluation.datasets.disk."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from motivnet_cli.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+
+_SEARCH_BREADTH = 200
+"""Subfolders of one folder that are looked into: more are a set's images, not its layout."""
+
+
+class Disk:
+    """What folders hold, each listed once: a `stat` for each of 400,000 images would take minutes on a network disk."""
+
+    def __init__(self) -> None:
+        self._listings: dict[str, dict[str, bool]] = {}
+        self._folded: dict[str, dict[str, str]] = {}
+
+    def entries(self, folder: str) -> dict[str, bool]:
+        """Name -> whether it is a folder, sorted, hidden ones left out; empty where there is no such folder."""
+        if folder not in self._listings:
+            try:
+                with os.scandir(folder) as scan:
+                    found = {each.name: each.is_dir() for each in scan if not each.name.startswith(".")}
+            except (FileNotFoundError, NotADirectoryError):
+                found = {}
+            self._listings[folder] = dict(sorted(found.items()))
+        return self._listings[folder]
+
+    def find(self, path: str) -> str | None:
+        """The path with its last name spelled as it is on disk; None where there is nothing of this name."""
+        folder, _, name = path.rpartition("/")
+        entries = self.entries(folder)
+        if name in entries:
+            return path
+        if folder not in self._folded:
+            self._folded[folder] = {each.casefold(): each for each in entries}
+        actual = self._folded[folder].get(name.casefold())
+        return None if actual is None else f"{folder}/{actual}"
+
+    def child(self, folder: str, *names: str) -> str | None:
+        """The first of these relative paths that is there, each of its names in any case."""
+        for name in names:
+            path: str | None = folder
+            for part in name.split("/"):
+                path = path and self.find(f"{path}/{part}")
+            if path:
+                return path
+        return None
+
+    def folders(self, folder: str) -> list[str]:
+        return [name for name, is_folder in self.entries(folder).items() if is_folder]
+
+    def files(self, folder: str) -> list[str]:
+        return [name for name, is_folder in self.entries(folder).items() if not is_folder]
+
+    def walk(self, folder: str, inside: tuple[str, ...] = ()) -> Iterator[str]:
+        """Every file in a folder and below it, its own first; a link back up is not entered again."""
+        real = os.path.realpath(folder)
+        if real in inside:
+            return
+        for name in self.files(folder):
+            yield f"{folder}/{name}"
+        for name in self.folders(folder):
+            yield from self.walk(f"{folder}/{name}", (*inside, real))
+
+    def levels(self, root: str, depth: int) -> Iterator[list[str]]:
+        """The root alone, then its subfolders, then theirs."""
+        level = [root]
+        for _ in range(depth):
+            yield level
+            level = [f"{folder}/{name}" for folder in level for name in self.folders(folder)[:_SEARCH_BREADTH]]
+        yield level
+
+
+def joined(folder: str, path: str) -> str:
+    """A path of an index below a folder, with `/` for `\\` and no `.` or `..` in it."""
+    path = path.replace("\\", "/")
+    whole = path if posixpath.isabs(path) else f"{folder}/{path}"
+    return posixpath.normpath(whole) if "./" in path or "//" in path else whole
+
+
+def label_number(text: str) -> str:
+    """A label as its set writes it: 3 for `3.0` and `3.0000000e+00`, any other text as it is."""
+    if not re.fullmatch(r"\s*[+-]?\d+(\.\d*)?([eE][+-]?\d+)?\s*", text):
+        return text
+    number = float(text)
+    return str(int(number)) if number.is_integer() else text
+
+
+def text_of(path: str) -> str:
+    """A text file as UTF-8, with or without its mark; bytes that are not become escapes, as in names of files."""
+    return Path(path).read_bytes().decode("utf-8-sig", "surrogateescape")
+
+
+def lines(path: str) -> Iterator[str]:
+    """The lines that hold something, tabs taken as spaces."""
+    for line in text_of(path).splitlines():
+        if line.strip():
+            yield line.strip().replace("\t", " ")
+
+
+def separator_of(path: str) -> str:
+    """Of a table's first line: the one of comma, semicolon and tab that it holds most of."""
+    with Path(path).open("rb") as file:
+        first = file.readline()
+    return max(",;\t", key=lambda mark: first.count(mark.encode()))
+
+
+def csv(path: str, columns: Mapping[str, str], *, without_header: Mapping[str, int] | None = None) -> pl.DataFrame:
+    return scan_csv(path, columns, without_header=without_header).collect()
+
+
+def scan_csv(path: str, columns: Mapping[str, str], *, without_header: Mapping[str, int] | None = None) -> pl.LazyFrame:
+    """These columns of a table as text, under new names.
+
+    Args:
+        columns: New name -> the table's name in lower case, without the spaces around it.
+        without_header: New name -> the column's place, for a file whose first line is data.
+
+    Raises:
+        ConfigError: A column is missing.
+    """
+    table = pl.scan_csv(path, infer_schema=False, glob=False)
+    there = {name.strip().casefold(): name for name in table.collect_schema().names()}
+    missing = [name for name in columns.values() if name not in there]
+    if without_header is not None and len(missing) == len(columns):
+        table = pl.scan_csv(path, infer_schema=False, glob=False, has_header=False)
+        names = table.collect_schema().names()
+        if len(names) > max(without_header.values()):
+            return table.select(pl.col(names[place]).alias(new) for new, place in without_header.items())
+    if missing:
+        raise ConfigError(f"{path!r} has no column {', '.join(map(repr, missing))}; it has {', '.join(there)}")
+    return table.select(pl.col(there[name]).alias(new) for new, name in columns.items())

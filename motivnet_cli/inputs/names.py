@@ -1,0 +1,84 @@
+"""TODO: inputs.names."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING, NamedTuple
+
+from motivnet_cli.records import Given, Problem
+
+if TYPE_CHECKING:
+    from motivnet_cli.records import Kept, Kind
+
+
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif"}
+    | {".heic", ".heif", ".hif", ".heics", ".heifs", ".avif", ".avifs", ".jp2", ".j2k", ".jpx", ".jpf", ".j2c"}
+    | {".jpc", ".mpo", ".ppm", ".pgm", ".pbm", ".pnm"}
+)
+VIDEO_SUFFIXES = frozenset(
+    {".mp4", ".m4v", ".mov", ".qt", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".m1v", ".m2v", ".vob", ".ts", ".mts"}
+    | {".m2ts", ".wmv", ".asf", ".flv", ".f4v", ".3gp", ".3g2", ".ogv", ".mxf"}
+)
+ARCHIVE_SUFFIXES = frozenset({".tar", ".tgz", ".tbz", ".tbz2", ".txz", ".tzst", ".zip"})
+"""And `.tar` followed by one of `.gz`, `.bz2`, `.xz`, `.zst`."""
+
+
+def kind_of(name: str) -> Kind | None:
+    """What a file is by the ending of its name; None for other endings."""
+    stem, suffix = os.path.splitext(name)
+    suffix = suffix.lower()
+    if suffix in IMAGE_SUFFIXES:
+        return "image"
+    if suffix in VIDEO_SUFFIXES:
+        return "video"
+    if suffix in ARCHIVE_SUFFIXES or (suffix in _COMPRESSED and stem.lower().endswith(".tar")):
+        return "archive"
+    return None
+
+
+def suffix_of(name: str) -> str:
+    """The ending in lower case, such as `.jpg`, or nothing."""
+    return os.path.splitext(name)[1].lower()
+
+
+def printable(name: str) -> str:
+    """A name as UTF-8 text: bytes that are not UTF-8 become backslash escapes such as `\\xff`."""
+    try:
+        return os.fsencode(name).decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # half a surrogate pair, as JSON can spell it
+        return name.encode("utf-8", "backslashreplace").decode()
+
+
+class Found(NamedTuple):
+    """An item before it is numbered, and before it is known to be the first of its path."""
+
+    name: str
+    path: str
+    kind: Kind
+    version: _Version = (None, None)
+    problem: Problem | None = None
+    given: tuple[Given, ...] | None = None
+    kept: Kept = ()
+
+
+_Version = tuple["int | None", "int | None"]
+"""Size in bytes and time of last change in ns since 1970, of a file; None where unknown."""
+_COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
+
+
+def status_of(path: str) -> tuple[os.stat_result | None, Problem | None]:
+    """None where there is no such file: who opens it says why."""
+    try:
+        return os.stat(path), None
+    except OSError:
+        return None, None
+    except ValueError:
+        return None, Problem("not_found", "no file can have this name: it holds a NUL byte")
+
+
+def version_of(status: os.stat_result | None) -> _Version:
+    if status is None or not stat.S_ISREG(status.st_mode):
+        return None, None
+    return status.st_size, status.st_mtime_ns

@@ -1,0 +1,268 @@
+"""TODO: remote.storage."""
+
+from __future__ import annotations
+
+import calendar
+import datetime
+import errno
+import itertools
+import sys
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from motivnet_cli.errors import ConfigError, FetchError
+from motivnet_cli.remote.urls import redacted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+BACKOFF_SECONDS = 0.5
+"""Before the first new try; it doubles from there."""
+MAX_WAIT_SECONDS = 20.0
+
+
+class RemoteEntry(NamedTuple):
+    """A file under a URL."""
+
+    name: str
+    """What follows the URL, with slashes; a folder that is not entered ends in one."""
+    version: tuple[int | None, int | None] = (None, None)
+    """Size in bytes and time of last change in ns since 1970; None where unknown."""
+
+    @property
+    def is_folder(self) -> bool:
+        return self.name.endswith("/")
+
+    def part(self, start: int) -> tuple[str, bool]:
+        """What stands in the name from `start` to the next slash, and whether there is one: then it is a folder."""
+        end = self.name.find("/", start)
+        return (self.name[start:], False) if end < 0 else (self.name[start:end], True)
+
+    def within(self, folder: str) -> RemoteEntry:
+        """The same file seen from a folder that its name begins with."""
+        return self._replace(name=self.name[len(folder) :])
+
+
+def can_list(url: str) -> bool:
+    """Whether there may be folders behind such URLs: a web server has only files."""
+    return url.partition("://")[0].lower() not in ("http", "https")
+
+
+def is_remote_folder(url: str) -> bool:
+    """Whether files lie under a URL and none at it.
+
+    Raises:
+        ConfigError: Software is missing, or the credentials found here do not open it.
+        FetchError: The storage cannot be reached.
+    """
+    entry = entry_at(url)
+    return entry is not None and entry.is_folder
+
+
+def is_remote_file(url: str) -> bool:
+    """Whether a file lies at a URL.
+
+    Raises:
+        ConfigError, FetchError: As `is_remote_folder`.
+    """
+    entry = entry_at(url)
+    return entry is not None and not entry.is_folder
+
+
+def entry_at(url: str, *, retries: int = 1) -> RemoteEntry | None:
+    """What lies at a URL: a file, or a folder if files lie under it; None if there is nothing.
+
+    Raises:
+        ConfigError, FetchError: As `is_remote_folder`.
+    """
+    fs, path = insist(lambda: file_system(url), url)
+
+    def asked() -> RemoteEntry | None:
+        fs.invalidate_cache()
+        try:
+            about = fs.info(path)
+        except FileNotFoundError:
+            return None
+        if about["type"] == "directory":
+            return RemoteEntry("/")
+        return RemoteEntry("", (about.get("size"), _time_ns(about)))
+
+    return insist(asked, url, retries=retries)
+
+
+def list_remote(url: str, *, recursive: bool = True, retries: int = 1) -> list[RemoteEntry]:
+    """The files under a URL that ends in a slash, in the order of a walk: by bytes, a slash before every other.
+
+    About 400 bytes of memory a file where the list comes page by page (S3); drivers of others hold it as a whole.
+
+    Args:
+        recursive: Enter folders; else they are entries themselves.
+
+    Raises:
+        ConfigError, FetchError: As `is_remote_folder`; also if there is no such bucket.
+    """
+    entries = list(_entries(url, recursive=recursive, retries=retries))
+    entries.sort(key=lambda entry: entry.name.encode("utf-8", "surrogatepass").replace(b"/", b"\0"))
+    return entries
+
+
+def _entries(url: str, *, recursive: bool, retries: int) -> Iterator[RemoteEntry]:
+    """Without the objects that some tools put in the place of a folder: their keys end in a slash."""
+    fs, path = insist(lambda: file_system(url), url)
+    if hasattr(fs, "call_s3"):
+        yield from _s3_entries(fs, url, path, recursive=recursive, retries=retries)
+        return
+
+    def listed() -> list[dict[str, Any]]:
+        fs.invalidate_cache()
+        try:
+            return list(fs.find(path, detail=True).values()) if recursive else list(fs.ls(path, detail=True))
+        except FileNotFoundError:
+            return []
+
+    for each in insist(listed, url, retries=retries):
+        name = each["name"].rstrip("/")[len(path.rstrip("/")) + 1 :]
+        if each["type"] == "directory":
+            yield RemoteEntry(f"{name}/")
+        elif name and not each["name"].endswith("/"):
+            yield RemoteEntry(name, (each.get("size"), _time_ns(each)))
+
+
+def _s3_entries(
+    fs: Any,  # noqa: ANN401 - of a library that may be missing
+    url: str,
+    path: str,
+    *,
+    recursive: bool,
+    retries: int,
+) -> Iterator[RemoteEntry]:
+    """Page by page: s3fs itself would hold the answers for all keys at once, over a kilobyte for each."""
+    bucket, key, _ = fs.split_path(path)
+    slashes = "/" * (len(url) - len(url.rstrip("/")))
+    prefix = key and key.rstrip("/") + slashes
+    request = {"Bucket": bucket, "Prefix": prefix, "Delimiter": "" if recursive else "/", **fs.req_kw}
+    while True:
+        page = insist(lambda: fs.call_s3("list_objects_v2", **request), url, retries=retries)
+        for each in page.get("Contents", ()):
+            if not each["Key"].endswith("/"):
+                yield RemoteEntry(each["Key"][len(prefix) :], (each["Size"], _time_ns(each)))
+        for each in page.get("CommonPrefixes", ()):
+            yield RemoteEntry(each["Prefix"][len(prefix) :])
+        if not page.get("IsTruncated"):
+            return
+        request["ContinuationToken"] = page["NextContinuationToken"]
+
+
+def _time_ns(entry: dict[str, Any]) -> int | None:
+    """The time of last change in what a driver of fsspec says of a file."""
+    for name in ("LastModified", "last_modified", "mtime", "modified"):
+        value = entry.get(name)
+        if isinstance(value, datetime.datetime):
+            return calendar.timegm(value.utctimetuple()) * 10**9 + value.microsecond * 1000
+        if isinstance(value, int | float):
+            return int(value * 10**9)
+    return None
+
+
+def file_system(url: str) -> tuple[Any, str]:
+    """fsspec's driver for a URL, and what it calls the place.
+
+    Raises:
+        ConfigError: Software for this kind of URL is not installed.
+        ValueError: There is none.
+    """
+    scheme, _, rest = url.partition("://")
+    try:
+        import fsspec
+
+        if "::" in rest and "://" in rest:  # a chain, such as zip://a.jpg::s3://bucket/b.zip
+            fs, path = fsspec.core.url_to_fs(url)
+        else:  # two colons in a key are no chain
+            kind = fsspec.get_filesystem_class(scheme)
+            fs, path = fsspec.filesystem(scheme, **kind._get_kwargs_from_urls(url)), kind._strip_protocol(url)
+    except ImportError:
+        raise ConfigError(
+            f"{redacted(url)} needs fsspec and its driver for {scheme}://: pip install 'motivnet-cli[remote]'"
+        ) from None
+    return fs, path
+
+
+_Answer = TypeVar("_Answer")
+
+
+def insist(ask: Callable[[], _Answer], url: str, *, retries: int = 1) -> _Answer:
+    """What `ask` says of a URL, asked again after 0.5, 1, 2... seconds if the storage fails.
+
+    Drivers of object stores have new tries of their own: with one more here, s3fs gives a closed port about 20 s.
+
+    Raises:
+        ConfigError: There is no such place, the credentials found here do not open it, or the URL is of no valid form.
+        FetchError: The storage failed each time.
+        OSError: This machine failed, and not the storage: its disk is full.
+    """
+    for failures in itertools.count(1):
+        try:
+            return ask()
+        except fsspec_failures() as error:
+            if _is_of_this_machine(error):
+                raise
+            reason, error_type, meaning = type(error).__name__, *meaning_of(error)
+        if error_type:
+            raise ConfigError(f"{redacted(url)}: {meaning} ({reason})")
+        if failures > retries:
+            raise FetchError(f"{redacted(url)}: {meaning}, in {failures} tries ({reason})")
+        time.sleep(min(MAX_WAIT_SECONDS, BACKOFF_SECONDS * 2 ** (failures - 1)))
+    raise AssertionError("unreachable")
+
+
+def meaning_of(error: BaseException) -> tuple[str | None, str]:
+    """The error type and our words for what a driver raised; no type where another try may succeed."""
+    known: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
+        ((FileNotFoundError,), "not_found", "there is no such file, folder or bucket"),
+        ((PermissionError,), "permission_denied", "the credentials found here do not open it"),
+        (_raised_by(_NO_CREDENTIALS), "permission_denied", "no credentials were found that open it"),
+        ((IsADirectoryError,), "is_a_folder", "it is a folder: name the files in it"),
+        ((ValueError, *_raised_by(_NO_REQUEST)), "unsupported", "no driver reads such a URL"),
+    )
+    for kinds, error_type, meaning in known:
+        if isinstance(error, kinds):
+            return error_type, meaning
+    return None, "the storage failed"
+
+
+_LOCAL_FAILURES = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EROFS)
+
+
+def _is_of_this_machine(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno in _LOCAL_FAILURES
+
+
+_NO_CREDENTIALS = (
+    ("botocore.exceptions", "NoCredentialsError"),
+    ("botocore.exceptions", "PartialCredentialsError"),
+    ("botocore.exceptions", "CredentialRetrievalError"),
+    ("botocore.exceptions", "ProfileNotFound"),
+    ("google.auth.exceptions", "DefaultCredentialsError"),
+)
+_NO_REQUEST = (("botocore.exceptions", "ParamValidationError"),)
+_FAILURES = (
+    ("aiohttp", "ClientError"),
+    ("asyncio", "TimeoutError"),
+    ("botocore.exceptions", "BotoCoreError"),
+    ("botocore.exceptions", "ClientError"),
+    ("gcsfs.retry", "HttpError"),
+    ("google.auth.exceptions", "GoogleAuthError"),
+    ("httpx", "HTTPError"),
+)
+
+
+def fsspec_failures() -> tuple[type[BaseException], ...]:
+    """What drivers raise: Python's own errors, and those of the libraries below them."""
+    return (OSError, ValueError, RuntimeError, *_raised_by(_FAILURES))
+
+
+def _raised_by(names: tuple[tuple[str, str], ...]) -> tuple[type[BaseException], ...]:
+    """Of these, the classes of libraries that have been imported: others cannot have been raised."""
+    found = (getattr(sys.modules.get(module), name, None) for module, name in names)
+    return tuple(error for error in found if error is not None)

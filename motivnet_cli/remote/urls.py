@@ -1,0 +1,64 @@
+"""TODO: remote.urls."""
+
+from __future__ import annotations
+
+import base64
+import re
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+
+def redacted(url: str) -> str:
+    """The URL without user, password, query and fragment, fit to be shown and stored; never raises."""
+    start, mark, rest = re.split(r"[?#]", url, maxsplit=1)[0].partition("://")
+    host, slash, path = rest.partition("/")
+    host = host.rpartition("@")[2]
+    if not re.fullmatch(r"(\[[0-9A-Fa-f:.%]+\]|[^:\[\]]*)(:\d*)?", host):
+        return f"{start}{mark}..."  # perhaps the first half of a password with a slash in it
+    return f"{start}{mark}{host}{slash}{path}"
+
+
+def direct_url(url: str) -> str:
+    """The URL that answers with the file itself, for share links of SharePoint and OneDrive; other URLs unchanged.
+
+    SharePoint: `download=1` is added, which is custom, not documented. Personal OneDrive: the shares API
+    (learn.microsoft.com/onedrive/developer/rest-api/api/shares_get); since 2024 it refuses many links with 401.
+    """
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+    except ValueError:
+        return url
+    if host.endswith(".sharepoint.com") and re.match(r"/:\w:/", parts.path):
+        query = [(key, value) for key, value in parse_qsl(parts.query, keep_blank_values=True) if key != "download"]
+        return urlunsplit(parts._replace(query=urlencode([*query, ("download", "1")])))
+    if host == "1drv.ms" or (host == "onedrive.live.com" and not parts.path.startswith("/download")):
+        token = base64.urlsafe_b64encode(url.encode()).decode().rstrip("=")
+        return f"https://api.onedrive.com/v1.0/shares/u!{token}/root/content"
+    return url
+
+
+def is_remote(path: str) -> bool:
+    """Whether an input is a URL such as `https://host/file` or `s3://bucket/key`, and no path."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", path) is not None
+
+
+def shown(url: str) -> str:
+    """The URL as a name in the output: without user, password, fragment, and the parameters that sign or unlock it.
+
+    Other parameters stay: they may be all that tells two pictures apart.
+    """
+    plain = redacted(url)
+    try:
+        query = urlsplit(url).query
+    except ValueError:
+        return plain
+    kept = [part for part in query.split("&") if part and not _SECRET.fullmatch(part.partition("=")[0])]
+    return f"{plain}?{'&'.join(kept)}" if kept else plain
+
+
+_SECRET = re.compile(
+    r"x-(amz|goog|oss|cos|ms)-.*|.*(signature|token|secret|password|passwd|credential|api_?key|access_?key).*"
+    r"|awsaccesskeyid|googleaccessid|expires|policy|key-pair-id|auth|authorization|key|pwd|code|hmac"
+    r"|sig|se|sp|sv|sr|st|spr|skoid|sktid|skt|ske|sks|skv",  # the last two lines: CloudFront, Azure
+    re.IGNORECASE,
+)

@@ -1,0 +1,143 @@
+"""TODO: scale.ray_session."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import signal
+import socket
+import threading
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from motivnet_cli.engine.machine import usable_cores
+from motivnet_cli.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+from motivnet_cli.scale.ray_driver import log
+
+TURN_SECONDS = 0.2
+"""How soon a stop is passed on."""
+ANSWER_SECONDS = 10.0
+"""In which the head of a cluster takes a connection. Ray itself waits for minutes, or ends the process that asks."""
+OBJECT_STORE_BYTES = 100 << 20
+"""Of a Ray of our own: nothing large goes through it, and Ray would take a third of the memory."""
+
+
+class Session:
+    """Being connected with Ray, from a thread of its own.
+
+    Ray's start takes seconds in which a stop must be noticed, it takes the signal handlers of the main thread for
+    itself, and the processes of a Ray that it starts end with the thread that started them.
+    """
+
+    def __init__(self, address: str | None) -> None:
+        self.ray = _import_ray()
+        self._address = address
+        self._is_others = self.ray.is_initialized()
+        self.is_local = address is None and not self._is_others
+        self._opened, self._closed = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._stay, name="ray session", daemon=True)
+        self._error: Exception | None = None
+
+    def open(self, stop: Callable[[], bool]) -> bool:
+        """Join the cluster, or start one; False if `stop()` came before.
+
+        Raises:
+            ConfigError: No cluster is at the address, or none can be started.
+        """
+        if self._is_others:
+            return True
+        if self.is_local:
+            log.info("starting Ray on this machine")
+        self._thread.start()
+        while not self._opened.wait(TURN_SECONDS):
+            if stop():
+                return False
+        if self._error is None:
+            _take_back_signals()
+            return True
+        why = " ".join(str(self._error).split())
+        if self.is_local:
+            raise ConfigError(f"Ray does not start here: {why}") from self._error
+        raise ConfigError(
+            f"no Ray cluster to join at {self._address!r} ({why}): start one with `ray start --head`, or leave out "
+            "--ray-address to have one on this machine"
+        ) from self._error
+
+    def close(self) -> None:
+        """Leave the cluster, and end it if we started it."""
+        self._closed.set()
+        if self._opened.is_set():
+            self._thread.join()
+
+    def _stay(self) -> None:
+        self.ray._private.worker.print_to_stdstream = _drop  # it has no switch, and stdout is for data
+        options: dict[str, Any] = {}
+        if self.is_local:
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told of a run
+            options = {
+                "address": "local",
+                "num_cpus": usable_cores(),
+                "include_dashboard": False,
+                "object_store_memory": OBJECT_STORE_BYTES,
+            }
+        logging.getLogger("ray").setLevel(logging.ERROR)
+        if hasattr(signal, "pthread_sigmask"):  # a signal to the whole group is for us: Ray's processes inherit this
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR1})
+        try:
+            if not self.is_local:
+                options["address"] = self._answering_address()
+            self.ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+        except Exception as error:  # noqa: BLE001 - Ray raises all kinds, also the bare class
+            self._error = error
+            return
+        finally:
+            self._opened.set()
+        self._closed.wait()
+        self.ray.shutdown()
+
+    def _answering_address(self) -> str:
+        """Where the cluster is that was asked for.
+
+        Raises:
+            OSError: None is found, or nothing answers there.
+            ValueError: It is no address.
+        """
+        address = self._address or "auto"
+        if address == "auto":
+            services = importlib.import_module("ray._private.services")  # no public name finds what `auto` stands for
+            address = services.canonicalize_bootstrap_address_or_die(address)
+        parts = urlsplit(address if "://" in address else f"//{address}")
+        if parts.port is None:
+            raise ValueError("expected auto or HOST:PORT")
+        try:
+            socket.create_connection((parts.hostname, parts.port), timeout=ANSWER_SECONDS).close()
+        except OSError as error:
+            raise ConnectionError(f"{address} does not answer: {error.strerror or error}") from error
+        return address
+
+
+def _import_ray() -> Any:  # noqa: ANN401 - it is not here on every machine
+    try:
+        import ray
+    except ImportError as error:
+        raise ConfigError("--engine ray needs Ray: pip install 'motivnet-cli[ray]'") from error
+    return ray
+
+
+def _take_back_signals() -> None:
+    """Ray hangs a handler before ours that writes a stack of addresses on stderr."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in (getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)):
+        handler = signal.getsignal(number)
+        if handler is not None:
+            signal.signal(number, handler)
+
+
+def _drop(*_: object, **__: object) -> None:
+    pass
