@@ -1,4 +1,4 @@
-"""TODO: engine.machine."""
+"""What this machine has: cores, devices and the precisions that they compute in."""
 
 from __future__ import annotations
 

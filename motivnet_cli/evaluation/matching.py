@@ -1,4 +1,4 @@
-"""TODO: evaluation.matching."""
+"""Labelled images and predictions -> pairs, by name and by box."""
 
 from __future__ import annotations
 

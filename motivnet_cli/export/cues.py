@@ -1,4 +1,4 @@
-"""TODO: export.cues."""
+"""Captions and tiers of videos: WebVTT, SRT and ELAN."""
 
 from __future__ import annotations
 

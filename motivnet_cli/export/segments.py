@@ -1,4 +1,4 @@
-"""TODO: export.segments."""
+"""What the annotation formats share: rows of an input, segments of a person, labels and boxes as text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO: inputs.manifest."""
+"""Tables of inputs, with boxes and kept columns -> found inputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO: inputs.names."""
+"""What a name says: the kind of an input by its ending, and text fit to be shown."""
 
 from __future__ import annotations
 

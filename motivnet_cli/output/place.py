@@ -1,4 +1,4 @@
-"""TODO: output.place."""
+"""Where the files of an output lie, and how several of them are renamed as one step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO: output.read."""
+"""Reading an output back: its tables and its record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO: output.status."""
+"""How far an output is, without locks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO: remote.storage."""
+"""Object stores and file servers: listing, and calls that are tried again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO: remote.urls."""
+"""URLs: which they are, how they are shown without secrets, and share links."""
 
 from __future__ import annotations
 

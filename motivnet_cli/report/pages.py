@@ -1,4 +1,4 @@
-"""TODO: report.pages."""
+"""What all pages share: templates, thumbnails, numbers as text, and the environment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO: scale.ray_session."""
+"""A connection to a Ray cluster, or a cluster of one for the run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO: scale.ray_worker."""
+"""An actor on a Ray cluster: the units that it is handed, and its messages."""
 
 from __future__ import annotations
 

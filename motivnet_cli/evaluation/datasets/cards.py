@@ -1,4 +1,4 @@
-"""TODO: evaluation.datasets.cards."""
+"""What is known of each labelled set: layouts, counts, terms, and the numbers published on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO: evaluation.datasets.disk."""
+"""The files of a labelled set: folders, texts and tables, each read once."""
 
 from __future__ import annotations
 

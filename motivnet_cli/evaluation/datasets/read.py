@@ -1,4 +1,4 @@
-"""TODO: evaluation.datasets.read."""
+"""The public call: a folder -> the labelled images of a set, with what was dropped and why."""
 
 from __future__ import annotations
 
