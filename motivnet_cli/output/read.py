@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 from typing import IO, TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 from motivnet_cli.output.place import OutputPaths
-from motivnet_cli.output.sink import log
+
+log = logging.getLogger(__name__)
 
 METADATA_KEY = b"motivnet"
 """Key of the Parquet file metadata that holds the run's JSON record."""

@@ -17,7 +17,8 @@ from motivnet_cli.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-from motivnet_cli.scale.ray_driver import log
+log = logging.getLogger(__name__)
+
 
 TURN_SECONDS = 0.2
 """How soon a stop is passed on."""
