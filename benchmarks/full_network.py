@@ -162,7 +162,7 @@ def engine(weights: str, scratch: str) -> None:
     from motivnet_cli.faces.crop import cut, to_pixels
     from motivnet_cli.faces.detect import find_faces, load_detector
     from motivnet_cli.inputs.decode import decode
-    from motivnet_cli.records import Batch, Crop, Cursor, Face, Place
+    from motivnet_cli.records import Batch, Crop, Cursor, Face, Position
     from motivnet_cli.weights.load import load_model
 
     folder = Path(scratch) / "photos"
@@ -178,14 +178,14 @@ def engine(weights: str, scratch: str) -> None:
         square = cut(rgb, face.box, margin=model.card.margin, fill_rgb=model.card.fill_rgb)
         size = {"height": model.height, "width": model.width}
         pixels = to_pixels(square, recipe=model.recipe, fill_rgb=model.card.fill_rgb, **size)
-        return Crop(Place(0), path.name, face, 0, pixels)
+        return Crop(Position(0), path.name, face, 0, pixels)
 
     faces = FaceConfig(max_faces=1)
     detector = load_detector(faces.detector)
     model_config = ModelConfig(weights=weights, precision="fp32")
     predictor = Predictor(model, model_config)
     crops = [crop(photo.path) for photo in photos]
-    batches = [Batch((each,), (), Cursor(Place(0))) for each in crops]
+    batches = [Batch((each,), (), Cursor(Position(0))) for each in crops]
     half = NUM_PICTURES // 2
     first = _seconds(lambda: list(predictor.run(batches[:half])))
     config = RunConfig(

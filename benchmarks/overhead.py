@@ -25,7 +25,7 @@ from motivnet_cli.faces.crop import cut, to_pixels
 from motivnet_cli.faces.detect import find_faces, load_detector
 from motivnet_cli.inputs.decode import decode
 from motivnet_cli.output.read import read_faces
-from motivnet_cli.records import Batch, Crop, Cursor, Place
+from motivnet_cli.records import Batch, Crop, Cursor, Position
 from motivnet_cli.weights.load import load_model
 
 if TYPE_CHECKING:
@@ -55,14 +55,14 @@ def time_parts(paths: list[Path], mode: FaceMode) -> dict[str, float]:
             pixels = to_pixels(
                 rgb, recipe=model.recipe, height=model.height, width=model.width, fill_rgb=model.card.fill_rgb
             )
-            crops.append(Crop(Place(index), path.name, face, number, pixels))
+            crops.append(Crop(Position(index), path.name, face, number, pixels))
         clock.append(time.perf_counter())
         for name, taken in zip(seconds, np.diff(clock), strict=False):
             seconds[name] += float(taken)
     predictor = Predictor(model, ModelConfig(name=MODEL))
     size = predictor.batch_size
     starts = range(0, len(crops), size)
-    batches = [Batch(tuple(crops[start : start + size]), (), Cursor(Place(0))) for start in starts]
+    batches = [Batch(tuple(crops[start : start + size]), (), Cursor(Position(0))) for start in starts]
     list(predictor.run(batches[:1]))
     started = time.perf_counter()
     list(predictor.run(batches))

@@ -88,7 +88,7 @@ def fill(out: Path) -> None:
     from motivnet_cli.output.ledger import Ledger
     from motivnet_cli.output.read import METADATA_KEY
     from motivnet_cli.output.tables import faces_schema, inputs_schema
-    from motivnet_cli.records import EMOTIONS, Cursor, Place
+    from motivnet_cli.records import EMOTIONS, Cursor, Position
 
     ledger = Ledger(out / ".motivnet", out)
     metadata = {METADATA_KEY: json.dumps(ledger.record).encode()}
@@ -119,7 +119,7 @@ def fill(out: Path) -> None:
             )
             for name, schema in schemas.items()
         }
-        ledger.commit(unit, tables["faces"], tables["inputs"], reached=Cursor(Place(ledger.end_of(unit))))
+        ledger.commit(unit, tables["faces"], tables["inputs"], reached=Cursor(Position(ledger.end_of(unit))))
 
 
 def _filler(field: pa.Field, n: int) -> pa.Array:

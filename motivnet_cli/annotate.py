@@ -21,7 +21,7 @@ from motivnet_cli.inputs.listing import Listing
 from motivnet_cli.output.sink import SCHEMA_VERSION, Output
 from motivnet_cli.output.stream import StreamOutput
 from motivnet_cli.records import Progress, Summary, never, no_progress
-from motivnet_cli.remote.urls import is_remote, shown
+from motivnet_cli.remote.urls import display_name, is_remote
 from motivnet_cli.scale.local import run_workers
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class _Team:
     """For people."""
     num_workers: int
     work: Callable[[Output | StreamOutput, Callable[[Tally], None], Callable[[], bool]], Tally]
-    """Do what is left of a run that has been begun: (output, tell, stop)."""
+    """Do what is left of a run that has been begun: (output, on_progress, stop)."""
 
 
 def _team_for(
@@ -90,7 +90,7 @@ def _team_for(
             found,
             f"{found.device_name} on Ray",
             workers.num_expected,
-            lambda _, tell, stop: workers.run(tell=tell, stop=stop),
+            lambda _, on_progress, stop: workers.run(on_progress=on_progress, stop=stop),
         )
     devices = _devices_of(config)
     if devices:
@@ -98,7 +98,9 @@ def _team_for(
             Choices.of(model, dataclasses.replace(config.model, device=devices[0])),
             ", ".join(devices),
             len(devices),
-            lambda output, tell, stop: run_workers(_for_workers(config, output), devices, tell=tell, stop=stop),
+            lambda output, on_progress, stop: run_workers(
+                _for_workers(config, output), devices, on_progress=on_progress, stop=stop
+            ),
         )
     choices = Choices.of(model, config.model)
     predictor = make_predictor(model, config.model)
@@ -106,7 +108,7 @@ def _team_for(
         choices,
         choices.device_name,
         1,
-        lambda output, tell, stop: work(output, config, model, predictor, tell=tell, stop=stop),
+        lambda output, on_progress, stop: work(output, config, model, predictor, on_progress=on_progress, stop=stop),
     )
 
 
@@ -128,7 +130,7 @@ def _run(
             output.begin(listing)
             _log_start(config, output, model, team)
 
-            def tell(tally: Tally) -> None:
+            def on_progress(tally: Tally) -> None:
                 progress(
                     Progress(
                         inputs_total=output.num_items,
@@ -140,7 +142,7 @@ def _run(
                     )
                 )
 
-            tally = team.work(output, tell, stop)
+            tally = team.work(output, on_progress, stop)
             mark = time.monotonic()
             is_done = output.complete()
             tally.stages.writing += time.monotonic() - mark
@@ -227,7 +229,7 @@ def _record_of(config: RunConfig, model: LoadedModel, choices: Choices) -> dict[
     """What the output says of the run. `settings` is its fingerprint: what changes the rows, resolved."""
     settings = settings_that_change_output(config) | {
         "inputs.paths": [
-            shown(given) if is_remote(given) else str(Path(given).absolute()) for given in config.inputs.paths
+            display_name(given) if is_remote(given) else str(Path(given).absolute()) for given in config.inputs.paths
         ],
         "model.recipe": model.recipe,
         "model.flip": choices.flip,

@@ -28,7 +28,7 @@ from motivnet_cli.faces.crop import cut, to_pixels
 from motivnet_cli.faces.detect import find_faces, load_detector
 from motivnet_cli.inputs.decode import decode
 from motivnet_cli.inputs.listing import Listing
-from motivnet_cli.records import Batch, Crop, Cursor, Place
+from motivnet_cli.records import Batch, Crop, Cursor, Position
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -156,7 +156,7 @@ def _feed(config: RunConfig, model: LoadedModel, *, seconds: float) -> _Feed:
                 square, recipe=model.recipe, height=model.height, width=model.width, fill_rgb=model.card.fill_rgb
             )
             if len(crops) < MAX_FACES:
-                crops.append(Crop(Place(item.index), item.input, face, number, pixels))
+                crops.append(Crop(Position(item.index), item.input, face, number, pixels))
         marks.append(time.perf_counter())
         feed.num_faces += len(found)
         feed.decoding += marks[1] - marks[0]
@@ -170,7 +170,7 @@ def _batches(crops: tuple[Crop, ...], size: int) -> Iterator[Batch]:
     """Full batches, again and again."""
     endless = itertools.cycle(crops)
     while True:
-        yield Batch(tuple(itertools.islice(endless, size)), (), Cursor(Place(0)))
+        yield Batch(tuple(itertools.islice(endless, size)), (), Cursor(Position(0)))
 
 
 def _flop_a_face(model: LoadedModel) -> int:
@@ -254,7 +254,7 @@ def _agreement(config: RunConfig, crops: tuple[Crop, ...], *, say: Say) -> Itera
             continue
         say(f"agreement: {name}")
         batches = [
-            Batch(crops[start : start + predictor.batch_size], (), Cursor(Place(0)))
+            Batch(crops[start : start + predictor.batch_size], (), Cursor(Position(0)))
             for start in range(0, len(crops), predictor.batch_size)
         ]
         started = time.perf_counter()

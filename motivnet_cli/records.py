@@ -39,7 +39,7 @@ Kept = tuple[str | int | float | bool | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class GivenFace:
     """A face that the user's manifest gives: where it is, and what passes through with it."""
 
     box: Box
@@ -51,7 +51,7 @@ class Item:
     """One input of the frozen plan; an archive is one item, and each of its members an input."""
 
     index: int
-    """Place in the plan, from 0: rows are written in this order."""
+    """Position in the plan, from 0: rows are written in this order."""
     input: str
     """The name written in the output: relative to the given folder, or as given."""
     path: str
@@ -59,7 +59,7 @@ class Item:
     kind: Kind
     problem: Problem | None = None
     """Set when listing already found that it cannot be read."""
-    given: tuple[Given, ...] | None = None
+    given: tuple[GivenFace, ...] | None = None
     """Faces that the manifest gives, in its order; None where faces are to be found."""
     kept: Kept = ()
     """Pass-through values of an input without given faces."""
@@ -96,7 +96,7 @@ class Face:
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Place:
+class Position:
     """Where in the plan something is: an item, and a step within it (frame of a video, member of an archive)."""
 
     item: int
@@ -105,13 +105,13 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """From where a run goes on: everything before `place` is done."""
+    """From where a run goes on: everything before `position` is done."""
 
-    place: Place
+    position: Position
     num_frames: int = 0
-    """Of the item at `place`: frames, or members of an archive, before the step."""
+    """Of the item at `position`: frames, or members of an archive, before the step."""
     num_faces: int = 0
-    """Of the item at `place`: faces before the step."""
+    """Of the item at `position`: faces before the step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ class Todo:
 class Crop:
     """One face, ready for the network."""
 
-    place: Place
+    position: Position
     input: str
     face: Face
     number: int
@@ -142,7 +142,7 @@ class Crop:
 class InputReport:
     """What became of one input."""
 
-    place: Place
+    position: Position
     input: str
     kind: Kind
     status: Status

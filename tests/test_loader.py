@@ -8,7 +8,7 @@ import pytest
 from motivnet_cli.config import FaceConfig, LoaderConfig, VideoConfig
 from motivnet_cli.engine import loader
 from motivnet_cli.inputs.listing import Listing
-from motivnet_cli.records import Cursor, Place, Todo, never
+from motivnet_cli.records import Cursor, Position, Todo, never
 from motivnet_cli.weights.load import load_model
 from tests.pictures import face_photo
 
@@ -36,7 +36,7 @@ def photos(tmp_path_factory):
 def batches(photos, model, *, batch_size=4, num_workers=2, stop=never, mode="detect"):
     return list(
         loader.load(
-            (Todo(item, Cursor(Place(item.index))) for item in Listing([str(photos)])),
+            (Todo(item, Cursor(Position(item.index))) for item in Listing([str(photos)])),
             model=model,
             faces=FaceConfig(mode=mode),
             video=VideoConfig(),
@@ -65,7 +65,7 @@ def test_every_input_is_reported_once_in_order(photos, model):
     """Each input ends in exactly one report, in plan order, with its counts and size."""
     reports = reports_of(batches(photos, model))
 
-    assert [report.place.item for report in reports] == list(range(9))
+    assert [report.position.item for report in reports] == list(range(9))
     assert [report.status for report in reports] == ["ok", "ok", "failed"] * 3
     assert [report.num_faces for report in reports] == [3, 1, 0] * 3
     assert (reports[0].width, reports[0].height) == (600, 240)
@@ -114,7 +114,7 @@ def test_stop_ends_with_what_is_in_hand(photos, model):
 
     assert 0 < len(reports) < 9
     assert len(faces_of(loaded)) == sum(report.num_faces for report in reports)
-    assert loaded[-1].reached == Cursor(Place(len(reports)))
+    assert loaded[-1].reached == Cursor(Position(len(reports)))
 
 
 def test_inputs_without_faces_do_not_wait_for_ever(tmp_path, model, monkeypatch):

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from motivnet_cli.config import InputConfig
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.inputs.listing import Listing, summarise
-from motivnet_cli.records import Given
+from motivnet_cli.records import GivenFace
 
 
 @pytest.fixture
@@ -409,8 +409,8 @@ def test_manifest_gives_faces_and_values(folder, ending):
     assert listing.kept_types == {"who": "string", "id": "int64", "good": "bool", "w": "float64"}
     assert (first.input, first.path, first.kept) == ("a.png", str(folder / "a.png"), ())
     assert first.given == (
-        Given((1.0, 2.0, 3.5, 4.0), ("ann", 7, True, 0.5)),
-        Given((5.0, 5.0, 9.0, 9.0), ("bob", 9, None, -0.002)),
+        GivenFace((1.0, 2.0, 3.5, 4.0), ("ann", 7, True, 0.5)),
+        GivenFace((5.0, 5.0, 9.0, 9.0), ("bob", 9, None, -0.002)),
     )
     assert (second.input, second.given, second.kept) == ("z.JPG", None, (None, 8, False, 1.0))
     assert [(item.index, item.size_bytes) for item in (first, second)] == [(0, 1), (1, 1)]
@@ -441,7 +441,7 @@ def test_row_without_a_true_box_fails_its_picture(folder, ending, box):
     assert first.problem.error_type == "bad_box"
     assert "row 3" in first.problem.message
     assert str(box[2]) in first.problem.message
-    assert second.given == (Given((0.0, 0.0, 1.0, 1.0)),)
+    assert second.given == (GivenFace((0.0, 0.0, 1.0, 1.0)),)
 
 
 def test_box_in_one_row_and_none_in_another_of_a_picture(folder):

@@ -14,7 +14,7 @@ from motivnet_cli.evaluation.matching import match
 from motivnet_cli.evaluation.predictions import read_predictions
 from motivnet_cli.inputs.listing import Listing
 from motivnet_cli.output.sink import Output
-from motivnet_cli.records import EMOTIONS, Batch, Crop, Cursor, Face, InputReport, Place, Prediction, Problem, never
+from motivnet_cli.records import EMOTIONS, Batch, Crop, Cursor, Face, InputReport, Position, Prediction, Problem, never
 
 NO_PIXELS = np.zeros((3, 1, 1), np.uint8)
 CERTAIN = np.eye(7, dtype=np.float32)
@@ -43,7 +43,7 @@ def ours(out, root, answers, *, classes=EMOTIONS, weights=None):
         crops, finished, rows = [], [], []
         output.begin(Listing([str(root)]))
         for todo in next(output.rounds(never)):
-            item, place = todo.item, Place(todo.item.index)
+            item, place = todo.item, Position(todo.item.index)
             answer = answers[item.input]
             problem = Problem("damaged", "does not decode") if answer == "damaged" else None
             faces = [] if problem else answer
@@ -53,7 +53,7 @@ def ours(out, root, answers, *, classes=EMOTIONS, weights=None):
             status = "failed" if problem else "ok" if faces else "no_face"
             finished.append(InputReport(place, item.input, item.kind, status, 1, len(faces), 9, 9, problem=problem))
         prediction = Prediction(np.array(rows, np.float32), np.zeros((len(rows), 2), np.float32)) if rows else None
-        output.write(Batch(tuple(crops), tuple(finished), Cursor(Place(len(finished)))), prediction)
+        output.write(Batch(tuple(crops), tuple(finished), Cursor(Position(len(finished)))), prediction)
         assert output.complete()
     return out
 

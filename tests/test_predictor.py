@@ -18,7 +18,7 @@ from motivnet_cli.config import ModelConfig
 from motivnet_cli.engine.machine import _quota, choose_precision, cpu_has_bf16, usable_cores
 from motivnet_cli.engine.predictor import LARGEST_BATCH, Predictor, Stages, _remembered
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.records import Batch, Crop, Cursor, Face, Place
+from motivnet_cli.records import Batch, Crop, Cursor, Face, Position
 from motivnet_cli.weights.load import load_model
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 3, 112, 112), dtype=np.uint8)
@@ -26,8 +26,8 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (12, 3, 112, 112), dtype=np.u
 
 def batch_of(numbers, pixels=PIXELS):
     whole = Face((0, 0, 1, 1), "whole")
-    crops = tuple(Crop(Place(0), "a.png", whole, i, pixels[i]) for i in numbers)
-    return Batch(crops, (), Cursor(Place(1)))
+    crops = tuple(Crop(Position(0), "a.png", whole, i, pixels[i]) for i in numbers)
+    return Batch(crops, (), Cursor(Position(1)))
 
 
 def predictor(**options):
@@ -54,7 +54,7 @@ def test_company_changes_nothing(alone, numbers):
 
 def test_order_is_kept_and_batches_without_faces_pass(alone):
     """Results lag one batch, but come in order; a batch of reports only comes back with None."""
-    given_batches = [batch_of([3]), Batch((), (), Cursor(Place(1))), batch_of([5, 1])]
+    given_batches = [batch_of([3]), Batch((), (), Cursor(Position(1))), batch_of([5, 1])]
     results = list(predictor().run(given_batches))
 
     assert [batch for batch, _ in results] == given_batches

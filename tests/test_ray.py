@@ -247,7 +247,7 @@ def test_units_in_any_order(photos, undisturbed, tmp_path):
     share, _ = take_handed(
         config.output, Turns(), classes=model.classes, embedding_size=model.embedding_size, tracks=None
     )
-    work(share, config, model, make_predictor(model, config.model), tell=lambda _: None, stop=lambda: False)
+    work(share, config, model, make_predictor(model, config.model), on_progress=lambda _: None, stop=lambda: False)
     settled = share.settled()
     share.close()
     begun = begun_run(config.output)

@@ -14,8 +14,8 @@ import pytest
 from motivnet_cli.errors import ConfigError, FetchError, InputError
 from motivnet_cli.remote import storage
 from motivnet_cli.remote.files import open_remote, read_bytes
-from motivnet_cli.remote.storage import insist
-from motivnet_cli.remote.urls import is_remote, shown
+from motivnet_cli.remote.storage import with_retries
+from motivnet_cli.remote.urls import display_name, is_remote
 from tests.server import Answer, FileServer
 
 CONTENT = bytes(range(256)) * 2000
@@ -54,7 +54,7 @@ def test_urls_are_told_from_paths():
 @pytest.mark.parametrize("name", ["x-amz-signature", "X-Goog-Credential", "sig", "access_token", "Expires", "apikey"])
 def test_parameters_that_open_a_file_are_not_shown(name):
     """The others stay, since they may be all that tells two pictures apart."""
-    assert shown(f"https://u:p@h/a?id=1&{name}=secret&size=2#frag") == "https://h/a?id=1&size=2"
+    assert display_name(f"https://u:p@h/a?id=1&{name}=secret&size=2#frag") == "https://h/a?id=1&size=2"
 
 
 def test_whole_file_over_http():
@@ -268,7 +268,7 @@ def test_storage_is_asked_again():
             return outcome
 
         try:
-            return insist(ask, "s3://user:hush@bucket/key", retries=retries), left
+            return with_retries(ask, "s3://user:hush@bucket/key", retries=retries), left
         except (ConfigError, FetchError, OSError) as error:
             said.append(str(error))
             return type(error), left

@@ -28,7 +28,7 @@ from motivnet_cli.output.mirror import Mirror
 from motivnet_cli.output.read import read_faces, read_inputs, read_record
 from motivnet_cli.output.sink import Output
 from motivnet_cli.output.status import output_status
-from motivnet_cli.records import EMOTIONS, Batch, Crop, Cursor, Face, Place, never
+from motivnet_cli.records import EMOTIONS, Batch, Crop, Cursor, Face, Position, never
 from motivnet_cli.remote import storage
 from motivnet_cli.remote.files import read_bytes
 from motivnet_cli.remote.storage import list_remote
@@ -339,29 +339,29 @@ def mirrors_of(url, tmp_path):
 def test_mirror_brings_what_the_other_pushed(store_url, tmp_path):
     """Whole files, by name, new over old; what is gone is gone here too."""
     (here, near), (there, far) = mirrors_of(store_url, tmp_path)
-    assert not here.pull(near / "deep" / "a")
+    assert not here.fetch(near / "deep" / "a")
     assert here.names(near) == here.names(near / "deep") == []
     for content in (b"one", b"another"):
         (near / "deep" / "a").write_bytes(content)
-        here.push(near / "deep" / "a")
-        assert there.pull(far / "deep" / "a")
+        here.publish(near / "deep" / "a")
+        assert there.fetch(far / "deep" / "a")
         assert (far / "deep" / "a").read_bytes() == content
         assert there.open(far / "deep" / "a").read() == content
     (near / "unnamed").write_bytes(b"two")
-    here.push(near / "b", near / "unnamed")
+    here.publish(near / "b", near / "unnamed")
 
     assert there.names(far) == ["b", "deep/"]
     assert there.names(far / "deep") == ["a"]
     assert there.has(far / "b")
     assert there.has(far / "deep")
-    assert there.bring([far / "deep" / "a", far / "b", far / "c"]) == [far / "deep" / "a", far / "b"]
+    assert there.fetch_all([far / "deep" / "a", far / "b", far / "c"]) == [far / "deep" / "a", far / "b"]
     there.remove([far / "b", far / "c"])
     assert not here.has(near / "b")
     assert not (far / "b").exists()
-    assert not there.pull(far / "b")
+    assert not there.fetch(far / "b")
     (near / "deep" / "a").write_bytes(b"old")
     here.remove([near / "deep" / "a"])
-    assert not there.pull(far / "deep" / "a")
+    assert not there.fetch(far / "deep" / "a")
     assert not (far / "deep" / "a").exists()
 
 
@@ -373,7 +373,7 @@ def test_only_the_first_creates(store_url, tmp_path):
 
     assert here.create(near / "run")
     assert not there.create(far / "run")
-    assert there.pull(far / "run")
+    assert there.fetch(far / "run")
     assert (far / "run").read_bytes() == b"ours"
 
 
@@ -386,7 +386,7 @@ def test_pushing_to_a_store_that_fails_now_and_then(s3, tmp_path, monkeypatch):
         mirror = Mirror(f"s3://{bucket}/x", tmp_path)
         for number in range(5):
             (tmp_path / str(number)).write_bytes(b"x")
-            mirror.push(tmp_path / str(number))
+            mirror.publish(tmp_path / str(number))
             assert mirror.has(tmp_path / str(number))
         assert mirror.names(tmp_path) == ["0", "1", "2", "3", "4"]
         assert front.num_failed >= 5
@@ -404,7 +404,7 @@ def test_full_disk_is_no_failure_of_the_store(s3, tmp_path, monkeypatch):
 
     monkeypatch.setattr(mirror._fs, "get_file", full)
     with pytest.raises(OSError, match="No space left"):
-        mirror.pull(tmp_path / "a")
+        mirror.fetch(tmp_path / "a")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -573,25 +573,25 @@ def do_share(output, folder):
     for todo in next(output.rounds(never), ()):
         item, count = todo.item, faces_in(todo.item)
         face = Face((1, 2, 3, 4), "detected", 0.5)
-        crops = tuple(Crop(todo.cursor.place, item.input, face, n, NO_PIXELS) for n in range(count or 0))
-        batch = Batch(crops, (report_of(item, count),), Cursor(Place(item.index + 1)))
+        crops = tuple(Crop(todo.cursor.position, item.input, face, n, NO_PIXELS) for n in range(count or 0))
+        batch = Batch(crops, (report_of(item, count),), Cursor(Position(item.index + 1)))
         output.write(batch, predict(crops) if crops else None)
 
 
 @contextlib.contextmanager
 def at_call(number, action, monkeypatch):
     """Do it before the so manieth call to the store; what comes out says whether it came so far."""
-    calls, happened, insist = itertools.count(), [], storage.insist
+    calls, happened, with_retries = itertools.count(), [], storage.with_retries
 
     def disturbed(ask, url, **options):
         if not happened and next(calls) == number:
             happened.append(url)
             action()
-        return insist(ask, url, **options)
+        return with_retries(ask, url, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(storage, "insist", disturbed)
-        patch.setattr(mirror_module, "insist", disturbed)
+        patch.setattr(storage, "with_retries", disturbed)
+        patch.setattr(mirror_module, "with_retries", disturbed)
         yield happened
 
 
@@ -604,17 +604,17 @@ def keys_under(url):
 @contextlib.contextmanager
 def dying_at(number, monkeypatch):
     """From the so manieth call to the store on, nothing reaches it; what comes out says whether it came so far."""
-    calls, death, insist = itertools.count(), [], storage.insist
+    calls, death, with_retries = itertools.count(), [], storage.with_retries
 
     def dying(ask, url, **options):
         if death or next(calls) >= number:
             death.append(url)
             raise Killed
-        return insist(ask, url, **options)
+        return with_retries(ask, url, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(storage, "insist", dying)
-        patch.setattr(mirror_module, "insist", dying)
+        patch.setattr(storage, "with_retries", dying)
+        patch.setattr(mirror_module, "with_retries", dying)
         with contextlib.suppress(Killed):
             yield death
 

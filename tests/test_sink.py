@@ -24,7 +24,7 @@ from motivnet_cli.output import ledger
 from motivnet_cli.output.read import read_faces, read_inputs, read_record
 from motivnet_cli.output.sink import Output
 from motivnet_cli.output.tables import faces_schema
-from motivnet_cli.records import EMOTIONS, Batch, Crop, Cursor, Face, InputReport, Place, Prediction, Problem, never
+from motivnet_cli.records import EMOTIONS, Batch, Crop, Cursor, Face, InputReport, Position, Prediction, Problem, never
 
 NO_PIXELS = np.zeros((3, 1, 1), np.uint8)
 RECORD = {"model": "m", "settings": {"model.name": "m", "inputs": ["/photos"]}}
@@ -54,7 +54,7 @@ def run(out, photos, *, batch_size=2, healed=False, record=RECORD, stop_after=No
         if output.finished:
             return output.summary()
         crops, finished = [], []
-        reached = Cursor(Place(0))
+        reached = Cursor(Position(0))
         output.begin(Listing([str(photos)]))
         for done, todo in enumerate(next(output.rounds(never), ())):
             if stop_after is not None and done >= stop_after:
@@ -64,12 +64,12 @@ def run(out, photos, *, batch_size=2, healed=False, record=RECORD, stop_after=No
             count = faces_in(item, healed)
             for number in range(count or 0):
                 face = Face((1, 2, 3, 4), "detected", 0.5)
-                crops.append(Crop(reached.place, item.input, face, number, NO_PIXELS))
+                crops.append(Crop(reached.position, item.input, face, number, NO_PIXELS))
                 if len(crops) == batch_size:
                     output.write(Batch(tuple(crops), tuple(finished), reached), predict(crops))
                     crops, finished = [], []
             finished.append(report_of(item, count))
-            reached = Cursor(Place(item.index + 1))
+            reached = Cursor(Position(item.index + 1))
         output.write(Batch(tuple(crops), tuple(finished), reached), predict(crops) if crops else None)
         output.complete()
         return output.summary()
@@ -79,9 +79,9 @@ def report_of(item, count):
     about = {"size_bytes": item.size_bytes, "mtime_ns": item.mtime_ns}
     if count is None:
         problem = Problem("damaged", "does not decode")
-        return InputReport(Place(item.index), item.input, item.kind, "failed", problem=problem, **about)
+        return InputReport(Position(item.index), item.input, item.kind, "failed", problem=problem, **about)
     status = "ok" if count else "no_face"
-    return InputReport(Place(item.index), item.input, item.kind, status, 1, count, 640, 480, **about)
+    return InputReport(Position(item.index), item.input, item.kind, status, 1, count, 640, 480, **about)
 
 
 def predict(crops):

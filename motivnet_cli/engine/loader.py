@@ -23,7 +23,7 @@ from motivnet_cli.faces.crop import cut, to_pixels
 from motivnet_cli.faces.detect import find_faces, load_detector
 from motivnet_cli.inputs.archive import Archive
 from motivnet_cli.inputs.decode import decode, decode_bytes
-from motivnet_cli.records import Batch, Crop, Cursor, Face, InputReport, Place, Problem
+from motivnet_cli.records import Batch, Crop, Cursor, Face, InputReport, Position, Problem
 from motivnet_cli.remote.files import local_copy, read_bytes
 from motivnet_cli.remote.urls import is_remote
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from motivnet_cli.config import FaceConfig, LoaderConfig, VideoConfig
     from motivnet_cli.inputs.archive import Member
     from motivnet_cli.inputs.video import VideoReader
-    from motivnet_cli.records import Frame, Given, Item, Kept, Kind, Status, Todo
+    from motivnet_cli.records import Frame, GivenFace, Item, Kept, Kind, Status, Todo
     from motivnet_cli.weights.load import LoadedModel
 
 log = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ def load(
     feeder = _Feeder(todos, _Preparer(model, faces, video, loader), room, num_workers=num_workers)
     crops: list[Crop] = []
     finished: list[InputReport] = []
-    reached = Cursor(Place(-1))
+    reached = Cursor(Position(-1))
     try:
         for piece in feeder.pieces(stop):
             prepared = piece.result()
@@ -87,7 +87,7 @@ def load(
             if prepared.report:
                 finished.append(_totalled(prepared.report, reached))
             if piece.ends_item:
-                reached = Cursor(Place(piece.place.item + 1))
+                reached = Cursor(Position(piece.position.item + 1))
             room.leave(prepared.num_bytes)
             if len(finished) >= MAX_REPORTS:
                 yield Batch(tuple(crops), tuple(finished), reached)
@@ -100,12 +100,12 @@ def load(
 
 def _at(piece: _Piece, reached: Cursor) -> Cursor:
     """The point just before a piece: of another item than the last one's, that is where its todo begins."""
-    return reached if reached.place.item == piece.place.item else piece.todo.cursor
+    return reached if reached.position.item == piece.position.item else piece.todo.cursor
 
 
 def _after(piece: _Piece, prepared: _Prepared, reached: Cursor) -> Cursor:
-    place = Place(piece.place.item, piece.place.step + 1)
-    return Cursor(place, reached.num_frames + prepared.num_frames, reached.num_faces + prepared.num_faces)
+    position = Position(piece.position.item, piece.position.step + 1)
+    return Cursor(position, reached.num_frames + prepared.num_frames, reached.num_faces + prepared.num_faces)
 
 
 def _totalled(report: InputReport, reached: Cursor) -> InputReport:
@@ -175,7 +175,7 @@ class _Piece:
     """The least that is done at once: a picture, a frame, an archive's member, or the end of a long input."""
 
     todo: Todo
-    place: Place
+    position: Position
     ends_item: bool
     result: Callable[[], _Prepared]
 
@@ -238,7 +238,7 @@ class _Feeder:
 
     def _read_archive(self, todo: Todo) -> Iterator[_Piece]:
         item = todo.item
-        archive = Archive(item.path, skip=todo.cursor.place.step)
+        archive = Archive(item.path, skip=todo.cursor.position.step)
         for member in archive:
             work = partial(self._prepare.member, item, member)
             yield from self._piece(todo, member.number, work, num_bytes=len(member.data))
@@ -252,7 +252,7 @@ class _Feeder:
         yield from self._end(todo, ended, step=report.num_members)
 
     def _read_video(self, todo: Todo) -> Iterator[_Piece]:
-        item, step = todo.item, todo.cursor.place.step
+        item, step = todo.item, todo.cursor.position.step
         try:
             with local_copy(item.path) as path:
                 video = self._prepare.open_video(path, skip_frames=step)
@@ -290,12 +290,12 @@ class _Feeder:
             return prepared
 
         future = self._pool.submit(measured)
-        yield _Piece(todo, Place(todo.item.index, step), ends_item, future.result)
+        yield _Piece(todo, Position(todo.item.index, step), ends_item, future.result)
 
     def _end(self, todo: Todo, report: InputReport, *, step: int = 0) -> Iterator[_Piece]:
         """The end of an item that has nothing more to prepare."""
-        place = Place(todo.item.index, step)
-        ended = _Prepared(report=replace(report, place=place))
+        position = Position(todo.item.index, step)
+        ended = _Prepared(report=replace(report, position=position))
         yield from self._piece(todo, step, lambda: ended, ends_item=True)
 
 
@@ -329,7 +329,7 @@ class _Preparer:
 
     def member(self, item: Item, member: Member) -> _Prepared:
         about: _About = {
-            "place": Place(item.index, member.number),
+            "position": Position(item.index, member.number),
             "input": f"{item.input}/{member.name}",
             "kind": "image",
             "archive": item.input,
@@ -344,7 +344,7 @@ class _Preparer:
 
     def frame(self, item: Item, step: int, frame: Frame) -> _Prepared:
         faces = self._find(frame, item.given)
-        return self._cropped(Place(item.index, step), item.input, frame, faces, kept=item.kept)
+        return self._cropped(Position(item.index, step), item.input, frame, faces, kept=item.kept)
 
     def open_video(self, path: str, *, skip_frames: int) -> VideoReader:
         from motivnet_cli.inputs.video import VideoReader
@@ -352,25 +352,25 @@ class _Preparer:
         return VideoReader(path, self._video, max_pixels=self._max_pixels, skip_frames=skip_frames)
 
     def _whole(
-        self, about: _About, frame: Frame, *, given: tuple[Given, ...] | None = None, kept: Kept = ()
+        self, about: _About, frame: Frame, *, given: tuple[GivenFace, ...] | None = None, kept: Kept = ()
     ) -> _Prepared:
         """A picture that is an input by itself."""
         faces = self._find(frame, given)
         height, width = frame.rgb.shape[:2]
         status: Status = "ok" if faces else "no_face"
         report = InputReport(**about, status=status, num_frames=1, num_faces=len(faces), width=width, height=height)
-        return replace(self._cropped(about["place"], about["input"], frame, faces, kept=kept), report=report)
+        return replace(self._cropped(about["position"], about["input"], frame, faces, kept=kept), report=report)
 
-    def _find(self, frame: Frame, given: tuple[Given, ...] | None) -> list[tuple[Face, Kept]]:
+    def _find(self, frame: Frame, given: tuple[GivenFace, ...] | None) -> list[tuple[Face, Kept]]:
         if given is None:
             return [(face, ()) for face in find_faces(frame.rgb, self._faces, self._detector)]
         return [(Face(each.box, "given"), each.kept) for each in sorted(given, key=lambda each: each.box[:2])]
 
     def _cropped(
-        self, place: Place, name: str, frame: Frame, faces: list[tuple[Face, Kept]], *, kept: Kept
+        self, position: Position, name: str, frame: Frame, faces: list[tuple[Face, Kept]], *, kept: Kept
     ) -> _Prepared:
         crops = (
-            Crop(place, name, face, number, self._pixels(frame, face), frame.index, frame.time_s, own or kept)
+            Crop(position, name, face, number, self._pixels(frame, face), frame.index, frame.time_s, own or kept)
             for number, (face, own) in enumerate(faces)
         )
         ready = list(itertools.islice(crops, READY_FACES))
@@ -396,7 +396,7 @@ class _Preparer:
 class _About(TypedDict, total=False):
     """What a report says of an input before anything is known of its content."""
 
-    place: Required[Place]
+    position: Required[Position]
     input: Required[str]
     kind: Required[Kind]
     archive: str | None
@@ -407,7 +407,7 @@ class _About(TypedDict, total=False):
 
 def _about(item: Item) -> _About:
     return {
-        "place": Place(item.index),
+        "position": Position(item.index),
         "input": item.input,
         "kind": item.kind,
         "size_bytes": item.size_bytes,

@@ -76,13 +76,13 @@ def work(
     model: LoadedModel,
     predictor: Predictor,
     *,
-    tell: Callable[[Tally], None],
+    on_progress: Callable[[Tally], None],
     stop: Callable[[], bool],
 ) -> Tally:
     """Take up units until none is left, or until `stop()`: what is in hand then is still written.
 
     Args:
-        tell: Called with the tally after every batch.
+        on_progress: Called with the tally after every batch.
     """
     tally = Tally(stages=predictor.stages)
     num_workers = config.loader.workers or usable_cores()
@@ -108,7 +108,7 @@ def work(
             tally.inputs += sum(report.archive is None for report in batch.finished)
             tally.faces += len(batch.crops)
             tally.failed += sum(report.status == "failed" for report in batch.finished)
-            tell(tally)
+            on_progress(tally)
         if stop():
             break
     return tally

@@ -51,7 +51,7 @@ class Member:
     """One picture of an archive, or the reason why it is none."""
 
     number: int
-    """Place among the members that are answered for, from 0."""
+    """Position among the members that are answered for, from 0."""
     name: str
     """As the archive has it, fit to be printed; the second of one name ends in `#2`, and so on."""
     data: bytes = field(default=b"", repr=False)

@@ -27,7 +27,7 @@ from motivnet_cli.config import InputConfig
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.records import Item, Problem
 from motivnet_cli.remote.storage import can_list, is_remote_file, is_remote_folder, list_remote
-from motivnet_cli.remote.urls import is_remote, shown
+from motivnet_cli.remote.urls import display_name, is_remote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -139,9 +139,9 @@ class Listing:
     def _named(self, given: str, *, prefix: str) -> Iterator[Found]:
         if is_remote(given):
             if given in self._remote_folders or (given.endswith("/") and can_list(given)):
-                yield from self._remote_folder(given, prefix and shown(given))
+                yield from self._remote_folder(given, prefix and display_name(given))
             else:
-                yield Found(shown(given), given, kind_of(urlsplit(given).path) or "image")
+                yield Found(display_name(given), given, kind_of(urlsplit(given).path) or "image")
             return
         path = os.path.abspath(given)
         status, problem = status_of(path)
@@ -290,9 +290,9 @@ class Listing:
         parts = rest.split("/")
         first = next(number for number, part in enumerate(parts) if _MAGIC.search(part))
         if not first:
-            raise ConfigError(f"{shown(pattern)}: name the bucket; a pattern can stand only in what follows")
+            raise ConfigError(f"{display_name(pattern)}: name the bucket; a pattern can stand only in what follows")
         base = f"{scheme}://{'/'.join(parts[:first])}/"
-        prefix = shown(base)
+        prefix = display_name(base)
         ending = suffix_of(parts[-1])
         spelt_out = bool(ending) and not _MAGIC.search(ending)
         enters = "**" in parts and bool(_MAGIC.search(parts[-1]))
@@ -318,8 +318,8 @@ class Listing:
     def _nothing_at(self, url: str) -> Found:
         message = "nothing lies there: check the bucket and what follows it"
         if self._is_alone:
-            raise ConfigError(f"{shown(url)}: {message}")
-        return Found(shown(url), url, "folder", problem=Problem("not_found", message))
+            raise ConfigError(f"{display_name(url)}: {message}")
+        return Found(display_name(url), url, "folder", problem=Problem("not_found", message))
 
 
 @dataclass(frozen=True, slots=True)

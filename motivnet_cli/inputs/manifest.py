@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import polars as pl
 
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.records import Given, Problem
-from motivnet_cli.remote.urls import is_remote, shown
+from motivnet_cli.records import GivenFace, Problem
+from motivnet_cli.remote.urls import display_name, is_remote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -93,7 +93,7 @@ class Manifest:
         problem = self._problem_of_boxes(rows, boxed, found.kind)
         if problem:
             return found._replace(problem=problem)
-        return found._replace(given=tuple(Given(each[3:7], tuple(each[3 + width :])) for each in boxed))
+        return found._replace(given=tuple(GivenFace(each[3:7], tuple(each[3 + width :])) for each in boxed))
 
     def _problem_of_boxes(
         self, rows: list[tuple[Any, ...]], boxed: list[tuple[Any, ...]], kind: Kind
@@ -201,7 +201,7 @@ def _grouped(table: pl.DataFrame) -> pl.DataFrame:
 
 def _located(name: str, folder: str) -> Found:
     if is_remote(name):
-        return Found(shown(name), name, kind_of(urlsplit(name).path) or "image")
+        return Found(display_name(name), name, kind_of(urlsplit(name).path) or "image")
     path = os.path.abspath(os.path.join(folder, name))
     status, problem = status_of(path)
     if status is None and os.path.lexists(name):

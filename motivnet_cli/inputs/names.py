@@ -6,7 +6,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from motivnet_cli.records import Given, Problem
+from motivnet_cli.records import GivenFace, Problem
 
 if TYPE_CHECKING:
     from motivnet_cli.records import Kept, Kind
@@ -59,7 +59,7 @@ class Found(NamedTuple):
     kind: Kind
     version: _Version = (None, None)
     problem: Problem | None = None
-    given: tuple[Given, ...] | None = None
+    given: tuple[GivenFace, ...] | None = None
     kept: Kept = ()
 
 

@@ -24,7 +24,7 @@ from motivnet_cli.durable import durably
 from motivnet_cli.errors import OutputConflictError
 from motivnet_cli.output.mirror import Folder
 from motivnet_cli.output.tables import ROW_GROUP, Rows, TableWriter, Tracks, rows_in
-from motivnet_cli.records import Cursor, Given, Item, Place, Problem, Todo
+from motivnet_cli.records import Cursor, GivenFace, Item, Position, Problem, Todo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -85,7 +85,7 @@ class Ledger:
 
     def exists(self) -> bool:
         """Whether there is a run; one that another process has begun meanwhile is read."""
-        if not self._store.pull(self._control / "run.json"):
+        if not self._store.fetch(self._control / "run.json"):
             self._is_read = False
         elif not self._is_read:
             self.read()
@@ -119,7 +119,7 @@ class Ledger:
                 are_small = are_small and item.kind == "image"
         if self._store.is_remote:  # under a name of its own, so that no other process's plan takes its place
             plan = plan.replace(plan.with_name(f"plan-{_digest(plan)}.jsonl"))
-            self._store.push(plan)
+            self._store.publish(plan)
         unit = _unit_size(len(offsets), num_workers, are_small=are_small, are_whole=self.has_whole_units)
         run = {
             "record": record,
@@ -132,7 +132,7 @@ class Ledger:
             "offsets": offsets[::unit].tolist(),
         }
         if not self._write(run, is_new=True):
-            self._store.pull(self._control / "run.json")
+            self._store.fetch(self._control / "run.json")
             if json.loads((self._control / "run.json").read_text())["plan"] != plan.name:
                 self._store.remove([plan])
         self.read()
@@ -175,7 +175,7 @@ class Ledger:
             temporary.write_text(json.dumps(run))
             if is_new:
                 return self._store.create(final, temporary)
-            self._store.push(final, temporary)
+            self._store.publish(final, temporary)
         return True
 
     # ---- units ----
@@ -189,7 +189,7 @@ class Ledger:
 
     def done_in(self, units: Iterable[int]) -> int:
         """Items of these units that are wholly done."""
-        return sum(self.reached(unit).place.item - unit * self.unit for unit in units)
+        return sum(self.reached(unit).position.item - unit * self.unit for unit in units)
 
     @property
     def num_done(self) -> int:
@@ -202,10 +202,10 @@ class Ledger:
     def reached(self, unit: int) -> Cursor:
         """How far a unit is committed."""
         start = self.end_of(unit) if self.is_finished else unit * self.unit
-        return self._reached.get(unit, Cursor(Place(start)))
+        return self._reached.get(unit, Cursor(Position(start)))
 
     def is_done(self, unit: int) -> bool:
-        return self.reached(unit).place.item >= self.end_of(unit)
+        return self.reached(unit).position.item >= self.end_of(unit)
 
     def claim(self, unit: int, *, patience: float = 0.0) -> bool:
         """Take a unit that is not done, so that no one else does; False if it is done, or taken already."""
@@ -242,7 +242,7 @@ class Ledger:
             self._reached[unit] = self._cursor_after(unit, self._part("inputs", unit, self._segments[unit] - 1))
 
     def _cursor_after(self, unit: int, part: Path) -> Cursor:
-        return Cursor(Place(self.end_of(unit))) if self.has_whole_units else _cursor_in(part)
+        return Cursor(Position(self.end_of(unit))) if self.has_whole_units else _cursor_in(part)
 
     def todos(self, unit: int) -> Iterator[Todo]:
         """What is still to do of a unit."""
@@ -250,11 +250,13 @@ class Ledger:
         with self._open_plan() as lines:
             lines.seek(self._offsets[unit])
             for index, line in zip(range(unit * self.unit, self.end_of(unit)), lines, strict=False):
-                if index >= reached.place.item:
-                    yield Todo(_item_of(index, line), reached if index == reached.place.item else Cursor(Place(index)))
+                if index >= reached.position.item:
+                    yield Todo(
+                        _item_of(index, line), reached if index == reached.position.item else Cursor(Position(index))
+                    )
 
     def _open_plan(self) -> IO[bytes]:
-        self._store.bring([self._plan])
+        self._store.fetch_all([self._plan])
         return self._plan.open("rb")
 
     def items(self) -> Iterator[Item]:
@@ -265,7 +267,7 @@ class Ledger:
     # ---- parts ----
 
     def committed(self, table: str) -> list[Path]:
-        """The parts of a table; of an object store's, those of the last look, not all of them here (`Mirror.bring`)."""
+        """The parts of a table; in an object store, those of the last listing, not all of them fetched."""
         if self.has_whole_units:  # a new list could be that of a run that another process has just cleared away
             return [self._part(table, unit, 0) for unit in self.units if self._segments[unit]]
         return self._listed(table)
@@ -291,13 +293,13 @@ class Ledger:
             with durably(final) as temporary:
                 with TableWriter(temporary, table.schema) as writer:
                     writer.add(table)
-                self._store.push(final, temporary)
+                self._store.publish(final, temporary)
         self._segments[unit] += 1
         self._reached[unit] = reached
 
-    def rows_of(self, place: Place, name: str, *columns: str) -> Iterator[dict[str, Any]]:
+    def rows_of(self, position: Position, name: str, *columns: str) -> Iterator[dict[str, Any]]:
         """What is committed of one input's faces."""
-        unit = place.item // self.unit
+        unit = position.item // self.unit
         parts = [self._part("faces", unit, segment) for segment in range(self._segments[unit])]
         yield from (row for row in rows_in(parts, "input", *columns) if row["input"] == name)
 
@@ -332,7 +334,7 @@ class Share:
         self._tracks = None if tracks is None else Tracks(tracks, ledger.rows_of)
         self._commit_seconds = commit_seconds
         self._last_commit = time.monotonic()
-        self._reached = Cursor(Place(0))
+        self._reached = Cursor(Position(0))
         self._others = others
         self._is_broken = False
         """Rows that were taken to be committed are lost: nothing may be committed past them."""
@@ -358,18 +360,18 @@ class Share:
             else:
                 return
 
-    def _todos(self, place: int | None) -> Iterator[Todo]:
-        while place is not None:
-            yield from self._ledger.todos(self.units[place])
-            place = self._take(place + 1)
+    def _todos(self, position: int | None) -> Iterator[Todo]:
+        while position is not None:
+            yield from self._ledger.todos(self.units[position])
+            position = self._take(position + 1)
 
     def _take(self, start: int) -> int | None:
-        """The place in `units` of the next one that is to be had."""
-        for place in range(start, len(self.units)):
-            unit = self.units[place]
+        """The position in `units` of the next one that is to be had."""
+        for position in range(start, len(self.units)):
+            unit = self.units[position]
             is_alone = self._others == "refuse"
             if self._ledger.claim(unit, patience=PATIENCE_SECONDS if is_alone else 0):
-                return place
+                return position
             if is_alone and not (self._ledger.is_done(unit) or self._ledger.has(unit)):
                 raise OutputConflictError(
                     "other processes are at work on this output: wait for them, or take part with --shard"
@@ -405,21 +407,21 @@ class Share:
             return
         while (first := self._rows.first()) is not None:
             unit = first.item // ledger.unit
-            end = Cursor(Place(ledger.end_of(unit)))
-            if end.place > reached.place:
+            end = Cursor(Position(ledger.end_of(unit)))
+            if end.position > reached.position:
                 break
             self._commit_unit(unit, end)
         if ledger.has_whole_units:
             return
-        unit = reached.place.item // ledger.unit
-        if all_reached and unit in ledger.units and reached.place > ledger.reached(unit).place:
+        unit = reached.position.item // ledger.unit
+        if all_reached and unit in ledger.units and reached.position > ledger.reached(unit).position:
             self._commit_unit(unit, reached)
 
     def _commit_unit(self, unit: int, reached: Cursor) -> None:
         self._is_broken = True
-        places, faces, inputs = self._rows.take(reached.place)
+        positions, faces, inputs = self._rows.take(reached.position)
         if self._tracks is not None:
-            faces = self._tracks.follow(places, faces)
+            faces = self._tracks.follow(positions, faces)
         self._ledger.commit(unit, faces, inputs, reached=reached)
         self._is_broken = False
         self._last_commit = time.monotonic()
@@ -519,7 +521,7 @@ def _digest(file: Path) -> str:
 
 def _cursor_in(part: Path) -> Cursor:
     (item, step), num_frames, num_faces = json.loads(pq.read_metadata(part).metadata[_CURSOR_KEY])
-    return Cursor(Place(item, step), num_frames, num_faces)
+    return Cursor(Position(item, step), num_frames, num_faces)
 
 
 def _line_of(item: Item) -> str:
@@ -536,5 +538,5 @@ def _item_of(index: int, line: bytes) -> Item:
     if "problem" in values:
         values["problem"] = Problem(**values["problem"])
     if "given" in values:
-        values["given"] = tuple(Given(tuple(each["box"]), tuple(each["kept"])) for each in values["given"])
+        values["given"] = tuple(GivenFace(tuple(each["box"]), tuple(each["kept"])) for each in values["given"])
     return Item(index=index, **values | {"kept": tuple(values.get("kept", ()))})

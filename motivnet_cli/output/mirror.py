@@ -15,8 +15,8 @@ from typing import IO, TYPE_CHECKING, TypeVar
 
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.remote.files import open_remote
-from motivnet_cli.remote.storage import entry_at, file_system, insist, list_remote
-from motivnet_cli.remote.urls import shown
+from motivnet_cli.remote.storage import entry_at, file_system, list_remote, with_retries
+from motivnet_cli.remote.urls import display_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -58,11 +58,11 @@ class Folder:
         """A file to be read where it lies."""
         return path.open("rb")
 
-    def pull(self, path: Path) -> bool:
+    def fetch(self, path: Path) -> bool:
         """Have a file here as it is there; False if there is none, and then there is none here either."""
         return path.exists()
 
-    def bring(self, paths: Sequence[Path], *, anew: bool = False) -> list[Path]:
+    def fetch_all(self, paths: Sequence[Path], *, anew: bool = False) -> list[Path]:
         """Have files here that never change, unless they are already; those that exist.
 
         Args:
@@ -70,7 +70,7 @@ class Folder:
         """
         return list(paths)
 
-    def push(self, path: Path, source: Path | None = None) -> None:
+    def publish(self, path: Path, source: Path | None = None) -> None:
         """Have a file there as it is here, under its name only when all of it is.
 
         Args:
@@ -111,15 +111,17 @@ class Mirror(Folder):
     def __init__(self, url: str, local: Path, temporary: TemporaryFolder | None = None) -> None:
         scheme = url.partition("://")[0].lower()
         if scheme in ("http", "https"):
-            raise ConfigError(f"{shown(url)}: a web server takes no files; --out takes a local name, s3:// or gs://")
+            raise ConfigError(
+                f"{display_name(url)}: a web server takes no files; --out takes a local name, s3:// or gs://"
+            )
         self._url = url.rstrip("/")
         self._local = local
         self._temporary = temporary
         self._is_whole = scheme in _WHOLE
-        self._fs, self._root = insist(lambda: file_system(self._url), url)
+        self._fs, self._root = with_retries(lambda: file_system(self._url), url)
 
     def name_of(self, path: Path) -> str:
-        return shown(self._url_of(path))
+        return display_name(self._url_of(path))
 
     def has(self, path: Path) -> bool:
         return entry_at(self._url_of(path), retries=_RETRIES) is not None
@@ -136,7 +138,7 @@ class Mirror(Folder):
     def open(self, path: Path) -> IO[bytes]:
         return open_remote(self._url_of(path))
 
-    def pull(self, path: Path) -> bool:
+    def fetch(self, path: Path) -> bool:
         path.parent.mkdir(parents=True, exist_ok=True)
         arriving = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")  # of several processes
 
@@ -156,12 +158,12 @@ class Mirror(Folder):
         path.unlink(missing_ok=True)
         return False
 
-    def bring(self, paths: Sequence[Path], *, anew: bool = False) -> list[Path]:
+    def fetch_all(self, paths: Sequence[Path], *, anew: bool = False) -> list[Path]:
         missing = [path for path in paths if anew or not path.exists()]
-        gone = {path for path, is_here in zip(missing, self._at_once(self.pull, missing), strict=True) if not is_here}
+        gone = {path for path, is_here in zip(missing, self._at_once(self.fetch, missing), strict=True) if not is_here}
         return [path for path in paths if path not in gone]
 
-    def push(self, path: Path, source: Path | None = None) -> None:
+    def publish(self, path: Path, source: Path | None = None) -> None:
         self._insist(lambda: self._put(path, source or path, mode="overwrite"), path)
 
     def create(self, path: Path, source: Path | None = None) -> bool:
@@ -208,7 +210,7 @@ class Mirror(Folder):
         return f"{self._root}/{path.relative_to(self._local).as_posix()}"
 
     def _insist(self, step: Callable[[], _Answer], path: Path) -> _Answer:
-        return insist(step, self._url_of(path), retries=_RETRIES)
+        return with_retries(step, self._url_of(path), retries=_RETRIES)
 
     def _at_once(self, step: Callable[[Path], _Answer], paths: Sequence[Path]) -> list[_Answer]:
         """Several at a time where the driver can do so."""

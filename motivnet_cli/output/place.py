@@ -14,7 +14,7 @@ from motivnet_cli.durable import TemporaryFolder, durably, sync
 from motivnet_cli.errors import ConfigError, OutputConflictError
 from motivnet_cli.output.ledger import is_part
 from motivnet_cli.output.mirror import Folder, Mirror
-from motivnet_cli.remote.urls import is_remote, shown
+from motivnet_cli.remote.urls import display_name, is_remote
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +27,7 @@ class OutputPaths:
     """The files of one output: what the user sees, and the working folder behind it."""
 
     def __init__(self, path: str, staging: str | None = None) -> None:
-        self.given = shown(path) if is_remote(path) else path
+        self.given = display_name(path) if is_remote(path) else path
         self.path = Path(path)
         is_bucket = is_remote(path) and "/" not in path.partition("://")[2].rstrip("/")
         suffix = "" if is_bucket else self.path.suffix
@@ -100,9 +100,9 @@ class OutputPaths:
                 self.store.remove([self.final_name(table)])
         if self.store.is_remote:
             run = self.work / "run.json"
-            if self.store.pull(run):  # until it is gone, what is left of it may go on, but is not finished
+            if self.store.fetch(run):  # until it is gone, what is left of it may go on, but is not finished
                 run.write_text(json.dumps(json.loads(run.read_text()) | {"finished": False}))
-                self.store.push(run)
+                self.store.publish(run)
             self._remove_objects(self._parts_there(), [run], self._plans_there())
             return
         (self.work / "run.json").unlink(missing_ok=True)
@@ -157,7 +157,7 @@ class OutputPaths:
     def _plans_there(self) -> list[Path]:
         return [self.work / name for name in self.store.names(self.work) if re.fullmatch(r"plan-\w+\.jsonl", name)]
 
-    def look(self) -> list[tuple[int | None, int | None] | None]:
+    def fingerprint(self) -> list[tuple[int | None, int | None] | None]:
         """What tells whether the output was put in its place, amended or begun anew between two looks."""
         files = [self.final_name(table) for table in TABLES]
         files += [self.work / name for name in ("run.json", "moves.json", "amend/run.json")]

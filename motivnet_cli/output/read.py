@@ -67,7 +67,7 @@ def parts_of(path: str | Path, table: str) -> list[Path]:
         ConfigError: No output of motivnet is there.
     """
     place = place_to_read(path)
-    parts = place.store.bring(place.final_parts(table), anew=True)
+    parts = place.store.fetch_all(place.final_parts(table), anew=True)
     if not parts:
         raise ConfigError(
             f"no motivnet output at {str(path)!r}; expected {place.store.name_of(place.final_name(table))}"

@@ -27,7 +27,7 @@ from motivnet_cli.durable import temporary_name
 from motivnet_cli.errors import ConfigError, OutputConflictError
 from motivnet_cli.output.ledger import HandedShare, Ledger, Share, unit_of
 from motivnet_cli.output.tables import Stream, TableWriter, faces_schema, inputs_schema, rows_in
-from motivnet_cli.records import STATUSES, InputReport, Item, Place, Problem
+from motivnet_cli.records import STATUSES, InputReport, Item, Position, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -292,7 +292,7 @@ class Output:
         elif place.is_file:
             move(place.work, self._joined())
             for table in TABLES:  # inputs last: without them it is no output
-                place.store.push(place.final_name(table))
+                place.store.publish(place.final_name(table))
         else:
             self._run.finish()
         self.finished = True
@@ -301,7 +301,7 @@ class Output:
     def _has_parts(self) -> bool:
         """Have all parts of the run here; False if some are gone."""
         parts = [part for table in TABLES for part in self._run.committed(table)]
-        return len(self._place.store.bring(parts)) == len(parts)
+        return len(self._place.store.fetch_all(parts)) == len(parts)
 
     def _joined(self) -> list[Moved]:
         """Join the parts into one file a table, each beside its place."""
@@ -371,7 +371,7 @@ class Output:
             statuses[row["status"]] += 1
             if row["status"] == "failed" and len(failures) < NAMED_FAILURES:
                 problem = Problem(row["error_type"], row["error"])
-                failures.append(InputReport(Place(0), row["input"], row["kind"], "failed", problem=problem))
+                failures.append(InputReport(Position(0), row["input"], row["kind"], "failed", problem=problem))
         emotions: Counter[str] = Counter()
         num_faces = 0
         for part in self._current("faces"):
@@ -393,9 +393,9 @@ class Output:
 
     def _current(self, table: str) -> list[Path]:
         if self.finished or self.shard is None or self._share is None:
-            return self._place.store.bring(self._place.final_parts(table) or self._run.committed(table))
+            return self._place.store.fetch_all(self._place.final_parts(table) or self._run.committed(table))
         units = set(self._share.units)
-        return self._place.store.bring([part for part in self._run.committed(table) if unit_of(part) in units])
+        return self._place.store.fetch_all([part for part in self._run.committed(table) if unit_of(part) in units])
 
     @property
     def config_of_workers(self) -> OutputConfig:

@@ -74,10 +74,10 @@ def output_status(path: str | Path, *, shards: int | None = None) -> OutputStatu
         raise ConfigError(f"--shards: a run has at least 1, got {shards}")
     place = place_to_read(path)
     for _ in range(STATUS_ATTEMPTS):
-        before = place.look()
+        before = place.fingerprint()
         with contextlib.suppress(FileNotFoundError):  # the last process has just put the output in its place
             status = _status_of(place, shards)
-            if place.look() == before:
+            if place.fingerprint() == before:
                 return status
         time.sleep(STATUS_SECONDS)
     raise ConfigError(f"{place.given!r} changes faster than it can be read: ask again")
@@ -85,7 +85,7 @@ def output_status(path: str | Path, *, shards: int | None = None) -> OutputStatu
 
 def _status_of(place: OutputPaths, num_shards: int | None) -> OutputStatus:
     store = place.store
-    run, finals = Ledger(place.work, place.parts, store), store.bring(place.final_parts("inputs"), anew=True)
+    run, finals = Ledger(place.work, place.parts, store), store.fetch_all(place.final_parts("inputs"), anew=True)
     if not run.exists():
         if not finals:
             expected = store.name_of(place.final_name("inputs"))
@@ -96,7 +96,7 @@ def _status_of(place: OutputPaths, num_shards: int | None) -> OutputStatus:
     finished = place.is_complete() and (place.is_file or run.is_finished) and not (place.work / "moves.json").exists()
     parts = {table: place.final_parts(table) if finished else run.committed(table) for table in TABLES}
     num_items, failed, num_faces = 0, 0, 0
-    for part in store.bring(parts["inputs"]):
+    for part in store.fetch_all(parts["inputs"]):
         rows = pq.read_table(part, columns=["archive", "status", "faces"])
         num_items += rows["archive"].null_count
         num_faces += sum(rows["faces"].to_pylist())

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 import pyarrow as pa
 
 from motivnet_cli.output.tables import Rows, Tracks, faces_schema, inputs_schema
-from motivnet_cli.records import STATUSES, Cursor, Place, Todo
+from motivnet_cli.records import STATUSES, Cursor, Position, Todo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -99,13 +99,13 @@ class StreamOutput:
     def _todos(self) -> Iterator[Todo]:
         for item in self._listing:
             self.num_items += 1
-            yield Todo(item, Cursor(Place(item.index)))
+            yield Todo(item, Cursor(Position(item.index)))
         self.skipped = dict(self._listing.skipped)
 
     def write(self, batch: Batch, prediction: Prediction | None) -> None:
         """Write what is reached, and flush it: a pipe's reader waits for rows, not for parts."""
         self._rows.add(batch, prediction)
-        places, faces, _ = self._rows.take(batch.reached.place)
+        places, faces, _ = self._rows.take(batch.reached.position)
         if self._tracks is not None:
             faces = self._tracks.follow(places, faces)
         for report in batch.finished:

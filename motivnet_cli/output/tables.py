@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from motivnet_cli.config import EmbeddingType, KeptType
     from motivnet_cli.faces.track import TrackConfig, Tracker
-    from motivnet_cli.records import Batch, Crop, InputReport, Place, Prediction
+    from motivnet_cli.records import Batch, Crop, InputReport, Position, Prediction
 
 RowsOf = Callable[..., Iterable[dict[str, Any]]]
 _KEPT_TYPES = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64(), "bool": pa.bool_()}
@@ -120,7 +120,7 @@ class Rows:
         self._faces_schema = faces
         self._inputs_schema = inputs
         self._keep = [name for name in faces.names if faces.field(name).metadata[b"doc"] == b"From the manifest."]
-        self._crops: list[tuple[Place, dict[str, Any]]] = []
+        self._crops: list[tuple[Position, dict[str, Any]]] = []
         self._probabilities: list[NDArray[np.float32]] = []
         self._embeddings: list[NDArray[np.float32]] = []
         self._reports: list[InputReport] = []
@@ -129,22 +129,24 @@ class Rows:
         return len(self._crops) + len(self._reports)
 
     def add(self, batch: Batch, prediction: Prediction | None) -> None:
-        self._crops += [(crop.place, self._row_of(crop)) for crop in batch.crops]
+        self._crops += [(crop.position, self._row_of(crop)) for crop in batch.crops]
         if prediction is not None:
             self._probabilities += list(prediction.probabilities)
             self._embeddings += list(prediction.embeddings)
         self._reports += batch.finished
 
-    def first(self) -> Place | None:
-        """The place of the first of them."""
-        places = [rows[0] for rows in ([p for p, _ in self._crops[:1]], [r.place for r in self._reports[:1]]) if rows]
-        return min(places, default=None)
+    def first(self) -> Position | None:
+        """The position of the first of them."""
+        positions = [
+            rows[0] for rows in ([p for p, _ in self._crops[:1]], [r.position for r in self._reports[:1]]) if rows
+        ]
+        return min(positions, default=None)
 
-    def take(self, end: Place) -> tuple[list[Place], pa.Table, pa.Table]:
-        """Remove the faces and inputs before `end`: the faces' places, and both tables."""
-        num_reports = sum(1 for report in self._reports if report.place < end)
+    def take(self, end: Position) -> tuple[list[Position], pa.Table, pa.Table]:
+        """Remove the faces and inputs before `end`: the faces' positions, and both tables."""
+        num_reports = sum(1 for report in self._reports if report.position < end)
         reports, self._reports = self._reports[:num_reports], self._reports[num_reports:]
-        n = sum(1 for place, _ in self._crops if place < end)
+        n = sum(1 for position, _ in self._crops if position < end)
         taken, self._crops = self._crops[:n], self._crops[n:]
         columns = {
             name: pa.array([row[name] for _, row in taken], self._faces_schema.field(name).type)
@@ -159,7 +161,7 @@ class Rows:
         self._probabilities, self._embeddings = self._probabilities[n:], self._embeddings[n:]
         faces = pa.table([columns[name] for name in self._faces_schema.names], schema=self._faces_schema)
         inputs = pa.Table.from_pylist([_row_of(report) for report in reports], schema=self._inputs_schema)
-        return [place for place, _ in taken], faces, inputs
+        return [position for position, _ in taken], faces, inputs
 
     def _row_of(self, crop: Crop) -> dict[str, Any]:
         x1, y1, x2, y2 = crop.face.box
@@ -222,36 +224,36 @@ class Tracks:
         rows_of: What is stored of one input's faces, given its place, its name and columns; none if it is new.
     """
 
-    def __init__(self, config: TrackConfig, rows_of: RowsOf = lambda place, name, *columns: ()) -> None:
+    def __init__(self, config: TrackConfig, rows_of: RowsOf = lambda position, name, *columns: ()) -> None:
         self._config = config
         self._rows_of = rows_of
         self._item = -1
 
-    def follow(self, places: Sequence[Place], faces: pa.Table) -> pa.Table:
+    def follow(self, positions: Sequence[Position], faces: pa.Table) -> pa.Table:
         """Fill the `track` column of the rows that belong to videos."""
-        if not places:
+        if not positions:
             return faces
-        tracks: list[int | None] = [None] * len(places)
+        tracks: list[int | None] = [None] * len(positions)
         boxes = np.stack([faces[name].to_numpy() for name in _BOX], axis=1)
         embeddings = _matrix(faces["embedding"])
         times = faces["time_s"].to_pylist()
-        for place, group in itertools.groupby(range(len(places)), key=lambda i: places[i]):
+        for position, group in itertools.groupby(range(len(positions)), key=lambda i: positions[i]):
             rows = list(group)
             if times[rows[0]] is None:
                 continue
-            if place.item != self._item:
-                self._item = place.item
-                self._tracker = self._resumed(place, faces["input"][rows[0]].as_py(), embeddings.dtype)
+            if position.item != self._item:
+                self._item = position.item
+                self._tracker = self._resumed(position, faces["input"][rows[0]].as_py(), embeddings.dtype)
             found = self._tracker.assign(boxes[rows], embeddings[rows], times[rows[0]])
             for row, track in zip(rows, found.tolist(), strict=True):
                 tracks[row] = track
         where = faces.schema.get_field_index("track")
         return faces.set_column(where, faces.schema.field("track"), pa.array(tracks, pa.int64()))
 
-    def _resumed(self, place: Place, name: str, dtype: np.dtype[Any]) -> Tracker:
+    def _resumed(self, position: Position, name: str, dtype: np.dtype[Any]) -> Tracker:
         recent: deque[dict[str, Any]] = deque()
         next_id = 0
-        for row in self._rows_of(place, name, "frame", "time_s", "track", "embedding", *_BOX):
+        for row in self._rows_of(position, name, "frame", "time_s", "track", "embedding", *_BOX):
             next_id = max(next_id, row["track"] + 1)
             recent.append(row)
             while recent[0]["time_s"] < row["time_s"] - self._config.max_gap_s:

@@ -76,7 +76,7 @@ def entry_at(url: str, *, retries: int = 1) -> RemoteEntry | None:
     Raises:
         ConfigError, FetchError: As `is_remote_folder`.
     """
-    fs, path = insist(lambda: file_system(url), url)
+    fs, path = with_retries(lambda: file_system(url), url)
 
     def asked() -> RemoteEntry | None:
         fs.invalidate_cache()
@@ -88,7 +88,7 @@ def entry_at(url: str, *, retries: int = 1) -> RemoteEntry | None:
             return RemoteEntry("/")
         return RemoteEntry("", (about.get("size"), _time_ns(about)))
 
-    return insist(asked, url, retries=retries)
+    return with_retries(asked, url, retries=retries)
 
 
 def list_remote(url: str, *, recursive: bool = True, retries: int = 1) -> list[RemoteEntry]:
@@ -109,7 +109,7 @@ def list_remote(url: str, *, recursive: bool = True, retries: int = 1) -> list[R
 
 def _entries(url: str, *, recursive: bool, retries: int) -> Iterator[RemoteEntry]:
     """Without the objects that some tools put in the place of a folder: their keys end in a slash."""
-    fs, path = insist(lambda: file_system(url), url)
+    fs, path = with_retries(lambda: file_system(url), url)
     if hasattr(fs, "call_s3"):
         yield from _s3_entries(fs, url, path, recursive=recursive, retries=retries)
         return
@@ -121,7 +121,7 @@ def _entries(url: str, *, recursive: bool, retries: int) -> Iterator[RemoteEntry
         except FileNotFoundError:
             return []
 
-    for each in insist(listed, url, retries=retries):
+    for each in with_retries(listed, url, retries=retries):
         name = each["name"].rstrip("/")[len(path.rstrip("/")) + 1 :]
         if each["type"] == "directory":
             yield RemoteEntry(f"{name}/")
@@ -143,7 +143,7 @@ def _s3_entries(
     prefix = key and key.rstrip("/") + slashes
     request = {"Bucket": bucket, "Prefix": prefix, "Delimiter": "" if recursive else "/", **fs.req_kw}
     while True:
-        page = insist(lambda: fs.call_s3("list_objects_v2", **request), url, retries=retries)
+        page = with_retries(lambda: fs.call_s3("list_objects_v2", **request), url, retries=retries)
         for each in page.get("Contents", ()):
             if not each["Key"].endswith("/"):
                 yield RemoteEntry(each["Key"][len(prefix) :], (each["Size"], _time_ns(each)))
@@ -191,7 +191,7 @@ def file_system(url: str) -> tuple[Any, str]:
 _Answer = TypeVar("_Answer")
 
 
-def insist(ask: Callable[[], _Answer], url: str, *, retries: int = 1) -> _Answer:
+def with_retries(ask: Callable[[], _Answer], url: str, *, retries: int = 1) -> _Answer:
     """What `ask` says of a URL, asked again after 0.5, 1, 2... seconds if the storage fails.
 
     Drivers of object stores have new tries of their own: with one more here, s3fs gives a closed port about 20 s.

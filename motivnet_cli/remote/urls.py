@@ -42,7 +42,7 @@ def is_remote(path: str) -> bool:
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", path) is not None
 
 
-def shown(url: str) -> str:
+def display_name(url: str) -> str:
     """The URL as a name in the output: without user, password, fragment, and the parameters that sign or unlock it.
 
     Other parameters stay: they may be all that tells two pictures apart.

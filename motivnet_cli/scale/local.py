@@ -57,7 +57,7 @@ class _Worker:
 
 
 def run_workers(
-    config: RunConfig, devices: Sequence[str], *, tell: Callable[[Tally], None], stop: Callable[[], bool]
+    config: RunConfig, devices: Sequence[str], *, on_progress: Callable[[Tally], None], stop: Callable[[], bool]
 ) -> Tally:
     """Have a worker on each device take up units until none is left; the run has been begun and is locked by us.
 
@@ -67,7 +67,7 @@ def run_workers(
     """
     crew = _Crew(config, devices)
     try:
-        return crew.run(tell, stop)
+        return crew.run(on_progress, stop)
     finally:
         crew.close()
 
@@ -85,7 +85,7 @@ class _Crew:
         self._cores = _dealt_cores(len(devices))
         self._workers = [self._start(place, device) for place, device in enumerate(devices)]
 
-    def run(self, tell: Callable[[Tally], None], stop: Callable[[], bool]) -> Tally:
+    def run(self, on_progress: Callable[[Tally], None], stop: Callable[[], bool]) -> Tally:
         running = set(range(len(self._workers)))
         is_stopping = False
         failure: Exception | None = None
@@ -100,7 +100,7 @@ class _Crew:
             if message is not None:
                 failure = self._heard(worker, message) or failure
                 if "tally" in message:
-                    tell(self._tally())
+                    on_progress(self._tally())
                 continue
             place = self._workers.index(worker)
             worker.process.wait()

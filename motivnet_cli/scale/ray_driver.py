@@ -113,7 +113,7 @@ class RayWorkers:
             num_fitting if self._session.is_local else max(num_fitting, EXPECTED_WORKERS)
         )
 
-    def run(self, *, tell: Callable[[Tally], None], stop: Callable[[], bool]) -> Tally:
+    def run(self, *, on_progress: Callable[[Tally], None], stop: Callable[[], bool]) -> Tally:
         """Have the workers do the units of the run, which has been begun and is locked by us, until none is left.
 
         Raises:
@@ -125,10 +125,10 @@ class RayWorkers:
             while units.num_left and not stop():
                 self._look()
                 self._turn()
-                tell(self._tally())
+                on_progress(self._tally())
         finally:
             self._stop_all()
-            tell(self._tally())
+            on_progress(self._tally())
         if not units.num_left:
             units.wait_until_seen(self._config.output.path)
         return self._tally()

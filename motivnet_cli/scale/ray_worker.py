@@ -111,7 +111,7 @@ class Worker:
                         f"the run was begun with {name} {record['settings'][name]}, and here it comes to {value}"
                     )
             try:
-                self._tally = work(share, config, model, predictor, tell=self._told, stop=self._hand.is_stopped)
+                self._tally = work(share, config, model, predictor, on_progress=self._told, stop=self._hand.is_stopped)
             finally:
                 share.close()
         except Exception as error:  # noqa: BLE001 - the driver decides

@@ -62,13 +62,13 @@ def take_units(config: RunConfig, voice: IO[str], stop: threading.Event) -> None
             f"{predictor.precision} on {config.model.device}: give one that all devices have"
         )
 
-    def tell(tally: Tally) -> None:
+    def on_progress(tally: Tally) -> None:
         stages = tally.stages
         numbers = [tally.inputs, tally.faces, tally.failed]
         _say(voice, tally=[*numbers, [stages.waiting, stages.computing, stages.writing]])
 
     try:
-        tell(work(share, config, model, predictor, tell=tell, stop=stop.is_set))
+        on_progress(work(share, config, model, predictor, on_progress=on_progress, stop=stop.is_set))
     finally:
         share.close()
 

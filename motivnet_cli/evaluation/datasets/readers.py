@@ -75,7 +75,7 @@ class Found:
     """What a reader made of a split, before labels are mapped and files looked for."""
 
     layout: int
-    """Place in the card's `layouts`."""
+    """Position in the card's `layouts`."""
     split: str
     rows: Sequence[Row]
     faces: Faces
