@@ -8,10 +8,13 @@
       WorkerError          worker processes died again and again             exit 1
       InputError           one input that cannot be read: a row, never an end
 
-Anything else that escapes is a fault of ours or of the machine: exit 1.
+Anything else that escapes is a fault in motivnet or of the machine: exit 1.
 """
 
 from __future__ import annotations
+
+import errno
+from typing import Literal
 
 EXIT_OK = 0
 EXIT_FAULT = 1
@@ -20,6 +23,36 @@ EXIT_TOO_MANY_FAILED = 3
 EXIT_BELOW_MINIMUM = 4
 EXIT_STOPPED_RESUMABLE = 75
 EXIT_INTERRUPTED = 130
+
+
+ErrorType = Literal[
+    "not_found",
+    "broken_link",
+    "link_loop",
+    "permission_denied",
+    "unreadable_folder",
+    "read_error",
+    "unreachable",
+    "changed",
+    "is_a_folder",
+    "not_a_file",
+    "empty_file",
+    "not_an_image",
+    "not_a_video",
+    "not_an_archive",
+    "no_video_stream",
+    "unsupported",
+    "truncated",
+    "damaged",
+    "zero_size",
+    "too_large",
+    "out_of_memory",
+    "decoder_crash",
+    "decoder_stall",
+    "frame_count_mismatch",
+    "bad_box",
+]
+"""What can be wrong with an input: the values of `error_type` in the inputs table (docs/output.md)."""
 
 
 class MotivNetError(Exception):
@@ -50,10 +83,32 @@ class InputError(MotivNetError):
     """One input cannot be used; it ends as a `failed` row of the inputs table.
 
     Args:
-        error_type: A short stable name to filter by, such as `truncated` or `not_an_image`.
+        error_type: A short stable name to filter by.
         message: One sentence for a person.
     """
 
-    def __init__(self, error_type: str, message: str) -> None:
+    def __init__(self, error_type: ErrorType, message: str) -> None:
         super().__init__(message)
-        self.error_type = error_type
+        self.error_type: ErrorType = error_type
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, for a message of our own; the error's class where it has none."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def error_type_of(error: OSError) -> ErrorType:
+    """What the system's refusal to open or read a file means for an input."""
+    return _ERROR_TYPES.get(error.errno or 0, "read_error")
+
+
+_ERROR_TYPES: dict[int, ErrorType] = {
+    errno.ENOENT: "not_found",
+    errno.ENOTDIR: "not_found",
+    errno.ENAMETOOLONG: "not_found",
+    errno.ELOOP: "link_loop",
+    errno.EACCES: "permission_denied",
+    errno.EPERM: "permission_denied",
+    errno.EISDIR: "is_a_folder",
+    errno.ENOMEM: "out_of_memory",
+}

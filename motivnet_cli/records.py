@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from motivnet_cli.errors import ErrorType, InputError
+
 EMOTIONS = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger")
 """The seven emotions, in the order of MotivNet's head (AffectNet's ids 0 to 6)."""
 
@@ -21,14 +23,20 @@ STATUSES: tuple[Status, ...] = ("ok", "no_face", "partial", "failed")
 
 Box = tuple[float, float, float, float]
 """x1, y1, x2, y2 in pixels of the upright picture; x2 and y2 are exclusive."""
+BOX_COLUMNS = ("x1", "y1", "x2", "y2")
+"""The columns of a table that hold a `Box`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
     """Why an input, or the rest of it, could not be used."""
 
-    error_type: str
+    error_type: ErrorType
     message: str
+
+    @classmethod
+    def of(cls, error: InputError) -> Problem:
+        return cls(error.error_type, str(error))
 
 
 Kind = Literal["image", "video", "archive", "folder"]

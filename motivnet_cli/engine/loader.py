@@ -262,7 +262,7 @@ class _Feeder:
                     step += 1
                 found = video.report
         except InputError as error:
-            problem = Problem(error.error_type, str(error))
+            problem = Problem.of(error)
             yield from self._end(todo, InputReport(**_about(item), status="failed", problem=problem), step=step)
             return
         status: Status = "ok" if found.is_whole else "partial" if step else "failed"
@@ -324,7 +324,7 @@ class _Preparer:
             else:
                 frame = decode(item.path, max_pixels=self._max_pixels)
         except InputError as error:
-            return _Prepared(report=_failed(about, Problem(error.error_type, str(error))))
+            return _Prepared(report=_failed(about, Problem.of(error)))
         return self._whole(about, frame, given=item.given, kept=item.kept)
 
     def member(self, item: Item, member: Member) -> _Prepared:
@@ -339,7 +339,7 @@ class _Preparer:
         try:
             frame = decode_bytes(member.data, max_pixels=self._max_pixels)
         except InputError as error:
-            return replace(_Prepared(report=_failed(about, Problem(error.error_type, str(error)))), num_frames=1)
+            return replace(_Prepared(report=_failed(about, Problem.of(error))), num_frames=1)
         return self._whole(about, frame, kept=item.kept)
 
     def frame(self, item: Item, step: int, frame: Frame) -> _Prepared:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from motivnet_cli.durable import durably
-from motivnet_cli.errors import ConfigError
+from motivnet_cli.errors import ConfigError, first_line
 from motivnet_cli.records import Prediction
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ class Predictor:
         try:
             self._forward(torch.zeros((self.batch_size, 3, *self._input_size), dtype=torch.uint8, device=self.device))
         except Exception as error:  # whatever a compiler's tool chain says
-            raise ConfigError(f"--compile does not work here: {str(error).splitlines()[0]}; leave it out") from error
+            raise ConfigError(f"--compile does not work here: {first_line(error)}; leave it out") from error
         self.warm_up_s = time.monotonic() - started
 
 

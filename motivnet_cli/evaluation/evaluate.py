@@ -27,7 +27,7 @@ from motivnet_cli.evaluation.datasets.read import read_dataset
 from motivnet_cli.evaluation.matching import match
 from motivnet_cli.evaluation.metrics import paired, score
 from motivnet_cli.evaluation.predictions import read_predictions
-from motivnet_cli.records import EMOTIONS, never, no_progress
+from motivnet_cli.records import BOX_COLUMNS, EMOTIONS, never, no_progress
 from motivnet_cli.report.evaluation import write_report, write_suite
 from motivnet_cli.weights.store import Store, find_card
 
@@ -255,7 +255,7 @@ def _manifest_of(labelled: LabelledSet, out: Path, *, with_boxes: bool) -> Path:
             Image.fromarray(image.pixels).save(temporary_name(final), format="png")
             temporary_name(final).replace(final)  # not synced: tens of thousands, and they can be made again
         if with_boxes and image.box:
-            row |= dict(zip(("x1", "y1", "x2", "y2"), image.box, strict=True))
+            row |= dict(zip(BOX_COLUMNS, image.box, strict=True))
         lines.append(json.dumps(row))
     text = "\n".join(lines) + "\n"
     manifest = work / f"{labelled.dataset}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.jsonl"

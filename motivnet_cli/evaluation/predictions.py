@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import polars as pl
 
-from motivnet_cli.errors import ConfigError
+from motivnet_cli.errors import ConfigError, first_line
 from motivnet_cli.evaluation.datasets.cards import SYNONYMS
 from motivnet_cli.inputs.names import printable
 from motivnet_cli.output.read import read_faces, read_inputs, read_record
-from motivnet_cli.records import EMOTIONS
+from motivnet_cli.records import BOX_COLUMNS, EMOTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -45,7 +45,7 @@ _DECORATION = frozenset(
 )
 """Words around an emotion in a column's name, as in `prob_happy`, `emotion.happy` or `Happy (percent)`."""
 _NO_LABEL = frozenset({"", "none", "nan", "null", "na", "n/a", "unknown", "no face", "no_face", "noface"})
-_CORNERS = (("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax"), ("left", "top", "right", "bottom"))
+_CORNERS = (BOX_COLUMNS, ("xmin", "ymin", "xmax", "ymax"), ("left", "top", "right", "bottom"))
 _SIZES = (
     ("facerectx", "facerecty", "facerectwidth", "facerectheight"),
     ("regionx", "regiony", "regionw", "regionh"),
@@ -186,7 +186,7 @@ def _table_at(path: Path) -> tuple[Literal["csv", "jsonl", "parquet"], pl.DataFr
         if suffix in (".jsonl", ".ndjson"):
             return "jsonl", _unnested(pl.read_ndjson(path, infer_schema_length=None))
     except (pl.exceptions.PolarsError, OSError) as error:
-        reason = str(error).strip().partition("\n")[0]
+        reason = first_line(error)
         raise ConfigError(f"cannot read the predictions {str(path)!r}: {reason}") from error
     expected = ".parquet, .csv, .tsv, .jsonl or .ndjson"
     raise ConfigError(f"predictions are read from {expected}, or a folder of .parquet; got {str(path)!r}")

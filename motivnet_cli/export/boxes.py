@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
+from motivnet_cli.records import BOX_COLUMNS
 from motivnet_cli.remote.urls import is_remote
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from motivnet_cli.export.source import Source
 from motivnet_cli.export.segments import (
-    BOX,
     FACE,
     WHERE,
     Elements,
@@ -61,7 +61,7 @@ def write_coco(source: Source, out: Path) -> None:
     Raises:
         ConfigError: A column that the boxes need is left out.
     """
-    columns = columns_of(source, (*BOX, *emotion_columns(source)), (*WHERE, *FACE))
+    columns = columns_of(source, (*BOX_COLUMNS, *emotion_columns(source)), (*WHERE, *FACE))
     numbers = {name: number for number, name in enumerate(labels_of(source), start=1)}
     head = {
         "info": {"description": about(source), "contributor": source.record.get("tool", "")},
@@ -95,7 +95,7 @@ def write_coco(source: Source, out: Path) -> None:
 
 
 def _coco_annotation(source: Source, row: Row, number: int, image: int, categories: Mapping[str, int]) -> Row:
-    x1, y1, x2, y2 = (row[side] for side in BOX)
+    x1, y1, x2, y2 = (row[side] for side in BOX_COLUMNS)
     annotation = {
         "id": number,
         "image_id": image,
@@ -124,7 +124,7 @@ def write_fiftyone(source: Source, out: Path) -> None:
     Raises:
         ConfigError: A column that the boxes need is left out, or a picture's size is not known.
     """
-    columns = columns_of(source, (*BOX, *emotion_columns(source)), (*WHERE, *FACE))
+    columns = columns_of(source, (*BOX_COLUMNS, *emotion_columns(source)), (*WHERE, *FACE))
     out.mkdir(exist_ok=True)
     with contextlib.ExitStack() as stack:
         images: _FiftyOneImages | None = None
@@ -226,7 +226,7 @@ def write_label_studio(source: Source, out: Path) -> None:
     Raises:
         ConfigError: A column that the boxes need is left out, or a picture's size is not known.
     """
-    columns = columns_of(source, (*BOX, *dominant_columns(source)), (*WHERE, "detection_score"))
+    columns = columns_of(source, (*BOX_COLUMNS, *dominant_columns(source)), (*WHERE, "detection_score"))
     sampling = Sampling.of(source)
     out.mkdir(exist_ok=True)
     with contextlib.ExitStack() as stack:

@@ -26,7 +26,7 @@ from motivnet_cli.export.destination import check_place
 from motivnet_cli.export.source import Source
 from motivnet_cli.inputs.video import VideoReader
 from motivnet_cli.inputs.video_worker import Sampler
-from motivnet_cli.records import EMOTIONS
+from motivnet_cli.records import BOX_COLUMNS, EMOTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,8 +39,7 @@ HELD = 1.5
 """Rows of a sampled frame are shown for so many sampling intervals, at most until the next sampled frame."""
 _GOLDEN = 0.618034
 """Hues so far apart, in turns, stay apart however many there are."""
-_BOX = ("x1", "y1", "x2", "y2")
-_NEEDED = ("input", "frame", "time_s", "face", *_BOX)
+_NEEDED = ("input", "frame", "time_s", "face", *BOX_COLUMNS)
 _LETTERS = {"surprise": "U"}
 """Where the first letter is another emotion's."""
 
@@ -111,7 +110,7 @@ class _Rows:
         usual = [name for name in EMOTIONS if name in source.classes]
         others = [name for name in source.classes if name not in usual]
         self.classes = [name for name in (*usual, *others) if name in there]
-        numbers = [*_BOX, *(name for name in ("confidence",) if name in there), *self.classes]
+        numbers = [*BOX_COLUMNS, *(name for name in ("confidence",) if name in there), *self.classes]
         rest = [name for name in ("frame", "time_s", "face", "track", "emotion") if name in there]
         rows = timed.filter(pl.col("input") == fitting[0]).select(
             *rest, pl.col(numbers).cast(pl.Float32).fill_nan(None)
@@ -186,7 +185,7 @@ def _sampling(recorded: dict[str, Any] | None, times: Sequence[float]) -> tuple[
 
 
 def _has_box(row: dict[str, Any]) -> bool:
-    x1, y1, x2, y2 = (row[side] for side in _BOX)
+    x1, y1, x2, y2 = (row[side] for side in BOX_COLUMNS)
     return all(side is not None and math.isfinite(side) for side in (x1, y1, x2, y2)) and x1 < x2 and y1 < y2
 
 

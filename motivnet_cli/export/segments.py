@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 
 Row = dict[str, Any]
-BOX = ("x1", "y1", "x2", "y2")
 WHERE = ("input", "frame", "time_s", "face", "track")
 FACE = ("face_source", "detection_score")
 DOMINANT = ("emotion", "confidence")

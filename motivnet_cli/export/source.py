@@ -15,7 +15,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from motivnet_cli.errors import ConfigError
+from motivnet_cli.errors import ConfigError, first_line
 from motivnet_cli.output.read import METADATA_KEY, parts_of
 from motivnet_cli.output.tables import ROW_GROUP, faces_schema, rows_in
 from motivnet_cli.records import EMOTIONS
@@ -135,7 +135,7 @@ class Source:
             condition = pl.sql_expr(where)
             kind = nothing.select(keep=condition)["keep"].dtype
         except pl.exceptions.PolarsError as error:
-            reason = str(error).strip().partition("\n")[0]
+            reason = first_line(error)
             raise ConfigError(
                 f'cannot use the condition {where!r}: {reason}; it takes SQL such as "confidence > 0.8 AND emotion = '
                 f"'anger'\" on the columns {_and(nothing.columns)}"

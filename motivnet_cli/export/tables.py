@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.output.tables import TableWriter
+from motivnet_cli.records import BOX_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from motivnet_cli.export.source import Source
-
-_BOX = ("x1", "y1", "x2", "y2")
 
 _LIVE = r"^[=+\-@\t\r\n＝＋－＠]"  # noqa: RUF001 - the wide forms are meant
 """What makes a spreadsheet take a cell for a formula (OWASP, CSV injection)."""
@@ -204,7 +203,7 @@ def write_openface(source: Source, out: Path) -> None:
     Raises:
         ConfigError: A needed column is left out, or the rows of an input are not together.
     """
-    ours = [*(("emotion", *source.classes) if source.classes else ()), *_BOX]
+    ours = [*(("emotion", *source.classes) if source.classes else ()), *BOX_COLUMNS]
     confidence = pl.col("detection_score").alias("confidence")
     of_picture = [pl.col("face"), confidence, *ours]
     of_video = [
@@ -249,8 +248,8 @@ def write_pyfeat(source: Source, out: Path) -> None:
     ]
     last, num_pictures = None, 0
     with out.open("wb") as file:
-        _append_csv(file, _no_rows(source, *_BOX, *_PYFEAT_EMOTIONS).select(columns), header=True)
-        for table in _tables(source, *_BOX, *_PYFEAT_EMOTIONS):
+        _append_csv(file, _no_rows(source, *BOX_COLUMNS, *_PYFEAT_EMOTIONS).select(columns), header=True)
+        for table in _tables(source, *BOX_COLUMNS, *_PYFEAT_EMOTIONS):
             names = table["input"]
             begins = names.ne_missing(names.shift(1)).cast(pl.Int64)
             begins[0] = int(names[0] != last)
@@ -268,7 +267,7 @@ def write_deepface(source: Source, out: Path) -> None:
         ConfigError: A needed column is left out, or the model names other emotions.
     """
     _need_emotions(source, "DeepFace", tuple(_DEEPFACE_EMOTIONS))
-    x1, y1, x2, y2 = (pl.col(name).round().cast(pl.Int64) for name in _BOX)
+    x1, y1, x2, y2 = (pl.col(name).round().cast(pl.Int64) for name in BOX_COLUMNS)
     percent = [(100 * pl.col(ours).cast(pl.Float64)).alias(theirs) for ours, theirs in _DEEPFACE_EMOTIONS.items()]
     columns = [
         pl.col("input").alias("img_path"),
@@ -278,7 +277,7 @@ def write_deepface(source: Source, out: Path) -> None:
         pl.col("detection_score").alias("face_confidence"),
     ]
     with out.open("wb") as file:
-        for table in _tables(source, "emotion", *_BOX, *_DEEPFACE_EMOTIONS):
+        for table in _tables(source, "emotion", *BOX_COLUMNS, *_DEEPFACE_EMOTIONS):
             table.select(columns).write_ndjson(file)
 
 
@@ -311,7 +310,7 @@ def _with_optional(table: pl.DataFrame) -> pl.DataFrame:
 
 
 def _corner_and_size(x: str, y: str, width: str, height: str) -> list[pl.Expr]:
-    x1, y1, x2, y2 = (pl.col(name).cast(pl.Float64) for name in _BOX)
+    x1, y1, x2, y2 = (pl.col(name).cast(pl.Float64) for name in BOX_COLUMNS)
     return [pl.col("x1").alias(x), pl.col("y1").alias(y), (x2 - x1).alias(width), (y2 - y1).alias(height)]
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import bz2
 import contextlib
-import errno
 import gzip
 import hashlib
 import io
@@ -26,7 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from motivnet_cli.errors import InputError
+from motivnet_cli.errors import InputError, error_type_of
 from motivnet_cli.inputs.names import kind_of, printable, suffix_of
 from motivnet_cli.records import Problem
 from motivnet_cli.remote.files import open_remote
@@ -107,7 +106,7 @@ class Archive:
             else:
                 yield from self._members(self._source)
         except InputError as error:
-            self._problem = Problem(error.error_type, str(error))
+            self._problem = Problem.of(error)
         except _READ_FAILURES as error:
             self._problem = _problem_of(error, "archive")
 
@@ -192,7 +191,7 @@ class Archive:
             return Member(number, name, read())
         except InputError as error:
             self._broken = error
-            return Member(number, name, problem=Problem(error.error_type, str(error)))
+            return Member(number, name, problem=Problem.of(error))
         except _READ_FAILURES as error:
             self._broken = error
             return Member(number, name, problem=_problem_of(error, "member"))
@@ -346,22 +345,12 @@ def _opened(path: str) -> Iterator[IO[bytes]]:
         if not status.st_size:
             raise InputError("empty_file", "the file holds 0 bytes")
         file = Path(path).open("rb")  # noqa: SIM115 - closed below
-    except (OSError, ValueError) as error:
-        number = error.errno if isinstance(error, OSError) else errno.ENOENT
-        error_type = _FILE_SYSTEM.get(number or 0, "read_error")
-        raise InputError(error_type, f"cannot be read: {getattr(error, 'strerror', error)}") from error
+    except OSError as error:
+        raise InputError(error_type_of(error), f"cannot be read: {error.strerror}") from error
+    except ValueError as error:  # a NUL byte in the name
+        raise InputError("not_found", f"cannot be read: {error}") from error
     with file:
         yield file
-
-
-_FILE_SYSTEM = {
-    errno.ENOENT: "not_found",
-    errno.ENOTDIR: "not_found",
-    errno.ENAMETOOLONG: "not_found",
-    errno.ELOOP: "link_loop",
-    errno.EACCES: "permission_denied",
-    errno.EPERM: "permission_denied",
-}
 
 
 def _with_head(file: IO[bytes]) -> tuple[IO[bytes], bytes]:

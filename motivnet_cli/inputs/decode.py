@@ -30,7 +30,7 @@ from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from motivnet_cli.errors import InputError
+from motivnet_cli.errors import InputError, error_type_of
 from motivnet_cli.records import Frame
 
 if TYPE_CHECKING:
@@ -358,7 +358,7 @@ def _on_white(band: Image.Image) -> NDArray[np.uint8]:
 def _as_input_error(error: BaseException, name: str, size_bytes: int) -> InputError:
     """One of the `_READ_FAILURES`, put into a stable type and one sentence."""
     if isinstance(error, OSError) and error.errno is not None:  # of the file system; Pillow gives no number
-        return InputError(_FILE_SYSTEM.get(error.errno, "read_error"), f"cannot be read: {error.strerror}")
+        return InputError(error_type_of(error), f"cannot be read: {error.strerror}")
     if isinstance(error, MemoryError):
         return InputError("out_of_memory", f"no memory was left for this {name} of {size_bytes} bytes")
     reason = " ".join(str(error).split())
@@ -371,16 +371,6 @@ def _as_input_error(error: BaseException, name: str, size_bytes: int) -> InputEr
     return InputError("damaged", f"the {name} file of {size_bytes} bytes is damaged: {reason}")
 
 
-_FILE_SYSTEM = {
-    errno.ENOENT: "not_found",
-    errno.ENOTDIR: "not_found",
-    errno.ENAMETOOLONG: "not_found",
-    errno.ELOOP: "link_loop",
-    errno.EACCES: "permission_denied",
-    errno.EPERM: "permission_denied",
-    errno.EISDIR: "is_a_folder",
-    errno.ENOMEM: "out_of_memory",
-}
 _TRUNCATED = ("truncated", "end of file", "eof", "incomplete", "not enough image data", "requires a buffer of")
 _UNSUPPORTED = ("unsupported", "unknown pixel mode")
 """What Pillow, libavif and libheif say of such files: they have no exception types for it."""

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 import polars as pl
 
-from motivnet_cli.errors import ConfigError
-from motivnet_cli.records import GivenFace, Problem
+from motivnet_cli.errors import ConfigError, first_line
+from motivnet_cli.records import BOX_COLUMNS, GivenFace, Problem
 from motivnet_cli.remote.urls import display_name, is_remote
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from motivnet_cli.config import InputConfig, KeptType
     from motivnet_cli.records import Kind
 from motivnet_cli.inputs.names import Found, kind_of, status_of, suffix_of, version_of
-
-BOX_COLUMNS = ("x1", "y1", "x2", "y2")
 
 
 class Manifest:
@@ -39,7 +37,7 @@ class Manifest:
             columns += [pl.col(name).alias(f"kept{place}") for place, name in enumerate(inputs.keep)]
             read = table.select(columns).collect()
         except (pl.exceptions.PolarsError, OSError) as error:
-            raise ConfigError(f"the manifest {path!r} cannot be read: {_first_line(error)}") from error
+            raise ConfigError(f"the manifest {path!r} cannot be read: {first_line(error)}") from error
         self.types: dict[str, KeptType] = {}
         for place, name in enumerate(inputs.keep):
             values, self.types[name] = _plain(read[f"kept{place}"], path, name)
@@ -131,10 +129,6 @@ def _scan(path: str) -> pl.LazyFrame:
 
 
 _MANIFEST_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".pq")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _plain(values: pl.Series, path: str, name: str) -> tuple[pl.Series, KeptType]:

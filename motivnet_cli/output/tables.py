@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from motivnet_cli.durable import sync
+from motivnet_cli.records import BOX_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -193,7 +194,7 @@ class Rows:
         return pa.FixedSizeListArray.from_arrays(values, type=kind)
 
 
-_CROP_COLUMNS = ("input", "frame", "time_s", "face", "face_source", "x1", "y1", "x2", "y2", "detection_score")
+_CROP_COLUMNS = ("input", "frame", "time_s", "face", "face_source", *BOX_COLUMNS, "detection_score")
 
 
 def _row_of(report: InputReport) -> dict[str, Any]:
@@ -234,7 +235,7 @@ class Tracks:
         if not positions:
             return faces
         tracks: list[int | None] = [None] * len(positions)
-        boxes = np.stack([faces[name].to_numpy() for name in _BOX], axis=1)
+        boxes = np.stack([faces[name].to_numpy() for name in BOX_COLUMNS], axis=1)
         embeddings = _matrix(faces["embedding"])
         times = faces["time_s"].to_pylist()
         for position, group in itertools.groupby(range(len(positions)), key=lambda i: positions[i]):
@@ -253,7 +254,7 @@ class Tracks:
     def _resumed(self, position: Position, name: str, dtype: np.dtype[Any]) -> Tracker:
         recent: deque[dict[str, Any]] = deque()
         next_id = 0
-        for row in self._rows_of(position, name, "frame", "time_s", "track", "embedding", *_BOX):
+        for row in self._rows_of(position, name, "frame", "time_s", "track", "embedding", *BOX_COLUMNS):
             next_id = max(next_id, row["track"] + 1)
             recent.append(row)
             while recent[0]["time_s"] < row["time_s"] - self._config.max_gap_s:
@@ -264,13 +265,10 @@ class Tracks:
         for _, group in itertools.groupby(recent, key=lambda row: row["frame"]):
             rows = list(group)
             time_s = rows[0]["time_s"]
-            boxes = np.array([[row[side] for side in _BOX] for row in rows], np.float32)
+            boxes = np.array([[row[side] for side in BOX_COLUMNS] for row in rows], np.float32)
             embeddings = np.array([row["embedding"] for row in rows], dtype)
             frames.append((time_s, boxes, embeddings, np.array([row["track"] for row in rows], np.int64)))
         return Tracker.resume(self._config, frames, next_id=next_id)
-
-
-_BOX = ("x1", "y1", "x2", "y2")
 
 
 def _matrix(column: pa.ChunkedArray) -> NDArray[Any]:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from typing_extensions import Buffer
+
+    from motivnet_cli.errors import ErrorType
 from motivnet_cli.remote.storage import BACKOFF_SECONDS, MAX_WAIT_SECONDS, file_system, fsspec_failures, meaning_of
 from motivnet_cli.remote.urls import is_remote
 
@@ -303,13 +305,14 @@ class _Http:
         response.close()
         if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise _CannotGoOnError("changed", f"{self._shown} changed while it was read: try again")
-        error_type, meaning = {
+        meanings: dict[int, tuple[ErrorType, str]] = {
             401: ("permission_denied", "it needs a sign-in, or the link was revoked"),
             403: ("permission_denied", "it needs a sign-in, or the link was revoked"),
             404: ("not_found", "the link is misspelt, or the file was removed"),
             407: ("permission_denied", "the proxy needs a user and password in HTTP_PROXY or HTTPS_PROXY"),
             410: ("not_found", "the file was removed"),
-        }.get(status, ("read_error", "no file came with it"))
+        }
+        error_type, meaning = meanings.get(status, ("read_error", "no file came with it"))
         raise InputError(error_type, f"{self._shown} answered {name}: {meaning}")
 
     def _explained(self, error: requests.RequestException) -> _Interrupted | InputError:

@@ -16,6 +16,8 @@ from motivnet_cli.remote.urls import redacted
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from motivnet_cli.errors import ErrorType
+
 
 BACKOFF_SECONDS = 0.5
 """Before the first new try; it doubles from there."""
@@ -216,9 +218,9 @@ def with_retries(ask: Callable[[], _Answer], url: str, *, retries: int = 1) -> _
     raise AssertionError("unreachable")
 
 
-def meaning_of(error: BaseException) -> tuple[str | None, str]:
+def meaning_of(error: BaseException) -> tuple[ErrorType | None, str]:
     """The error type and our words for what a driver raised; no type where another try may succeed."""
-    known: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
+    known: tuple[tuple[tuple[type[BaseException], ...], ErrorType, str], ...] = (
         ((FileNotFoundError,), "not_found", "there is no such file, folder or bucket"),
         ((PermissionError,), "permission_denied", "the credentials found here do not open it"),
         (_raised_by(_NO_CREDENTIALS), "permission_denied", "no credentials were found that open it"),

@@ -24,7 +24,7 @@ from motivnet_cli.errors import ConfigError, InputError
 from motivnet_cli.export.destination import check_place
 from motivnet_cli.export.source import Source
 from motivnet_cli.inputs.video import VideoReader
-from motivnet_cli.records import STATUSES
+from motivnet_cli.records import BOX_COLUMNS, STATUSES
 from motivnet_cli.report import figures
 from motivnet_cli.report.pages import PAGES, cut_to, data_uri, small_jpeg, thumbnail
 
@@ -351,7 +351,7 @@ def _add_faces(source: Source, faces: list[dict[str, Any]]) -> None:
 
 
 def _box_of(row: dict[str, Any]) -> Any:  # noqa: ANN401 - a Box or None
-    box = [row.get(side) for side in ("x1", "y1", "x2", "y2")]
+    box = [row.get(side) for side in BOX_COLUMNS]
     return box if all(edge is not None and np.isfinite(edge) for edge in box) else None
 
 

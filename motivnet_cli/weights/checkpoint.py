@@ -23,7 +23,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from motivnet_cli.errors import WeightsError
+from motivnet_cli.errors import WeightsError, first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -203,7 +203,7 @@ def _read_pickle(path: Path, *, mmap: bool) -> dict[str, Tensor]:
             )
         raise _not_weights(path, reason) from None
     except _DAMAGE_ERRORS as error:
-        reason = f"it is cut short or damaged ({_first_line(error)}): download it again"
+        reason = f"it is cut short or damaged ({first_line(error)}): download it again"
         raise _not_weights(path, reason) from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
@@ -312,10 +312,6 @@ def some_of(names: list[str]) -> str:
     """The first few of many names, for a message."""
     more = len(names) - _NAMED_AT_MOST
     return ", ".join(names[:_NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _not_weights(path: StrPath, reason: str) -> WeightsError:

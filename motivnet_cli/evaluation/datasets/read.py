@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from motivnet_cli.errors import ConfigError
-from motivnet_cli.inputs.manifest import BOX_COLUMNS
+from motivnet_cli.errors import ConfigError, first_line
 from motivnet_cli.inputs.names import printable, suffix_of
-from motivnet_cli.records import EMOTIONS
+from motivnet_cli.records import BOX_COLUMNS, EMOTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -148,7 +147,7 @@ def read_dataset(
     except OSError as error:
         raise ConfigError(f"{name}: {error.filename or where!r} cannot be read: {error.strerror or error}") from error
     except pl.exceptions.PolarsError as error:
-        reason = str(error).strip().partition("\n")[0]
+        reason = first_line(error)
         raise ConfigError(f"{name}: a table under {where!r} cannot be read: {reason}") from error
 
 
