@@ -1,4 +1,4 @@
-"""Runs in processes of their own, to be disturbed, and what they must come to."""
+"""Runs in processes of their own, to be disturbed."""
 
 from __future__ import annotations
 
@@ -6,11 +6,6 @@ import os
 import subprocess
 import sys
 import time
-
-import numpy as np
-import polars.testing
-
-from motivnet_cli.output.read import read_faces, read_inputs
 
 
 def command(photos, out, *options):
@@ -33,19 +28,6 @@ def slow_disk(folder):
         "import sys, time\n"
         "sys.addaudithook(lambda event, on: event == 'open' and str(on[0]).endswith('.jpg') and time.sleep(0.2))\n",
     )
-
-
-def assert_same(out, undisturbed):
-    """Equal rows: exact but for the probabilities, which may differ by the order of sums in another batch size."""
-    polars.testing.assert_frame_equal(read_inputs(out), read_inputs(undisturbed), categorical_as_str=True)
-    polars.testing.assert_frame_equal(
-        read_faces(out).drop("embedding"),
-        read_faces(undisturbed).drop("embedding"),
-        abs_tol=1e-5,
-        categorical_as_str=True,
-    )
-    ours, theirs = (read_faces(each)["embedding"].to_numpy().astype("float32") for each in (out, undisturbed))
-    np.testing.assert_allclose(ours, theirs, rtol=2e-3, atol=1e-3)
 
 
 def start_until_work_is_committed(photos, out, *options, **how):

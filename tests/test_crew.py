@@ -10,7 +10,8 @@ import psutil
 import pytest
 
 from motivnet_cli.output.read import read_faces, read_inputs
-from tests.runs import assert_same, at_start, command, start_until_work_is_committed
+from tests.agreement import assert_same_rows
+from tests.runs import at_start, command, start_until_work_is_committed
 
 WORKERS = ("--devices", "cpu,cpu")
 
@@ -37,7 +38,7 @@ def test_workers_share_one_output(photos, undisturbed, tmp_path, name):
 
     assert process.returncode == 0
     assert started == 2
-    assert_same(out, undisturbed)
+    assert_same_rows(out, undisturbed)
 
 
 def test_killed_worker_is_replaced(photos, undisturbed, tmp_path):
@@ -48,7 +49,7 @@ def test_killed_worker_is_replaced(photos, undisturbed, tmp_path):
 
     assert process.returncode == 0
     assert "the worker on cpu died (SIGKILL): another takes its place" in talk
-    assert_same(tmp_path / "p.parquet", undisturbed)
+    assert_same_rows(tmp_path / "p.parquet", undisturbed)
 
 
 def test_killed_run_takes_its_workers_along(photos, undisturbed, tmp_path):
@@ -64,7 +65,7 @@ def test_killed_run_takes_its_workers_along(photos, undisturbed, tmp_path):
     assert not alive
     assert not out.exists()
     finish(photos, out)
-    assert_same(out, undisturbed)
+    assert_same_rows(out, undisturbed)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)], ids=str)
@@ -82,7 +83,7 @@ def test_signal_to_the_group_stops_in_order(photos, undisturbed, tmp_path, numbe
     assert "died" not in talk
     assert not out.exists()
     finish(photos, out, *WORKERS)
-    assert_same(out, undisturbed)
+    assert_same_rows(out, undisturbed)
 
 
 def test_workers_that_always_die_end_the_run(photos, tmp_path, monkeypatch):
@@ -116,7 +117,7 @@ def test_input_that_kills_workers_ends_the_run(photos, undisturbed, tmp_path, mo
     assert "error: 3 workers died one after the other, the last on cpu of SIGSEGV" in talk
     assert not out.joinpath("faces").exists() or "067.jpg" not in read_faces(out)["input"]
     finish(photos, out, *WORKERS)
-    assert_same(out, undisturbed)
+    assert_same_rows(out, undisturbed)
 
 
 def test_workers_take_up_failed_and_new_inputs(photos, tmp_path):

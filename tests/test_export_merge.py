@@ -14,6 +14,7 @@ from motivnet_cli.cli import app
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.export.merge import merge
 from motivnet_cli.output.read import METADATA_KEY, read_faces, read_inputs
+from tests.agreement import assert_same_rows
 from tests.pictures import face_photo
 
 
@@ -52,8 +53,7 @@ def test_the_joined_output_is_that_of_one_run(parts, tmp_path):
     """A file and a folder, joined: the rows of a run over everything."""
     result = merge([parts["one"], parts["two"]], str(tmp_path / "m.parquet"))
 
-    assert read_faces(tmp_path / "m.parquet").equals(read_faces(parts["whole"]))
-    assert read_inputs(tmp_path / "m.parquet").equals(read_inputs(parts["whole"]))
+    assert_same_rows(tmp_path / "m.parquet", parts["whole"])
     assert result["faces"] == read_faces(parts["whole"]).height
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 

@@ -25,6 +25,7 @@ from typer.testing import CliRunner
 from motivnet_cli.cli import app
 from motivnet_cli.output.read import read_faces, read_inputs
 from motivnet_cli.records import EMOTIONS
+from tests.agreement import assert_same_rows
 from tests.pictures import SAMPLE_DATA, cut_short, face_photo
 from tests.server import Answer, FileServer
 
@@ -54,7 +55,7 @@ def annotate(*arguments, stdin=None, code=0):
 def expected(photos, tmp_path_factory):
     out = tmp_path_factory.mktemp("expected") / "p.parquet"
     annotate(photos, "--out", out)
-    return read_faces(out).select(VALUES).rows()
+    return read_faces(out).select(VALUES)
 
 
 def tar_of(photos, path, mode):
@@ -111,11 +112,11 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_the_same_pictures_give_the_same_rows(photos, expected, tmp_path, way):
-    """By folder, pattern, manifest, archive or shards: identical predictions in the same order."""
+    """By folder, pattern, manifest, archive or shards: the same rows in the same order."""
     annotate(*WAYS[way](photos, tmp_path), "--out", tmp_path / "p.parquet")
     inputs = read_inputs(tmp_path / "p.parquet")
 
-    assert read_faces(tmp_path / "p.parquet").select(VALUES).rows() == expected
+    assert_same_rows(read_faces(tmp_path / "p.parquet").select(VALUES), expected)
     assert inputs.filter(polars.col("kind").cast(str) == "image")["input"].n_unique() == NUM_PICTURES
     assert set(inputs["status"]) == {"ok"}
 
@@ -128,7 +129,7 @@ def test_lists_on_stdin(photos, expected, tmp_path, option, end):
     names = "".join(f"{photo}{end}" for photo in sorted(photos.iterdir()))
     annotate(*option, "--out", tmp_path / "p.parquet", stdin=names)
 
-    assert read_faces(tmp_path / "p.parquet").select(VALUES).rows() == expected
+    assert_same_rows(read_faces(tmp_path / "p.parquet").select(VALUES), expected)
 
 
 def test_pictures_behind_urls(photos, expected, tmp_path):
@@ -140,8 +141,8 @@ def test_pictures_behind_urls(photos, expected, tmp_path):
         annotate(server.on("/a.tar", Answer(archive.read_bytes())), "--out", tmp_path / "a.parquet")
         annotate(*urls[:1], server.on("/gone.jpg", Answer(status=404)), "--out", tmp_path / "g.parquet", code=3)
 
-    assert read_faces(tmp_path / "p.parquet").select(VALUES).rows() == expected
-    assert read_faces(tmp_path / "a.parquet").select(VALUES).rows() == expected
+    assert_same_rows(read_faces(tmp_path / "p.parquet").select(VALUES), expected)
+    assert_same_rows(read_faces(tmp_path / "a.parquet").select(VALUES), expected)
     assert read_inputs(tmp_path / "g.parquet")["error_type"].to_list() == [None, "not_found"]
 
 
@@ -211,7 +212,7 @@ def test_rows_to_stdout_as_json_lines(photos, expected):
     run = annotate(photos, "--out", "-", "--embeddings", "none")
     rows = [json.loads(line) for line in run.stdout.splitlines()]
 
-    assert [row["emotion"] for row in rows] == [row[VALUES.index("emotion")] for row in expected]
+    assert [row["emotion"] for row in rows] == expected["emotion"].to_list()
     assert "embedding" not in rows[0]
     assert f"{len(expected)}" in run.stderr
 
@@ -285,10 +286,7 @@ def test_killed_inside_archives(photos, tmp_path):
     subprocess.run([*command, "--out", str(out)], check=True, capture_output=True, timeout=120)
 
     assert kills == 3
-    for table in (read_faces, read_inputs):
-        killed, whole = (table(path) for path in (out, tmp_path / "whole.parquet"))
-        columns = [name for name in whole.columns if name not in (*EMOTIONS, "confidence", "embedding")]
-        assert killed.select(columns).rows() == whole.select(columns).rows()
+    assert_same_rows(out, tmp_path / "whole.parquet")
 
 
 @pytest.fixture(scope="module")
@@ -348,10 +346,7 @@ def test_killed_inside_videos(film, tmp_path):
     subprocess.run([*command, str(out)], check=True, capture_output=True, timeout=120)
 
     assert kills == 3
-    for table in (read_faces, read_inputs):
-        killed, whole = (table(path) for path in (out, tmp_path / "whole.parquet"))
-        columns = [name for name in whole.columns if name not in (*EMOTIONS, "confidence", "embedding")]
-        assert killed.select(columns).rows() == whole.select(columns).rows()
+    assert_same_rows(out, tmp_path / "whole.parquet")
 
 
 @pytest.mark.parametrize(("faces", "count"), [("largest", 1), ("2", 2), ("9", 3)])
@@ -409,7 +404,7 @@ def test_pipe_that_blocks_slows_the_run(photos, tmp_path):
 
 @pytest.mark.slow
 def test_a_thousand_pictures_every_way(photos, tmp_path):
-    """A thousand pictures by every way: identical rows. (Taken whole: finding faces is what takes the time.)"""
+    """A thousand pictures by every way: the same rows. (Taken whole: finding faces is what takes the time.)"""
     whole = ("--faces", "whole")
     many = tmp_path / "many"
     many.mkdir()
@@ -417,21 +412,21 @@ def test_a_thousand_pictures_every_way(photos, tmp_path):
     for number in range(1000):
         shutil.copy(originals[number % NUM_PICTURES], many / f"{number:04d}.jpg")
     annotate(many, *whole, "--out", tmp_path / "folder.parquet")
-    rows = read_faces(tmp_path / "folder.parquet").select(VALUES).rows()
+    rows = read_faces(tmp_path / "folder.parquet").select(VALUES)
     for way in set(WAYS) - {"files"}:
         annotate(*WAYS[way](many, tmp_path), *whole, "--out", tmp_path / f"{way}.parquet")
 
-        assert read_faces(tmp_path / f"{way}.parquet").select(VALUES).rows() == rows
+        assert_same_rows(read_faces(tmp_path / f"{way}.parquet").select(VALUES), rows)
     names = sorted(map(str, many.iterdir()))
     for option, end in (("-", "\n"), ("--files0-from=-", "\0")):
         annotate(option, *whole, "--out", tmp_path / "list.parquet", "--overwrite", stdin=end.join(names))
 
-        assert read_faces(tmp_path / "list.parquet").select(VALUES).rows() == rows
+        assert_same_rows(read_faces(tmp_path / "list.parquet").select(VALUES), rows)
     with FileServer() as server:
         urls = [server.on(f"/{Path(name).name}", Answer(Path(name).read_bytes())) for name in names]
         annotate("--files-from", "-", *whole, "--out", tmp_path / "url.parquet", stdin="\n".join(urls))
 
-        assert read_faces(tmp_path / "url.parquet").select(VALUES).rows() == rows
+        assert_same_rows(read_faces(tmp_path / "url.parquet").select(VALUES), rows)
 
 
 def test_retry_takes_up_an_archive_with_a_failed_member(photos, tmp_path):
@@ -448,7 +443,7 @@ def test_retry_takes_up_an_archive_with_a_failed_member(photos, tmp_path):
     run = annotate(*inputs, "--out", tmp_path / "p.parquet", "--retry-failed", "--json")
     annotate(*inputs, "--out", tmp_path / "q.parquet")
 
-    assert read_faces(tmp_path / "p.parquet").equals(read_faces(tmp_path / "q.parquet"))
+    assert_same_rows(tmp_path / "p.parquet", tmp_path / "q.parquet")
     assert set(read_inputs(tmp_path / "p.parquet")["status"]) == {"ok"}
     assert json.loads(run.stdout)["faces_predicted"] < read_faces(tmp_path / "q.parquet").height
 

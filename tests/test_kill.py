@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.runs import assert_same, command, start_until_work_is_committed
+from tests.agreement import assert_same_rows
+from tests.runs import command, start_until_work_is_committed
 
 
 @pytest.mark.slow
@@ -30,7 +31,7 @@ def test_sigkill_at_random_moments(photos, undisturbed, tmp_path, name):
     subprocess.run(command(photos, out, "--batch-size", "5"), check=True, capture_output=True, timeout=300)
 
     assert kills >= 3
-    assert_same(out, undisturbed)
+    assert_same_rows(out, undisturbed)
 
 
 @pytest.mark.slow
@@ -48,7 +49,7 @@ def test_signals_commit_and_say_how_to_go_on(photos, undisturbed, tmp_path, numb
     assert "run the same command again to go on" in talk
     assert not out.exists()
     subprocess.run(command(photos, out), check=True, capture_output=True, timeout=300)
-    assert_same(out, undisturbed)
+    assert_same_rows(out, undisturbed)
 
 
 def wait_for_handler(process, number):

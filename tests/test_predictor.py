@@ -20,6 +20,7 @@ from motivnet_cli.engine.predictor import LARGEST_BATCH, Predictor, Stages, _rem
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.records import Batch, Crop, Cursor, Face, Position
 from motivnet_cli.weights.load import load_model
+from tests.agreement import assert_same_predictions
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 3, 112, 112), dtype=np.uint8)
 
@@ -48,8 +49,7 @@ def test_company_changes_nothing(alone, numbers):
     """A face in any batch, in any company, gets what it gets alone, within 1e-5 (docs/output.md)."""
     ((_, prediction),) = predictor().run([batch_of(numbers)])
 
-    np.testing.assert_allclose(prediction.probabilities, alone[0][numbers], atol=1e-5)
-    np.testing.assert_allclose(prediction.embeddings, alone[1][numbers], atol=1e-5, rtol=1e-5)
+    assert_same_predictions(prediction, alone[0][numbers], alone[1][numbers])
 
 
 def test_order_is_kept_and_batches_without_faces_pass(alone):
@@ -59,7 +59,7 @@ def test_order_is_kept_and_batches_without_faces_pass(alone):
 
     assert [batch for batch, _ in results] == given_batches
     assert results[1][1] is None
-    np.testing.assert_allclose(results[2][1].probabilities, alone[0][[5, 1]], atol=1e-5)
+    assert_same_predictions(results[2][1], alone[0][[5, 1]], alone[1][[5, 1]])
 
 
 def test_flip_is_the_mean_with_the_mirror_image():
@@ -185,8 +185,7 @@ def test_out_of_memory_halves_the_batch_and_repeats_its_faces(caplog):
     ((_, undisturbed),) = predictor(flip=False).run([batch_of(range(12))])
 
     for result in results:
-        np.testing.assert_allclose(result.probabilities, undisturbed.probabilities, atol=1e-5)
-        np.testing.assert_allclose(result.embeddings, undisturbed.embeddings, atol=1e-5, rtol=1e-5)
+        assert_same_predictions(result, undisturbed.probabilities, undisturbed.embeddings)
     assert network.sizes == [12, 6, 3, 3, 3, 3, 3, 3, 3, 3]
     assert ours.batch_size == 3
     assert "no memory for 12 faces" in caplog.text

@@ -22,8 +22,9 @@ from motivnet_cli.engine.work import load_network, make_predictor, work
 from motivnet_cli.output.sink import begun_run, take_handed
 from motivnet_cli.scale.ray_driver import Need
 from motivnet_cli.shards import Shard
+from tests.agreement import assert_same_rows
 from tests.ray_cluster import RayCluster, workers_below
-from tests.runs import assert_same, at_start, command, slow_disk, start_until_work_is_committed
+from tests.runs import at_start, command, slow_disk, start_until_work_is_committed
 
 pytestmark = pytest.mark.xdist_group("ray")  # one after the other: `--ray-address auto` finds any cluster here
 needs_ray = pytest.mark.slow
@@ -85,7 +86,7 @@ def test_killed_at_random(cluster, photos, undisturbed, tmp_path):
 
     assert killed == {"worker", "node", "driver"}
     assert left_over
-    assert_same(out, undisturbed)
+    assert_same_rows(out, undisturbed)
 
 
 @needs_ray
@@ -100,7 +101,7 @@ def test_run_survives_a_node_and_a_worker(cluster, photos, undisturbed, tmp_path
 
     assert process.returncode == 0, talk
     assert "another takes its place" in talk
-    assert_same(tmp_path / "p.parquet", undisturbed)
+    assert_same_rows(tmp_path / "p.parquet", undisturbed)
 
 
 @needs_ray
@@ -119,7 +120,7 @@ def test_says_what_it_waits_for(cluster, photos, undisturbed, tmp_path):
     assert "waiting for 1 worker of 2 CPUs to start; the Ray cluster has 1 CPUs (1 free)" in said
     assert "none is large enough: add one, or ask for less with --cpus-per-worker" in said
     assert process.returncode == 0, talk
-    assert_same(tmp_path / "p.parquet", undisturbed)
+    assert_same_rows(tmp_path / "p.parquet", undisturbed)
 
 
 @needs_ray
@@ -152,7 +153,7 @@ def test_input_that_kills_ends_the_run(cluster, photos, undisturbed, tmp_path):
     finish(photos, out)
 
     assert "error: 3 workers died with the same inputs in hand" in talk
-    assert_same(out, undisturbed)
+    assert_same_rows(out, undisturbed)
 
 
 @needs_ray
@@ -189,7 +190,7 @@ def test_worker_on_this_machine_dies(photos, undisturbed, tmp_path):
     assert json.loads(summary)["finished"]
     assert "another takes its place" in talk
     assert not psutil.wait_procs(below, timeout=30)[1]
-    assert_same(tmp_path / "p.parquet", undisturbed)
+    assert_same_rows(tmp_path / "p.parquet", undisturbed)
 
 
 @needs_ray
@@ -215,7 +216,7 @@ def test_signal_to_the_group_stops_in_order(photos, undisturbed, tmp_path, numbe
     assert "died" not in talk
     assert f"{number.name} received" not in talk
     finish(photos, out, "--devices", "cpu,cpu")
-    assert_same(out, undisturbed)
+    assert_same_rows(out, undisturbed)
 
 
 # ---- units ------------------------------------------------------------------------------------------------
@@ -255,7 +256,7 @@ def test_units_in_any_order(photos, undisturbed, tmp_path):
 
     assert sorted(settled) == [(unit, True) for unit in range(last + 1)]
     assert begun.num_done == begun.num_items
-    assert_same(tmp_path / "p.parquet", undisturbed)
+    assert_same_rows(tmp_path / "p.parquet", undisturbed)
 
 
 # ---- settings ---------------------------------------------------------------------------------------------

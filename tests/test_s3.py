@@ -33,8 +33,9 @@ from motivnet_cli.remote import storage
 from motivnet_cli.remote.files import read_bytes
 from motivnet_cli.remote.storage import list_remote
 from motivnet_cli.shards import Shard
+from tests.agreement import assert_same_rows
 from tests.pictures import face_photo
-from tests.runs import assert_same, command
+from tests.runs import command
 from tests.s3_server import PAGE_KEYS, FailingServer
 from tests.test_sink import NO_PIXELS, RECORD, Killed, faces_in, predict, report_of, tables
 from tests.test_sink import run as write
@@ -297,7 +298,7 @@ def test_rows_of_a_bucket_are_those_of_the_folder(photo_bucket, undisturbed, tmp
     out = tmp_path / "p.parquet"
     subprocess.run(command(f"s3://{photo_bucket}/photos/", out), check=True, capture_output=True, timeout=300)
 
-    assert_same(out, undisturbed)
+    assert_same_rows(out, undisturbed)
 
 
 @pytest.mark.slow
@@ -311,7 +312,7 @@ def test_bucket_that_fails_now_and_then(s3, photo_bucket, undisturbed, tmp_path)
         )  # fmt: skip
 
     assert front.num_failed > 5
-    assert_same(out, undisturbed)
+    assert_same_rows(out, undisturbed)
 
 
 # ---- the mirror -------------------------------------------------------------------------------------------
@@ -780,7 +781,7 @@ def test_from_a_bucket_to_a_bucket_killed_and_resumed(s3, photo_bucket, undistur
     last = annotate(f"s3://{photo_bucket}/photos/", url, "--json")
 
     assert kills >= 3
-    assert_same(url, undisturbed)
+    assert_same_rows(url, undisturbed)
     assert said_nothing_secret(s3, bucket, *processes, last)
     assert f'"s3://{bucket}/' in last.stdout
     assert s3.keys(bucket) == ["preds.inputs.parquet", "preds.parquet"] or name == "preds"
@@ -817,11 +818,11 @@ def test_two_shards_and_two_workers_at_once(s3, photos, photo_bucket, undisturbe
         assert shard.communicate(timeout=300)[1]
         assert shard.returncode == 0
     annotate(photos, url)
-    assert_same(url, undisturbed)
+    assert_same_rows(url, undisturbed)
 
     url = f"s3://{bucket}/workers/{name}"
     annotate(photos, url, "--devices", "cpu,cpu")
-    assert_same(url, undisturbed)
+    assert_same_rows(url, undisturbed)
 
 
 @pytest.mark.slow
@@ -832,7 +833,7 @@ def test_output_on_a_store_that_fails_now_and_then(s3, photos, photo_bucket, und
         annotate(photos, f"s3://{bucket}/preds", env=os.environ | s3.environment(url=front.url))
 
     assert front.num_failed > 3
-    assert_same(f"s3://{bucket}/preds", undisturbed)
+    assert_same_rows(f"s3://{bucket}/preds", undisturbed)
 
 
 def test_output_that_the_credentials_do_not_open(s3, photos):

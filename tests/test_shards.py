@@ -17,8 +17,9 @@ from motivnet_cli.errors import ConfigError
 from motivnet_cli.output.read import read_inputs
 from motivnet_cli.output.status import output_status
 from motivnet_cli.shards import task_list
+from tests.agreement import assert_same_rows
 from tests.conftest import NUM_PHOTOS
-from tests.runs import assert_same, command, slow_disk, start_until_work_is_committed
+from tests.runs import command, slow_disk, start_until_work_is_committed
 
 ONE_BY_ONE = ("--batch-size", "1", "--workers", "1")
 
@@ -133,7 +134,7 @@ def test_eight_shards_killed_and_resumed_with_five(photos, undisturbed, tmp_path
 
     assert output_status(out).finished
     assert output_status(out).array == ""
-    assert_same(out, undisturbed)
+    assert_same_rows(out, undisturbed)
 
 
 def test_the_same_shard_twice_at_once(photos, undisturbed, tmp_path):
@@ -151,7 +152,7 @@ def test_the_same_shard_twice_at_once(photos, undisturbed, tmp_path):
 
     assert (second.returncode, first.returncode, rest.returncode) == (75, 0, 0)
     assert "run the same command again to go on" in talk
-    assert_same(out, undisturbed)
+    assert_same_rows(out, undisturbed)
 
 
 @pytest.mark.slow
@@ -168,7 +169,7 @@ def test_a_run_alone_is_refused_while_shards_are_at_work(photos, undisturbed, tm
 
     assert (alone.returncode, shard.returncode, rest.returncode) == (2, 0, 0)
     assert "other processes are at work on this output: wait for them, or take part with --shard" in talk
-    assert_same(out, undisturbed)
+    assert_same_rows(out, undisturbed)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")

@@ -15,7 +15,8 @@ import time
 import pytest
 
 from motivnet_cli.output.status import output_status
-from tests.runs import assert_same, command
+from tests.agreement import assert_same_rows
+from tests.runs import command
 
 PATH = os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/sbin"])
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scancel", "scontrol", "squeue")
@@ -170,4 +171,4 @@ def test_an_array_is_disturbed_and_submitted_again(slurm, photos, undisturbed, t
     wait_for(lambda: not states(slurm, again))
     assert slurm("motivnet", "status", out, "--array") == ""
     assert output_status(out).finished
-    assert_same(out, undisturbed)
+    assert_same_rows(out, undisturbed)
