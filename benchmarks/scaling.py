@@ -41,7 +41,7 @@ OPTIONS: dict[str, tuple[tuple[str, ...], ...]] = {
     APART: ((), ()),
     DEVICES: (("--devices", "cpu,cpu"),),
     SHARDS: (("--shard", "0/2"), ("--shard", "1/2")),
-    RAY: (("--engine", "ray", "--num-workers", "2", "--cpus-per-worker", "1"),),
+    RAY: (("--engine", "ray", "--workers", "2", "--cpus-per-worker", "1"),),
 }
 """What each process that is started is asked for."""
 HELD = (ONE, APART, SHARDS)

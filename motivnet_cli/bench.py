@@ -79,7 +79,7 @@ def bench(config: RunConfig, *, seconds: float, agreement: bool, say: Say) -> di
     Raises:
         ConfigError: No picture among the inputs could be used.
     """
-    workers = config.loader.workers or usable_cores()
+    threads = config.loader.threads or usable_cores()
     model = load_network(config.model)
     say("reading, finding and cropping faces, one thread")
     feed = _feed(config, model, seconds=seconds)
@@ -97,9 +97,9 @@ def bench(config: RunConfig, *, seconds: float, agreement: bool, say: Say) -> di
     say("the whole run")
     whole = _whole(config)
     per_face = {
-        "decode": feed.decoding / feed.num_faces / workers,
-        "detect": feed.detecting / feed.num_faces / workers,
-        "preprocess": feed.cropping / feed.num_faces / workers,
+        "decode": feed.decoding / feed.num_faces / threads,
+        "detect": feed.detecting / feed.num_faces / threads,
+        "preprocess": feed.cropping / feed.num_faces / threads,
         "network": seconds_a_face,
         "write": whole["writing_s"] / max(1, whole["faces"]),
     }
@@ -112,7 +112,7 @@ def bench(config: RunConfig, *, seconds: float, agreement: bool, say: Say) -> di
         "device": device_name(predictor.device),
         "precision": predictor.precision,
         "batch_size": predictor.batch_size,
-        "workers": workers,
+        "threads": threads,
         "pictures": feed.pictures,
         "unusable": feed.unusable,
         "faces": feed.num_faces,
@@ -328,7 +328,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
     axes.invert_yaxis()
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title(
-        f"{result['model']}, {result['precision']}, {result['device']}, {result['workers']} reading threads",
+        f"{result['model']}, {result['precision']}, {result['device']}, {result['threads']} reading threads",
         fontsize=10,
     )
     try:

@@ -35,7 +35,7 @@ MIN_CONFIDENCE = 0.6
 DETECTION_SIZE = 720
 """Larger finds smaller faces and costs time by its square (docs/decisions/0003-face-detector.md)."""
 MAX_PIXELS = 100_000_000
-"""300 MB decoded: what a worker may hold. Larger than any camera but the 108 and 200 megapixel phones."""
+"""300 MB decoded: what a reading thread may hold. Larger than any camera but the 108 and 200 megapixel phones."""
 COMMIT_SECONDS = 30.0
 """A part costs tens of milliseconds, so this costs nothing and a crash costs half a minute."""
 
@@ -146,7 +146,7 @@ class ScaleConfig:
     """`ray`: actors on a Ray cluster do the work."""
     ray_address: str | None = _setting(None, changes_output=False)
     """Of a cluster that runs, such as `auto`; None starts one on this machine for the run."""
-    num_workers: int | None = _setting(None, changes_output=False)
+    workers: int | None = _setting(None, changes_output=False)
     """Actors; None takes as many as the cluster has room for, and more as it grows."""
     gpus_per_worker: float | None = _setting(None, changes_output=False)
     """A part of a GPU, up to a whole one; None takes one where the cluster has any."""
@@ -160,14 +160,15 @@ class ScaleConfig:
         if "all" in self.devices and len(self.devices) > 1:
             raise ConfigError(f"devices are all or a list, not both: got {', '.join(self.devices)}")
         if self.engine == "local":
-            if (self.ray_address, self.num_workers, self.gpus_per_worker, self.cpus_per_worker) != (None,) * 4:
+            if (self.ray_address, self.workers, self.gpus_per_worker, self.cpus_per_worker) != (None,) * 4:
                 raise ConfigError(
-                    "--ray-address, --num-workers, --gpus-per-worker and --cpus-per-worker are for --engine ray"
+                    "--ray-address, --workers, --gpus-per-worker and --cpus-per-worker are for --engine ray; "
+                    "the number of reading threads is --threads"
                 )
         elif self.devices or self.shard:
             raise ConfigError("Ray places the workers itself: leave out --devices and --shard, or --engine ray")
-        if self.num_workers is not None and self.num_workers < 1:
-            raise ConfigError(f"num-workers must be at least 1, got {self.num_workers}")
+        if self.workers is not None and self.workers < 1:
+            raise ConfigError(f"workers must be at least 1, got {self.workers}")
         if self.gpus_per_worker is not None and not 0 <= self.gpus_per_worker <= 1:
             raise ConfigError(f"gpus-per-worker must be between 0 and 1, got {self.gpus_per_worker:g}")
         if self.cpus_per_worker is not None and self.cpus_per_worker < 1:
@@ -208,14 +209,14 @@ class FaceConfig:
 class LoaderConfig:
     """How inputs are read."""
 
-    workers: int | None = _setting(None, changes_output=False)
+    threads: int | None = _setting(None, changes_output=False)
     """Threads that decode, detect and crop; None takes the number of usable cores."""
     max_pixels: int = _setting(MAX_PIXELS, changes_output=True)
-    """A picture with more pixels is listed as failed, not decoded: it bounds the memory of a worker."""
+    """A picture with more pixels is listed as failed, not decoded: it bounds the memory of a reading thread."""
 
     def __post_init__(self) -> None:
-        if self.workers is not None and self.workers < 1:
-            raise ConfigError(f"workers must be at least 1, got {self.workers}")
+        if self.threads is not None and self.threads < 1:
+            raise ConfigError(f"threads must be at least 1, got {self.threads}")
         if self.max_pixels < 1:
             raise ConfigError(f"max-pixels must be at least 1, got {self.max_pixels}")
 

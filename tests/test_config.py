@@ -21,7 +21,7 @@ from motivnet_cli.errors import ConfigError
 from motivnet_cli.shards import Shard
 
 CONFIG = RunConfig(inputs=InputConfig(paths=("a",)), output=OutputConfig(path="p.parquet"))
-RAY_ONLY = ("ray_address", "num_workers", "gpus_per_worker", "cpus_per_worker")
+RAY_ONLY = ("ray_address", "workers", "gpus_per_worker", "cpus_per_worker")
 OTHER_VALUES = {
     "staging": "folder",
     "paths": ("b",),
@@ -59,7 +59,7 @@ OTHER_VALUES = {
     "min_face": 9,
     "max_faces": 2,
     "min_confidence": 0.9,
-    "workers": 3,
+    "threads": 3,
     "max_pixels": 1000,
     "path": "other",
     "embeddings": "none",
@@ -68,7 +68,7 @@ OTHER_VALUES = {
     "commit_seconds": 1.0,
     "engine": "ray",
     "ray_address": "auto",
-    "num_workers": 3,
+    "workers": 3,
     "gpus_per_worker": 0.5,
     "cpus_per_worker": 2,
     "devices": ("cpu", "cpu"),
@@ -121,7 +121,7 @@ def test_a_setting_that_does_not_say_is_refused():
         (lambda: FaceConfig(min_face=-1), "got -1"),
         (lambda: FaceConfig(max_faces=0), "got 0"),
         (lambda: FaceConfig(min_confidence=1.5), r"got 1\.5"),
-        (lambda: LoaderConfig(workers=0), "got 0"),
+        (lambda: LoaderConfig(threads=0), "got 0"),
         (lambda: LoaderConfig(max_pixels=0), "got 0"),
         (lambda: OutputConfig(path=""), "needs a name"),
         (lambda: OutputConfig(path="p", overwrite=True, retry_failed=True), "only one of"),
@@ -135,9 +135,9 @@ def test_a_setting_that_does_not_say_is_refused():
             lambda: replace(CONFIG, video=VideoConfig(track=True), output=OutputConfig(path="p", embeddings="none")),
             "--track",
         ),
-        (lambda: ScaleConfig(num_workers=2), "are for --engine ray"),
+        (lambda: ScaleConfig(workers=2), "are for --engine ray"),
         (lambda: ScaleConfig(engine="ray", devices=("cpu",)), "leave out --devices"),
-        (lambda: ScaleConfig(engine="ray", num_workers=0), "got 0"),
+        (lambda: ScaleConfig(engine="ray", workers=0), "got 0"),
         (lambda: ScaleConfig(engine="ray", gpus_per_worker=2), "got 2"),
         (lambda: ScaleConfig(engine="ray", cpus_per_worker=0), "got 0"),
         (

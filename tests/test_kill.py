@@ -17,12 +17,12 @@ from tests.runs import command, start_until_work_is_committed
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["preds.parquet", "preds"])
 def test_sigkill_at_random_moments(photos, undisturbed, tmp_path, name):
-    """Killed with SIGKILL at random moments, each time resumed with another batch size and worker count."""
+    """Killed with SIGKILL at random moments, each time resumed with another batch size and number of threads."""
     rng = random.Random(7)
     out = tmp_path / name
     kills = 0
     for _ in range(6):
-        options = ["--batch-size", str(rng.choice([1, 3, 8])), "--workers", str(rng.choice([1, 2, 4]))]
+        options = ["--batch-size", str(rng.choice([1, 3, 8])), "--threads", str(rng.choice([1, 2, 4]))]
         process = start_until_work_is_committed(photos, out, *options)
         time.sleep(rng.uniform(0, 0.6))
         process.kill()
@@ -41,7 +41,7 @@ def test_sigkill_at_random_moments(photos, undisturbed, tmp_path, name):
 def test_signals_commit_and_say_how_to_go_on(photos, undisturbed, tmp_path, number, code):
     """The first signal finishes the batches in hand, commits, says how to resume, and exits with its code."""
     out = tmp_path / "p.parquet"
-    process = start_until_work_is_committed(photos, out, "--batch-size", "2", "--workers", "1")
+    process = start_until_work_is_committed(photos, out, "--batch-size", "2", "--threads", "1")
     process.send_signal(number)
     _, talk = process.communicate(timeout=60)
 
@@ -81,7 +81,7 @@ def test_second_process_on_the_same_output_is_refused(photos, tmp_path):
     many.mkdir()
     for number in range(20):
         (many / str(number)).symlink_to(photos)
-    first = start_until_work_is_committed(many, out, "--batch-size", "1", "--workers", "1")
+    first = start_until_work_is_committed(many, out, "--batch-size", "1", "--threads", "1")
     second = subprocess.run(command(many, out), capture_output=True, text=True, timeout=60, check=False)
     first_was_running = first.poll() is None
     first.send_signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Items -> batches: full, in order, complete, whatever the workers."""
+"""Items -> batches: full, in order, complete, whatever the threads."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def photos(tmp_path_factory):
     return folder
 
 
-def batches(photos, model, *, batch_size=4, num_workers=2, stop=never, mode="detect"):
+def batches(photos, model, *, batch_size=4, num_threads=2, stop=never, mode="detect"):
     return list(
         loader.load(
             (Todo(item, Cursor(Position(item.index))) for item in Listing([str(photos)])),
@@ -41,7 +41,7 @@ def batches(photos, model, *, batch_size=4, num_workers=2, stop=never, mode="det
             faces=FaceConfig(mode=mode),
             video=VideoConfig(),
             loader=LoaderConfig(),
-            num_workers=num_workers,
+            num_threads=num_threads,
             batch_size=batch_size,
             stop=stop,
         )
@@ -82,10 +82,10 @@ def test_a_report_never_comes_before_its_faces(photos, model):
         assert seen >= 0
 
 
-@pytest.mark.parametrize(("batch_size", "num_workers"), [(1, 1), (3, 4), (64, 2)])
-def test_faces_do_not_depend_on_batch_size_or_workers(photos, model, batch_size, num_workers):
+@pytest.mark.parametrize(("batch_size", "num_threads"), [(1, 1), (3, 4), (64, 2)])
+def test_faces_do_not_depend_on_batch_size_or_threads(photos, model, batch_size, num_threads):
     """The same faces with the same pixels, in the same order."""
-    assert faces_of(batches(photos, model, batch_size=batch_size, num_workers=num_workers)) == faces_of(
+    assert faces_of(batches(photos, model, batch_size=batch_size, num_threads=num_threads)) == faces_of(
         batches(photos, model)
     )
 
@@ -147,7 +147,7 @@ def test_pixels_are_what_the_network_takes(photos, model):
     assert crop.pixels.dtype == np.uint8
 
 
-def test_a_fault_in_a_worker_is_not_swallowed(photos, model, monkeypatch):
+def test_a_fault_in_a_thread_is_not_swallowed(photos, model, monkeypatch):
     """An error that is not an input's fault ends the run: it never becomes a silent gap."""
 
     def broken(*_args, **_options):

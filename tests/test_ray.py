@@ -28,7 +28,7 @@ from tests.runs import at_start, command, slow_disk, start_until_work_is_committ
 
 pytestmark = pytest.mark.xdist_group("ray")  # one after the other: `--ray-address auto` finds any cluster here
 needs_ray = pytest.mark.slow
-HERE = ("--engine", "ray", "--num-workers", "2", "--cpus-per-worker", "1")
+HERE = ("--engine", "ray", "--workers", "2", "--cpus-per-worker", "1")
 
 
 @pytest.fixture(autouse=True)

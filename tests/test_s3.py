@@ -766,7 +766,7 @@ def test_from_a_bucket_to_a_bucket_killed_and_resumed(s3, photo_bucket, undistur
     url, rng, kills = f"s3://{bucket}/{name}", random.Random(3), 0
     processes = []
     for round_ in range(5):
-        options = ["--batch-size", str(rng.choice([1, 3, 8])), "--workers", str(rng.choice([1, 2]))]
+        options = ["--batch-size", str(rng.choice([1, 3, 8])), "--threads", str(rng.choice([1, 2]))]
         process = subprocess.Popen(
             command(f"s3://{photo_bucket}/photos/", url, *options),
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

@@ -21,7 +21,7 @@ from tests.agreement import assert_same_rows
 from tests.conftest import NUM_PHOTOS
 from tests.runs import command, slow_disk, start_until_work_is_committed
 
-ONE_BY_ONE = ("--batch-size", "1", "--workers", "1")
+ONE_BY_ONE = ("--batch-size", "1", "--threads", "1")
 
 
 def start(photos, out, *options, environ=None):

@@ -133,7 +133,7 @@ def states(slurm, job):
 def test_an_array_is_disturbed_and_submitted_again(slurm, photos, undisturbed, tmp_path):
     """Of four tasks one is killed, one stopped and queued again, one cancelled; the list of status ends the run."""
     out, logs = tmp_path / "p.parquet", [tmp_path / f"{number}.log" for number in range(4)]
-    options = ("--batch-size", "1", "--workers", "1")
+    options = ("--batch-size", "1", "--threads", "1")
     arguments = command(photos, out, *options)[4:]
     script = tmp_path / "run.sh"
     script.write_text(

@@ -47,7 +47,7 @@ def run(pictures, out, *, shard=None, stop_after=None, **output):
         inputs=InputConfig(paths=(str(pictures),)),
         model=ModelConfig(name="expression-net", device="cpu", batch_size=1),
         faces=FaceConfig(mode="whole"),
-        loader=LoaderConfig(workers=1),
+        loader=LoaderConfig(threads=1),
         output=OutputConfig(path=str(out), commit_seconds=0, **output),
         scale=ScaleConfig(shard=shard),
     )

@@ -207,7 +207,7 @@ def annotate(
             show_default=False,
         ),
     ] = None,
-    num_workers: Annotated[
+    workers: Annotated[
         int | None,
         typer.Option(
             help="With --engine ray: actors. Default: as many as the cluster has room for, and more as it grows.",
@@ -237,7 +237,7 @@ def annotate(
         bool, typer.Option("--compile", help="Compile the network first, which takes a minute or more.")
     ] = False,
     batch_size: Annotated[str, typer.Option(help="Faces in one pass of the network, or auto.")] = "auto",
-    workers: Annotated[
+    threads: Annotated[
         int | None,
         typer.Option(help="Threads that read and find faces. Default: the cores this process may use."),
     ] = None,
@@ -321,13 +321,13 @@ def annotate(
                 max_faces=max_faces,
                 min_confidence=min_confidence,
             ),
-            loader=LoaderConfig(workers=workers, max_pixels=max_pixels),
+            loader=LoaderConfig(threads=threads, max_pixels=max_pixels),
             scale=ScaleConfig(
                 devices=devices_of(devices),
                 shard=None if shard is None else parse_shard(shard),
                 engine=engine.value,
                 ray_address=ray_address,
-                num_workers=num_workers,
+                workers=workers,
                 gpus_per_worker=gpus_per_worker,
                 cpus_per_worker=cpus_per_worker,
             ),

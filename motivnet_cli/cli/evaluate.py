@@ -83,7 +83,7 @@ def evaluate(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     batch_size: Annotated[str, typer.Option(help="Faces in one pass of the network, or auto.")] = "auto",
-    workers: Annotated[int | None, typer.Option(help="Threads that read and find faces.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads that read and find faces.")] = None,
     resamples: Resamples = 1000,
     seed: Seed = 0,
     min_accuracy: Annotated[
@@ -136,7 +136,7 @@ def evaluate(
                     name=model, weights=weights, store=store, device=device, batch_size=batch_size_of(batch_size)
                 ),
                 faces=FaceConfig(mode=mode[0], max_faces=mode[1]) if mode else None,
-                loader=LoaderConfig(workers=workers),
+                loader=LoaderConfig(threads=threads),
                 resamples=resamples,
                 seed=seed,
                 images=images,

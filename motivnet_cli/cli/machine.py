@@ -34,7 +34,7 @@ def bench(
     precision: Annotated[PrecisionName, typer.Option(help="As of annotate.")] = PrecisionName.auto,
     compiled: Annotated[bool, typer.Option("--compile", help="As of annotate.")] = False,
     batch_size: Annotated[str, typer.Option(help="Faces in one pass of the network, or auto.")] = "auto",
-    workers: Annotated[int | None, typer.Option(help="Threads that read and find faces.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads that read and find faces.")] = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="About how long a stage is measured.")] = 10.0,
     agreement: Annotated[
         bool, typer.Option("--agreement", help="Speed of each precision beside its agreement with fp32.")
@@ -63,7 +63,7 @@ def bench(
                 batch_size=batch_size_of(batch_size),
             ),
             faces=FaceConfig(mode=mode, max_faces=max_faces),
-            loader=LoaderConfig(workers=workers),
+            loader=LoaderConfig(threads=threads),
         )
         from motivnet_cli.bench import bench as measure
         from motivnet_cli.bench import plot as draw

@@ -60,7 +60,7 @@ def load(
     model: LoadedModel,
     faces: FaceConfig,
     loader: LoaderConfig,
-    num_workers: int,
+    num_threads: int,
     batch_size: int,
     video: VideoConfig,
     stop: Callable[[], bool],
@@ -69,8 +69,8 @@ def load(
 
     When `stop()` turns true nothing more is read: what is in hand becomes the last batch.
     """
-    room = _Room(max_pieces=num_workers + 2 * batch_size, max_bytes=HELD_BYTES)
-    feeder = _Feeder(todos, _Preparer(model, faces, video, loader), room, num_workers=num_workers)
+    room = _Room(max_pieces=num_threads + 2 * batch_size, max_bytes=HELD_BYTES)
+    feeder = _Feeder(todos, _Preparer(model, faces, video, loader), room, num_threads=num_threads)
     crops: list[Crop] = []
     finished: list[InputReport] = []
     reached = Cursor(Position(-1))
@@ -186,11 +186,11 @@ class _Feeder:
     A fault in it or in the pool is raised where the pieces are taken: it never becomes a silent gap.
     """
 
-    def __init__(self, todos: Iterable[Todo], prepare: _Preparer, room: _Room, *, num_workers: int) -> None:
+    def __init__(self, todos: Iterable[Todo], prepare: _Preparer, room: _Room, *, num_threads: int) -> None:
         self._todos = todos
         self._prepare = prepare
         self._room = room
-        self._pool = ThreadPoolExecutor(num_workers, "prepare", initializer=torch.set_num_threads, initargs=(1,))
+        self._pool = ThreadPoolExecutor(num_threads, "prepare", initializer=torch.set_num_threads, initargs=(1,))
         self._ready: queue.SimpleQueue[_Piece | BaseException | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._feed, name="feed", daemon=True)
         self._thread.start()

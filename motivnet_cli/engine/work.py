@@ -85,12 +85,12 @@ def work(
         on_progress: Called with the tally after every batch.
     """
     tally = Tally(stages=predictor.stages)
-    num_workers = config.loader.workers or usable_cores()
+    num_threads = config.loader.threads or usable_cores()
     log.info(
         "batch size %d; network threads %d, reading threads %d",
         predictor.batch_size,
         predictor.num_threads,
-        num_workers,
+        num_threads,
     )
     for todos in taking.rounds(stop):
         batches = load(
@@ -99,7 +99,7 @@ def work(
             faces=config.faces,
             video=config.video,
             loader=config.loader,
-            num_workers=num_workers,
+            num_threads=num_threads,
             batch_size=predictor.batch_size,
             stop=stop,
         )

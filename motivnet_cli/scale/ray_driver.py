@@ -109,9 +109,7 @@ class RayWorkers:
     def num_expected(self) -> int:
         """How many will take part, as far as it is known."""
         num_fitting = max(1, self._need.num_fitting(self._nodes()))
-        return self._scale.num_workers or (
-            num_fitting if self._session.is_local else max(num_fitting, EXPECTED_WORKERS)
-        )
+        return self._scale.workers or (num_fitting if self._session.is_local else max(num_fitting, EXPECTED_WORKERS))
 
     def run(self, *, on_progress: Callable[[Tally], None], stop: Callable[[], bool]) -> Tally:
         """Have the workers do the units of the run, which has been begun and is locked by us, until none is left.
@@ -149,14 +147,14 @@ class RayWorkers:
         self._next_look = time.monotonic() + LOOK_SECONDS
         nodes = self._nodes()
         num_placed = sum(member.stage != "asked" for member in self._members)
-        wanted = self._scale.num_workers or max(1, self._need.num_fitting(nodes))
-        if self._scale.num_workers is None and not self._session.is_local:
+        wanted = self._scale.workers or max(1, self._need.num_fitting(nodes))
+        if self._scale.workers is None and not self._session.is_local:
             wanted = max(wanted, num_placed + 1)  # the one without a place tells an autoscaler that more are welcome
         if self._units is not None:
             wanted = min(wanted, self._units.num_left)
         for _ in range(len(self._members) + self._num_given_up, wanted):
             self._ask_for_one()
-        num_missing = max(1, self._scale.num_workers or 1) - num_placed
+        num_missing = max(1, self._scale.workers or 1) - num_placed
         if num_missing <= 0:
             self._next_notice = time.monotonic() + FIRST_NOTICE_SECONDS
         elif time.monotonic() >= self._next_notice:
@@ -199,7 +197,7 @@ class RayWorkers:
         model, loader = self._config.model, self._config.loader
         if model.device == "auto":
             model = replace(model, device="cuda" if self._need.gpus else "cpu")
-        loader = replace(loader, workers=loader.workers or self._need.cpus)
+        loader = replace(loader, threads=loader.threads or self._need.cpus)
         return pickle.dumps(replace(self._config, model=model, loader=loader))
 
     def _turn(self) -> None:
