@@ -1,8 +1,9 @@
-"""What stays on the disk when a process is killed: files that are whole or not there, and no temporary folders."""
+"""Files on this machine's disk: whole or not there when a process is killed, no temporary folders left, and hashes."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import tempfile
@@ -40,6 +41,19 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's bytes in hexadecimal, read in pieces of 1 MiB.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 class TemporaryFolder:

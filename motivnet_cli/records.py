@@ -203,6 +203,25 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class OutputSummary:
+    """What an output holds, or a shard's part of it."""
+
+    inputs: int
+    """Of the run, or of the shard; at least `done`."""
+    done: int
+    """Rows of the inputs table: the members of an archive count, too."""
+    by_status: dict[str, int]
+    """Inputs by status; without those that have none."""
+    faces: int
+    emotions: dict[str, int]
+    """Faces by dominant emotion; empty for a model without emotions."""
+    failures: tuple[InputReport, ...]
+    """The first few failed inputs, to name them."""
+    outputs: tuple[str, ...]
+    """Names of the tables, as the user is told."""
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """How a run ended."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from motivnet_cli.engine.loader import load
 from motivnet_cli.engine.machine import usable_cores
@@ -16,23 +16,15 @@ from motivnet_cli.weights.load import load_model
 from motivnet_cli.weights.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from motivnet_cli.config import ModelConfig, RunConfig
     from motivnet_cli.faces.track import TrackConfig
-    from motivnet_cli.records import Batch, Prediction, Todo
+    from motivnet_cli.output.protocols import RunPart
     from motivnet_cli.weights.load import LoadedModel
 
 
 log = logging.getLogger(__name__)
-
-
-class Taking(Protocol):
-    """What gives units out and takes rows in: `ledger.Share`, `sink.Output`, `stream.StreamOutput`."""
-
-    def rounds(self, stop: Callable[[], bool]) -> Iterator[Iterator[Todo]]: ...
-
-    def write(self, batch: Batch, prediction: Prediction | None) -> None: ...
 
 
 @dataclass(slots=True)
@@ -71,7 +63,7 @@ def track_config(config: RunConfig) -> TrackConfig | None:
 
 
 def work(
-    taking: Taking,
+    part: RunPart,
     config: RunConfig,
     model: LoadedModel,
     predictor: Predictor,
@@ -92,7 +84,7 @@ def work(
         predictor.num_threads,
         num_threads,
     )
-    for todos in taking.rounds(stop):
+    for todos in part.rounds(stop):
         batches = load(
             todos,
             model=model,
@@ -104,7 +96,7 @@ def work(
             stop=stop,
         )
         for batch, prediction in predictor.run(batches):
-            taking.write(batch, prediction)
+            part.write(batch, prediction)
             tally.inputs += sum(report.archive is None for report in batch.finished)
             tally.faces += len(batch.crops)
             tally.failed += sum(report.status == "failed" for report in batch.finished)

@@ -10,7 +10,6 @@ locks: there a unit is one part, and two processes that do it by accident write 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import time
 from array import array
@@ -20,7 +19,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, Protocol
 import filelock
 import pyarrow.parquet as pq
 
-from motivnet_cli.durable import durably
+from motivnet_cli.durable import durably, sha256_of
 from motivnet_cli.errors import OutputConflictError
 from motivnet_cli.output.mirror import Folder
 from motivnet_cli.output.tables import ROW_GROUP, Rows, TableWriter, Tracks, rows_in
@@ -118,7 +117,7 @@ class Ledger:
                 end += lines.write(_line_of(item).encode() + b"\n")
                 are_small = are_small and item.kind == "image"
         if self._store.is_remote:  # under a name of its own, so that no other process's plan takes its place
-            plan = plan.replace(plan.with_name(f"plan-{_digest(plan)}.jsonl"))
+            plan = plan.replace(plan.with_name(f"plan-{sha256_of(plan)[:32]}.jsonl"))
             self._store.publish(plan)
         unit = _unit_size(len(offsets), num_workers, are_small=are_small, are_whole=self.has_whole_units)
         run = {
@@ -509,14 +508,6 @@ def is_part(name: str) -> bool:
 
 def unit_of(part: Path) -> int:
     return int(part.stem.split("-")[1])
-
-
-def _digest(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as lines:
-        while piece := lines.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()[:32]
 
 
 def _cursor_in(part: Path) -> Cursor:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import itertools
 import json
 import logging
@@ -23,7 +22,7 @@ import filelock
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from motivnet_cli.durable import temporary_name
+from motivnet_cli.durable import sha256_of, temporary_name
 from motivnet_cli.errors import ConfigError, OutputConflictError
 from motivnet_cli.output.ledger import HandedShare, Ledger, Share, unit_of
 from motivnet_cli.output.tables import Stream, TableWriter, faces_schema, inputs_schema, rows_in
@@ -64,11 +63,7 @@ def _hashed(item: Item) -> Item:
     if item.size_bytes is None or item.problem:
         return item
     try:
-        digest = hashlib.sha256()
-        with Path(item.path).open("rb", buffering=0) as file:
-            while piece := file.read(1 << 20):
-                digest.update(piece)
-        return dataclasses.replace(item, sha256=digest.hexdigest())
+        return dataclasses.replace(item, sha256=sha256_of(Path(item.path)))
     except OSError:  # reading it will say why
         return item
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import html
 import http.client
 import itertools
@@ -36,6 +35,7 @@ from urllib.request import url2pathname
 import filelock
 import requests
 
+from motivnet_cli.durable import sha256_of, sync
 from motivnet_cli.errors import ConfigError, FetchError
 
 if TYPE_CHECKING:
@@ -256,14 +256,14 @@ class _Part:
 
     def sha256(self) -> str:
         """Of the bytes on disk, read again: what was written may not be what arrived."""
-        return _sha256(self.path)
+        return sha256_of(self.path)
 
     def install(self, destination: Path) -> None:
         with _writing(destination):
             os.fsync(self._file.fileno())
             self._file.close()
             self.path.replace(destination)
-            _sync_folder(destination.parent)
+            sync(destination.parent)
             self._note.unlink(missing_ok=True)
 
     def _read_note(self) -> _Version | None:
@@ -595,7 +595,7 @@ def _copy(source: IO[bytes], size: int | None, task: _Task, part: _Part) -> _Ver
 
 def _already_there(destination: Path, task: _Task) -> Fetched:
     with _writing(destination):
-        digest, size = _sha256(destination), destination.stat().st_size
+        digest, size = sha256_of(destination), destination.stat().st_size
     if task.is_wrong(digest):
         raise FetchError(
             f"{destination} exists and is another file: its sha256 is {digest}, expected {task.sha256}. "
@@ -651,19 +651,3 @@ def _cannot_write(path: Path, error: OSError) -> FetchError:
             "which goes on from there, or choose a folder on another disk; home folders of clusters have small quotas."
         )
     return FetchError(f"cannot use {path}: {error.strerror}. Choose a folder that can be written.")
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_COPY_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

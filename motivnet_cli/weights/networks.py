@@ -7,7 +7,6 @@ Parameters stay mapped to their file: replacing it during a run can kill the run
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import logging
 import math
 import re
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Literal, NoReturn, TypeVar
 
 import torch
 
+from motivnet_cli.durable import sha256_of
 from motivnet_cli.errors import WeightsError
 from motivnet_cli.model import ExpressionNet, MotivNet, MotivNetSizes, SapiensEmbedder, SapiensSizes
 from motivnet_cli.records import EMOTIONS
@@ -192,19 +192,15 @@ def embedded_weights() -> AbstractContextManager[Path]:
 
 
 def file_sha256(path: StrPath) -> str:
-    """The SHA-256 of a file's bytes in hexadecimal, read in pieces of 1 MiB.
+    """The SHA-256 of a weights file in hexadecimal.
 
     Raises:
         WeightsError: The file cannot be read.
     """
-    digest = hashlib.sha256()
     try:
-        with Path(path).open("rb", buffering=0) as file:
-            while piece := file.read(1 << 20):
-                digest.update(piece)
+        return sha256_of(Path(path))
     except OSError as error:
         raise unreadable(path, error) from error
-    return digest.hexdigest()
 
 
 def _fit_motivnet(checkpoint: Checkpoint) -> tuple[MotivNet, dict[str, str]]:
