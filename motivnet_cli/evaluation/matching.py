@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from motivnet_cli.faces.boxes import iou
 from motivnet_cli.inputs.names import printable
 from motivnet_cli.records import EMOTIONS
 
@@ -219,7 +220,7 @@ def _faces_of(predictions: Predictions, labelled: _Labelled, members: list[int],
     if not rows:
         return chosen
     if predictions.boxes is not None and all(box is not None for box in boxes):
-        overlap = _iou(np.array(boxes, np.float64), np.nan_to_num(predictions.boxes[rows]))
+        overlap = iou(np.array(boxes, np.float64), np.nan_to_num(predictions.boxes[rows]))
         for member, row in np.stack(linear_sum_assignment(overlap, maximize=True), axis=1).tolist():
             if overlap[member, row] >= _SAME_FACE_IOU:
                 chosen[member] = rows[row]
@@ -230,17 +231,6 @@ def _faces_of(predictions: Predictions, labelled: _Labelled, members: list[int],
             areas = (x2 - x1) * (y2 - y1)
         chosen[0] = rows[int(areas.argmax())]
     return chosen
-
-
-def _iou(a: Floats, b: Floats) -> Floats:
-    """Intersection over union of boxes [A, 4] and [B, 4], as [A, B]."""
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    shared = np.clip(high - low, 0, None).prod(axis=2)
-    areas = [np.clip(each[:, 2:] - each[:, :2], 0, None).prod(axis=1) for each in (a, b)]
-    union = areas[0][:, None] + areas[1][None, :] - shared
-    overlap: Floats = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
-    return overlap
 
 
 def _ends(path: str) -> list[str]:

@@ -15,6 +15,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from motivnet_cli.errors import ConfigError
+from motivnet_cli.faces.boxes import areas, iou
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -161,7 +162,7 @@ def _scores(
     now = boxes.astype(np.float64)
     elapsed = np.array([time_s - each.time_s for each in seen])[:, None]
     similarity = _cosine(np.stack([each.embedding for each in seen]), embeddings.astype(np.float64))
-    overlap = _iou(before, now)
+    overlap = _rounded(iou(before, now))
     at_one_place = (overlap >= OVERLAP) & (
         similarity >= np.maximum(LEAST_SIMILARITY, SIMILARITY_NOW - SIMILARITY_LOST_PER_S * elapsed)
     )
@@ -169,22 +170,9 @@ def _scores(
     return np.where(at_one_place | elsewhere, overlap + SIMILARITY_WEIGHT * similarity, 0.0)
 
 
-def _iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Intersection over union of boxes [T, 4] and [N, 4]: [T, N]; 0 for boxes without area."""
-    corner = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
-    common = corner.clip(0).prod(axis=2)
-    union = _area(a)[:, None] + _area(b)[None] - common
-    return _rounded(np.divide(common, union, out=np.zeros_like(common), where=union > 0))
-
-
-def _area(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    areas: NDArray[np.float64] = (boxes[:, 2:] - boxes[:, :2]).clip(0).prod(axis=1)
-    return areas
-
-
 def _within_reach(a: NDArray[np.float64], b: NDArray[np.float64], reach: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which boxes [N, 4] lie within `reach` [T, 1] sizes of the smaller of the two, and are of a like size: [T, N]."""
-    sizes_a, sizes_b = np.sqrt(_area(a))[:, None], np.sqrt(_area(b))[None]
+    sizes_a, sizes_b = np.sqrt(areas(a))[:, None], np.sqrt(areas(b))[None]
     smaller, larger = np.minimum(sizes_a, sizes_b), np.maximum(sizes_a, sizes_b)
     centres_a, centres_b = (a[:, :2] + a[:, 2:]) / 2, (b[:, :2] + b[:, 2:]) / 2
     distance = np.linalg.norm(centres_a[:, None] - centres_b[None], axis=2)
