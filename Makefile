@@ -20,7 +20,7 @@ setup: $(STAMP) ## Make the virtual environment (.venv) and install into it
 
 demo: $(STAMP) ## Annotate sample_data/ with the embedded model and show the result
 	$(BIN)/motivnet annotate sample_data --model expression-net --out demo.parquet --overwrite
-	@$(BIN)/python -c "from motivnet_cli.output.sink import read_faces; \
+	@$(BIN)/python -c "from motivnet_cli import read_faces; \
 	import polars; polars.Config(tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True, tbl_width_chars=120); \
 	print(read_faces('demo.parquet').select('input', 'face', 'emotion', 'confidence', 'x1', 'y1', 'x2', 'y2'))"
 

@@ -156,13 +156,13 @@ def engine(weights: str, scratch: str) -> None:
     """A run over pictures between two halves of the network alone on their faces, so that a drift counts for both."""
     from photos import make_photos
 
-    from motivnet_cli.annotate import annotate
     from motivnet_cli.config import FaceConfig, InputConfig, ModelConfig, OutputConfig, RunConfig
     from motivnet_cli.engine.predictor import Predictor
     from motivnet_cli.faces.crop import cut, to_pixels
     from motivnet_cli.faces.detect import find_faces, load_detector
     from motivnet_cli.inputs.decode import decode
     from motivnet_cli.records import Batch, Crop, Cursor, Face, Position
+    from motivnet_cli.run import annotate
     from motivnet_cli.weights.load import load_model
 
     folder = Path(scratch) / "photos"

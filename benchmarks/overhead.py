@@ -17,7 +17,6 @@ import torch
 from harness import parser, report, say
 from photos import make_photos
 
-from motivnet_cli.annotate import annotate
 from motivnet_cli.config import FaceConfig, InputConfig, ModelConfig, OutputConfig, RunConfig
 from motivnet_cli.engine.machine import usable_cores
 from motivnet_cli.engine.predictor import Predictor
@@ -26,6 +25,7 @@ from motivnet_cli.faces.detect import find_faces, load_detector
 from motivnet_cli.inputs.decode import decode
 from motivnet_cli.output.read import read_faces
 from motivnet_cli.records import Batch, Crop, Cursor, Position
+from motivnet_cli.run import annotate
 from motivnet_cli.weights.load import load_model
 
 if TYPE_CHECKING:

@@ -18,7 +18,6 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from motivnet_cli import __version__
-from motivnet_cli.annotate import annotate
 from motivnet_cli.config import OutputConfig, RunConfig
 from motivnet_cli.engine.machine import choose_precision, device_name, usable_cores
 from motivnet_cli.engine.predictor import Predictor
@@ -29,6 +28,7 @@ from motivnet_cli.faces.detect import find_faces, load_detector
 from motivnet_cli.inputs.decode import decode
 from motivnet_cli.inputs.listing import Listing
 from motivnet_cli.records import Batch, Crop, Cursor, Position
+from motivnet_cli.run import annotate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

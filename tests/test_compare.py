@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
-from motivnet_cli.annotate import annotate
 from motivnet_cli.config import FaceConfig, InputConfig, ModelConfig, OutputConfig, RunConfig
 from motivnet_cli.errors import ConfigError, OutputConflictError, WeightsError
 from motivnet_cli.evaluation.compare import Reading, compare_data, compare_models
 from motivnet_cli.output.read import read_faces
+from motivnet_cli.run import annotate
 from tests.pictures import SAMPLE_DATA, face_photo
 
 TINY = Path(__file__).parent / "golden" / "motivnet_tiny_7.safetensors"

@@ -17,15 +17,21 @@ from tests.pictures import SAMPLE_DATA
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-RUNNABLE = re.findall(r"<!-- run -->\n```(bash|python)\n(.*?)```", README, flags=re.S)
 
 
-def test_readme_blocks_run_in_order(tmp_path):
-    """Every block of the README that is marked to run does, one after the other, in a folder with sample_data."""
-    assert {language for language, _ in RUNNABLE} == {"bash", "python"}
+def _runnable(document: Path) -> list[tuple[str, str]]:
+    """(language, code) of each block that is marked to run."""
+    return re.findall(r"<!-- run -->\n```(bash|python)\n(.*?)```", document.read_text(), flags=re.S)
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/api.md"])
+def test_marked_blocks_run_in_order(document, tmp_path):
+    """Every block that is marked to run does, one after the other, in a folder with sample_data."""
+    blocks = _runnable(ROOT / document)
+    assert blocks
     shutil.copytree(SAMPLE_DATA, tmp_path / "sample_data")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    for language, block in RUNNABLE:
+    for language, block in blocks:
         command = ["bash", "-euc", block] if language == "bash" else [sys.executable, "-c", block]
         run = subprocess.run(
             command,

@@ -19,7 +19,6 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from motivnet_cli.annotate import annotate
 from motivnet_cli.cli import app
 from motivnet_cli.config import InputConfig, ModelConfig, OutputConfig, RunConfig
 from motivnet_cli.errors import ConfigError
@@ -27,6 +26,7 @@ from motivnet_cli.export import FORMATS, export_predictions
 from motivnet_cli.output.read import METADATA_KEY
 from motivnet_cli.output.tables import TableWriter, faces_schema
 from motivnet_cli.records import EMOTIONS
+from motivnet_cli.run import annotate
 from tests.pictures import SAMPLE_DATA
 
 BOX = ["x1", "y1", "x2", "y2"]

@@ -16,10 +16,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from motivnet_cli.annotate import annotate
 from motivnet_cli.config import InputConfig, ModelConfig, OutputConfig, RunConfig, ScaleConfig
 from motivnet_cli.engine.work import load_network, make_predictor, work
 from motivnet_cli.output.sink import begun_run, take_handed
+from motivnet_cli.run import annotate
 from motivnet_cli.scale.ray_driver import Need
 from motivnet_cli.shards import Shard
 from tests.agreement import assert_same_rows

@@ -13,12 +13,12 @@ import polars
 import pytest
 from typer.testing import CliRunner
 
-from motivnet_cli.annotate import annotate
 from motivnet_cli.cli import app
 from motivnet_cli.config import FaceConfig, InputConfig, LoaderConfig, ModelConfig, OutputConfig, RunConfig, ScaleConfig
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.output.ledger import Ledger
 from motivnet_cli.output.status import OutputStatus, output_status
+from motivnet_cli.run import annotate
 from motivnet_cli.shards import Shard
 from tests.pictures import face_photo
 

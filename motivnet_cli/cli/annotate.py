@@ -339,7 +339,7 @@ def annotate(
         from motivnet_cli.weights.store import Store, find_card
 
         find_card(config.model.name, Store(store))  # a mistyped name is said at once, before torch is imported
-        from motivnet_cli.annotate import annotate as run
+        from motivnet_cli.run import annotate as run
 
         pipe = sys.stdout.buffer if out == "-" else None
         with watching(console, quiet=quiet) as progress:

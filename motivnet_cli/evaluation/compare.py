@@ -17,7 +17,6 @@ import numpy as np
 import polars as pl
 
 from motivnet_cli import __version__
-from motivnet_cli.annotate import annotate
 from motivnet_cli.config import (
     FaceConfig,
     InputConfig,
@@ -40,6 +39,7 @@ from motivnet_cli.evaluation.similarity import (
 )
 from motivnet_cli.output.read import parts_of, read_inputs, read_record
 from motivnet_cli.records import never, no_progress
+from motivnet_cli.run import annotate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

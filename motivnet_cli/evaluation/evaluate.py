@@ -18,7 +18,6 @@ import numpy as np
 from PIL import Image
 
 from motivnet_cli import __version__
-from motivnet_cli.annotate import annotate
 from motivnet_cli.config import FaceConfig, InputConfig, LoaderConfig, ModelConfig, OutputConfig, RunConfig
 from motivnet_cli.durable import durably, temporary_name
 from motivnet_cli.errors import ConfigError
@@ -29,6 +28,7 @@ from motivnet_cli.evaluation.metrics import paired, score
 from motivnet_cli.evaluation.predictions import read_predictions
 from motivnet_cli.records import BOX_COLUMNS, EMOTIONS, never, no_progress
 from motivnet_cli.report.evaluation import write_report, write_suite
+from motivnet_cli.run import annotate
 from motivnet_cli.weights.store import Store, find_card
 
 if TYPE_CHECKING:
