@@ -15,18 +15,27 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import av
 import torch
 from PIL import features
 
 from motivnet_cli import __version__
-from motivnet_cli.engine.machine import choose_precision, cpu_has_bf16, usable_cores
+from motivnet_cli.engine.machine import (
+    all_devices,
+    choose_precision,
+    cpu_has_bf16,
+    cpu_name,
+    memory_bytes,
+    usable_cores,
+)
 from motivnet_cli.weights.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from typing_extensions import NotRequired
 
 PACKAGES = (
     "torch", "torchvision", "numpy", "pyarrow", "polars", "pillow", "pi-heif", "av", "decord", "onnxruntime",
@@ -39,27 +48,101 @@ ENVIRONMENT = (
 )  # fmt: skip
 DECODERS = ("h264", "hevc", "vp9", "av1", "libdav1d", "mpeg4")
 DISK_MEGABYTES = 64
-LEAST_SHARED_MEMORY = 256 << 20
+"""Written to time a disk."""
+MIN_DISK_BYTES = 1 << 30
+MIN_SHARED_MEMORY = 256 << 20
 """Two frames of 8K video need 200 MB."""
 
 
-def examine(*, store: str | None = None, folder: str = ".") -> dict[str, Any]:
+class Processor(TypedDict):
+    name: str
+    instructions: str
+    """The vector instructions that torch uses, such as AVX2."""
+    bf16: bool
+    cores: int | None
+    usable_cores: int
+    memory_bytes: int | None
+    available_bytes: int | None
+
+
+class Device(TypedDict):
+    device: str
+    auto_precision: str
+    """What `--precision auto` comes to for a large network."""
+    name: NotRequired[str]
+    """This and what follows are of a GPU."""
+    memory_bytes: NotRequired[int]
+    compute_capability: NotRequired[str]
+    cuda: NotRequired[str | None]
+
+
+class Codecs(TypedDict):
+    images: dict[str, bool | None]
+    videos: dict[str, bool]
+    ffmpeg: dict[str, str]
+    """Versions of its libraries."""
+
+
+class Space(TypedDict):
+    folder: str
+    bytes: int
+    free_bytes: int
+
+
+class Disk(Space):
+    write_megabytes_per_s: float | None
+    error: NotRequired[str | None]
+    """Why it cannot be written."""
+
+
+class StoredWeights(TypedDict):
+    bytes: int
+    sha256: str
+
+
+class ModelStore(TypedDict):
+    root: str
+    models: dict[str, StoredWeights]
+
+
+class Findings(TypedDict):
+    """What there is, as values for JSON."""
+
+    motivnet: str
+    python: str
+    system: str
+    packages: dict[str, str | None]
+    processor: Processor
+    devices: list[Device]
+    codecs: Codecs
+    shared_memory: Space | None
+    disk: Disk
+    limits: dict[str, int | None]
+    store: ModelStore
+    environment: dict[str, str]
+
+
+class Examination(Findings):
+    """The page of `motivnet doctor`, as values for JSON."""
+
+    remarks: list[str]
+    """Sentences on what will slow or stop a run."""
+
+
+def examine(*, store: str | None = None, folder: str = ".") -> Examination:
     """Versions, cores and memory, devices with their precisions, codecs, disks, store, and what looks wrong.
 
     Args:
         store: Folder of the model store; None takes the default.
         folder: Where outputs would be written; its disk is timed.
-
-    Returns:
-        Values for JSON; `remarks` lists, in sentences, what will slow or stop a run.
     """
-    found: dict[str, Any] = {
+    found: Findings = {
         "motivnet": __version__,
         "python": platform.python_version(),
         "system": platform.platform(),
         "packages": {name: _version(name) for name in PACKAGES},
         "processor": _processor(),
-        "devices": list(_devices()),
+        "devices": [_device(device) for device in all_devices()],
         "codecs": _codecs(),
         "shared_memory": _space("/dev/shm") if Path("/dev/shm").is_dir() else None,
         "disk": _disk(folder),
@@ -67,7 +150,7 @@ def examine(*, store: str | None = None, folder: str = ".") -> dict[str, Any]:
         "store": _store(store),
         "environment": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
     }
-    return found | {"remarks": list(_remarks(found))}
+    return {**found, "remarks": list(_remarks(found))}
 
 
 def _version(name: str) -> str | None:
@@ -77,44 +160,31 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _processor() -> dict[str, Any]:
-    name = platform.processor() or platform.machine()
-    memory = None
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), name)
-        fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
-        memory = {key: int(fields[key].split()[0]) << 10 for key in ("MemTotal", "MemAvailable")}
-    except OSError:
-        pass
+def _processor() -> Processor:
+    total, available = memory_bytes() or (None, None)
     return {
-        "name": name,
+        "name": cpu_name(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "bf16": cpu_has_bf16(),
         "cores": os.cpu_count(),
         "usable_cores": usable_cores(),
-        "memory_bytes": memory and memory["MemTotal"],
-        "available_bytes": memory and memory["MemAvailable"],
+        "memory_bytes": total,
+        "available_bytes": available,
     }
 
 
-def _devices() -> Iterator[dict[str, Any]]:
-    names = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
-    for name in [*names, *(["mps"] if torch.backends.mps.is_available() else [])]:
-        device = torch.device(name)
-        about: dict[str, Any] = {"device": name, "auto_precision": choose_precision("auto", device, is_small=False)}
-        if device.type == "cuda":
-            properties = torch.cuda.get_device_properties(device)
-            about |= {
-                "name": properties.name,
-                "memory_bytes": properties.total_memory,
-                "compute_capability": f"{properties.major}.{properties.minor}",
-                "cuda": torch.version.cuda,
-            }
-        yield about
+def _device(device: torch.device) -> Device:
+    about: Device = {"device": str(device), "auto_precision": choose_precision("auto", device, is_small=False)}
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        about["name"] = properties.name
+        about["memory_bytes"] = properties.total_memory
+        about["compute_capability"] = f"{properties.major}.{properties.minor}"
+        about["cuda"] = torch.version.cuda
+    return about
 
 
-def _codecs() -> dict[str, Any]:
+def _codecs() -> Codecs:
     images = {name: features.check(name) for name in ("jpg", "libjpeg_turbo", "zlib", "webp", "avif", "jpg_2000")}
     return {
         "images": images | {"heif": _version("pi-heif") is not None},
@@ -123,29 +193,36 @@ def _codecs() -> dict[str, Any]:
     }
 
 
-def _disk(folder: str) -> dict[str, Any]:
-    """A part is written and synced as a run does it, and timed; the rates are of this moment."""
-    block = os.urandom(1 << 20)
+def _disk(folder: str) -> Disk:
     space = _space(folder)
     try:
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".motivnet-doctor-") as file:
-            started = time.perf_counter()
-            for _ in range(DISK_MEGABYTES):
-                file.write(block)
-            file.flush()
-            os.fsync(file.fileno())
-            rate = DISK_MEGABYTES / (time.perf_counter() - started)
+        rate = _write_rate(folder)
     except OSError as error:
-        return space | {"write_megabytes_per_s": None, "error": error.strerror}
-    return space | {"write_megabytes_per_s": round(rate, 1)}
+        return {**space, "write_megabytes_per_s": None, "error": error.strerror}
+    return Disk(
+        folder=space["folder"], bytes=space["bytes"], free_bytes=space["free_bytes"], write_megabytes_per_s=rate
+    )
 
 
-def _space(folder: str) -> dict[str, Any]:
+def _write_rate(folder: str) -> float:
+    """Megabytes a second at which a file is written and synced, as a run does it; it holds for this moment."""
+    block = os.urandom(1 << 20)
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".motivnet-doctor-") as file:
+        started = time.perf_counter()
+        for _ in range(DISK_MEGABYTES):
+            file.write(block)
+        file.flush()
+        os.fsync(file.fileno())
+        return round(DISK_MEGABYTES / (time.perf_counter() - started), 1)
+
+
+def _space(folder: str) -> Space:
     usage = shutil.disk_usage(folder)
     return {"folder": str(Path(folder).absolute()), "bytes": usage.total, "free_bytes": usage.free}
 
 
-def _limits() -> dict[str, Any]:
+def _limits() -> dict[str, int | None]:
+    """What the system lets this process have; None without a limit."""
     limits = {
         "open_files": resource.RLIMIT_NOFILE,
         "address_space": resource.RLIMIT_AS,
@@ -155,23 +232,26 @@ def _limits() -> dict[str, Any]:
     return {name: None if value == resource.RLIM_INFINITY else value for name, value in values.items()}
 
 
-def _store(root: str | None) -> dict[str, Any]:
+def _store(root: str | None) -> ModelStore:
     store = Store(root)
-    models = {model.name: {"bytes": model.size_bytes, "sha256": model.sha256} for model in store.models()}
-    return {"root": str(store.root), "models": models}
+    models = store.models()
+    return {
+        "root": str(store.root),
+        "models": {model.name: {"bytes": model.size_bytes, "sha256": model.sha256} for model in models},
+    }
 
 
-def _remarks(found: dict[str, Any]) -> Iterator[str]:
+def _remarks(found: Findings) -> Iterator[str]:
     processor, disk, shared = found["processor"], found["disk"], found["shared_memory"]
     if processor["usable_cores"] < (processor["cores"] or 1):
         yield f"this process may use {processor['usable_cores']} of {processor['cores']} cores"
     if all(device["device"] == "cpu" for device in found["devices"]):
         yield "torch sees no GPU: motivnet-1b takes a minute or more a face on a CPU"
-    if shared and shared["free_bytes"] < LEAST_SHARED_MEMORY:
+    if shared and shared["free_bytes"] < MIN_SHARED_MEMORY:
         yield f"/dev/shm has only {shared['free_bytes'] / 1e6:.0f} MB free (in containers: --shm-size)"
     if "error" in disk:
         yield f"{disk['folder']} cannot be written: {disk['error']}"
-    elif disk["free_bytes"] < 1 << 30:
+    elif disk["free_bytes"] < MIN_DISK_BYTES:
         yield f"{disk['folder']} has only {disk['free_bytes'] / 1e6:.0f} MB free"
     missing = [
         name for name, known in found["codecs"]["videos"].items() if not known and name not in ("av1", "libdav1d")

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from motivnet_cli.config import FaceConfig, LoaderConfig, VideoConfig
-from motivnet_cli.engine import loader
+from motivnet_cli.engine import loader, prepare
+from motivnet_cli.engine.prepare import Preparer
 from motivnet_cli.inputs.listing import Listing
 from motivnet_cli.records import Cursor, Position, Todo, never
 from motivnet_cli.weights.load import load_model
@@ -37,10 +38,7 @@ def batches(photos, model, *, batch_size=4, num_threads=2, stop=never, mode="det
     return list(
         loader.load(
             (Todo(item, Cursor(Position(item.index))) for item in Listing([str(photos)])),
-            model=model,
-            faces=FaceConfig(mode=mode),
-            video=VideoConfig(),
-            loader=LoaderConfig(),
+            Preparer(model, FaceConfig(mode=mode), VideoConfig(), LoaderConfig()),
             num_threads=num_threads,
             batch_size=batch_size,
             stop=stop,
@@ -93,15 +91,15 @@ def test_faces_do_not_depend_on_batch_size_or_threads(photos, model, batch_size,
 def test_a_crowd_beyond_what_is_cropped_ahead(photos, model, monkeypatch):
     """Faces that are cropped only as the batch takes them are the same faces."""
     expected = faces_of(batches(photos, model))
-    monkeypatch.setattr(loader, "READY_FACES", 1)
+    monkeypatch.setattr(prepare, "MAX_READY_FACES", 1)
 
     assert faces_of(batches(photos, model)) == expected
 
 
-def test_a_full_larder_stops_the_reading(photos, model, monkeypatch):
-    """With no room for waiting work, inputs are still read one at a time, to the end."""
+def test_a_spent_budget_stops_the_reading(photos, model, monkeypatch):
+    """Where no piece may wait, inputs are still read one at a time, to the end."""
     expected = faces_of(batches(photos, model))
-    monkeypatch.setattr(loader, "HELD_BYTES", 1)
+    monkeypatch.setattr(loader, "MAX_HELD_BYTES", 1)
 
     assert faces_of(batches(photos, model)) == expected
 
@@ -153,6 +151,6 @@ def test_a_fault_in_a_thread_is_not_swallowed(photos, model, monkeypatch):
     def broken(*_args, **_options):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(loader, "to_pixels", broken)
+    monkeypatch.setattr(prepare, "to_pixels", broken)
     with pytest.raises(ZeroDivisionError):
         batches(photos, model)

@@ -1,4 +1,4 @@
-"""`motivnet bench` and `motivnet doctor`: figures of this machine, as JSON and for people."""
+"""What this machine has, and `motivnet bench` and `motivnet doctor`, which say it as JSON and for people."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
-from motivnet_cli.bench import _flop_a_face, agreement_of
+from motivnet_cli.bench import agreement_of, count_flop
 from motivnet_cli.cli import app
+from motivnet_cli.engine import machine
+from motivnet_cli.engine.machine import choose_precision, core_quota, cpu_has_bf16, divide_cores
+from motivnet_cli.errors import ConfigError
 from motivnet_cli.weights.load import load_model
 from tests.pictures import SAMPLE_DATA
 
@@ -48,7 +52,7 @@ def test_operations_are_those_of_the_network():
     encoder = sizes.depth * (2 * tokens * d * (4 * d + 2 * sizes.mlp) + 4 * tokens**2 * d)
     encoder += 2 * tokens * d * 3 * sizes.patch**2
 
-    assert encoder < _flop_a_face(model) < 1.5 * encoder
+    assert encoder < count_flop(model) < 1.5 * encoder
 
 
 def test_bench_of_a_compiled_network():
@@ -75,10 +79,10 @@ def test_agreement_of_known_predictions():
     )
     found = agreement_of(ours, theirs)
 
-    assert found["same_emotion"] == pytest.approx(2 / 3)
-    assert found["probability_mean"] == pytest.approx(0.1)
-    assert found["probability_most"] == pytest.approx(0.2)
-    assert found["embedding_cosine_least"] == pytest.approx(2**-0.5)
+    assert found.same_emotion == pytest.approx(2 / 3)
+    assert found.probability_mean == pytest.approx(0.1)
+    assert found.probability_most == pytest.approx(0.2)
+    assert found.embedding_cosine_least == pytest.approx(2**-0.5)
 
 
 def test_doctor_is_one_page(tmp_path, monkeypatch):
@@ -101,3 +105,50 @@ def test_doctor_names_a_folder_that_cannot_be_written():
     """A disk that refuses is a remark, not a traceback."""
     found = json.loads(run("doctor", "--folder", "/proc", "--json").stdout)
     assert any("cannot be written" in remark for remark in found["remarks"])
+
+
+def test_auto_is_fp32_unless_the_processor_multiplies_in_bf16():
+    """On a CPU without AMX or AVX512-BF16 bf16 would be emulated; a small network stays at fp32 anyway."""
+    cpu = torch.device("cpu")
+
+    assert choose_precision("auto", cpu, is_small=True) == "fp32"
+    assert choose_precision("auto", cpu, is_small=False) == ("bf16" if cpu_has_bf16() else "fp32")
+    for wanted, device in (("fp16", cpu), ("int8", torch.device("cuda"))):
+        with pytest.raises(ConfigError, match=wanted):
+            choose_precision(wanted, device, is_small=False)
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({"cpu.max": "150000 100000\n"}, 1.5),
+        ({"cpu.max": "max 100000\n"}, None),
+        ({"cpu/cpu.cfs_quota_us": "400000", "cpu/cpu.cfs_period_us": "100000"}, 4.0),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
+        ({}, None),
+    ],
+)
+def test_the_quota_of_a_control_group_counts(tmp_path, files, cores):
+    """A container's share of the machine, of both versions of control groups."""
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+
+    assert core_quota(tmp_path) == cores
+
+
+@pytest.mark.parametrize(
+    ("cores", "usable", "num_processes", "divided"),
+    [
+        ({0, 1, 2, 3}, 4, 2, [{0, 1}, {2, 3}]),
+        ({4, 6, 9}, 3, 2, [{4}, {6}]),
+        ({0, 1, 2, 3, 4, 5}, 4, 2, [{0, 1}, {3, 4}]),
+        ({0}, 1, 2, [set(), set()]),
+    ],
+)
+def test_cores_are_divided(monkeypatch, cores, usable, num_processes, divided):
+    """Processes share no core, get no more than the control group grants, and are free where cores are few."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: cores, raising=False)
+    monkeypatch.setattr(machine, "usable_cores", lambda: usable)
+
+    assert divide_cores(num_processes) == divided

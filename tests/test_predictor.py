@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from motivnet_cli.config import ModelConfig
-from motivnet_cli.engine.machine import _quota, choose_precision, cpu_has_bf16, usable_cores
-from motivnet_cli.engine.predictor import LARGEST_BATCH, Predictor, Stages, _remembered
+from motivnet_cli.engine.machine import usable_cores
+from motivnet_cli.engine.predictor import MAX_AUTO_BATCH, Predictor, Stages, remembered_batch_size
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.records import Batch, Crop, Cursor, Face, Position
 from motivnet_cli.weights.load import load_model
@@ -209,7 +210,7 @@ def test_other_errors_of_the_network_are_not_taken_for_a_full_device():
     assert network.sizes == [2]
 
 
-def test_the_largest_batch_is_found_once_and_remembered(tmp_path):
+def test_the_largest_batch_is_found_once_andremembered_batch_size(tmp_path):
     """Doubling stops at the first size that does not fit; the next run reads the answer, another model asks anew."""
     tried = []
 
@@ -217,13 +218,13 @@ def test_the_largest_batch_is_found_once_and_remembered(tmp_path):
         tried.append(size)
         return size <= 11
 
-    assert _remembered(tmp_path, "a", fits) == 8
+    assert remembered_batch_size(tmp_path, "a", fits) == 8
     assert tried == [2, 4, 8, 16]
-    assert _remembered(tmp_path, "a", fits) == 8
+    assert remembered_batch_size(tmp_path, "a", fits) == 8
     assert len(tried) == 4
-    assert _remembered(tmp_path, "b", lambda size: True) == LARGEST_BATCH
+    assert remembered_batch_size(tmp_path, "b", lambda size: True) == MAX_AUTO_BATCH
     (tmp_path / "batch_sizes.json").write_text("{")
-    assert _remembered(tmp_path, "a", lambda size: False) == 1
+    assert remembered_batch_size(tmp_path, "a", lambda size: False) == 1
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("bf16", 0.05), ("int8", 0.05)])
@@ -236,34 +237,12 @@ def test_lower_precisions_agree(alone, precision, tolerance):
     assert prediction.probabilities.dtype == prediction.embeddings.dtype == np.float32
 
 
-def test_auto_is_fp32_unless_the_processor_multiplies_in_bf16():
-    """On a CPU without AMX or AVX512-BF16 bf16 would be emulated; a small network stays at fp32 anyway."""
-    cpu = torch.device("cpu")
+def test_int8_on_a_torch_without_its_quantization(monkeypatch):
+    """A torch that has dropped the function is named, and what else there is."""
+    monkeypatch.setitem(sys.modules, "torch.ao.quantization", None)
 
-    assert choose_precision("auto", cpu, is_small=True) == "fp32"
-    assert choose_precision("auto", cpu, is_small=False) == ("bf16" if cpu_has_bf16() else "fp32")
-    for wanted, device in (("fp16", cpu), ("int8", torch.device("cuda"))):
-        with pytest.raises(ConfigError, match=wanted):
-            choose_precision(wanted, device, is_small=False)
-
-
-@pytest.mark.parametrize(
-    ("files", "cores"),
-    [
-        ({"cpu.max": "150000 100000\n"}, 1.5),
-        ({"cpu.max": "max 100000\n"}, None),
-        ({"cpu/cpu.cfs_quota_us": "400000", "cpu/cpu.cfs_period_us": "100000"}, 4.0),
-        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
-        ({}, None),
-    ],
-)
-def test_the_quota_of_a_control_group_counts(tmp_path, files, cores):
-    """A container's share of the machine, of both versions of control groups."""
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
-
-    assert _quota(tmp_path) == cores
+    with pytest.raises(ConfigError, match=r"int8: torch .* has no quantize_dynamic any more; use fp32 or bf16"):
+        predictor(precision="int8")
 
 
 def test_where_the_time_goes_is_counted():

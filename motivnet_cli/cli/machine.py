@@ -22,6 +22,8 @@ from motivnet_cli.config import FaceConfig, InputConfig, LoaderConfig, ModelConf
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from motivnet_cli.bench import BenchResult, MeasuredWay, SkippedWay
+
 
 def bench(
     inputs: Annotated[list[str], typer.Argument(help="Pictures, or folders of them, such as you will annotate.")],
@@ -72,13 +74,13 @@ def bench(
             config,
             seconds=seconds,
             agreement=agreement,
-            say=(lambda text: None) if quiet else lambda text: console.print(f"measuring: {text}", markup=False),
+            on_stage=(lambda text: None) if quiet else lambda text: console.print(f"measuring: {text}", markup=False),
         )
         if not quiet:
             _print_bench(console, result)
         if plot:
             draw(result, Path(plot))
-        print_json(result)
+        print_json(result.as_json())
 
 
 def doctor(
@@ -101,37 +103,43 @@ def doctor(
             print_data("\n".join(_lines(found)))
 
 
-def _print_bench(console: Console, result: dict[str, Any]) -> None:
+def _print_bench(console: Console, result: BenchResult) -> None:
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 2, 0, 0))
     for column in ("stage", "faces/s", "ms a face"):
         table.add_column(column, justify="left" if column == "stage" else "right")
-    for name, stage in result["stages"].items():
-        table.add_row(name, _rate(stage["faces_per_s"]), f"{1e3 * stage['seconds_a_face']:.2f}")
-    table.add_row("whole run", _rate(result["whole"]["faces_per_s"]), "")
+    for name, stage in result.stages.items():
+        table.add_row(name, _rate(stage.faces_per_s), f"{1e3 * stage.seconds_a_face:.2f}")
+    table.add_row("whole run", _rate(result.whole.faces_per_s), "")
     console.print(table)
-    peak = result["peak"]
+    peak = result.peak
     console.print(
-        f"bound by {result['bound_by']}; the network does {peak['network_flop_per_s'] / 1e9:,.1f} GFLOP/s, "
-        f"{peak['share_of_peak']:.0%} of this machine's matrix product ({peak['dtype']}, measured now)",
+        f"bound by {result.bound_by}; the network does {peak.network_flop_per_s / 1e9:,.1f} GFLOP/s, "
+        f"{peak.share_of_peak:.0%} of this machine's matrix product ({peak.dtype}, measured now)",
         soft_wrap=True,
     )
-    if result["agreement"] is None:
-        return
+    if result.agreement is not None:
+        _print_agreement(console, result.agreement)
+
+
+def _print_agreement(console: Console, ways: tuple[MeasuredWay | SkippedWay, ...]) -> None:
+    from rich.table import Table
+
+    from motivnet_cli.bench import SkippedWay
+
     table = Table(box=None, padding=(0, 2, 0, 0))
     for column in ("precision", "faces/s", "of fp32", "same emotion", "mean diff.", "largest diff.", "least cosine"):
         table.add_column(column, justify="left" if column == "precision" else "right")
-    for way in result["agreement"]:
-        if "not_run" in way:
-            console.print(f"{way['name']}: not run: {way['not_run']}", markup=False, soft_wrap=True)
+    for way in ways:
+        if isinstance(way, SkippedWay):
+            console.print(f"{way.name}: not run: {way.not_run}", markup=False, soft_wrap=True)
             continue
-        cells = [way["name"], _rate(way["faces_per_s"]), f"{way['times_fp32']:.2f} times"]
-        if way["same_emotion"] is None:
-            cells += ["", "", ""]
-        else:
-            cells += [f"{way['same_emotion']:.1%}", f"{way['probability_mean']:.1e}", f"{way['probability_most']:.1e}"]
-        table.add_row(*cells, f"{way['embedding_cosine_least']:.6f}")
+        found = way.agreement
+        figures = ((found.same_emotion, ".1%"), (found.probability_mean, ".1e"), (found.probability_most, ".1e"))
+        cells = ["" if figure is None else format(figure, form) for figure, form in figures]
+        speed = (_rate(way.faces_per_s), f"{way.times_fp32:.2f} times")
+        table.add_row(way.name, *speed, *cells, f"{found.embedding_cosine_least:.6f}")
     console.print(table)
 
 

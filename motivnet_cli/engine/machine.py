@@ -1,8 +1,9 @@
-"""What this machine has: cores, devices and the precisions that they compute in."""
+"""What this machine has: cores, memory, devices, and the precisions that they compute in."""
 
 from __future__ import annotations
 
 import os
+import platform
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ class Choices:
 
     device: torch.device
     precision: str
+    """fp32, bf16, fp16 or int8."""
     flip: bool
     device_name: str
     """For people."""
@@ -31,7 +33,7 @@ class Choices:
         """The choices for a model.
 
         Raises:
-            ConfigError: The device does not exist here, or cannot do the precision.
+            ConfigError: The device does not exist here, or cannot compute in the precision.
         """
         device = _choose_device(config.device)
         precision = choose_precision(config.precision, device, is_small=model.card.single_thread)
@@ -46,7 +48,7 @@ def choose_precision(wanted: Precision, device: torch.device, *, is_small: bool)
     (AMX or AVX512-BF16: without them it is 100 times slower), else fp32. A small network stays at fp32.
 
     Raises:
-        ConfigError: The device cannot do it.
+        ConfigError: The device cannot compute in it.
     """
     if wanted == "int8" and device.type != "cpu":
         raise ConfigError(f"--precision int8 is for CPUs, and this run is on {device}; use bf16 or fp16")
@@ -61,6 +63,19 @@ def choose_precision(wanted: Precision, device: torch.device, *, is_small: bool)
     return "bf16" if cpu_has_bf16() else "fp32"
 
 
+# ---- cores and memory -------------------------------------------------------------------------------------
+
+
+def cpu_name() -> str:
+    """The processor as its maker calls it; where the system does not say, its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(": ")[2] for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
 def cpu_has_bf16() -> bool:
     """Whether this CPU multiplies matrices in bf16 by itself, as Linux lists its features."""
     try:
@@ -73,12 +88,12 @@ def cpu_has_bf16() -> bool:
 def usable_cores() -> int:
     """How many cores this process may use: affinity, and the quota of its control group (cgroup v2 and v1)."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _quota()
+    quota = core_quota()
     return max(1, min(cores, int(quota))) if quota else cores
 
 
-def _quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """Cores' worth of time that the control group gives; None without a limit."""
+def core_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """How many cores' worth of time the control group grants; None without a limit."""
     try:
         limit, period = (root / "cpu.max").read_text().split()
         return None if limit == "max" else int(limit) / int(period)
@@ -92,17 +107,45 @@ def _quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
         return None
 
 
-def device_name(device: torch.device) -> str:
-    """The device in words, for people."""
-    if device.type == "cuda":
-        return f"{device} ({torch.cuda.get_device_name(device)})"
-    return str(device)
+def divide_cores(num_processes: int) -> list[set[int]]:
+    """Disjoint sets of cores, one for each process; empty where there are too few, or where the system pins none."""
+    if not hasattr(os, "sched_getaffinity"):
+        return [set() for _ in range(num_processes)]
+    cores = sorted(os.sched_getaffinity(0))
+    step, share = len(cores) // num_processes, max(1, usable_cores() // num_processes)
+    return [set(cores[number * step :][:step][:share]) for number in range(num_processes)]
+
+
+def memory_bytes() -> tuple[int, int] | None:
+    """The memory of this machine, and how much of it is available now; None where Linux does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    kibibytes = {name: int(value.split()[0]) for name, _, value in (line.partition(":") for line in lines)}
+    return kibibytes["MemTotal"] << 10, kibibytes["MemAvailable"] << 10
+
+
+# ---- devices ----------------------------------------------------------------------------------------------
 
 
 def all_gpus() -> tuple[str, ...]:
     """The CUDA devices that torch sees here."""
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     return tuple(f"cuda:{number}" for number in range(count))
+
+
+def all_devices() -> tuple[torch.device, ...]:
+    """Every device on which a network can run here, the CPU first."""
+    names = ["cpu", *all_gpus(), *(["mps"] if torch.backends.mps.is_available() else [])]
+    return tuple(map(torch.device, names))
+
+
+def device_name(device: torch.device) -> str:
+    """The device in words, for people."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return str(device)
 
 
 def _choose_device(wanted: str) -> torch.device:

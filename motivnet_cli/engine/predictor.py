@@ -1,4 +1,4 @@
-"""Batches -> predictions: the one room that knows devices.
+"""Batches -> predictions: the network on its device.
 
 It does not know where faces come from or where rows go. Results lag one batch behind, so that on a GPU the
 copies and the writing of one batch overlap the computing of the next; on a CPU the same path runs in order.
@@ -12,13 +12,14 @@ import os
 import time
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from motivnet_cli.durable import durably
+from motivnet_cli.engine.machine import Choices, usable_cores
 from motivnet_cli.errors import ConfigError, first_line
 from motivnet_cli.records import Prediction
 
@@ -29,13 +30,15 @@ if TYPE_CHECKING:
     from motivnet_cli.config import ModelConfig
     from motivnet_cli.records import Batch, Crop
     from motivnet_cli.weights.load import LoadedModel
-from motivnet_cli.engine.machine import Choices, device_name, usable_cores
 
 log = logging.getLogger(__name__)
-LARGEST_BATCH = 64
-"""Throughput of vision transformers of this size is published as flat well before it (docs/performance.md)."""
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.float32}
-_FULL_DEVICE = (torch.OutOfMemoryError, "DefaultCPUAllocator: can't allocate memory")
+MAX_AUTO_BATCH = 64
+"""The largest batch that is chosen unasked. Throughput of vision transformers of this size is published as flat well
+before it (docs/performance.md)."""
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.float32}
+"""In which numbers a network computes at each precision; int8 only multiplies in other ones."""
+_CPU_OUT_OF_MEMORY = "DefaultCPUAllocator: can't allocate memory"
+"""How the RuntimeError of torch's CPU allocator begins; other devices raise torch.OutOfMemoryError."""
 
 
 @dataclass(slots=True)
@@ -69,38 +72,32 @@ class Predictor:
     """A network on its device, at its precision.
 
     Args:
-        model: From `load.load_model`; its network is moved to the device, and converted in place.
+        model: From `load_model`; its network is moved to the device, and converted in place.
         config: Device, precision, compilation, batch size, mirror averaging.
         cache: Folder in which the batch sizes that fit a device are remembered, and compiled networks.
         num_threads: On a CPU; None takes the cores that this process may use.
 
     Raises:
-        ConfigError: The device does not exist here, or cannot do the precision.
+        ConfigError: The device does not exist here, or cannot compute in the precision.
     """
 
     def __init__(
         self, model: LoadedModel, config: ModelConfig, *, cache: Path | None = None, num_threads: int | None = None
     ) -> None:
-        choices = Choices.of(model, config)
-        self.device, self.precision, self.flip = choices.device, choices.precision, choices.flip
+        self.choices = Choices.of(model, config)
+        self.device = self.choices.device
         self.num_threads = 1 if model.card.single_thread else num_threads or usable_cores()
         self.stages = Stages()
-        self.warm_up_s: float | None = None
+        self.compile_s: float | None = None
         """Seconds that compiling took; None where nothing is compiled."""
         self._input_size = model.height, model.width
-        self._network: Callable[[Tensor], tuple[Tensor, Tensor]] = _prepared(
-            model.network.to(self.device), self.precision
+        self._network: Callable[[Tensor], tuple[Tensor, Tensor]] = _at_precision(
+            model.network.to(self.device), self.choices.precision
         )
         _compute_on(self.num_threads)
         if self.device.type == "cuda":  # fp32 means fp32: no TF32
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-        if config.batch_size:
-            self.batch_size = config.batch_size
-        elif self.device.type == "cpu":
-            self.batch_size = model.card.cpu_batch_size
-        else:
-            key = f"{model.weights_sha256[:16]} {device_name(self.device)} {self.precision} flip={self.flip}"
-            self.batch_size = _remembered(cache, key, self._fits)
+        self.batch_size = config.batch_size or self._choose_batch_size(model, cache)
         self._pads = self.device.type != "cpu" or config.compile
         """Whether every batch has the same shape: kernels are chosen, and networks compiled, for a shape."""
         if config.compile:
@@ -154,7 +151,7 @@ class Predictor:
     def _launch_part(self, crops: Sequence[Crop]) -> _Part:
         num_rows = self.batch_size if self._pads else len(crops)
         on_gpu = self.device.type == "cuda"
-        pixels = torch.empty((num_rows, 3, *self._input_size), dtype=torch.uint8, pin_memory=on_gpu)
+        pixels = torch.empty((num_rows, 3, *self._input_size), dtype=torch.uint8, pin_memory=on_gpu)  # [B, 3, H, W]
         for row, crop in zip(pixels.numpy(), crops, strict=False):
             row[:] = crop.pixels
         pixels[len(crops) :] = 0
@@ -164,10 +161,18 @@ class Predictor:
     @torch.inference_mode()
     def _forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 [B, 3, H, W] on the device -> float32 probabilities [B, C] and embeddings [B, D]."""
-        views = [pixels, pixels.flip(-1)] if self.flip else [pixels]
+        views = [pixels, pixels.flip(-1)] if self.choices.flip else [pixels]
         outputs = [self._network(view) for view in views]
-        probabilities = torch.stack([logits.float().softmax(-1) for logits, _ in outputs]).mean(0)
-        return probabilities, torch.stack([embedding.float() for _, embedding in outputs]).mean(0)
+        probabilities = torch.stack([logits.float().softmax(-1) for logits, _ in outputs])  # [views, B, C]
+        embeddings = torch.stack([embedding.float() for _, embedding in outputs])  # [views, B, D]
+        return probabilities.mean(0), embeddings.mean(0)  # [B, C], [B, D]
+
+    def _choose_batch_size(self, model: LoadedModel, cache: Path | None) -> int:
+        if self.device.type == "cpu":
+            return model.card.cpu_batch_size
+        choices = self.choices
+        key = f"{model.weights_sha256[:16]} {choices.device_name} {choices.precision} flip={choices.flip}"
+        return remembered_batch_size(cache, key, self._fits)
 
     def _fits(self, batch_size: int) -> bool:
         pixels = torch.zeros((batch_size, 3, *self._input_size), dtype=torch.uint8, device=self.device)
@@ -188,7 +193,7 @@ class Predictor:
             self._forward(torch.zeros((self.batch_size, 3, *self._input_size), dtype=torch.uint8, device=self.device))
         except Exception as error:  # whatever a compiler's tool chain says
             raise ConfigError(f"--compile does not work here: {first_line(error)}; leave it out") from error
-        self.warm_up_s = time.monotonic() - started
+        self.compile_s = time.monotonic() - started
 
 
 def _compute_on(num_threads: int) -> None:
@@ -220,8 +225,8 @@ class _Results:
             if part.done is not None:
                 part.done.synchronize()
         return Prediction(
-            np.concatenate([part.probabilities[: part.num_faces].numpy() for part in self.parts]),
-            np.concatenate([part.embeddings[: part.num_faces].numpy() for part in self.parts]),
+            np.concatenate([part.probabilities[: part.num_faces].numpy() for part in self.parts]),  # [B, C]
+            np.concatenate([part.embeddings[: part.num_faces].numpy() for part in self.parts]),  # [B, D]
         )
 
 
@@ -241,23 +246,42 @@ def _mark_of(device: torch.device) -> torch.cuda.Event | None:
     return event
 
 
-def _prepared(network: nn.Module, precision: str) -> nn.Module:
-    """The network at a precision; its pixel statistics stay fp32, and inputs are normalised in fp32."""
+def _at_precision(network: nn.Module, precision: str) -> nn.Module:
+    """The network at a precision; its pixel statistics stay fp32, and inputs are normalised in fp32.
+
+    Raises:
+        ConfigError: This torch cannot convert it.
+    """
     if precision == "int8":
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch announces a successor that is another package
-            quantize: Callable[..., nn.Module] = torch.ao.quantization.quantize_dynamic
-            network = quantize(network, {nn.Linear}, dtype=torch.qint8)
-        return network
+        return _quantized(network)
     for part in network.children():
-        part.to(_DTYPES[precision])
+        part.to(DTYPES[precision])
     return network
 
 
-def _remembered(cache: Path | None, key: str, fits: Callable[[int], bool]) -> int:
-    """The largest batch that fits, found once for each device, model and precision."""
+def _quantized(network: nn.Module) -> nn.Module:
+    """The network with linear layers that multiply in int8 (docs/decisions/0013-private-interfaces.md)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch announces a successor that is another package
+        try:
+            from torch.ao.quantization import quantize_dynamic
+        except ImportError as error:
+            raise ConfigError(
+                f"--precision int8: torch {torch.__version__} has no quantize_dynamic any more; use fp32 or bf16"
+            ) from error
+        quantize: Callable[..., nn.Module] = quantize_dynamic
+        return quantize(network, {nn.Linear}, dtype=torch.qint8)
+
+
+def remembered_batch_size(cache: Path | None, key: str, fits: Callable[[int], bool]) -> int:
+    """The largest batch that fits, found once for each `key`: a device, model and precision.
+
+    Args:
+        cache: Folder of what is remembered; None remembers nothing.
+        fits: Whether a batch of this size fits in the device's memory.
+    """
     path = cache / "batch_sizes.json" if cache else None
-    known: dict[str, Any] = {}
+    known: dict[str, int] = {}
     if path is not None and path.exists():
         try:
             known = json.loads(path.read_text())
@@ -269,17 +293,16 @@ def _remembered(cache: Path | None, key: str, fits: Callable[[int], bool]) -> in
             path.parent.mkdir(parents=True, exist_ok=True)
             with durably(path) as temporary:
                 temporary.write_text(json.dumps(known, indent=1))
-    return int(known[key])
+    return known[key]
 
 
 def largest_batch(fits: Callable[[int], bool]) -> int:
-    """The largest power of two, at most LARGEST_BATCH, that fits; 1 is taken to fit."""
+    """The largest power of two, at most MAX_AUTO_BATCH, that fits; 1 is taken to fit."""
     size = 1
-    while size < LARGEST_BATCH and fits(2 * size):
+    while size < MAX_AUTO_BATCH and fits(2 * size):
         size *= 2
     return size
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
-    kind, words = _FULL_DEVICE
-    return isinstance(error, kind) or words in str(error)
+    return isinstance(error, torch.OutOfMemoryError) or _CPU_OUT_OF_MEMORY in str(error)

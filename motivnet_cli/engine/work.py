@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from motivnet_cli.engine.loader import load
 from motivnet_cli.engine.machine import usable_cores
 from motivnet_cli.engine.predictor import Predictor, Stages
+from motivnet_cli.engine.prepare import Preparer
 from motivnet_cli.weights.load import load_model
 from motivnet_cli.weights.store import Store
 
@@ -84,17 +85,9 @@ def work(
         predictor.num_threads,
         num_threads,
     )
+    preparer = Preparer(model, config.faces, config.video, config.loader)
     for todos in part.rounds(stop):
-        batches = load(
-            todos,
-            model=model,
-            faces=config.faces,
-            video=config.video,
-            loader=config.loader,
-            num_threads=num_threads,
-            batch_size=predictor.batch_size,
-            stop=stop,
-        )
+        batches = load(todos, preparer, num_threads=num_threads, batch_size=predictor.batch_size, stop=stop)
         for batch, prediction in predictor.run(batches):
             part.write(batch, prediction)
             tally.inputs += sum(report.archive is None for report in batch.finished)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import pickle
 import queue
 import signal
@@ -22,7 +21,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from motivnet_cli import errors
 from motivnet_cli.config import ScaleConfig
-from motivnet_cli.engine.machine import usable_cores
+from motivnet_cli.engine.machine import divide_cores
 from motivnet_cli.engine.predictor import Stages
 from motivnet_cli.engine.work import Tally
 from motivnet_cli.output.sink import begun_run
@@ -82,7 +81,7 @@ class _Crew:
         """One after the other, while nothing more was committed."""
         self._reached: list[Cursor] = []
         """How far each unit was at the last of them."""
-        self._cores = _dealt_cores(len(devices))
+        self._cores = divide_cores(len(devices))
         self._workers = [self._start(place, device) for place, device in enumerate(devices)]
 
     def run(self, on_progress: Callable[[Tally], None], stop: Callable[[], bool]) -> Tally:
@@ -182,12 +181,3 @@ class _Crew:
             with contextlib.suppress(OSError):
                 worker.stdin.write(STOP)
                 worker.stdin.flush()
-
-
-def _dealt_cores(num_workers: int) -> list[set[int]]:
-    """Cores of each worker's own, so that they do not get in each other's way; none where there are too few."""
-    if not hasattr(os, "sched_getaffinity"):
-        return [set()] * num_workers
-    cores = sorted(os.sched_getaffinity(0))
-    step, share = len(cores) // num_workers, max(1, usable_cores() // num_workers)
-    return [set(cores[place * step :][:step][:share]) for place in range(num_workers)]

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from motivnet_cli import __version__
-from motivnet_cli.engine.machine import Choices
 from motivnet_cli.engine.work import Tally, load_network, make_predictor, track_config, work
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.output.sink import take_handed
 
 if TYPE_CHECKING:
     from motivnet_cli.config import RunConfig
+    from motivnet_cli.engine.machine import Choices
     from motivnet_cli.output.ledger import HandedShare
 
 
@@ -71,10 +71,9 @@ class Worker:
             self._config: RunConfig = pickle.loads(self._settings)
             self._model = load_network(self._config.model)
             self._predictor = make_predictor(self._model, self._config.model, num_threads=self._num_cpus)
-            choices = Choices.of(self._model, self._config.model)
         except Exception as error:  # noqa: BLE001 - the driver decides
             return self._news(error=(type(error).__name__, str(error)))
-        return self._news(choices=choices)
+        return self._news(choices=self._predictor.choices)
 
     def talk(self, unit: int | None, *, stop: bool) -> News:
         """Take a unit, if one is given, or the order to stop; the answer comes as soon as there is something to say."""
@@ -104,7 +103,7 @@ class Worker:
                 tracks=track_config(config),
             )
             self._share = share
-            ours = {"model.precision": predictor.precision, "model.weights_sha256": model.weights_sha256}
+            ours = {"model.precision": predictor.choices.precision, "model.weights_sha256": model.weights_sha256}
             for name, value in ours.items():
                 if value != record["settings"][name]:
                     raise ConfigError(  # noqa: TRY301

@@ -56,10 +56,10 @@ def take_units(config: RunConfig, voice: IO[str], stop: threading.Event) -> None
     share, record = take_part(
         config.output, classes=model.classes, embedding_size=model.embedding_size, tracks=track_config(config)
     )
-    if predictor.precision != record["precision"]:
+    if predictor.choices.precision != record["precision"]:
         raise ConfigError(
             f"this run computes in {record['precision']}, and --precision {config.model.precision} comes to "
-            f"{predictor.precision} on {config.model.device}: give one that all devices have"
+            f"{predictor.choices.precision} on {config.model.device}: give one that all devices have"
         )
 
     def on_progress(tally: Tally) -> None:

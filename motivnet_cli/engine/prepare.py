@@ -1,0 +1,188 @@
+"""One picture, frame or archive member -> its faces as the network takes them: decode, find faces, crop.
+
+Several threads may use one `Preparer` at once.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypedDict
+
+from motivnet_cli.errors import InputError
+from motivnet_cli.faces.crop import cut, to_pixels
+from motivnet_cli.faces.detect import find_faces, load_detector
+from motivnet_cli.inputs.decode import decode, decode_bytes
+from motivnet_cli.records import Crop, Face, InputReport, Position, Problem
+from motivnet_cli.remote.files import read_bytes
+from motivnet_cli.remote.urls import is_remote
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from typing_extensions import Required
+
+    from motivnet_cli.config import FaceConfig, LoaderConfig, VideoConfig
+    from motivnet_cli.inputs.archive import Member
+    from motivnet_cli.inputs.video import VideoReader
+    from motivnet_cli.records import Frame, GivenFace, Item, Kept, Kind, Status
+    from motivnet_cli.weights.load import LoadedModel
+
+MAX_READY_FACES = 32
+"""Faces of one picture that are cropped ahead; a crowd's others are cropped as the batch takes them."""
+MAX_REMOTE_BYTES = 256 << 20
+"""A picture behind a URL is read whole, up to this size."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """The faces of a picture, frame or member, the first of them cropped, and the report if its input ends with it."""
+
+    crops: Iterable[Crop] = ()
+    report: InputReport | None = None
+    num_frames: int = 0
+    num_faces: int = 0
+    num_bytes: int = 0
+    """Memory that it holds."""
+
+
+class Preparer:
+    """What the reading threads do, for one model and one set of settings.
+
+    Args:
+        model: Its recipe and input size say what a crop is.
+        faces: How faces are found and cut.
+        video: Which frames of a video are taken.
+        loader: Of it `max_pixels` matters here.
+    """
+
+    def __init__(self, model: LoadedModel, faces: FaceConfig, video: VideoConfig, loader: LoaderConfig) -> None:
+        self._model = model
+        self._faces = faces
+        self._video = video
+        self._margin = model.card.margin if faces.margin is None else faces.margin
+        self._max_pixels = loader.max_pixels
+        self._detector = (
+            None if faces.mode == "whole" else load_detector(faces.detector, detection_size=faces.detection_size)
+        )
+
+    # ---- whole pieces of an input -------------------------------------------------------------------------
+
+    def image(self, item: Item) -> Prepared:
+        """A picture that is an input by itself."""
+        about = about_item(item)
+        try:
+            frame = self.decode(item.path)
+        except InputError as error:
+            return Prepared(report=_failed(about, Problem(error.error_type, str(error))))
+        return self._picture(about, frame, given=item.given, kept=item.kept)
+
+    def member(self, item: Item, member: Member) -> Prepared:
+        """A picture of the archive `item`."""
+        about: About = {
+            "position": Position(item.index, member.number),
+            "input": f"{item.input}/{member.name}",
+            "kind": "image",
+            "archive": item.input,
+        }
+        if member.problem:
+            return Prepared(report=_failed(about, member.problem), num_frames=1)
+        try:
+            frame = decode_bytes(member.data, max_pixels=self._max_pixels)
+        except InputError as error:
+            return Prepared(report=_failed(about, Problem(error.error_type, str(error))), num_frames=1)
+        return self._picture(about, frame, kept=item.kept)
+
+    def frame(self, item: Item, step: int, frame: Frame) -> Prepared:
+        """A sampled frame of the video `item`, the `step`-th from 0."""
+        return self._cropped(Position(item.index, step), item.input, frame, self.find(frame, item.given), item.kept)
+
+    def open_video(self, path: str, *, skip_frames: int) -> VideoReader:
+        """The frames of a video that the settings ask for, but for the first `skip_frames`.
+
+        Raises:
+            InputError: It cannot be opened.
+        """
+        from motivnet_cli.inputs.video import VideoReader
+
+        return VideoReader(path, self._video, max_pixels=self._max_pixels, skip_frames=skip_frames)
+
+    # ---- the three steps ----------------------------------------------------------------------------------
+
+    def decode(self, path: str) -> Frame:
+        """An upright picture from a file or a URL.
+
+        Raises:
+            InputError: It cannot be read.
+        """
+        if is_remote(path):
+            return decode_bytes(read_bytes(path, max_bytes=MAX_REMOTE_BYTES), max_pixels=self._max_pixels)
+        return decode(path, max_pixels=self._max_pixels)
+
+    def find(self, frame: Frame, given: tuple[GivenFace, ...] | None) -> list[tuple[Face, Kept]]:
+        """The faces of a picture from left to right, each with what passes through with it: as given, else as found."""
+        if given is None:
+            return [(face, ()) for face in find_faces(frame.rgb, self._faces, self._detector)]
+        return [(Face(face.box, "given"), face.kept) for face in sorted(given, key=lambda face: face.box[:2])]
+
+    def crop(self, frame: Frame, face: Face) -> NDArray[np.uint8]:
+        """One face as the network takes it: uint8 [3, H, W], RGB, 0 to 255."""
+        model = self._model
+        rgb = frame.rgb  # [picture's H, W, 3]
+        if face.source != "whole":
+            rgb = cut(rgb, face.box, margin=self._margin, fill_rgb=model.card.fill_rgb)  # [side, side, 3]
+        return to_pixels(
+            rgb, recipe=model.recipe, height=model.height, width=model.width, fill_rgb=model.card.fill_rgb
+        )  # [3, network's H, W]
+
+    def _picture(
+        self, about: About, frame: Frame, *, given: tuple[GivenFace, ...] | None = None, kept: Kept = ()
+    ) -> Prepared:
+        faces = self.find(frame, given)
+        height, width = frame.rgb.shape[:2]
+        status: Status = "ok" if faces else "no_face"
+        report = InputReport(**about, status=status, num_frames=1, num_faces=len(faces), width=width, height=height)
+        return replace(self._cropped(about["position"], about["input"], frame, faces, kept), report=report)
+
+    def _cropped(
+        self, position: Position, name: str, frame: Frame, faces: list[tuple[Face, Kept]], kept: Kept
+    ) -> Prepared:
+        crops = (
+            Crop(position, name, face, number, self.crop(frame, face), frame.index, frame.time_s, own or kept)
+            for number, (face, own) in enumerate(faces)
+        )
+        ready = list(itertools.islice(crops, MAX_READY_FACES))
+        num_bytes = sum(crop.pixels.nbytes for crop in ready)
+        if len(faces) > len(ready):
+            return Prepared(itertools.chain(ready, crops), None, 1, len(faces), num_bytes + frame.rgb.nbytes)
+        return Prepared(ready, None, 1, len(faces), num_bytes)
+
+
+class About(TypedDict, total=False):
+    """What a report says of an input before anything is known of its content."""
+
+    position: Required[Position]
+    input: Required[str]
+    kind: Required[Kind]
+    archive: str | None
+    size_bytes: int | None
+    mtime_ns: int | None
+    sha256: str | None
+
+
+def about_item(item: Item, *, step: int = 0) -> About:
+    """What the report of an item begins with; `step` is where in the item it ends."""
+    return {
+        "position": Position(item.index, step),
+        "input": item.input,
+        "kind": item.kind,
+        "size_bytes": item.size_bytes,
+        "mtime_ns": item.mtime_ns,
+        "sha256": item.sha256,
+    }
+
+
+def _failed(about: About, problem: Problem) -> InputReport:
+    return InputReport(**about, status="failed", problem=problem)
