@@ -19,7 +19,7 @@ from motivnet_cli.output.read import METADATA_KEY
 from motivnet_cli.output.tables import ROW_GROUP, TableWriter, faces_schema
 from motivnet_cli.records import EMOTIONS
 
-OURS = "import sys; from motivnet_cli.export import export_predictions as e; e(sys.argv[1], sys.argv[2], sys.argv[3])"
+OURS = "import sys; from motivnet_cli.export.predictions import export_predictions as e; e(*sys.argv[1:4])"
 POLARS = {
     "csv": "import sys, polars; polars.scan_parquet(sys.argv[1]).sink_csv(sys.argv[3], engine='streaming')",
     "jsonl": "import sys, polars; polars.scan_parquet(sys.argv[1]).sink_ndjson(sys.argv[3], engine='streaming')",

@@ -19,9 +19,9 @@ from pycocotools.coco import COCO
 from pympi import Elan
 
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.export import export_predictions
 from motivnet_cli.export.boxes import write_coco, write_fiftyone, write_label_studio
 from motivnet_cli.export.cues import write_srt, write_webvtt
+from motivnet_cli.export.predictions import export_predictions
 from motivnet_cli.export.source import Source
 from motivnet_cli.output.read import METADATA_KEY
 from motivnet_cli.output.tables import faces_schema, inputs_schema

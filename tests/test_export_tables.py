@@ -22,7 +22,8 @@ from typer.testing import CliRunner
 from motivnet_cli.cli import app
 from motivnet_cli.config import InputConfig, ModelConfig, OutputConfig, RunConfig
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.export import FORMATS, export_predictions
+from motivnet_cli.export.formats import FORMATS
+from motivnet_cli.export.predictions import export_predictions
 from motivnet_cli.output.read import METADATA_KEY
 from motivnet_cli.output.tables import TableWriter, faces_schema
 from motivnet_cli.records import EMOTIONS

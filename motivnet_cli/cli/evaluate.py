@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from motivnet_cli import errors
-from motivnet_cli.catalogue import CARDS, DEFAULT_MODEL
+from motivnet_cli.catalogue import DEFAULT_MODEL
+from motivnet_cli.cli.options import Device, NetworkOptions, OptionGroup, Quiet, StoreFolder, Threads, expand_groups
 from motivnet_cli.cli.terminal import (
-    STORE_OPTION,
     StopSignals,
-    batch_size_of,
     command_line,
     print_data,
     print_json,
@@ -25,84 +25,107 @@ from motivnet_cli.config import FaceConfig, InputConfig, LoaderConfig, ModelConf
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from motivnet_cli.config import FaceMode
+    from motivnet_cli.evaluation.evaluate import EvaluateConfig
 
-compare = typer.Typer(
-    help="Set predictions, models or image sets side by side.", no_args_is_help=True, rich_markup_mode=None
-)
-_FACES: dict[str, tuple[FaceMode, int | None]] = {
-    "auto": ("auto", 1),
-    "detect": ("detect", 1),
-    "largest": ("auto", 1),
-    "whole": ("whole", None),
+compare = typer.Typer(help="Compare predictions, models or image sets.", no_args_is_help=True, rich_markup_mode=None)
+_FACES = {
+    "auto": FaceConfig(mode="auto", max_faces=1),
+    "detect": FaceConfig(mode="detect", max_faces=1),
+    "largest": FaceConfig(mode="auto", max_faces=1),
+    "whole": FaceConfig(mode="whole"),
 }
 
-
-Split = Annotated[str | None, typer.Option(help="Default: the set's test split.")]
-Protocol = Annotated[str | None, typer.Option(help="Where a set has several: see --list of evaluate.")]
-PathColumn = Annotated[str | None, typer.Option(help="Of csv and parquet sets.")]
-LabelColumn = Annotated[str | None, typer.Option(help="Of csv and parquet sets.")]
-LabelMap = Annotated[
-    str | None, typer.Option(metavar="LABEL=EMOTION,...|FILE.json", help="What labels mean; drop leaves one out.")
-]
-Resamples = Annotated[int, typer.Option(help="Of the bootstrap.")]
-Seed = Annotated[int, typer.Option(help="Of the bootstrap.")]
+WorkFolder = Annotated[str, typer.Option("--out", "-o", help="Folder for intermediate results, to resume from.")]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LabelOptions(OptionGroup):
+    """How a labelled set is read, and how predictions of it are scored."""
+
+    split: Annotated[str | None, typer.Option(help="Default: the test split of the set.")] = None
+    protocol: Annotated[
+        str | None, typer.Option(help="For sets that have several (see `motivnet evaluate --list`).")
+    ] = None
+    path_column: Annotated[str | None, typer.Option(help="Column of paths in a csv or parquet set.")] = None
+    label_column: Annotated[str | None, typer.Option(help="Column of labels in a csv or parquet set.")] = None
+    label_map: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LABEL=EMOTION,...|FILE.json", help="The emotion that each label means; drop leaves a label out."
+        ),
+    ] = None
+    resamples: Annotated[int, typer.Option(help="Resamples of the bootstrap.")] = 1000
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0
+
+    def config(self, dataset: str, root: str, *, out: str) -> EvaluateConfig:
+        from motivnet_cli.evaluation.datasets.read import read_label_map
+        from motivnet_cli.evaluation.evaluate import EvaluateConfig
+
+        return EvaluateConfig(
+            dataset=dataset,
+            root=root,
+            out=out,
+            split=self.split,
+            protocol=self.protocol,
+            path_column=self.path_column,
+            label_column=self.label_column,
+            label_map=read_label_map(self.label_map) if self.label_map else None,
+            resamples=self.resamples,
+            seed=self.seed,
+        )
+
+
+@expand_groups
 def evaluate(
     *,
-    dataset: Annotated[str | None, typer.Option(help="Which one: see --list.")] = None,
-    root: Annotated[str | None, typer.Option(help="Its folder; of csv and parquet, the table.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Name of the labelled set (see --list).")] = None,
+    root: Annotated[str | None, typer.Option(help="Folder of the set; for csv and parquet, the table.")] = None,
     suite: Annotated[
-        str | None, typer.Option(metavar="NAME=ROOT,...", help="Several sets, and a table over them at the end.")
+        str | None, typer.Option(metavar="NAME=ROOT,...", help="Evaluate several sets, and print a table of all.")
     ] = None,
     out: Annotated[
         str | None,
         typer.Option("--out", "-o", help="Folder of the report and predictions. Default: evaluation-DATASET."),
     ] = None,
-    split: Split = None,
-    protocol: Protocol = None,
     predictions: Annotated[
-        str | None, typer.Option(help="Score these, ours or another tool's (.parquet, .csv, .jsonl), and run nothing.")
-    ] = None,
-    path_column: PathColumn = None,
-    label_column: LabelColumn = None,
-    label_map: LabelMap = None,
-    model: Annotated[str, typer.Option(help=f"One of: {', '.join(CARDS)}.")] = DEFAULT_MODEL,
-    weights: Annotated[str | None, typer.Option(help="A checkpoint file in place of the stored weights.")] = None,
-    store: Annotated[str | None, STORE_OPTION] = None,
-    recipe: Annotated[
-        str | None, typer.Option(help="Input recipe, or both: each scored by itself. Default: the model's.")
-    ] = None,
-    faces: Annotated[
         str | None,
         typer.Option(
-            metavar="auto|detect|whole",
-            help="Where the face is. Default: the set's way (aligned crops are whole, given boxes are used).",
+            help="Score these predictions (.parquet, .csv, .jsonl), from motivnet or another tool, and run no network."
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    batch_size: Annotated[str, typer.Option(help="Faces in one pass of the network, or auto.")] = "auto",
-    threads: Annotated[int | None, typer.Option(help="Threads that read and find faces.")] = None,
-    resamples: Resamples = 1000,
-    seed: Seed = 0,
+    labels: LabelOptions,
+    network: NetworkOptions,
+    recipe: Annotated[
+        str | None, typer.Option(help="Input recipe, or both to score each. Default: the model's.")
+    ] = None,
+    faces: Annotated[
+        Literal["auto", "detect", "largest", "whole"] | None,
+        typer.Option(
+            metavar="auto|detect|whole",
+            help="Where the face is. Default: what suits the set (aligned crops are whole, given boxes are used).",
+        ),
+    ] = None,
+    threads: Threads = None,
     min_accuracy: Annotated[
-        float | None, typer.Option(help="Exit with code 4 where the accuracy over all images (0 to 1) is below this.")
+        float | None, typer.Option(help="Exit with code 4 if the accuracy over all images (0 to 1) is below this.")
     ] = None,
     images: Annotated[bool, typer.Option("--images/--no-images", help="Show thumbnails in the report.")] = True,
     overwrite: Annotated[bool, typer.Option(help="Predict anew.")] = False,
-    list_datasets: Annotated[bool, typer.Option("--list", help="Show sets, layouts, terms, where to ask.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+    list_datasets: Annotated[
+        bool, typer.Option("--list", help="List the sets: layouts, terms, and where to ask for them.")
+    ] = False,
+    quiet: Quiet = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print metrics.json to stdout in place of the table.")
     ] = False,
 ) -> None:
-    """Score a model, or predictions made before, on a labelled dataset.
+    """Score a model, or existing predictions, on a labelled dataset.
 
     Example: motivnet evaluate --dataset rafdb --root ./RAF-DB
 
-    The headline figures go to stdout, the whole report (report.html, metrics.json, figures) to --out. An image
-    without a prediction counts as wrong in the figures over all images. Started again, it goes on where it stopped.
+    The main figures go to stdout, the whole report (report.html, metrics.json, figures) to --out. In the figures over
+    all images, an image without a prediction counts as wrong. To continue after an interruption, run the same command
+    again.
     """
     with StopSignals() as stop, reporting_errors(), talking(quiet=quiet) as console:
         if list_datasets:
@@ -111,34 +134,20 @@ def evaluate(
         sets = _sets(dataset, root, suite)
         if min_accuracy is not None and not 0 <= min_accuracy <= 1:
             raise errors.ConfigError(f"--min-accuracy takes a share between 0 and 1, got {min_accuracy}")
-        if faces is not None and faces not in _FACES:
-            raise errors.ConfigError(f"--faces takes {', '.join(_FACES)}, got {faces!r}")
-        from motivnet_cli.evaluation.datasets.read import read_label_map
-        from motivnet_cli.evaluation.evaluate import EvaluateConfig
         from motivnet_cli.evaluation.evaluate import evaluate as run
         from motivnet_cli.weights.store import Store, find_card
 
-        recipes = find_card(model, Store(store)).recipes if recipe == "both" else (recipe,)
-        mode = _FACES[faces] if faces else None
+        model = network.config()
         configs = [
-            EvaluateConfig(
-                dataset=name,
-                root=folder,
-                out=str(Path(out or "evaluation") / name) if suite else out or f"evaluation-{name}",
-                split=split,
-                protocol=protocol,
-                path_column=path_column,
-                label_column=label_column,
-                label_map=read_label_map(label_map) if label_map else None,
-                predictions=predictions,
-                recipes=recipes,
-                model=ModelConfig(
-                    name=model, weights=weights, store=store, device=device, batch_size=batch_size_of(batch_size)
+            dataclasses.replace(
+                labels.config(
+                    name, folder, out=str(Path(out or "evaluation") / name) if suite else out or f"evaluation-{name}"
                 ),
-                faces=FaceConfig(mode=mode[0], max_faces=mode[1]) if mode else None,
+                predictions=predictions,
+                recipes=find_card(model.name, Store(model.store)).recipes if recipe == "both" else (recipe,),
+                model=model,
+                faces=_FACES[faces] if faces else None,
                 loader=LoaderConfig(threads=threads),
-                resamples=resamples,
-                seed=seed,
                 images=images,
                 overwrite=overwrite,
                 command=command_line(),
@@ -148,8 +157,7 @@ def evaluate(
         with watching(console, quiet=quiet) as progress:
             evaluations = run(configs, suite=out or "evaluation" if suite else None, progress=progress, stop=stop)
         if evaluations is None:
-            console.print("stopped; what is predicted is kept: run the same command again to go on from here")
-            raise typer.Exit(stop.exit_code or errors.EXIT_OK)
+            raise _stopped(stop, console)
         for evaluation in evaluations:
             for remark in evaluation["dataset"]["remarks"]:
                 console.print(f"warning: {evaluation['dataset']['name']}: {remark}", markup=False, soft_wrap=True)
@@ -157,8 +165,8 @@ def evaluate(
             print_json(evaluations if suite else evaluations[0])
         else:
             print_data(_table(evaluations))
-        pages = [Path(out or "evaluation") / "index.html"] if suite else [Path(configs[0].out) / "report.html"]
-        console.print(f"written: {pages[0]}", markup=False, soft_wrap=True)
+        page = Path(out or "evaluation") / "index.html" if suite else Path(configs[0].out) / "report.html"
+        console.print(f"written: {page}", markup=False, soft_wrap=True)
         runs = [run for evaluation in evaluations for run in evaluation["runs"]]
         lowest = min(run["scores"]["all"]["accuracy"]["value"] for run in runs)
         if min_accuracy is not None and lowest < min_accuracy:
@@ -167,55 +175,37 @@ def evaluate(
 
 
 @compare.command()
+@expand_groups
 def predictions(
-    a: Annotated[str, typer.Argument(help="Predictions, ours or another tool's.")],
-    b: Annotated[str, typer.Argument(help="Others of the same images.")],
+    a: Annotated[str, typer.Argument(help="Predictions, from motivnet or another tool.")],
+    b: Annotated[str, typer.Argument(help="Other predictions of the same images.")],
     *,
-    dataset: Annotated[str, typer.Option(help="The labelled set: see `motivnet evaluate --list`.")],
-    root: Annotated[str, typer.Option(help="Its folder.")],
-    split: Split = None,
-    protocol: Protocol = None,
-    path_column: PathColumn = None,
-    label_column: LabelColumn = None,
-    label_map: LabelMap = None,
-    resamples: Resamples = 1000,
-    seed: Seed = 0,
+    dataset: Annotated[str, typer.Option(help="Name of the labelled set (see `motivnet evaluate --list`).")],
+    root: Annotated[str, typer.Option(help="Folder of the set.")],
+    labels: LabelOptions,
 ) -> None:
-    """Is one better than the other on a labelled set? McNemar's test and the difference with its interval.
+    """Test whether one set of predictions is better than another: McNemar's test, and the difference with its interval.
 
     Example: motivnet compare predictions a.parquet b.csv --dataset rafdb --root ./RAF-DB
     """
     with reporting_errors(), talking(quiet=False):
-        from motivnet_cli.evaluation.datasets.read import read_label_map
-        from motivnet_cli.evaluation.evaluate import EvaluateConfig, compare_predictions
+        from motivnet_cli.evaluation.evaluate import compare_predictions
 
-        config = EvaluateConfig(
-            dataset=dataset,
-            root=root,
-            out="",
-            split=split,
-            protocol=protocol,
-            path_column=path_column,
-            label_column=label_column,
-            label_map=read_label_map(label_map) if label_map else None,
-            resamples=resamples,
-            seed=seed,
-        )
-        print_json(compare_predictions(config, a, b))
+        print_json(compare_predictions(labels.config(dataset, root, out=""), a, b))
 
 
 @compare.command("models")
 def compare_models(
     a: Annotated[str, typer.Argument(help="A model, such as motivnet-1b.")],
-    b: Annotated[str, typer.Argument(help="The one it came from, such as sapiens-1b.")],
+    b: Annotated[str, typer.Argument(help="The model that it was trained from, such as sapiens-1b.")],
     *,
-    images: Annotated[str, typer.Option(help="Folder of the images that both see.")],
-    out: Annotated[str, typer.Option("--out", "-o", help="Folder to go on from when killed.")] = "comparison-models",
-    store: Annotated[str | None, STORE_OPTION] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+    images: Annotated[str, typer.Option(help="Folder of images that both models see.")],
+    out: WorkFolder = "comparison-models",
+    store: StoreFolder = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
 ) -> None:
-    """How alike two networks are: linear CKA and cosine of their embeddings, and drift of their parameters.
+    """Measure how similar two networks are: linear CKA and cosine of their embeddings, and drift of their parameters.
 
     Example: motivnet compare models motivnet-1b sapiens-1b --images ./faces
     """
@@ -232,21 +222,23 @@ def compare_models(
                 progress=progress,
                 stop=stop,
             )
-        _print_if_done(result, stop, console)
+        if result is None:
+            raise _stopped(stop, console)
+        print_json(result)
 
 
 @compare.command()
 def data(
     a: Annotated[str, typer.Argument(help="A folder of images, or finished predictions with embeddings.")],
-    b: Annotated[str, typer.Argument(help="Another.")],
+    b: Annotated[str, typer.Argument(help="Another one.")],
     *,
-    model: Annotated[str, typer.Option(help="In whose embedding space.")] = DEFAULT_MODEL,
-    out: Annotated[str, typer.Option("--out", "-o", help="Folder to go on from when killed.")] = "comparison-data",
-    store: Annotated[str | None, STORE_OPTION] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+    model: Annotated[str, typer.Option(help="Model whose embeddings are compared.")] = DEFAULT_MODEL,
+    out: WorkFolder = "comparison-data",
+    store: StoreFolder = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
 ) -> None:
-    """How alike two sets of images are: Frechet distance, kernel MMD and nearest neighbours of their embeddings.
+    """Measure how similar two image sets are: Frechet distance, kernel MMD and nearest neighbours of their embeddings.
 
     Example: motivnet compare data ./mine ./theirs
     """
@@ -263,14 +255,15 @@ def data(
                 progress=progress,
                 stop=stop,
             )
-        _print_if_done(result, stop, console)
+        if result is None:
+            raise _stopped(stop, console)
+        print_json(result)
 
 
-def _print_if_done(result: dict[str, Any] | None, stop: StopSignals, console: Console) -> None:
-    if result is None:
-        console.print("stopped; what is done is kept: run the same command again to go on from here")
-        raise typer.Exit(stop.exit_code or errors.EXIT_OK)
-    print_json(result)
+def _stopped(stop: StopSignals, console: Console) -> typer.Exit:
+    """The end of a command that a signal stopped."""
+    console.print("stopped; what is done is kept: run the same command again to continue")
+    return typer.Exit(stop.exit_code or errors.EXIT_OK)
 
 
 def _sets(dataset: str | None, root: str | None, suite: str | None) -> list[tuple[str, str]]:
@@ -292,8 +285,6 @@ def _pairs(text: str | None, option: str) -> dict[str, str]:
 
 
 def _list(*, as_json: bool) -> None:
-    import dataclasses
-
     from motivnet_cli.evaluation.datasets.cards import CARDS as DATASETS
 
     if as_json:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from motivnet_cli import errors
 from motivnet_cli.catalogue import CARDS, DEFAULT_MODEL
-from motivnet_cli.cli.terminal import STORE_OPTION, print_data, print_json, reporting_errors, talking
+from motivnet_cli.cli.options import Overwrite, StoreFolder, Weights
+from motivnet_cli.cli.terminal import print_data, print_json, reporting_errors, talking
+from motivnet_cli.export.formats import FORMATS, NetworkFormat, NetworkPrecision, PixelType
 
 export = typer.Typer(
     help="Write results and models in the forms that people use next.", no_args_is_help=True, rich_markup_mode=None
@@ -18,32 +20,37 @@ export = typer.Typer(
 
 @export.command()
 def predictions(
-    path: Annotated[str | None, typer.Argument(help="What annotate wrote: a .parquet file or a folder.")] = None,
+    path: Annotated[str | None, typer.Argument(help="An output of annotate: a .parquet file or a folder.")] = None,
     *,
-    to: Annotated[str | None, typer.Option(help="The format: see --list.")] = None,
+    to: Annotated[str | None, typer.Option(help="The format (see --list).")] = None,
     out: Annotated[
-        str | None, typer.Option("--out", "-o", help="File or folder; - is stdout, for csv and jsonl.")
+        str | None, typer.Option("--out", "-o", help="File or folder to write; - is stdout, for csv and jsonl.")
     ] = None,
     where: Annotated[
-        str | None, typer.Option(metavar="SQL", help="Only such rows: \"confidence > 0.8 AND emotion = 'anger'\".")
+        str | None,
+        typer.Option(metavar="SQL", help="Write only these rows, such as \"confidence > 0.8 AND emotion = 'anger'\"."),
     ] = None,
-    columns: Annotated[str | None, typer.Option(metavar="A,B,...", help="Only these columns.")] = None,
+    columns: Annotated[str | None, typer.Option(metavar="A,B,...", help="Write only these columns.")] = None,
     embeddings: Annotated[
         bool | None,
-        typer.Option("--embeddings/--no-embeddings", help="Default: the format's way.", show_default=False),
+        typer.Option(
+            "--embeddings/--no-embeddings",
+            help="Write the embeddings. Default: depends on the format.",
+            show_default=False,
+        ),
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace what an earlier export wrote.")] = False,
-    list_formats: Annotated[bool, typer.Option("--list", help="Show the formats: for whom, kept, lost.")] = False,
+    list_formats: Annotated[
+        bool, typer.Option("--list", help="List the formats: what each is for, keeps and loses.")
+    ] = False,
 ) -> None:
     """Write predictions as a table, captions, annotations or another tool's output.
 
     Example: motivnet export predictions preds.parquet --to csv
 
-    It streams: memory does not grow with the file, and a killed export leaves nothing under the name.
+    Rows are streamed, so memory does not grow with the file. An export that is killed leaves nothing under its name.
     """
     with reporting_errors(), talking(quiet=False) as console:
-        from motivnet_cli.export import FORMATS, export_predictions
-
         if list_formats:
             lines = [
                 f"{form.name}\n  for: {form.for_whom}\n  kept: {form.kept}\n  lost: {form.lost}"
@@ -55,6 +62,8 @@ def predictions(
             raise errors.ConfigError(
                 "give predictions and a format: motivnet export predictions preds.parquet --to csv"
             )
+        from motivnet_cli.export.predictions import STDOUT, export_predictions
+
         written = export_predictions(
             path,
             to,
@@ -64,7 +73,7 @@ def predictions(
             embeddings=embeddings,
             overwrite=overwrite,
         )
-        if str(written) != "-":
+        if str(written) != STDOUT:
             console.print(f"written: {written}", markup=False, soft_wrap=True)
 
 
@@ -82,7 +91,7 @@ def merge(
     force: Annotated[
         bool, typer.Option("--force", help="Join other runs, doubled inputs or missing shards too.")
     ] = False,
-    overwrite: Annotated[bool, typer.Option(help="Replace what is there.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Join outputs of one run's shards into one.
 
@@ -96,40 +105,40 @@ def merge(
 
 @export.command()
 def model(
-    name: Annotated[str, typer.Argument(metavar="[NAME]", help=f"One of: {', '.join(CARDS)}.")] = DEFAULT_MODEL,
+    name: Annotated[str, typer.Argument(help=f"One of {', '.join(CARDS)}, or a model in the store.")] = DEFAULT_MODEL,
     *,
-    to: Annotated[str, typer.Option(help="onnx, torch-export or safetensors.")],
+    to: Annotated[NetworkFormat, typer.Option(help="The format.")],
     out: Annotated[str, typer.Option("--out", "-o", help="File to write.")],
-    weights: Annotated[str | None, typer.Option(help="A checkpoint file in place of the stored weights.")] = None,
-    store: Annotated[str | None, STORE_OPTION] = None,
-    recipe: Annotated[str | None, typer.Option(help="Input recipe that the file is for.")] = None,
-    precision: Annotated[str, typer.Option(help="fp32, fp16 or bf16, where the format allows.")] = "fp32",
-    input_type: Annotated[str, typer.Option("--input", help="uint8 or float: of the pixels, 0 to 255.")] = "uint8",
-    overwrite: Annotated[bool, typer.Option(help="Replace what is there.")] = False,
+    weights: Weights = None,
+    store: StoreFolder = None,
+    recipe: Annotated[str | None, typer.Option(help="Input recipe that the file is for. Default: the model's.")] = None,
+    precision: Annotated[
+        NetworkPrecision, typer.Option(help="Of weights and arithmetic, where the format allows it.")
+    ] = "fp32",
+    input_type: Annotated[
+        PixelType, typer.Option("--input", help="Type of the pixels, whose values are 0 to 255.")
+    ] = "uint8",
+    overwrite: Overwrite = False,
 ) -> None:
-    """Write a network to a file that runs without motivnet, checked against it, with an example that runs it.
+    """Write a network to a file that runs without motivnet.
 
     Example: motivnet export model expression-net --to onnx --out expression.onnx
+
+    The file is compared with the network first, and an example that runs it is written beside it.
     """
     with reporting_errors(), talking(quiet=False) as console:
-        for option, value, known in (
-            ("--to", to, ("onnx", "torch-export", "safetensors")),
-            ("--precision", precision, ("fp32", "fp16", "bf16")),
-            ("--input", input_type, ("uint8", "float")),
-        ):
-            if value not in known:
-                raise errors.ConfigError(f"{option} takes {', '.join(known)}, got {value!r}")
-        from motivnet_cli.export import network
+        from motivnet_cli.export.network import export_model
 
-        chosen: dict[str, Any] = {"to": to, "precision": precision, "input_type": input_type}
-        result = network.export_model(
+        result = export_model(
             name,
-            out=out,
+            to,
+            out,
             weights=weights,
             store=store,
             recipe=recipe,
+            precision=precision,
+            input_type=input_type,
             overwrite=overwrite,
-            **chosen,
         )
         console.print(
             f"written: {', '.join(map(str, result['files']))}; largest difference to PyTorch on random inputs: "
@@ -146,7 +155,7 @@ def report(
     *,
     out: Annotated[str, typer.Option("--out", "-o", help="The page.")] = "report.html",
     images: Annotated[bool, typer.Option("--images/--no-images", help="Show faces cut from your local files.")] = True,
-    overwrite: Annotated[bool, typer.Option(help="Replace what is there.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """One page to show others: counts, failures, emotions, galleries, a map of the embeddings, timelines.
 
@@ -165,7 +174,7 @@ def overlay(
     predictions: Annotated[str, typer.Argument(help="What annotate wrote of it.")],
     *,
     out: Annotated[str, typer.Option("--out", "-o", help="The video to write, ending in .mp4.")],
-    overwrite: Annotated[bool, typer.Option(help="Replace what is there.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Draw boxes, tracks and emotions on a video.
 

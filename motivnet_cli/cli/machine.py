@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from motivnet_cli.catalogue import CARDS, DEFAULT_MODEL
-from motivnet_cli.cli.annotate import PrecisionName, face_mode_of
-from motivnet_cli.cli.terminal import (
-    STORE_OPTION,
-    batch_size_of,
-    print_data,
-    print_json,
-    reporting_errors,
-    talking,
+from motivnet_cli.cli.annotate_options import parse_faces
+from motivnet_cli.cli.options import (
+    Compile,
+    NetworkOptions,
+    PrecisionName,
+    Quiet,
+    StoreFolder,
+    Threads,
+    expand_groups,
 )
-from motivnet_cli.config import FaceConfig, InputConfig, LoaderConfig, ModelConfig, OutputConfig, RunConfig
+from motivnet_cli.cli.terminal import print_data, print_json, reporting_errors, talking
+from motivnet_cli.config import FaceConfig, InputConfig, LoaderConfig, OutputConfig, RunConfig
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,45 +27,34 @@ if TYPE_CHECKING:
     from motivnet_cli.bench import BenchResult, MeasuredWay, SkippedWay
 
 
+@expand_groups
 def bench(
-    inputs: Annotated[list[str], typer.Argument(help="Pictures, or folders of them, such as you will annotate.")],
+    inputs: Annotated[list[str], typer.Argument(help="Pictures, or folders of them, like those you will annotate.")],
     *,
-    model: Annotated[str, typer.Option(help=f"One of: {', '.join(CARDS)}.")] = DEFAULT_MODEL,
-    weights: Annotated[str | None, typer.Option(help="A checkpoint file in place of the stored weights.")] = None,
-    store: Annotated[str | None, STORE_OPTION] = None,
-    faces: Annotated[str, typer.Option(metavar="auto|detect|whole|largest|N", help="As of annotate.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    precision: Annotated[PrecisionName, typer.Option(help="As of annotate.")] = PrecisionName.auto,
-    compiled: Annotated[bool, typer.Option("--compile", help="As of annotate.")] = False,
-    batch_size: Annotated[str, typer.Option(help="Faces in one pass of the network, or auto.")] = "auto",
-    threads: Annotated[int | None, typer.Option(help="Threads that read and find faces.")] = None,
-    seconds: Annotated[float, typer.Option(min=0.1, help="About how long a stage is measured.")] = 10.0,
+    network: NetworkOptions,
+    precision: PrecisionName = "auto",
+    compiled: Compile = False,
+    faces: Annotated[str, typer.Option(metavar="auto|detect|whole|largest|N", help="As for annotate.")] = "auto",
+    threads: Threads = None,
+    seconds: Annotated[float, typer.Option(min=0.1, help="About how long to measure each stage.")] = 10.0,
     agreement: Annotated[
-        bool, typer.Option("--agreement", help="Speed of each precision beside its agreement with fp32.")
+        bool, typer.Option("--agreement", help="Measure every precision: its speed, and its agreement with fp32.")
     ] = False,
-    plot: Annotated[str | None, typer.Option(metavar="FILE", help="A picture of the stages (.png, .svg).")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+    plot: Annotated[str | None, typer.Option(metavar="FILE", help="Draw the stages to a file (.png, .svg).")] = None,
+    quiet: Quiet = False,
 ) -> None:
-    """Measure every stage on your own pictures, and say which one binds.
+    """Measure every stage on your own pictures, and say which one limits the speed.
 
     Example: motivnet bench ./photos --model expression-net --agreement
 
-    JSON goes to stdout, a table to stderr. The figures are of this machine, these pictures and this moment.
+    JSON goes to stdout, a table to stderr. The figures hold for this machine, these pictures and this moment.
     """
     with reporting_errors(), talking(quiet=True) as console:
-        mode, max_faces = face_mode_of(faces, None)
+        mode, max_faces = parse_faces(faces, None)
         config = RunConfig(
             inputs=InputConfig(paths=tuple(inputs)),
             output=OutputConfig(path="bench.parquet"),
-            model=ModelConfig(
-                name=model,
-                weights=weights,
-                store=store,
-                device=device,
-                precision=precision.value,
-                compile=compiled,
-                batch_size=batch_size_of(batch_size),
-            ),
+            model=dataclasses.replace(network.config(), precision=precision, compile=compiled),
             faces=FaceConfig(mode=mode, max_faces=max_faces),
             loader=LoaderConfig(threads=threads),
         )
@@ -85,11 +76,11 @@ def bench(
 
 def doctor(
     *,
-    store: Annotated[str | None, STORE_OPTION] = None,
-    folder: Annotated[str, typer.Option(help="Where outputs will be written.")] = ".",
-    as_json: Annotated[bool, typer.Option("--json", help="The same as JSON.")] = False,
+    store: StoreFolder = None,
+    folder: Annotated[str, typer.Option(help="Folder that outputs will be written to.")] = ".",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """One page on this machine for a bug report: versions, devices, codecs, memory, disks, limits.
+    """Describe this machine for a bug report: versions, devices, codecs, memory, disks, limits.
 
     Example: motivnet doctor
     """

@@ -22,10 +22,6 @@ from motivnet_cli import errors
 if TYPE_CHECKING:
     from rich.console import Console
 
-STORE_OPTION = typer.Option(
-    envvar="MOTIVNET_HOME", help="Folder of the model store. Default: the platform's cache folder.", show_default=False
-)
-
 
 class StopSignals:
     """The stop callback of a run: true after the first SIGINT, SIGTERM or SIGUSR1; a second one ends at once.
@@ -69,15 +65,6 @@ def command_line() -> str:
 
         words = [redacted(word) if "://" in word else word for word in words]
     return shlex.join(["motivnet", *words])
-
-
-def batch_size_of(text: str) -> int | None:
-    if text == "auto":
-        return None
-    try:
-        return int(text)
-    except ValueError:
-        raise errors.ConfigError(f"--batch-size takes a whole number or auto, got {text!r}") from None
 
 
 @contextlib.contextmanager

@@ -12,7 +12,8 @@ import typer
 
 from motivnet_cli import errors
 from motivnet_cli.catalogue import CARDS, DEFAULT_MODEL
-from motivnet_cli.cli.terminal import STORE_OPTION, print_data, print_json, reporting_errors, talking
+from motivnet_cli.cli.options import Quiet, StoreFolder
+from motivnet_cli.cli.terminal import print_data, print_json, reporting_errors, talking
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 def download_weights(
     name: Annotated[
         str,
-        typer.Argument(metavar="[NAME]", help="A model of the catalogue, or a name of your own."),
+        typer.Argument(help="A model of the catalogue, or a name of your own."),
     ] = DEFAULT_MODEL,
     url: Annotated[
         str | None, typer.Option(help="Where to get it: http(s)://, file://, hf://owner/repo/file, s3://, gs://...")
@@ -32,13 +33,13 @@ def download_weights(
         str | None, typer.Option(metavar="PATH", help="A checkpoint file brought by hand, in place of a download.")
     ] = None,
     sha256: Annotated[str | None, typer.Option(help="What the file must hash to.")] = None,
-    store: Annotated[str | None, STORE_OPTION] = None,
+    store: StoreFolder = None,
     accept_terms: Annotated[bool, typer.Option("--accept-terms", help="Accept the model's terms, in scripts.")] = False,
     list_models: Annotated[bool, typer.Option("--list", help="Say what is known and what is here.")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Hash the stored file again.")] = False,
     remove: Annotated[bool, typer.Option("--remove", help="Take the model out of the store.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+    quiet: Quiet = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON to stdout.")] = False,
 ) -> None:
     """Bring a model's weights into the store.

@@ -17,7 +17,7 @@ MARKER = ".motivnet-export.json"
 """In every folder that an export made, so that `overwrite` removes no other."""
 
 
-def check_place(out: Path, reads: Iterable[str | Path], *, overwrite: bool, is_folder: bool = False) -> None:
+def check_destination(out: Path, reads: Iterable[str | Path], *, overwrite: bool, is_folder: bool = False) -> None:
     """Refuse a place that cannot be written, or whose files are not to be replaced.
 
     Args:

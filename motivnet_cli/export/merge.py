@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from motivnet_cli.durable import sync, temporary_name
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.export.destination import check_place
+from motivnet_cli.export.destination import check_destination
 from motivnet_cli.output.read import METADATA_KEY, parts_of, read_record
 from motivnet_cli.output.tables import ROW_GROUP, TableWriter
 
@@ -71,7 +71,7 @@ def merge(
         raise ConfigError(f"the merged output is one file: give --out a name ending in .parquet, not {str(out)!r}")
     finals = {"faces": out, "inputs": out.with_suffix(".inputs.parquet")}
     for final in finals.values():
-        check_place(final, order, overwrite=overwrite)
+        check_destination(final, order, overwrite=overwrite)
     left_out = _doubled(files["inputs"])
     num_doubled = sum(map(len, left_out.values()))
     if num_doubled and not allow_mixed:

@@ -16,7 +16,7 @@ import textwrap
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime
@@ -28,7 +28,7 @@ from motivnet_cli import __version__
 from motivnet_cli.catalogue import DEFAULT_MODEL
 from motivnet_cli.durable import sync, temporary_name
 from motivnet_cli.errors import ConfigError, WeightsError
-from motivnet_cli.export.destination import check_place
+from motivnet_cli.export.destination import check_destination
 from motivnet_cli.faces.crop import image_rows
 from motivnet_cli.model import MotivNet, SapiensEmbedder
 from motivnet_cli.weights.load import load_model
@@ -37,11 +37,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterator
 
+    from motivnet_cli.export.formats import NetworkFormat, NetworkPrecision, PixelType
     from motivnet_cli.weights.load import LoadedModel
-
-ModelFormat = Literal["onnx", "torch-export", "safetensors"]
-ExportPrecision = Literal["fp32", "fp16", "bf16"]
-InputType = Literal["uint8", "float"]
 
 OPSET = 18
 """The oldest that torch's exporter writes, so that old runtimes read the file."""
@@ -84,14 +81,14 @@ Outputs = dict[str, Tensor]
 
 def export_model(
     name: str = DEFAULT_MODEL,
-    to: ModelFormat = "onnx",
+    to: NetworkFormat = "onnx",
     out: str | os.PathLike[str] = "model.onnx",
     *,
     weights: str | None = None,
     store: str | None = None,
     recipe: str | None = None,
-    precision: ExportPrecision = "fp32",
-    input_type: InputType = "uint8",
+    precision: NetworkPrecision = "fp32",
+    input_type: PixelType = "uint8",
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Write a model to a file that runs without motivnet, once it is proved to compute the same.
@@ -190,7 +187,7 @@ def _checked_form(
     if missing:
         raise ConfigError(f"{to} needs {' and '.join(missing)}: pip install 'motivnet-cli[onnx]'")
     for path in _paths(out) if out.parent.is_dir() else ():  # a folder that is not there is made
-        check_place(path, [weights] if weights else [], overwrite=overwrite)
+        check_destination(path, [weights] if weights else [], overwrite=overwrite)
     return form
 
 

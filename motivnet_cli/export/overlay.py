@@ -22,7 +22,7 @@ from PIL import Image, ImageDraw, ImageFont
 from motivnet_cli.config import MAX_PIXELS, VideoConfig
 from motivnet_cli.durable import durably, temporary_name
 from motivnet_cli.errors import ConfigError, InputError
-from motivnet_cli.export.destination import check_place
+from motivnet_cli.export.destination import check_destination
 from motivnet_cli.export.source import Source
 from motivnet_cli.inputs.video import VideoReader
 from motivnet_cli.inputs.video_worker import Sampler
@@ -71,7 +71,7 @@ def write_overlay(
         raise ConfigError(f"the overlay is an MP4: give --out a name ending in .mp4, got {out!r}")
     if not Path(video).exists():
         raise ConfigError(f"no video at {video!r}: give the file that was annotated")
-    check_place(final, [video, predictions], overwrite=overwrite)
+    check_destination(final, [video, predictions], overwrite=overwrite)
     rows = _Rows(video, predictions)
     reader = VideoReader(video, VideoConfig(fps=None), max_pixels=max_pixels)
     try:

@@ -21,7 +21,7 @@ from motivnet_cli import __version__
 from motivnet_cli.config import MAX_PIXELS, VideoConfig
 from motivnet_cli.durable import durably
 from motivnet_cli.errors import ConfigError, InputError
-from motivnet_cli.export.destination import check_place
+from motivnet_cli.export.destination import check_destination
 from motivnet_cli.export.source import Source
 from motivnet_cli.inputs.video import VideoReader
 from motivnet_cli.records import BOX_COLUMNS, STATUSES
@@ -70,10 +70,10 @@ def write_page(path: str, out: str, *, images: bool = True, overwrite: bool = Fa
         images: Whether small copies of the local pictures and videos that the run read are in it.
 
     Raises:
-        ConfigError: It is no output with emotions, or `check_place` refuses `out`.
+        ConfigError: It is no output with emotions, or `check_destination` refuses `out`.
     """
     final = Path(out)
-    check_place(final, [path], overwrite=overwrite)
+    check_destination(final, [path], overwrite=overwrite)
     source = Source(path)
     if not {"emotion", "confidence", "input"} <= set(source.schema.names):
         raise ConfigError(

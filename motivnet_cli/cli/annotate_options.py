@@ -1,0 +1,314 @@
+"""The options of `motivnet annotate`, in the groups of `config`, and the settings that they become."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Annotated, Literal, cast
+
+import typer
+
+from motivnet_cli.cli.options import Compile, NetworkOptions, OptionGroup, PrecisionName, Threads
+from motivnet_cli.config import (
+    COMMIT_SECONDS,
+    DEFAULT_FPS,
+    DETECTION_SIZE,
+    MAX_PIXELS,
+    MIN_CONFIDENCE,
+    DetectorName,
+    EmbeddingType,
+    Engine,
+    FaceConfig,
+    FaceMode,
+    InputConfig,
+    LoaderConfig,
+    ModelConfig,
+    OutputConfig,
+    ScaleConfig,
+    StreamFormat,
+    VideoBackend,
+    VideoConfig,
+)
+from motivnet_cli.errors import ConfigError
+from motivnet_cli.shards import parse_shard
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class InputOptions(OptionGroup):
+    """What is read, beside the arguments."""
+
+    manifest: Annotated[
+        list[str] | None, typer.Option(help="A table (.csv, .jsonl, .parquet) with one input per row.")
+    ] = None
+    path_column: Annotated[str, typer.Option(help="The manifest's column of paths.")] = "path"
+    keep: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN", help="A column of the manifest to copy to the output.")
+    ] = None
+    files_from: Annotated[
+        list[str] | None, typer.Option(metavar="FILE", help="A list of inputs, one per line; - is stdin.")
+    ] = None
+    files0_from: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE", help="A list of inputs that end in NUL bytes, as find -print0 writes it."),
+    ] = None
+    recursive: Annotated[bool, typer.Option("--recursive/--no-recursive", help="Read subfolders.")] = True
+    include: Annotated[
+        list[str] | None, typer.Option(metavar="GLOB", help="Of the files in folders, read only those that match.")
+    ] = None
+    exclude: Annotated[
+        list[str] | None, typer.Option(metavar="GLOB", help="Of the files in folders, skip those that match.")
+    ] = None
+
+    def config(self, paths: Sequence[str]) -> InputConfig:
+        return InputConfig(
+            paths=tuple(paths),
+            recursive=self.recursive,
+            include=tuple(self.include or ()),
+            exclude=tuple(self.exclude or ()),
+            files_from=tuple(self.files_from or ()),
+            files0_from=tuple(self.files0_from or ()),
+            manifests=tuple(self.manifest or ()),
+            path_column=self.path_column,
+            keep=tuple(self.keep or ()),
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FaceOptions(OptionGroup):
+    """How faces are found and cropped."""
+
+    faces: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|detect|whole|largest|N",
+            help="auto: find faces, and take the whole picture where there is none. detect: find faces only. "
+            "whole: every picture is a face already. largest, or a number: like auto, but keep only that many "
+            "faces, the largest first.",
+        ),
+    ] = "auto"
+    detector: Annotated[DetectorName, typer.Option(help="blazeface is faster and misses small faces.")] = "retinaface"
+    detection_size: Annotated[
+        int,
+        typer.Option(
+            help="RetinaFace looks at pictures shrunk to this many pixels on the longer side. A larger size finds "
+            "smaller faces and takes longer."
+        ),
+    ] = DETECTION_SIZE
+    margin: Annotated[
+        float | None,
+        typer.Option(
+            help="Margin around a face: the crop is a square of (1 + margin) times the height of the face. "
+            "Default: the model's."
+        ),
+    ] = None
+    min_face: Annotated[int, typer.Option(help="Skip faces narrower or lower than this many pixels.")] = 0
+    max_faces: Annotated[
+        int | None, typer.Option(help="Keep at most this many faces per picture, the largest first.")
+    ] = None
+    min_confidence: Annotated[float, typer.Option(help="Skip detections with a lower score.")] = MIN_CONFIDENCE
+
+    def config(self) -> FaceConfig:
+        mode, max_faces = parse_faces(self.faces, self.max_faces)
+        return FaceConfig(
+            mode=mode,
+            detector=self.detector,
+            detection_size=self.detection_size,
+            margin=self.margin,
+            min_face=self.min_face,
+            max_faces=max_faces,
+            min_confidence=self.min_confidence,
+        )
+
+
+def parse_faces(text: str, max_faces: int | None) -> tuple[FaceMode, int | None]:
+    """The mode that --faces names, and how many faces per picture are kept (None: all).
+
+    Raises:
+        ConfigError: It is neither a mode nor a number, or --max-faces gives a number as well.
+    """
+    if text in ("auto", "detect", "whole"):
+        return cast("FaceMode", text), max_faces
+    if max_faces is not None:
+        raise ConfigError(f"give the number of faces once: --faces {text} or --max-faces {max_faces}")
+    if text == "largest":
+        return "auto", 1
+    if not text.isdigit():
+        raise ConfigError(f"--faces takes auto, detect, whole, largest or a number, got {text!r}")
+    return "auto", int(text)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VideoOptions(OptionGroup):
+    """Which frames of a video are looked at, and how they are decoded."""
+
+    fps: Annotated[
+        float | None,
+        typer.Option(help=f"Frames per second of video to look at. Default: {DEFAULT_FPS:g}.", show_default=False),
+    ] = None
+    every: Annotated[int | None, typer.Option(help="Look at every N-th frame, in place of --fps.")] = None
+    frames: Annotated[Literal["all"] | None, typer.Option(help="all: look at every frame, in place of --fps.")] = None
+    start: Annotated[float, typer.Option(help="Start videos at this second.")] = 0.0
+    end: Annotated[float | None, typer.Option(help="End videos at this second.")] = None
+    track: Annotated[
+        bool, typer.Option("--track", help="Give the faces of one person in a video the same track number.")
+    ] = False
+    video_backend: Annotated[VideoBackend, typer.Option(help="Video decoder.")] = "auto"
+
+    def config(self) -> VideoConfig:
+        if sum(option is not None for option in (self.fps, self.every, self.frames)) > 1:
+            raise ConfigError("give only one of --fps, --every and --frames all")
+        takes_every_frame = self.frames is not None or self.every is not None
+        return VideoConfig(
+            fps=None if takes_every_frame else self.fps or DEFAULT_FPS,
+            every=self.every,
+            start_s=self.start,
+            end_s=self.end,
+            track=self.track,
+            backend=self.video_backend,
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PredictionOptions(NetworkOptions):
+    """Which network runs, on what, and how."""
+
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="How a crop is fitted to the network's input: stretch or pad. Default: the model's."),
+    ] = None
+    flip: Annotated[
+        bool | None,
+        typer.Option(
+            "--flip/--no-flip", help="Average with the mirror image. Default: the model's.", show_default=False
+        ),
+    ] = None
+    precision: PrecisionName = "auto"
+    compiled: Compile = False
+
+    def config(self) -> ModelConfig:
+        return dataclasses.replace(
+            super().config(),
+            recipe=self.recipe,
+            flip=self.flip,
+            precision=self.precision,
+            compile=self.compiled,
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReadingOptions(OptionGroup):
+    """How inputs are read."""
+
+    threads: Threads = None
+    max_pixels: Annotated[int, typer.Option(help="A picture with more pixels is listed as failed and not decoded.")] = (
+        MAX_PIXELS
+    )
+
+    def config(self) -> LoaderConfig:
+        return LoaderConfig(threads=self.threads, max_pixels=self.max_pixels)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScaleOptions(OptionGroup):
+    """Which processes take part in the run."""
+
+    devices: Annotated[
+        str | None,
+        typer.Option(
+            metavar="all|LIST",
+            help="Start a worker process on each device: all (every CUDA device), or a list such as 0,1 or cpu,cpu. "
+            "They write one output.",
+        ),
+    ] = None
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N|auto",
+            help="Do share I (from 0) of N of this run, while other processes do theirs with the same --out. auto "
+            "reads I and N from Slurm, PBS, SGE or LSF.",
+        ),
+    ] = None
+    engine: Annotated[
+        Engine,
+        typer.Option(help="Where the work is done: on this machine, or on a Ray cluster (needs motivnet-cli[ray])."),
+    ] = "local"
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            help="With --engine ray: the cluster to join, such as auto or HOST:6379. Default: a Ray on this machine, "
+            "for this run.",
+            show_default=False,
+        ),
+    ] = None
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="With --engine ray: number of actors. Default: as many as fit on the cluster, also when it grows.",
+            show_default=False,
+        ),
+    ] = None
+    gpus_per_worker: Annotated[
+        float | None,
+        typer.Option(
+            help="With --engine ray: GPUs per actor, from 0 to 1; 0.5 puts two actors on a GPU. Default: 1 where the "
+            "cluster has GPUs.",
+            show_default=False,
+        ),
+    ] = None
+    cpus_per_worker: Annotated[
+        int | None,
+        typer.Option(
+            help="With --engine ray: CPUs per actor. Default: a GPU's share of its node, or up to 4.",
+            show_default=False,
+        ),
+    ] = None
+
+    def config(self) -> ScaleConfig:
+        return ScaleConfig(
+            devices=_parse_devices(self.devices),
+            shard=None if self.shard is None else parse_shard(self.shard),
+            engine=self.engine,
+            ray_address=self.ray_address,
+            workers=self.workers,
+            gpus_per_worker=self.gpus_per_worker,
+            cpus_per_worker=self.cpus_per_worker,
+        )
+
+
+def _parse_devices(text: str | None) -> tuple[str, ...]:
+    """The devices that --devices names; a number is a CUDA device."""
+    names = [] if text is None else [name.strip() for name in text.split(",")]
+    return tuple(f"cuda:{name}" if name.isdigit() else name for name in names)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OutputOptions(OptionGroup):
+    """What is written, and what happens to an output that exists."""
+
+    embeddings: Annotated[
+        EmbeddingType, typer.Option(help="Number type of the column embedding; none leaves the column out.")
+    ] = "float16"
+    stream_format: Annotated[StreamFormat, typer.Option("--format", help="Format of rows on stdout (--out -).")] = (
+        "jsonl"
+    )
+    overwrite: Annotated[bool, typer.Option(help="Start anew, and replace what is at --out.")] = False
+    retry_failed: Annotated[bool, typer.Option(help="Read the failed inputs of a finished output again.")] = False
+    extend: Annotated[bool, typer.Option("--extend", help="Add new and changed inputs to a finished output.")] = False
+    hash_contents: Annotated[
+        bool, typer.Option("--hash", help="Hash every file, so that --extend recognises changed inputs by content.")
+    ] = False
+    commit_seconds: Annotated[
+        float, typer.Option(help="Commit at least this often. A crash costs no more work than that.")
+    ] = COMMIT_SECONDS
+
+    def config(self, path: str) -> OutputConfig:
+        return OutputConfig(
+            path=path,
+            stream_format=self.stream_format,
+            embeddings=self.embeddings,
+            overwrite=self.overwrite,
+            retry_failed=self.retry_failed,
+            extend=self.extend,
+            hash_contents=self.hash_contents,
+            commit_seconds=self.commit_seconds,
+        )

@@ -1,0 +1,114 @@
+"""What the options of the commands have in common.
+
+An option that several commands take is an alias here, so that it reads the same everywhere. A command with many
+options takes them in groups: dataclasses whose fields are options.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Annotated
+
+import typer
+
+from motivnet_cli.catalogue import CARDS, DEFAULT_MODEL
+from motivnet_cli.config import ModelConfig, Precision
+from motivnet_cli.errors import ConfigError
+
+Model = Annotated[
+    str, typer.Option(help=f"One of {', '.join(CARDS)} (see `motivnet models`), or a model in the store.")
+]
+Weights = Annotated[
+    str | None, typer.Option(help="A checkpoint file (.pth or .safetensors) in place of the stored weights.")
+]
+StoreFolder = Annotated[
+    str | None,
+    typer.Option(
+        envvar="MOTIVNET_HOME",
+        help="Folder of the model store. Default: the platform's cache folder.",
+        show_default=False,
+    ),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+BatchSize = Annotated[str, typer.Option(help="Faces per pass of the network, or auto.")]
+PrecisionName = Annotated[
+    Precision,
+    typer.Option(help="auto: bf16 where the device computes in it, else fp32. fp32 does without TF32."),
+]
+Compile = Annotated[bool, typer.Option("--compile", help="Compile the network first, which takes a minute or more.")]
+Threads = Annotated[
+    int | None, typer.Option(help="Threads that read and find faces. Default: the cores this process may use.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+Overwrite = Annotated[bool, typer.Option(help="Replace what is there.")]
+
+
+@dataclasses.dataclass(frozen=True)
+class OptionGroup:
+    """Base of the option groups: dataclasses whose every field is an option and has a default."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NetworkOptions(OptionGroup):
+    """Which network runs, and on what."""
+
+    model: Model = DEFAULT_MODEL
+    weights: Weights = None
+    store: StoreFolder = None
+    device: Device = "auto"
+    batch_size: BatchSize = "auto"
+
+    def config(self) -> ModelConfig:
+        return ModelConfig(
+            name=self.model,
+            weights=self.weights,
+            store=self.store,
+            device=self.device,
+            batch_size=_parse_batch_size(self.batch_size),
+        )
+
+
+def _parse_batch_size(text: str) -> int | None:
+    if text == "auto":
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise ConfigError(f"--batch-size takes a whole number or auto, got {text!r}") from None
+
+
+def expand_groups(command: Callable[..., None]) -> Callable[..., None]:
+    """The command as Typer takes it: every parameter that is an option group gives way to the group's options.
+
+    Option groups must be keyword-only parameters.
+    """
+    groups: dict[str, type[OptionGroup]] = {}
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(command, eval_str=True).parameters.items():
+        if inspect.isclass(parameter.annotation) and issubclass(parameter.annotation, OptionGroup):
+            groups[name] = parameter.annotation
+            parameters += _parameters_of(parameter.annotation)
+        else:
+            parameters.append(parameter)
+
+    def expanded(**options: object) -> None:
+        for name, group in groups.items():
+            options[name] = group(**{field.name: options.pop(field.name) for field in dataclasses.fields(group)})
+        command(**options)
+
+    expanded.__name__, expanded.__doc__ = command.__name__, command.__doc__
+    expanded.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    expanded.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return expanded
+
+
+def _parameters_of(group: type[OptionGroup]) -> Iterator[inspect.Parameter]:
+    hints: dict[str, object] = {}
+    for each in reversed(group.__mro__):  # not typing.get_type_hints, which on Python 3.10 hides what Annotated holds
+        hints |= inspect.get_annotations(each, eval_str=True)
+    for field in dataclasses.fields(group):
+        yield inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
+        )

@@ -1,0 +1,151 @@
+"""Predictions written in another format: the one way of writing any of them.
+
+What is written appears under its name whole or not at all. What rows there are is known by `source`, what a format
+looks like by the modules that hold the writers.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from motivnet_cli.durable import durably, sync, temporary_name
+from motivnet_cli.errors import ConfigError
+from motivnet_cli.export import boxes, cues, tables
+from motivnet_cli.export.destination import MARKER, check_destination
+from motivnet_cli.export.formats import FORMATS
+from motivnet_cli.export.source import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+STDOUT = "-"
+
+_WRITERS: dict[str, Callable[[Source, Path], None]] = {
+    "csv": tables.write_csv,
+    "jsonl": tables.write_jsonl,
+    "parquet": tables.write_parquet,
+    "npy": tables.write_npy,
+    "npz": tables.write_npz,
+    "arrow": tables.write_arrow,
+    "hf": tables.write_hf,
+    "openface": tables.write_openface,
+    "pyfeat": tables.write_pyfeat,
+    "deepface": tables.write_deepface,
+    "coco": boxes.write_coco,
+    "fiftyone": boxes.write_fiftyone,
+    "label-studio": boxes.write_label_studio,
+    "webvtt": cues.write_webvtt,
+    "srt": cues.write_srt,
+    "elan": cues.write_elan,
+}
+"""Each writes the rows of a source at a path: a file that it makes, or files in a folder that exists and is empty."""
+_STREAM_WRITERS: dict[str, Callable[[Source, IO[bytes]], None]] = {
+    "csv": tables.write_csv,
+    "jsonl": tables.write_jsonl,
+}
+"""Formats that can be written to stdout."""
+
+
+def export_predictions(
+    path: str | Path,
+    to: str,
+    out: str | Path,
+    *,
+    where: str | None = None,
+    columns: Sequence[str] | None = None,
+    embeddings: bool | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write predictions in another format; memory does not grow with them.
+
+    Args:
+        path: An output of `annotate`, or a table like it (see `Source`).
+        to: A name of `FORMATS`.
+        out: File or folder to write; `-` is stdout, for CSV and JSON lines.
+        where: A condition in SQL on the columns of a row.
+        columns: Write only these.
+        embeddings: Whether to write the embeddings; None leaves it to the format, and to `columns` if they name
+            `embedding`.
+        overwrite: Replace a file, or a folder that an earlier export made.
+
+    Returns:
+        `out`; it appears whole or not at all.
+
+    Raises:
+        ConfigError: The format, an option or the destination does not fit, or `out` exists.
+        BrokenPipeError: The reader of stdout has gone away.
+    """
+    if to not in FORMATS:
+        raise ConfigError(f"no format {to!r}; choose one of {', '.join(FORMATS)}")
+    if embeddings is None:
+        embeddings = FORMATS[to].embeddings or "embedding" in (columns or ())
+    source = Source(path, where=where, columns=columns, embeddings=embeddings)
+    if str(out) == STDOUT:
+        _write_to_stdout(source, to)
+    else:
+        _write_to_path(source, to, Path(out), overwrite=overwrite)
+    return Path(out)
+
+
+def _write_to_stdout(source: Source, to: str) -> None:
+    if to not in _STREAM_WRITERS:
+        raise ConfigError(
+            f"{to} cannot be written to a pipe, only {' and '.join(_STREAM_WRITERS)} can; give --out a name"
+        )
+    sys.stdout.flush()
+    try:
+        _STREAM_WRITERS[to](source, sys.stdout.buffer)
+    except OSError as error:
+        if "Broken pipe" in str(error):  # polars raises it without an errno, so Python does not make it this class
+            raise BrokenPipeError from error
+        raise
+
+
+def _write_to_path(source: Source, to: str, out: Path, *, overwrite: bool) -> None:
+    """Write beside `out` under a temporary name, and rename."""
+    form = FORMATS[to]
+    is_folder = out.suffix.lower() != form.suffix if form.is_folder is None else form.is_folder
+    check_destination(out, [source.path], is_folder=is_folder, overwrite=overwrite)
+    temporary = temporary_name(out)
+    try:
+        _remove(temporary)
+        if is_folder:
+            temporary.mkdir()
+            _WRITERS[to](source, temporary)
+            marker = {"format": to, "predictions": str(source.path), "record": source.record}
+            (temporary / MARKER).write_text(json.dumps(marker, indent=1), encoding="utf-8")
+            _publish_folder(temporary, out)
+        else:
+            with durably(out):
+                _WRITERS[to](source, temporary)
+    except OSError as error:
+        raise ConfigError(f"cannot write {str(out)!r} ({error.strerror or error}); choose another --out") from error
+    finally:
+        _remove(temporary)
+
+
+def _publish_folder(temporary: Path, out: Path) -> None:
+    """Sync a folder and give it its name, in place of an older one."""
+    for path in temporary.rglob("*"):
+        sync(path)
+    sync(temporary)
+    if out.exists():  # a folder cannot be renamed over one that holds files
+        old = out.with_name(f".{out.name}.old")
+        _remove(old)
+        out.rename(old)
+        temporary.rename(out)
+        _remove(old)
+    else:
+        temporary.rename(out)
+    sync(out.parent)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
