@@ -1,135 +1,132 @@
-"""The models that motivnet knows by name: what each is, what it wants to see, and on what terms.
+"""The models that motivnet knows by name: what each is, which input it takes, and its terms.
 
-This room opens no file and imports no torch, so that `motivnet models` answers at once.
+Opens no file and imports no torch, so that `motivnet models` answers at once.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 DEFAULT_MODEL = "motivnet-1b"
 Architecture = Literal["motivnet", "sapiens", "expression-net"]
-"""`motivnet` is a Sapiens encoder with a head that names emotions, `sapiens` the encoder alone."""
+"""`motivnet` is a Sapiens encoder with a head that classifies emotions, `sapiens` the encoder alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
-    """What a user should know of a model before trusting it, and what the engine must know to feed it."""
+    """What a user should know about a model before relying on it, and how its input is prepared."""
 
     name: str
     architecture: Architecture
     title: str
     about: str
     recipes: tuple[str, ...]
-    """Input recipes of `preprocess` that it accepts; the first is the default."""
+    """The input recipes of `faces.crop` that fit it; the first is the default."""
     margin: float
     """The crop is a square of (1 + margin) times the height of the face box."""
     fill_rgb: tuple[int, int, int]
-    """Colour of the part of a crop that lies outside the picture."""
+    """RGB, 0 to 255, of the part of a crop that lies outside the picture."""
     flip: bool
     """Average with the horizontal mirror image by default."""
     cpu_batch_size: int
+    """Faces in one pass on a CPU."""
     single_thread: bool
-    """A network so small that more than one thread slows it (benchmarks/README.md)."""
+    """More than one thread would slow this network down: it is too small (benchmarks/README.md)."""
     embedded: bool
     """The weights ship inside the package."""
     url: str | None
-    """Where `motivnet download-weights` gets them."""
+    """Where `motivnet download-weights` downloads them from; None for the embedded model."""
     download_bytes: int | None
-    """About the size of that download, where it is known."""
+    """Approximate size of that download; None where it is not known."""
     terms: str
+    """The licence of the weights, or what is known of it."""
     sources: str
+    """Where network and weights come from."""
     limits: tuple[str, ...]
-    """What was not verified, and where it is known to fail."""
+    """What was not verified, and where the model is known to fail."""
 
 
-_CARDS = (
-    ModelCard(
-        name="motivnet-1b",
-        architecture="motivnet",
-        title="MotivNet (Sapiens-1B encoder, ML-Decoder head), 1,161,033,863 parameters",
-        about=(
-            "Seven emotions (neutral, happiness, sadness, surprise, fear, disgust, anger) and a 1536-number "
-            "embedding from a 1024 x 768 face crop; trained on AffectNet. arXiv 2512.24231."
-        ),
-        recipes=("stretch", "pad"),
-        margin=0.3,
-        fill_rgb=(124, 116, 104),
-        flip=False,
-        cpu_batch_size=1,
-        single_thread=False,
-        embedded=False,
-        url=(
-            "https://buckeyemailosu-my.sharepoint.com/:u:/g/personal/medicharla_2_buckeyemail_osu_edu/"
-            "IQD5Yo67QSPXQJluT1mCEZ4uAbm9hxWWIC1bXf7l43S9X3w?e=H7vRd4"
-        ),
-        download_bytes=4_644_000_000,
-        terms=(
-            "No licence is stated for MotivNet.pth. It derives from Sapiens (CC BY-NC 4.0) and AffectNet "
-            "(research only): treat it as non-commercial research use. Do not re-host it."
-        ),
-        sources="OSUPCVLab/EmotionFromFaceImages; encoder: facebook/sapiens on the Hugging Face hub",
-        limits=(
-            "The reference has two input recipes that disagree; `stretch` is what it trained with (default), "
-            "`pad` is what its inference script does.",
-            "The margin of 0.3 imitates AffectNet's crops and is not from the reference, which crops nothing.",
-            "About 9.3 TFLOP a face: one to two minutes a face on two CPU cores.",
-        ),
+_MOTIVNET = ModelCard(
+    name="motivnet-1b",
+    architecture="motivnet",
+    title="MotivNet (Sapiens-1B encoder, ML-Decoder head), 1,161,033,863 parameters",
+    about=(
+        "Seven emotions (neutral, happiness, sadness, surprise, fear, disgust, anger) and a 1536-number "
+        "embedding from a 1024 x 768 face crop; trained on AffectNet. arXiv 2512.24231."
     ),
-    ModelCard(
-        name="sapiens-1b",
-        architecture="sapiens",
-        title="Sapiens-1B pose encoder, 1,139,163,648 parameters: embeddings without emotions",
-        about=(
-            "A 1536-number embedding from a 1024 x 768 crop, and no emotion columns: the human-vision encoder that "
-            "MotivNet started from, to compare with it or to train a head on."
-        ),
-        recipes=("stretch", "pad"),
-        margin=0.3,
-        fill_rgb=(124, 116, 104),
-        flip=False,
-        cpu_batch_size=1,
-        single_thread=False,
-        embedded=False,
-        url="hf://facebook/sapiens-pose-1b/sapiens_1b_goliath_best_goliath_AP_640.pth",
-        download_bytes=4_680_000_000,
-        terms="Sapiens v1 code and weights: CC BY-NC 4.0 (attribution, no commercial use).",
-        sources="facebook/sapiens-pose-1b on the Hugging Face hub; arXiv 2408.12569",
-        limits=(
-            "Which Sapiens checkpoint MotivNet started from is not published; this is its pose variant.",
-            "About 9.2 TFLOP a face: one to two minutes a face on two CPU cores.",
-        ),
+    recipes=("stretch", "pad"),
+    margin=0.3,
+    fill_rgb=(124, 116, 104),
+    flip=False,
+    cpu_batch_size=1,
+    single_thread=False,
+    embedded=False,
+    url=(
+        "https://buckeyemailosu-my.sharepoint.com/:u:/g/personal/medicharla_2_buckeyemail_osu_edu/"
+        "IQD5Yo67QSPXQJluT1mCEZ4uAbm9hxWWIC1bXf7l43S9X3w?e=H7vRd4"
     ),
-    ModelCard(
-        name="expression-net",
-        architecture="expression-net",
-        title="FaceExpressionNet of face-api, 323,687 parameters, inside this package",
-        about=(
-            "Seven emotions and a 256-number embedding from a 112 x 112 face crop; about 10 ms a face on one "
-            "CPU core. For trying the tool, tests, and machines without MotivNet's weights. It is not MotivNet."
-        ),
-        recipes=("letterbox",),
-        margin=0.3,
-        fill_rgb=(0, 0, 0),
-        flip=True,
-        cpu_batch_size=16,
-        single_thread=True,
-        embedded=True,
-        url=None,
-        download_bytes=None,
-        terms=(
-            "MIT (npm package @vladmandic/face-api 1.7.15, from justadudewhohacks/face-api.js); no separate "
-            "licence for the weights; trained on public datasets and images scraped from the web."
-        ),
-        sources="face_expression_model of @vladmandic/face-api 1.7.15, converted to safetensors",
-        limits=(
-            "No accuracy was published. On 28 faces labelled by eye (16 neutral, 10 happiness, 2 surprise) it "
-            "named 0.86 to 0.89 correctly with mirror averaging; always answering neutral scores 0.57.",
-            "Sadness, fear, disgust and anger were never verified: not one such face was among those 28.",
-            "Mouths open in speech are often read as happiness or surprise.",
-        ),
+    download_bytes=4_644_000_000,
+    terms=(
+        "No licence is stated for MotivNet.pth. It derives from Sapiens (CC BY-NC 4.0) and AffectNet "
+        "(research only): treat it as non-commercial research use. Do not re-host it."
+    ),
+    sources="OSUPCVLab/EmotionFromFaceImages; encoder: facebook/sapiens on the Hugging Face hub",
+    limits=(
+        "The reference has two input recipes that disagree; `stretch` is what it trained with (default), "
+        "`pad` is what its inference script does.",
+        "The margin of 0.3 imitates AffectNet's crops and is not from the reference, which crops nothing.",
+        "About 9.3 TFLOP a face: one to two minutes a face on two CPU cores.",
     ),
 )
 
-CARDS = {card.name: card for card in _CARDS}
+_SAPIENS = replace(
+    _MOTIVNET,  # takes the same input
+    name="sapiens-1b",
+    architecture="sapiens",
+    title="Sapiens-1B pose encoder, 1,139,163,648 parameters: embeddings without emotions",
+    about=(
+        "A 1536-number embedding from a 1024 x 768 crop, and no emotion columns: the human-vision encoder that "
+        "MotivNet started from, to compare with it or to train a head on."
+    ),
+    url="hf://facebook/sapiens-pose-1b/sapiens_1b_goliath_best_goliath_AP_640.pth",
+    download_bytes=4_680_000_000,
+    terms="Sapiens v1 code and weights: CC BY-NC 4.0 (attribution, no commercial use).",
+    sources="facebook/sapiens-pose-1b on the Hugging Face hub; arXiv 2408.12569",
+    limits=(
+        "Which Sapiens checkpoint MotivNet started from is not published; this is its pose variant.",
+        "About 9.2 TFLOP a face: one to two minutes a face on two CPU cores.",
+    ),
+)
+
+_EXPRESSION_NET = ModelCard(
+    name="expression-net",
+    architecture="expression-net",
+    title="FaceExpressionNet of face-api, 323,687 parameters, inside this package",
+    about=(
+        "Seven emotions and a 256-number embedding from a 112 x 112 face crop; about 10 ms a face on one "
+        "CPU core. For trying the tool, tests, and machines without MotivNet's weights. It is not MotivNet."
+    ),
+    recipes=("letterbox",),
+    margin=0.3,
+    fill_rgb=(0, 0, 0),
+    flip=True,
+    cpu_batch_size=16,
+    single_thread=True,
+    embedded=True,
+    url=None,
+    download_bytes=None,
+    terms=(
+        "MIT (npm package @vladmandic/face-api 1.7.15, from justadudewhohacks/face-api.js); no separate "
+        "licence for the weights; trained on public datasets and images scraped from the web."
+    ),
+    sources="face_expression_model of @vladmandic/face-api 1.7.15, converted to safetensors",
+    limits=(
+        "No accuracy was published. On 28 faces labelled by eye (16 neutral, 10 happiness, 2 surprise) it "
+        "named 0.86 to 0.89 correctly with mirror averaging; always answering neutral scores 0.57.",
+        "Sadness, fear, disgust and anger were never verified: not one such face was among those 28.",
+        "Mouths open in speech are often read as happiness or surprise.",
+    ),
+)
+
+CARDS = {card.name: card for card in (_MOTIVNET, _SAPIENS, _EXPRESSION_NET)}

@@ -21,8 +21,8 @@ from motivnet_cli.export import network
 from motivnet_cli.export.network import export_model
 from motivnet_cli.faces.crop import to_pixels
 from motivnet_cli.records import EMOTIONS
+from motivnet_cli.weights.checkpoint import file_sha256
 from motivnet_cli.weights.load import load_model
-from motivnet_cli.weights.networks import file_sha256
 
 TINY = str(Path(__file__).parent / "golden" / "motivnet_tiny_7.safetensors")
 ASTRONAUT = Path(__file__).parents[1] / "sample_data" / "astronaut.png"

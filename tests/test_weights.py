@@ -23,10 +23,10 @@ from torch.testing import assert_close
 from motivnet_cli.errors import WeightsError
 from motivnet_cli.model import MotivNetSizes, SapiensSizes
 from motivnet_cli.records import EMOTIONS
+from motivnet_cli.weights.checkpoint import file_sha256
 from motivnet_cli.weights.networks import (
     convert,
     embedded_weights,
-    file_sha256,
     load_checkpoint,
     load_encoder,
     load_expression_net,

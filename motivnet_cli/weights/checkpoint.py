@@ -1,7 +1,8 @@
-"""The checkpoint room: a file of weights in, named tensors out; and the way back, as float32 safetensors.
+"""Checkpoint files: read named tensors from `.pth` and `.safetensors`, write tensors as float32 safetensors.
 
-It knows no network, no tensor by name and no device. A file is judged by its first bytes, never by its name,
-and may never run code. Where the format allows, tensors stay mapped to the file: replacing it can kill the process.
+Knows no network, no tensor by name and no device. The first bytes of a file decide how it is read, not its name, and
+no code in it is ever run. Where the format allows, tensors are memory-mapped: overwriting the file in place while it
+is in use can crash the process.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ import zipfile
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from motivnet_cli.durable import sha256_of
 from motivnet_cli.errors import WeightsError, first_line
 
 if TYPE_CHECKING:
@@ -30,10 +32,10 @@ if TYPE_CHECKING:
 
 StrPath: TypeAlias = "str | os.PathLike[str]"
 
-_MAX_MAPPED_BYTES = 128 << 20
-"""Of the source, that `Checkpoint.stream` lets gather. More is no faster; 32 MiB took a quarter longer."""
+_MAX_RESIDENT_BYTES = 128 << 20
+"""Of mapped tensors, before `Checkpoint.stream` opens the file anew. More is no faster; 32 MiB took 25 % longer."""
 
-# First bytes -> what such a file is, and where it leads.
+# First bytes -> what such a file is, and what to do with it.
 _FOREIGN_FILES = (
     (
         b"version https://git-lfs.github.com/spec/",
@@ -47,7 +49,7 @@ _FOREIGN_FILES = (
     (b"%PDF", "a PDF document"),
     (b"{", "JSON text (the answer of a server, or an index of other files)"),
 )
-_NAMED_AT_MOST = 5
+_MAX_NAMES_IN_MESSAGE = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -58,24 +60,24 @@ class Checkpoint:
     tensors: dict[str, Tensor]
     """On the CPU, in the dtypes of the file."""
     metadata: dict[str, str]
-    """What a safetensors file says beside its tensors; empty for the others."""
+    """The metadata of a safetensors file; empty for other formats."""
     _is_mapped: bool
     _version: tuple[int, ...]
     """Changes when the file does."""
 
     def stream(self, names: Iterable[str]) -> Iterator[Tensor]:
-        """These tensors, one after another, each once; this checkpoint is used up by it.
+        """Yield these tensors in order, each name once, and remove them from `tensors`.
 
-        Mapped pages count as memory of the process once they were read, and nothing takes them back while there
-        is room: so the file is opened anew every 128 MiB, which drops them. Of a file that cannot be mapped, each
-        tensor is let go once it was given.
+        Mapped pages count as memory of the process once they have been read, until the system needs that memory. So
+        the file is opened anew every 128 MiB, which drops them. Of a file that is not mapped, each tensor is freed
+        when the caller drops it.
 
         Raises:
-            WeightsError: The file was changed meanwhile.
+            WeightsError: The file changed while it was read.
         """
         num_bytes = 0
         for name in names:
-            if num_bytes > _MAX_MAPPED_BYTES and self._is_mapped:
+            if num_bytes > _MAX_RESIDENT_BYTES and self._is_mapped:
                 num_bytes = 0
                 self.tensors.clear()
                 again = read_checkpoint(self.path)
@@ -88,14 +90,13 @@ class Checkpoint:
 
 
 def read_checkpoint(path: StrPath) -> Checkpoint:
-    """The tensors of a `.pth` or `.safetensors` file, without a copy where they can be mapped.
+    """Read the tensors of a `.pth` or `.safetensors` file, memory-mapped where the format allows.
 
-    Of a training checkpoint only the `state_dict` is kept. Metadata of well-known types beside it is skipped
-    without being built; a pickle that asks for anything else is refused.
+    Of a training checkpoint only the `state_dict` is kept. Metadata of well-known types beside it is skipped without
+    being built. A pickle that needs any other type is refused.
 
     Raises:
-        WeightsError: The file is missing or damaged, wants to run code, or holds something else; the message says
-            which.
+        WeightsError: The file is missing or damaged, would run code, or holds something else; the message says which.
     """
     path = Path(path)
     try:
@@ -103,14 +104,14 @@ def read_checkpoint(path: StrPath) -> Checkpoint:
             head = file.read(512)
             status = os.fstat(file.fileno())
     except OSError as error:
-        raise unreadable(path, error) from error
+        raise _unreadable(path, error) from error
     metadata: dict[str, str] = {}
     is_mapped = True
     if not head:
         raise _not_weights(path, "it is empty (0 bytes): download it again")
     if head.startswith(b"PK\x03\x04"):
         _check_zip(path)
-        # Mapping needs a name, and by a name in .safetensors torch.load would choose the other format.
+        # To map a file, torch.load needs its name, and it reads a name that ends in .safetensors as that format.
         is_mapped = not path.name.endswith(".safetensors")
         tensors = _read_pickle(path, mmap=is_mapped)
     elif head[8:9] == b"{":
@@ -124,37 +125,50 @@ def read_checkpoint(path: StrPath) -> Checkpoint:
     return Checkpoint(path=path, tensors=tensors, metadata=metadata, _is_mapped=is_mapped, _version=version)
 
 
+def file_sha256(path: StrPath) -> str:
+    """The SHA-256 of a weights file in hexadecimal.
+
+    Raises:
+        WeightsError: The file cannot be read.
+    """
+    try:
+        return sha256_of(Path(path))
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
 def write_safetensors(
     path: Path, tensors: Iterable[Tensor], *, shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str]
 ) -> str:
-    """Write tensors as one float32 safetensors file, synced to the disk; returns its SHA-256 in hexadecimal.
+    """Write tensors as one float32 safetensors file, sync it to disk, and return its SHA-256 in hexadecimal.
 
-    Tensors may come from a generator and are let go as soon as they are written. safetensors' own `save_file`
-    wants all of them at once and keeps every page that it reads: 805 MB of mapped tensors raised the peak by
+    `tensors` may be a generator: each tensor is written before the next is asked for. safetensors' own `save_file`
+    takes all of them at once and keeps every page that it reads: 805 MB of mapped tensors raised the peak memory by
     805 MB (safetensors 0.8).
 
     Args:
-        path: Overwritten if it is there; after an error, what was written so far is left.
-        tensors: As many as `shapes`, in its order and of these shapes, of any float type.
-        shapes: By name.
+        path: Overwritten if it exists. After an error, a partial file is left.
+        tensors: Of any float type, with the shapes of `shapes` and in its order.
+        shapes: Name -> shape.
+        metadata: Stored in the file's header.
 
     Raises:
         OSError: The file cannot be written, or the disk is full.
     """
-    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    header: dict[str, object] = {"__metadata__": dict(metadata)}
     end = 0
     for name, shape in shapes.items():
         start, end = end, end + 4 * math.prod(shape)
         header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # so that the numbers lie aligned in a mapping
+    text += b" " * (-len(text) % 8)  # aligns the numbers, which are mapped later
     digest = hashlib.sha256()
     with path.open("wb") as file:
         for piece in (len(text).to_bytes(8, "little"), text):
             digest.update(piece)
             file.write(piece)
         for shape, tensor in zip(shapes.values(), tensors, strict=True):
-            assert tensor.shape == shape, f"{tuple(tensor.shape)} was announced as {shape}"
+            assert tensor.shape == shape, f"expected a tensor of shape {shape}, got {tuple(tensor.shape)}"
             numbers = tensor.detach().float().contiguous().numpy().astype("<f4", copy=False).data
             digest.update(numbers)
             file.write(numbers)
@@ -164,11 +178,15 @@ def write_safetensors(
 
 
 def _check_zip(path: Path) -> None:
-    """Refuse a zip that is cut short or is not torch's."""
+    """Refuse a zip file that torch.load would not read as it was written.
+
+    Raises:
+        WeightsError: It is truncated, compressed, a TorchScript program, or not from torch.save.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-            is_packed = any(each.compress_type != zipfile.ZIP_STORED for each in archive.infolist())
+            is_compressed = any(each.compress_type != zipfile.ZIP_STORED for each in archive.infolist())
     except zipfile.BadZipFile as error:
         reason = "it is cut short or damaged (a zip without its directory, which comes last): download it again"
         raise _not_weights(path, reason) from error
@@ -176,21 +194,21 @@ def _check_zip(path: Path) -> None:
     if "constants.pkl" in parts:
         raise _not_weights(path, "it is a TorchScript program, which holds code: save its state_dict instead")
     if "data.pkl" not in parts:
-        shown = some_of(names) or "nothing"
-        raise _not_weights(path, f"it is a zip archive that torch.save did not make, with {shown} inside")
-    if is_packed:
-        # Mapped, compressed bytes would be taken for numbers, and nothing would notice.
+        contents = first_few(names) or "nothing"
+        raise _not_weights(path, f"it is a zip archive that torch.save did not make, with {contents} inside")
+    if is_compressed:
+        # torch.load would map the compressed bytes and take them for numbers.
         raise _not_weights(path, "it was zipped anew, with compression: use the file as torch.save made it")
 
 
 def _read_pickle(path: Path, *, mmap: bool) -> dict[str, Tensor]:
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(_STAND_INS), path.open("rb") as file:
-            warnings.simplefilter("ignore")  # of pickle protocols that it then refuses
+            warnings.simplefilter("ignore")  # about pickle protocols, which it then refuses
             source = str(path) if mmap else file
             content = torch.load(source, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
-        # torch's own message advises how to run the code after all, so it is neither shown nor chained.
+        # torch's own message explains how to run the code anyway, so it is neither shown nor chained.
         if found := re.search(r"GLOBAL ([\w.]+)", str(error)):
             reason = (
                 f"its pickle asks for `{found[1]}`, which is code and not weights, so it was refused and "
@@ -205,19 +223,29 @@ def _read_pickle(path: Path, *, mmap: bool) -> dict[str, Tensor]:
     except _DAMAGE_ERRORS as error:
         reason = f"it is cut short or damaged ({first_line(error)}): download it again"
         raise _not_weights(path, reason) from error
+    return _state_dict_in(content, path)
+
+
+def _state_dict_in(content: object, path: Path) -> dict[str, Tensor]:
+    """The named tensors of an unpickled file: the content itself, or its `state_dict`.
+
+    Raises:
+        WeightsError: It holds anything else.
+    """
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict):
         raise _not_weights(path, f"it holds a {type(content).__name__} where a dict of tensors was expected")
-    others = [f"{name!r} ({type(value).__name__})" for name, value in content.items() if not _is_entry(name, value)]
+    tensors = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
+    others = [f"{name!r} ({type(value).__name__})" for name, value in content.items() if name not in tensors]
     if others:
-        reason = f"it holds {len(others)} entries that are not named tensors: {some_of(others)}"
+        reason = f"it holds {len(others)} entries that are not named tensors: {first_few(others)}"
         raise _not_weights(path, reason)
-    return dict(content)
+    return tensors
 
 
 class _StandIn:
-    """Takes the place of a type that metadata is made of: whatever it is called with, nothing happens."""
+    """Takes the place of a type that occurs in metadata. It accepts any arguments and any state, and ignores them."""
 
     def __new__(cls, *_: object) -> _StandIn:
         return super().__new__(cls)
@@ -227,9 +255,9 @@ class _StandIn:
 
 
 class _StandInDict(_StandIn):
-    """The same for a type of dict, which a pickle may fill item by item: torch allows that to OrderedDict alone."""
+    """The same for a dict type, which a pickle may fill item by item: torch allows that only for OrderedDict."""
 
-    def __new__(cls, *_: object) -> OrderedDict[Any, Any]:  # type: ignore[misc]
+    def __new__(cls, *_: object) -> OrderedDict[object, object]:  # type: ignore[misc]
         return OrderedDict()
 
 
@@ -242,15 +270,14 @@ _METADATA_TYPES = (
     "argparse.Namespace",
     *(f"{module}.{name}" for module in ("pathlib", "pathlib._local") for name in _PATHS),
 )
-# What the pickles of mmengine (Sapiens) and of Lightning hold beside tensors. torch.load looks names up here and
-# calls what it finds, so that neither these libraries nor anything under their names is ever imported or run.
-_STAND_INS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+# What checkpoints of mmengine (Sapiens) and Lightning hold beside tensors. torch.load calls the stand-in for each of
+# these names, so that nothing under the name itself is imported or run.
+_STAND_INS: list[Callable[..., object] | tuple[Callable[..., object], str]] = [
     (_StandInDict, "mmengine.config.config.ConfigDict"),
     *((type(name, (_StandIn,), {}), name) for name in _METADATA_TYPES),
 ]
 
-
-# What torch.load raises, beside UnpicklingError, on files with bytes missing or changed.
+# What torch.load raises, beside UnpicklingError, when bytes are missing or changed.
 _DAMAGE_ERRORS = (
     RuntimeError,
     EOFError,
@@ -262,10 +289,6 @@ _DAMAGE_ERRORS = (
     AssertionError,
     OverflowError,
 )
-
-
-def _is_entry(name: object, value: object) -> bool:
-    return isinstance(name, str) and isinstance(value, Tensor)
 
 
 def _read_safetensors(path: Path, *, size: int) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -291,7 +314,7 @@ def _read_safetensors(path: Path, *, size: int) -> tuple[dict[str, Tensor], dict
 
 
 def _describe(head: bytes) -> str:
-    """What a file that is no checkpoint looks like, by its first bytes."""
+    """What kind of file begins with these bytes, for the message that refuses it."""
     for magic, description in _FOREIGN_FILES:
         if head.startswith(magic):
             return description
@@ -308,18 +331,18 @@ def _describe(head: bytes) -> str:
     return f"of an unknown kind (it begins with {head[:16]!r})"
 
 
-def some_of(names: list[str]) -> str:
-    """The first few of many names, for a message."""
-    more = len(names) - _NAMED_AT_MOST
-    return ", ".join(names[:_NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
+def first_few(names: list[str]) -> str:
+    """The first names of a list and how many more there are, for a message."""
+    more = len(names) - _MAX_NAMES_IN_MESSAGE
+    return ", ".join(names[:_MAX_NAMES_IN_MESSAGE]) + (f" and {more} more" if more > 0 else "")
 
 
 def _not_weights(path: StrPath, reason: str) -> WeightsError:
     return WeightsError(f"{path} is not a checkpoint (.pth or .safetensors) that can be used: {reason}")
 
 
-def unreadable(path: StrPath, error: OSError) -> WeightsError:
-    """The error for a file that could not be opened or read."""
+def _unreadable(path: StrPath, error: OSError) -> WeightsError:
+    """The error for a file that cannot be opened or read."""
     if isinstance(error, FileNotFoundError):
         return WeightsError(f"no weights file is at {path}: check the name")
     if isinstance(error, IsADirectoryError):

@@ -1,7 +1,7 @@
-"""The weights room: checkpoints in, networks with their weights out, and checkpoints rewritten for the store.
+"""Networks with their weights from checkpoint files, and checkpoints rewritten for the model store.
 
-It knows tensors by name, networks and their sizes; no file format, no model of the catalogue, no recipe, no device.
-Parameters stay mapped to their file: replacing it during a run can kill the run.
+Knows tensor names, networks and their sizes; no file format, no model of the catalogue, no recipe and no device.
+Parameters are memory-mapped: overwriting the file in place during a run can crash the run.
 """
 
 from __future__ import annotations
@@ -12,20 +12,19 @@ import math
 import re
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn, TypeVar
 
 import torch
 
-from motivnet_cli.durable import sha256_of
 from motivnet_cli.errors import WeightsError
 from motivnet_cli.model import ExpressionNet, MotivNet, MotivNetSizes, SapiensEmbedder, SapiensSizes
 from motivnet_cli.records import EMOTIONS
-from motivnet_cli.weights.checkpoint import read_checkpoint, some_of, unreadable, write_safetensors
+from motivnet_cli.weights.checkpoint import first_few, read_checkpoint, write_safetensors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from torch import Tensor
 
@@ -34,9 +33,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 STORED_FORMAT = "motivnet-1"
-"""The `format` in the metadata of what `convert` writes: our names, float32."""
+"""The `format` in the metadata of what `convert` writes: float32, under the names of `motivnet_cli.model`."""
 
-# Our module or parameter -> its name in the published checkpoint; {n} is the number of a block or layer.
+# Module or parameter of `motivnet_cli.model` -> its name in the published checkpoint. {n} is the number of a block or
+# layer.
 _CHECKPOINT_NAMES = {
     "encoder.patch_embed": "pose_encoder.projection",
     "encoder.position": "pose_encoder.pos_embed",
@@ -60,21 +60,21 @@ _CHECKPOINT_NAMES = {
     "head.class_weight": "decoder.decoder.duplicate_pooling",
     "head.class_bias": "decoder.decoder.duplicate_pooling_bias",
 }
-# How relatives of the published checkpoint spell the same names.
+# Spelling in variants of the published checkpoint -> spelling in the published one.
 _OTHER_SPELLINGS = {"patch_embed.projection.": "projection.", ".multihead_attn.": ".self_attn."}
 _WRAPPER_PREFIXES = ("model.", "module.")
 _ENCODER, _DECODER = "pose_encoder.", "decoder.decoder."
-# Where the Sapiens encoder lies: in MotivNet, in Sapiens' own checkpoints, and saved alone.
+# Prefixes of the Sapiens encoder: in MotivNet, in checkpoints of Sapiens itself, and saved alone.
 _ENCODER_PREFIXES = (_ENCODER, "backbone.", "")
-# What may lie beside an encoder without a prefix of its own.
+# What may accompany an encoder that has no prefix.
 _OTHER_PARTS = ("head.", "neck.", "decode_head.", "data_preprocessor.")
-# Tensors that tell the sizes of a network, with their number of dimensions.
-_TELLING_ENCODER = {
+# Tensors from which the sizes of a network are read -> their number of dimensions.
+_ENCODER_SIZE_TENSORS = {
     f"{_ENCODER}projection.weight": 4,
     f"{_ENCODER}pos_embed": 3,
     f"{_ENCODER}layers.0.ffn.layers.0.0.weight": 2,
 }
-_TELLING_DECODER = {
+_DECODER_SIZE_TENSORS = {
     f"{_DECODER}embed_standart.weight": 2,
     f"{_DECODER}layers.0.linear1.weight": 2,
     f"{_DECODER}duplicate_pooling": 3,
@@ -82,8 +82,11 @@ _TELLING_DECODER = {
 
 _CLASSES_BY_COUNT = {7: EMOTIONS, 8: (*EMOTIONS, "contempt")}
 _HEAD_WIDTH = 64
+"""Of an attention head of the encoder, where the metadata does not give the number of heads."""
 _PATCH = 16
-_GRID_UNIT = (4, 3)
+"""Side of a patch in pixels, in every Sapiens encoder."""
+_GRID_RATIO = (4, 3)
+"""Rows to columns of the token grid, where the metadata does not give the input size."""
 
 _NetworkT = TypeVar("_NetworkT", bound=SapiensEmbedder)
 
@@ -102,65 +105,72 @@ class Converted:
     dtypes: tuple[str, ...]
     """Of the source, such as `float32`, in alphabetical order."""
     size_bytes: int
+    """Of the written file."""
     sha256: str
+    """Of the written file, in hexadecimal."""
 
 
 def load_checkpoint(path: StrPath) -> MotivNet:
-    """A MotivNet with the weights of a `.pth` or `.safetensors` file: float32, eval mode, no gradients.
+    """Load a MotivNet from a `.pth` or `.safetensors` file: float32, eval mode, without gradients, on the CPU.
 
-    Sizes are read from the tensors, so variants of another width, depth or number of classes load too. A
-    safetensors file may say `heads`, `decoder_heads`, `height`, `width` (input pixels) and `classes` (names
-    with commas between) in its metadata; else a head is 64 numbers wide, the decoder has 8 heads and the
-    token grid is 4:3. Parameters that are float32 in the file stay mapped to it: nothing is copied.
+    Sizes are read from the tensors, so variants of another width, depth or number of classes load too. What tensors
+    do not show, a safetensors file may give in its metadata: `heads`, `decoder_heads`, `height` and `width` (input
+    size in pixels) and `classes` (comma-separated names). By default an encoder head is 64 numbers wide, the decoder
+    has 8 heads, and the token grid has the proportions 4:3. Parameters that are float32 in the file are memory-mapped,
+    not copied.
+
+    Returns:
+        A module that takes uint8 RGB faces [B, 3, H, W], 0 to 255, and returns (logits [B, C], embeddings [B, D]).
 
     Raises:
-        WeightsError: The file is missing or damaged, wants to run code, or holds another network; the message
-            says which, and names the tensors that differ.
+        WeightsError: The file is missing or damaged, would run code, or holds another network; the message says
+            which, and names the tensors that differ.
     """
     checkpoint = read_checkpoint(path)
-    network, names = _fit_motivnet(checkpoint)
-    return _filled(network, names, checkpoint)
+    network, names = _build_motivnet(checkpoint)
+    return _load_parameters(network, names, checkpoint)
 
 
 def load_encoder(path: StrPath) -> SapiensEmbedder:
-    """The Sapiens encoder of a `.pth` or `.safetensors` file: float32, eval mode, no gradients.
+    """Load the Sapiens encoder of a `.pth` or `.safetensors` file: float32, eval mode, without gradients, on the CPU.
 
-    The file may hold the encoder alone, a whole MotivNet, or another network on it, such as the published pose
-    estimator, as long as it has no class token; what is not the encoder is ignored. Otherwise as
-    `load_checkpoint`.
+    The file may hold the encoder alone, a whole MotivNet, or another network built on the encoder, such as the
+    published pose estimator. Tensors of other parts are ignored. An encoder with a class token is refused. Otherwise
+    as `load_checkpoint`.
 
     Raises:
         WeightsError: As `load_checkpoint`.
     """
     checkpoint = read_checkpoint(path)
-    network, names = _fit_encoder(checkpoint)
+    network, names = _build_encoder(checkpoint)
     if num_ignored := len(checkpoint.tensors) - len(names):
-        log.info("%s: took the %d tensors of the encoder and ignored %d others", path, len(names), num_ignored)
-    return _filled(network, names, checkpoint)
+        log.info("%s: loaded the %d tensors of the encoder and ignored %d others", path, len(names), num_ignored)
+    return _load_parameters(network, names, checkpoint)
 
 
 def convert(source: StrPath, destination: Path, *, metadata: Mapping[str, str]) -> Converted:
-    """Rewrite a checkpoint as safetensors under our own names, in float32, as the model store keeps it.
+    """Rewrite a checkpoint as float32 safetensors under the names of `motivnet_cli.model`, for the model store.
 
-    The file says its sizes and classes in its metadata, so it loads without a guess: with `load_checkpoint` if the
-    source holds a MotivNet, else with `load_encoder`. One tensor after another is copied: of a source that can be
-    mapped, no more than 128 MiB and one tensor are in memory. The file is synced to the disk.
+    The new file's metadata holds its sizes and classes, so that loading needs no defaults: with `load_checkpoint` if
+    the source holds a MotivNet, else with `load_encoder`. Tensors are copied one at a time: of a source that can be
+    mapped, at most 128 MiB and one tensor are in memory. The file is synced to disk.
 
     Args:
-        destination: Another file than the source; it is written in place, and left as it is after an error.
-        metadata: To be kept beside ours, which wins where the keys are the same.
+        source: A `.pth` or `.safetensors` file.
+        destination: A file other than the source. After an error, a partial file may be left.
+        metadata: Stored in the new file. Keys that this function sets win.
 
     Raises:
-        WeightsError: As `load_checkpoint`, or the source was changed meanwhile.
+        WeightsError: As `load_checkpoint`, or the source changed while it was read.
         OSError: The destination cannot be written, or the disk is full.
     """
     checkpoint = read_checkpoint(source)
     is_motivnet = any(name.startswith(_DECODER) for name in _published_names(checkpoint.tensors))
-    network, names = _fit_motivnet(checkpoint) if is_motivnet else _fit_encoder(checkpoint)
-    shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    dtypes = {str(checkpoint.tensors[theirs].dtype).removeprefix("torch.") for theirs in names.values()}
+    network, names = _build_motivnet(checkpoint) if is_motivnet else _build_encoder(checkpoint)
+    shapes = {parameter: tuple(tensor.shape) for parameter, tensor in network.state_dict().items()}
+    dtypes = {str(checkpoint.tensors[name].dtype).removeprefix("torch.") for name in names.values()}
     num_ignored = len(checkpoint.tensors) - len(names)
-    tensors = checkpoint.stream(names[ours] for ours in shapes)
+    tensors = checkpoint.stream(names[parameter] for parameter in shapes)
     sha256 = write_safetensors(destination, tensors, shapes=shapes, metadata={**metadata, **_metadata_of(network)})
     return Converted(
         kind="motivnet" if is_motivnet else "sapiens",
@@ -175,7 +185,7 @@ def convert(source: StrPath, destination: Path, *, metadata: Mapping[str, str]) 
 
 
 def load_expression_net() -> ExpressionNet:
-    """The small network inside the package: float32, eval mode, no gradients."""
+    """Load the small network that ships inside the package: float32, eval mode, without gradients, on the CPU."""
     with embedded_weights() as path:
         checkpoint = read_checkpoint(path)
         with torch.device("meta"):
@@ -187,112 +197,116 @@ def load_expression_net() -> ExpressionNet:
 
 
 def embedded_weights() -> AbstractContextManager[Path]:
-    """The weights file of `load_expression_net`, as a path that is good inside the `with`."""
+    """The weights file of `load_expression_net`, as a path that exists inside the `with` block."""
     return resources.as_file(resources.files("motivnet_cli") / "assets" / "expression.safetensors")
 
 
-def file_sha256(path: StrPath) -> str:
-    """The SHA-256 of a weights file in hexadecimal.
+def _build_motivnet(checkpoint: Checkpoint) -> tuple[MotivNet, dict[str, str]]:
+    """The MotivNet that a checkpoint holds, on the meta device, and the file's name for each of its parameters.
 
     Raises:
-        WeightsError: The file cannot be read.
+        WeightsError: It holds no MotivNet, or one with tensors missing, unexpected or misshapen.
     """
-    try:
-        return sha256_of(Path(path))
-    except OSError as error:
-        raise unreadable(path, error) from error
-
-
-def _fit_motivnet(checkpoint: Checkpoint) -> tuple[MotivNet, dict[str, str]]:
-    """The MotivNet that a checkpoint holds, on the meta device, and the file's name for each of its parameters."""
     published = _published_names(checkpoint.tensors)
-    tensors = {name: checkpoint.tensors[own] for name, own in published.items()}
+    tensors = {name: checkpoint.tensors[file_name] for name, file_name in published.items()}
     try:
         sizes = _motivnet_sizes(tensors, checkpoint.metadata)
         classes = _class_names(sizes.num_classes, checkpoint.metadata)
         with torch.device("meta"):
             network = MotivNet(sizes, classes=classes)
-        return network, _matched(network, tensors, published)
+        return network, _match_parameters(network, tensors, published)
     except WeightsError as error:
         raise WeightsError(f"{checkpoint.path} is not a MotivNet checkpoint: {error}") from error
 
 
-def _fit_encoder(checkpoint: Checkpoint) -> tuple[SapiensEmbedder, dict[str, str]]:
-    """The encoder that a checkpoint holds, on the meta device, and the file's name for each of its parameters."""
+def _build_encoder(checkpoint: Checkpoint) -> tuple[SapiensEmbedder, dict[str, str]]:
+    """As `_build_motivnet`, for the encoder alone."""
     try:
         published = _encoder_names(_published_names(checkpoint.tensors))
-        tensors = {name: checkpoint.tensors[own] for name, own in published.items()}
+        tensors = {name: checkpoint.tensors[file_name] for name, file_name in published.items()}
         with torch.device("meta"):
             network = SapiensEmbedder(_encoder_sizes(tensors, checkpoint.metadata))
-        return network, _matched(network, tensors, published)
+        return network, _match_parameters(network, tensors, published)
     except WeightsError as error:
         raise WeightsError(f"{checkpoint.path} holds no Sapiens encoder that can be used: {error}") from error
 
 
-def _matched(network: SapiensEmbedder, tensors: dict[str, Tensor], published: dict[str, str]) -> dict[str, str]:
-    """The file's name for each parameter of the network, if the tensors are exactly its own."""
-    shapes = {checkpoint_name(ours): tuple(tensor.shape) for ours, tensor in network.state_dict().items()}
+def _match_parameters(
+    network: SapiensEmbedder, tensors: dict[str, Tensor], published: dict[str, str]
+) -> dict[str, str]:
+    """The file's name for each parameter of the network.
+
+    Args:
+        tensors: By published name.
+        published: Published name -> name in the file.
+
+    Raises:
+        WeightsError: The tensors are not exactly those of the network.
+    """
+    shapes = {checkpoint_name(parameter): tuple(tensor.shape) for parameter, tensor in network.state_dict().items()}
     _check_tensors(tensors, shapes)
-    return {ours: published[checkpoint_name(ours)] for ours in network.state_dict()}
+    return {parameter: published[checkpoint_name(parameter)] for parameter in network.state_dict()}
 
 
-def _filled(network: _NetworkT, names: dict[str, str], checkpoint: Checkpoint) -> _NetworkT:
-    # One at a time, so that a file of another dtype never lies in memory twice.
-    state = {ours: checkpoint.tensors.pop(theirs).float() for ours, theirs in names.items()}
+def _load_parameters(network: _NetworkT, names: dict[str, str], checkpoint: Checkpoint) -> _NetworkT:
+    """Move the checkpoint's tensors into the network. `names` gives the file's name for each parameter."""
+    # One at a time, so that a file of another dtype is never in memory twice.
+    state = {parameter: checkpoint.tensors.pop(name).float() for parameter, name in names.items()}
     network.load_state_dict(state, strict=True, assign=True)
     return network.eval().requires_grad_(False)
 
 
 def _metadata_of(network: SapiensEmbedder) -> dict[str, str]:
-    """What its tensors do not tell of a network, as `load_checkpoint` and `load_encoder` read it."""
-    said = {
+    """What the tensors of a network do not show, as `load_checkpoint` and `load_encoder` read it."""
+    metadata = {
         "format": STORED_FORMAT,
         "heads": str(network.sizes.heads),
         "height": str(network.input_height),
         "width": str(network.input_width),
     }
     if isinstance(network, MotivNet):
-        said |= {"decoder_heads": str(network.sizes.decoder_heads), "classes": ",".join(network.classes)}
-    return said
+        metadata |= {"decoder_heads": str(network.sizes.decoder_heads), "classes": ",".join(network.classes)}
+    return metadata
 
 
-def _published_names(own_names: Iterable[str]) -> dict[str, str]:
-    """The names of a file by those of the published checkpoint, as far as they are relatives of those, or ours."""
-    own = list(own_names)
-    prefix = next((each for each in _WRAPPER_PREFIXES if own and all(name.startswith(each) for name in own)), "")
-    unwrapped = {name.removeprefix(prefix): name for name in own}
+def _published_names(file_names: Iterable[str]) -> dict[str, str]:
+    """Name in the published checkpoint -> name in the file. Names that have no counterpart stand for themselves."""
+    names = list(file_names)
+    prefix = next((each for each in _WRAPPER_PREFIXES if names and all(name.startswith(each) for name in names)), "")
+    unwrapped = {name.removeprefix(prefix): name for name in names}
     published: dict[str, str] = {}
-    for name, full_name in unwrapped.items():
-        spelled = _respelled(name)
-        taken = spelled in unwrapped or spelled in published
-        published[name if taken else spelled] = full_name
+    for name, file_name in unwrapped.items():
+        candidate = _published_spelling(name)
+        is_taken = candidate in unwrapped or candidate in published
+        published[name if is_taken else candidate] = file_name
     return published
 
 
-def _respelled(name: str) -> str:
+def _published_spelling(name: str) -> str:
+    """The published name for a name of `motivnet_cli.model` or of a variant of the published checkpoint."""
     try:
         return checkpoint_name(name)
     except KeyError:
-        for other, published in _OTHER_SPELLINGS.items():
-            name = name.replace(other, published)
+        for variant, published in _OTHER_SPELLINGS.items():
+            name = name.replace(variant, published)
         return name
 
 
-def checkpoint_name(ours: str) -> str:
-    """The published checkpoint's name for one of our parameters.
+def checkpoint_name(parameter: str) -> str:
+    """The published checkpoint's name for a parameter of `motivnet_cli.model.MotivNet`.
 
     Raises:
-        KeyError: None of ours is named so.
+        KeyError: MotivNet has no such parameter.
     """
-    number = re.search(r"\.(\d+)\.", ours)
-    name = re.sub(r"\.\d+\.", ".{n}.", ours)
-    stem, _, leaf = name.rpartition(".")
-    theirs = _CHECKPOINT_NAMES.get(name) or f"{_CHECKPOINT_NAMES[stem]}.{leaf}"
-    return theirs.replace("{n}", number[1]) if number else theirs
+    number = re.search(r"\.(\d+)\.", parameter)
+    pattern = re.sub(r"\.\d+\.", ".{n}.", parameter)
+    stem, _, leaf = pattern.rpartition(".")
+    name = _CHECKPOINT_NAMES.get(pattern) or f"{_CHECKPOINT_NAMES[stem]}.{leaf}"
+    return name.replace("{n}", number[1]) if number else name
 
 
 def _encoder_names(published: dict[str, str]) -> dict[str, str]:
-    """Of all names, those of the encoder, as they are in the published checkpoint.
+    """The entries of `_published_names` that belong to the encoder, with MotivNet's prefix.
 
     Raises:
         WeightsError: There is no encoder.
@@ -300,43 +314,44 @@ def _encoder_names(published: dict[str, str]) -> dict[str, str]:
     for prefix in _ENCODER_PREFIXES:
         if f"{prefix}pos_embed" in published or f"{prefix}projection.weight" in published:
             return {
-                _ENCODER + name.removeprefix(prefix): own
-                for name, own in published.items()
+                _ENCODER + name.removeprefix(prefix): file_name
+                for name, file_name in published.items()
                 if name.startswith(prefix) and not name.startswith(_OTHER_PARTS)
             }
     looked_for = ", ".join(f"`{prefix}pos_embed`" for prefix in _ENCODER_PREFIXES)
-    raise WeightsError(f"none of its tensors is named {looked_for}; it holds {_holds(list(published.values()))}")
+    contents = _describe_names(list(published.values()))
+    raise WeightsError(f"none of its tensors is named {looked_for}; it holds {contents}")
 
 
 def _motivnet_sizes(tensors: dict[str, Tensor], metadata: dict[str, str]) -> MotivNetSizes:
-    """The sizes that the tensors and the metadata tell.
+    """The sizes of a MotivNet, from the shapes of its tensors and from the metadata.
 
     Raises:
-        WeightsError: They do not tell, or contradict each other.
+        WeightsError: The sizes cannot be read, or tensors and metadata contradict each other.
     """
     if not any(name.startswith(_DECODER) for name in tensors):
-        _refuse_headless(tensors)
-    shapes = _telling_shapes(tensors, _TELLING_ENCODER | _TELLING_DECODER)
+        _raise_no_head(tensors)
+    shapes = _shapes_of(tensors, _ENCODER_SIZE_TENSORS | _DECODER_SIZE_TENSORS)
     width = shapes[f"{_DECODER}embed_standart.weight"][0]
     return MotivNetSizes(
         **dataclasses.asdict(_encoder_sizes(tensors, metadata)),
         decoder_width=width,
         decoder_depth=_count_layers(tensors, f"{_DECODER}layers."),
-        decoder_heads=_heads(width, said=_number(metadata, "decoder_heads"), default=8, key="decoder_heads"),
+        decoder_heads=_heads(width, given=_number(metadata, "decoder_heads"), default=8, key="decoder_heads"),
         decoder_ffn=shapes[f"{_DECODER}layers.0.linear1.weight"][0],
         num_classes=shapes[f"{_DECODER}duplicate_pooling"][0],
     )
 
 
 def _encoder_sizes(tensors: dict[str, Tensor], metadata: dict[str, str]) -> SapiensSizes:
-    """As `_motivnet_sizes`, of the encoder alone."""
-    shapes = _telling_shapes(tensors, _TELLING_ENCODER)
+    """As `_motivnet_sizes`, for the encoder alone."""
+    shapes = _shapes_of(tensors, _ENCODER_SIZE_TENSORS)
     width = shapes[f"{_ENCODER}projection.weight"][0]
     grid_height, grid_width = _token_grid(shapes[f"{_ENCODER}pos_embed"][1], metadata)
     return SapiensSizes(
         width=width,
         depth=_count_layers(tensors, f"{_ENCODER}layers."),
-        heads=_heads(width, said=_number(metadata, "heads"), default=width / _HEAD_WIDTH, key="heads"),
+        heads=_heads(width, given=_number(metadata, "heads"), default=width / _HEAD_WIDTH, key="heads"),
         mlp=shapes[f"{_ENCODER}layers.0.ffn.layers.0.0.weight"][0],
         grid_height=grid_height,
         grid_width=grid_width,
@@ -344,36 +359,47 @@ def _encoder_sizes(tensors: dict[str, Tensor], metadata: dict[str, str]) -> Sapi
     )
 
 
-def _telling_shapes(tensors: dict[str, Tensor], telling: dict[str, int]) -> dict[str, tuple[int, ...]]:
+def _shapes_of(tensors: dict[str, Tensor], dimensions: dict[str, int]) -> dict[str, tuple[int, ...]]:
+    """The shapes of the tensors named in `dimensions`.
+
+    Raises:
+        WeightsError: One is missing, or has another number of dimensions.
+    """
     wrong = [
         f"{name} {tuple(tensors[name].shape) if name in tensors else '(missing)'}"
-        for name, dims in telling.items()
+        for name, dims in dimensions.items()
         if name not in tensors or tensors[name].dim() != dims
     ]
     if wrong:
         raise WeightsError(
-            f"{len(wrong)} of the {len(telling)} tensors that tell its sizes are missing or misshapen: "
-            f"{some_of(wrong)}; it holds {_holds(list(tensors))}"
+            f"{len(wrong)} of the {len(dimensions)} tensors that tell its sizes are missing or misshapen: "
+            f"{first_few(wrong)}; it holds {_describe_names(list(tensors))}"
         )
-    return {name: tuple(tensors[name].shape) for name in telling}
+    return {name: tuple(tensors[name].shape) for name in dimensions}
 
 
-def _refuse_headless(tensors: dict[str, Tensor]) -> NoReturn:
+def _raise_no_head(tensors: dict[str, Tensor]) -> NoReturn:
     if any(re.search(r"(^|\.)layers\.\d+\.attn\.qkv\.weight$", name) for name in tensors):
         raise WeightsError(
             f"it is a Sapiens encoder without MotivNet's emotion head ({len(tensors)} tensors, none of "
             "`decoder.decoder.*`), so it can name no emotion: use MotivNet.pth, which holds both"
         )
-    raise WeightsError(f"none of its tensors is named `decoder.decoder.*`; it holds {_holds(list(tensors))}")
+    raise WeightsError(f"none of its tensors is named `decoder.decoder.*`; it holds {_describe_names(list(tensors))}")
 
 
 def _count_layers(tensors: dict[str, Tensor], prefix: str) -> int:
-    # Different numbers, not the highest: a gap then shows as missing, and a mad number builds nothing.
+    # The number of different indices, not the highest: a gap is then reported as missing tensors, and a file with one
+    # absurd index does not make a huge network.
     return len({name.removeprefix(prefix).split(".")[0] for name in tensors if name.startswith(prefix)})
 
 
-def _heads(width: int, *, said: int | None, default: float, key: str) -> int:
-    heads = default if said is None else said
+def _heads(width: int, *, given: int | None, default: float, key: str) -> int:
+    """The number of attention heads: the one of the metadata, else the default.
+
+    Raises:
+        WeightsError: It does not divide the width.
+    """
+    heads = default if given is None else given
     if heads < 1 or heads != int(heads) or width % heads:
         raise WeightsError(
             f"{heads:g} attention heads do not divide its width {width}: the file must say `{key}` in its "
@@ -383,7 +409,11 @@ def _heads(width: int, *, said: int | None, default: float, key: str) -> int:
 
 
 def _token_grid(tokens: int, metadata: dict[str, str]) -> tuple[int, int]:
-    """Rows and columns of the token grid."""
+    """Rows and columns of a grid of so many tokens.
+
+    Raises:
+        WeightsError: The metadata gives another number, or gives none and the tokens make no grid of 4:3.
+    """
     height, width = _number(metadata, "height"), _number(metadata, "width")
     if height is not None and width is not None:
         rows, columns = height // _PATCH, width // _PATCH
@@ -393,16 +423,21 @@ def _token_grid(tokens: int, metadata: dict[str, str]) -> tuple[int, int]:
                 f"position table has {tokens}"
             )
         return rows, columns
-    unit = math.isqrt(tokens // math.prod(_GRID_UNIT))
-    if not unit or unit**2 * math.prod(_GRID_UNIT) != tokens:
+    unit = math.isqrt(tokens // math.prod(_GRID_RATIO))
+    if not unit or unit**2 * math.prod(_GRID_RATIO) != tokens:
         raise WeightsError(
             f"its position table has {tokens} tokens, which make no grid of 4:3: the file must say `height` "
             "and `width` in its metadata, which only safetensors has"
         )
-    return _GRID_UNIT[0] * unit, _GRID_UNIT[1] * unit
+    return _GRID_RATIO[0] * unit, _GRID_RATIO[1] * unit
 
 
 def _number(metadata: dict[str, str], key: str) -> int | None:
+    """A positive integer of the metadata; None if it is not given.
+
+    Raises:
+        WeightsError: The value is anything else.
+    """
     if key not in metadata:
         return None
     if not re.fullmatch(r"[1-9]\d{0,8}", metadata[key]):
@@ -411,12 +446,17 @@ def _number(metadata: dict[str, str], key: str) -> int | None:
 
 
 def _class_names(count: int, metadata: dict[str, str]) -> tuple[str, ...]:
-    said = metadata.get("classes", "")
-    # A bare number there is a count, as in the golden file, and says nothing that the tensors do not.
-    if said and not said.strip().isdigit():
-        names = tuple(name.strip() for name in said.split(","))
+    """The names of the classes, from the metadata or for the known numbers of classes.
+
+    Raises:
+        WeightsError: The metadata gives other than `count` different names, or none for an unknown number.
+    """
+    given = metadata.get("classes", "")
+    # A bare number is a count, as in the golden file, and adds nothing to the tensors.
+    if given and not given.strip().isdigit():
+        names = tuple(name.strip() for name in given.split(","))
         if len(names) != count or len(set(names)) != count or "" in names:
-            raise WeightsError(f"its metadata `classes` must be {count} different names, got {said!r}")
+            raise WeightsError(f"its metadata `classes` must be {count} different names, got {given!r}")
         return names
     if count not in _CLASSES_BY_COUNT:
         raise WeightsError(
@@ -447,10 +487,10 @@ def _check_tensors(tensors: dict[str, Tensor], expected: dict[str, tuple[int, ..
         "misshapen": misshapen,
         "not of a float type": not_float,
     }
-    found = [f"{len(names)} {label}: {some_of(names)}" for label, names in groups.items() if names]
+    found = [f"{len(names)} {label}: {first_few(names)}" for label, names in groups.items() if names]
     if found:
         raise WeightsError(f"of the {len(expected)} tensors of its kind, {'; '.join(found)}")
 
 
-def _holds(names: list[str]) -> str:
-    return f"{len(names)} tensors ({some_of(names)})" if names else "no tensors"
+def _describe_names(names: list[str]) -> str:
+    return f"{len(names)} tensors ({first_few(names)})" if names else "no tensors"

@@ -1,7 +1,7 @@
-"""The model store: one folder a model, with its weights as `.safetensors` and a record of where they came from.
+"""The model store: a folder for each model, with its weights as `.safetensors` and a record of where they came from.
 
-This room knows files and names, not networks; it imports torch only to convert. A model is there if and only
-if its folder is: everything is prepared beside it and renamed into place at the end.
+Knows files and names, not networks; imports torch only to convert. A model is installed if and only if its folder
+exists: everything is prepared in another folder, which is renamed at the end.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredModel:
-    """What the store knows of a model."""
+    """The record of an installed model."""
 
     name: str
     architecture: Architecture
     source: str
     """Where it came from, without credentials: a URL, or the name of a file."""
     sha256: str
-    """Of the file as it came; it is what outputs record, so that they can be compared with the published file."""
+    """Of the source file. Outputs record it, so that they can be compared with the published file."""
     stored_sha256: str
     """Of the file in the store."""
     size_bytes: int
@@ -60,10 +60,11 @@ class StoredModel:
     num_parameters: int
     terms: str
     date: str
-    """When it was stored, ISO 8601, UTC."""
+    """When it was stored: ISO 8601, UTC."""
     tool: str
+    """The version of motivnet that stored it."""
     path: str = dataclasses.field(default="", compare=False)
-    """The weights file, absolute; not part of the record on disk."""
+    """The weights file, absolute. Not part of the record on disk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,13 +75,16 @@ class InstallPlan:
     source: str
     """Without credentials."""
     download_bytes: int | None
+    """Size of the source file; None where it is not known."""
     terms: str
     folder: str
+    """Where the model would be stored."""
     free_bytes: int
+    """On the file system of the store."""
 
 
 class Store:
-    """A folder of models.
+    """A folder of installed models.
 
     Args:
         root: The folder; None takes `MOTIVNET_HOME`, else the platform's cache folder for motivnet.
@@ -91,10 +95,10 @@ class Store:
         self.root = Path(root).absolute()
 
     def find(self, name: str) -> StoredModel | None:
-        """The model of this name, if it is here.
+        """The installed model of this name, or None.
 
         Raises:
-            WeightsError: It is here, but its file is not what the record says.
+            WeightsError: It is installed, but its record is damaged or its file has another size.
         """
         folder = self.root / name
         if not _NAME.fullmatch(name) or not (folder / RECORD_FILE).is_file():
@@ -110,7 +114,7 @@ class Store:
         return model
 
     def models(self) -> list[StoredModel]:
-        """Every model that is here, by name.
+        """All installed models, sorted by name.
 
         Raises:
             WeightsError: As `find`.
@@ -128,42 +132,42 @@ class Store:
         offline: bool = False,
         progress: FetchProgress = lambda done, total: None,
     ) -> StoredModel:
-        """Bring a model in from a URL or a file, verified and converted, whole or not at all.
+        """Install a model from a URL or a file: verified, converted, and stored completely or not at all.
 
-        A model that is already here is returned as it is. Of two processes, the second waits for the first.
+        A model that is already installed is returned as it is. If another process is installing it, wait for that.
 
         Args:
-            name: A name of the catalogue, or one of the user's own.
-            url: As `fetch.fetch`; by default the catalogue's.
-            file: A checkpoint brought by hand, in place of a URL; it is read, never moved.
-            sha256: What the source must hash to. Without it, the hash of the first download from an address is
-                kept, and later downloads from there must agree.
+            name: A name of the catalogue, or any other name that the user chooses.
+            url: As for `fetch.fetch`; None takes the catalogue's.
+            file: A checkpoint on this machine, in place of a URL. It is read, not moved.
+            sha256: The expected SHA-256 of the source. Without it, the hash of the first download from a URL is
+                remembered, and later downloads from that URL must have the same.
             offline: Use no network.
-            progress: For the download.
+            progress: Called during the download with the bytes done and the total.
 
         Raises:
             ConfigError: The name cannot be used, or no source is known for it.
-            FetchError: The download failed, or what came is not what it should be.
-            WeightsError: The file is no checkpoint.
+            FetchError: The download failed, or the file has another SHA-256.
+            WeightsError: The file is no checkpoint, or holds another network than the catalogue's.
         """
-        url, file = self._source(name, url, file)
+        source = self._url_of(name, url, file)
         self.root.mkdir(parents=True, exist_ok=True)
         with self._locked(name):
             if present := self.find(name):
                 return present
             if file is not None:
                 return self._install_file(name, Path(file), sha256=sha256)
-            return self._install_url(name, url, sha256=sha256, offline=offline, progress=progress)
+            return self._install_url(name, source, sha256=sha256, offline=offline, progress=progress)
 
     def plan(self, name: str, *, url: str | None = None, file: str | Path | None = None) -> InstallPlan:
-        """What `install` would do with the same arguments; touches neither the network nor the disk.
+        """What `install` would do with the same arguments. Uses no network and writes nothing.
 
         Raises:
             ConfigError: As `install`.
         """
         from motivnet_cli.remote.urls import redacted
 
-        url, file = self._source(name, url, file)
+        url = self._url_of(name, url, file)
         card = CARDS.get(name)
         size = card.download_bytes if card else None
         if file is not None:
@@ -182,12 +186,14 @@ class Store:
         """Hash a model's file again and compare it with the record.
 
         Raises:
-            ConfigError: There is no such model here.
-            WeightsError: The file changed.
+            ConfigError: No such model is installed.
+            WeightsError: The file is damaged or has changed.
         """
-        from motivnet_cli.weights.networks import file_sha256
+        from motivnet_cli.weights.checkpoint import file_sha256
 
-        model = self._present(name)
+        model = self.find(name)
+        if model is None:
+            raise ConfigError(f"no model {name!r} in {self.root}: see motivnet download-weights --list")
         found = file_sha256(model.path)
         if found != model.stored_sha256:
             reason = f"{WEIGHTS_FILE} hashes to {found} where the record says {model.stored_sha256}"
@@ -195,27 +201,26 @@ class Store:
         return model
 
     def remove(self, name: str) -> None:
-        """Take a model out, and what is left of a download of it.
+        """Remove a model, and the files of an unfinished download of it.
 
         Raises:
-            ConfigError: There is no such model here.
+            ConfigError: There is neither.
         """
         folder = self.root / name
-        if not _NAME.fullmatch(name) or not (folder.is_dir() or any(self._downloads(name))):
+        if not _NAME.fullmatch(name) or not (folder.is_dir() or any(self._download_files(name))):
             raise ConfigError(f"no model {name!r} in {self.root}")
         with self._locked(name):
-            for left in self._downloads(name):
-                left.unlink()
+            for path in self._download_files(name):
+                path.unlink()
             (folder / RECORD_FILE).unlink(missing_ok=True)
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _present(self, name: str) -> StoredModel:
-        model = self.find(name)
-        if model is None:
-            raise ConfigError(f"no model {name!r} in {self.root}: see motivnet download-weights --list")
-        return model
+    def _url_of(self, name: str, url: str | None, file: str | Path | None) -> str:
+        """Where to download a model from; empty where a file is given and no URL is known.
 
-    def _source(self, name: str, url: str | None, file: str | Path | None) -> tuple[str, str | Path | None]:
+        Raises:
+            ConfigError: The name cannot be used, or there is neither a URL nor a file.
+        """
         card = CARDS.get(name)
         if card and card.embedded:
             raise ConfigError(f"{name} is inside the package: it needs no download")
@@ -226,10 +231,10 @@ class Store:
         url = url or (card.url if card else None)
         if url is None and file is None:
             raise ConfigError(f"no source is known for {name!r}: say --url URL or --from-file PATH")
-        return url or "", file
+        return url or ""
 
     def _install_file(self, name: str, file: Path, *, sha256: str | None) -> StoredModel:
-        from motivnet_cli.weights.networks import file_sha256
+        from motivnet_cli.weights.checkpoint import file_sha256
 
         found = file_sha256(file)
         if sha256 and found != sha256.lower():
@@ -258,25 +263,22 @@ class Store:
         try:
             model = self._convert(name, download, source=redacted(url), sha256=fetched.sha256)
         except WeightsError:
-            download.unlink()  # else it would be taken as fetched again
+            download.unlink()  # otherwise the next install would take it as already downloaded
             raise
         pins.parent.mkdir(exist_ok=True)
-        with durably(pins) as temporary:
-            temporary.write_text(json.dumps(pinned | {redacted(url): fetched.sha256}, indent=1), encoding="utf-8")
+        _write_json(pins, pinned | {redacted(url): fetched.sha256})
         download.unlink()
         return model
 
     def _convert(self, name: str, file: Path, *, source: str, sha256: str) -> StoredModel:
+        """Convert a checkpoint file and move the result into place, with its record."""
         from motivnet_cli.weights.networks import convert
 
-        incoming = self.root / ".incoming" / name
-        shutil.rmtree(incoming, ignore_errors=True)
-        incoming.mkdir(parents=True)
-        try:
-            self._check_room(file)
+        card = CARDS.get(name)
+        with self._incoming_folder(name) as incoming:
+            self._check_free_space(file)
             metadata = {"name": name, "source": source, "source_sha256": sha256}
             converted = convert(file, incoming / WEIGHTS_FILE, metadata=metadata)
-            card = CARDS.get(name)
             if card and card.architecture != converted.kind:
                 raise WeightsError(
                     f"{source} holds a {converted.kind} network, and {name} is a {card.architecture} one: "
@@ -296,18 +298,31 @@ class Store:
                 tool=f"motivnet {__version__}",
                 path=str(self.root / name / WEIGHTS_FILE),
             )
-            record = {key: value for key, value in dataclasses.asdict(model).items() if key != "path"}
-            with durably(incoming / RECORD_FILE) as temporary:
-                temporary.write_text(json.dumps(record, indent=1), encoding="utf-8")
+            record = dataclasses.asdict(model)
+            del record["path"]
+            _write_json(incoming / RECORD_FILE, record)
             shutil.rmtree(self.root / name, ignore_errors=True)
             incoming.rename(self.root / name)
             sync(self.root)
-        finally:
-            shutil.rmtree(incoming, ignore_errors=True)
         return model
 
-    def _check_room(self, file: Path) -> None:
-        """Refuse early what cannot fit: a stored float32 file is about as large as its source."""
+    @contextlib.contextmanager
+    def _incoming_folder(self, name: str) -> Iterator[Path]:
+        """An empty folder in which a model is prepared; it is removed at the end unless it was renamed."""
+        folder = self.root / ".incoming" / name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _check_free_space(self, file: Path) -> None:
+        """Stop before the conversion if the disk is too full. A float32 file is about as large as its source.
+
+        Raises:
+            FetchError: The disk is too full.
+        """
         needed, free = file.stat().st_size, shutil.disk_usage(self.root).free
         if free < needed:
             raise FetchError(
@@ -315,8 +330,8 @@ class Store:
                 "free there: free some space, or choose another store with --store or MOTIVNET_HOME"
             )
 
-    def _downloads(self, name: str) -> Iterator[Path]:
-        """A download of this model, whole or not, with what `fetch` keeps beside it."""
+    def _download_files(self, name: str) -> Iterator[Path]:
+        """The files of a download of this model, finished or not, with those that `fetch` keeps beside it."""
         for suffix in ("", ".part", ".part.json", ".lock"):
             path = self.root / ".downloads" / f"{name}{suffix}"
             if path.exists():
@@ -324,11 +339,12 @@ class Store:
 
     @contextlib.contextmanager
     def _locked(self, name: str) -> Iterator[None]:
+        """Hold the lock of this model's name; wait while another process holds it."""
         lock = filelock.FileLock(self.root / f".{name}.lock")
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:
-            log.warning("another process is bringing %s into %s: waiting for it", name, self.root)
+            log.warning("another process is installing %s in %s: waiting for it", name, self.root)
             lock.acquire()
         try:
             yield
@@ -337,10 +353,11 @@ class Store:
 
 
 def find_card(name: str, store: Store) -> ModelCard:
-    """The card of a model of the catalogue, or one for a model that the user stored under a name of their own.
+    """The card of a model of the catalogue, or one made from the record of a stored model with another name.
 
     Raises:
         ConfigError: No model has this name.
+        WeightsError: A stored model is damaged.
     """
     if name in CARDS:
         return CARDS[name]
@@ -362,8 +379,13 @@ def find_card(name: str, store: Store) -> ModelCard:
     )
 
 
+def _write_json(path: Path, content: dict[str, object]) -> None:
+    with durably(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+
 def _damaged(folder: Path, reason: str) -> WeightsError:
     return WeightsError(
-        f"the stored model in {folder} is damaged ({reason}): take it out with "
+        f"the stored model in {folder} is damaged ({reason}): remove it with "
         f"`motivnet download-weights {folder.name} --remove` and download it again"
     )
