@@ -8,11 +8,15 @@ import subprocess
 from importlib.metadata import version
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.pictures import face_photo
 from tests.runs import command
 
 NUM_PHOTOS = 120
+
+settings.register_profile("no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("no clock")
 
 
 def pytest_report_header():

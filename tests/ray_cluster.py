@@ -100,7 +100,7 @@ def _kill_tree(node):
             process.kill()
     node.wait()
     node.stdout.close()
-    psutil.wait_procs(processes, timeout=30)
+    psutil.wait_procs(processes, timeout=300)
 
 
 class _gone:

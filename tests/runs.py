@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 
 def command(photos, out, *options):
@@ -28,6 +29,22 @@ def slow_disk(folder):
         "import sys, time\n"
         "sys.addaudithook(lambda event, on: event == 'open' and str(on[0]).endswith('.jpg') and time.sleep(0.2))\n",
     )
+
+
+def talk_of(processes, *, awaited, heard):
+    """What each process writes to stderr until it ends; the event `heard` is set once one of them says `awaited`."""
+
+    def listen(process):
+        lines = []
+        with process:  # closes the pipe, and waits
+            for line in process.stderr:
+                lines.append(line)
+                if awaited in line:
+                    heard.set()
+        return "".join(lines)
+
+    with ThreadPoolExecutor(len(processes)) as pool:
+        return list(pool.map(listen, processes))
 
 
 def start_until_work_is_committed(photos, out, *options, **how):

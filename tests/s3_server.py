@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 PAGE_KEYS = 7
 """Keys in one page of a listing, so that a small folder has several."""
-_START_SECONDS = 60
+TRIES = 3
+_START_SECONDS = 300
 _ALL_OF_S3 = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
 
 
@@ -34,6 +35,19 @@ class S3Server:
     """Serves on a free port of 127.0.0.1 until the `with` block ends."""
 
     def __enter__(self) -> S3Server:
+        for _ in range(TRIES):
+            self._start()
+            try:
+                if self._answers():
+                    self._prepare()
+                    return self
+            except BaseException:
+                self.__exit__()
+                raise
+            self.__exit__()
+        raise RuntimeError("moto's server did not start")
+
+    def _start(self) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -44,15 +58,8 @@ class S3Server:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        try:
-            self._prepare()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
 
     def _prepare(self) -> None:
-        self._wait()
         user = self._client("iam", "nobody", "nothing")
         user.create_user(UserName="reader")
         key = user.create_access_key(UserName="reader")["AccessKey"]
@@ -118,13 +125,14 @@ class S3Server:
             aws_secret_access_key=secret,
         )
 
-    def _wait(self) -> None:
+    def _answers(self) -> bool:
+        """Whether it has started; not if another process took the port meanwhile."""
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline and self._process.poll() is None:
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.url}/moto-api/", timeout=5):
-                return
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.url}/moto-api/", timeout=_START_SECONDS):
+                return True
             time.sleep(0.05)
-        raise RuntimeError(f"moto's server did not start (exit code {self._process.poll()})")
+        return False
 
 
 class FailingServer:
@@ -168,7 +176,7 @@ def _forwarder(front: FailingServer) -> type[BaseHTTPRequestHandler]:
                     self.send_header("Content-Length", "0")
                     self.end_headers()
                 return
-            connection = http.client.HTTPConnection("127.0.0.1", front._target, timeout=30)
+            connection = http.client.HTTPConnection("127.0.0.1", front._target, timeout=300)
             connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
             for name, value in self.headers.items():  # the host too, since it is signed
                 connection.putheader(name, value)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from email.message import Message
 
 CHUNK = 1 << 14
+GUARD_SECONDS = 300
+"""A wait that should end sooner ends a test that hangs; no test passes or fails by it."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Answer:
     """Say nothing more after so many bytes of the body."""
     seconds_per_chunk: float = 0.0
     """Pause after every 16 KiB."""
+    gate: threading.Event | None = None
+    """Say nothing before it is set."""
     needs_cookie: str | None = None
     """Answer 403 to a request without it."""
     gzipped: bool = False
@@ -109,6 +113,8 @@ def _handler(server: FileServer) -> type[BaseHTTPRequestHandler]:
         do_HEAD = do_GET
 
         def _answer(self, answer: Answer) -> None:
+            if answer.gate:
+                answer.gate.wait(GUARD_SECONDS)
             if answer.needs_cookie and answer.needs_cookie not in self.headers.get("Cookie", ""):
                 answer = Answer(b"no cookie", 403)
             body, status, headers = answer.content, answer.status, dict(answer.headers)
@@ -154,7 +160,7 @@ def _handler(server: FileServer) -> type[BaseHTTPRequestHandler]:
                     return
             if answer.stall_after is not None:
                 self.wfile.flush()
-                server._closing.wait(30)
+                server._closing.wait(GUARD_SECONDS)
 
         def log_message(self, *_) -> None:
             pass

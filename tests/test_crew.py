@@ -34,7 +34,7 @@ def test_workers_share_one_output(photos, undisturbed, tmp_path, name):
     out = tmp_path / name
     process = start_until_work_is_committed(photos, out, *WORKERS)
     started = len(workers_of(process))
-    process.communicate(timeout=120)
+    process.communicate(timeout=300)
 
     assert process.returncode == 0
     assert started == 2
@@ -45,7 +45,7 @@ def test_killed_worker_is_replaced(photos, undisturbed, tmp_path):
     """A worker that is killed is told of and replaced; nothing is lost or doubled."""
     process = start_until_work_is_committed(photos, tmp_path / "p.parquet", *WORKERS)
     workers_of(process)[0].kill()
-    _, talk = process.communicate(timeout=120)
+    _, talk = process.communicate(timeout=300)
 
     assert process.returncode == 0
     assert "the worker on cpu died (SIGKILL): another takes its place" in talk
@@ -59,7 +59,7 @@ def test_killed_run_takes_its_workers_along(photos, undisturbed, tmp_path):
     workers = workers_of(process)
     process.kill()
     process.communicate()
-    gone, alive = psutil.wait_procs(workers, timeout=30)
+    gone, alive = psutil.wait_procs(workers, timeout=300)
 
     assert len(gone) == 2
     assert not alive
@@ -76,7 +76,7 @@ def test_signal_to_the_group_stops_in_order(photos, undisturbed, tmp_path, numbe
     for worker in workers_of(process):
         worker.send_signal(number)
     process.send_signal(number)
-    _, talk = process.communicate(timeout=60)
+    _, talk = process.communicate(timeout=300)
 
     assert process.returncode == code
     assert "run the same command again to go on" in talk
@@ -168,7 +168,7 @@ def test_a_run_alone_waits_for_no_others(photos, tmp_path):
     process.send_signal(signal.SIGSTOP)
     talk = finish(photos, out, code=2)
     process.send_signal(signal.SIGCONT)
-    process.communicate(timeout=120)
+    process.communicate(timeout=300)
 
     assert "another process is writing" in talk
     assert process.returncode == 0
@@ -180,7 +180,7 @@ def test_each_worker_has_cores_of_its_own(photos, tmp_path):
         pytest.skip("one core only")
     process = start_until_work_is_committed(photos, tmp_path / "p.parquet", *WORKERS)
     cores = [set(worker.cpu_affinity()) for worker in workers_of(process)]
-    process.communicate(timeout=120)
+    process.communicate(timeout=300)
 
     assert len(cores) == 2
     assert not cores[0] & cores[1]

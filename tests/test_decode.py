@@ -311,7 +311,7 @@ def test_pipe_is_refused_without_waiting_for_a_writer(tmp_path):
     refused = []
     reader = threading.Thread(target=lambda: refused.append(refusal(tmp_path / "pipe.jpg")), daemon=True)
     reader.start()
-    reader.join(20)
+    reader.join(300)
 
     assert [(error.error_type, "named pipe" in str(error)) for error in refused] == [("not_a_file", True)]
 

@@ -38,7 +38,7 @@ def test_marked_blocks_run_in_order(document, tmp_path):
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             env={**os.environ, "PATH": path},
             check=False,
         )

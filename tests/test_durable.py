@@ -80,7 +80,7 @@ for number in range(300):
 def test_many_begin_at_once(scratch):
     """None takes away the folder of another that is just being made."""
     processes = [subprocess.Popen([sys.executable, "-c", MAKE_MANY], stderr=subprocess.PIPE) for _ in range(4)]
-    talk = [process.communicate(timeout=120)[1] for process in processes]
+    talk = [process.communicate(timeout=300)[1] for process in processes]
 
     assert talk == [b""] * 4
     assert list(scratch.iterdir()) == []

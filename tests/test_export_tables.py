@@ -116,7 +116,7 @@ def test_a_spreadsheet_reads_the_csv(preds, rows, tmp_path):
         str(tmp_path / "again"),
         str(tmp_path / "p.csv"),
     ]
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
     with (tmp_path / "again" / "p.csv").open(newline="", encoding="utf-8") as file:
         table = list(csv.DictReader(file))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -218,7 +218,6 @@ def test_unknown_detector_is_named():
         load_detector("haar")
 
 
-@settings(deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), num_boxes=st.integers(0, 40))
 def test_overlapping_boxes_are_dropped_as_torchvision_does(seed, num_boxes):
     """Our non-maximum suppression keeps the very boxes that torchvision's keeps, in its order."""

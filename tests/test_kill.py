@@ -43,7 +43,7 @@ def test_signals_commit_and_say_how_to_go_on(photos, undisturbed, tmp_path, numb
     out = tmp_path / "p.parquet"
     process = start_until_work_is_committed(photos, out, "--batch-size", "2", "--threads", "1")
     process.send_signal(number)
-    _, talk = process.communicate(timeout=60)
+    _, talk = process.communicate(timeout=300)
 
     assert process.returncode == code
     assert "run the same command again to go on" in talk
@@ -68,7 +68,7 @@ def test_signal_before_the_first_input(photos, tmp_path):
     process = subprocess.Popen(command(photos, tmp_path / "p.parquet"), stderr=subprocess.PIPE, text=True)
     wait_for_handler(process, signal.SIGTERM)
     process.send_signal(signal.SIGTERM)
-    _, talk = process.communicate(timeout=60)
+    _, talk = process.communicate(timeout=300)
 
     assert process.returncode == 75
     assert "Traceback" not in talk
@@ -82,10 +82,10 @@ def test_second_process_on_the_same_output_is_refused(photos, tmp_path):
     for number in range(20):
         (many / str(number)).symlink_to(photos)
     first = start_until_work_is_committed(many, out, "--batch-size", "1", "--threads", "1")
-    second = subprocess.run(command(many, out), capture_output=True, text=True, timeout=60, check=False)
+    second = subprocess.run(command(many, out), capture_output=True, text=True, timeout=300, check=False)
     first_was_running = first.poll() is None
     first.send_signal(signal.SIGTERM)
-    first.communicate(timeout=60)
+    first.communicate(timeout=300)
 
     assert first_was_running
     assert second.returncode == 2

@@ -352,7 +352,7 @@ def test_nul_bytes_in_a_list_of_lines_are_a_usage_error(folder):
         listed(b"a.jpg\0b.jpg\0", paths=("-",))
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=50)
 @given(st.lists(st.binary(min_size=1).filter(lambda name: not {0, 10, 13} & set(name) and name.strip()), unique=True))
 def test_every_name_of_a_list_comes_back(tmp_path_factory, lines):
     """Whatever bytes the lines hold, and however they are ended."""

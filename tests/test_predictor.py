@@ -44,7 +44,7 @@ def alone():
     return np.concatenate([r.probabilities for r in results]), np.concatenate([r.embeddings for r in results])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(numbers=st.lists(st.integers(0, 11), min_size=1, max_size=12))
 def test_company_changes_nothing(alone, numbers):
     """A face in any batch, in any company, gets what it gets alone, within 1e-5 (docs/output.md)."""

@@ -132,7 +132,7 @@ def test_signal_while_waiting(cluster, photos, tmp_path):
     )
     next(line for line in process.stderr if "waiting" in line)
     process.send_signal(signal.SIGTERM)
-    _, talk = process.communicate(timeout=60)
+    _, talk = process.communicate(timeout=300)
 
     assert process.returncode == 75, talk
     assert "run the same command again" in talk
@@ -189,7 +189,7 @@ def test_worker_on_this_machine_dies(photos, undisturbed, tmp_path):
     assert process.returncode == 0, talk
     assert json.loads(summary)["finished"]
     assert "another takes its place" in talk
-    assert not psutil.wait_procs(below, timeout=30)[1]
+    assert not psutil.wait_procs(below, timeout=300)[1]
     assert_same_rows(tmp_path / "p.parquet", undisturbed)
 
 
@@ -207,7 +207,7 @@ def test_signal_to_the_group_stops_in_order(photos, undisturbed, tmp_path, numbe
     ended, _ = psutil.wait_procs(below, timeout=3)
     for worker in workers:
         worker.resume()
-    _, talk = process.communicate(timeout=120)
+    _, talk = process.communicate(timeout=300)
 
     assert len(workers) == 2
     assert not ended
@@ -266,7 +266,7 @@ def test_missing_ray_is_said(tmp_path):
     """Without the library there is the line that installs it, and exit 2."""
     options = command(tmp_path, tmp_path / "p.parquet", "--engine", "ray")[3:]
     code = "import sys; sys.modules['ray'] = None; from motivnet_cli.cli import main; main()"
-    done = subprocess.run([sys.executable, "-c", code, *options], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code, *options], capture_output=True, text=True, timeout=300)
 
     assert done.returncode == 2
     assert "pip install 'motivnet-cli[ray]'" in done.stderr

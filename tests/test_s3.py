@@ -243,7 +243,7 @@ def test_store_that_does_not_open(s3, bucket, tmp_path, change, said):
     variables = {name: value for name, value in (os.environ | change).items() if value is not None}
     run = subprocess.run(
         command(f"s3://{bucket}/photos/", tmp_path / "p.parquet", "--dry-run"),
-        env=variables | {"MOTIVNET_DEBUG": "1"}, capture_output=True, text=True, timeout=120, check=False,
+        env=variables | {"MOTIVNET_DEBUG": "1"}, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
 
     assert run.returncode == (1 if "storage" in said else 2)
@@ -796,12 +796,12 @@ def test_stopped_with_a_signal(s3, photos, photo_bucket):
     while process.poll() is None and not any("inputs/part-" in key for key in s3.keys(bucket)):
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
-    talk = process.communicate(timeout=60)[1]
+    talk = process.communicate(timeout=300)[1]
 
     assert process.returncode == 75
     assert "run the same command again to go on" in talk
     status = [sys.executable, "-m", "motivnet_cli", "status", url, "--json"]
-    told = json.loads(subprocess.run(status, check=False, capture_output=True, text=True, timeout=60).stdout)
+    told = json.loads(subprocess.run(status, check=False, capture_output=True, text=True, timeout=300).stdout)
     assert 0 < told["done"] < told["inputs"] == 25
 
 
@@ -853,7 +853,7 @@ def test_export_reads_it(s3, nine, tmp_path):
         write(f"s3://{bucket}/{name}", nine)
         subprocess.run(
             [sys.executable, "-m", "motivnet_cli", "export", "predictions", f"s3://{bucket}/{name}", "--to", "csv"],
-            check=True, timeout=120, cwd=tmp_path,
+            check=True, timeout=300, cwd=tmp_path,
         )  # fmt: skip
         assert len((tmp_path / "preds.csv").read_text().splitlines()) == 10
         (tmp_path / "preds.csv").unlink()

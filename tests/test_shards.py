@@ -143,12 +143,12 @@ def test_the_same_shard_twice_at_once(photos, undisturbed, tmp_path):
     first = start_until_work_is_committed(photos, out, "--shard", "0/2", *ONE_BY_ONE)
     first.send_signal(signal.SIGSTOP)
     second = start(photos, out, "--shard", "0/2")
-    _, talk = second.communicate(timeout=120)
+    _, talk = second.communicate(timeout=300)
     first.send_signal(signal.SIGCONT)
-    first.communicate(timeout=120)
+    first.communicate(timeout=300)
     assert_status_is_true(out)
     rest = start(photos, out, "--shard", "1/2")
-    rest.communicate(timeout=120)
+    rest.communicate(timeout=300)
 
     assert (second.returncode, first.returncode, rest.returncode) == (75, 0, 0)
     assert "run the same command again to go on" in talk
@@ -162,10 +162,10 @@ def test_a_run_alone_is_refused_while_shards_are_at_work(photos, undisturbed, tm
     shard = start_until_work_is_committed(photos, out, "--shard", "0/2", *ONE_BY_ONE)
     shard.send_signal(signal.SIGSTOP)
     alone = start(photos, out)
-    _, talk = alone.communicate(timeout=120)
+    _, talk = alone.communicate(timeout=300)
     shard.send_signal(signal.SIGCONT)
-    shard.communicate(timeout=120)
-    rest = subprocess.run(command(photos, out), check=False, capture_output=True, timeout=120)
+    shard.communicate(timeout=300)
+    rest = subprocess.run(command(photos, out), check=False, capture_output=True, timeout=300)
 
     assert (alone.returncode, shard.returncode, rest.returncode) == (2, 0, 0)
     assert "other processes are at work on this output: wait for them, or take part with --shard" in talk
@@ -188,7 +188,7 @@ def test_a_shard_waits_while_another_lists_the_inputs(photos, tmp_path):
             output_status(out)
         pipe.write("\n".join(few[1:]))
     for process in (first, second):
-        process.communicate(timeout=120)
+        process.communicate(timeout=300)
 
     assert (first.returncode, second.returncode) == (0, 0)
     assert read_inputs(out)["input"].to_list() == few

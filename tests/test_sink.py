@@ -223,7 +223,7 @@ class Killed(BaseException):
     """What stands for the end of the process."""
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(stops=st.lists(st.tuples(st.integers(0, 9), st.integers(1, 5)), max_size=5))
 def test_stopped_anywhere_any_number_of_times(tmp_path_factory, stops):
     """Stopped after any inputs, any number of times, with any batch sizes: the same rows."""

@@ -89,7 +89,7 @@ def slurm(tmp_path_factory):
             check=True,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
         ).stdout.strip()
 
     started = []
@@ -107,7 +107,7 @@ def slurm(tmp_path_factory):
     finally:
         for process in reversed(started):
             process.terminate()
-            process.wait(timeout=60)
+            process.wait(timeout=300)
 
 
 def run_or_nothing(run, *arguments):

@@ -10,6 +10,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from motivnet_cli.weights.load import load_model
 from motivnet_cli.weights.networks import load_checkpoint
 from motivnet_cli.weights.store import Store
 from tests.pictures import SAMPLE_DATA
+from tests.runs import talk_of
 from tests.server import Answer, FileServer
 
 TINY = Path(__file__).parent / "golden" / "motivnet_tiny_7.safetensors"
@@ -226,13 +228,14 @@ def test_killed_at_random_moments(store):
 
 def test_two_processes_at_once(store):
     """Two installs of one model: both succeed, one model, downloaded once."""
-    with FileServer(Answer(CONTENT, seconds_per_chunk=0.002)) as server:
+    waits = threading.Event()
+    with FileServer(Answer(CONTENT, gate=waits)) as server:
         processes = [installing(store, server.url) for _ in range(2)]
-        talk = [process.communicate(timeout=60)[1] for process in processes]
+        talk = talk_of(processes, awaited="waiting for it", heard=waits)
         downloads = len(server.requests)
 
     assert [process.returncode for process in processes] == [0, 0]
-    assert any("waiting for it" in each for each in talk)
+    assert sum("waiting for it" in each for each in talk) == 1
     assert downloads == 1
     assert store.verify("tiny").sha256 == SHA256
 
@@ -254,7 +257,7 @@ def test_disk_full(store, tmp_path, limit):
     )
     with FileServer(Answer(source)) as server:
         process = installing(store, server.url, before=full)
-        talk = process.communicate(timeout=60)[1]
+        talk = process.communicate(timeout=300)[1]
         assert process.returncode == 1
         assert "FetchError" in talk or "OSError" in talk
         assert store.find("tiny") is None

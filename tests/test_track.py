@@ -199,7 +199,7 @@ def clips(draw):
     return frames
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(clips(), st.sampled_from([2.0, 2.5]))
 def test_resumed_anywhere_as_undisturbed(frames, gap_s):
     """Stopped after any frame and made again from the rows of the last seconds, a tracker gives the same ids."""
@@ -218,7 +218,7 @@ def test_resumed_anywhere_as_undisturbed(frames, gap_s):
         assert resumed.next_id == next_ids[-1]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(clips())
 def test_ids_are_complete(frames):
     """No id stands twice in a frame, and first appearances count up from 0 without a hole."""
@@ -232,7 +232,7 @@ def test_ids_are_complete(frames):
     assert seen == list(range(tracker.next_id))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(clips(), st.randoms(use_true_random=False))
 def test_order_of_rows_does_not_matter(frames, random):
     """With its rows in another order, a frame joins the same faces to the same tracks."""

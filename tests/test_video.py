@@ -276,7 +276,7 @@ def test_large_frames_are_refused(tmp_path):
 
 def decoder():
     """The decoding child of this process."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         for child in psutil.Process().children(recursive=True):
             if "motivnet_cli.inputs.video_worker" in " ".join(child.cmdline()):
@@ -308,7 +308,7 @@ def test_decoder_that_crashes_costs_the_rest_of_its_clip(long_clip):
 
 def test_decoder_that_hangs_is_given_up(long_clip):
     """A decoder that says nothing is killed after the stall time, and the frames that came stay."""
-    reader = VideoReader(str(long_clip), ALL, max_pixels=10**7, stall_s=0.5)
+    reader = VideoReader(str(long_clip), ALL, max_pixels=10**7, stall_s=5)
     taken = 0
     for _ in reader:
         taken += 1
@@ -335,14 +335,14 @@ def test_killed_parent_leaves_no_decoder(long_clip):
         "import sys, time; from motivnet_cli.inputs.video import VideoReader\n"
         "from motivnet_cli.config import VideoConfig\n"
         "frames = iter(VideoReader(sys.argv[1], VideoConfig(fps=None), max_pixels=10**7)); next(frames)\n"
-        "print('ready', flush=True); time.sleep(60)"
+        "print('ready', flush=True); time.sleep(300)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code, str(long_clip)], stdout=subprocess.PIPE)
     assert parent.stdout.readline() == b"ready\n"
     (child,) = psutil.Process(parent.pid).children()
     parent.kill()
     parent.communicate()
-    _, alive = psutil.wait_procs([child], timeout=10)
+    _, alive = psutil.wait_procs([child], timeout=300)
 
     assert alive == []
 
@@ -366,7 +366,7 @@ def test_memory_does_not_grow_with_the_clip(tmp_path):
 def test_worker_is_light():
     """The decoding process imports neither torch nor pyarrow."""
     code = "import sys, motivnet_cli.inputs.video_worker; print({'torch', 'pyarrow', 'polars'} & set(sys.modules))"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300)
 
     assert run.stdout.strip() == "set()"
 
