@@ -6,6 +6,7 @@ which frame it was given; a turned or mirrored frame reads as another number.
 
 from __future__ import annotations
 
+import struct
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,7 +65,8 @@ def make_clip(
         size: Width and height of the upright picture.
         times_s: The time of every frame from the first's, rising, for a variable rate; `fps` is then not used.
         gop: Frames from one key frame to the next.
-        rotation: 0, 90, 180 or 270: frames are stored turned clockwise by it, and the metadata turns them back.
+        rotation: 0, 90, 180 or 270: frames are stored turned clockwise by it, and the metadata of the MP4 turns them
+            back.
 
     Returns:
         The time of every frame in seconds from the first's.
@@ -110,8 +112,6 @@ def write_clip(
         if codec not in ("mpeg4", "mpeg2video"):  # their bitstreams hold the rate, in 16 bits
             stream.codec_context.time_base = stream.time_base = _TICKS
         sound = container.add_stream("aac", rate=16_000, layout="mono") if audio_s else None
-        if rotation:
-            stream.set_display_rotation(rotation)
         ticks = stream.codec_context.time_base or Fraction(1, 30)
         opened = False
         for rgb, time_s in pictures:
@@ -124,6 +124,22 @@ def write_clip(
         container.mux(stream.encode(None))
         if sound:
             container.mux(packet for packet in _sound(sound, audio_s))
+    if rotation:
+        _turn_display(path, rotation)
+
+
+def _turn_display(path: Path, rotation: int) -> None:
+    """Have players turn an MP4's only track counter-clockwise: PyAV before 18 cannot write it."""
+    content = path.read_bytes()
+    box = content.index(b"tkhd")
+    start = content.index(_matrix(0), box)
+    path.write_bytes(content[:start] + _matrix(rotation) + content[start + 36 :])
+
+
+def _matrix(rotation: int) -> bytes:
+    """A display matrix as MP4 stores it (ISO/IEC 14496-12): big-endian 16.16, the last column 2.30."""
+    cos, sin = {0: (1, 0), 90: (0, 1), 180: (-1, 0), 270: (0, -1)}[rotation]
+    return struct.pack(">9i", cos << 16, -sin << 16, 0, sin << 16, cos << 16, 0, 0, 0, 1 << 30)
 
 
 def make_sound(path: Path, *, seconds: float = 1) -> None:

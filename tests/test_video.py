@@ -306,6 +306,19 @@ def test_decoder_that_crashes_costs_the_rest_of_its_clip(long_clip):
     assert (reader.report.problem.error_type, "SIGSEGV" in reader.report.problem.message) == ("decoder_crash", True)
 
 
+@pytest.mark.parametrize("noise", [0, 300_000])
+def test_decoder_that_does_not_start_says_why(tmp_path, monkeypatch, noise):
+    """A library that cannot be imported is named in the message, also behind more than a pipe holds."""
+    (tmp_path / "broken").mkdir()
+    broken = f"import sys\nsys.stderr.write('.' * {noise})\nraise ImportError('libavcodec.so.99 is missing')"
+    (tmp_path / "broken" / "av.py").write_text(broken)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'broken'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+
+    with pytest.raises(InputError, match=r"exit code 1: ImportError: libavcodec\.so\.99 is missing$") as error:
+        read(clip(tmp_path)[0])
+    assert error.value.error_type == "decoder_crash"
+
+
 def test_decoder_that_hangs_is_given_up(long_clip):
     """A decoder that says nothing is killed after the stall time, and the frames that came stay."""
     reader = VideoReader(str(long_clip), ALL, max_pixels=10**7, stall_s=5)
@@ -378,3 +391,13 @@ def test_names_that_are_no_text(tmp_path):
     path.rename(odd)
 
     assert read(odd)[0] == list(range(40))
+
+
+def test_tags_that_are_no_text(tmp_path):
+    """A tag that is not UTF-8 is no reason to refuse a video."""
+    path, _ = clip(tmp_path)
+    content = path.read_bytes()
+    assert content.count(b"Lavf") == 1, "the tag that FFmpeg itself writes"
+    path.write_bytes(content.replace(b"Lavf", b"La\xfff"))
+
+    assert read(path)[0] == list(range(40))

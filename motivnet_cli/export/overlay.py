@@ -178,7 +178,7 @@ def _sampling(recorded: dict[str, Any] | None, times: Sequence[float]) -> tuple[
         return None, float(np.median(np.diff(times))) if len(times) > 1 else 1.0, None
     fps, every = recorded.get("fps"), recorded.get("every")
     start_s = recorded.get("start_s") or 0.0
-    sampler = Sampler({"fps": fps, "every": every, "start_s": start_s, "end_s": recorded.get("end_s")})
+    sampler = Sampler(fps=fps, every=every, start_s=start_s, end_s=recorded.get("end_s"))
     if fps:
         return None, 1 / fps, sampler
     return every or 1, 0.0, sampler

@@ -1,33 +1,36 @@
 """A video -> its sampled frames with their true times, decoded in a process of its own that may be lost.
 
-The child (`video_worker`) puts frames into SLOTS places of shared memory without a name, and waits where none is free:
-that is the bound, beside what the decoder itself keeps, whatever the length of the video. The kernel frees the memory
-however either side ends. A crash, a hang or a want of memory ends that one video; frames that came before stay.
+The process (`video_worker`) puts frames into SLOTS places of shared memory without a name, and waits where none is
+free: that bounds the memory, beside what the decoder itself keeps, whatever the length of the video. The kernel frees
+it however either side ends. A crash, a hang or a want of memory ends that one video; frames that came before stay.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
 import mmap
 import os
-import select
+import selectors
 import signal
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+import time
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from motivnet_cli.errors import InputError
+from motivnet_cli.inputs.video_protocol import DecodeRequest, SharedFrame, VideoReport, from_line
 from motivnet_cli.records import Frame, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from numpy.typing import NDArray
+
     from motivnet_cli.config import VideoConfig
+    from motivnet_cli.inputs.video_protocol import Message
 
 SLOTS = 2
 """Frames between the decoder and its consumer: one that is being filled, one that is being taken."""
@@ -35,20 +38,9 @@ STALL_SECONDS = 60.0
 """Without a frame or a sign of life for so long, a decoder counts as hung."""
 MEMORY_BYTES = 8 << 30
 """Address space of a decoder: 8K video decodes in less, a damaged header that asks for more does not."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VideoReport:
-    """What became of a video."""
-
-    is_whole: bool
-    """False where it broke, or where parts of it could not be decoded."""
-    problem: Problem | None
-    """Why it is not whole; or, of a whole one, that its container announces another number of frames."""
-    num_read: int
-    """Frames decoded, sampled or not."""
-    width: int | None
-    height: int | None
+_KEPT_STDERR_BYTES = 4096
+"""Of what a decoder writes to stderr, the last bytes: they hold the reason if it dies."""
+_MAX_REASON_LENGTH = 300
 
 
 class VideoReader:
@@ -79,13 +71,10 @@ class VideoReader:
         skip_frames: int = 0,
         stall_s: float = STALL_SECONDS,
     ) -> None:
-        self._request = {
-            **asdict(config),
-            "path": os.fsencode(path).hex(),
-            "max_pixels": max_pixels,
-            "skip_frames": skip_frames,
-            "memory_bytes": MEMORY_BYTES,
-        }
+        self._path = path
+        self._config = config
+        self._max_pixels = max_pixels
+        self._skip_frames = skip_frames
         self._stall_s = stall_s
         self._num_frames = skip_frames
         self._size: tuple[int, int] | None = None
@@ -93,54 +82,45 @@ class VideoReader:
         """Whole once the iteration has ended."""
 
     def __iter__(self) -> Iterator[Frame]:
-        shared = _shared_memory()
-        child = subprocess.Popen(
-            [sys.executable, "-m", "motivnet_cli.inputs.video_worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            pass_fds=[shared],
+        with closing(_Slots()) as slots, closing(_Decoder(self._request(slots.descriptor))) as decoder:
+            try:
+                for message in decoder.messages(self._stall_s):
+                    if isinstance(message, SharedFrame):
+                        rgb = slots.copy(message)
+                        decoder.give_back_slot()
+                        self._size = message.width, message.height
+                        self._num_frames += 1
+                        yield Frame(rgb, message.number, message.time_s)
+                    elif isinstance(message, VideoReport):
+                        self._finish(message)
+                        return
+                self._give_up(decoder.death())
+            except TimeoutError:
+                self._give_up(Problem("decoder_stall", f"the decoder said nothing for {self._stall_s:g} s"))
+
+    def _request(self, shared: int) -> DecodeRequest:
+        config = self._config
+        return DecodeRequest(
+            path=self._path,
+            backend=config.backend,
+            fps=config.fps,
+            every=config.every,
+            start_s=config.start_s,
+            end_s=config.end_s,
+            skip_frames=self._skip_frames,
+            max_pixels=self._max_pixels,
+            memory_bytes=MEMORY_BYTES,
+            shared=shared,
+            num_slots=SLOTS,
         )
-        try:
-            yield from self._frames(child, shared)
-        finally:
-            child.kill()
-            for pipe in (child.stdin, child.stdout):
-                if pipe:
-                    with contextlib.suppress(BrokenPipeError):
-                        pipe.close()
-            child.wait()
-            os.close(shared)
 
-    def _frames(self, child: subprocess.Popen[bytes], shared: int) -> Iterator[Frame]:
-        assert child.stdin, "it was asked for"
-        assert child.stdout, "it was asked for"
-        _tell(child, json.dumps({**self._request, "shared": shared, "num_slots": SLOTS}).encode() + b"\n")
-        slots = _Slots(shared)
-        try:
-            for message in _messages(child.stdout.fileno(), self._stall_s):
-                if "frame" in message:
-                    rgb = slots.copy(message["offset"], message["height"], message["width"])
-                    _tell(child, b".")
-                    self._size = message["width"], message["height"]
-                    self._num_frames += 1
-                    yield Frame(rgb, message["frame"], message["time_s"])
-                elif "end" in message:
-                    self._finish(message["end"])
-                    return
-            self._give_up(_death_of(child))
-        except TimeoutError:
-            self._give_up(Problem("decoder_stall", f"the decoder said nothing for {self._stall_s:g} s"))
-        finally:
-            slots.close()
-
-    def _finish(self, end: dict[str, Any]) -> None:
-        problem = Problem(*end["problem"]) if end["problem"] else None
-        if problem and not end["is_whole"] and not end["num_read"]:
+    def _finish(self, report: VideoReport) -> None:
+        problem = report.problem
+        if problem and not report.is_whole and not report.num_read:
             raise InputError(problem.error_type, problem.message)
-        size = self._size or (end["width"], end["height"])
+        width, height = self._size or (report.width, report.height)
         self.report = VideoReport(
-            is_whole=end["is_whole"], problem=problem, num_read=end["num_read"], width=size[0], height=size[1]
+            is_whole=report.is_whole, problem=problem, num_read=report.num_read, width=width, height=height
         )
 
     def _give_up(self, problem: Problem) -> None:
@@ -153,63 +133,105 @@ class VideoReader:
         )
 
 
-class _Slots:
-    """Our view of the shared memory, which grows when the frames do."""
+class _Decoder:
+    """The process that decodes: asked through its stdin, heard through its stdout and, if it dies, its stderr."""
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+    def __init__(self, request: DecodeRequest) -> None:
+        self._complaint = b""
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "motivnet_cli.inputs.video_worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            pass_fds=[request.shared],
+        )
+        self._write(request.to_line())
+
+    def give_back_slot(self) -> None:
+        """Say that the oldest frame was taken from the shared memory."""
+        self._write(b".")
+
+    def messages(self, stall_s: float) -> Iterator[Message]:
+        """What the process says until it ends.
+
+        Raises:
+            TimeoutError: Nothing came for `stall_s` seconds.
+        """
+        assert self._process.stdout, "it was asked for"
+        assert self._process.stderr, "it was asked for"
+        rest = b""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._process.stdout, selectors.EVENT_READ)
+            selector.register(self._process.stderr, selectors.EVENT_READ)
+            last_heard = time.monotonic()
+            while selector.get_map():
+                for key, _ in selector.select(max(0.0, last_heard + stall_s - time.monotonic())):
+                    piece = os.read(key.fd, 1 << 16)
+                    if not piece:
+                        selector.unregister(key.fileobj)
+                    elif key.fileobj is self._process.stderr:
+                        self._complaint = (self._complaint + piece)[-_KEPT_STDERR_BYTES:]
+                    else:
+                        *lines, rest = (rest + piece).split(b"\n")
+                        yield from map(from_line, lines)
+                        last_heard = time.monotonic()  # what the consumer did in between does not count
+                if time.monotonic() - last_heard >= stall_s:
+                    raise TimeoutError
+
+    def death(self) -> Problem:
+        """Why it ended before it was done, by the last line that it wrote to stderr."""
+        code = self._process.wait()
+        how = f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        lines = self._complaint.decode("utf-8", "replace").split("\n")
+        reason = next((" ".join(line.split()) for line in reversed(lines) if line.strip()), "")
+        return Problem("decoder_crash", f"the decoder {how}{reason and ': '}{reason[:_MAX_REASON_LENGTH]}")
+
+    def close(self) -> None:
+        """End it, whatever it is doing."""
+        self._process.kill()
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if pipe:
+                with suppress(BrokenPipeError):
+                    pipe.close()
+        self._process.wait()
+
+    def _write(self, data: bytes) -> None:
+        """To a process that may have died, which is noticed where it is read from."""
+        assert self._process.stdin, "it was asked for"
+        with suppress(BrokenPipeError):
+            self._process.stdin.write(data)
+            self._process.stdin.flush()
+
+
+class _Slots:
+    """Shared memory for frames, which the decoding process makes as large as they need."""
+
+    def __init__(self) -> None:
+        self.descriptor = _unnamed_file("motivnet-frames")
         self._map: mmap.mmap | None = None
 
-    def copy(self, offset: int, height: int, width: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        """The frame that begins at this byte, as an array of its own."""
-        num_bytes = height * width * 3
-        if self._map is None or len(self._map) < offset + num_bytes:
-            self.close()
-            self._map = mmap.mmap(self._descriptor, 0, prot=mmap.PROT_READ)
-        rgb = np.empty((height, width, 3), np.uint8)
-        rgb[:] = np.frombuffer(self._map, np.uint8, num_bytes, offset).reshape(rgb.shape)
+    def copy(self, frame: SharedFrame) -> NDArray[np.uint8]:
+        """The frame as an array of its own, uint8 [H, W, 3]."""
+        num_bytes = frame.height * frame.width * 3
+        if self._map is None or len(self._map) < frame.offset + num_bytes:
+            self._unmap()
+            self._map = mmap.mmap(self.descriptor, 0, prot=mmap.PROT_READ)
+        rgb = np.empty((frame.height, frame.width, 3), np.uint8)  # [H, W, 3]
+        rgb[:] = np.frombuffer(self._map, np.uint8, num_bytes, frame.offset).reshape(rgb.shape)
         return rgb
 
     def close(self) -> None:
+        self._unmap()
+        os.close(self.descriptor)
+
+    def _unmap(self) -> None:
         if self._map is not None:
             self._map.close()
 
 
-def _shared_memory() -> int:
+def _unnamed_file(prefix: str) -> int:
+    """A descriptor of memory that the kernel frees with its last user; where it has none, of a file without a name."""
     if hasattr(os, "memfd_create"):
-        return os.memfd_create("motivnet-frames", os.MFD_CLOEXEC)
-    with tempfile.TemporaryFile(prefix="motivnet-frames-") as file:
+        return os.memfd_create(prefix, os.MFD_CLOEXEC)
+    with tempfile.TemporaryFile(prefix=f"{prefix}-") as file:
         return os.dup(file.fileno())
-
-
-def _tell(child: subprocess.Popen[bytes], words: bytes) -> None:
-    """Write to the child; one that has died is noticed where it is read from."""
-    assert child.stdin, "it was asked for"
-    with contextlib.suppress(BrokenPipeError):
-        child.stdin.write(words)
-        child.stdin.flush()
-
-
-def _messages(descriptor: int, stall_s: float) -> Iterator[dict[str, Any]]:
-    """What the child says, a line of JSON each, until it ends.
-
-    Raises:
-        TimeoutError: Nothing came for too long.
-    """
-    rest = b""
-    while True:
-        if not select.select([descriptor], [], [], stall_s)[0]:
-            raise TimeoutError
-        piece = os.read(descriptor, 1 << 16)
-        if not piece:
-            return
-        *lines, rest = (rest + piece).split(b"\n")
-        for line in lines:
-            yield json.loads(line)
-
-
-def _death_of(child: subprocess.Popen[bytes]) -> Problem:
-    code = child.wait()
-    if code < 0:
-        return Problem("decoder_crash", f"the decoder died of {signal.Signals(-code).name}")
-    return Problem("decoder_crash", f"the decoder ended with exit code {code}")

@@ -1,7 +1,7 @@
 """The process that decodes one video: a request on stdin, frames into shared memory, and what they are to stdout.
 
-It imports neither torch nor anything of ours but what it needs, so that it starts in a fraction of a second and
-may crash for itself. Nothing but messages is written to stdout; FFmpeg is told to be silent.
+It imports no more than it needs, so that it starts in a fraction of a second. Nothing but messages is written to
+stdout, and FFmpeg is told to be silent; the last line on stderr is taken for the reason if the process dies.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import heapq
-import json
 import mmap
 import os
 import resource
@@ -18,38 +17,43 @@ import sys
 import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 import av
 import numpy as np
+
+from motivnet_cli.errors import InputError, first_line
+from motivnet_cli.inputs.video_protocol import Alive, DecodeRequest, SharedFrame, VideoReport, to_line
+from motivnet_cli.records import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from av.container import InputContainer
+    from av.packet import Packet
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
+    from numpy.typing import NDArray
+
+    from motivnet_cli.errors import ErrorType
+    from motivnet_cli.inputs.video_protocol import Message
 
 BEAT_SECONDS = 1.0
 """Between two signs of life while nothing is sampled."""
 DECORD_CODECS = {"h264", "vp8", "vp9", "mpeg4"}
 DECORD_WINDOW = 16
 """Frames that decord is asked for at once; then it is told to let go of what it read ahead."""
-LEAST_MISSING_S = 1.0
-"""A video that ends so much before its announced end counts as cut short."""
+MISSING_TOLERANCE_S = 1.0
+"""A video that ends more than this before its announced end counts as cut short."""
 _PR_SET_PDEATHSIG = 1
 
 
-class Refused(Exception):  # noqa: N818 - an answer, not a fault
-    """The file gives no frames at all: error type and message."""
-
-
 class Sampler:
-    """Which frames are taken, by number and time."""
+    """Which frames are taken, by number and time; see `VideoReader` for the rules."""
 
-    def __init__(self, request: dict[str, Any]) -> None:
-        self._fps, self._every = request["fps"], request["every"]
-        self._start, self._end = request["start_s"], request["end_s"]
+    def __init__(self, *, fps: float | None, every: int | None, start_s: float, end_s: float | None) -> None:
+        self._fps, self._every = fps, every
+        self._start, self._end = start_s, end_s
         self._due = 0
         self._origin: int | None = None
 
@@ -63,7 +67,7 @@ class Sampler:
         if self._origin is None:
             self._origin = number
         if self._every:
-            return bool((number - self._origin) % self._every == 0)
+            return (number - self._origin) % self._every == 0
         if not self._fps:
             return True
         ticks = (time_s - self._start) * self._fps + 1e-6
@@ -84,8 +88,8 @@ class Slots:
         self._free: list[int] = []
         self._lent: list[int] = []
 
-    def send(self, number: int, time_s: float, rgb: np.ndarray[Any, Any]) -> None:
-        """Hand a frame over; waits until there is room."""
+    def send(self, number: int, time_s: float, rgb: NDArray[np.uint8]) -> None:
+        """Hand over a frame, uint8 [H, W, 3]; waits until a slot is free."""
         if rgb.nbytes > self._slot_bytes:
             self._grow(rgb.nbytes)
         while not self._free:
@@ -94,7 +98,7 @@ class Slots:
         self._lent.append(offset)
         assert self._map, "it has grown"
         np.frombuffer(self._map, np.uint8, rgb.nbytes, offset).reshape(rgb.shape)[:] = rgb
-        _send({"frame": number, "time_s": time_s, "height": rgb.shape[0], "width": rgb.shape[1], "offset": offset})
+        _send(SharedFrame(number, time_s, rgb.shape[0], rgb.shape[1], offset))
 
     def _grow(self, num_bytes: int) -> None:
         while self._lent:
@@ -112,37 +116,46 @@ class Slots:
 
 
 def main() -> None:
-    request = json.loads(sys.stdin.buffer.readline())
-    request["slots"] = Slots(request["shared"], request["num_slots"])
-    _limit(request["memory_bytes"])
+    request = DecodeRequest.from_line(sys.stdin.buffer.readline())
+    _limit(request.memory_bytes)
     av.logging.set_level(av.logging.PANIC)
     try:
-        end = decode(os.fsdecode(bytes.fromhex(request["path"])), request)
-    except Refused as refused:
-        end = _end(problem=refused.args, is_whole=False)
+        report = decode(request, Slots(request.shared, request.num_slots))
+    except InputError as error:
+        report = VideoReport(is_whole=False, problem=Problem.of(error))
     except MemoryError:
-        end = _end(problem=("out_of_memory", "the decoder had no memory left"), is_whole=False)
-    _send({"end": end})
+        report = VideoReport(is_whole=False, problem=Problem("out_of_memory", "the decoder had no memory left"))
+    _send(report)
 
 
-def decode(path: str, request: dict[str, Any]) -> dict[str, Any]:
-    """Send the sampled frames; returns the end message."""
-    with _opened(path) as container:
+def decode(request: DecodeRequest, slots: Slots) -> VideoReport:
+    """Send the sampled frames.
+
+    Raises:
+        InputError: The file gives no frames at all.
+    """
+    with _opened(request.path) as container:
         stream = _video_of(container)
-        if stream.width * stream.height > request["max_pixels"]:
+        if stream.width * stream.height > request.max_pixels:
             pixels = f"{stream.width} x {stream.height} pixels a frame"
-            raise Refused("too_large", f"{pixels}, and --max-pixels allows {request['max_pixels']}")
-        if request["backend"] == "decord":
+            raise InputError("too_large", f"{pixels}, and --max-pixels allows {request.max_pixels}")
+        if request.backend == "decord":
             _check_for_decord(container, stream)
-            return _decode_by_decord(path, request)
-        return _decode_by_pyav(container, stream, request)
+            return _decode_by_decord(request, slots)
+        return _decode_by_pyav(container, stream, request, slots)
 
 
-def _decode_by_pyav(container: InputContainer, stream: VideoStream, request: dict[str, Any]) -> dict[str, Any]:
-    """Decode here, convert and hand over in a second thread: FFmpeg holds no lock of Python's in either."""
-    sampler = Sampler(request)
+def _sampler(request: DecodeRequest) -> Sampler:
+    return Sampler(fps=request.fps, every=request.every, start_s=request.start_s, end_s=request.end_s)
+
+
+def _decode_by_pyav(
+    container: InputContainer, stream: VideoStream, request: DecodeRequest, slots: Slots
+) -> VideoReport:
+    """Decode here, convert and hand over in a second thread: FFmpeg does not hold Python's lock in either."""
+    sampler = _sampler(request)
     reading = _Reading(container, stream)
-    taken = 0
+    num_taken = 0
     pending: deque[Future[None]] = deque()
     with ThreadPoolExecutor(1) as sender:
         for number, time_s, frame in reading.frames():
@@ -151,22 +164,23 @@ def _decode_by_pyav(container: InputContainer, stream: VideoStream, request: dic
                 break
             if not sampler.takes(number, time_s):
                 continue
-            taken += 1
-            if taken <= request["skip_frames"]:
+            num_taken += 1
+            if num_taken <= request.skip_frames:
                 continue
-            if frame.width * frame.height > request["max_pixels"]:
-                reading.failure = ("too_large", f"frame {number} has {frame.width} x {frame.height} pixels")
+            if frame.width * frame.height > request.max_pixels:
+                message = f"frame {number} has {frame.width} x {frame.height} pixels"
+                reading.failure = Problem("too_large", message)
                 break
-            pending.append(sender.submit(_convert_and_send, request["slots"], number, time_s, frame))
+            pending.append(sender.submit(_convert_and_send, slots, number, time_s, frame))
             if len(pending) > 1:
                 pending.popleft().result()
-        for each in pending:
-            each.result()
-    return reading.end()
+        for conversion in pending:
+            conversion.result()
+    return reading.report()
 
 
 def _convert_and_send(slots: Slots, number: int, time_s: float, frame: VideoFrame) -> None:
-    rgb = frame.to_ndarray(format="rgb24")
+    rgb = cast("NDArray[np.uint8]", frame.to_ndarray(format="rgb24"))  # [H, W, 3]
     slots.send(number, time_s, np.rot90(rgb, frame.rotation // 90) if frame.rotation else rgb)
 
 
@@ -180,8 +194,10 @@ class _Reading:
     def __init__(self, container: InputContainer, stream: VideoStream) -> None:
         self._container = container
         self._stream = stream
-        self.failure: tuple[str, str] | None = None
+        self.failure: Problem | None = None
+        """Why the rest was not read."""
         self.was_ended = False
+        """Whether the end of the wanted part came before that of the video."""
         self._num_read = self._num_bad_packets = self._num_left_out = 0
         self._is_tainted = False
         self._last_s = 0.0
@@ -194,7 +210,7 @@ class _Reading:
         base = float(self._stream.time_base or 0)
         start = (self._stream.start_time or 0) * base
         interval = 1 / float(self._stream.average_rate or 25)
-        beat = time.monotonic()
+        last_sign = time.monotonic()
         for packet in self._packets():
             if packet.pts is not None and not packet.is_discard:
                 heapq.heappush(self._waiting, packet.pts)
@@ -214,9 +230,9 @@ class _Reading:
                     continue
                 self._last_s = time_s
                 yield number, time_s, frame
-            if time.monotonic() - beat > BEAT_SECONDS:
-                beat = time.monotonic()
-                _send({"beat": self._num_read})
+            if time.monotonic() - last_sign > BEAT_SECONDS:
+                last_sign = time.monotonic()
+                _send(Alive())
 
     def _number_of(self, frame: VideoFrame) -> int:
         """How many frames the container has before this one, those that did not decode among them.
@@ -230,44 +246,53 @@ class _Reading:
             self._num_passed += 1
         return self._num_passed
 
-    def _packets(self) -> Iterator[Any]:
+    def _packets(self) -> Iterator[Packet[VideoStream]]:
         try:
             yield from self._container.demux(self._stream)
         except (av.error.FFmpegError, UnicodeDecodeError) as error:
-            self.failure = ("truncated", f"the file breaks off after frame {self._num_read - 1}: {_words(error)}")
+            message = f"the file breaks off after frame {self._num_read - 1}: {_reason(error)}"
+            self.failure = Problem("truncated", message)
 
-    def end(self) -> dict[str, Any]:
+    def report(self) -> VideoReport:
         """What the pass came to."""
-        size: dict[str, Any] = {
-            "width": self._stream.width,
-            "height": self._stream.height,
-            "num_read": self._num_read,
-        }
         if not self._num_read:
-            problem = self.failure or ("damaged", "not one frame could be decoded")
-            return _end(problem=problem, is_whole=self.was_ended, **size)
-        damage = []
-        if self._num_bad_packets:
-            damage.append(f"{self._num_bad_packets} packets did not decode")
-        if self._num_left_out:
-            damage.append(f"{self._num_left_out} frames were damaged and left out")
+            problem = self.failure or Problem("damaged", "not one frame could be decoded")
+            return self._report(problem, is_whole=self.was_ended)
         if self.failure:
-            return _end(problem=self.failure, is_whole=False, **size)
-        missing_s = self._missing_s()
+            return self._report(self.failure, is_whole=False)
+        if damage := self._damage():
+            return self._report(damage, is_whole=False)
         announced = self._stream.frames
-        # The last frame of a variable rate may be held for long: frames must be missing too, or much time.
-        lacks_frames = self._num_read < announced and missing_s > 3 / float(self._stream.average_rate or 25)
-        if (missing_s > LEAST_MISSING_S or lacks_frames) and not self.was_ended:
-            damage.append(f"it ends {missing_s:.1f} s before its announced end")
-        if damage:
-            kind = "damaged" if self._num_bad_packets or self._num_left_out else "truncated"
-            return _end(
-                problem=(kind, f"{'; '.join(damage)}; {self._num_read} frames were read"), is_whole=False, **size
-            )
         if announced and announced != self._num_read and not self.was_ended:
             remark = f"the container announces {announced} frames, and {self._num_read} were read"
-            return _end(problem=("frame_count_mismatch", remark), is_whole=True, **size)
-        return _end(problem=None, is_whole=True, **size)
+            return self._report(Problem("frame_count_mismatch", remark), is_whole=True)
+        return self._report(None, is_whole=True)
+
+    def _report(self, problem: Problem | None, *, is_whole: bool) -> VideoReport:
+        return VideoReport(
+            is_whole=is_whole,
+            problem=problem,
+            num_read=self._num_read,
+            width=self._stream.width,
+            height=self._stream.height,
+        )
+
+    def _damage(self) -> Problem | None:
+        """What did not decode or is missing at the end."""
+        found = []
+        if self._num_bad_packets:
+            found.append(f"{self._num_bad_packets} packets did not decode")
+        if self._num_left_out:
+            found.append(f"{self._num_left_out} frames were damaged and left out")
+        error_type: ErrorType = "damaged" if found else "truncated"
+        missing_s = self._missing_s()
+        # The last frame of a variable rate may be held for long: frames must be missing too, or much time.
+        lacks_frames = self._num_read < self._stream.frames and missing_s > 3 / float(self._stream.average_rate or 25)
+        if (missing_s > MISSING_TOLERANCE_S or lacks_frames) and not self.was_ended:
+            found.append(f"it ends {missing_s:.1f} s before its announced end")
+        if not found:
+            return None
+        return Problem(error_type, f"{'; '.join(found)}; {self._num_read} frames were read")
 
     def _missing_s(self) -> float:
         stream = self._stream
@@ -294,61 +319,68 @@ def _check_for_decord(container: InputContainer, stream: VideoStream) -> None:
             reasons.append("an edit list")
     if reasons:
         message = f"decord is not right for {' and '.join(reasons)}: use --video-backend pyav or auto"
-        raise Refused("unsupported", message)
+        raise InputError("unsupported", message)
 
 
-def _decode_by_decord(path: str, request: dict[str, Any]) -> dict[str, Any]:
+def _decode_by_decord(request: DecodeRequest, slots: Slots) -> VideoReport:
     import decord
 
     try:
-        video = decord.VideoReader(path, num_threads=1)
+        video = decord.VideoReader(request.path, num_threads=1)
         times = video.get_frame_timestamp(np.arange(len(video)))[:, 0]
     except (decord.DECORDError, RuntimeError) as error:
-        raise Refused("damaged", f"decord cannot read it: {_words(error)}; use --video-backend pyav") from error
+        raise InputError("damaged", f"decord cannot read it: {_reason(error)}; use --video-backend pyav") from error
     if len(times) == 0 or times[0] < 0 or (np.diff(times) <= 0).any():
-        raise Refused("unsupported", "decord gives no increasing times for it: use --video-backend pyav or auto")
-    sampler = Sampler(request)
+        raise InputError("unsupported", "decord gives no increasing times for it: use --video-backend pyav or auto")
+    sampler = _sampler(request)
     numbers = [n for n, time_s in enumerate(times) if not sampler.is_over(time_s) and sampler.takes(n, time_s)]
-    numbers = numbers[request["skip_frames"] :]
-    size: dict[str, Any] = {"num_read": len(times)}
+    numbers = numbers[request.skip_frames :]
     for first in range(0, len(numbers), DECORD_WINDOW):
         window = numbers[first : first + DECORD_WINDOW]
         try:
             frames = video.get_batch(window).asnumpy()
         except (decord.DECORDError, RuntimeError) as error:
-            problem = ("damaged", f"decord stopped at frame {window[0]}: {_words(error)}; try --video-backend pyav")
-            return _end(problem=problem, is_whole=False, **size)
+            message = f"decord stopped at frame {window[0]}: {_reason(error)}; try --video-backend pyav"
+            return VideoReport(is_whole=False, problem=Problem("damaged", message), num_read=len(times))
         video.seek(0)  # else what it decoded ahead stays in memory
         for number, rgb in zip(window, frames, strict=True):
-            request["slots"].send(number, float(times[number]), rgb)
-    return _end(problem=None, is_whole=True, **size)
+            slots.send(number, float(times[number]), rgb)
+    return VideoReport(is_whole=True, problem=None, num_read=len(times))
 
 
 @contextlib.contextmanager
 def _opened(path: str) -> Iterator[InputContainer]:
     try:
         if not os.path.isfile(path):  # noqa: PTH113 - a pipe or device would block
-            raise Refused("not_found" if not os.path.lexists(path) else "not_a_file", "there is no such file to read")
+            is_there = os.path.lexists(path)
+            raise InputError("not_a_file" if is_there else "not_found", "there is no such file to read")
         if os.path.getsize(path) == 0:  # noqa: PTH202
-            raise Refused("empty_file", "0 bytes")
-        container = av.open(path, metadata_errors="replace")
+            raise InputError("empty_file", "0 bytes")
+        container = _open(path)
     except OSError as error:  # FFmpeg's errors are of this kind too
         if isinstance(error, PermissionError):
-            raise Refused("permission_denied", "this user may not read it") from error
-        raise Refused(
-            "not_a_video", f"no video that FFmpeg knows, or one without its index: {_words(error)}"
+            raise InputError("permission_denied", "this user may not read it") from error
+        raise InputError(
+            "not_a_video", f"no video that FFmpeg knows, or one without its index: {_reason(error)}"
         ) from error
     except (ValueError, LookupError) as error:
-        raise Refused("not_a_video", f"no video that FFmpeg can open: {_words(error)}") from error
+        raise InputError("not_a_video", f"no video that FFmpeg can open: {_reason(error)}") from error
     with container:
         yield container
+
+
+def _open(path: str) -> InputContainer:
+    """Open a video, also one with tags that are not UTF-8: before version 19, PyAV refuses it unless asked not to."""
+    if int(av.__version__.partition(".")[0]) < 19:
+        return av.open(path, metadata_errors="replace")
+    return av.open(path)
 
 
 def _video_of(container: InputContainer) -> VideoStream:
     streams = [stream for stream in container.streams.video if stream.codec_context is not None]
     if not streams:
         kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
-        raise Refused("no_video_stream", f"it holds no video, only {kinds}")
+        raise InputError("no_video_stream", f"it holds no video, only {kinds}")
     # Slices, not frames: frame threads hide errors, and drop the last frames of a file that is cut short.
     streams[0].thread_type = "SLICE"
     return streams[0]
@@ -364,24 +396,13 @@ def _limit(memory_bytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
 
 
-def _end(
-    *,
-    problem: Any,  # noqa: ANN401 - a pair of words for JSON, or None
-    is_whole: bool,
-    num_read: int = 0,
-    width: int | None = None,
-    height: int | None = None,
-) -> dict[str, Any]:
-    return {"problem": problem, "is_whole": is_whole, "num_read": num_read, "width": width, "height": height}
-
-
-def _send(message: dict[str, Any]) -> None:
+def _send(message: Message) -> None:
     """One write each, from either thread; a pipe takes so short a line whole."""
-    os.write(sys.stdout.fileno(), json.dumps(message).encode() + b"\n")
+    os.write(sys.stdout.fileno(), to_line(message))
 
 
-def _words(error: BaseException) -> str:
-    return str(getattr(error, "strerror", None) or error or type(error).__name__).splitlines()[0]
+def _reason(error: BaseException) -> str:
+    return str(getattr(error, "strerror", None) or first_line(error))
 
 
 if __name__ == "__main__":

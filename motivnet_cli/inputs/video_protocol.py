@@ -1,0 +1,93 @@
+"""What `video` and the process that decodes for it (`video_worker`) say to each other, a line of JSON each.
+
+It imports the standard library only: the process has to start in a fraction of a second.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Literal
+
+from motivnet_cli.records import Problem
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodeRequest:
+    """One video to decode, and where its frames go."""
+
+    path: str
+    """As Python names it: bytes that are not UTF-8 are surrogate escapes."""
+    backend: Literal["auto", "pyav", "decord"]
+    fps: float | None
+    every: int | None
+    start_s: float
+    end_s: float | None
+    """Which frames are taken: see `VideoReader`."""
+    skip_frames: int
+    """Sampled frames that are decoded past."""
+    max_pixels: int
+    memory_bytes: int
+    """Address space that the process may take."""
+    shared: int
+    """File descriptor of the shared memory."""
+    num_slots: int
+    """Frames that it holds at once."""
+
+    def to_line(self) -> bytes:
+        return json.dumps(asdict(self)).encode() + b"\n"
+
+    @classmethod
+    def from_line(cls, line: bytes) -> Self:
+        return cls(**json.loads(line))
+
+
+@dataclass(frozen=True, slots=True)
+class SharedFrame:
+    """A frame that lies in the shared memory as uint8 [height, width, 3]."""
+
+    number: int
+    time_s: float
+    height: int
+    width: int
+    offset: int
+    """The byte at which it begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """Said about once a second while no frame is taken."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoReport:
+    """What became of a video; the last message."""
+
+    is_whole: bool
+    """False where it broke, or where parts of it could not be decoded."""
+    problem: Problem | None
+    """Why it is not whole; or, of a whole one, that its container announces another number of frames."""
+    num_read: int = 0
+    """Frames decoded, sampled or not."""
+    width: int | None = None
+    height: int | None = None
+
+
+Message = SharedFrame | Alive | VideoReport
+
+
+def to_line(message: Message) -> bytes:
+    return json.dumps([type(message).__name__, asdict(message)]).encode() + b"\n"
+
+
+def from_line(line: bytes) -> Message:
+    kind, fields = json.loads(line)
+    if kind == "SharedFrame":
+        return SharedFrame(**fields)
+    if kind == "Alive":
+        return Alive()
+    problem = fields.pop("problem")
+    return VideoReport(problem=Problem(**problem) if problem else None, **fields)
