@@ -1,9 +1,7 @@
-"""Predictions for the tools people annotate and look with: boxes for COCO, FiftyOne and Label Studio; cues for players.
+"""Boxes for annotation tools: COCO, FiftyOne and Label Studio.
 
-A room of boxes and cues: it takes rows from a `Source` and knows neither where they lie nor who asked for them.
-What stretches over time is a *segment*: one person (a track, else a face number) with one dominant emotion, until the
-emotion changes or the person is missing from a frame that was looked at. The segments of one video are held at a
-time; everything else streams.
+A writer takes a `Source` and the path of a file to make, or of an empty folder. Faces are streamed; of a video, Label
+Studio's tasks hold one at a time.
 """
 
 from __future__ import annotations
@@ -11,10 +9,24 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
+from motivnet_cli.export.rows import (
+    DETECTION_COLUMNS,
+    POSITION_COLUMNS,
+    describe,
+    emotion_columns,
+    faces_by_frame,
+    inputs_with_faces,
+    label_names,
+    media_path,
+    select_columns,
+)
+from motivnet_cli.export.segments import Sampling, find_segments
+from motivnet_cli.export.text import JsonElements, json_text, open_text
 from motivnet_cli.records import BOX_COLUMNS
 from motivnet_cli.remote.urls import is_remote
 
@@ -22,71 +34,39 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from motivnet_cli.export.source import Source
-from motivnet_cli.export.segments import (
-    FACE,
-    WHERE,
-    Elements,
-    Row,
-    Sampling,
-    Segment,
-    about,
-    attributes_of,
-    columns_of,
-    dominant_columns,
-    emotion_columns,
-    frames_of,
-    inputs_of,
-    json_text,
-    label_of,
-    labels_of,
-    media_path,
-    relative_box,
-    score_of,
-    segments_of,
-    text_file,
-)
+    from motivnet_cli.export.rows import FaceRow
+    from motivnet_cli.export.segments import Segment
+    from motivnet_cli.export.source import InputRow, Source
+
+JsonObject = dict[str, object]
 
 
 def write_coco(source: Source, out: Path) -> None:
     """Write one COCO detection file, which `pycocotools.coco.COCO(out)` reads.
 
-    A category an emotion, from 1 in the order of the classes (one category `face` for a model without). An annotation
-    a face: `bbox` [x, y, width, height] in pixels of the upright picture, exact; `score` the confidence; `attributes`
-    the probability of each emotion, `detection_score` and `face_source`, float32 exact. The list `annotations` is
-    what `COCO.loadRes` takes. Pictures in which no face was found are images without annotations; those that failed
-    are left out. Of a video, every frame with faces is an image whose `file_name` is the video, with `video_id`,
-    `frame_id` (from 0) and `time_s`; its annotations have a `track_id`, unique within the video.
+    There is a category for each emotion, numbered from 1 in the order of the classes, or one category `face` for a
+    model that names no emotions. An annotation is a face: `bbox` [x, y, width, height] in pixels of the upright
+    picture, exact; `score`, the confidence; `attributes`, the probability of each emotion, `detection_score` and
+    `face_source`, float32 exact. `COCO.loadRes` takes the list `annotations`. Pictures without a face are images
+    without annotations; those that failed are left out. Every frame of a video that has faces is an image whose
+    `file_name` is the video, with `video_id`, `frame_id` (from 0) and `time_s`; its annotations have a `track_id`,
+    unique within the video.
 
     Raises:
-        ConfigError: A column that the boxes need is left out.
+        ConfigError: A column that is needed is left out.
     """
-    columns = columns_of(source, (*BOX_COLUMNS, *emotion_columns(source)), (*WHERE, *FACE))
-    numbers = {name: number for number, name in enumerate(labels_of(source), start=1)}
-    head = {
-        "info": {"description": about(source), "contributor": source.record.get("tool", "")},
-        "licenses": [],
-        "categories": [{"id": n, "name": name, "supercategory": "face"} for name, n in numbers.items()],
-    }
+    columns = _columns_with_probabilities(source)
     with contextlib.ExitStack() as stack:
-        file = stack.enter_context(text_file(out))
+        file = stack.enter_context(open_text(out))
         spools = [
             stack.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n", dir=out.parent))
             for _ in range(2)
         ]
-        file.write(f'{json_text(head)[:-1]},\n"images": [')
-        images, annotations, videos = Elements(file), *map(Elements, spools)
-        for info, rows in inputs_of(source, columns):
-            size = {"width": info["width"], "height": info["height"]}
-            if info["kind"] == "video":
-                videos.add({"id": videos.count + 1, "name": info["input"], **size})
-            for frame, faces in frames_of(info, rows):
-                image = {"id": images.count + 1, "file_name": info["input"], **size}
-                if frame is not None:
-                    image |= {"video_id": videos.count, "frame_id": frame[0], "time_s": frame[1]}
-                images.add(image)
-                for row in faces:
-                    annotations.add(_coco_annotation(source, row, annotations.count + 1, images.count, numbers))
+        categories = {name: number for number, name in enumerate(label_names(source), start=1)}
+        file.write(f'{json_text(_coco_head(source, categories))[:-1]},\n"images": [')
+        lists = _CocoLists(*map(JsonElements, (file, *spools)), categories=categories)
+        for info, faces in inputs_with_faces(source, columns):
+            lists.add(info, faces)
         for name, spool in zip(("annotations", "videos"), spools, strict=True):
             file.write(f'\n],\n"{name}": [')
             spool.seek(0)
@@ -94,49 +74,85 @@ def write_coco(source: Source, out: Path) -> None:
         file.write("\n]}\n")
 
 
-def _coco_annotation(source: Source, row: Row, number: int, image: int, categories: Mapping[str, int]) -> Row:
-    x1, y1, x2, y2 = (row[side] for side in BOX_COLUMNS)
-    annotation = {
-        "id": number,
-        "image_id": image,
-        "category_id": categories[label_of(row)],
-        "bbox": [x1, y1, x2 - x1, y2 - y1],
-        "area": (x2 - x1) * (y2 - y1),
-        "iscrowd": 0,
-        "score": score_of(row),
-        "attributes": attributes_of(source, row),
+def _columns_with_probabilities(source: Source) -> list[str]:
+    needed = (*BOX_COLUMNS, *emotion_columns(source), *source.classes)
+    return select_columns(source, needed=needed, optional=(*POSITION_COLUMNS, *DETECTION_COLUMNS))
+
+
+def _coco_head(source: Source, categories: Mapping[str, int]) -> JsonObject:
+    return {
+        "info": {"description": describe(source), "contributor": source.record.get("tool", "")},
+        "licenses": [],
+        "categories": [{"id": n, "name": name, "supercategory": "face"} for name, n in categories.items()],
     }
-    if row.get("track") is not None:
-        annotation["track_id"] = row["track"]
-    return annotation
+
+
+class _CocoLists:
+    """The three lists of a COCO file, whose elements number each other."""
+
+    def __init__(
+        self, images: JsonElements, annotations: JsonElements, videos: JsonElements, *, categories: Mapping[str, int]
+    ) -> None:
+        self._images = images
+        self._annotations = annotations
+        self._videos = videos
+        self._categories = categories
+
+    def add(self, info: InputRow, faces: Iterator[FaceRow]) -> None:
+        size = {"width": info.width, "height": info.height}
+        if info.kind == "video":
+            self._videos.add({"id": self._videos.count + 1, "name": info.input, **size})
+        for frame, in_frame in faces_by_frame(info, faces):
+            image: JsonObject = {"id": self._images.count + 1, "file_name": info.input, **size}
+            if frame is not None:
+                image |= {"video_id": self._videos.count, "frame_id": frame.number, "time_s": frame.time_s}
+            self._images.add(image)
+            for face in in_frame:
+                self._annotations.add(self._annotation(face))
+
+    def _annotation(self, face: FaceRow) -> JsonObject:
+        x1, y1, x2, y2 = face.box_in_pixels()
+        annotation: JsonObject = {
+            "id": self._annotations.count + 1,
+            "image_id": self._images.count,
+            "category_id": self._categories[face.label],
+            "bbox": [x1, y1, x2 - x1, y2 - y1],
+            "area": (x2 - x1) * (y2 - y1),
+            "iscrowd": 0,
+            "score": face.score,
+            "attributes": face.attributes,
+        }
+        if face.track is not None:
+            annotation["track_id"] = face.track
+        return annotation
 
 
 def write_fiftyone(source: Source, out: Path) -> None:
     """Write a folder of FiftyOne's own import formats: `images/`, `videos/`, or both.
 
     `images/` is a FiftyOneImageDetectionDataset (labels.json, data.json), `videos/` a FiftyOneVideoLabelsDataset
-    (manifest.json, labels/); the media stay where they are. `fiftyone.Dataset.from_dir(dataset_dir, dataset_type)` of
-    these types opens each; for `images/` it wants `data_path="data.json"` said (FiftyOne 1.22). A detection holds
-    label, confidence, box (relative to the picture, within 1e-3 pixels) and as attributes the probability of each
-    emotion, `detection_score` and `face_source`, float32 exact. In videos frames count from 1, as FiftyOne's, the track
-    is the detection's index, and `face_source` is lost.
+    (manifest.json, labels/); the media stay where they are. `fiftyone.Dataset.from_dir(dataset_dir, dataset_type)`
+    opens each; for `images/` it needs `data_path="data.json"` (FiftyOne 1.22). A detection holds label, confidence, box
+    (relative to the picture, within 1e-3 pixels), and as attributes the probability of each emotion, `detection_score`
+    and `face_source`, float32 exact. Frames of videos count from 1, as FiftyOne's do, the track is the detection's
+    index, and `face_source` is lost.
 
     Raises:
-        ConfigError: A column that the boxes need is left out, or a picture's size is not known.
+        ConfigError: A column that is needed is left out, or the size of a picture is not known.
     """
-    columns = columns_of(source, (*BOX_COLUMNS, *emotion_columns(source)), (*WHERE, *FACE))
+    columns = _columns_with_probabilities(source)
     out.mkdir(exist_ok=True)
     with contextlib.ExitStack() as stack:
         images: _FiftyOneImages | None = None
         videos: _FiftyOneVideos | None = None
-        for info, rows in inputs_of(source, columns):
-            path = media_path(source, info)
-            if info["kind"] == "video":
+        for info, faces in inputs_with_faces(source, columns):
+            path = media_path(source, info.input, is_member=info.archive is not None)
+            if info.kind == "video":
                 videos = videos or stack.enter_context(_FiftyOneVideos(source, out / "videos"))
-                videos.add(info, path, rows)
+                videos.add(info, path, faces)
             else:
                 images = images or stack.enter_context(_FiftyOneImages(source, out / "images"))
-                images.add(info, path, rows)
+                images.add(info, path, faces)
 
 
 class _FiftyOneImages(contextlib.ExitStack):
@@ -145,152 +161,183 @@ class _FiftyOneImages(contextlib.ExitStack):
     def __init__(self, source: Source, folder: Path) -> None:
         super().__init__()
         folder.mkdir()
-        self._source = source
-        labels, paths = (self.enter_context(text_file(folder / name)) for name in ("labels.json", "data.json"))
-        labels.write(f'{{"classes": {json_text(labels_of(source))},\n"labels": {{')
+        labels, paths = (self.enter_context(open_text(folder / name)) for name in ("labels.json", "data.json"))
+        labels.write(f'{{"classes": {json_text(label_names(source))},\n"labels": {{')
         paths.write("{")
         self.callback(labels.write, "\n}}\n")
         self.callback(paths.write, "\n}\n")
-        self._labels, self._paths = Elements(labels), Elements(paths)
+        self._labels, self._paths = JsonElements(labels), JsonElements(paths)
 
-    def add(self, info: Row, path: str, rows: Iterator[Row]) -> None:
+    def add(self, info: InputRow, path: str, faces: Iterator[FaceRow]) -> None:
         # The importer sorts by key and cuts what follows its last dot, so that names would clash (a.jpg, a.png).
         key = f"{self._paths.count:09d}"
         self._paths.add(path, key=key)
-        self._labels.add([self._detection(info, row) for row in rows], key=key)
+        self._labels.add([_fiftyone_detection(info, face) for face in faces], key=key)
 
-    def _detection(self, info: Row, row: Row) -> Row:
-        x1, y1, x2, y2 = relative_box(info, row)
-        return {
-            "label": label_of(row),
-            "bounding_box": [x1, y1, x2 - x1, y2 - y1],
-            "confidence": score_of(row),
-            "attributes": attributes_of(self._source, row),
-        }
+
+def _fiftyone_detection(info: InputRow, face: FaceRow) -> JsonObject:
+    x1, y1, x2, y2 = face.box_in_shares(info)
+    return {
+        "label": face.label,
+        "bounding_box": [x1, y1, x2 - x1, y2 - y1],
+        "confidence": face.score,
+        "attributes": face.attributes,
+    }
 
 
 class _FiftyOneVideos(contextlib.ExitStack):
-    """manifest.json and a file of frames a video, in the layout of ETA's VideoLabels."""
+    """manifest.json and a file of frames for each video, in the layout of ETA's VideoLabels."""
 
     def __init__(self, source: Source, folder: Path) -> None:
         super().__init__()
         folder.mkdir()
         (folder / "labels").mkdir()
-        self._source, self._folder = source, folder
-        manifest = self.enter_context(text_file(folder / "manifest.json"))
-        head = {"type": "eta.core.datasets.LabeledVideoDataset", "description": about(source)}
+        self._folder = folder
+        manifest = self.enter_context(open_text(folder / "manifest.json"))
+        head = {"type": "eta.core.datasets.LabeledVideoDataset", "description": describe(source)}
         manifest.write(f'{json_text(head)[:-1]},\n"index": [')
         self.callback(manifest.write, "\n]}\n")
-        self._index = Elements(manifest)
+        self._index = JsonElements(manifest)
 
-    def add(self, info: Row, path: str, rows: Iterator[Row]) -> None:
+    def add(self, info: InputRow, path: str, faces: Iterator[FaceRow]) -> None:
         labels = f"labels/{self._index.count:09d}.json"
         self._index.add({"data": path, "labels": labels})
-        with text_file(self._folder / labels) as file:
+        with open_text(self._folder / labels) as file:
             file.write('{"type": "eta.core.video.VideoLabels", "frames": {')
-            frames = Elements(file)
-            for frame, faces in frames_of(info, rows):
-                assert frame is not None, "a video's rows have frames"
-                objects = [self._object(info, row) for row in faces]
-                number = frame[0] + 1
+            frames = JsonElements(file)
+            for frame, in_frame in faces_by_frame(info, faces):
+                assert frame is not None, "faces of a video have a frame"
+                objects = [_eta_object(info, face) for face in in_frame]
+                number = frame.number + 1
                 frames.add({"frame_number": number, "objects": {"objects": objects}}, key=str(number))
             file.write("\n}}\n")
 
-    def _object(self, info: Row, row: Row) -> Row:
-        x1, y1, x2, y2 = relative_box(info, row)
-        numbers = {name: value for name, value in attributes_of(self._source, row).items() if isinstance(value, float)}
-        detected = {
-            "label": label_of(row),
-            "bounding_box": {"top_left": {"x": x1, "y": y1}, "bottom_right": {"x": x2, "y": y2}},
-            "confidence": score_of(row),
-            "attrs": {
-                "attrs": [
-                    {"type": "eta.core.data.NumericAttribute", "name": name, "value": value}
-                    for name, value in numbers.items()
-                ]
-            },
-        }
-        return detected if row.get("track") is None else detected | {"index": row["track"]}
+
+def _eta_object(info: InputRow, face: FaceRow) -> JsonObject:
+    x1, y1, x2, y2 = face.box_in_shares(info)
+    numbers = {name: value for name, value in face.attributes.items() if isinstance(value, float)}
+    detected: JsonObject = {
+        "label": face.label,
+        "bounding_box": {"top_left": {"x": x1, "y": y1}, "bottom_right": {"x": x2, "y": y2}},
+        "confidence": face.score,
+        "attrs": {
+            "attrs": [
+                {"type": "eta.core.data.NumericAttribute", "name": name, "value": value}
+                for name, value in numbers.items()
+            ]
+        },
+    }
+    return detected if face.track is None else detected | {"index": face.track}
 
 
 def write_label_studio(source: Source, out: Path) -> None:
-    """Write a folder of pre-annotated tasks for Label Studio, a project a kind: `images.json`, `videos.json`.
+    """Write a folder of pre-annotated tasks for Label Studio, a project for each kind: `images.json`, `videos.json`.
 
     Beside each lies the labelling setup that its results belong to (`images.xml`, `videos.xml`). Boxes are in percent
-    of the picture (within 1e-3 pixels). A picture's face is a `rectanglelabels` region with the confidence as its
+    of the picture (within 1e-3 pixels). The face of a picture is a `rectanglelabels` region with the confidence as its
     score. In a video, a segment is a `videorectangle` region and a face a keyframe, frames from 1; `framesCount` and
     `duration` reach to the last face, and `framerate` in the setup reads the task's `fps`. A local file is served by
     Label Studio itself: the address is `/data/local-files/?d=` and the input's name, relative to its document root.
-    The probabilities of the emotions that are not dominant are lost.
+    The probabilities of the other emotions are lost.
 
     Raises:
-        ConfigError: A column that the boxes need is left out, or a picture's size is not known.
+        ConfigError: A column that is needed is left out, or the size of a picture is not known.
     """
-    columns = columns_of(source, (*BOX_COLUMNS, *dominant_columns(source)), (*WHERE, "detection_score"))
+    needed = (*BOX_COLUMNS, *emotion_columns(source))
+    columns = select_columns(source, needed=needed, optional=(*POSITION_COLUMNS, "detection_score"))
     sampling = Sampling.of(source)
     out.mkdir(exist_ok=True)
     with contextlib.ExitStack() as stack:
-        tasks: dict[str, Elements] = {}
-        for info, rows in inputs_of(source, columns):
-            kind = "video" if info["kind"] == "video" else "image"
+        tasks: dict[str, JsonElements] = {}
+        for info, faces in inputs_with_faces(source, columns):
+            kind = "video" if info.kind == "video" else "image"
             if kind not in tasks:
-                (out / f"{kind}s.xml").write_text(_label_studio_setup(kind, labels_of(source)), encoding="utf-8")
-                file = stack.enter_context(text_file(out / f"{kind}s.json"))
-                file.write("[")
-                stack.callback(file.write, "\n]\n")
-                tasks[kind] = Elements(file)
-            data: Row = {kind: _label_studio_address(info["input"])}
-            if kind == "video":
-                segments = segments_of(rows, sampling, with_faces=True)
-                data["fps"] = sampling.frames_per_second()
-                num_frames = max((segment.last_frame + 1 for segment in segments), default=0)
-                # The results' schema asks for these two; the editor reads them off the video itself.
-                seen = {"framesCount": num_frames, "duration": num_frames / data["fps"]}
-                result = [_video_region(info, segment, f"segment{n}", seen) for n, segment in enumerate(segments)]
-            else:
-                result = [_image_region(info, row, f"face{n}") for n, row in enumerate(rows)]
-            prediction: Row = {"model_version": source.record.get("model", ""), "result": result}
-            scores = [region["score"] for region in result if region["score"] is not None]
-            if scores:
-                prediction["score"] = sum(scores) / len(scores)
-            tasks[kind].add({"data": data, "predictions": [prediction]})
+                (out / f"{kind}s.xml").write_text(_label_studio_setup(kind, label_names(source)), encoding="utf-8")
+                tasks[kind] = _label_studio_tasks(stack, out / f"{kind}s.json")
+            task = _video_task(info, faces, sampling) if kind == "video" else _image_task(info, faces)
+            tasks[kind].add(task.as_json(model=source.record.get("model", "")))
+
+
+def _label_studio_tasks(stack: contextlib.ExitStack, path: Path) -> JsonElements:
+    """The elements of a list of tasks, which ends when the stack does."""
+    file = stack.enter_context(open_text(path))
+    file.write("[")
+    stack.callback(file.write, "\n]\n")
+    return JsonElements(file)
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """What Label Studio shows, and what is predicted for it."""
+
+    data: JsonObject
+    regions: list[JsonObject]
+    scores: list[float]
+
+    def as_json(self, *, model: str) -> JsonObject:
+        prediction: JsonObject = {"model_version": model, "result": self.regions}
+        if self.scores:
+            prediction["score"] = sum(self.scores) / len(self.scores)
+        return {"data": self.data, "predictions": [prediction]}
+
+
+def _image_task(info: InputRow, faces: Iterator[FaceRow]) -> _Task:
+    known = list(faces)
+    return _Task(
+        {"image": _label_studio_address(info.input)},
+        [_image_region(info, face, f"face{n}") for n, face in enumerate(known)],
+        [face.score for face in known if face.score is not None],
+    )
+
+
+def _video_task(info: InputRow, faces: Iterator[FaceRow], sampling: Sampling) -> _Task:
+    found = find_segments(faces, sampling, with_sightings=True)
+    fps = found.frames_per_second
+    num_frames = max((segment.last.frame + 1 for segment in found.segments), default=0)
+    # The schema of the results asks for these two; the editor reads them off the video itself.
+    length: JsonObject = {"framesCount": num_frames, "duration": num_frames / fps}
+    return _Task(
+        {"video": _label_studio_address(info.input), "fps": fps},
+        [_video_region(info, segment, f"segment{n}", length) for n, segment in enumerate(found.segments)],
+        [segment.confidence for segment in found.segments if segment.confidence is not None],
+    )
 
 
 def _label_studio_setup(kind: str, labels: Sequence[str]) -> str:
     names = "".join(f"    <Label value={quoteattr(name)}/>\n" for name in labels)
     if kind == "image":
-        shown = '  <Image name="image" value="$image"/>\n'
+        media = '  <Image name="image" value="$image"/>\n'
         tags = f'  <RectangleLabels name="emotion" toName="image">\n{names}  </RectangleLabels>\n'
     else:
-        shown = (
+        media = (
             '  <Video name="video" value="$video" framerate="$fps"/>\n  <VideoRectangle name="box" toName="video"/>\n'
         )
         tags = f'  <Labels name="emotion" toName="video">\n{names}  </Labels>\n'
-    return f"<View>\n{shown}{tags}</View>\n"
+    return f"<View>\n{media}{tags}</View>\n"
 
 
 def _label_studio_address(name: str) -> str:
     return name if is_remote(name) else f"/data/local-files/?d={quote(name.lstrip('/'))}"
 
 
-def _image_region(info: Row, row: Row, name: str) -> Row:
+def _image_region(info: InputRow, face: FaceRow, name: str) -> JsonObject:
     return {
         "id": name,
         "type": "rectanglelabels",
         "from_name": "emotion",
         "to_name": "image",
-        "original_width": info["width"],
-        "original_height": info["height"],
+        "original_width": info.width,
+        "original_height": info.height,
         "image_rotation": 0,
-        "value": _percent_box(info, row) | {"rectanglelabels": [label_of(row)]},
-        "score": score_of(row),
+        "value": _percent_box(info, face) | {"rectanglelabels": [face.label]},
+        "score": face.score,
     }
 
 
-def _video_region(info: Row, segment: Segment, name: str, seen: Row) -> Row:
+def _video_region(info: InputRow, segment: Segment, name: str, length: JsonObject) -> JsonObject:
     sequence = [
-        _percent_box(info, row) | {"frame": row["frame"] + 1, "time": row["time_s"], "enabled": True}
-        for row in segment.faces
+        _percent_box(info, seen.face) | {"frame": seen.frame + 1, "time": seen.time_s, "enabled": True}
+        for seen in segment.sightings
     ]
     sequence[-1]["enabled"] = False  # the box ends here, and is not drawn on to the end of the video
     return {
@@ -298,12 +345,12 @@ def _video_region(info: Row, segment: Segment, name: str, seen: Row) -> Row:
         "type": "videorectangle",
         "from_name": "box",
         "to_name": "video",
-        "value": seen | {"sequence": sequence, "labels": [segment.emotion]},
+        "value": length | {"sequence": sequence, "labels": [segment.emotion]},
         "score": segment.confidence,
         "meta": {"text": [segment.person.label]},
     }
 
 
-def _percent_box(info: Row, row: Row) -> Row:
-    x1, y1, x2, y2 = (100 * side for side in relative_box(info, row))
+def _percent_box(info: InputRow, face: FaceRow) -> JsonObject:
+    x1, y1, x2, y2 = (100 * side for side in face.box_in_shares(info))
     return {"x": x1, "y": y1, "width": x2 - x1, "height": y2 - y1, "rotation": 0}

@@ -1,50 +1,53 @@
-"""Captions and tiers of videos: WebVTT, SRT and ELAN."""
+"""Captions and tiers of videos: WebVTT, SRT and ELAN.
+
+What is written is a cue for each segment: a person with a dominant emotion, from one time to another. The segments of
+one video are held at a time.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
 import mimetypes
-import re
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 from xml.sax.saxutils import XMLGenerator, escape
 from xml.sax.xmlreader import AttributesImpl
 
 from motivnet_cli.errors import ConfigError
+from motivnet_cli.export.destination import path_below
+from motivnet_cli.export.rows import (
+    EMOTION_COLUMNS,
+    POSITION_COLUMNS,
+    describe,
+    face_rows,
+    media_path,
+    select_columns,
+)
+from motivnet_cli.export.segments import Sampling, find_segments
+from motivnet_cli.export.text import open_text
 from motivnet_cli.remote.urls import is_remote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from motivnet_cli.export.segments import Segment
     from motivnet_cli.export.source import Source
-from motivnet_cli.export.segments import (
-    DOMINANT,
-    WHERE,
-    Sampling,
-    Segment,
-    about,
-    columns_of,
-    media_path,
-    rows_of,
-    segments_of,
-    text_file,
-)
 
 
 def write_webvtt(source: Source, out: Path) -> None:
-    """Write WebVTT captions, a cue a segment: the voice is the person, the text emotion and mean confidence.
+    """Write WebVTT captions, a cue for each segment: the voice is the person, the text emotion and mean confidence.
 
-    Into a folder that exists, a file for every video with faces, named as the video; else one file, of one video.
-    Times to the millisecond, confidence to two digits; boxes and other probabilities are lost.
+    Into a folder that exists, a file for every video with faces, named like the video; else one file, of one video.
+    Times to the millisecond, confidence to two digits; boxes and the other probabilities are lost.
 
     Raises:
-        ConfigError: No face is in a video, several videos are for one file, or a needed column is left out.
+        ConfigError: No face is in a video, several videos are for one file, or a column that is needed is left out.
     """
-    note = about(source).replace("-->", "->")
+    note = describe(source).replace("-->", "->")
 
     def write(video: str, segments: Sequence[Segment], path: Path) -> None:
-        with text_file(path) as file:
+        with open_text(path) as file:
             file.write(f"WEBVTT\n\nNOTE {note}\n")
             for number, segment in enumerate(segments, start=1):
                 times = f"{_clock(segment.start_ms, '.')} --> {_clock(segment.end_ms, '.')}"
@@ -54,13 +57,13 @@ def write_webvtt(source: Source, out: Path) -> None:
 
 
 def write_srt(source: Source, out: Path) -> None:
-    """Write SubRip subtitles, a cue a segment: person, emotion and mean confidence.
+    """Write SubRip subtitles, a cue for each segment: person, emotion and mean confidence.
 
     Files, tolerances and errors are those of `write_webvtt`.
     """
 
     def write(video: str, segments: Sequence[Segment], path: Path) -> None:
-        with text_file(path) as file:
+        with open_text(path) as file:
             for number, segment in enumerate(segments, start=1):
                 times = f"{_clock(segment.start_ms, ',')} --> {_clock(segment.end_ms, ',')}"
                 file.write(f"{number}\n{times}\n{segment.person.label}: {segment.text}\n\n")
@@ -69,15 +72,16 @@ def write_srt(source: Source, out: Path) -> None:
 
 
 def write_elan(source: Source, out: Path) -> None:
-    """Write ELAN documents (.eaf, format 3.0), a tier a person and an annotation a segment, its value the emotion.
+    """Write ELAN documents (.eaf, format 3.0): a tier for each person, an annotation for each segment.
 
-    The emotions are a controlled vocabulary, so an annotator who corrects picks from the same words. Times to the
-    millisecond; boxes and probabilities are lost. Files and errors are those of `write_webvtt`.
+    The value of an annotation is the emotion. The emotions are a controlled vocabulary, so that an annotator who
+    corrects picks from the same words. Times to the millisecond; boxes and probabilities are lost. Files and errors
+    are those of `write_webvtt`.
     """
 
     def write(video: str, segments: Sequence[Segment], path: Path) -> None:
         with path.open("wb") as file:
-            _write_eaf(file, segments, source.classes, media=media_path(source, {"input": video}))
+            _write_eaf(file, segments, source.classes, media=media_path(source, video))
 
     _write_videos(source, out, ".eaf", write)
 
@@ -85,44 +89,36 @@ def write_elan(source: Source, out: Path) -> None:
 def _write_videos(
     source: Source, out: Path, suffix: str, write: Callable[[str, Sequence[Segment], Path], None]
 ) -> None:
+    """Have every video with faces written: below the folder `out`, or the only one as the file `out`."""
     if not source.classes:
         raise ConfigError(
             f"model {source.record.get('model')!r} names no emotions to write as {suffix[1:]}; export boxes"
         )
-    columns = columns_of(source, ("time_s", "frame", *DOMINANT), WHERE)
+    columns = select_columns(source, needed=("time_s", "frame", *EMOTION_COLUMNS), optional=POSITION_COLUMNS)
     sampling = Sampling.of(source)
     written: str | None = None
-    for video, rows in itertools.groupby(rows_of(source, columns), key=lambda row: row["input"]):
-        segments = segments_of((row for row in rows if None not in (row["time_s"], row["frame"])), sampling)
+    for video, faces in itertools.groupby(face_rows(source, columns), key=lambda face: face.input):
+        segments = find_segments(faces, sampling).segments
         if not segments:
             continue
         if out.is_dir():
-            write(video, segments, _path_in(out, video, suffix))
+            # Players look for clip.vtt beside clip.mp4.
+            name = video.partition("://")[2].partition("?")[0] if is_remote(video) else video
+            write(video, segments, path_below(out, name, suffix))
         elif written is None:
             write(video, segments, out)
         else:
             raise ConfigError(
-                f"{suffix[1:]} takes a file a video, and there are several ({written!r}, {video!r}, ...); "
+                f"{suffix[1:]} takes a file for each video, and there are several ({written!r}, {video!r}, ...); "
                 f"give a folder to write to, or choose one, such as --where \"input = '{video}'\""
             )
         written = video
     if written is None:
-        raise ConfigError(f"no face in a video is there to write as {suffix[1:]}; pictures have no times")
-
-
-def _path_in(folder: Path, name: str, suffix: str) -> Path:
-    """Where a video's file goes: below `folder` whatever its name, and never over that of another video."""
-    plain = name.partition("://")[2].partition("?")[0] if is_remote(name) else name
-    parts = [part for part in re.split(r"[/\\:]+", plain) if part not in ("", ".", "..")]
-    path = folder.joinpath(*(parts or ["video"]))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Players look for clip.vtt beside clip.mp4; clip.mov next to it must not take the same name.
-    names = (path.with_suffix(suffix), *(path.with_name(f"{path.name}{n}{suffix}") for n in ("", "-2")))
-    candidates = itertools.chain(names, (path.with_name(f"{path.name}-{n}{suffix}") for n in itertools.count(3)))
-    return next(candidate for candidate in candidates if not candidate.exists())
+        raise ConfigError(f"there is no face in a video to write as {suffix[1:]}; pictures have no times")
 
 
 def _clock(ms: int, point: str) -> str:
+    """Milliseconds as hh:mm:ss and the rest."""
     seconds, ms = divmod(ms, 1000)
     minutes, seconds = divmod(seconds, 60)
     hours, minutes = divmod(minutes, 60)
@@ -131,64 +127,83 @@ def _clock(ms: int, point: str) -> str:
 
 _EAF_SCHEMA = "http://www.mpi.nl/tools/elan/EAFv3.0.xsd"
 _EAF_DATE = "1970-01-01T00:00:00Z"
-"""The format asks for a date; the same export gives the same bytes."""
+"""The format asks for a date; with a fixed one, the same export gives the same bytes."""
 
 
 def _write_eaf(file: BinaryIO, segments: Sequence[Segment], classes: Sequence[str], *, media: str) -> None:
-    """Elements in the order that the schema asks for."""
-    xml = XMLGenerator(file, "UTF-8", short_empty_elements=True)
-
-    @contextlib.contextmanager
-    def element(name: str, **attributes: str) -> Iterator[None]:
-        xml.startElement(name, AttributesImpl(attributes))
-        yield
-        xml.endElement(name)
-        xml.ignorableWhitespace("\n")
-
-    def leaf(name: str, text: str = "", **attributes: str) -> None:
-        with element(name, **attributes):
-            xml.characters(text)
-
-    slots = {ms: f"ts{n}" for n, ms in enumerate(sorted({t for s in segments for t in (s.start_ms, s.end_ms)}), 1)}
+    """One document; the schema asks for its elements in this order."""
+    xml = _Xml(file)
     head = {"AUTHOR": "", "DATE": _EAF_DATE, "FORMAT": "3.0", "VERSION": "3.0"}
     schema = {"xmlns:xsi": "http://www.w3.org/2001/XMLSchema-instance", "xsi:noNamespaceSchemaLocation": _EAF_SCHEMA}
-    xml.startDocument()
-    with element("ANNOTATION_DOCUMENT", **head, **schema):
-        with element("HEADER", MEDIA_FILE="", TIME_UNITS="milliseconds"):
-            where = media if is_remote(media) else Path(media).as_uri() if Path(media).is_absolute() else media
-            leaf(
-                "MEDIA_DESCRIPTOR",
-                MEDIA_URL=where,
-                MIME_TYPE=mimetypes.guess_type(media)[0] or "unknown",
-                RELATIVE_MEDIA_URL=f"./{PurePosixPath(media).name}",
-            )
-            leaf("PROPERTY", str(len(segments)), NAME="lastUsedAnnotationId")
-        with element("TIME_ORDER"):
+    slots = {ms: f"ts{n}" for n, ms in enumerate(sorted({t for s in segments for t in (s.start_ms, s.end_ms)}), 1)}
+    with xml.element("ANNOTATION_DOCUMENT", **head, **schema):
+        _write_eaf_header(xml, media, num_annotations=len(segments))
+        with xml.element("TIME_ORDER"):
             for ms, slot in slots.items():
-                leaf("TIME_SLOT", TIME_SLOT_ID=slot, TIME_VALUE=str(ms))
-        numbers = itertools.count(1)
-        for person in sorted({segment.person for segment in segments}):
-            with element("TIER", LINGUISTIC_TYPE_REF="emotion", TIER_ID=person.label):
-                for segment in segments:
-                    if segment.person != person:
-                        continue
-                    ends = {"TIME_SLOT_REF1": slots[segment.start_ms], "TIME_SLOT_REF2": slots[segment.end_ms]}
-                    with (
-                        element("ANNOTATION"),
-                        element("ALIGNABLE_ANNOTATION", ANNOTATION_ID=f"a{next(numbers)}", **ends),
-                    ):
-                        leaf("ANNOTATION_VALUE", segment.emotion)
-        leaf(
-            "LINGUISTIC_TYPE",
-            CONTROLLED_VOCABULARY_REF="emotions",
-            GRAPHIC_REFERENCES="false",
-            LINGUISTIC_TYPE_ID="emotion",
-            TIME_ALIGNABLE="true",
+                xml.leaf("TIME_SLOT", TIME_SLOT_ID=slot, TIME_VALUE=str(ms))
+        _write_eaf_tiers(xml, segments, slots)
+        _write_eaf_vocabulary(xml, classes)
+    xml.end()
+
+
+def _write_eaf_header(xml: _Xml, media: str, *, num_annotations: int) -> None:
+    with xml.element("HEADER", MEDIA_FILE="", TIME_UNITS="milliseconds"):
+        xml.leaf(
+            "MEDIA_DESCRIPTOR",
+            MEDIA_URL=Path(media).as_uri() if not is_remote(media) and Path(media).is_absolute() else media,
+            MIME_TYPE=mimetypes.guess_type(media)[0] or "unknown",
+            RELATIVE_MEDIA_URL=f"./{PurePosixPath(media).name}",
         )
-        leaf("LANGUAGE", LANG_DEF="http://cdb.iso.org/lg/CDB-00138502-001", LANG_ID="eng", LANG_LABEL="English (eng)")
-        with element("CONTROLLED_VOCABULARY", CV_ID="emotions"):
-            leaf("DESCRIPTION", LANG_REF="eng")
-            for name in classes:
-                with element("CV_ENTRY_ML", CVE_ID=f"emotion_{name}"):
-                    leaf("CVE_VALUE", name, DESCRIPTION="", LANG_REF="eng")
-    xml.endDocument()
+        xml.leaf("PROPERTY", str(num_annotations), NAME="lastUsedAnnotationId")
+
+
+def _write_eaf_tiers(xml: _Xml, segments: Sequence[Segment], slots: dict[int, str]) -> None:
+    """A tier for each person; `slots` are the ids of the times in milliseconds."""
+    numbers = itertools.count(1)
+    for person in sorted({segment.person for segment in segments}):
+        with xml.element("TIER", LINGUISTIC_TYPE_REF="emotion", TIER_ID=person.label):
+            for segment in segments:
+                if segment.person != person:
+                    continue
+                ends = {"TIME_SLOT_REF1": slots[segment.start_ms], "TIME_SLOT_REF2": slots[segment.end_ms]}
+                with (
+                    xml.element("ANNOTATION"),
+                    xml.element("ALIGNABLE_ANNOTATION", ANNOTATION_ID=f"a{next(numbers)}", **ends),
+                ):
+                    xml.leaf("ANNOTATION_VALUE", segment.emotion)
+
+
+def _write_eaf_vocabulary(xml: _Xml, classes: Sequence[str]) -> None:
+    xml.leaf(
+        "LINGUISTIC_TYPE",
+        CONTROLLED_VOCABULARY_REF="emotions",
+        GRAPHIC_REFERENCES="false",
+        LINGUISTIC_TYPE_ID="emotion",
+        TIME_ALIGNABLE="true",
+    )
+    xml.leaf("LANGUAGE", LANG_DEF="http://cdb.iso.org/lg/CDB-00138502-001", LANG_ID="eng", LANG_LABEL="English (eng)")
+    with xml.element("CONTROLLED_VOCABULARY", CV_ID="emotions"):
+        xml.leaf("DESCRIPTION", LANG_REF="eng")
+        for name in classes:
+            with xml.element("CV_ENTRY_ML", CVE_ID=f"emotion_{name}"):
+                xml.leaf("CVE_VALUE", name, DESCRIPTION="", LANG_REF="eng")
+
+
+class _Xml:
+    """An XML document, an element on each line."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._generator = XMLGenerator(file, "UTF-8", short_empty_elements=True)
+        self._generator.startDocument()
+        self.end = self._generator.endDocument
+
+    @contextlib.contextmanager
+    def element(self, name: str, **attributes: str) -> Iterator[None]:
+        self._generator.startElement(name, AttributesImpl(attributes))
+        yield
+        self._generator.endElement(name)
+        self._generator.ignorableWhitespace("\n")
+
+    def leaf(self, name: str, text: str = "", **attributes: str) -> None:
+        with self.element(name, **attributes):
+            self._generator.characters(text)

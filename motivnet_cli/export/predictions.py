@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING
 
 from motivnet_cli.durable import durably, sync, temporary_name
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.export import boxes, cues, tables
+from motivnet_cli.export import arrays, boxes, cues, layouts, tables
 from motivnet_cli.export.destination import MARKER, check_destination
 from motivnet_cli.export.formats import FORMATS
 from motivnet_cli.export.source import Source
@@ -28,13 +28,13 @@ _WRITERS: dict[str, Callable[[Source, Path], None]] = {
     "csv": tables.write_csv,
     "jsonl": tables.write_jsonl,
     "parquet": tables.write_parquet,
-    "npy": tables.write_npy,
-    "npz": tables.write_npz,
+    "npy": arrays.write_npy,
+    "npz": arrays.write_npz,
     "arrow": tables.write_arrow,
     "hf": tables.write_hf,
-    "openface": tables.write_openface,
-    "pyfeat": tables.write_pyfeat,
-    "deepface": tables.write_deepface,
+    "openface": layouts.write_openface,
+    "pyfeat": layouts.write_pyfeat,
+    "deepface": layouts.write_deepface,
     "coco": boxes.write_coco,
     "fiftyone": boxes.write_fiftyone,
     "label-studio": boxes.write_label_studio,

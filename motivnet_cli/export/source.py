@@ -1,13 +1,14 @@
-"""Predictions that were written before -> filtered rows, a few thousand at a time, for whoever exports them.
+"""Predictions that exist -> filtered rows, a few thousand at a time, for whoever exports them.
 
-This room reads an output of `annotate`, or a table with the same columns, and knows no format that rows go to.
-The order is the file's own; text columns come as strings, whatever they are stored as; null stays null.
+This module reads an output of `annotate`, or a table with the same columns; it knows no format that rows go to. Rows
+come in the order of the file, text columns as strings however they are stored, and null stays null.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,23 @@ _OVER_ROWS = re.compile(
 )
 """SQL that looks at several rows. Polars can say so of an expression (`meta.is_row_separable`), but fails on plain
 comparisons in 2.1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputRow:
+    """A row of the inputs table: a picture, a video, or another input, and what became of it."""
+
+    input: str
+    kind: str
+    status: str
+    error: str | None = None
+    error_type: str | None = None
+    faces: int = 0
+    width: int | None = None
+    """Of the upright picture in pixels; None if it was not read."""
+    height: int | None = None
+    archive: str | None = None
+    """The archive that it is a member of."""
 
 
 class Source:
@@ -112,10 +130,10 @@ class Source:
             rows = rows.filter(self._where)
         return rows.select(self.schema.names)
 
-    def inputs(self) -> Iterator[dict[str, Any]]:
-        """Rows of the inputs table in order, `where` or not; none for a table of someone's own."""
-        for part in self._inputs:
-            yield from rows_in([part], *pq.read_schema(part).names)
+    def inputs(self) -> Iterator[InputRow]:
+        """The rows of the inputs table in order, whatever `where` is; none where there is no such table."""
+        names = [field.name for field in fields(InputRow)]
+        return (InputRow(**row) for row in rows_in(self._inputs, *names))
 
     def _chosen(self, columns: Sequence[str] | None, *, embeddings: bool) -> list[str]:
         there = self._stored.names

@@ -184,13 +184,13 @@ def _inputs(source: Source) -> dict[str, Any]:
     faces: Counter[int] = Counter()
     failures: list[dict[str, Any]] = []
     for row in source.inputs():
-        statuses[row["status"]] += 1
-        if row["status"] in ("ok", "no_face") and row["kind"] == "image":
-            faces[min(row["faces"], 10)] += 1
-        if row["error_type"]:
-            reasons[row["error_type"]] += 1
+        statuses[row.status] += 1
+        if row.status in ("ok", "no_face") and row.kind == "image":
+            faces[min(row.faces, 10)] += 1
+        if row.error_type:
+            reasons[row.error_type] += 1
             if len(failures) < NUM_FAILURES:
-                failures.append({"input": row["input"], "status": row["status"], "error": row["error"]})
+                failures.append({"input": row.input, "status": row.status, "error": row.error})
     return {
         "statuses": {name: statuses[name] for name in STATUSES},
         "total": statuses.total(),

@@ -1,0 +1,162 @@
+"""Predictions in the layouts of other face tools: OpenFace, py-feat and DeepFace.
+
+A column is written only if its value is known; `formats.FORMATS` says what each layout keeps and loses.
+"""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import IO, TYPE_CHECKING
+
+import polars as pl
+import pyarrow as pa
+
+from motivnet_cli.errors import ConfigError
+from motivnet_cli.export.destination import path_below
+from motivnet_cli.export.rows import select_columns
+from motivnet_cli.export.tables import escape_formulas
+from motivnet_cli.records import BOX_COLUMNS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from motivnet_cli.export.source import Source
+
+_PYFEAT_EMOTIONS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
+"""In the order of py-feat's FEAT_EMOTION_COLUMNS."""
+_DEEPFACE_EMOTIONS = {
+    "anger": "angry",
+    "disgust": "disgust",
+    "fear": "fear",
+    "happiness": "happy",
+    "sadness": "sad",
+    "surprise": "surprise",
+    "neutral": "neutral",
+}
+_OPTIONAL = {"frame": pl.Int64, "time_s": pl.Float64, "track": pl.Int64, "detection_score": pl.Float32}
+"""Columns that a layout can do without."""
+
+
+def write_openface(source: Source, out: Path) -> None:
+    """Write a CSV for each video and picture: the first columns are OpenFace 2's, the others motivnet's.
+
+    For a video `frame` (from 1), `face_id`, `timestamp` (seconds), `confidence` (the detector's) and `success`; for a
+    picture `face` and `confidence`. Then `emotion`, the probabilities, and `x1` to `y2`.
+
+    Raises:
+        ConfigError: A needed column is left out, or the rows of an input are not together.
+    """
+    rest = [*(("emotion", *source.classes) if source.classes else ()), *BOX_COLUMNS]
+    confidence = pl.col("detection_score").alias("confidence")
+    of_picture = [pl.col("face"), confidence, *rest]
+    of_video = [
+        pl.col("frame") + 1,
+        pl.coalesce("track", "face").alias("face_id"),
+        pl.col("time_s").alias("timestamp"),
+        confidence,
+        pl.lit(1).alias("success"),
+        *rest,
+    ]
+    written: set[str] = set()
+    tables = (part for table in _tables(source, "face", *rest) for part in table.partition_by("input"))
+    for name, parts in groupby(tables, key=lambda part: str(part["input"][0])):
+        if name in written:
+            raise ConfigError(f"the rows of {name!r} are not together; sort the table by its column input")
+        written.add(name)
+        with path_below(out, name, ".csv").open("wb") as file:
+            for number, part in enumerate(parts):
+                is_picture = part["frame"].null_count() == len(part)
+                _append_csv(file, part.select(of_picture if is_picture else of_video), header=number == 0)
+
+
+def write_pyfeat(source: Source, out: Path) -> None:
+    """Write one CSV with py-feat's columns: boxes as corner and size, emotions 0 to 1, `approx_time` as mm:ss.
+
+    `frame` is the frame of a video, from 0; for pictures, which have none, it is the number of the picture.
+
+    Raises:
+        ConfigError: A needed column is left out, or the model names other emotions.
+    """
+    _need_emotions(source, "py-feat", _PYFEAT_EMOTIONS)
+    seconds = pl.col("time_s").floor().cast(pl.Int64)
+    minutes, rest = ((part).cast(pl.String).str.zfill(2) for part in (seconds // 60, seconds % 60))
+    columns = [
+        pl.col("frame").fill_null(pl.col("picture")),
+        *_corner_and_size("FaceRectX", "FaceRectY", "FaceRectWidth", "FaceRectHeight"),
+        pl.col("detection_score").alias("FaceScore"),
+        *_PYFEAT_EMOTIONS,
+        *([pl.format("Person_{}", "track").alias("Identity")] if "track" in source.schema.names else []),
+        "input",
+        pl.concat_str(minutes, rest, separator=":").alias("approx_time"),
+    ]
+    last, num_pictures = None, 0
+    with out.open("wb") as file:
+        _append_csv(file, _no_rows(source, *BOX_COLUMNS, *_PYFEAT_EMOTIONS).select(columns), header=True)
+        for table in _tables(source, *BOX_COLUMNS, *_PYFEAT_EMOTIONS):
+            names = table["input"]
+            begins = names.ne_missing(names.shift(1)).cast(pl.Int64)
+            begins[0] = int(names[0] != last)
+            numbered = table.with_columns(picture=num_pictures - 1 + begins.cum_sum())
+            last, num_pictures = names[-1], num_pictures + int(begins.sum())
+            _append_csv(file, numbered.select(columns), header=False)
+
+
+def write_deepface(source: Source, out: Path) -> None:
+    """Write a line of JSON for each face, as `DeepFace.analyze(actions=["emotion"])` returns it, with `img_path`.
+
+    Probabilities are in percent, and `region` in whole pixels.
+
+    Raises:
+        ConfigError: A needed column is left out, or the model names other emotions.
+    """
+    _need_emotions(source, "DeepFace", tuple(_DEEPFACE_EMOTIONS))
+    x1, y1, x2, y2 = (pl.col(name).round().cast(pl.Int64) for name in BOX_COLUMNS)
+    percent = [(100 * pl.col(ours).cast(pl.Float64)).alias(theirs) for ours, theirs in _DEEPFACE_EMOTIONS.items()]
+    columns = [
+        pl.col("input").alias("img_path"),
+        pl.struct(percent).alias("emotion"),
+        pl.col("emotion").replace(_DEEPFACE_EMOTIONS).alias("dominant_emotion"),
+        pl.struct(x=x1, y=y1, w=x2 - x1, h=y2 - y1).alias("region"),
+        pl.col("detection_score").alias("face_confidence"),
+    ]
+    with out.open("wb") as file:
+        for table in _tables(source, "emotion", *BOX_COLUMNS, *_DEEPFACE_EMOTIONS):
+            table.select(columns).write_ndjson(file)
+
+
+def _need_emotions(source: Source, tool: str, emotions: Sequence[str]) -> None:
+    if missing := [name for name in emotions if name not in source.classes]:
+        raise ConfigError(
+            f"{tool} needs {', '.join(missing)}, which {str(source.path)!r} does not have; choose another format"
+        )
+
+
+def _tables(source: Source, *needed: str) -> Iterator[pl.DataFrame]:
+    """The rows with `input`, the needed columns, and the optional ones, null where the source has none."""
+    yield from (_with_optional(pl.DataFrame(batch)) for batch in source.batches(_columns(source, needed)))
+
+
+def _no_rows(source: Source, *needed: str) -> pl.DataFrame:
+    schema = pa.schema([source.schema.field(name) for name in _columns(source, needed)])
+    return _with_optional(pl.DataFrame(schema.empty_table())).with_columns(picture=pl.lit(0, pl.Int64))
+
+
+def _columns(source: Source, needed: Sequence[str]) -> list[str]:
+    return select_columns(source, needed=needed, optional=tuple(_OPTIONAL))
+
+
+def _with_optional(table: pl.DataFrame) -> pl.DataFrame:
+    return table.with_columns(
+        pl.col(name).cast(kind) if name in table.columns else pl.lit(None, kind).alias(name)
+        for name, kind in _OPTIONAL.items()
+    )
+
+
+def _corner_and_size(x: str, y: str, width: str, height: str) -> list[pl.Expr]:
+    x1, y1, x2, y2 = (pl.col(name).cast(pl.Float64) for name in BOX_COLUMNS)
+    return [pl.col("x1").alias(x), pl.col("y1").alias(y), (x2 - x1).alias(width), (y2 - y1).alias(height)]
+
+
+def _append_csv(file: IO[bytes], table: pl.DataFrame, *, header: bool) -> None:
+    escape_formulas(table.lazy()).collect().write_csv(file, include_header=header, quote_style="non_numeric")

@@ -1,0 +1,241 @@
+"""The rows of a source as records: every picture and video that was read, with its faces.
+
+This module knows the columns of both tables, what a face is labelled, and where its picture lies; it knows no format.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from motivnet_cli.errors import ConfigError
+from motivnet_cli.export.source import InputRow
+from motivnet_cli.records import BOX_COLUMNS
+from motivnet_cli.remote.urls import is_remote
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from motivnet_cli.export.source import Source
+    from motivnet_cli.records import Box
+
+EMOTION_COLUMNS = ("emotion", "confidence")
+POSITION_COLUMNS = ("input", "frame", "time_s", "face", "track")
+DETECTION_COLUMNS = ("face_source", "detection_score")
+_NO_EMOTION = "face"
+"""Label of every face of a model that names no emotions."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Person:
+    """Whom a face belongs to: a track where faces were tracked, else a face number, which can change its owner."""
+
+    kind: Literal["face", "track"]
+    number: int
+
+    @property
+    def label(self) -> str:
+        return f"{self.kind} {self.number}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaceRow:
+    """A row of the faces table; None where a value is null, or its column is not read.
+
+    Scores and probabilities are the shortest decimals that give the same float32; None where they are not finite.
+    """
+
+    input: str
+    frame: int | None
+    """Number in the video, from 0; None in a still picture."""
+    time_s: float | None
+    number: int | None
+    """Of the face in its picture, from 0."""
+    track: int | None
+    box: Box | None
+    emotion: str | None
+    score: float | None
+    """Confidence of the emotion, 0 to 1; where that column is not read, the detection score."""
+    probabilities: Mapping[str, float]
+    """By emotion, in the order of the classes; without those that are None."""
+    detection_score: float | None
+    face_source: str | None
+
+    @property
+    def label(self) -> str:
+        return self.emotion or _NO_EMOTION
+
+    @property
+    def person(self) -> Person:
+        return Person("face", self.number or 0) if self.track is None else Person("track", self.track)
+
+    @property
+    def attributes(self) -> dict[str, float | str]:
+        """The probabilities, `detection_score` and `face_source`, as far as they are known."""
+        attributes: dict[str, float | str] = dict(self.probabilities)
+        if self.detection_score is not None:
+            attributes["detection_score"] = self.detection_score
+        if self.face_source:
+            attributes["face_source"] = self.face_source
+        return attributes
+
+    def box_in_pixels(self) -> Box:
+        """The box, in pixels of the upright picture.
+
+        Raises:
+            ConfigError: It is null.
+        """
+        if self.box is None:
+            raise ConfigError(f"a face in {self.input!r} has no box; leave such rows out with --where")
+        return self.box
+
+    def box_in_shares(self, info: InputRow) -> Box:
+        """The box, as shares of the width and height of its picture or video.
+
+        Raises:
+            ConfigError: It is null, or the size of the picture is not known.
+        """
+        if not info.width or not info.height:
+            raise ConfigError(
+                f"the size of {info.input!r} is not known, and this format's boxes are relative to it; export from "
+                "annotate's own output with its inputs table beside it, or choose coco"
+            )
+        x1, y1, x2, y2 = self.box_in_pixels()
+        return x1 / info.width, y1 / info.height, x2 / info.width, y2 / info.height
+
+
+class FrameTime(NamedTuple):
+    """Which frame of a video."""
+
+    number: int
+    """From 0."""
+    time_s: float | None
+
+
+def label_names(source: Source) -> list[str]:
+    """All labels that the faces of a source can have."""
+    return list(source.classes) or [_NO_EMOTION]
+
+
+def emotion_columns(source: Source) -> tuple[str, ...]:
+    """The columns of the dominant emotion; none for a model that names no emotions."""
+    return EMOTION_COLUMNS if source.classes else ()
+
+
+def select_columns(source: Source, *, needed: Sequence[str], optional: Sequence[str]) -> list[str]:
+    """The columns that an export reads: `input`, the needed ones, and those of the optional ones that the source has.
+
+    Raises:
+        ConfigError: `input` or a needed column is missing.
+    """
+    needed = ("input", *needed)
+    missing = [name for name in needed if name not in source.schema.names]
+    if missing:
+        raise ConfigError(
+            f"this format needs the columns {', '.join(missing)}, and there are only {', '.join(source.schema.names)}; "
+            "name them in --columns, or leave that option out"
+        )
+    return [name for name in dict.fromkeys((*needed, *optional)) if name in source.schema.names]
+
+
+def face_rows(source: Source, columns: Sequence[str]) -> Iterator[FaceRow]:
+    """The faces in the order of the table, with what the columns hold.
+
+    Raises:
+        ConfigError: The column `emotion` is read, and names an emotion that the model does not.
+    """
+    classes = [name for name in source.classes if name in columns]
+    has_boxes = set(BOX_COLUMNS) <= set(columns)
+    score = "confidence" if "confidence" in columns else "detection_score"
+    for batch in source.batches(columns):
+        for row in batch.to_pylist():
+            if "emotion" in row and row["emotion"] not in source.classes:
+                raise ConfigError(
+                    f"a face in {row['input']!r} has emotion {row['emotion']!r}, which is none of the model's "
+                    f"({', '.join(source.classes)}); leave such rows out with --where"
+                )
+            box = (row["x1"], row["y1"], row["x2"], row["y2"]) if has_boxes else None
+            probabilities = {name: _short(row[name]) for name in classes}
+            yield FaceRow(
+                input=row["input"],
+                frame=row.get("frame"),
+                time_s=row.get("time_s"),
+                number=row.get("face"),
+                track=row.get("track"),
+                box=None if box is None or None in box else box,
+                emotion=row.get("emotion"),
+                score=_short(row.get(score)),
+                probabilities={name: value for name, value in probabilities.items() if value is not None},
+                detection_score=_short(row.get("detection_score")),
+                face_source=row.get("face_source"),
+            )
+
+
+def _short(value: float | None) -> float | None:
+    """The short decimal that is the same float32: nine digits always are (IEEE 754); None for NaN, which JSON lacks."""
+    return None if value is None or not math.isfinite(value) else float(f"{value:.9g}")
+
+
+def inputs_with_faces(source: Source, columns: Sequence[str]) -> Iterator[tuple[InputRow, Iterator[FaceRow]]]:
+    """Every picture and video that was read, with its faces; without those whose faces were all filtered out.
+
+    The faces of one must be taken before the next is asked for.
+
+    Raises:
+        ConfigError: As `face_rows`; or the faces are not in the order of the inputs table.
+    """
+    groups = itertools.groupby(face_rows(source, columns), key=lambda face: face.input)
+    following = next(groups, None)
+    has_inputs = False
+    for info in source.inputs():
+        has_inputs = True
+        if following is not None and following[0] == info.input:
+            yield info, following[1]
+            following = next(groups, None)
+        elif not info.faces and info.status != "failed" and info.kind in ("image", "video"):
+            yield info, iter(())
+    if following is not None and has_inputs:
+        raise ConfigError(
+            f"the faces of {following[0]!r} are not where its row of the inputs table is; "
+            "sort the faces in the order of the inputs table, or export the file that annotate wrote"
+        )
+    while following is not None:  # the source has no inputs table
+        name, faces = following
+        first = next(faces)
+        info = InputRow(input=name, kind="image" if first.frame is None else "video", status="ok")
+        yield info, itertools.chain([first], faces)
+        following = next(groups, None)
+
+
+def faces_by_frame(info: InputRow, faces: Iterator[FaceRow]) -> Iterator[tuple[FrameTime | None, Iterator[FaceRow]]]:
+    """The frames of a video that have faces, each with its faces; a still picture is one frame, None."""
+    if info.kind != "video":
+        yield None, faces
+        return
+    for (number, time_s), group in itertools.groupby(faces, key=lambda face: (face.frame, face.time_s)):
+        yield (None if number is None else FrameTime(number, time_s)), group
+
+
+def media_path(source: Source, name: str, *, is_member: bool = False) -> str:
+    """Where the file of an input is, as far as the run's record tells; else the name of the input.
+
+    Args:
+        name: Of the input.
+        is_member: It is a member of an archive, so it has no file of its own.
+    """
+    settings = source.record.get("settings", {})
+    lists = ("inputs.paths", "inputs.files_from", "inputs.files0_from", "inputs.manifests")
+    named = [path for key in lists for path in settings.get(key) or ()]
+    is_relative = not (is_remote(name) or Path(name).is_absolute() or is_member)
+    if not is_relative or len(named) != 1 or not settings.get("inputs.paths"):
+        return name
+    base = Path(named[0])
+    return str(base / name if base.is_dir() else base)
+
+
+def describe(source: Source) -> str:
+    """A line for the formats that have a place for a description."""
+    return f"Faces and their emotions as predicted by {source.record.get('model', 'an unnamed model')}"
