@@ -1,4 +1,4 @@
-"""Documents say what is true: commands run, exit codes and options are written down."""
+"""Documents say what is true: marked blocks run, commands and options exist, links lead somewhere."""
 
 from __future__ import annotations
 
@@ -11,12 +11,23 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+import typer
 
 from motivnet_cli import errors
+from motivnet_cli.cli import app
 from tests.pictures import SAMPLE_DATA
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
+README = ROOT / "README.md"
+DOCUMENTS = sorted(
+    path
+    for pattern in ("*.md", "docs/**/*.md", ".github/**/*.md", "*/README.md", "sample_data/*.md", "tests/golden/*.md")
+    for path in ROOT.glob(pattern)
+)
+OTHER_TOOLS = {"--array", "--build-arg", "--nv", "--ntasks", "--record", "--requeue", "--signal"}
+"""Options of Slurm, Docker, Apptainer and of the scripts in benchmarks/ that documents mention."""
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```", flags=re.M | re.S)
+OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*")
 
 
 def _runnable(document: Path) -> list[tuple[str, str]]:
@@ -46,18 +57,88 @@ def test_marked_blocks_run_in_order(document, tmp_path):
 
 
 def test_exit_codes_are_documented():
-    """Every exit code is in the README's table and in the command's help."""
+    """Every exit code is in the README's table and in the command's help, and no other number is."""
     codes = {value for name, value in vars(errors).items() if name.startswith("EXIT_")}
-    documented = {int(code) for code in re.findall(r"^\| (\d+) \|", README, flags=re.M)}
 
-    assert documented == codes
+    assert {int(code) for code in re.findall(r"^\| (\d+) \|", README.read_text(), flags=re.M)} == codes
+    assert {int(code) for code in re.findall(r"\d+", app.info.epilog)} == codes
 
 
-@pytest.mark.parametrize("document", [*sorted(ROOT.glob("docs/*.md")), ROOT / "README.md"], ids=lambda path: path.name)
+def _options() -> dict[tuple[str, ...], set[str]]:
+    """The options of every command, by the words that name it."""
+    found = {}
+    waiting = [((), typer.main.get_command(app))]
+    while waiting:
+        words, command = waiting.pop()
+        found[words] = {"--help"} | {name for each in command.params for name in (*each.opts, *each.secondary_opts)}
+        waiting += [((*words, name), inner) for name, inner in getattr(command, "commands", {}).items()]
+    return found
+
+
+OPTIONS = _options()
+
+
+def _without_cog(document: Path) -> str:
+    """Without the programs that generate parts of it."""
+    return re.sub(r"<!-- \[\[\[cog.*?\]\]\] -->", "", document.read_text(), flags=re.S)
+
+
+def _commands(document: Path) -> list[str]:
+    """What follows `motivnet` in the blocks of a document, up to the end of the line or of the command."""
+    blocks = [block for language, block in FENCED.findall(_without_cog(document)) if language == "bash"]
+    lines = [line.partition("  # ")[0] for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    return [command for line in lines for command in re.findall(r"\bmotivnet ((?!\.)[^|;&>)]*)", line)]
+
+
+@pytest.mark.parametrize("document", [path for path in DOCUMENTS if _commands(path)], ids=lambda path: path.name)
+def test_documented_commands_exist(document):
+    """Every command of a block is one that there is, with options that it has."""
+    for command in _commands(document):
+        before, _, after = command.partition(" -- ")  # slurm-script takes the arguments of annotate behind it
+        words = before.split()
+        name = max((known for known in OPTIONS if tuple(words[: len(known)]) == known), key=len)
+        assert name, command
+        assert set(OPTION.findall(before)) <= OPTIONS[name], command
+        assert set(OPTION.findall(f" {after}")) <= OPTIONS["annotate",], command
+
+
+@pytest.mark.parametrize(
+    "document",
+    [path for path in DOCUMENTS if path.name != "CHANGELOG.md"],  # names options that are gone
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_mentioned_options_exist(document):
+    """Every option that the text names in code type is one of motivnet's, or a known one of another tool."""
+    text = FENCED.sub("", _without_cog(document))
+    mentioned = {option for code in re.findall(r"`([^`\n]+)`", text) for option in OPTION.findall(code)}
+
+    assert mentioned - set().union(*OPTIONS.values()) - OTHER_TOOLS == set()
+
+
+def test_options_of_other_tools_are_mentioned():
+    """The list of exceptions holds nothing that is not needed."""
+    assert {option for option in OTHER_TOOLS if any(option in path.read_text() for path in DOCUMENTS)} == OTHER_TOOLS
+
+
+def _anchors(document: Path) -> set[str]:
+    """The anchors that GitHub gives the headings of a document."""
+    anchors: set[str] = set()
+    for heading in re.findall(r"^#+ +(.*?) *#*$", FENCED.sub("", _without_cog(document)), flags=re.M):
+        text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
+        slug = re.sub(r"[^\w\- ]", "", text).replace(" ", "-")
+        repeated = (f"{slug}-{number}" for number in range(1, len(anchors) + 2))
+        anchors.add(slug if slug not in anchors else next(each for each in repeated if each not in anchors))
+    return anchors
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_somewhere(document):
-    """Relative links in documents point at files that exist."""
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", document.read_text()):
-        assert (document.parent / target).exists(), target
+    """Relative links in documents point at files that exist, and at headings that these have."""
+    for link in re.findall(r"\]\((?!https?:|mailto:)([^)\s]+)\)", FENCED.sub("", _without_cog(document))):
+        name, _, anchor = link.partition("#")
+        target = document.parent / name if name else document
+        assert target.exists(), link
+        assert not anchor or anchor in _anchors(target), link
 
 
 def test_error_types_are_documented():

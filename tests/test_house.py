@@ -1,25 +1,48 @@
-"""The rules of the house that no other tool enforces."""
+"""Rules of the code base that no other tool enforces."""
 
 from __future__ import annotations
 
+import ast
 from importlib import resources
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "motivnet_cli"
+ASSETS = resources.files("motivnet_cli") / "assets"
 
 
-def test_shipped_files():
-    """The marker of types, the networks and their notices are inside the package."""
-    shipped = {path.name for path in (resources.files("motivnet_cli") / "assets").iterdir()}
-
+def test_the_package_says_that_it_is_typed():
+    """Type checkers read the annotations of an installed package only beside this marker."""
     assert (resources.files("motivnet_cli") / "py.typed").is_file()
-    assert {"NOTICES.md", "expression.safetensors", "retinaface_mobilenet025.onnx", "blazeface_back.onnx"} <= shipped
+
+
+def test_every_network_inside_the_package_has_its_notice():
+    """The table of NOTICES.md names the networks that ship, and no others."""
+    networks = {path.name for path in ASSETS.iterdir() if path.name.endswith((".onnx", ".safetensors"))}
+    rows = [line for line in (ASSETS / "NOTICES.md").read_text().splitlines() if line.startswith("| `")]
+
+    assert {row.split("`")[1] for row in rows} == networks
+    assert len(networks) == 3
 
 
 def test_every_decision_is_numbered_once():
-    """Decision records are NNNN-title.md with distinct numbers and a heading that repeats theirs."""
+    """Decision records are NNNN-title.md, numbered from 1 without a gap, with a heading that repeats the number."""
     records = sorted((ROOT / "docs" / "decisions").glob("*.md"))
 
-    assert len({record.name[:4] for record in records}) == len(records) > 0
+    assert [record.name[:5] for record in records] == [f"{number:04}-" for number in range(1, len(records) + 1)]
     for record in records:
-        assert record.read_text().startswith(f"# {record.name[:4]}: ")
+        assert record.read_text().startswith(f"# {record.name[:4]}: "), record.name
+
+
+def test_private_names_stay_in_their_module():
+    """No module of the package imports a name with an underscore from another one."""
+    private = {
+        f"{path.relative_to(ROOT)}: {node.module}.{alias.name}"
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("motivnet_cli")
+        for alias in node.names
+        if alias.name.startswith("_") and alias.name != "__version__"
+    }
+
+    assert private == set()
