@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from motivnet_cli.config import KeptType
     from motivnet_cli.remote.storage import RemoteEntry
 from motivnet_cli.inputs.manifest import Manifest, common_type
-from motivnet_cli.inputs.names import IMAGE_SUFFIXES, Found, kind_of, printable, status_of, suffix_of, version_of
+from motivnet_cli.inputs.names import IMAGE_SUFFIXES, FoundInput, kind_of, printable, status_of, suffix_of, version_of
 
 _MAX_BRACED = 1_000_000
 """Names that one brace pattern may stand for."""
@@ -116,7 +116,7 @@ class Listing:
             )
             number += 1
 
-    def _found(self, *, relative_names: bool) -> Iterator[Found]:
+    def _found(self, *, relative_names: bool) -> Iterator[FoundInput]:
         for path in self._paths:
             if path == "-":
                 yield from self._listed("-", b"\n")
@@ -132,16 +132,16 @@ class Listing:
             yield from self._listed(path, b"\0")
         while self._manifests:  # each lets its table go when it is done
             manifest = self._manifests.pop(0)
-            yield from manifest.found(self.kept_types)
+            yield from manifest.inputs(self.kept_types)
             self.skipped["named twice"] += manifest.num_repeated
         self.skipped += Counter()  # without zeros
 
-    def _named(self, given: str, *, prefix: str) -> Iterator[Found]:
+    def _named(self, given: str, *, prefix: str) -> Iterator[FoundInput]:
         if is_remote(given):
             if given in self._remote_folders or (given.endswith("/") and can_list(given)):
                 yield from self._remote_folder(given, prefix and display_name(given))
             else:
-                yield Found(display_name(given), given, kind_of(urlsplit(given).path) or "image")
+                yield FoundInput(display_name(given), given, kind_of(urlsplit(given).path) or "image")
             return
         path = os.path.abspath(given)
         status, problem = status_of(path)
@@ -149,9 +149,9 @@ class Listing:
             above = tuple(_identity(str(folder)) for folder in Path(os.path.realpath(path)).parents)
             yield from self._walk(path, prefix, "", inside=above)
         else:
-            yield Found(given, path, kind_of(given) or "image", version_of(status), problem)
+            yield FoundInput(given, path, kind_of(given) or "image", version_of(status), problem)
 
-    def _listed(self, source: str, end: bytes) -> Iterator[Found]:
+    def _listed(self, source: str, end: bytes) -> Iterator[FoundInput]:
         for line in self._lines(source, end):
             name = os.fsdecode(line)
             yield from self._named(name, prefix=name)
@@ -179,7 +179,7 @@ class Listing:
         except OSError as error:
             raise ConfigError(f"cannot read {what}: {error.strerror}") from error
 
-    def _matching(self, pattern: str) -> Iterator[Found]:
+    def _matching(self, pattern: str) -> Iterator[FoundInput]:
         """What the pattern finds: folders are walked unless `**` has entered them already."""
         parts = pattern.split("/")
         first = next(number for number, part in enumerate(parts) if _MAGIC.search(part))
@@ -189,7 +189,7 @@ class Listing:
         enters = "**" in parts and bool(_MAGIC.search(parts[-1]))
         matches: set[str] = set()
         for match in _glob(start, parts[first:], inside=()):
-            if isinstance(match, Found):
+            if isinstance(match, FoundInput):
                 yield match
             else:
                 matches.add(match)
@@ -207,14 +207,14 @@ class Listing:
             else:
                 self.skipped[suffix_of(name) or "no ending"] += 1
         if not found_any:
-            yield Found(
+            yield FoundInput(
                 pattern,
                 os.path.abspath(pattern),
                 kind_of(pattern) or "image",
                 problem=Problem("not_found", "no file fits this pattern; quote it or check the folder's name"),
             )
 
-    def _walk(self, folder: str, prefix: str, below: str, *, inside: tuple[_Identity, ...]) -> Iterator[Found]:
+    def _walk(self, folder: str, prefix: str, below: str, *, inside: tuple[_Identity, ...]) -> Iterator[FoundInput]:
         """`prefix` begins the names in the output, `below` the names that the filters see."""
         try:
             inside = (*inside, _identity(folder))
@@ -236,16 +236,18 @@ class Listing:
                     yield from self._enter(entry, name, below, inside)
             elif kind := kind_of(entry.name):
                 if self._fits.file(below + entry.name, entry.name):
-                    yield Found(name, entry.path, kind, version_of(_entry_status(entry)))
+                    yield FoundInput(name, entry.path, kind, version_of(_entry_status(entry)))
                 else:
                     self.skipped["excluded"] += 1
             else:
                 self.skipped[suffix_of(entry.name) or "no ending"] += 1
 
-    def _enter(self, entry: os.DirEntry[str], name: str, below: str, inside: tuple[_Identity, ...]) -> Iterator[Found]:
+    def _enter(
+        self, entry: os.DirEntry[str], name: str, below: str, inside: tuple[_Identity, ...]
+    ) -> Iterator[FoundInput]:
         if entry.is_symlink() and _identity(entry.path) in inside:
             message = "a symbolic link back to a folder that holds it: not followed"
-            yield Found(name, entry.path, "folder", problem=Problem("link_loop", message))
+            yield FoundInput(name, entry.path, "folder", problem=Problem("link_loop", message))
             return
         empty = True
         for found in self._walk(entry.path, name, f"{below}{entry.name}/", inside=inside):
@@ -253,9 +255,9 @@ class Listing:
             yield found
         if empty and suffix_of(entry.name) in IMAGE_SUFFIXES:
             message = "a folder named like a picture, with none in it"
-            yield Found(name, entry.path, "folder", problem=Problem("is_a_folder", message))
+            yield FoundInput(name, entry.path, "folder", problem=Problem("is_a_folder", message))
 
-    def _remote_folder(self, url: str, prefix: str) -> Iterator[Found]:
+    def _remote_folder(self, url: str, prefix: str) -> Iterator[FoundInput]:
         """`prefix` begins the names in the output."""
         base, prefix = (each if each.endswith("/") or not each else f"{each}/" for each in (url, prefix))
         entries = list_remote(base, recursive=self._inputs.recursive)
@@ -263,7 +265,7 @@ class Listing:
             yield self._nothing_at(base)
         yield from self._walk_remote(entries, base, prefix, "")
 
-    def _walk_remote(self, entries: Iterable[RemoteEntry], base: str, prefix: str, below: str) -> Iterator[Found]:
+    def _walk_remote(self, entries: Iterable[RemoteEntry], base: str, prefix: str, below: str) -> Iterator[FoundInput]:
         """As `_walk`, of sorted entries that all lie in the folder `below`."""
         for (name, is_folder), inside in itertools.groupby(entries, key=lambda entry: entry.part(len(below))):
             path = below + name
@@ -278,13 +280,13 @@ class Listing:
                     yield from self._walk_remote(inside, base, prefix, f"{path}/")
             elif kind := kind_of(name):
                 if self._fits.file(path, name):
-                    yield Found(prefix + path, base + path, kind, next(inside).version)
+                    yield FoundInput(prefix + path, base + path, kind, next(inside).version)
                 else:
                     self.skipped["excluded"] += 1
             else:
                 self.skipped[suffix_of(name) or "no ending"] += 1
 
-    def _matching_remote(self, pattern: str) -> Iterator[Found]:
+    def _matching_remote(self, pattern: str) -> Iterator[FoundInput]:
         """As `_matching`, of keys: what lies under the last folder that the pattern spells out is listed."""
         scheme, _, rest = pattern.partition("://")
         parts = rest.split("/")
@@ -309,17 +311,17 @@ class Listing:
             elif not self._fits.file(match, os.path.basename(match)):
                 self.skipped["excluded"] += 1
             elif spelt_out or kind_of(match):
-                yield Found(prefix + match, base + match, kind_of(match) or "image", next(inside).version)
+                yield FoundInput(prefix + match, base + match, kind_of(match) or "image", next(inside).version)
             else:
                 self.skipped[suffix_of(match) or "no ending"] += 1
         if not found_any:
             yield self._nothing_at(pattern)
 
-    def _nothing_at(self, url: str) -> Found:
+    def _nothing_at(self, url: str) -> FoundInput:
         message = "nothing lies there: check the bucket and what follows it"
         if self._is_alone:
             raise ConfigError(f"{display_name(url)}: {message}")
-        return Found(display_name(url), url, "folder", problem=Problem("not_found", message))
+        return FoundInput(display_name(url), url, "folder", problem=Problem("not_found", message))
 
 
 @dataclass(frozen=True, slots=True)
@@ -418,7 +420,7 @@ def _finds(pattern: str) -> bool:
     return any(isinstance(match, str) for match in _glob(start, parts[1:] if start else parts, inside=()))
 
 
-def _glob(folder: str, parts: Sequence[str], *, inside: tuple[_Identity, ...]) -> Iterator[str | Found]:
+def _glob(folder: str, parts: Sequence[str], *, inside: tuple[_Identity, ...]) -> Iterator[str | FoundInput]:
     """Names that the parts of a pattern fit below `folder`, in no order and perhaps twice.
 
     Python's own `glob` would follow a circle of links to the 40 levels that the system allows, in all combinations.
@@ -531,6 +533,6 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _unreadable(name: str, folder: str, error: OSError) -> Found:
+def _unreadable(name: str, folder: str, error: OSError) -> FoundInput:
     message = f"cannot list this folder: {error.strerror or error}"
-    return Found(name, folder, "folder", problem=Problem("unreadable_folder", message))
+    return FoundInput(name, folder, "folder", problem=Problem("unreadable_folder", message))

@@ -1,4 +1,4 @@
-"""What a name says: the kind of an input by its ending, and text fit to be shown."""
+"""What a name says of an input: its kind, by the ending; and the name as text that can be shown and stored."""
 
 from __future__ import annotations
 
@@ -51,25 +51,26 @@ def printable(name: str) -> str:
         return name.encode("utf-8", "backslashreplace").decode()
 
 
-class Found(NamedTuple):
-    """An item before it is numbered, and before it is known to be the first of its path."""
+_COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
+
+Version = tuple["int | None", "int | None"]
+"""Size in bytes and time of last change in ns since 1970; None where unknown."""
+
+
+class FoundInput(NamedTuple):
+    """An input before it is numbered, and before it is known to be the first of its path."""
 
     name: str
     path: str
     kind: Kind
-    version: _Version = (None, None)
+    version: Version = (None, None)
     problem: Problem | None = None
     given: tuple[GivenFace, ...] | None = None
     kept: Kept = ()
 
 
-_Version = tuple["int | None", "int | None"]
-"""Size in bytes and time of last change in ns since 1970, of a file; None where unknown."""
-_COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
-
-
 def status_of(path: str) -> tuple[os.stat_result | None, Problem | None]:
-    """None where there is no such file: who opens it says why."""
+    """Of a file; None where it cannot be had, since whatever opens the file says why."""
     try:
         return os.stat(path), None
     except OSError:
@@ -78,7 +79,8 @@ def status_of(path: str) -> tuple[os.stat_result | None, Problem | None]:
         return None, Problem("not_found", "no file can have this name: it holds a NUL byte")
 
 
-def version_of(status: os.stat_result | None) -> _Version:
+def version_of(status: os.stat_result | None) -> Version:
+    """Of a regular file; unknown for anything else."""
     if status is None or not stat.S_ISREG(status.st_mode):
         return None, None
     return status.st_size, status.st_mtime_ns
