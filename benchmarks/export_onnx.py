@@ -6,6 +6,7 @@ face and for three. The example that is written with it then runs it in a proces
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 import tempfile
@@ -66,7 +67,8 @@ def make(path: str) -> None:
 def export(weights: str, out: str, precision: str) -> None:
     from motivnet_cli.export.network import export_model
 
-    print(json.dumps(export_model("motivnet-1b", "onnx", out, weights=weights, precision=precision)))
+    exported = export_model("motivnet-1b", "onnx", out, weights=weights, precision=precision)
+    print(json.dumps(dataclasses.asdict(exported)))
 
 
 if __name__ == "__main__":

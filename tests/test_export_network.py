@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from motivnet_cli.catalogue import CARDS
 from motivnet_cli.errors import ConfigError, WeightsError
-from motivnet_cli.export import network
+from motivnet_cli.export import network_formats
 from motivnet_cli.export.network import export_model
 from motivnet_cli.faces.crop import to_pixels
 from motivnet_cli.records import EMOTIONS
@@ -62,7 +62,7 @@ def half_onnx(tmp_path_factory):
     """The embedded network in fp16 for float pixels, moved to another folder with its weights beside it."""
     folder = tmp_path_factory.mktemp("half")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(network, "EXTERNAL_DATA_BYTES", 1)
+        patch.setattr(network_formats, "EXTERNAL_DATA_BYTES", 1)
         export_model("expression-net", "onnx", folder / "old" / "n.onnx", precision="fp16", input_type="float")
     (folder / "old").rename(folder / "new")
     return folder / "new" / "n.onnx"
@@ -98,7 +98,7 @@ def test_onnx_says_what_it_takes_gives_and_is(tiny_onnx):
         ("logits", "tensor(float)", ["batch", 7]),
         ("embedding", "tensor(float)", ["batch", 96]),
     ]
-    assert about == tiny_onnx[1]["metadata"]
+    assert about == tiny_onnx[1].metadata
     assert about["classes"].split(",") == list(EMOTIONS)
     assert about["terms"] == CARDS["motivnet-1b"].terms
     assert about["source_sha256"] == file_sha256(TINY)
@@ -111,11 +111,11 @@ def test_an_export_says_what_it_wrote_and_how_far_it_is_off(tiny_onnx):
     """The files with their size, and the largest difference found when both were run."""
     out, said = tiny_onnx
 
-    assert said["files"] == [str(out), f"{out}.example.py"]
-    assert sorted(map(str, out.parent.iterdir())) == sorted(said["files"])
-    assert said["size_bytes"] == sum(Path(file).stat().st_size for file in said["files"])
-    assert said["outputs"] == {"probabilities": 7, "logits": 7, "embedding": 96}
-    assert said["largest_difference"] == max(said["differences"].values()) <= 1e-4
+    assert said.files == (str(out), f"{out}.example.py")
+    assert sorted(map(str, out.parent.iterdir())) == sorted(said.files)
+    assert said.size_bytes == sum(Path(file).stat().st_size for file in said.files)
+    assert said.outputs == {"probabilities": 7, "logits": 7, "embedding": 96}
+    assert said.largest_difference == max(said.differences.values()) <= 1e-4
 
 
 def test_the_onnx_example_runs_with_onnxruntime_alone(tiny_onnx):
@@ -155,7 +155,7 @@ def test_torch_loads_its_own_format(embedder_pt2):
     about = {"metadata.json": ""}
     exported = torch.export.load(out, extra_files=about).module()
 
-    assert json.loads(about["metadata.json"]) == said["metadata"]
+    assert json.loads(about["metadata.json"]) == said.metadata
     for count in (1, 3):
         pixels = faces(model, count)
         found = exported(torch.from_numpy(pixels))
@@ -185,7 +185,7 @@ def test_weights_alone_load_again(tmp_path, precision, dtype, tolerance):
     assert again.classes == original.classes
     assert {tensor.dtype for tensor in load_file(out).values()} == {dtype}
     with safe_open(str(out), framework="pt") as opened:
-        assert opened.metadata() == said["metadata"]
+        assert opened.metadata() == said.metadata
 
 
 def test_an_exported_file_is_as_readable_as_any_other(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -141,12 +142,12 @@ def model(
             overwrite=overwrite,
         )
         console.print(
-            f"written: {', '.join(map(str, result['files']))}; largest difference to PyTorch on random inputs: "
-            f"{result['largest_difference']:.1e}",
+            f"written: {', '.join(map(str, result.files))}; largest difference to PyTorch on random inputs: "
+            f"{result.largest_difference:.1e}",
             markup=False,
             soft_wrap=True,
         )
-        print_json(result)
+        print_json(dataclasses.asdict(result))
 
 
 @export.command()
