@@ -15,8 +15,7 @@ import numpy as np
 import pyarrow as pa
 from harness import parser, report, say, time_process
 
-from motivnet_cli.output.read import METADATA_KEY
-from motivnet_cli.output.tables import ROW_GROUP, TableWriter, faces_schema
+from motivnet_cli.output.tables import METADATA_KEY, ROW_GROUP, TableWriter, faces_schema
 from motivnet_cli.records import EMOTIONS
 
 OURS = "import sys; from motivnet_cli.export.predictions import export_predictions as e; e(*sys.argv[1:4])"

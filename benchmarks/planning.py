@@ -85,19 +85,16 @@ def fill(out: Path) -> None:
     import numpy as np
     import pyarrow as pa
 
+    from motivnet_cli.output.backend import LocalFolder
     from motivnet_cli.output.ledger import Ledger
-    from motivnet_cli.output.read import METADATA_KEY
-    from motivnet_cli.output.tables import faces_schema, inputs_schema
+    from motivnet_cli.output.names import RunFiles
+    from motivnet_cli.output.tables import RowLayout
     from motivnet_cli.records import EMOTIONS, Cursor, Position
 
-    ledger = Ledger(out / ".motivnet", out)
-    metadata = {METADATA_KEY: json.dumps(ledger.record).encode()}
-    classes = tuple(ledger.record["classes"])
-    schemas = {
-        "faces": faces_schema(classes, 256, "float16", tracks=False, keep={}).with_metadata(metadata),
-        "inputs": inputs_schema().with_metadata(metadata),
-    }
-    embeddings = np.random.default_rng(0).normal(size=(ledger.unit, 256)).astype(np.float16)
+    ledger = Ledger.find(RunFiles(out / ".motivnet", out), LocalFolder())
+    assert ledger is not None, "the run's plan is there"
+    schemas = RowLayout(EMOTIONS, 256).schemas(ledger.run.record)
+    embeddings = np.random.default_rng(0).normal(size=(ledger.run.unit_size, 256)).astype(np.float16)
     for unit in ledger.units[:-1]:
         names = [todo.item.input for todo in ledger.todos(unit)]
         n = len(names)

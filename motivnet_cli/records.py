@@ -5,8 +5,8 @@ This room knows no library but numpy's type names; the arrays inside are documen
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 if TYPE_CHECKING:
     import numpy as np
@@ -202,7 +202,39 @@ class Progress:
     """Since the first input was asked for."""
 
 
-@dataclass(frozen=True, slots=True)
+class RunRecord(TypedDict, total=False):
+    """What an output says of the run that wrote it; of a table that motivnet did not write, little or nothing."""
+
+    tool: str
+    schema_version: int
+    model: str
+    classes: list[str]
+    weights_sha256: str
+    terms: str
+    recipe: str
+    precision: str
+    device: str
+    faces: dict[str, object]
+    video: dict[str, object]
+    command: str
+    settings: dict[str, object]
+    """What changes the rows, resolved, by name: the run's fingerprint."""
+    shard: dict[str, int]
+    """`index` and `count`, where each shard has an output of its own."""
+    merged: list[str]
+    """The outputs that were joined."""
+
+
+RunState = Literal["finished", "already_finished", "share_done", "stopped"]
+"""The whole output is done and in its place, by this call or before it; this process's share of it is done, and others
+are not; or the run, or the share, ended early, and the same command goes on from there."""
+
+
+MAX_NAMED_FAILURES = 10
+"""Failed inputs that a summary names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OutputSummary:
     """What an output holds, or a shard's part of it."""
 
@@ -215,45 +247,42 @@ class OutputSummary:
     faces: int
     emotions: dict[str, int]
     """Faces by dominant emotion; empty for a model without emotions."""
-    failures: tuple[InputReport, ...]
-    """The first few failed inputs, to name them."""
     outputs: tuple[str, ...]
-    """Names of the tables, as the user is told."""
+    """Names of the tables, as the user knows them."""
+    failures: tuple[InputReport, ...] = ()
+    """The first few failed inputs, to name them."""
+
+    @property
+    def num_failed(self) -> int:
+        return self.by_status.get("failed", 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """How a run ended."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary(OutputSummary):
+    """How a run ended, and what its output holds."""
 
-    inputs: int
-    done: int
-    by_status: dict[str, int]
-    faces: int
-    emotions: dict[str, int]
-    """Faces by dominant emotion over the whole output; empty for a model without emotions."""
-    faces_predicted: int
-    """Faces predicted by this process: fewer than `faces` after a resume."""
-    seconds: float
+    state: RunState
     model: str
     device: str
-    outputs: tuple[str, ...]
+    faces_predicted: int = 0
+    """Faces predicted by this process: fewer than `faces` after a resume."""
+    seconds: float = 0.0
     device_busy: float = 0.0
     """Share of the time in which the network computed, 0 to 1."""
     bound_by: str | None = None
     """The stage that the others waited for: reading, network or writing; None where nothing ran."""
     writing_s: float = 0.0
     """Seconds of writing."""
-    stopped: bool = False
-    """True when the run, or this process's share of it, ended early; the same command goes on from here."""
-    finished: bool = True
-    """Whether the whole output is done and in its place: not after the first shards of several."""
-    already_finished: bool = False
-    failures: tuple[InputReport, ...] = field(default=())
-    """The first few failed inputs, to name them."""
 
     @property
-    def num_failed(self) -> int:
-        return self.by_status.get("failed", 0)
+    def stopped(self) -> bool:
+        """Whether the run, or this process's share of it, ended early; the same command goes on from here."""
+        return self.state == "stopped"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the whole output is done and in its place: not after the first shards of several."""
+        return self.state in ("finished", "already_finished")
 
 
 def no_progress(progress: Progress) -> None:

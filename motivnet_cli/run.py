@@ -10,16 +10,17 @@ import dataclasses
 import logging
 import time
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 from motivnet_cli import __version__
 from motivnet_cli.config import settings_that_change_output
 from motivnet_cli.engine.machine import Choices, all_gpus
-from motivnet_cli.engine.work import Tally, load_network, make_predictor, track_config, work
+from motivnet_cli.engine.work import Tally, load_network, make_predictor, row_layout, work
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.inputs.listing import Listing
-from motivnet_cli.output.sink import SCHEMA_VERSION, Output
+from motivnet_cli.output.sink import Output
 from motivnet_cli.output.stream import StreamOutput
+from motivnet_cli.output.tables import SCHEMA_VERSION
 from motivnet_cli.records import Progress, Summary, never, no_progress
 from motivnet_cli.remote.urls import display_name, is_remote
 from motivnet_cli.scale.local import run_workers
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from motivnet_cli.config import RunConfig
+    from motivnet_cli.output.protocols import OpenRun, RunOutput
+    from motivnet_cli.records import OutputSummary, RunRecord, RunState
     from motivnet_cli.weights.load import LoadedModel
 
 log = logging.getLogger(__name__)
@@ -71,8 +74,8 @@ class _Team:
     devices: str
     """For people."""
     num_workers: int
-    work: Callable[[Output | StreamOutput, Callable[[Tally], None], Callable[[], bool]], Tally]
-    """Do what is left of a run that has been begun: (output, on_progress, stop)."""
+    work: Callable[[OpenRun, Callable[[Tally], None], Callable[[], bool]], Tally]
+    """Do what is left of a run that has been begun: (run, on_progress, stop)."""
 
 
 def _team_for(
@@ -98,8 +101,8 @@ def _team_for(
             Choices.of(model, dataclasses.replace(config.model, device=devices[0])),
             ", ".join(devices),
             len(devices),
-            lambda output, on_progress, stop: run_workers(
-                _for_workers(config, output), devices, on_progress=on_progress, stop=stop
+            lambda run, on_progress, stop: run_workers(
+                dataclasses.replace(config, output=run.worker_config), devices, on_progress=on_progress, stop=stop
             ),
         )
     choices = Choices.of(model, config.model)
@@ -108,7 +111,7 @@ def _team_for(
         choices,
         choices.device_name,
         1,
-        lambda output, on_progress, stop: work(output, config, model, predictor, on_progress=on_progress, stop=stop),
+        lambda run, on_progress, stop: work(run, config, model, predictor, on_progress=on_progress, stop=stop),
     )
 
 
@@ -123,47 +126,52 @@ def _run(
     pipe: IO[bytes] | None,
 ) -> Summary:
     with _open_output(config, model, team, pipe) as output:
-        finished_before = output.finished
         started = time.monotonic()
-        tally, is_done = Tally(), True
-        if not finished_before:
-            output.begin(listing)
-            _log_start(config, output, model, team)
+        before = output.finished_before()
+        if before is not None:
+            return _summary(before, "already_finished", Tally(), model, team.devices, started)
+        run = output.begin(listing)
+        _log_start(config, run, model, team)
 
-            def on_progress(tally: Tally) -> None:
-                progress(
-                    Progress(
-                        inputs_total=output.num_items,
-                        inputs_done=min(output.num_items, output.num_resumed + tally.inputs),
-                        inputs_resumed=output.num_resumed,
-                        faces=tally.faces,
-                        failed=tally.failed,
-                        seconds=time.monotonic() - started,
-                    )
+        def on_progress(tally: Tally) -> None:
+            progress(
+                Progress(
+                    inputs_total=run.num_items,
+                    inputs_done=min(run.num_items, run.num_resumed + tally.inputs),
+                    inputs_resumed=run.num_resumed,
+                    faces=tally.faces,
+                    failed=tally.failed,
+                    seconds=time.monotonic() - started,
                 )
+            )
 
-            tally = team.work(output, on_progress, stop)
-            mark = time.monotonic()
-            is_done = output.complete()
-            tally.stages.writing += time.monotonic() - mark
-        return Summary(
-            **output.summary(),
-            faces_predicted=tally.faces,
-            seconds=time.monotonic() - started,
-            device_busy=round(tally.stages.busy, 3),
-            bound_by=tally.stages.bound_by,
-            writing_s=tally.stages.writing,
-            model=model.card.name,
-            device=team.devices,
-            stopped=not is_done,
-            finished=output.finished,
-            already_finished=finished_before,
-        )
+        tally = team.work(run, on_progress, stop)
+        mark = time.monotonic()
+        state = run.complete()
+        tally.stages.writing += time.monotonic() - mark
+        return _summary(run.summary(), state, tally, model, team.devices, started)
 
 
-def _for_workers(config: RunConfig, output: Output | StreamOutput) -> RunConfig:
-    assert isinstance(output, Output), "the settings let workers write no stream"
-    return dataclasses.replace(config, output=output.config_of_workers)
+def _summary(
+    output: OutputSummary, state: RunState, tally: Tally, model: LoadedModel, devices: str, started: float
+) -> Summary:
+    return Summary(
+        inputs=output.inputs,
+        done=output.done,
+        by_status=output.by_status,
+        faces=output.faces,
+        emotions=output.emotions,
+        outputs=output.outputs,
+        failures=output.failures,
+        state=state,
+        model=model.card.name,
+        device=devices,
+        faces_predicted=tally.faces,
+        seconds=time.monotonic() - started,
+        device_busy=round(tally.stages.busy, 3),
+        bound_by=tally.stages.bound_by,
+        writing_s=tally.stages.writing,
+    )
 
 
 def _devices_of(config: RunConfig) -> tuple[str, ...]:
@@ -185,27 +193,21 @@ def _nothing_done(model: LoadedModel) -> Summary:
         by_status={},
         faces=0,
         emotions={},
-        faces_predicted=0,
-        seconds=0.0,
+        outputs=(),
+        state="stopped",
         model=model.card.name,
         device="none",
-        outputs=(),
-        stopped=True,
-        finished=False,
     )
 
 
-def _open_output(config: RunConfig, model: LoadedModel, team: _Team, pipe: IO[bytes] | None) -> Output | StreamOutput:
-    record = _record_of(config, model, team.choices)
-    tracks = track_config(config)
-    about: dict[str, Any] = {"record": record, "classes": model.classes, "embedding_size": model.embedding_size}
+def _open_output(config: RunConfig, model: LoadedModel, team: _Team, pipe: IO[bytes] | None) -> RunOutput:
+    record, layout = _record_of(config, model, team.choices), row_layout(config, model)
     if pipe is not None:
-        embeddings, stream_format = config.output.embeddings, config.output.stream_format
-        return StreamOutput(pipe, stream_format, embeddings=embeddings, tracks=tracks, **about)
-    return Output(config.output, tracks=tracks, shard=config.scale.shard, num_workers=team.num_workers, **about)
+        return StreamOutput(pipe, config.output, record=record, layout=layout)
+    return Output(config.output, record=record, layout=layout, shard=config.scale.shard, num_workers=team.num_workers)
 
 
-def _log_start(config: RunConfig, output: Output | StreamOutput, model: LoadedModel, team: _Team) -> None:
+def _log_start(config: RunConfig, run: OpenRun, model: LoadedModel, team: _Team) -> None:
     faces = config.faces.mode if config.faces.mode == "whole" else f"{config.faces.mode} ({config.faces.detector})"
     log.info(
         "%s on %s in %s; faces: %s; recipe: %s",
@@ -215,17 +217,17 @@ def _log_start(config: RunConfig, output: Output | StreamOutput, model: LoadedMo
         faces,
         model.recipe,
     )
-    if output.num_items:
-        share = f" in shard {output.shard}" if output.shard else ""
-        done_before = f", {output.num_resumed} of them done before" if output.num_resumed else ""
-        log.info("%d inputs%s%s", output.num_items, share, done_before)
-    if output.skipped:
-        log.info("passed over: %s", ", ".join(f"{n} {what}" for what, n in output.skipped.items()))
+    if run.num_items:
+        share = f" in shard {run.shard}" if run.shard else ""
+        done_before = f", {run.num_resumed} of them done before" if run.num_resumed else ""
+        log.info("%d inputs%s%s", run.num_items, share, done_before)
+    if run.skipped:
+        log.info("passed over: %s", ", ".join(f"{n} {what}" for what, n in run.skipped.items()))
     if team.choices.device.type == "cpu" and not model.card.single_thread:
         log.warning("%s is made for a GPU: on a CPU each face takes a minute or more", model.card.name)
 
 
-def _record_of(config: RunConfig, model: LoadedModel, choices: Choices) -> dict[str, Any]:
+def _record_of(config: RunConfig, model: LoadedModel, choices: Choices) -> RunRecord:
     """What the output says of the run. `settings` is its fingerprint: what changes the rows, resolved."""
     settings = settings_that_change_output(config) | {
         "inputs.paths": [

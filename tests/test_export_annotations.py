@@ -23,8 +23,7 @@ from motivnet_cli.export.boxes import write_coco, write_fiftyone, write_label_st
 from motivnet_cli.export.cues import write_srt, write_webvtt
 from motivnet_cli.export.predictions import export_predictions
 from motivnet_cli.export.source import Source
-from motivnet_cli.output.read import METADATA_KEY
-from motivnet_cli.output.tables import faces_schema, inputs_schema
+from motivnet_cli.output.tables import METADATA_KEY, faces_schema, inputs_schema
 from motivnet_cli.records import EMOTIONS
 
 WIDTH, HEIGHT = 640, 480

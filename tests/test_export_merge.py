@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from motivnet_cli.cli import app
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.export.merge import merge
-from motivnet_cli.output.read import METADATA_KEY, read_faces, read_inputs
+from motivnet_cli.output.read import read_faces, read_inputs
+from motivnet_cli.output.tables import METADATA_KEY
 from tests.agreement import assert_same_rows
 from tests.pictures import face_photo
 

@@ -20,8 +20,7 @@ from typer.testing import CliRunner
 from motivnet_cli.cli import app
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.export.overlay import write_overlay
-from motivnet_cli.output.read import METADATA_KEY
-from motivnet_cli.output.tables import faces_schema
+from motivnet_cli.output.tables import METADATA_KEY, faces_schema
 from motivnet_cli.records import EMOTIONS
 from tests.clips import make_clip, read_number, write_clip
 from tests.pictures import SAMPLE_DATA

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from motivnet_cli.cli import app
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.output.read import METADATA_KEY
+from motivnet_cli.output.tables import METADATA_KEY
 from motivnet_cli.records import EMOTIONS
 from motivnet_cli.report import figures
 from motivnet_cli.report.predictions import write_page

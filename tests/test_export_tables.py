@@ -24,8 +24,7 @@ from motivnet_cli.config import InputConfig, ModelConfig, OutputConfig, RunConfi
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.export.formats import FORMATS
 from motivnet_cli.export.predictions import export_predictions
-from motivnet_cli.output.read import METADATA_KEY
-from motivnet_cli.output.tables import TableWriter, faces_schema
+from motivnet_cli.output.tables import METADATA_KEY, TableWriter, faces_schema
 from motivnet_cli.records import EMOTIONS
 from motivnet_cli.run import annotate
 from tests.pictures import SAMPLE_DATA

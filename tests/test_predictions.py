@@ -14,6 +14,7 @@ from motivnet_cli.evaluation.matching import match
 from motivnet_cli.evaluation.predictions import read_predictions
 from motivnet_cli.inputs.listing import Listing
 from motivnet_cli.output.sink import Output
+from motivnet_cli.output.tables import RowLayout
 from motivnet_cli.records import EMOTIONS, Batch, Crop, Cursor, Face, InputReport, Position, Prediction, Problem, never
 
 NO_PIXELS = np.zeros((3, 1, 1), np.uint8)
@@ -39,10 +40,10 @@ def ours(out, root, answers, *, classes=EMOTIONS, weights=None):
         (root / name).write_bytes(b"")
     record = {"tool": "motivnet 0", "model": "m", "weights_sha256": "0", "recipe": "pad", "faces": {}, "terms": ""}
     record |= {"classes": list(classes), "settings": {"inputs.paths": [str(root)]}}
-    with Output(OutputConfig(path=str(out)), record=record, classes=classes, embedding_size=2) as output:
+    with Output(OutputConfig(path=str(out)), record=record, layout=RowLayout(tuple(classes), 2)) as output:
         crops, finished, rows = [], [], []
-        output.begin(Listing([str(root)]))
-        for todo in next(output.rounds(never)):
+        run = output.begin(Listing([str(root)]))
+        for todo in next(run.rounds(never)):
             item, place = todo.item, Position(todo.item.index)
             answer = answers[item.input]
             problem = Problem("damaged", "does not decode") if answer == "damaged" else None
@@ -53,8 +54,8 @@ def ours(out, root, answers, *, classes=EMOTIONS, weights=None):
             status = "failed" if problem else "ok" if faces else "no_face"
             finished.append(InputReport(place, item.input, item.kind, status, 1, len(faces), 9, 9, problem=problem))
         prediction = Prediction(np.array(rows, np.float32), np.zeros((len(rows), 2), np.float32)) if rows else None
-        output.write(Batch(tuple(crops), tuple(finished), Cursor(Position(len(finished)))), prediction)
-        assert output.complete()
+        run.write(Batch(tuple(crops), tuple(finished), Cursor(Position(len(finished)))), prediction)
+        assert run.complete() == "finished"
     return out
 
 

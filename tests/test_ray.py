@@ -17,8 +17,8 @@ import psutil
 import pytest
 
 from motivnet_cli.config import InputConfig, ModelConfig, OutputConfig, RunConfig, ScaleConfig
-from motivnet_cli.engine.work import load_network, make_predictor, work
-from motivnet_cli.output.sink import begun_run, take_handed
+from motivnet_cli.engine.work import load_network, make_predictor, row_layout, work
+from motivnet_cli.output.share import begun_run, take_assigned
 from motivnet_cli.run import annotate
 from motivnet_cli.scale.ray_driver import Need
 from motivnet_cli.shards import Shard
@@ -245,9 +245,7 @@ def test_units_in_any_order(photos, undisturbed, tmp_path):
             return self.turn.pop(0) if self.turn else None
 
     model = load_network(config.model)
-    share, _ = take_handed(
-        config.output, Turns(), classes=model.classes, embedding_size=model.embedding_size, tracks=None
-    )
+    share = take_assigned(config.output, row_layout(config, model), Turns())
     work(share, config, model, make_predictor(model, config.model), on_progress=lambda _: None, stop=lambda: False)
     settled = share.settled()
     share.close()

@@ -21,13 +21,14 @@ import pytest
 from motivnet_cli.config import InputConfig, OutputConfig
 from motivnet_cli.errors import ConfigError, FetchError, OutputConflictError
 from motivnet_cli.inputs.listing import Listing
-from motivnet_cli.output import ledger
-from motivnet_cli.output import mirror as mirror_module
+from motivnet_cli.output import backend, ledger
+from motivnet_cli.output.backend import ObjectStoreMirror
 from motivnet_cli.output.ledger import Ledger
-from motivnet_cli.output.mirror import Mirror
+from motivnet_cli.output.names import RunFiles
 from motivnet_cli.output.read import read_faces, read_inputs, read_record
 from motivnet_cli.output.sink import Output
 from motivnet_cli.output.status import output_status
+from motivnet_cli.output.tables import RowLayout
 from motivnet_cli.records import EMOTIONS, Batch, Crop, Cursor, Face, Position, never
 from motivnet_cli.remote import storage
 from motivnet_cli.remote.files import read_bytes
@@ -334,7 +335,7 @@ def mirrors_of(url, tmp_path):
     """As two machines have them."""
     for name in ("one", "two"):
         (tmp_path / name / "deep").mkdir(parents=True)
-        yield Mirror(url, tmp_path / name), tmp_path / name
+        yield ObjectStoreMirror(url, tmp_path / name), tmp_path / name
 
 
 def test_mirror_brings_what_the_other_pushed(store_url, tmp_path):
@@ -384,7 +385,7 @@ def test_pushing_to_a_store_that_fails_now_and_then(s3, tmp_path, monkeypatch):
     with FailingServer(s3, every=2) as front:
         monkeypatch.setenv("AWS_ENDPOINT_URL", front.url)
         fsspec.filesystem("s3").clear_instance_cache()
-        mirror = Mirror(f"s3://{bucket}/x", tmp_path)
+        mirror = ObjectStoreMirror(f"s3://{bucket}/x", tmp_path)
         for number in range(5):
             (tmp_path / str(number)).write_bytes(b"x")
             mirror.publish(tmp_path / str(number))
@@ -398,7 +399,7 @@ def test_full_disk_is_no_failure_of_the_store(s3, tmp_path, monkeypatch):
     """It is raised as it is, at once."""
     bucket = s3.new_bucket()
     s3.put(bucket, "a", b"x")
-    mirror = Mirror(f"s3://{bucket}", tmp_path)
+    mirror = ObjectStoreMirror(f"s3://{bucket}", tmp_path)
 
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -423,7 +424,7 @@ def nine(tmp_path):
 
 @pytest.fixture
 def small_units(monkeypatch):
-    monkeypatch.setattr(ledger, "LEAST_PICTURES", 2)
+    monkeypatch.setattr(ledger, "MIN_PICTURES_PER_UNIT", 2)
 
 
 def whole_run(nine, tmp_path):
@@ -450,7 +451,7 @@ def test_output_in_a_bucket(s3, nine, tmp_path, small_units, name):
         below = name and name.rstrip("/") + "/"
         parts = [f"{below}{table}/part-{unit:06d}-0000.parquet" for table in ("faces", "inputs") for unit in range(5)]
         assert [key for key in keys if ".motivnet/" not in key] == parts
-    assert write(url, nine)["done"] == 9
+    assert write(url, nine).done == 9
     assert s3.keys(bucket) == keys
 
 
@@ -520,7 +521,7 @@ def test_another_process_does_all_of_it_meanwhile(store, nine, tmp_path, small_u
     for number in range(0, 1000, step):
         url = f"{root}/{number}/{name}"
         with at_call(number, lambda url=url: write(url, nine, batch_size=3), monkeypatch) as happened:
-            assert write(url, nine, commit_seconds=0)["done"] == 9
+            assert write(url, nine, commit_seconds=0).done == 9
 
         assert rows_at(url) == whole
         assert keys_under(f"{root}/{number}") == keys_under(f"{root}/undisturbed")
@@ -546,16 +547,14 @@ def test_last_shard_finishes_while_another_looks(store, nine, tmp_path, small_un
 def shards_ending(url, folder, number, turn, monkeypatch):
     """Two shards do all; one of them ends, and before its so manieth call to the store the other does."""
     with contextlib.ExitStack() as first, contextlib.ExitStack() as second:
-        outputs = [first.enter_context(shard_of(url, 0)), second.enter_context(shard_of(url, 1))]
-        for output in outputs:
-            do_share(output, folder)
+        runs = [do_share(stack.enter_context(shard_of(url, n)), folder) for n, stack in enumerate((first, second))]
 
-        def end(output, stack):
-            assert output.complete()
-            output.summary()
+        def end(run, stack):
+            assert run.complete() != "stopped"
+            run.summary()
             stack.close()
 
-        one, other = list(zip(outputs, (first, second), strict=True))[:: -1 if turn else 1]
+        one, other = list(zip(runs, (first, second), strict=True))[:: -1 if turn else 1]
         with at_call(number, lambda: end(*other), monkeypatch) as happened:
             end(*one)
         if not happened:
@@ -564,19 +563,19 @@ def shards_ending(url, folder, number, turn, monkeypatch):
 
 
 def shard_of(url, index):
-    about = {"record": RECORD, "classes": EMOTIONS, "embedding_size": 4}
-    return Output(OutputConfig(path=url), shard=Shard(index, 2), **about)
+    return Output(OutputConfig(path=url), record=RECORD, layout=RowLayout(EMOTIONS, 4), shard=Shard(index, 2))
 
 
 def do_share(output, folder):
     """Write the rows of all units of this shard, each input's faces in a batch of its own."""
-    output.begin(Listing([str(folder)]))
-    for todo in next(output.rounds(never), ()):
+    run = output.begin(Listing([str(folder)]))
+    for todo in next(run.rounds(never), ()):
         item, count = todo.item, faces_in(todo.item)
         face = Face((1, 2, 3, 4), "detected", 0.5)
         crops = tuple(Crop(todo.cursor.position, item.input, face, n, NO_PIXELS) for n in range(count or 0))
         batch = Batch(crops, (report_of(item, count),), Cursor(Position(item.index + 1)))
-        output.write(batch, predict(crops) if crops else None)
+        run.write(batch, predict(crops) if crops else None)
+    return run
 
 
 @contextlib.contextmanager
@@ -592,7 +591,7 @@ def at_call(number, action, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(storage, "with_retries", disturbed)
-        patch.setattr(mirror_module, "with_retries", disturbed)
+        patch.setattr(backend, "with_retries", disturbed)
         yield happened
 
 
@@ -615,7 +614,7 @@ def dying_at(number, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(storage, "with_retries", dying)
-        patch.setattr(mirror_module, "with_retries", dying)
+        patch.setattr(backend, "with_retries", dying)
         with contextlib.suppress(Killed):
             yield death
 
@@ -635,17 +634,18 @@ def test_parts_that_no_run_owns(s3, nine, tmp_path, options):
 def test_first_plan_holds_for_all(s3, nine, tmp_path):
     """Of two processes that list the inputs at the same time."""
     bucket = s3.new_bucket()
-    first, second = (
-        Ledger(local, local, Mirror(f"s3://{bucket}/x", local)) for local in (tmp_path / "1", tmp_path / "2")
-    )
-    listing = Listing([str(nine)])
-    first.freeze(listing, listing, record={"settings": {}})
+
+    def frozen(name, record):
+        local, listing = tmp_path / name, Listing([str(nine)])
+        store = ObjectStoreMirror(f"s3://{bucket}/x", local)
+        return Ledger.freeze(RunFiles(local, local), store, listing, listing, record=record)
+
+    first = frozen("1", {"settings": {}})
     (nine / "new.jpg").write_bytes(b"")
-    listing = Listing([str(nine)])
-    second.freeze(listing, listing, record={"settings": {"other": 1}})
+    second = frozen("2", {"settings": {"other": 1}})
 
     assert first.num_items == second.num_items == 9
-    assert second.record == {"settings": {}}
+    assert second.run.record == {"settings": {}}
     assert [item.input for item in second.items()] == [item.input for item in first.items()]
     assert len(s3.keys(bucket)) == 2
 

@@ -23,7 +23,7 @@ from motivnet_cli.inputs.listing import Listing
 from motivnet_cli.output import ledger
 from motivnet_cli.output.read import read_faces, read_inputs, read_record
 from motivnet_cli.output.sink import Output
-from motivnet_cli.output.tables import faces_schema
+from motivnet_cli.output.tables import RowLayout, faces_schema
 from motivnet_cli.records import EMOTIONS, Batch, Crop, Cursor, Face, InputReport, Position, Prediction, Problem, never
 
 NO_PIXELS = np.zeros((3, 1, 1), np.uint8)
@@ -50,15 +50,15 @@ def faces_in(item, healed=False):
 def run(out, photos, *, batch_size=2, healed=False, record=RECORD, stop_after=None, **options):
     """Drive an Output as `annotate` does, with faces made up from the input's name."""
     config = OutputConfig(path=str(out), **options)
-    with Output(config, record=record, classes=EMOTIONS, embedding_size=4) as output:
-        if output.finished:
-            return output.summary()
+    with Output(config, record=record, layout=RowLayout(EMOTIONS, 4, config.embeddings)) as output:
+        if before := output.finished_before():
+            return before
         crops, finished = [], []
         reached = Cursor(Position(0))
-        output.begin(Listing([str(photos)]))
-        for done, todo in enumerate(next(output.rounds(never), ())):
+        begun = output.begin(Listing([str(photos)]))
+        for done, todo in enumerate(next(begun.rounds(never), ())):
             if stop_after is not None and done >= stop_after:
-                return output.summary()
+                return begun.summary()
             item = todo.item
             reached = todo.cursor
             count = faces_in(item, healed)
@@ -66,13 +66,13 @@ def run(out, photos, *, batch_size=2, healed=False, record=RECORD, stop_after=No
                 face = Face((1, 2, 3, 4), "detected", 0.5)
                 crops.append(Crop(reached.position, item.input, face, number, NO_PIXELS))
                 if len(crops) == batch_size:
-                    output.write(Batch(tuple(crops), tuple(finished), reached), predict(crops))
+                    begun.write(Batch(tuple(crops), tuple(finished), reached), predict(crops))
                     crops, finished = [], []
             finished.append(report_of(item, count))
             reached = Cursor(Position(item.index + 1))
-        output.write(Batch(tuple(crops), tuple(finished), reached), predict(crops) if crops else None)
-        output.complete()
-        return output.summary()
+        begun.write(Batch(tuple(crops), tuple(finished), reached), predict(crops) if crops else None)
+        begun.complete()
+        return begun.summary()
 
 
 def report_of(item, count):
@@ -243,7 +243,7 @@ def test_stopped_anywhere_any_number_of_times(tmp_path_factory, stops):
 
 def test_units_do_not_leak_into_each_other(tmp_path, photos, monkeypatch):
     """Parts never cross a unit's border, so units can be dealt out."""
-    monkeypatch.setattr(ledger, "UNIT", 2)
+    monkeypatch.setattr(ledger, "MAX_UNIT_ITEMS", 2)
     run(tmp_path / "out", photos, batch_size=5)
     parts = sorted((tmp_path / "out" / "inputs").glob("*.parquet"))
 
@@ -268,7 +268,7 @@ def test_finished_run_says_so_and_changes_nothing(tmp_path, photos, name):
     before = snapshot(tmp_path)
     summary = run(tmp_path / name, photos)
 
-    assert summary["inputs"] == 9
+    assert summary.inputs == 9
     assert snapshot(tmp_path) == before
 
 
@@ -333,7 +333,7 @@ def test_second_process_is_refused(tmp_path, photos):
     """Two writers of one output: the second is told, the first goes on."""
     config = OutputConfig(path=str(tmp_path / "p.parquet"))
     with (
-        Output(config, record=RECORD, classes=EMOTIONS, embedding_size=4),
+        Output(config, record=RECORD, layout=RowLayout(EMOTIONS, 4)),
         pytest.raises(OutputConflictError, match="another process is writing"),
     ):
         run(tmp_path / "p.parquet", photos)
@@ -419,10 +419,10 @@ def test_summary_counts_what_is_written(tmp_path, photos):
     summary = run(tmp_path / "p.parquet", photos)
     faces, _ = tables(tmp_path / "p.parquet")
 
-    assert summary["by_status"] == {"ok": 6, "no_face": 1, "failed": 2}
-    assert summary["faces"] == len(faces) == sum(summary["emotions"].values())
-    assert summary["emotions"]["neutral"] == faces["emotion"].to_list().count("neutral")
-    assert [report.input for report in summary["failures"]] == ["3.jpg", "6.jpg"]
+    assert summary.by_status == {"ok": 6, "no_face": 1, "failed": 2}
+    assert summary.faces == len(faces) == sum(summary.emotions.values())
+    assert summary.emotions["neutral"] == faces["emotion"].to_list().count("neutral")
+    assert [report.input for report in summary.failures] == ["3.jpg", "6.jpg"]
 
 
 def test_record_is_in_every_part(tmp_path, photos):
@@ -455,8 +455,8 @@ def test_extend_adds_what_is_new_and_redoes_what_changed(tmp_path, photos, name)
     assert dict(inputs.select("input", "status").rows())["6.jpg"] == "failed"
     assert faces.filter(~polars.col("input").is_in(["3.jpg", "9.jpg"])).rows() == before.rows()
     assert faces["input"].to_list() == sorted(faces["input"].to_list())
-    assert summary["inputs"] == 10
-    assert run(tmp_path / name, photos, healed=True, extend=True)["inputs"] == 10
+    assert summary.inputs == 10
+    assert run(tmp_path / name, photos, healed=True, extend=True).inputs == 10
 
 
 def test_extend_takes_other_inputs(tmp_path, photos):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -137,7 +137,7 @@ def print_summary(console: Console, summary: Summary) -> None:
     table.add_row("inputs", done, statuses)
     emotions = sorted(summary.emotions.items(), key=lambda pair: -pair[1])
     table.add_row("faces", str(summary.faces), ", ".join(f"{n} {name}" for name, n in emotions if n))
-    if not summary.already_finished:
+    if summary.state != "already_finished":
         rate = f"{summary.faces_predicted / summary.seconds:.1f} faces/s" if summary.seconds else ""
         table.add_row("time", f"{summary.seconds:.1f} s", f"{rate} with {summary.model} on {summary.device}")
         if summary.faces_predicted:
@@ -147,7 +147,7 @@ def print_summary(console: Console, summary: Summary) -> None:
     if summary.finished:
         for path in summary.outputs:
             console.print(f"written   {escape(path)}", soft_wrap=True)
-    if summary.already_finished:
+    if summary.state == "already_finished":
         console.print("nothing to do: this run was already finished (--overwrite starts anew)")
     if summary.stopped:
         console.print("stopped; what is done is committed: run the same command again to go on from here")
@@ -174,11 +174,23 @@ def one_line(text: str) -> str:
     return text.encode("unicode_escape").decode() if not text.isprintable() else text
 
 
-def _as_json(summary: Summary) -> dict[str, Any]:
+def _as_json(summary: Summary) -> dict[str, object]:
     values = dataclasses.asdict(summary)
-    values["failures"] = [
-        {"input": report.input, **dataclasses.asdict(report.problem)} for report in summary.failures if report.problem
-    ]
-    return values | {
+    return {
+        **{name: values[name] for name in _JSON_FIELDS},
+        "stopped": summary.stopped,
+        "finished": summary.finished,
+        "already_finished": summary.state == "already_finished",
+        "failures": [
+            {"input": report.input, **dataclasses.asdict(report.problem)}
+            for report in summary.failures
+            if report.problem
+        ],
         "faces_per_second": summary.faces_predicted / summary.seconds if summary.seconds else None,
     }
+
+
+_JSON_FIELDS = (
+    "inputs", "done", "by_status", "faces", "emotions", "faces_predicted", "seconds", "model", "device", "outputs",
+    "device_busy", "bound_by", "writing_s",
+)  # fmt: skip

@@ -13,6 +13,7 @@ from motivnet_cli.engine.loader import load
 from motivnet_cli.engine.machine import usable_cores
 from motivnet_cli.engine.predictor import Predictor, Stages
 from motivnet_cli.engine.prepare import Preparer
+from motivnet_cli.output.tables import RowLayout
 from motivnet_cli.weights.load import load_model
 from motivnet_cli.weights.store import Store
 
@@ -54,7 +55,12 @@ def make_predictor(model: LoadedModel, config: ModelConfig, *, num_threads: int 
     return Predictor(model, config, cache=Store(config.store).root / "cache", num_threads=num_threads)
 
 
-def track_config(config: RunConfig) -> TrackConfig | None:
+def row_layout(config: RunConfig, model: LoadedModel) -> RowLayout:
+    """The columns of a run's tables, without those that the manifest passes through."""
+    return RowLayout(model.classes, model.embedding_size, config.output.embeddings, _track_config(config))
+
+
+def _track_config(config: RunConfig) -> TrackConfig | None:
     """How a run follows faces through videos; None where it does not."""
     if not config.video.track:
         return None

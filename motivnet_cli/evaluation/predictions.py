@@ -121,7 +121,7 @@ def read_predictions(path: str | Path, *, columns: Mapping[str, str] | None = No
 
 def _record_at(path: str) -> dict[str, Any]:
     try:
-        return read_record(path)
+        return dict(read_record(path))
     except ConfigError:
         return {}
 

@@ -19,8 +19,9 @@ import pyarrow.parquet as pq
 from motivnet_cli.durable import sync, temporary_name
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.export.destination import check_destination
-from motivnet_cli.output.read import METADATA_KEY, parts_of, read_record
-from motivnet_cli.output.tables import ROW_GROUP, TableWriter
+from motivnet_cli.output.read import parts_of, read_record
+from motivnet_cli.output.tables import METADATA_KEY, ROW_GROUP, TableWriter
+from motivnet_cli.records import RunRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -106,12 +107,12 @@ def _is_same(a: str | Path, b: str | Path) -> bool:
     return Path(a).resolve() == Path(b).resolve()
 
 
-def _shards(records: dict[str, dict[str, Any]]) -> dict[str, dict[str, int]]:
+def _shards(records: dict[str, RunRecord]) -> dict[str, dict[str, int]]:
     """Number and count of the shards that say them."""
     return {part: record["shard"] for part, record in records.items() if record.get("shard")}
 
 
-def _check_one_run(records: dict[str, dict[str, Any]]) -> None:
+def _check_one_run(records: dict[str, RunRecord]) -> None:
     (first, expected), *others = ((part, _fingerprint(record)) for part, record in records.items())
     for part, got in others:
         if differing := sorted(key for key in expected | got if expected.get(key) != got.get(key)):
@@ -123,7 +124,7 @@ def _check_one_run(records: dict[str, dict[str, Any]]) -> None:
             )
 
 
-def _fingerprint(record: dict[str, Any]) -> dict[str, Any]:
+def _fingerprint(record: RunRecord) -> dict[str, object]:
     """What the shards of one run agree in: all settings but which inputs they read."""
     settings = {"classes": record.get("classes"), **record.get("settings", {})}
     return {key: value for key, value in settings.items() if key.partition(".")[0] not in ("inputs", "shard")}
@@ -181,19 +182,23 @@ def _names_in(path: Path) -> Iterator[pa.Array]:
 # ---- joining ----------------------------------------------------------------------------------------------
 
 
-def _joined_record(records: dict[str, dict[str, Any]], order: Sequence[str]) -> dict[str, Any]:
+def _joined_record(records: dict[str, RunRecord], order: Sequence[str]) -> RunRecord:
     """The first one's record, with the inputs of all."""
-    record = {key: value for key, value in records[order[0]].items() if key != "shard"}
-    settings = dict(record.get("settings", {}))
-    for key, value in settings.items():
-        if key.startswith("inputs.") and isinstance(value, list):
-            every = [each for part in order for each in records[part].get("settings", {}).get(key, [])]
-            settings[key] = list(dict.fromkeys(every))
-    settings = {key: value for key, value in settings.items() if key.partition(".")[0] != "shard"}
-    return record | {"settings": settings, "merged": [Path(part).name for part in order]}
+    record = records[order[0]].copy()
+    record.pop("shard", None)
+    settings = {key: value for key, value in record.get("settings", {}).items() if key.partition(".")[0] != "shard"}
+    for key in settings:
+        if key.startswith("inputs.") and isinstance(settings[key], list):
+            settings[key] = list(dict.fromkeys(each for part in order for each in _listed(records[part], key)))
+    return record | RunRecord(settings=settings, merged=[Path(part).name for part in order])
 
 
-def _write(out: Path, files: dict[str, list[Path]], left_out: dict[str, set[str]], record: dict[str, Any]) -> int:
+def _listed(record: RunRecord, key: str) -> list[object]:
+    value = record.get("settings", {}).get(key)
+    return value if isinstance(value, list) else []
+
+
+def _write(out: Path, files: dict[str, list[Path]], left_out: dict[str, set[str]], record: RunRecord) -> int:
     """One table of all outputs; says how many rows it has."""
     schema = pq.read_schema(next(iter(files.values()))[0]).with_metadata({METADATA_KEY: json.dumps(record).encode()})
     num_rows = 0

@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from motivnet_cli.errors import ConfigError, first_line
-from motivnet_cli.output.read import METADATA_KEY, parts_of
-from motivnet_cli.output.tables import ROW_GROUP, faces_schema, rows_in
+from motivnet_cli.output.read import parts_of
+from motivnet_cli.output.tables import METADATA_KEY, ROW_GROUP, faces_schema, rows_in
 from motivnet_cli.records import EMOTIONS
 from motivnet_cli.remote.urls import is_remote
 

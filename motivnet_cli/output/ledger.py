@@ -11,274 +11,328 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import time
 from array import array
 from collections import Counter
-from typing import IO, TYPE_CHECKING, Any, Literal, Protocol
+from typing import IO, TYPE_CHECKING
 
 import filelock
 import pyarrow.parquet as pq
 
-from motivnet_cli.durable import durably, sha256_of
-from motivnet_cli.errors import OutputConflictError
-from motivnet_cli.output.mirror import Folder
-from motivnet_cli.output.tables import ROW_GROUP, Rows, TableWriter, Tracks, rows_in
+from motivnet_cli.durable import durably
+from motivnet_cli.output.names import is_part, unit_of
+from motivnet_cli.output.tables import TableWriter, TrackedFace, rows_in
 from motivnet_cli.records import Cursor, GivenFace, Item, Position, Problem, Todo
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     import pyarrow as pa
 
     from motivnet_cli.config import KeptType
-    from motivnet_cli.faces.track import TrackConfig
     from motivnet_cli.inputs.listing import Listing
-    from motivnet_cli.records import Batch, Prediction
+    from motivnet_cli.output.backend import Backend
+    from motivnet_cli.output.names import RunFiles
+    from motivnet_cli.records import RunRecord
 
-UNIT = 1000
-"""Inputs in a unit, at most."""
-UNITS_A_WORKER = 32
-"""Of a run that many take part in: the last of them waits for the others about a thirtieth of its time."""
-LEAST_PICTURES = 16
+MAX_UNIT_ITEMS = 1000
+TARGET_UNITS_PER_WORKER = 32
+"""In a run that many take part in: the last of them waits for the others about a thirtieth of its time."""
+MIN_PICTURES_PER_UNIT = 16
 """In a unit of pictures only: fewer cost less than the two files that are written for them."""
-MOST_PICTURES = 64
-MOST_OTHERS = 8
+MAX_PICTURES_PER_WHOLE_UNIT = 64
+MAX_ITEMS_PER_WHOLE_UNIT = 8
 """In a unit that is committed only whole, of pictures and of whatever else: so much is done again after a crash."""
-PART_ROWS = ROW_GROUP
-"""A part is committed when it holds this many rows, even before its time has come."""
-PATIENCE_SECONDS = 10.0
-"""How long a unit that another process holds is waited for: a killed run's children take a moment to end."""
-WAIT_SECONDS = 0.5
-"""Between two looks at what others have."""
-Others = Literal["refuse", "leave", "wait"]
 _CURSOR_KEY = b"motivnet.reached"
 """In the metadata of an inputs part: from where its unit goes on."""
 
 
-class Ledger:
-    """A frozen plan and the parts committed of it.
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """What is known of a run beside its items: the content of `run.json`."""
 
-    Args:
-        control: Folder of the plan (`plan.jsonl`), of `run.json`, whose presence makes it a run, and of the locks.
-        parts: Folder of `faces/` and `inputs/`.
-        store: What both lie in, if that is not this machine.
+    record: RunRecord
+    num_items: int
+    skipped: dict[str, int]
+    """What the listing passed over: kind -> count."""
+    keep: dict[str, KeptType]
+    """Columns of the user's manifest that pass through, with their types."""
+    shards: dict[str, int] | None
+    """How the run is shared (`Shard.about_all`); None if it is not."""
+    plan: str
+    """Name of the plan's file."""
+    unit_size: int
+    """Items in a unit; the last one may have fewer."""
+    offsets: list[int]
+    """Of each unit: where its first line begins in the plan, in bytes."""
+    is_finished: bool = False
+    """Everything is done: from then on parts may be rewritten, and their markers no longer count."""
+
+
+def read_run(files: RunFiles, backend: Backend) -> Run | None:
+    """What is known of a run by now; None if none has been begun, or it is gone."""
+    if not backend.fetch(files.about):
+        return None
+    values = json.loads(files.about.read_text())
+    return Run(
+        record=values["record"],
+        num_items=values["num_items"],
+        skipped=values["skipped"],
+        keep=values["keep"],
+        shards=values["shards"],
+        plan=values.get("plan", files.plan.name),
+        unit_size=values["unit"],
+        offsets=values["offsets"],
+        is_finished=bool(values.get("finished")),
+    )
+
+
+def write_run(files: RunFiles, backend: Backend, run: Run, *, is_new: bool = False) -> bool:
+    """Write down what is known of a run; False if it should have been new and another process was first."""
+    values = {
+        "record": run.record,
+        "num_items": run.num_items,
+        "skipped": run.skipped,
+        "keep": run.keep,
+        "shards": run.shards,
+        "plan": run.plan,
+        "unit": run.unit_size,
+        "offsets": run.offsets,
+    }
+    if run.is_finished:
+        values["finished"] = True
+    with durably(files.about) as temporary:
+        temporary.write_text(json.dumps(values))
+        if is_new:
+            return backend.create(files.about, temporary)
+        backend.publish(files.about, temporary)
+    return True
+
+
+class Ledger:
+    """A run that has been begun: its plan, and the parts committed of it.
+
+    `find` returns one that is there, `freeze` begins a new one.
     """
 
-    def __init__(self, control: Path, parts: Path, store: Folder | None = None) -> None:
-        self._control = control
-        self._parts = parts
-        self._store = store or Folder()
-        self.has_whole_units = self._store.is_remote
-        """Whether a unit is committed only as a whole."""
+    def __init__(self, files: RunFiles, backend: Backend, run: Run) -> None:
+        self._files = files
+        self._backend = backend
         self._claims: dict[int, filelock.BaseFileLock] = {}
-        self.num_items = 0
-        self.skipped: dict[str, int] = {}
-        self.record: dict[str, Any] = {}
-        self.keep: dict[str, KeptType] = {}
-        self.shards: dict[str, int] | None = None
-        """`count` and `first` (the scheduler's number of shard 0) of the tasks that share the run."""
-        self.is_finished = False
-        self._is_read = False
-        self.exists()
+        self._take_in(run)
 
-    def exists(self) -> bool:
-        """Whether there is a run; one that another process has begun meanwhile is read."""
-        if not self._store.fetch(self._control / "run.json"):
-            self._is_read = False
-        elif not self._is_read:
-            self.read()
-        return self._is_read
+    @classmethod
+    def find(cls, files: RunFiles, backend: Backend) -> Ledger | None:
+        """The run with these files; None if none has been begun."""
+        run = read_run(files, backend)
+        return None if run is None else cls(files, backend, run)
 
+    @classmethod
     def freeze(
-        self,
+        cls,
+        files: RunFiles,
+        backend: Backend,
         listing: Listing,
         items: Iterable[Item],
         *,
-        record: dict[str, Any],
+        record: RunRecord,
         num_workers: int = 1,
         shards: dict[str, int] | None = None,
-    ) -> None:
+    ) -> Ledger:
         """Write the plan down, once; whatever comes or goes in the folders later changes nothing.
 
         In an object store, the plan of the process that comes first holds for all.
 
         Args:
+            listing: What the items come from; its counts are read when all have come.
             num_workers: How many are expected to take part; more than one get smaller units.
             shards: As in `share_out`.
         """
-        self._control.mkdir(parents=True, exist_ok=True)
-        offsets, end, are_small = array("Q"), 0, True
-        plan = self._control / "plan.jsonl"
-        with durably(plan) as temporary, temporary.open("wb") as lines:
-            temporary.chmod(0o600)  # URLs stand here with what opens them
-            for item in items:
-                offsets.append(end)
-                end += lines.write(_line_of(item).encode() + b"\n")
-                are_small = are_small and item.kind == "image"
-        if self._store.is_remote:  # under a name of its own, so that no other process's plan takes its place
-            plan = plan.replace(plan.with_name(f"plan-{sha256_of(plan)[:32]}.jsonl"))
-            self._store.publish(plan)
-        unit = _unit_size(len(offsets), num_workers, are_small=are_small, are_whole=self.has_whole_units)
-        run = {
-            "record": record,
-            "num_items": len(offsets),
-            "skipped": listing.skipped,
-            "keep": listing.kept_types,
-            "shards": shards,
-            "plan": plan.name,
-            "unit": unit,
-            "offsets": offsets[::unit].tolist(),
-        }
-        if not self._write(run, is_new=True):
-            self._store.fetch(self._control / "run.json")
-            if json.loads((self._control / "run.json").read_text())["plan"] != plan.name:
-                self._store.remove([plan])
-        self.read()
+        files.control.mkdir(parents=True, exist_ok=True)
+        offsets, are_pictures = _write_plan(files.plan, items)
+        plan = backend.publish_distinct(files.plan)
+        unit_size = _unit_size(len(offsets), num_workers, are_pictures=are_pictures, are_whole=not backend.has_locks)
+        run = Run(
+            record=record,
+            num_items=len(offsets),
+            skipped=dict(listing.skipped),
+            keep=listing.kept_types,
+            shards=shards,
+            plan=plan.name,
+            unit_size=unit_size,
+            offsets=offsets[::unit_size].tolist(),
+        )
+        while not write_run(files, backend, run, is_new=True):
+            first = cls.find(files, backend)
+            if first is not None:
+                if first.run.plan != plan.name:
+                    backend.remove([plan])
+                return first
+            backend.publish(plan)  # that run is finished and gone meanwhile, and all plans with it
+        return cls(files, backend, run)
 
-    def read(self) -> None:
-        """Find out what is committed by now."""
-        run = json.loads((self._control / "run.json").read_text())
-        self.record, self.num_items, self.skipped = run["record"], run["num_items"], run["skipped"]
-        self.keep, self.shards = run["keep"], run["shards"]
-        self.unit: int = run["unit"]
-        self._offsets: list[int] = run["offsets"]
-        self.is_finished = bool(run.get("finished"))
-        self._plan: Path = self._control / run.get("plan", "plan.jsonl")
-        self._segments: Counter[int] = Counter()
+    def exists(self) -> bool:
+        """Whether the run is still there: the last process removes one whose output is a single file."""
+        return self._backend.has(self._files.about)
+
+    def refresh(self) -> bool:
+        """See what is committed by now; False if the run is gone, and then what was known of it stays."""
+        run = read_run(self._files, self._backend)
+        if run is not None:
+            self._take_in(run)
+        return run is not None
+
+    def _take_in(self, run: Run) -> None:
+        self.run = run
+        self._num_parts: Counter[int] = Counter()
+        """Of each unit."""
+        last: dict[int, str] = {}
+        for name in filter(is_part, self._backend.names(self._files.table("inputs"))):
+            unit = unit_of(name)
+            self._num_parts[unit] += 1
+            last[unit] = name
         self._reached: dict[int, Cursor] = {}
-        last: dict[int, Path] = {}
-        for part in self._listed("inputs"):
-            unit = unit_of(part)
-            self._segments[unit] += 1
-            last[unit] = part
-        if not self.is_finished:
-            self._reached = {unit: self._cursor_after(unit, part) for unit, part in last.items()}
-        self._is_read = True
+        if not run.is_finished:
+            folder = self._files.table("inputs")
+            self._reached = {unit: self._cursor_after(unit, folder / name) for unit, name in last.items()}
 
     def finish(self) -> None:
-        """Note that everything is done: from then on parts may be rewritten, and their markers no longer count."""
-        self._write(json.loads((self._control / "run.json").read_text()) | {"finished": True})
-        self.is_finished = True
+        """Note that everything is done and in its place."""
+        self._note(dataclasses.replace(self.run, is_finished=True))
 
     def share_out(self, shards: dict[str, int]) -> None:
-        """Note in how many shards the run goes on: what `self.shards` says."""
-        if self.shards != shards:
-            self._write(json.loads((self._control / "run.json").read_text()) | {"shards": shards})
-            self.shards = shards
+        """Note in how many shards the run goes on."""
+        if self.run.shards != shards:
+            self._note(dataclasses.replace(self.run, shards=shards))
 
-    def _write(self, run: dict[str, Any], *, is_new: bool = False) -> bool:
-        """False if it should have been new and is not."""
-        final = self._control / "run.json"
-        with durably(final) as temporary:
-            temporary.write_text(json.dumps(run))
-            if is_new:
-                return self._store.create(final, temporary)
-            self._store.publish(final, temporary)
-        return True
+    def _note(self, run: Run) -> None:
+        write_run(self._files, self._backend, run)
+        self.run = run
 
     # ---- units ----
 
     @property
+    def num_items(self) -> int:
+        return self.run.num_items
+
+    @property
     def units(self) -> range:
-        return range(len(self._offsets))
+        return range(len(self.run.offsets))
 
     def items_in(self, units: Iterable[int]) -> int:
-        return sum(self.end_of(unit) - unit * self.unit for unit in units)
+        return sum(self.end_of(unit) - self._start_of(unit) for unit in units)
 
     def done_in(self, units: Iterable[int]) -> int:
         """Items of these units that are wholly done."""
-        return sum(self.reached(unit).position.item - unit * self.unit for unit in units)
+        return sum(self.reached(unit).position.item - self._start_of(unit) for unit in units)
 
     @property
     def num_done(self) -> int:
         return self.done_in(self.units)
 
+    def unit_at(self, position: Position) -> int:
+        return position.item // self.run.unit_size
+
+    def _start_of(self, unit: int) -> int:
+        return unit * self.run.unit_size
+
     def end_of(self, unit: int) -> int:
         """The first item after a unit."""
-        return min((unit + 1) * self.unit, self.num_items)
+        return min(self._start_of(unit + 1), self.run.num_items)
 
     def reached(self, unit: int) -> Cursor:
         """How far a unit is committed."""
-        start = self.end_of(unit) if self.is_finished else unit * self.unit
+        start = self.end_of(unit) if self.run.is_finished else self._start_of(unit)
         return self._reached.get(unit, Cursor(Position(start)))
 
     def is_done(self, unit: int) -> bool:
         return self.reached(unit).position.item >= self.end_of(unit)
 
-    def claim(self, unit: int, *, patience: float = 0.0) -> bool:
-        """Take a unit that is not done, so that no one else does; False if it is done, or taken already."""
+    def refresh_unit(self, unit: int) -> None:
+        """See what is committed of a unit by now: another process may have added to it."""
+        before = self._num_parts[unit]
+        while self._backend.has(self._files.part("inputs", unit, self._num_parts[unit])):
+            self._num_parts[unit] += 1
+        if self._num_parts[unit] > before:
+            last = self._files.part("inputs", unit, self._num_parts[unit] - 1)
+            self._reached[unit] = self._cursor_after(unit, last)
+
+    def claim(self, unit: int, *, timeout: float = 0.0) -> bool:
+        """Take a unit that is not done, so that no one else does; False if it is done, or taken already.
+
+        Args:
+            timeout: Seconds for which one that another process has taken is waited for.
+        """
         if self.is_done(unit) or unit in self._claims:
             return False
-        folder = self._control / "claims"
-        folder.mkdir(exist_ok=True)
-        lock = filelock.FileLock(folder / f"{unit:06d}.lock", thread_local=False)
+        file = self._files.claim(unit)
+        file.parent.mkdir(exist_ok=True)
+        lock = filelock.FileLock(file, thread_local=False)
         try:
-            lock.acquire(timeout=patience)
+            lock.acquire(timeout=timeout)
         except filelock.Timeout:
             return False
-        self.look_again(unit)
+        self.refresh_unit(unit)
         if self.is_done(unit):
             lock.release()
             return False
         self._claims[unit] = lock
         return True
 
-    def has(self, unit: int) -> bool:
+    def is_claimed(self, unit: int) -> bool:
         """Whether this process has taken a unit and not yet done it."""
         return unit in self._claims
 
     def release(self) -> None:
-        """Let others have what this process took up."""
+        """Let others have what this process took."""
         for unit in list(self._claims):
             self._claims.pop(unit).release()
 
-    def look_again(self, unit: int) -> None:
-        """See what is committed of a unit by now: another process may have added to it."""
-        while self._store.has(self._part("inputs", unit, self._segments[unit])):
-            self._segments[unit] += 1
-        if self._segments[unit]:
-            self._reached[unit] = self._cursor_after(unit, self._part("inputs", unit, self._segments[unit] - 1))
-
     def _cursor_after(self, unit: int, part: Path) -> Cursor:
-        return Cursor(Position(self.end_of(unit))) if self.has_whole_units else _cursor_in(part)
+        return _cursor_in(part) if self._backend.has_locks else Cursor(Position(self.end_of(unit)))
+
+    # ---- the plan ----
 
     def todos(self, unit: int) -> Iterator[Todo]:
         """What is still to do of a unit."""
         reached = self.reached(unit)
         with self._open_plan() as lines:
-            lines.seek(self._offsets[unit])
-            for index, line in zip(range(unit * self.unit, self.end_of(unit)), lines, strict=False):
+            lines.seek(self.run.offsets[unit])
+            for index, line in zip(range(self._start_of(unit), self.end_of(unit)), lines, strict=False):
                 if index >= reached.position.item:
-                    yield Todo(
-                        _item_of(index, line), reached if index == reached.position.item else Cursor(Position(index))
-                    )
-
-    def _open_plan(self) -> IO[bytes]:
-        self._store.fetch_all([self._plan])
-        return self._plan.open("rb")
+                    cursor = reached if index == reached.position.item else Cursor(Position(index))
+                    yield Todo(_item_of(index, line), cursor)
 
     def items(self) -> Iterator[Item]:
+        """All items of the plan."""
         with self._open_plan() as lines:
             for index, line in enumerate(lines):
                 yield _item_of(index, line)
 
+    def _open_plan(self) -> IO[bytes]:
+        plan = self._files.control / self.run.plan
+        self._backend.fetch_all([plan])
+        return plan.open("rb")
+
     # ---- parts ----
 
-    def committed(self, table: str) -> list[Path]:
-        """The parts of a table; in an object store, those of the last listing, not all of them fetched."""
-        if self.has_whole_units:  # a new list could be that of a run that another process has just cleared away
-            return [self._part(table, unit, 0) for unit in self.units if self._segments[unit]]
-        return self._listed(table)
+    def committed(self, table: str, units: Iterable[int] | None = None) -> list[Path]:
+        """The parts of a table that are known to be committed, in plan order; in an object store, not all fetched.
 
-    def _listed(self, table: str) -> list[Path]:
-        names = self._store.names(self._parts / "inputs")
-        return [self._parts / table / name for name in names if is_part(name)]
+        Args:
+            units: Only of these; None for all.
+        """
+        units = self.units if units is None else units
+        return [self._files.part(table, unit, number) for unit in units for number in range(self._num_parts[unit])]
+
+    def can_commit(self, unit: int, reached: Cursor) -> bool:
+        """Whether a part that ends there adds something to its unit, and may be written."""
+        is_new = reached.position > self.reached(unit).position
+        return is_new and (self._backend.has_locks or reached.position.item >= self.end_of(unit))
 
     def commit(self, unit: int, faces: pa.Table, inputs: pa.Table, *, reached: Cursor) -> None:
         """Write the next part of a unit: its faces, and then the inputs that mark them as done."""
-        if self.has_whole_units:
-            self.look_again(unit)  # another process may have done it by accident: its rows stay
+        self.refresh_unit(unit)  # without locks, another process may have done it by accident: its rows stay
         if not self.is_done(unit):
             self._write_part(unit, faces, inputs, reached)
         if self.is_done(unit) and unit in self._claims:
@@ -286,228 +340,48 @@ class Ledger:
 
     def _write_part(self, unit: int, faces: pa.Table, inputs: pa.Table, reached: Cursor) -> None:
         marker = {**inputs.schema.metadata, _CURSOR_KEY: json.dumps(dataclasses.astuple(reached)).encode()}
-        for table, name in ((faces, "faces"), (inputs.replace_schema_metadata(marker), "inputs")):
-            final = self._part(name, unit, self._segments[unit])
+        for name, table in (("faces", faces), ("inputs", inputs.replace_schema_metadata(marker))):
+            final = self._files.part(name, unit, self._num_parts[unit])
             final.parent.mkdir(exist_ok=True)
             with durably(final) as temporary:
                 with TableWriter(temporary, table.schema) as writer:
                     writer.add(table)
-                self._store.publish(final, temporary)
-        self._segments[unit] += 1
+                self._backend.publish(final, temporary)
+        self._num_parts[unit] += 1
         self._reached[unit] = reached
 
-    def rows_of(self, position: Position, name: str, *columns: str) -> Iterator[dict[str, Any]]:
+    def faces_of(self, position: Position, name: str) -> Iterator[TrackedFace]:
         """What is committed of one input's faces."""
-        unit = position.item // self.unit
-        parts = [self._part("faces", unit, segment) for segment in range(self._segments[unit])]
-        yield from (row for row in rows_in(parts, "input", *columns) if row["input"] == name)
-
-    def _part(self, table: str, unit: int, segment: int) -> Path:
-        return self._parts / table / f"part-{unit:06d}-{segment:04d}.parquet"
+        parts = self.committed("faces", [self.unit_at(position)])
+        return (row for row in rows_in(parts, TrackedFace) if row.input == name)
 
 
-class Share:
-    """What one process does of a run: the units that it takes up, and the rows that it writes of them.
+def _unit_size(num_items: int, num_workers: int, *, are_pictures: bool, are_whole: bool) -> int:
+    """Items in a unit: so many that each of several workers gets about TARGET_UNITS_PER_WORKER, and some at least.
 
     Args:
-        units: Which it may take, in this order.
-        commit_seconds: A part is committed at least this often.
-        others: What is done about units that other processes have: refuse (nobody else should be at work), leave
-            them, or wait in case they are let go of.
-    """
-
-    def __init__(
-        self,
-        ledger: Ledger,
-        units: Sequence[int],
-        *,
-        schemas: dict[str, pa.Schema],
-        classes: tuple[str, ...],
-        tracks: TrackConfig | None,
-        commit_seconds: float,
-        others: Others,
-    ) -> None:
-        self._ledger = ledger
-        self.units = units
-        self._rows = Rows(classes, schemas["faces"], schemas["inputs"])
-        self._tracks = None if tracks is None else Tracks(tracks, ledger.rows_of)
-        self._commit_seconds = commit_seconds
-        self._last_commit = time.monotonic()
-        self._reached = Cursor(Position(0))
-        self._others = others
-        self._is_broken = False
-        """Rows that were taken to be committed are lost: nothing may be committed past them."""
-        self.num_items = ledger.items_in(units)
-        self.num_resumed = ledger.done_in(units)
-
-    def rounds(self, stop: Callable[[], bool]) -> Iterator[Iterator[Todo]]:
-        """What is to do, in plan order, and again what others let go of meanwhile; ends when nothing can be taken.
-
-        Args:
-            stop: Asked while others are waited for.
-
-        Raises:
-            OutputConflictError: Others are refused, and one is at work.
-        """
-        while not stop():
-            first = self._take(0)
-            if first is not None:
-                yield self._todos(first)
-                self.flush()
-            elif self._others == "wait" and not self.is_done:
-                time.sleep(WAIT_SECONDS)
-            else:
-                return
-
-    def _todos(self, position: int | None) -> Iterator[Todo]:
-        while position is not None:
-            yield from self._ledger.todos(self.units[position])
-            position = self._take(position + 1)
-
-    def _take(self, start: int) -> int | None:
-        """The position in `units` of the next one that is to be had."""
-        for position in range(start, len(self.units)):
-            unit = self.units[position]
-            is_alone = self._others == "refuse"
-            if self._ledger.claim(unit, patience=PATIENCE_SECONDS if is_alone else 0):
-                return position
-            if is_alone and not (self._ledger.is_done(unit) or self._ledger.has(unit)):
-                raise OutputConflictError(
-                    "other processes are at work on this output: wait for them, or take part with --shard"
-                )
-        return None
-
-    def write(self, batch: Batch, prediction: Prediction | None) -> None:
-        """Take a batch's rows, and commit parts that are due."""
-        self._rows.add(batch, prediction)
-        self._reached = batch.reached
-        waited = time.monotonic() - self._last_commit
-        self._commit(all_reached=len(self._rows) >= PART_ROWS or waited >= self._commit_seconds)
-
-    def flush(self) -> None:
-        """Commit all that is reached."""
-        self._commit(all_reached=True)
-
-    def close(self) -> None:
-        """Commit all that is reached, and let others have the rest."""
-        try:
-            self.flush()
-        finally:
-            self._ledger.release()
-
-    @property
-    def is_done(self) -> bool:
-        return all(map(self._ledger.is_done, self.units))
-
-    def _commit(self, *, all_reached: bool) -> None:
-        """Commit each unit that is whole by now, and if asked, and possible, what is reached of the next."""
-        ledger, reached = self._ledger, self._reached
-        if self._is_broken:
-            return
-        while (first := self._rows.first()) is not None:
-            unit = first.item // ledger.unit
-            end = Cursor(Position(ledger.end_of(unit)))
-            if end.position > reached.position:
-                break
-            self._commit_unit(unit, end)
-        if ledger.has_whole_units:
-            return
-        unit = reached.position.item // ledger.unit
-        if all_reached and unit in ledger.units and reached.position > ledger.reached(unit).position:
-            self._commit_unit(unit, reached)
-
-    def _commit_unit(self, unit: int, reached: Cursor) -> None:
-        self._is_broken = True
-        positions, faces, inputs = self._rows.take(reached.position)
-        if self._tracks is not None:
-            faces = self._tracks.follow(positions, faces)
-        self._ledger.commit(unit, faces, inputs, reached=reached)
-        self._is_broken = False
-        self._last_commit = time.monotonic()
-
-
-class Hand(Protocol):
-    """Where a `HandedShare` gets its units from."""
-
-    def next(self) -> int | None:
-        """Another unit at once; None if there is none now."""
-
-    def wait(self) -> int | None:
-        """Another unit, whenever it comes; None when there will be none."""
-
-
-class HandedShare(Share):
-    """A share of a run in which someone else decides which unit is next, so that no two take the same."""
-
-    def __init__(
-        self,
-        ledger: Ledger,
-        hand: Hand,
-        *,
-        schemas: dict[str, pa.Schema],
-        classes: tuple[str, ...],
-        tracks: TrackConfig | None,
-        commit_seconds: float,
-    ) -> None:
-        super().__init__(
-            ledger,
-            ledger.units,
-            schemas=schemas,
-            classes=classes,
-            tracks=tracks,
-            commit_seconds=commit_seconds,
-            others="leave",
-        )
-        self._hand = hand
-        self._next: int | None = None
-        self._in_hand: set[int] = set()
-
-    def rounds(self, stop: Callable[[], bool]) -> Iterator[Iterator[Todo]]:
-        """As `Share.rounds`; a round ends where no unit is there yet, or one that comes earlier in the plan."""
-        self._next = self._hand.wait()
-        while self._next is not None and not stop():
-            yield self._handed_todos()
-            self.flush()
-            if self._next is None:
-                self._next = self._hand.wait()
-
-    def _handed_todos(self) -> Iterator[Todo]:
-        last = -1
-        while self._next is not None and self._next > last:
-            last = self._next
-            is_claimed = self._ledger.claim(last)
-            self._in_hand.add(last)
-            if is_claimed:
-                yield from self._ledger.todos(last)
-            self._next = self._hand.next()
-
-    def settled(self) -> list[tuple[int, bool]]:
-        """Units handed over that are no longer in hand, each once, and whether they are done or others have them."""
-        gone = [unit for unit in list(self._in_hand) if not self._ledger.has(unit)]
-        self._in_hand.difference_update(gone)
-        return [(unit, self._ledger.is_done(unit)) for unit in gone]
-
-
-def _unit_size(num_items: int, num_workers: int, *, are_small: bool, are_whole: bool) -> int:
-    """Inputs in a unit: so many that each of several workers gets about UNITS_A_WORKER units, and some at least.
-
-    Args:
-        are_small: All are pictures.
+        are_pictures: All items are.
         are_whole: A unit is committed only as a whole.
     """
     if num_workers == 1 and not are_whole:
-        return UNIT
-    most = UNIT if not are_whole else MOST_PICTURES if are_small else MOST_OTHERS
-    least = max(1, min(LEAST_PICTURES if are_small else 1, num_items // (num_workers * 4)))
-    return min(most, max(least, -(-num_items // (num_workers * UNITS_A_WORKER))))
+        return MAX_UNIT_ITEMS
+    most = MAX_UNIT_ITEMS
+    if are_whole:
+        most = MAX_PICTURES_PER_WHOLE_UNIT if are_pictures else MAX_ITEMS_PER_WHOLE_UNIT
+    least = max(1, min(MIN_PICTURES_PER_UNIT if are_pictures else 1, num_items // (num_workers * 4)))
+    return min(most, max(least, -(-num_items // (num_workers * TARGET_UNITS_PER_WORKER))))
 
 
-def is_part(name: str) -> bool:
-    return name.startswith("part-") and name.endswith(".parquet")
-
-
-def unit_of(part: Path) -> int:
-    return int(part.stem.split("-")[1])
+def _write_plan(plan: Path, items: Iterable[Item]) -> tuple[array[int], bool]:
+    """Write the items, one a line: where each line begins, and whether all are pictures."""
+    offsets, end, are_pictures = array("Q"), 0, True
+    with durably(plan) as temporary, temporary.open("wb") as lines:
+        temporary.chmod(0o600)  # URLs stand here with what opens them
+        for item in items:
+            offsets.append(end)
+            end += lines.write(_line_of(item).encode() + b"\n")
+            are_pictures = are_pictures and item.kind == "image"
+    return offsets, are_pictures
 
 
 def _cursor_in(part: Path) -> Cursor:
@@ -529,5 +403,5 @@ def _item_of(index: int, line: bytes) -> Item:
     if "problem" in values:
         values["problem"] = Problem(**values["problem"])
     if "given" in values:
-        values["given"] = tuple(GivenFace(tuple(each["box"]), tuple(each["kept"])) for each in values["given"])
+        values["given"] = tuple(GivenFace(tuple(face["box"]), tuple(face["kept"])) for face in values["given"])
     return Item(index=index, **values | {"kept": tuple(values.get("kept", ()))})

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from motivnet_cli.config import OutputConfig
     from motivnet_cli.inputs.listing import Listing
-    from motivnet_cli.records import Batch, OutputSummary, Prediction, Todo
+    from motivnet_cli.records import Batch, OutputSummary, Prediction, RunState, Todo
     from motivnet_cli.shards import Shard
 
 
@@ -52,16 +52,12 @@ class OpenRun(RunPart, Protocol):
     def worker_config(self) -> OutputConfig:
         """The settings with which other processes on this machine find the run."""
 
-    def complete(self) -> bool:
+    def complete(self) -> RunState:
         """Commit what is reached, and put the output in its place if nothing is missing.
 
         Returns:
-            Whether all is done that was this process's.
+            `finished`, `share_done`, or `stopped` if something of this process's share is not done.
         """
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether the whole output is done and in its place."""
 
     def summary(self) -> OutputSummary:
         """What the output holds by now; of a shard, while others are not done, what that shard holds."""
@@ -74,12 +70,8 @@ class RunOutput(Protocol):
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None: ...
 
-    @property
-    def is_finished(self) -> bool:
-        """Whether every input was done and in its place before: there is nothing to begin."""
-
-    def summary(self) -> OutputSummary:
-        """What a finished output holds."""
+    def finished_before(self) -> OutputSummary | None:
+        """What the output holds, if every input was done and in its place before; None if there is something to do."""
 
     def begin(self, listing: Listing) -> OpenRun:
         """Freeze the plan, if none is frozen yet: only then is the listing asked.

@@ -5,13 +5,15 @@ from __future__ import annotations
 import functools
 import json
 import logging
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.output.ledger import Ledger
+from motivnet_cli.output.paths import OutputPaths, output_paths
+from motivnet_cli.output.tables import METADATA_KEY
 from motivnet_cli.remote.urls import is_remote
 
 if TYPE_CHECKING:
@@ -19,12 +21,9 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-from motivnet_cli.output.place import OutputPaths
+    from motivnet_cli.records import RunRecord
 
 log = logging.getLogger(__name__)
-
-METADATA_KEY = b"motivnet"
-"""Key of the Parquet file metadata that holds the run's JSON record."""
 
 
 def read_faces(path: str | Path) -> pl.DataFrame:
@@ -49,7 +48,7 @@ def read_inputs(path: str | Path) -> pl.DataFrame:
     return polars.read_parquet(parts_of(path, "inputs"))
 
 
-def read_record(path: str | Path) -> dict[str, Any]:
+def read_record(path: str | Path) -> RunRecord:
     """The record of the run that wrote an output: versions, model, terms, settings, command.
 
     Raises:
@@ -66,37 +65,39 @@ def parts_of(path: str | Path, table: str) -> list[Path]:
     Raises:
         ConfigError: No output of motivnet is there.
     """
-    place = place_to_read(path)
-    parts = place.store.fetch_all(place.final_parts(table), anew=True)
+    paths = paths_to_read(path)
+    parts = paths.backend.fetch_all(paths.final_parts(table), anew=True)
     if not parts:
         raise ConfigError(
-            f"no motivnet output at {str(path)!r}; expected {place.store.name_of(place.final_name(table))}"
+            f"no motivnet output at {str(path)!r}; expected {paths.backend.name_of(paths.final_name(table))}"
         )
-    run = Ledger(place.work, place.parts, place.store)
-    if not place.is_file and run.exists() and not run.is_finished and table == "inputs":
+    ledger = None if paths.is_file else Ledger.find(paths.run, paths.backend)
+    if ledger is not None and not ledger.run.is_finished and table == "inputs":
         log.warning(
             "%s is not finished: %d of %d inputs are done, and what follows is of these",
             path,
-            run.num_done,
-            run.num_items,
+            ledger.num_done,
+            ledger.num_items,
         )
     return parts
 
 
-def place_to_read(path: str | Path) -> OutputPaths:
-    return _copied_place(str(path)) if is_remote(str(path)) else OutputPaths(str(path))
+def paths_to_read(path: str | Path) -> OutputPaths:
+    """The files of an output that is there; copies from an object store last as long as this process."""
+    return _copied(str(path)) if is_remote(str(path)) else output_paths(str(path))
 
 
 @functools.cache
-def _copied_place(url: str) -> OutputPaths:
-    """One for each URL, so that its copies last as long as this process, and are not made twice."""
-    return OutputPaths(url)
+def _copied(url: str) -> OutputPaths:
+    """One for each URL, so that nothing is copied twice."""
+    return output_paths(url)
 
 
-def record_in(part: Path | IO[bytes]) -> dict[str, Any]:
+def record_in(part: Path | IO[bytes]) -> RunRecord:
+    """The record in a Parquet file; empty where motivnet did not write it."""
     try:
         metadata = pq.read_metadata(part).metadata or {}
     except (OSError, pa.ArrowInvalid):
         metadata = {}
-    record: dict[str, Any] = json.loads(metadata.get(METADATA_KEY, b"{}"))
+    record: RunRecord = json.loads(metadata.get(METADATA_KEY, b"{}"))
     return record

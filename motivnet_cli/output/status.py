@@ -5,22 +5,25 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow.parquet as pq
 
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.output.ledger import Ledger
-from motivnet_cli.output.place import TABLES, OutputPaths
-from motivnet_cli.output.read import place_to_read, record_in
+from motivnet_cli.output.names import TABLES
+from motivnet_cli.output.read import paths_to_read, record_in
 from motivnet_cli.shards import Shard, first_of, task_list
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-STATUS_ATTEMPTS = 20
+    from motivnet_cli.output.paths import OutputPaths
+
+MAX_ATTEMPTS = 20
 """How often an output is looked at that changes its form meanwhile, which each run does a few times."""
-STATUS_SECONDS = 0.1
+RETRY_SECONDS = 0.1
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -72,63 +75,94 @@ def output_status(path: str | Path, *, shards: int | None = None) -> OutputStatu
     """
     if shards is not None and shards < 1:
         raise ConfigError(f"--shards: a run has at least 1, got {shards}")
-    place = place_to_read(path)
-    for _ in range(STATUS_ATTEMPTS):
-        before = place.fingerprint()
+    paths = paths_to_read(path)
+    for _ in range(MAX_ATTEMPTS):
+        before = paths.fingerprint()
         with contextlib.suppress(FileNotFoundError):  # the last process has just put the output in its place
-            status = _status_of(place, shards)
-            if place.fingerprint() == before:
+            status = _status_of(paths, shards)
+            if paths.fingerprint() == before:
                 return status
-        time.sleep(STATUS_SECONDS)
-    raise ConfigError(f"{place.given!r} changes faster than it can be read: ask again")
+        time.sleep(RETRY_SECONDS)
+    raise ConfigError(f"{paths.given!r} changes faster than it can be read: ask again")
 
 
-def _status_of(place: OutputPaths, num_shards: int | None) -> OutputStatus:
-    store = place.store
-    run, finals = Ledger(place.work, place.parts, store), store.fetch_all(place.final_parts("inputs"), anew=True)
-    if not run.exists():
-        if not finals:
-            expected = store.name_of(place.final_name("inputs"))
-            why = "its inputs are not listed yet" if store.has(place.work) else f"expected {expected}"
-            raise ConfigError(f"no motivnet output at {place.given!r}; {why}")
-        if "settings" not in record_in(finals[0]):
-            raise ConfigError(f"{place.given!r} was not written by motivnet")
-    finished = place.is_complete() and (place.is_file or run.is_finished) and not (place.work / "moves.json").exists()
-    parts = {table: place.final_parts(table) if finished else run.committed(table) for table in TABLES}
-    num_items, failed, num_faces = 0, 0, 0
-    for part in store.fetch_all(parts["inputs"]):
-        rows = pq.read_table(part, columns=["archive", "status", "faces"])
-        num_items += rows["archive"].null_count
-        num_faces += sum(rows["faces"].to_pylist())
-        failed += sum(row["counts"] for row in rows["status"].value_counts().to_pylist() if row["values"] == "failed")
-    if not finished:
-        run.read()  # after the parts: what they say is of inputs that are done
-    amendment = Ledger(*place.amendment)
+def _status_of(paths: OutputPaths, num_shards: int | None) -> OutputStatus:
+    """How far an output is.
+
+    Raises:
+        FileNotFoundError: It changed its form meanwhile.
+    """
+    ledger = Ledger.find(paths.run, paths.backend)
+    finals = paths.backend.fetch_all(paths.final_parts("inputs"), anew=True)
+    if ledger is None:
+        _check_is_output(paths, finals)
+    if paths.is_finished(None if ledger is None else ledger.run) and not paths.run.journal.exists():
+        counts = _Counts.of(paths, {table: paths.final_parts(table) for table in TABLES})
+        num_items = num_done = counts.items
+        shards: tuple[ShardStatus, ...] = ()
+        is_finished = True
+    elif ledger is not None:
+        counts = _Counts.of(paths, {table: ledger.committed(table) for table in TABLES})
+        if not ledger.refresh():  # after the parts: what they say is of inputs that are done
+            raise FileNotFoundError(paths.run.about)
+        num_items, num_done = ledger.num_items, ledger.num_done
+        shards = _shards_of(ledger, num_shards)
+        is_finished = False
+    else:
+        raise FileNotFoundError(paths.run.about)
+    amendment = Ledger.find(paths.run.amendment, paths.backend)
     return OutputStatus(
-        finished=finished,
-        inputs=num_items if finished else run.num_items,
-        done=num_items if finished else run.num_done,
-        failed=failed,
-        # Where units are whole, the inputs say it, and nothing large is brought here.
-        faces=num_faces if store.is_remote else sum(pq.read_metadata(part).num_rows for part in parts["faces"]),
-        amending=(amendment.num_done, amendment.num_items) if amendment.exists() else None,
-        shards=() if finished else _shards_of(run, num_shards),
+        finished=is_finished,
+        inputs=num_items,
+        done=num_done,
+        failed=counts.failed,
+        faces=counts.faces,
+        amending=None if amendment is None else (amendment.num_done, amendment.num_items),
+        shards=shards,
     )
 
 
-def _shards_of(run: Ledger, count: int | None) -> tuple[ShardStatus, ...]:
-    if run.shards is None and count is None:
+def _check_is_output(paths: OutputPaths, finals: Sequence[Path]) -> None:
+    """Refuse what is no output of motivnet, or none yet."""
+    if not finals:
+        expected = paths.backend.name_of(paths.final_name("inputs"))
+        why = "its inputs are not listed yet" if paths.backend.has(paths.work) else f"expected {expected}"
+        raise ConfigError(f"no motivnet output at {paths.given!r}; {why}")
+    if "settings" not in record_in(finals[0]):
+        raise ConfigError(f"{paths.given!r} was not written by motivnet")
+
+
+class _Counts(NamedTuple):
+    """What the parts of both tables hold."""
+
+    items: int
+    """Inputs that are no members of archives."""
+    failed: int
+    faces: int
+
+    @classmethod
+    def of(cls, paths: OutputPaths, parts: Mapping[str, Sequence[Path]]) -> _Counts:
+        num_items, failed, listed = 0, 0, 0
+        for part in paths.backend.fetch_all(parts["inputs"]):
+            rows = pq.read_table(part, columns=["archive", "status", "faces"])
+            num_items += rows["archive"].null_count
+            failed += sum(
+                row["counts"] for row in rows["status"].value_counts().to_pylist() if row["values"] == "failed"
+            )
+            listed += sum(rows["faces"].to_pylist())
+        return cls(num_items, failed, paths.num_faces(parts["faces"], listed=listed))
+
+
+def _shards_of(ledger: Ledger, count: int | None) -> tuple[ShardStatus, ...]:
+    shards = ledger.run.shards
+    if shards is None and count is None:
         return ()
-    first = Shard(0, count or 0) if run.shards is None else first_of(run.shards)
+    first = Shard(0, count or 0) if shards is None else first_of(shards)
     if count is not None and count != first.count:
         first = Shard(0, count, first.first)
-    shards = (dataclasses.replace(first, index=index) for index in range(first.count))
     return tuple(
         ShardStatus(
-            shard.index,
-            shard.number,
-            run.done_in(run.units[shard.index :: shard.count]),
-            run.items_in(run.units[shard.index :: shard.count]),
+            index, dataclasses.replace(first, index=index).number, ledger.done_in(units), ledger.items_in(units)
         )
-        for shard in shards
+        for index, units in ((index, ledger.units[index :: first.count]) for index in range(first.count))
     )

@@ -1,34 +1,28 @@
 """Rows to a pipe as they come: JSON lines or an Arrow stream. Nothing is kept, so nothing can be resumed.
 
-It stands where `sink.Output` stands in the path of a run. A reader that is slow slows the run; one that goes
-away ends it with BrokenPipeError.
+A reader that is slow slows the run; one that goes away ends it with BrokenPipeError.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 from collections import Counter
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 import pyarrow as pa
 
-from motivnet_cli.output.tables import Rows, Tracks, faces_schema, inputs_schema
-from motivnet_cli.records import STATUSES, Cursor, Position, Todo
+from motivnet_cli.output.tables import Rows, Tracks
+from motivnet_cli.records import MAX_NAMED_FAILURES, STATUSES, Cursor, OutputSummary, Position, Todo
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from typing_extensions import Self
 
-    from motivnet_cli.config import EmbeddingType, StreamFormat
-    from motivnet_cli.faces.track import TrackConfig
+    from motivnet_cli.config import OutputConfig
     from motivnet_cli.inputs.listing import Listing
-    from motivnet_cli.records import Batch, InputReport, Prediction
-
-log = logging.getLogger(__name__)
-
-NAMED_FAILURES = 10
+    from motivnet_cli.output.tables import RowLayout
+    from motivnet_cli.records import Batch, InputReport, Prediction, RunRecord, RunState, Status
 
 
 class StreamOutput:
@@ -36,61 +30,65 @@ class StreamOutput:
 
     Args:
         pipe: Where the rows go.
-        stream_format: `jsonl`, one JSON object a face, or `arrow`, an Arrow IPC stream with the run's record.
+        config: Its `stream_format` is `jsonl`, one JSON object a face, or `arrow`, an Arrow IPC stream with the record.
         record: Metadata of an Arrow stream.
-        tracks: Follow faces through videos; None leaves the `track` column out.
+        layout: The columns, without those that the listing keeps.
     """
 
-    finished = False
-    shard = None
-    num_resumed = 0
-
-    def __init__(
-        self,
-        pipe: IO[bytes],
-        stream_format: StreamFormat,
-        *,
-        record: dict[str, Any],
-        classes: Sequence[str],
-        embedding_size: int,
-        embeddings: EmbeddingType,
-        tracks: TrackConfig | None = None,
-    ) -> None:
+    def __init__(self, pipe: IO[bytes], config: OutputConfig, *, record: RunRecord, layout: RowLayout) -> None:
         self._pipe = pipe
-        self._format = stream_format
+        self._config = config
         self._record = record
-        self._classes = tuple(classes)
-        self._embedding_size = embedding_size
-        self._embeddings = embeddings
-        self._tracks = Tracks(tracks) if tracks else None
-        self._statuses: Counter[str] = Counter()
-        self._emotions: Counter[str] = Counter()
-        self._num_faces = 0
-        self._failures: list[InputReport] = []
-        self._writer: pa.ipc.RecordBatchStreamWriter | None = None
-        self.num_items = 0
-        self.skipped: dict[str, int] = {}
+        self._layout = layout
+        self._run: OpenStream | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None and self._writer is not None:
-            self._writer.close()
+        if kind is None and self._run is not None:
+            self._run.close()
 
-    def begin(self, listing: Listing) -> None:
+    def finished_before(self) -> None:
+        """A pipe holds nothing before."""
+
+    def begin(self, listing: Listing) -> OpenStream:
         """Say what the rows will look like."""
+        layout = self._layout.keeping(listing.kept_types)
+        self._run = OpenStream(self._pipe, self._config, listing, layout, self._record)
+        return self._run
+
+
+class OpenStream:
+    """A run whose rows go to a pipe; its items are counted as they come."""
+
+    shard = None
+    num_resumed = 0
+
+    def __init__(
+        self, pipe: IO[bytes], config: OutputConfig, listing: Listing, layout: RowLayout, record: RunRecord
+    ) -> None:
+        self._pipe = pipe
         self._listing = listing
-        schema = faces_schema(
-            self._classes,
-            self._embedding_size,
-            self._embeddings,
-            tracks=self._tracks is not None,
-            keep=listing.kept_types,
-        ).with_metadata({b"motivnet": json.dumps(self._record).encode()})
-        self._rows = Rows(self._classes, schema, inputs_schema())
-        if self._format == "arrow":
-            self._writer = pa.ipc.new_stream(self._pipe, schema)
+        self._layout = layout
+        self._tracks = Tracks(layout.tracks) if layout.tracks else None
+        self._statuses: Counter[Status] = Counter()
+        self._emotions: Counter[str] = Counter()
+        self._num_faces = 0
+        self._failures: list[InputReport] = []
+        self.worker_config = config
+        self.num_items = 0
+        self.skipped: dict[str, int] = {}
+        schemas = layout.schemas(record)
+        self._rows = Rows(layout, schemas)
+        self._writer: pa.ipc.RecordBatchStreamWriter | None = None
+        if config.stream_format == "arrow":
+            self._writer = pa.ipc.new_stream(pipe, schemas["faces"])
+
+    def close(self) -> None:
+        """End an Arrow stream; a pipe that is closed without it is known to be cut off."""
+        if self._writer is not None:
+            self._writer.close()
 
     def rounds(self, stop: Callable[[], bool]) -> Iterator[Iterator[Todo]]:
         """Once every item of the listing, as it is found."""
@@ -105,18 +103,17 @@ class StreamOutput:
     def write(self, batch: Batch, prediction: Prediction | None) -> None:
         """Write what is reached, and flush it: a pipe's reader waits for rows, not for parts."""
         self._rows.add(batch, prediction)
-        places, faces, _ = self._rows.take(batch.reached.position)
+        positions, faces, _ = self._rows.take(batch.reached.position)
         if self._tracks is not None:
-            faces = self._tracks.follow(places, faces)
+            faces = self._tracks.follow(positions, faces)
         for report in batch.finished:
             self._statuses[report.status] += 1
-            if report.status == "failed":
+            if report.status == "failed" and len(self._failures) < MAX_NAMED_FAILURES:
                 self._failures.append(report)
-                del self._failures[NAMED_FAILURES:]
         if not faces.num_rows:
             return
         self._num_faces += faces.num_rows
-        if self._classes:
+        if self._layout.classes:
             self._emotions.update(faces["emotion"].to_pylist())
         if self._writer is not None:
             self._writer.write_table(faces.combine_chunks())
@@ -124,19 +121,18 @@ class StreamOutput:
             self._pipe.write("".join(json.dumps(row) + "\n" for row in faces.to_pylist()).encode())
         self._pipe.flush()
 
-    def complete(self) -> bool:
+    def complete(self) -> RunState:
         """Nothing is left to do: every row is out."""
-        self.finished = self._statuses.total() >= self.num_items
-        return self.finished
+        return "finished" if self._statuses.total() >= self.num_items else "stopped"
 
-    def summary(self) -> dict[str, Any]:
-        """As `sink.Output.summary`."""
-        return {
-            "inputs": self.num_items,
-            "done": self._statuses.total(),
-            "by_status": {status: self._statuses[status] for status in STATUSES if self._statuses[status]},
-            "faces": self._num_faces,
-            "emotions": {name: self._emotions[name] for name in self._classes},
-            "failures": tuple(self._failures),
-            "outputs": ("-",),
-        }
+    def summary(self) -> OutputSummary:
+        """What went into the pipe."""
+        return OutputSummary(
+            inputs=self.num_items,
+            done=self._statuses.total(),
+            by_status={status: self._statuses[status] for status in STATUSES if self._statuses[status]},
+            faces=self._num_faces,
+            emotions={name: self._emotions[name] for name in self._layout.classes},
+            outputs=("-",),
+            failures=tuple(self._failures),
+        )

@@ -1,14 +1,15 @@
-"""Rows as tables: the schema of an output, predictions gathered into it, and Parquet files of it.
+"""Rows as tables: the columns of an output, predictions gathered into them, and Parquet files of them.
 
-With `sink`, the one room that knows pyarrow. It does not know runs, parts or folders.
+It does not know runs or folders.
 """
 
 from __future__ import annotations
 
 import itertools
+import json
 from collections import deque
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -18,21 +19,49 @@ from motivnet_cli.durable import sync
 from motivnet_cli.records import BOX_COLUMNS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
     from typing_extensions import Self
 
     from motivnet_cli.config import EmbeddingType, KeptType
-    from motivnet_cli.faces.track import TrackConfig, Tracker
-    from motivnet_cli.records import Batch, Crop, InputReport, Position, Prediction
+    from motivnet_cli.faces.track import Embeddings, TrackConfig, Tracker
+    from motivnet_cli.records import Batch, Crop, InputReport, Position, Prediction, RunRecord
 
-RowsOf = Callable[..., Iterable[dict[str, Any]]]
+SCHEMA_VERSION = 1
+METADATA_KEY = b"motivnet"
+"""Key of the Parquet file metadata that holds the run's JSON record."""
 _KEPT_TYPES = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64(), "bool": pa.bool_()}
 
 ROW_GROUP = 4096
 """Rows in a row group: 2 to 12 MB with embeddings, which readers like and writers can hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowLayout:
+    """What decides on the columns of a run's tables."""
+
+    classes: tuple[str, ...]
+    """The model's, in the order of `Prediction.probabilities`; empty for none."""
+    embedding_size: int
+    """D."""
+    embeddings: EmbeddingType = "float16"
+    tracks: TrackConfig | None = None
+    """How faces are followed through videos; None where they are not."""
+    keep: Mapping[str, KeptType] = field(default_factory=dict)
+    """Columns of the user's manifest that pass through, with their types."""
+
+    def keeping(self, keep: Mapping[str, KeptType]) -> RowLayout:
+        """The same with the columns that a run keeps, which are known when it is begun."""
+        return replace(self, keep=keep)
+
+    def schemas(self, record: RunRecord) -> dict[str, pa.Schema]:
+        """Of both tables, with the run's record."""
+        metadata = {METADATA_KEY: json.dumps(record).encode()}
+        is_tracked = self.tracks is not None
+        faces = faces_schema(self.classes, self.embedding_size, self.embeddings, tracks=is_tracked, keep=self.keep)
+        return {"faces": faces.with_metadata(metadata), "inputs": inputs_schema().with_metadata(metadata)}
 
 
 def faces_schema(
@@ -116,12 +145,11 @@ def _column(name: str, kind: pa.DataType, doc: str) -> pa.Field:
 class Rows:
     """Predicted faces and ended inputs that wait to be committed, in plan order."""
 
-    def __init__(self, classes: tuple[str, ...], faces: pa.Schema, inputs: pa.Schema) -> None:
-        self.classes = classes
-        self._faces_schema = faces
-        self._inputs_schema = inputs
-        self._keep = [name for name in faces.names if faces.field(name).metadata[b"doc"] == b"From the manifest."]
-        self._crops: list[tuple[Position, dict[str, Any]]] = []
+    def __init__(self, layout: RowLayout, schemas: Mapping[str, pa.Schema]) -> None:
+        self._layout = layout
+        self._faces_schema = schemas["faces"]
+        self._inputs_schema = schemas["inputs"]
+        self._crops: list[tuple[Position, dict[str, object]]] = []
         self._probabilities: list[NDArray[np.float32]] = []
         self._embeddings: list[NDArray[np.float32]] = []
         self._reports: list[InputReport] = []
@@ -151,22 +179,22 @@ class Rows:
         taken, self._crops = self._crops[:n], self._crops[n:]
         columns = {
             name: pa.array([row[name] for _, row in taken], self._faces_schema.field(name).type)
-            for name in (*_CROP_COLUMNS, *self._keep)
+            for name in (*_CROP_COLUMNS, *self._layout.keep)
         }
-        if "track" in self._faces_schema.names:
+        if self._layout.tracks is not None:
             columns["track"] = pa.nulls(n, pa.int64())
-        if self.classes:
+        if self._layout.classes:
             columns |= self._emotion_columns(n)
-        if "embedding" in self._faces_schema.names:
+        if self._layout.embeddings != "none":
             columns["embedding"] = self._embedding_column(n)
         self._probabilities, self._embeddings = self._probabilities[n:], self._embeddings[n:]
         faces = pa.table([columns[name] for name in self._faces_schema.names], schema=self._faces_schema)
         inputs = pa.Table.from_pylist([_row_of(report) for report in reports], schema=self._inputs_schema)
         return [position for position, _ in taken], faces, inputs
 
-    def _row_of(self, crop: Crop) -> dict[str, Any]:
+    def _row_of(self, crop: Crop) -> dict[str, object]:
         x1, y1, x2, y2 = crop.face.box
-        row = {
+        row: dict[str, object] = {
             "input": crop.input,
             "frame": crop.frame_index,
             "time_s": crop.time_s,
@@ -178,13 +206,15 @@ class Rows:
             "y2": y2,
             "detection_score": crop.face.score,
         }
-        return row | dict(zip(self._keep, crop.kept or [None] * len(self._keep), strict=True))
+        keep = self._layout.keep
+        return row | dict(zip(keep, crop.kept or [None] * len(keep), strict=True))
 
     def _emotion_columns(self, n: int) -> dict[str, pa.Array]:
-        probabilities = np.stack(self._probabilities[:n]) if n else np.zeros((0, len(self.classes)), np.float32)
+        classes = self._layout.classes
+        probabilities = np.stack(self._probabilities[:n]) if n else np.zeros((0, len(classes)), np.float32)  # [n, C]
         best = probabilities.argmax(axis=1).astype(np.int32)
-        emotion = pa.DictionaryArray.from_arrays(pa.array(best), pa.array(self.classes))
-        columns = {name: pa.array(probabilities[:, i]) for i, name in enumerate(self.classes)}
+        emotion = pa.DictionaryArray.from_arrays(pa.array(best), pa.array(classes))
+        columns = {name: pa.array(probabilities[:, i]) for i, name in enumerate(classes)}
         return columns | {"emotion": emotion, "confidence": pa.array(probabilities[np.arange(n), best])}
 
     def _embedding_column(self, n: int) -> pa.Array:
@@ -197,7 +227,7 @@ class Rows:
 _CROP_COLUMNS = ("input", "frame", "time_s", "face", "face_source", *BOX_COLUMNS, "detection_score")
 
 
-def _row_of(report: InputReport) -> dict[str, Any]:
+def _row_of(report: InputReport) -> dict[str, object]:
     problem = report.problem
     return {
         "input": report.input,
@@ -216,18 +246,38 @@ def _row_of(report: InputReport) -> dict[str, Any]:
     }
 
 
+class TrackedFace(NamedTuple):
+    """What is stored of a face in a video, as far as its track depends on it."""
+
+    input: str
+    frame: int
+    time_s: float
+    track: int
+    embedding: list[float]
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+
+
+def _none_stored(position: Position, name: str) -> Iterable[TrackedFace]:
+    return ()
+
+
 class Tracks:
     """Follows the faces of a run's videos as they become rows.
 
     Tracks are a function of what is stored, so after a kill the rows that were committed tell how to go on.
 
     Args:
-        rows_of: What is stored of one input's faces, given its place, its name and columns; none if it is new.
+        faces_of: What is stored of one input's faces, given its position and its name; none if it is new.
     """
 
-    def __init__(self, config: TrackConfig, rows_of: RowsOf = lambda position, name, *columns: ()) -> None:
+    def __init__(
+        self, config: TrackConfig, faces_of: Callable[[Position, str], Iterable[TrackedFace]] = _none_stored
+    ) -> None:
         self._config = config
-        self._rows_of = rows_of
+        self._faces_of = faces_of
         self._item = -1
 
     def follow(self, positions: Sequence[Position], faces: pa.Table) -> pa.Table:
@@ -235,8 +285,8 @@ class Tracks:
         if not positions:
             return faces
         tracks: list[int | None] = [None] * len(positions)
-        boxes = np.stack([faces[name].to_numpy() for name in BOX_COLUMNS], axis=1)
-        embeddings = _matrix(faces["embedding"])
+        boxes = np.stack([faces[name].to_numpy() for name in BOX_COLUMNS], axis=1)  # [N, 4]
+        embeddings = _matrix(faces["embedding"])  # [N, D]
         times = faces["time_s"].to_pylist()
         for position, group in itertools.groupby(range(len(positions)), key=lambda i: positions[i]):
             rows = list(group)
@@ -251,30 +301,30 @@ class Tracks:
         where = faces.schema.get_field_index("track")
         return faces.set_column(where, faces.schema.field("track"), pa.array(tracks, pa.int64()))
 
-    def _resumed(self, position: Position, name: str, dtype: np.dtype[Any]) -> Tracker:
-        recent: deque[dict[str, Any]] = deque()
+    def _resumed(self, position: Position, name: str, dtype: np.dtype[np.floating]) -> Tracker:
+        recent: deque[TrackedFace] = deque()
         next_id = 0
-        for row in self._rows_of(position, name, "frame", "time_s", "track", "embedding", *BOX_COLUMNS):
-            next_id = max(next_id, row["track"] + 1)
+        for row in self._faces_of(position, name):
+            next_id = max(next_id, row.track + 1)
             recent.append(row)
-            while recent[0]["time_s"] < row["time_s"] - self._config.max_gap_s:
+            while recent[0].time_s < row.time_s - self._config.max_gap_s:
                 recent.popleft()
         from motivnet_cli.faces.track import Tracker
 
         frames = []
-        for _, group in itertools.groupby(recent, key=lambda row: row["frame"]):
+        for _, group in itertools.groupby(recent, key=lambda row: row.frame):
             rows = list(group)
-            time_s = rows[0]["time_s"]
-            boxes = np.array([[row[side] for side in BOX_COLUMNS] for row in rows], np.float32)
-            embeddings = np.array([row["embedding"] for row in rows], dtype)
-            frames.append((time_s, boxes, embeddings, np.array([row["track"] for row in rows], np.int64)))
+            boxes = np.array([[row.x1, row.y1, row.x2, row.y2] for row in rows], np.float32)  # [N, 4]
+            embeddings = np.array([row.embedding for row in rows], dtype)  # [N, D]
+            frames.append((rows[0].time_s, boxes, embeddings, np.array([row.track for row in rows], np.int64)))
         return Tracker.resume(self._config, frames, next_id=next_id)
 
 
-def _matrix(column: pa.ChunkedArray) -> NDArray[Any]:
+def _matrix(column: pa.ChunkedArray) -> Embeddings:
+    """A column of lists of one length."""
     array = column.combine_chunks()
     flat = array.flatten().to_numpy(zero_copy_only=False)
-    matrix: NDArray[Any] = flat.reshape(len(array), array.type.list_size)
+    matrix: Embeddings = flat.reshape(len(array), array.type.list_size)
     return matrix
 
 
@@ -297,10 +347,15 @@ class Stream:
         return taken
 
 
-def rows_in(parts: Iterable[Path], *columns: str) -> Iterator[dict[str, Any]]:
+_Row = TypeVar("_Row", bound=NamedTuple)
+
+
+def rows_in(parts: Iterable[Path], kind: type[_Row]) -> Iterator[_Row]:
+    """The rows of some files, with the columns that a named tuple has as its fields."""
+    names = list(kind._fields)
     for part in parts:
-        for batch in pq.ParquetFile(part).iter_batches(columns=list(columns), batch_size=ROW_GROUP):
-            yield from batch.to_pylist()
+        for batch in pq.ParquetFile(part).iter_batches(columns=names, batch_size=ROW_GROUP):
+            yield from map(kind._make, zip(*(batch[name].to_pylist() for name in names), strict=True))
 
 
 class TableWriter:

@@ -24,7 +24,7 @@ from motivnet_cli.config import ScaleConfig
 from motivnet_cli.engine.machine import divide_cores
 from motivnet_cli.engine.predictor import Stages
 from motivnet_cli.engine.work import Tally
-from motivnet_cli.output.sink import begun_run
+from motivnet_cli.output.share import begun_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -21,7 +21,7 @@ from motivnet_cli import __version__, errors
 from motivnet_cli.config import ScaleConfig
 from motivnet_cli.engine.work import Tally
 from motivnet_cli.errors import ConfigError, WorkerError
-from motivnet_cli.output.sink import begun_run
+from motivnet_cli.output.share import begun_run
 from motivnet_cli.remote.urls import is_remote
 from motivnet_cli.weights.store import Store
 
@@ -391,7 +391,7 @@ class _Units:
         """
         got_on = set()
         for unit in units:
-            self._run.look_again(unit)
+            self._run.refresh_unit(unit)
             if self._run.reached(unit) != self._given[unit]:
                 got_on.add(unit)
             if self._run.is_done(unit):
@@ -414,7 +414,7 @@ class _Units:
             ConfigError: It is not.
         """
         deadline = time.monotonic() + VISIBLE_SECONDS
-        self._run.read()
+        self._run.refresh()
         while self._run.num_done < self._run.num_items:
             if time.monotonic() > deadline:
                 raise ConfigError(
@@ -422,7 +422,7 @@ class _Units:
                     "that all nodes share"
                 )
             time.sleep(1)
-            self._run.read()
+            self._run.refresh()
 
 
 def _how_it_died(error: Exception) -> str:

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from motivnet_cli import __version__
-from motivnet_cli.engine.work import Tally, load_network, make_predictor, track_config, work
+from motivnet_cli.engine.work import Tally, load_network, make_predictor, row_layout, work
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.output.sink import take_handed
+from motivnet_cli.output.share import take_assigned
 
 if TYPE_CHECKING:
     from motivnet_cli.config import RunConfig
     from motivnet_cli.engine.machine import Choices
-    from motivnet_cli.output.ledger import HandedShare
+    from motivnet_cli.output.share import AssignedShare
 
 
 NEWS_SECONDS = 0.5
@@ -50,7 +50,7 @@ class Worker:
         self._version, self._settings, self._num_cpus = version, settings, num_cpus
         self._tally = Tally()
         self._hand = _Hand()
-        self._share: HandedShare | None = None
+        self._share: AssignedShare | None = None
         self._error: tuple[str, str] | None = None
         self._is_over = False
         self._thread: threading.Thread | None = None
@@ -95,13 +95,8 @@ class Worker:
     def _work(self) -> None:
         config, model, predictor = self._config, self._model, self._predictor
         try:
-            share, record = take_handed(
-                config.output,
-                self._hand,
-                classes=model.classes,
-                embedding_size=model.embedding_size,
-                tracks=track_config(config),
-            )
+            share = take_assigned(config.output, row_layout(config, model), self._hand)
+            record = share.record
             self._share = share
             ours = {"model.precision": predictor.choices.precision, "model.weights_sha256": model.weights_sha256}
             for name, value in ours.items():

@@ -15,9 +15,9 @@ import sys
 import threading
 from typing import IO, TYPE_CHECKING, Any
 
-from motivnet_cli.engine.work import Tally, load_network, make_predictor, track_config, work
+from motivnet_cli.engine.work import Tally, load_network, make_predictor, row_layout, work
 from motivnet_cli.errors import ConfigError, MotivNetError
-from motivnet_cli.output.sink import take_part
+from motivnet_cli.output.share import take_part
 
 if TYPE_CHECKING:
     from motivnet_cli.config import RunConfig
@@ -53,9 +53,8 @@ def take_units(config: RunConfig, voice: IO[str], stop: threading.Event) -> None
     """
     model = load_network(config.model)
     predictor = make_predictor(model, config.model)
-    share, record = take_part(
-        config.output, classes=model.classes, embedding_size=model.embedding_size, tracks=track_config(config)
-    )
+    share = take_part(config.output, row_layout(config, model))
+    record = share.record
     if predictor.choices.precision != record["precision"]:
         raise ConfigError(
             f"this run computes in {record['precision']}, and --precision {config.model.precision} comes to "

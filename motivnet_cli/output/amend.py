@@ -1,0 +1,165 @@
+"""A finished output, amended: inputs that failed, changed or are new are done, and the files rewritten as one step."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import shutil
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
+
+from motivnet_cli.durable import temporary_name
+from motivnet_cli.output.names import TABLES, part_name, unit_of
+from motivnet_cli.output.paths import move
+from motivnet_cli.output.tables import Stream, TableWriter, rows_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    import pyarrow as pa
+
+    from motivnet_cli.inputs.listing import Listing
+    from motivnet_cli.output.ledger import Ledger
+    from motivnet_cli.output.paths import Move, OutputPaths
+    from motivnet_cli.records import Item, Status
+
+
+class Amendment:
+    """What a run makes that amends the output at `paths`.
+
+    Args:
+        retry_failed: Do the inputs that failed; else those that changed or are new.
+    """
+
+    def __init__(self, paths: OutputPaths, *, retry_failed: bool) -> None:
+        self._paths = paths
+        self._retry_failed = retry_failed
+        self.files = paths.run.amendment
+
+    def items(self, listing: Listing, items: Iterable[Item]) -> Iterator[Item]:
+        """First what is there already, in its order, then what is new."""
+        known: dict[str, _Known] = {}
+        failed: set[str] = set()
+        for row in rows_in(self._paths.final_parts("inputs"), _Known):
+            if row.archive is None:
+                known[row.input] = row
+            if row.status == "failed":
+                failed.add(row.archive or row.input)  # an archive is read as a whole
+        if self._retry_failed:
+            wanted = [item for item in items if item.input in failed]
+        else:
+            wanted = [item for item in items if not _is_unchanged(item, known.get(item.input))]
+        order = {name: number for number, name in enumerate(known)}
+        wanted.sort(key=lambda item: order.get(item.input, len(order)))
+        return (dataclasses.replace(item, index=number) for number, item in enumerate(wanted))
+
+    def has_parts(self, ledger: Ledger) -> bool:
+        return True
+
+    def put_in_place(self, ledger: Ledger, schemas: Mapping[str, pa.Schema]) -> None:
+        move(self._paths.run.journal, list(self._rewritten(ledger, schemas)))
+        shutil.rmtree(self.files.control)
+
+    def _rewritten(self, ledger: Ledger, schemas: Mapping[str, pa.Schema]) -> Iterator[Move]:
+        """Rewrite the parts in which inputs were done again, and add what is new, each file beside its place."""
+        new = _NewRows(ledger)
+        each_table = map(self._paths.final_parts, TABLES)
+        parts = [dict(zip(TABLES, finals, strict=True)) for finals in zip(*each_table, strict=True)]
+        for finals in parts:
+            takes_rest = self._paths.is_file and finals is parts[-1]
+            if not takes_rest and new.again.isdisjoint(row.group for row in rows_in([finals["inputs"]], _Name)):
+                continue
+            with _writers(finals, schemas) as writers:
+                _rewrite(finals["inputs"], {table: Stream([final]) for table, final in finals.items()}, new, writers)
+                if takes_rest:
+                    new.copy_rest(writers)
+            yield from ((temporary_name(final), final) for final in finals.values())
+        if new.names:
+            added = part_name(unit_of(parts[-1]["inputs"]) + 1)
+            finals = {table: self._paths.final_name(table) / added for table in TABLES}
+            with _writers(finals, schemas) as writers:
+                new.copy_rest(writers)
+            yield from ((temporary_name(final), final) for final in finals.values())
+
+
+class _Known(NamedTuple):
+    """What an output holds of an input."""
+
+    input: str
+    archive: str | None
+    status: Status
+    size_bytes: int | None
+    mtime_ns: int | None
+    sha256: str | None
+
+
+class _Name(NamedTuple):
+    input: str
+    archive: str | None
+
+    @property
+    def group(self) -> str:
+        """What is done as one: an archive with its members, or the input alone."""
+        return self.archive or self.input
+
+
+class _NewRows:
+    """The rows of the inputs that were done, in the order of the plan."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.again = {item.input for item in ledger.items()}
+        self.names = deque(row.input for row in rows_in(ledger.committed("inputs"), _Name))
+        """Of those that are still to be copied."""
+        self._rows = {table: Stream(ledger.committed(table)) for table in TABLES}
+
+    def copy_group(self, group: str, writers: Mapping[str, TableWriter]) -> None:
+        """Copy the rows of one item, an archive's members before itself; none are left when it comes again."""
+        while group in self.names:
+            _copy_input(self._rows, writers)
+            if self.names.popleft() == group:
+                break
+
+    def copy_rest(self, writers: Mapping[str, TableWriter]) -> None:
+        while self.names:
+            self.names.popleft()
+            _copy_input(self._rows, writers)
+
+
+def _rewrite(inputs: Path, before: Mapping[str, Stream], new: _NewRows, writers: Mapping[str, TableWriter]) -> None:
+    """Copy the rows of one part of both tables, with the new ones in the place of those that were done again."""
+    for row in rows_in([inputs], _Name):
+        if row.group in new.again:
+            _skip_input(before)
+            new.copy_group(row.group, writers)
+        else:
+            _copy_input(before, writers)
+
+
+def _copy_input(source: Mapping[str, Stream], writers: Mapping[str, TableWriter]) -> None:
+    """Copy the next input and its faces."""
+    entry = source["inputs"].take(1)
+    writers["inputs"].add(entry)
+    writers["faces"].add(source["faces"].take(entry["faces"][0].as_py()))
+
+
+def _skip_input(source: Mapping[str, Stream]) -> None:
+    source["faces"].take(source["inputs"].take(1)["faces"][0].as_py())
+
+
+@contextlib.contextmanager
+def _writers(finals: Mapping[str, Path], schemas: Mapping[str, pa.Schema]) -> Iterator[dict[str, TableWriter]]:
+    """Write both tables beside their places."""
+    with contextlib.ExitStack() as stack:
+        yield {
+            table: stack.enter_context(TableWriter(temporary_name(final), schemas[table]))
+            for table, final in finals.items()
+        }
+
+
+def _is_unchanged(item: Item, known: _Known | None) -> bool:
+    if known is None:
+        return False
+    if item.sha256 and known.sha256:
+        return item.sha256 == known.sha256
+    return (item.size_bytes, item.mtime_ns) == (known.size_bytes, known.mtime_ns)

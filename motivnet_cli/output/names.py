@@ -1,0 +1,73 @@
+"""The names of a run's files. No other module spells them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+TABLES = ("faces", "inputs")
+"""In the order in which they are written: an output without inputs is not complete."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunFiles:
+    """The files of one run."""
+
+    control: Path
+    """Folder of the plan, the locks and the journal."""
+    parts: Path
+    """Folder of the parts, in `faces/` and `inputs/`."""
+
+    @property
+    def about(self) -> Path:
+        """What is known of the run; without this file there is none."""
+        return self.control / "run.json"
+
+    @property
+    def plan(self) -> Path:
+        """One item a line."""
+        return self.control / "plan.jsonl"
+
+    def is_plan(self, name: str) -> bool:
+        """Whether a file in `control` is a plan, under its plain name or one with its hash."""
+        return name.startswith(self.plan.stem) and name.endswith(self.plan.suffix)
+
+    @property
+    def lock(self) -> Path:
+        """Of who begins the run, finishes it, or does all of it."""
+        return self.control / "lock"
+
+    def claim(self, unit: int) -> Path:
+        """The lock of who works on a unit."""
+        return self.control / "claims" / f"{unit:06d}.lock"
+
+    @property
+    def journal(self) -> Path:
+        """Files that are being renamed as one step."""
+        return self.control / "moves.json"
+
+    @property
+    def amendment(self) -> RunFiles:
+        """The run that amends this one's finished output."""
+        return RunFiles(self.control / "amend", self.control / "amend")
+
+    def table(self, table: str) -> Path:
+        """The folder of a table's parts."""
+        return self.parts / table
+
+    def part(self, table: str, unit: int, segment: int) -> Path:
+        """The `segment`th part of a unit."""
+        return self.table(table) / part_name(unit, segment)
+
+
+def part_name(unit: int, segment: int = 0) -> str:
+    return f"part-{unit:06d}-{segment:04d}.parquet"
+
+
+def is_part(name: str) -> bool:
+    return name.startswith("part-") and name.endswith(".parquet")
+
+
+def unit_of(part: str | Path) -> int:
+    """The unit that a part belongs to, by its name."""
+    return int(Path(part).stem.split("-")[1])

@@ -1,0 +1,271 @@
+"""Where the files of an output lie, on this machine or in an object store, and how several are renamed as one step."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow.parquet as pq
+
+from motivnet_cli.durable import TemporaryFolder, durably, sync
+from motivnet_cli.errors import ConfigError, OutputConflictError
+from motivnet_cli.output.backend import LocalFolder, ObjectStoreMirror
+from motivnet_cli.output.ledger import read_run, write_run
+from motivnet_cli.output.names import TABLES, RunFiles, is_part
+from motivnet_cli.remote.urls import display_name, is_remote
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from motivnet_cli.output.backend import Backend, Version
+    from motivnet_cli.output.ledger import Run
+
+
+def output_paths(path: str, staging: str | None = None) -> OutputPaths:
+    """The files of the output at a path or URL.
+
+    Args:
+        staging: The folder that stands for the object store, where another process has made it.
+
+    Raises:
+        ConfigError: The name has an ending of another format, or the store cannot be used.
+    """
+    return StoredPaths(path, staging) if is_remote(path) else LocalPaths(path)
+
+
+class OutputPaths(ABC):
+    """The files of one output: what the user sees, and the working folder behind it.
+
+    Args:
+        given: The path or URL as the user gave it, without secrets.
+        path: The file or folder here.
+    """
+
+    staging: Path | None = None
+    """The folder that stands for the object store."""
+
+    def __init__(self, given: str, path: Path, backend: Backend, *, is_file: bool) -> None:
+        self.given = given
+        self.path = path
+        self.is_file = is_file
+        self.backend = backend
+        self.work = Path(f"{path}.work") if is_file else path / ".motivnet"
+        """Holds the frozen plan and the lock; for a single file also the parts. Gone when a file is finished."""
+        self.run = RunFiles(self.work, self.work if is_file else path)
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Make the working folder.
+
+        Raises:
+            OutputConflictError: Something that is not an output of motivnet is in the way.
+            ConfigError: Nothing can be written there.
+        """
+
+    @abstractmethod
+    def check_amendable(self, option: str) -> None:
+        """Refuse to amend an output that lies where it cannot be done.
+
+        Raises:
+            ConfigError: It is in an object store.
+        """
+
+    @abstractmethod
+    def clear(self) -> None:
+        """Remove an earlier output, whole or half, but nothing else."""
+
+    @abstractmethod
+    def leave(self) -> None:
+        """Remove the working folder where nothing in it is needed to go on."""
+
+    @abstractmethod
+    def num_faces(self, parts: Sequence[Path], *, listed: int) -> int:
+        """Rows in parts of the faces table.
+
+        Args:
+            listed: Faces of the inputs that have ended.
+        """
+
+    def final_name(self, table: str) -> Path:
+        if not self.is_file:
+            return self.run.table(table)
+        return self.path if table == "faces" else self.path.with_suffix(".inputs.parquet")
+
+    def final_parts(self, table: str) -> list[Path]:
+        """The files of a table as readers see them; empty before anything is committed."""
+        final = self.final_name(table)
+        if self.is_file:
+            return [final] if self.backend.has(final) else []
+        return [final / name for name in self.backend.names(self.run.table("inputs")) if is_part(name)]
+
+    def is_complete(self) -> bool:
+        """Whether readers find both tables in their place."""
+        return all(self.backend.has(self.final_name(table)) for table in TABLES)
+
+    def is_finished(self, run: Run | None) -> bool:
+        """Whether every input is done and in its place, given what is known of the run."""
+        return self.is_complete() and (self.is_file or (run is not None and run.is_finished))
+
+    def fingerprint(self) -> list[Version | None]:
+        """What tells whether the output was put in its place, amended or begun anew between two looks."""
+        files = [self.final_name(table) for table in TABLES]
+        files += [self.run.about, self.run.journal, self.run.amendment.about]
+        return [self.backend.version(path) for path in files]
+
+
+class LocalPaths(OutputPaths):
+    """An output on this machine, or on a disk that several machines share."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path, Path(path), LocalFolder(), is_file=_names_a_file(path, path))
+
+    def prepare(self) -> None:
+        if self.is_file and self.path.is_dir():
+            raise OutputConflictError(f"{self.given!r} is a folder; give --out the name of a file in it")
+        if not self.is_file and self.path.is_file():
+            raise OutputConflictError(f"{self.given!r} is a file; --out takes a name ending in .parquet, or a folder")
+        if not self.is_file and self.path.is_dir() and not self.work.exists() and any(self.path.iterdir()):
+            raise OutputConflictError(f"the folder {self.given!r} holds other files; give --out a new or empty folder")
+        self._is_new = not self.path.exists()
+        _make_folder(self.work, self.given)
+
+    def check_amendable(self, option: str) -> None:
+        pass
+
+    def clear(self) -> None:
+        if self.is_file:
+            self.backend.remove(map(self.final_name, reversed(TABLES)))
+        self.run.about.unlink(missing_ok=True)
+        for folder in (*map(self.run.table, reversed(TABLES)), self.run.amendment.control):
+            shutil.rmtree(folder, ignore_errors=True)
+        self.run.journal.unlink(missing_ok=True)
+
+    def leave(self) -> None:
+        needed = self.run.amendment if self.is_file and self.is_complete() else self.run
+        if not needed.about.exists() and not self.run.journal.exists():
+            shutil.rmtree(self.work, ignore_errors=True)
+            if self._is_new and not self.is_file:
+                with contextlib.suppress(OSError):
+                    self.path.rmdir()
+
+    def num_faces(self, parts: Sequence[Path], *, listed: int) -> int:
+        return sum(pq.read_metadata(part).num_rows for part in parts)
+
+
+class StoredPaths(OutputPaths):
+    """An output in an object store, with a folder here that stands for it."""
+
+    def __init__(self, url: str, staging: str | None) -> None:
+        given, key = display_name(url), url.partition("://")[2].rstrip("/")
+        is_file = "/" in key and _names_a_file(url, given)  # else it is a whole bucket
+        temporary = None
+        if staging is None:
+            temporary = TemporaryFolder()
+            staging = str(temporary.path)
+        self.staging = Path(staging)
+        path = self.staging / (Path(url).name if is_file else "out")
+        folder_url = url.rstrip("/").removesuffix(path.name) if is_file else url.rstrip("/")
+        # The backend keeps the temporary folder, since who takes part in a run keeps nothing else of the output.
+        backend = ObjectStoreMirror(folder_url, self.staging if is_file else path, temporary)
+        super().__init__(given, path, backend, is_file=is_file)
+
+    def prepare(self) -> None:
+        self._refuse_foreign_objects()
+        _make_folder(self.work, self.given)
+
+    def check_amendable(self, option: str) -> None:
+        raise ConfigError(f"{option} works on an output on this machine: copy {self.given!r} here first")
+
+    def clear(self) -> None:
+        if self.is_file:
+            for table in reversed(TABLES):
+                self.backend.remove([self.final_name(table)])
+        run = read_run(self.run, self.backend)
+        if run is not None:  # until it is gone, what is left of it may go on, but is not finished
+            write_run(self.run, self.backend, dataclasses.replace(run, is_finished=False))
+        self._remove_in_order(self._parts(), [self.run.about], self._plans())
+
+    def leave(self) -> None:
+        if self.is_file and self.is_complete():
+            self._remove_in_order([self.run.about], self._parts(), self._plans())
+
+    def num_faces(self, parts: Sequence[Path], *, listed: int) -> int:
+        return listed
+
+    def _refuse_foreign_objects(self) -> None:
+        if self.is_file and self.backend.names(self.path):
+            raise OutputConflictError(f"{self.given!r} is a folder; give --out the name of a file in it")
+        # In this order: of a run that another process begins meanwhile, run.json comes before any part.
+        there = self.backend.names(self.work if self.is_file else self.path)
+        if self.backend.has(self.run.about):
+            return
+        if self.is_file:
+            if there:  # the end of a run was interrupted
+                self._remove_in_order(self._parts())
+        elif any(map(self._is_foreign, there)):
+            raise OutputConflictError(f"{self.given!r} holds other objects; give --out a new or empty prefix")
+
+    def _is_foreign(self, name: str) -> bool:
+        """Empty folders, which only some stores have, do not count."""
+        is_folder = name.endswith("/")
+        return name != f"{self.work.name}/" and (not is_folder or bool(self.backend.names(self.path / name)))
+
+    def _remove_in_order(self, *groups: Sequence[Path]) -> None:
+        for paths in groups:
+            self.backend.remove(paths)
+
+    def _parts(self) -> list[Path]:
+        """The inputs first, without which faces do not count."""
+        folders = map(self.run.table, reversed(TABLES))
+        return [folder / name for folder in folders for name in self.backend.names(folder) if is_part(name)]
+
+    def _plans(self) -> list[Path]:
+        return [self.work / name for name in self.backend.names(self.work) if self.run.is_plan(name)]
+
+
+def _names_a_file(path: str, given: str) -> bool:
+    """Whether a path or URL names a single file, not a folder."""
+    suffix = Path(path).suffix
+    if suffix and suffix != ".parquet" and not Path(path).is_dir() and not path.endswith(os.sep):
+        raise ConfigError(
+            f"cannot write {suffix!r} files: {given!r}; --out takes a name ending in .parquet, "
+            "or a folder (end it with / if its name has a dot)"
+        )
+    return suffix == ".parquet"
+
+
+def _make_folder(folder: Path, given: str) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot write at {given!r} ({error.strerror}); choose another --out") from error
+
+
+Move = tuple[Path, Path]
+"""From where, to where."""
+
+
+def move(journal: Path, moves: list[Move]) -> None:
+    """Rename several files as one step: written down first, so that a killed process's next start ends it."""
+    with durably(journal) as temporary:
+        temporary.write_text(json.dumps([(str(source), str(final)) for source, final in moves]))
+    finish_moves(journal)
+
+
+def finish_moves(journal: Path) -> None:
+    """Do what is left of the renames that a journal lists, if there is one."""
+    if not journal.exists():
+        return
+    moves = [(Path(source), Path(final)) for source, final in json.loads(journal.read_text())]
+    for source, final in moves:
+        if source.exists():
+            source.replace(final)
+    for folder in {final.parent for _, final in moves}:
+        sync(folder)
+    journal.unlink()
