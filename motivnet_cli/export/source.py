@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import polars as pl
 import pyarrow as pa
@@ -35,8 +34,7 @@ _OVER_ROWS = re.compile(
 comparisons in 2.1."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InputRow:
+class InputRow(NamedTuple):
     """A row of the inputs table: a picture, a video, or another input, and what became of it."""
 
     input: str
@@ -132,8 +130,7 @@ class Source:
 
     def inputs(self) -> Iterator[InputRow]:
         """The rows of the inputs table in order, whatever `where` is; none where there is no such table."""
-        names = [field.name for field in fields(InputRow)]
-        return (InputRow(**row) for row in rows_in(self._inputs, *names))
+        return rows_in(self._inputs, InputRow)
 
     def _chosen(self, columns: Sequence[str] | None, *, embeddings: bool) -> list[str]:
         there = self._stored.names
