@@ -1,19 +1,23 @@
 # Everything a developer or CI runs. `make help` lists it.
+# Another interpreter: make demo test PYTHON=python3.13 VENV=.venv-3.13 EXTRA=test
 PYTHON ?= python3
 VENV ?= .venv
+EXTRA ?= dev
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# What installs; another one (`uv pip install`, the lowest versions) can be given.
+INSTALL ?= $(BIN)/python -m pip install --quiet
+WHEEL_PYTHON ?= $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint check fix bench clean
+.PHONY: help setup demo test test-all lint check fix dist constraints bench clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(STAMP): pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	test -x $(BIN)/python || $(PYTHON) -m venv --upgrade-deps $(VENV)
+	$(INSTALL) --editable '.[$(EXTRA)]'
 	touch $@
 
 setup: $(STAMP) ## Make the virtual environment (.venv) and install into it
@@ -30,12 +34,14 @@ test: $(STAMP) ## Run the tests but for the slow ones
 test-all: $(STAMP) ## Run every test
 	$(BIN)/python -m pytest -n auto --dist loadgroup
 
-lint: $(STAMP) ## Format, lint, types, import contract, generated docs
+lint: $(STAMP) ## Format, lint, types, import contract, generated docs, workflows
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/cog --check docs/*.md benchmarks/README.md
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/zizmor --quiet --offline --strict-collection .github
 
 check: lint test ## What must pass before every commit: lint and test
 
@@ -43,6 +49,19 @@ fix: $(STAMP) ## Format, mend what ruff can mend, make the generated docs again
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(BIN)/cog -r docs/*.md benchmarks/README.md
+
+dist: $(STAMP) ## Build sdist and wheel into dist/, and run the wheel in an environment that holds nothing else
+	rm -rf dist
+	$(BIN)/uv build --quiet --python $(BIN)/python
+	$(BIN)/twine check --strict dist/*
+	.ci/run-wheel $(BIN)/uv $(WHEEL_PYTHON)
+
+constraints: $(STAMP) ## Write constraints.txt from what is installed in .venv
+	$(BIN)/python -m pip freeze --exclude-editable > $(VENV)/installed.txt
+	{ grep '^#' constraints.txt; \
+	  $(BIN)/uv pip compile --quiet --universal --no-header --no-annotate --python $(BIN)/python \
+	    --all-extras --constraint $(VENV)/installed.txt pyproject.toml; } > $(VENV)/constraints.txt
+	mv $(VENV)/constraints.txt constraints.txt
 
 bench: $(STAMP) ## Run the benchmarks and record their rows (about three hours)
 	$(BIN)/python benchmarks/startup.py --record
