@@ -1,19 +1,16 @@
 """Inputs as the user names them -> the items of a run, in a fixed order.
 
-This room looks at names, folders and lists only; it opens no picture, video or archive. A folder in an object store
-is listed by `remote`, when the listing is iterated over; other URLs are taken as they are, without asking anyone.
-Nothing found is dropped in silence: an item, an item with a problem, or a count in `Listing.skipped`.
+Names, folders and lists are looked at only: no picture, video or archive is opened. A folder in an object store is
+listed when the listing is iterated over; other URLs are taken as they are, and nobody is asked for them. Nothing that
+is found disappears: it becomes an item, an item with a problem, or a count in `Listing.skipped`.
 """
 
 from __future__ import annotations
 
 import codecs
-import fnmatch
 import hashlib
 import itertools
-import math
 import os
-import re
 import stat
 import sys
 from collections import Counter
@@ -25,21 +22,22 @@ from urllib.parse import urlsplit
 
 from motivnet_cli.config import InputConfig
 from motivnet_cli.errors import ConfigError
+from motivnet_cli.inputs.folders import LocalNode, RemoteNode, matches
+from motivnet_cli.inputs.manifest import Manifest, common_type
+from motivnet_cli.inputs.names import IMAGE_SUFFIXES, FoundInput, kind_of, printable, status_of, suffix_of, version_of
+from motivnet_cli.inputs.patterns import Filter, Pattern, expand_braces, has_wildcards, split_pattern
 from motivnet_cli.records import Item, Problem
-from motivnet_cli.remote.storage import can_list, is_remote_file, is_remote_folder, list_remote
+from motivnet_cli.remote.storage import can_list, is_remote_file, is_remote_folder
 from motivnet_cli.remote.urls import display_name, is_remote
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from motivnet_cli.config import KeptType
-    from motivnet_cli.remote.storage import RemoteEntry
-from motivnet_cli.inputs.manifest import Manifest, common_type
-from motivnet_cli.inputs.names import IMAGE_SUFFIXES, FoundInput, kind_of, printable, status_of, suffix_of, version_of
+    from motivnet_cli.inputs.folders import Node
 
-_MAX_BRACED = 1_000_000
-"""Names that one brace pattern may stand for."""
 _LIST_BYTES = 1 << 16
+"""Of a list, read at a time."""
 
 
 class Listing:
@@ -72,8 +70,8 @@ class Listing:
         self._stdin = stdin
         self.skipped: Counter[str] = Counter()
         """What was passed over: other endings, `hidden`, `excluded`, `subfolder`, `named twice` -> count."""
-        self._fits = _Filter(self._inputs.include, self._inputs.exclude)
-        self._paths = tuple(itertools.chain.from_iterable(map(_expand_braces, self._inputs.paths)))
+        self._filter = Filter(self._inputs.include, self._inputs.exclude)
+        self._paths = tuple(itertools.chain.from_iterable(map(expand_braces, self._inputs.paths)))
         lists = (*(path for path in self._paths if path == "-"), *self._inputs.files_from, *self._inputs.files0_from)
         _check_lists(lists)
         self._has_others = bool(lists or self._inputs.manifests)
@@ -120,10 +118,8 @@ class Listing:
         for path in self._paths:
             if path == "-":
                 yield from self._listed("-", b"\n")
-            elif _is_pattern(path):
+            elif _is_pattern(path) or _is_remote_pattern(path):
                 yield from self._matching(path)
-            elif _is_remote_pattern(path):
-                yield from self._matching_remote(path)
             else:
                 yield from self._named(path, prefix="" if relative_names else path)
         for path in self._inputs.files_from:
@@ -137,17 +133,21 @@ class Listing:
         self.skipped += Counter()  # without zeros
 
     def _named(self, given: str, *, prefix: str) -> Iterator[FoundInput]:
+        """What the user named outright; `prefix` begins the names of what lies in a folder."""
         if is_remote(given):
             if given in self._remote_folders or (given.endswith("/") and can_list(given)):
-                yield from self._remote_folder(given, prefix and display_name(given))
+                url = _as_prefix(given)
+                folder = RemoteNode.at(url, is_recursive=self._inputs.recursive)
+                if folder.is_empty:
+                    yield self._nothing_at(url)
+                yield from self._walk(folder, _as_prefix(prefix and display_name(given)))
             else:
                 yield FoundInput(display_name(given), given, kind_of(urlsplit(given).path) or "image")
             return
         path = os.path.abspath(given)
         status, problem = status_of(path)
         if status and stat.S_ISDIR(status.st_mode):
-            above = tuple(_identity(str(folder)) for folder in Path(os.path.realpath(path)).parents)
-            yield from self._walk(path, prefix, "", inside=above)
+            yield from self._walk(LocalNode.at(path), _as_prefix(prefix))
         else:
             yield FoundInput(given, path, kind_of(given) or "image", version_of(status), problem)
 
@@ -161,161 +161,90 @@ class Listing:
         what = "the list on stdin" if source == "-" else f"the list {source!r}"
         try:
             with nullcontext(self._stdin or sys.stdin.buffer) if source == "-" else Path(source).open("rb") as file:
-                rest = file.read(len(codecs.BOM_UTF8)).removeprefix(codecs.BOM_UTF8)
-                while True:
-                    chunk = file.read(_LIST_BYTES)
-                    *lines, rest = (rest + chunk).split(end)
-                    if not chunk:
-                        lines.append(rest)
-                    for line in lines:
-                        if end == b"\n":
-                            line = line.removesuffix(b"\r")
-                            if b"\0" in line:
-                                raise ConfigError(f"{what} holds NUL bytes: give it with --files0-from")
-                        if line.strip():
-                            yield line
-                    if not chunk:
-                        return
+                for line in _split(file, end):
+                    if end == b"\n":
+                        line = line.removesuffix(b"\r")
+                        if b"\0" in line:
+                            raise ConfigError(f"{what} holds NUL bytes: give it with --files0-from")
+                    if line.strip():
+                        yield line
         except OSError as error:
             raise ConfigError(f"cannot read {what}: {error.strerror}") from error
 
     def _matching(self, pattern: str) -> Iterator[FoundInput]:
-        """What the pattern finds: folders are walked unless `**` has entered them already."""
-        parts = pattern.split("/")
-        first = next(number for number, part in enumerate(parts) if _MAGIC.search(part))
-        start = "/".join(parts[:first]) + ("/" if first else "")
+        """What a pattern finds: folders are walked unless its `**` enters them already."""
+        start, parts = split_pattern(pattern)
+        is_url = is_remote(pattern)
+        enters_matches = _enters_matches(parts)
         ending = suffix_of(parts[-1])
-        spelt_out = bool(ending) and not _MAGIC.search(ending)
-        enters = "**" in parts and bool(_MAGIC.search(parts[-1]))
-        matches: set[str] = set()
-        for match in _glob(start, parts[first:], inside=()):
-            if isinstance(match, FoundInput):
-                yield match
-            else:
-                matches.add(match)
+        is_spelt_out = bool(ending) and not has_wildcards(ending)
+        prefix = display_name(start) if is_url else start
         found_any = False
-        # A slash sorts before every other byte: the order of a walk.
-        for name in sorted(matches, key=lambda name: os.fsencode(name).replace(b"/", b"\0")):
-            found_any = True
-            if os.path.isdir(name):
-                if not enters:
-                    yield from self._named(name, prefix=name)
-            elif not self._fits.file(name[len(start) :], os.path.basename(name)):
-                self.skipped["excluded"] += 1
-            elif spelt_out or kind_of(name):
-                yield from self._named(name, prefix=name)
-            else:
-                self.skipped[suffix_of(name) or "no ending"] += 1
-        if not found_any:
-            yield FoundInput(
-                pattern,
-                os.path.abspath(pattern),
-                kind_of(pattern) or "image",
-                problem=Problem("not_found", "no file fits this pattern; quote it or check the folder's name"),
-            )
-
-    def _walk(self, folder: str, prefix: str, below: str, *, inside: tuple[_Identity, ...]) -> Iterator[FoundInput]:
-        """`prefix` begins the names in the output, `below` the names that the filters see."""
-        try:
-            inside = (*inside, _identity(folder))
-            with os.scandir(folder) as scan:
-                entries = sorted(scan, key=lambda entry: os.fsencode(entry.name))
-        except OSError as error:
-            yield _unreadable(prefix or ".", folder, error)
-            return
-        for entry in entries:
-            name = os.path.join(prefix, entry.name)
-            if entry.name.startswith("."):
-                self.skipped["hidden"] += 1
-            elif _is_folder(entry):
-                if not self._inputs.recursive:
-                    self.skipped["subfolder"] += 1
-                elif not self._fits.folder(below + entry.name, entry.name):
-                    self.skipped["excluded"] += 1
-                else:
-                    yield from self._enter(entry, name, below, inside)
-            elif kind := kind_of(entry.name):
-                if self._fits.file(below + entry.name, entry.name):
-                    yield FoundInput(name, entry.path, kind, version_of(_entry_status(entry)))
-                else:
-                    self.skipped["excluded"] += 1
-            else:
-                self.skipped[suffix_of(entry.name) or "no ending"] += 1
-
-    def _enter(
-        self, entry: os.DirEntry[str], name: str, below: str, inside: tuple[_Identity, ...]
-    ) -> Iterator[FoundInput]:
-        if entry.is_symlink() and _identity(entry.path) in inside:
-            message = "a symbolic link back to a folder that holds it: not followed"
-            yield FoundInput(name, entry.path, "folder", problem=Problem("link_loop", message))
-            return
-        empty = True
-        for found in self._walk(entry.path, name, f"{below}{entry.name}/", inside=inside):
-            empty = False
-            yield found
-        if empty and suffix_of(entry.name) in IMAGE_SUFFIXES:
-            message = "a folder named like a picture, with none in it"
-            yield FoundInput(name, entry.path, "folder", problem=Problem("is_a_folder", message))
-
-    def _remote_folder(self, url: str, prefix: str) -> Iterator[FoundInput]:
-        """`prefix` begins the names in the output."""
-        base, prefix = (each if each.endswith("/") or not each else f"{each}/" for each in (url, prefix))
-        entries = list_remote(base, recursive=self._inputs.recursive)
-        if not entries:
-            yield self._nothing_at(base)
-        yield from self._walk_remote(entries, base, prefix, "")
-
-    def _walk_remote(self, entries: Iterable[RemoteEntry], base: str, prefix: str, below: str) -> Iterator[FoundInput]:
-        """As `_walk`, of sorted entries that all lie in the folder `below`."""
-        for (name, is_folder), inside in itertools.groupby(entries, key=lambda entry: entry.part(len(below))):
-            path = below + name
-            if name.startswith("."):
-                self.skipped["hidden"] += 1
-            elif is_folder:
-                if not self._inputs.recursive:
-                    self.skipped["subfolder"] += 1
-                elif not self._fits.folder(path, name):
-                    self.skipped["excluded"] += 1
-                else:
-                    yield from self._walk_remote(inside, base, prefix, f"{path}/")
-            elif kind := kind_of(name):
-                if self._fits.file(path, name):
-                    yield FoundInput(prefix + path, base + path, kind, next(inside).version)
-                else:
-                    self.skipped["excluded"] += 1
-            else:
-                self.skipped[suffix_of(name) or "no ending"] += 1
-
-    def _matching_remote(self, pattern: str) -> Iterator[FoundInput]:
-        """As `_matching`, of keys: what lies under the last folder that the pattern spells out is listed."""
-        scheme, _, rest = pattern.partition("://")
-        parts = rest.split("/")
-        first = next(number for number, part in enumerate(parts) if _MAGIC.search(part))
-        if not first:
-            raise ConfigError(f"{display_name(pattern)}: name the bucket; a pattern can stand only in what follows")
-        base = f"{scheme}://{'/'.join(parts[:first])}/"
-        prefix = display_name(base)
-        ending = suffix_of(parts[-1])
-        spelt_out = bool(ending) and not _MAGIC.search(ending)
-        enters = "**" in parts and bool(_MAGIC.search(parts[-1]))
-        is_flat = parts[first:] == parts[-1:] != ["**"]
-        found_any = False
-        entries = list_remote(base, recursive=not is_flat)
-        for match, inside in itertools.groupby(entries, key=_matcher(parts[first:], enters=enters)):
-            if match is None:
+        for below, node in matches(_first_folder(pattern), Pattern(parts), enters_matches=enters_matches):
+            if isinstance(node, OSError):
+                yield _unreadable((prefix + below).rstrip("/") or ".", os.path.abspath(start + below), node)
                 continue
             found_any = True
-            if match.endswith("/"):
-                within = list_remote(base + match) if is_flat else (entry.within(match) for entry in inside)
-                yield from self._walk_remote(within, base + match, prefix + match, "")
-            elif not self._fits.file(match, os.path.basename(match)):
+            if node.is_folder:
+                if not enters_matches:
+                    yield from self._walk(node, _as_prefix(prefix + below))
+            elif not self._filter.takes_file(below, node.name):
                 self.skipped["excluded"] += 1
-            elif spelt_out or kind_of(match):
-                yield FoundInput(prefix + match, base + match, kind_of(match) or "image", next(inside).version)
+            elif is_spelt_out or kind_of(node.name):
+                yield FoundInput(prefix + below, node.path, kind_of(node.name) or "image", node.version)
             else:
-                self.skipped[suffix_of(match) or "no ending"] += 1
-        if not found_any:
+                self.skipped[suffix_of(node.name) or "no ending"] += 1
+        if found_any:
+            return
+        if is_url:
             yield self._nothing_at(pattern)
+        else:
+            problem = Problem("not_found", "no file fits this pattern; quote it or check the folder's name")
+            yield FoundInput(pattern, os.path.abspath(pattern), kind_of(pattern) or "image", problem=problem)
+
+    def _walk(self, folder: Node, prefix: str, below: str = "") -> Iterator[FoundInput]:
+        """All that a folder holds.
+
+        Args:
+            prefix: What begins the names in the output.
+            below: The folder below the first one, as the filters see it.
+        """
+        try:
+            nodes = folder.entries()
+        except OSError as error:
+            yield _unreadable(prefix.rstrip("/") or ".", folder.path, error)
+            return
+        for node in nodes:
+            name, path = prefix + node.name, below + node.name
+            if node.name.startswith("."):
+                self.skipped["hidden"] += 1
+            elif node.is_folder:
+                if not self._inputs.recursive:
+                    self.skipped["subfolder"] += 1
+                elif not self._filter.takes_folder(path, node.name):
+                    self.skipped["excluded"] += 1
+                else:
+                    yield from self._enter(node, name, path)
+            elif kind := kind_of(node.name):
+                if self._filter.takes_file(path, node.name):
+                    yield FoundInput(name, node.path, kind, node.version)
+                else:
+                    self.skipped["excluded"] += 1
+            else:
+                self.skipped[suffix_of(node.name) or "no ending"] += 1
+
+    def _enter(self, folder: Node, name: str, below: str) -> Iterator[FoundInput]:
+        if folder.is_loop:
+            message = "a symbolic link back to a folder that holds it: not followed"
+            yield FoundInput(name, folder.path, "folder", problem=Problem("link_loop", message))
+            return
+        is_empty = True
+        for found in self._walk(folder, f"{name}/", f"{below}/"):
+            is_empty = False
+            yield found
+        if is_empty and suffix_of(folder.name) in IMAGE_SUFFIXES:
+            message = "a folder named like a picture, with none in it"
+            yield FoundInput(name, folder.path, "folder", problem=Problem("is_a_folder", message))
 
     def _nothing_at(self, url: str) -> FoundInput:
         message = "nothing lies there: check the bucket and what follows it"
@@ -358,56 +287,8 @@ def summarise(listing: Listing) -> Contents:
     )
 
 
-_Identity = tuple[int, int]
-"""Device and inode: the same folder by whatever name."""
-_MAGIC = re.compile(r"[*?\[]")
-
-
-class _Filter:
-    """`include` and `exclude`: each pattern is tried on the path below the given folder and on the name alone."""
-
-    def __init__(self, include: Sequence[str], exclude: Sequence[str]) -> None:
-        self._include = _any_of(include)
-        self._exclude = _any_of(exclude)
-
-    def file(self, below: str, name: str) -> bool:
-        return self.folder(below, name) and (
-            self._include is None or bool(self._include.match(name) or self._include.match(below))
-        )
-
-    def folder(self, below: str, name: str) -> bool:
-        return self._exclude is None or not (self._exclude.match(name) or self._exclude.match(below))
-
-
-def _any_of(patterns: Sequence[str]) -> re.Pattern[str] | None:
-    return re.compile("|".join(map(fnmatch.translate, patterns))) if patterns else None
-
-
-def _expand_braces(given: str) -> Iterable[str]:
-    """`a{00..12}b` and `a{x,y}b` as the shell has them; other braces, and a file of that very name, stay."""
-    if "{" not in given or os.path.lexists(given):
-        return (given,)
-    pieces = re.split(r"\{((?:-?\d+\.\.-?\d+)|[^{}]*,[^{}]*)\}", given)
-    choices = [_choices(piece) if number % 2 else [piece] for number, piece in enumerate(pieces)]
-    count = math.prod(map(len, choices))
-    if count > _MAX_BRACED:
-        raise ConfigError(f"{given!r} stands for {count} names, more than {_MAX_BRACED}: give a list or a folder")
-    return map("".join, itertools.product(*choices))
-
-
-def _choices(braced: str) -> Sequence[str]:
-    if "," in braced:
-        return braced.split(",")
-    first, last = braced.split("..")
-    width = max(len(end) if re.match(r"-?0\d", end) else 0 for end in (first, last))
-    step = 1 if int(first) <= int(last) else -1
-    if abs(int(last) - int(first)) >= _MAX_BRACED:
-        raise ConfigError(f"{{{braced}}} stands for more than {_MAX_BRACED} names: give a list or a folder")
-    return [f"{number:0{width}d}" for number in range(int(first), int(last) + step, step)]
-
-
 def _is_pattern(path: str) -> bool:
-    return bool(_MAGIC.search(path)) and not is_remote(path) and not os.path.lexists(path)
+    return has_wildcards(path) and not is_remote(path) and not os.path.lexists(path)
 
 
 def _leads_somewhere(path: str) -> bool:
@@ -415,50 +296,33 @@ def _leads_somewhere(path: str) -> bool:
 
 
 def _finds(pattern: str) -> bool:
-    parts = pattern.split("/")
-    start = "/" if pattern.startswith("/") else ""
-    return any(isinstance(match, str) for match in _glob(start, parts[1:] if start else parts, inside=()))
+    parts = split_pattern(pattern)[1]
+    found = matches(_first_folder(pattern), Pattern(parts), enters_matches=_enters_matches(parts))
+    return any(not isinstance(node, OSError) for _, node in found)
 
 
-def _glob(folder: str, parts: Sequence[str], *, inside: tuple[_Identity, ...]) -> Iterator[str | FoundInput]:
-    """Names that the parts of a pattern fit below `folder`, in no order and perhaps twice.
+def _first_folder(pattern: str) -> Node:
+    """The last folder that a pattern spells out.
 
-    Python's own `glob` would follow a circle of links to the 40 levels that the system allows, in all combinations.
+    Raises:
+        ConfigError: Its bucket is not spelt out, or what lies there cannot be listed.
     """
-    part, rest = parts[0], parts[1:]
-    if part == "**" and not rest:
-        rest = ["*"]
-    if not _MAGIC.search(part):
-        path = folder + part
-        if rest:
-            yield from _glob(f"{path}/", rest, inside=inside)
-        elif os.path.lexists(path):
-            yield path
-        return
-    if part == "**":
-        yield from _glob(folder, rest, inside=inside)
-    try:
-        here = _identity(folder or ".")
-        with os.scandir(folder or ".") as scan:
-            entries = list(scan)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    except OSError as error:
-        yield _unreadable(folder.rstrip("/") or ".", os.path.abspath(folder), error)
-        return
-    fits = re.compile(fnmatch.translate(part)).match
-    for entry in entries:
-        if entry.name.startswith(".") and not part.startswith("."):
-            continue
-        path = folder + entry.name
-        if part == "**":
-            if _is_folder(entry) and not (entry.is_symlink() and _identity(entry.path) in (*inside, here)):
-                yield from _glob(f"{path}/", parts, inside=(*inside, here))
-        elif fits(entry.name):
-            if not rest:
-                yield path
-            elif _is_folder(entry):
-                yield from _glob(f"{path}/", rest, inside=(*inside, here))
+    start, parts = split_pattern(pattern)
+    if not is_remote(pattern):
+        return LocalNode.at(start)
+    if start.endswith("://"):
+        raise ConfigError(f"{display_name(pattern)}: name the bucket; a pattern can stand only in what follows")
+    return RemoteNode.at(start, is_recursive=len(parts) > 1 or parts == ["**"])
+
+
+def _enters_matches(parts: Sequence[str]) -> bool:
+    """Whether a pattern reaches itself what lies in the folders that it fits."""
+    return "**" in parts and has_wildcards(parts[-1])
+
+
+def _as_prefix(folder: str) -> str:
+    """What begins the names of what lies in a folder: nothing in the current one."""
+    return folder if folder.endswith("/") or not folder else f"{folder}/"
 
 
 def _is_remote_folder(path: str) -> bool:
@@ -470,37 +334,18 @@ def _is_remote_folder(path: str) -> bool:
 
 
 def _is_remote_pattern(path: str) -> bool:
-    if not (_MAGIC.search(path) and is_remote(path) and can_list(path)):
+    if not (has_wildcards(path) and is_remote(path) and can_list(path)):
         return False
-    return bool(_MAGIC.search(urlsplit(path).netloc)) or not is_remote_file(path)
+    return has_wildcards(urlsplit(path).netloc) or not is_remote_file(path)
 
 
-def _matcher(parts: Sequence[str], *, enters: bool) -> Callable[[RemoteEntry], str | None]:
-    """What of a name the parts of a pattern fit, as `_glob` has it: all of it, or a folder, with a slash at its end.
-
-    Args:
-        enters: Take no folders.
-    """
-    parts = [*parts, "*"] if parts[-1] == "**" else parts
-    tests = [None if part == "**" else re.compile(fnmatch.translate(part)).match for part in parts]
-    takes_hidden = [part.startswith(".") or not _MAGIC.search(part) for part in parts]
-
-    def fits(names: Sequence[str], number: int = 0) -> bool:
-        if number == len(tests) or not names:
-            return number == len(tests) and not names
-        test, is_hidden = tests[number], names[0].startswith(".")
-        if test is None:
-            return fits(names, number + 1) or (not is_hidden and fits(names[1:], number))
-        return (takes_hidden[number] or not is_hidden) and bool(test(names[0])) and fits(names[1:], number + 1)
-
-    def match(entry: RemoteEntry) -> str | None:
-        names = entry.name.split("/")
-        for count in range(1, 1 if enters else len(names)):
-            if fits(names[:count]):
-                return "/".join(names[:count]) + "/"
-        return entry.name if fits(names) else None
-
-    return match
+def _split(file: IO[bytes], end: bytes) -> Iterator[bytes]:
+    """What stands between the ends, without a byte order mark."""
+    rest = file.read(len(codecs.BOM_UTF8)).removeprefix(codecs.BOM_UTF8)
+    while chunk := file.read(_LIST_BYTES):
+        *whole, rest = (rest + chunk).split(end)
+        yield from whole
+    yield from rest.split(end)
 
 
 def _check_lists(lists: Sequence[str]) -> None:
@@ -512,25 +357,6 @@ def _check_lists(lists: Sequence[str]) -> None:
             raise ConfigError(f"no such file: {path!r}, which should hold a list of inputs")
         if path != "-" and os.path.isdir(path):
             raise ConfigError(f"{path!r} is a folder, not a list of inputs: name it as an input to read what it holds")
-
-
-def _entry_status(entry: os.DirEntry[str]) -> os.stat_result | None:
-    try:
-        return entry.stat()
-    except OSError:  # a broken or circular link: the decoder says which
-        return None
-
-
-def _identity(folder: str) -> _Identity:
-    found = os.stat(folder)
-    return found.st_dev, found.st_ino
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return stat.S_ISDIR(entry.stat().st_mode) if entry.is_symlink() else entry.is_dir()
-    except OSError:  # as above
-        return False
 
 
 def _unreadable(name: str, folder: str, error: OSError) -> FoundInput:

@@ -278,8 +278,9 @@ def test_circles_of_links_end_a_pattern(folder):
     """Two links back would double the work at each of forty levels."""
     for name in ("one", "two", "b/three"):
         (folder / name).symlink_to(folder)
+    (folder / "up").symlink_to(folder.parent)
 
-    assert {Path(name).name for name in names([folder / "**" / "*.png"])} == {"a.png"}
+    assert names([folder / "**" / "*.png"]) == [str(folder / "a.png")]
 
 
 def test_braces_stand_for_shards(tmp_path):
