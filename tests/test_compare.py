@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import shutil
@@ -14,7 +15,9 @@ from safetensors.numpy import load_file, save_file
 
 from motivnet_cli.config import FaceConfig, InputConfig, ModelConfig, OutputConfig, RunConfig
 from motivnet_cli.errors import ConfigError, OutputConflictError, WeightsError
-from motivnet_cli.evaluation.compare import Reading, compare_data, compare_models
+from motivnet_cli.evaluation.compare import NumFaces, Reading, compare_data, compare_models
+from motivnet_cli.evaluation.embeddings import Unpaired
+from motivnet_cli.evaluation.results import to_json
 from motivnet_cli.output.read import read_faces
 from motivnet_cli.run import annotate
 from tests.pictures import SAMPLE_DATA, face_photo
@@ -67,17 +70,17 @@ def test_models_are_compared_on_the_same_faces(models):
     x, y = x - x.mean(0), y - y.mean(0)
     cka = np.sum((x.T @ y) ** 2) / np.linalg.norm(x.T @ x) / np.linalg.norm(y.T @ y)
 
-    assert found["n"] == len(x) == 8
-    assert found["linear_cka"] == pytest.approx(cka, abs=1e-6)
-    assert found["cosine"]["mean"] == pytest.approx(cosines.mean(), abs=1e-6)
-    assert 0 < found["cosine"]["least"] < found["cosine"]["mean"] < 1
-    assert found["unpaired"] == {"a": 0, "b": 0, "inputs": []}
+    assert found.similarity.n == len(x) == 8
+    assert found.similarity.linear_cka == pytest.approx(cka, abs=1e-6)
+    assert found.similarity.cosine.mean == pytest.approx(cosines.mean(), abs=1e-6)
+    assert 0 < found.similarity.cosine.least < found.similarity.cosine.mean < 1
+    assert found.unpaired == Unpaired(0, 0, ())
 
 
 def test_drift_names_the_layer_that_was_changed(models):
     """Block 1 is a tenth from where it was, all else is where it was; the head is a's alone."""
-    drift = models[0]["drift"]
-    layers = {layer["layer"]: layer["relative"] for layer in drift["layers"]}
+    drift = models[0].drift
+    layers = {layer.layer: layer.relative for layer in drift.layers}
 
     assert set(layers) == {
         *(f"encoder.{name}" for name in ("patch_embed", "position", "norm")),
@@ -85,25 +88,25 @@ def test_drift_names_the_layer_that_was_changed(models):
     }
     assert layers.pop("encoder.blocks.1") == pytest.approx(0.1, abs=1e-6)
     assert set(layers.values()) == {0}
-    assert 0 < drift["overall"]["relative"] < 0.1
-    assert drift["num_only_a"] > 0
-    assert (drift["num_only_b"], drift["misshapen"]) == (0, ())
+    assert 0 < drift.overall.relative < 0.1
+    assert drift.num_only_a > 0
+    assert (drift.num_only_b, drift.misshapen) == (0, ())
 
 
 def test_a_comparison_says_what_it_compared(models):
     """Models, hashes, recipes, terms and the command are in it; it is JSON, and says when faces are few."""
     found, _ = models
 
-    assert [found[side]["model"] for side in "ab"] == ["motivnet-1b", "sapiens-1b"]
-    assert len({found[side]["weights_sha256"] for side in "ab"}) == 2
-    assert found["a"]["recipe"] == "stretch"
-    assert found["a"]["embedding_size"] == 96
-    assert found["a"]["embeddings"] == "float32"
-    assert found["a"]["inputs"] == {"ok": 8}
-    assert found["command"] == "motivnet compare"
-    assert "CC BY-NC" in found["b"]["terms"]
-    assert "8 faces are fewer than an embedding has numbers" in found["remarks"][0]
-    json.dumps(found, allow_nan=False)
+    assert [side.model for side in (found.a, found.b)] == ["motivnet-1b", "sapiens-1b"]
+    assert found.a.weights_sha256 != found.b.weights_sha256
+    assert found.a.recipe == "stretch"
+    assert found.a.embedding_size == 96
+    assert found.a.embeddings == "float32"
+    assert found.a.inputs == {"ok": 8}
+    assert found.command == "motivnet compare"
+    assert "CC BY-NC" in found.b.terms
+    assert "8 faces are fewer than an embedding has numbers" in found.remarks[0]
+    json.dumps(to_json(found), allow_nan=False)
 
 
 def test_a_stopped_comparison_goes_on(tmp_path, images, tuned, models):
@@ -122,9 +125,9 @@ def test_a_stopped_comparison_goes_on(tmp_path, images, tuned, models):
     assert stopped is None
     assert 0 < progresses[0].inputs_resumed < 8
     assert progresses[-1].faces == 8 - progresses[0].inputs_resumed
-    assert found["n"] == 8
+    assert found.similarity.n == 8
     for name in ("linear_cka", "linear_cka_debiased"):
-        assert found[name] == pytest.approx(models[0][name], abs=1e-6)
+        assert getattr(found.similarity, name) == pytest.approx(getattr(models[0].similarity, name), abs=1e-6)
 
 
 def test_two_weights_of_one_name(tmp_path, images, tuned):
@@ -133,8 +136,8 @@ def test_two_weights_of_one_name(tmp_path, images, tuned):
     found = compare_models(a, b, images, work=tmp_path, reading=WHOLE)
 
     assert {path.name for path in tmp_path.iterdir()} == {"motivnet-1b", "motivnet-1b-b"}
-    assert found["drift"]["num_only_a"] == 0
-    assert any(layer["layer"].startswith("head.") for layer in found["drift"]["layers"])
+    assert found.drift.num_only_a == 0
+    assert any(layer.layer.startswith("head.") for layer in found.drift.layers)
 
 
 def test_networks_of_two_kinds(tmp_path, images):
@@ -142,10 +145,10 @@ def test_networks_of_two_kinds(tmp_path, images):
     tiny = ModelConfig(weights=str(TINY), precision="fp32")  # by itself it would be bf16 on some CPUs
     found = compare_models(SMALL, tiny, images, work=tmp_path, reading=WHOLE)
 
-    assert 0 < found["linear_cka"] <= 1
-    assert (found["cosine"], found["drift"]) == (None, None)
-    assert [remark for remark in found["remarks"] if "no parameters of the same name" in remark]
-    assert [remark for remark in found["remarks"] if "different settings (recipe, flip)" in remark]
+    assert 0 < found.similarity.linear_cka <= 1
+    assert (found.similarity.cosine, found.drift) == (None, None)
+    assert [remark for remark in found.remarks if "no parameters of the same name" in remark]
+    assert [remark for remark in found.remarks if "different settings (recipe, flip)" in remark]
 
 
 def test_faces_are_paired_by_name(tmp_path, tuned):
@@ -159,10 +162,10 @@ def test_faces_are_paired_by_name(tmp_path, tuned):
     colours(folder / "02", n=1, seed=2)
     found = compare_models(a, b, images, work=tmp_path / "work", reading=WHOLE)
 
-    assert found["n"] == 4
-    assert found["unpaired"] == {"a": 1, "b": 1, "inputs": ["01.png", "02/00.png"]}
-    assert found["cosine"]["least"] > 0.999
-    assert found["drift"]["overall"]["relative"] == 0
+    assert found.similarity.n == 4
+    assert found.unpaired == Unpaired(1, 1, ("01.png", "02/00.png"))
+    assert found.similarity.cosine.least > 0.999
+    assert found.drift.overall.relative == 0
 
 
 def test_how_much_is_read_at_a_time_changes_nothing(tmp_path, tuned, monkeypatch):
@@ -175,13 +178,14 @@ def test_how_much_is_read_at_a_time_changes_nothing(tmp_path, tuned, monkeypatch
     for name in ("00.png", "04.png"):
         (folder / name).unlink()
     at_once = compare_models(*pair, images, work=tmp_path / "work", reading=WHOLE)
-    monkeypatch.setattr("motivnet_cli.evaluation.compare._ROWS", 3)
+    monkeypatch.setattr("motivnet_cli.evaluation.embeddings.BATCH_ROWS", 3)
     by_three = compare_models(*pair, images, work=tmp_path / "work", reading=WHOLE)
 
-    assert by_three["n"] == at_once["n"] == 9
+    assert by_three.similarity.n == at_once.similarity.n == 9
     for name in ("linear_cka", "linear_cka_debiased"):
-        assert by_three[name] == pytest.approx(at_once[name], abs=1e-9)
-    assert by_three["cosine"] == pytest.approx(at_once["cosine"], abs=1e-9)
+        assert getattr(by_three.similarity, name) == pytest.approx(getattr(at_once.similarity, name), abs=1e-9)
+    expected = dataclasses.asdict(at_once.similarity.cosine)
+    assert dataclasses.asdict(by_three.similarity.cosine) == pytest.approx(expected, abs=1e-9)
 
 
 def test_missing_weights_show_before_any_run(tmp_path, images):
@@ -220,16 +224,16 @@ def test_sets_that_differ_and_sets_that_do_not(tmp_path):
     apart = compare_data(dark, bright, work=tmp_path / "1", model=SMALL, reading=WHOLE)
     alike = compare_data(dark, InputConfig(paths=(again,)), work=tmp_path / "2", model=SMALL, reading=WHOLE)
 
-    assert apart["mmd_squared"]["p_value"] < 0.01
-    assert apart["mmd_squared"]["value"] > apart["mmd_squared"]["high"]
-    assert apart["neighbour_overlap"]["value"] < 0.2
-    assert alike["mmd_squared"]["p_value"] > 0.01
-    assert alike["neighbour_overlap"]["value"] > 0.7
-    assert apart["frechet_distance"] > 1.5 * alike["frechet_distance"]
-    assert apart["n"] == {"a": 30, "b": 30}
-    assert (apart["sample"]["a"], apart["sample"]["permutations"], apart["a"]["model"]) == (30, 1000, "expression-net")
-    assert "Frechet distance is then much too large" in apart["remarks"][0]
-    json.dumps(apart, allow_nan=False)
+    assert apart.mmd_squared.p_value < 0.01
+    assert apart.mmd_squared.value > apart.mmd_squared.high
+    assert apart.neighbour_overlap.value < 0.2
+    assert alike.mmd_squared.p_value > 0.01
+    assert alike.neighbour_overlap.value > 0.7
+    assert apart.frechet_distance > 1.5 * alike.frechet_distance
+    assert apart.n == NumFaces(30, 30)
+    assert (apart.sample.a, apart.sample.permutations, apart.a.model) == (30, 1000, "expression-net")
+    assert "Frechet distance is then much too large" in apart.remarks[0]
+    json.dumps(to_json(apart), allow_nan=False)
 
 
 def test_frechet_distance_of_outputs_is_that_of_their_embeddings(tmp_path):
@@ -247,7 +251,7 @@ def test_frechet_distance_of_outputs_is_that_of_their_embeddings(tmp_path):
     root = np.linalg.svd(centred[0] @ centred[1].T, compute_uv=False).sum()
     expected = np.sum((x.mean(0) - y.mean(0)) ** 2) + np.trace(a) + np.trace(b) - 2 * root
 
-    assert found["frechet_distance"] == pytest.approx(expected, rel=1e-6)
+    assert found.frechet_distance == pytest.approx(expected, rel=1e-6)
     assert not (tmp_path / "work").exists()
 
 
@@ -258,8 +262,8 @@ def test_a_finished_output_beside_a_folder(tmp_path):
         output = predictions(tmp_path / name, folder, embeddings="float16")
         found = compare_data(output, folder, work=tmp_path / "work", model=SMALL, reading=WHOLE)
 
-        assert found["frechet_distance"] < 1e-3
-        assert (found["a"]["embeddings"], found["b"]["embeddings"]) == ("float16", "float32")
+        assert found.frechet_distance < 1e-3
+        assert (found.a.embeddings, found.b.embeddings) == ("float16", "float32")
 
 
 @pytest.mark.parametrize(
@@ -312,5 +316,5 @@ def test_faces_cut_differently_are_said(tmp_path):
     whole = predictions(tmp_path / "whole.parquet", str(tmp_path / "p"))
     found = compare_data(whole, str(tmp_path / "p"), work=tmp_path / "work", model=SMALL)
 
-    assert [remark for remark in found["remarks"] if "differently (faces.mode)" in remark]
-    assert found["n"] == {"a": 3, "b": 3}
+    assert [remark for remark in found.remarks if "differently (faces.mode)" in remark]
+    assert found.n == NumFaces(3, 3)

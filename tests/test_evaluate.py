@@ -277,9 +277,9 @@ def test_every_layout_is_scored(tmp_path, name, make, layout, faces):
         found = match(
             predictions, *zip(*((each.name, each.path) for each in images), strict=True), boxes=list(boxes.values())
         )
-        scores = score([each.label for each in images], found.predicted, found.probabilities, resamples=2).to_json()
-        counts = np.array(scores["confusion"]["counts"])
+        scores = score([each.label for each in images], found.predicted, found.probabilities, resamples=2)
+        counts = np.array(scores.confusion.counts)
 
-        assert scores["all"]["accuracy"]["value"] == 1 - turn
+        assert scores.accuracy == 1 - turn
         assert counts.sum() == len(expected)
         assert np.array_equal(counts[:, :7], np.roll(np.diag(counts[:, :7].sum(axis=1)), turn, axis=1))

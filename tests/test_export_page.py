@@ -101,10 +101,10 @@ def test_every_video_has_its_timeline(tmp_path):
 def test_no_emotion_hides_another():
     """Where two emotions alternate in a timeline, each has half of the ink; on the map, neither lies on top."""
     bars = {0: [(float(step), 1.0, step % 2) for step in range(240)]}
-    drawn = figures.timeline(bars, ("neutral", "happiness"))["png"]
-    places = np.random.default_rng(0).uniform(0, 0.05, (3000, 2))
-    places[:2] = (0, 1), (1, 0)
-    mapped = figures.scatter(places, np.arange(3000) % 2, ("neutral", "happiness"))["png"]
+    drawn = figures.timeline(bars, ("neutral", "happiness")).png
+    points = np.random.default_rng(0).uniform(0, 0.05, (3000, 2))
+    points[:2] = (0, 1), (1, 0)
+    mapped = figures.scatter(points, np.arange(3000) % 2, ("neutral", "happiness")).png
 
     for png in (drawn, mapped):
         pixels = np.asarray(Image.open(BytesIO(png)).convert("RGB")).astype(int)

@@ -11,8 +11,8 @@ import torch
 from sklearn import metrics as sk
 from torchmetrics import functional as tm
 
-from motivnet_cli.evaluation import metrics
-from motivnet_cli.evaluation.metrics import paired, score
+from motivnet_cli.evaluation.metrics import calibration, paired, score
+from motivnet_cli.evaluation.results import Agreement, to_json
 from motivnet_cli.records import EMOTIONS
 
 C = len(EMOTIONS)
@@ -89,23 +89,33 @@ def test_torchmetrics_agrees_per_class(made):
 
 
 @pytest.mark.parametrize("n", [600, 15], ids=["all classes in each resample", "classes come and go"])
-def test_the_resampled_formulas_are_the_ones_of_the_values(made, n):
-    """A resample's figures are what scikit-learn says of the same images written out as often as they were drawn."""
+@pytest.mark.parametrize("seed", range(4))
+def test_the_resampled_formulas_are_the_ones_of_the_values(made, n, seed):
+    """With one resample an interval is its figure: that of the drawn images, each as often as it was drawn."""
     labels, predicted, probabilities = made.labels[:n], made.predicted[:n], made.probabilities[:n]
-    scored = predicted >= 0
-    has_top2 = np.zeros(n, bool)
-    has_top2[scored] = metrics._in_top2(labels[scored], probabilities[scored])
-    replicates = metrics._Replicates(labels, predicted, has_top2, probabilities[scored])
-    unit_of, bootstrap = metrics._units(None, n, resamples=4, seed=7)
-    of_all, of_scored = replicates.draw(unit_of, bootstrap)
-    (weights,) = metrics._resampled(unit_of, bootstrap)
+    drawn = np.random.default_rng(seed).integers(n, size=n)
+    once = score(labels, predicted, probabilities, resamples=1, seed=seed)
+    again = score(labels[drawn], predicted[drawn], probabilities[drawn], resamples=1)
 
-    for number, times in enumerate(weights.T):
-        drawn = np.repeat(np.arange(n), times)
-        again = score(labels[drawn], predicted[drawn], probabilities[drawn], resamples=1)
-        for resampled, expected in ((of_all, again.all), (of_scored, again.scored)):
-            figures = {name: each[number] for name, each in resampled.items()}
-            assert figures == pytest.approx({name: value(each) for name, each in expected.items()})
+    for resampled, expected in ((once.all, again.all), (once.scored, again.scored)):
+        for name in resampled.keys() - {"ece"}:  # its interval is moved to lie around the value
+            if expected[name] is not None:
+                assert resampled[name].low == resampled[name].high
+                assert resampled[name].low == pytest.approx(value(expected[name])), name
+
+
+def test_the_resampled_calibration_error_is_that_of_the_values(made):
+    """Of two resamples, the interval is as wide as 95 % of the difference of their calibration errors."""
+    rng = np.random.default_rng(7)
+    eces = []
+    for _ in range(2):
+        drawn = rng.integers(600, size=600)
+        again = score(made.labels[drawn], made.predicted[drawn], made.probabilities[drawn], resamples=1)
+        eces.append(value(again.scored["ece"]))
+    ece = score(made.labels, made.predicted, made.probabilities, resamples=2, seed=7).scored["ece"]
+
+    assert ece.high - ece.low == pytest.approx(0.95 * abs(eces[0] - eces[1]))
+    assert (ece.high + ece.low) / 2 == pytest.approx(value(ece))
 
 
 def test_by_hand():
@@ -125,9 +135,9 @@ def test_by_hand():
     )
     assert value(scores.scored["accuracy"]) == pytest.approx(4 / 5)
     assert value(scores.scored["uar"]) == pytest.approx((1 + 2 / 3) / 2)
-    assert scores.confusion[0] == (2, 0, 0, 0, 0, 0, 0, 1)
-    assert scores.confusion[1] == (1, 2, 0, 0, 0, 0, 0, 0)
-    assert sum(map(sum, scores.confusion)) == 6
+    assert scores.confusion.counts[0] == (2, 0, 0, 0, 0, 0, 0, 1)
+    assert scores.confusion.counts[1] == (1, 2, 0, 0, 0, 0, 0, 0)
+    assert sum(map(sum, scores.confusion.counts)) == 6
 
 
 def test_calibration_by_hand():
@@ -142,6 +152,7 @@ def test_calibration_by_hand():
     assert {number: each.n for number, each in full.items()} == {11: 3, 14: 1}
     assert (full[11].low, full[11].high) == pytest.approx((11 / 15, 12 / 15))
     assert (full[11].confidence, full[11].accuracy) == pytest.approx((0.8, 2 / 3))
+    assert calibration(scores.reliability) == pytest.approx((4, 0.85, 3 / 4))
 
 
 def test_ties_count_half_in_auroc_and_go_to_the_lower_id_in_top_2():
@@ -163,7 +174,9 @@ def test_a_miss_is_wrong_in_all_and_absent_in_scored(made):
 
     assert value(everything.all["accuracy"]) == made.is_scored.mean()
     assert value(everything.scored["accuracy"]) == 1
-    assert [row[-1] for row in everything.confusion] == np.bincount(made.labels[~made.is_scored], minlength=C).tolist()
+    assert [row[-1] for row in everything.confusion.counts] == np.bincount(
+        made.labels[~made.is_scored], minlength=C
+    ).tolist()
     precisions = [each.precision for each in everything.per_class]
     assert precisions == [1.0] * C, "a miss is a prediction of nothing, so it costs no class its precision"
 
@@ -187,7 +200,7 @@ def test_json_holds_null_and_never_nan(made):
         score([2, 2], [2, 2], np.eye(C)[[2, 2]], resamples=5),
         score([2, 3], [-1, -1], np.full((2, C), np.nan), resamples=5),
     ]
-    texts = [each.to_json() for each in cases]
+    texts = [to_json(each) for each in cases]
 
     for text in texts:
         json.dumps(text, allow_nan=False)
@@ -228,7 +241,7 @@ def test_the_same_seed_gives_the_same_intervals(made):
 
     def again(seed):
         scores = score(made.labels, made.predicted, made.probabilities, resamples=70, seed=seed)
-        return json.dumps(scores.to_json())
+        return json.dumps(to_json(scores))
 
     assert again(3) == again(3) != again(4)
 
@@ -286,13 +299,13 @@ def test_paired_by_hand():
     """Ten images: the table, both accuracies, and McNemar's exact p of 1 against 5 disagreements, 2 (1 + 6) / 64."""
     a = [0, 0, 0, 0, 1, 1, 1, 1, 1, -1]
     b = [0, 0, 0, 1, 0, 0, 0, 0, 0, -1]
-    both = paired([0] * 10, a, b, resamples=50).to_json()["all"]
+    both = paired([0] * 10, a, b, resamples=50).all
 
-    assert both["table"] == {"both": 3, "only_a": 1, "only_b": 5, "neither": 1}
-    assert (both["accuracy_a"], both["accuracy_b"]) == (0.4, 0.8)
-    assert both["difference"]["value"] == pytest.approx(-0.4)
-    assert both["difference"]["low"] < -0.4 < both["difference"]["high"]
-    assert both["mcnemar_p"] == pytest.approx(2 * (1 + 6) / 64)
+    assert both.table == Agreement(both=3, only_a=1, only_b=5, neither=1)
+    assert (both.accuracy_a, both.accuracy_b) == (0.4, 0.8)
+    assert both.difference.value == pytest.approx(-0.4)
+    assert both.difference.low < -0.4 < both.difference.high
+    assert both.mcnemar_p == pytest.approx(2 * (1 + 6) / 64)
 
 
 def test_paired_counts_misses_as_wrong_and_once_not_at_all():

@@ -12,6 +12,7 @@ from motivnet_cli.config import OutputConfig
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.evaluation.matching import match
 from motivnet_cli.evaluation.predictions import read_predictions
+from motivnet_cli.evaluation.results import to_json
 from motivnet_cli.inputs.listing import Listing
 from motivnet_cli.output.sink import Output
 from motivnet_cli.output.tables import RowLayout
@@ -239,7 +240,7 @@ def test_our_own_output(tmp_path, name):
     assert predictions.predicted.tolist() == [1, 6, 2]
     assert predictions.image_of.tolist() == [0, 3, 3]
     assert predictions.boxes.tolist() == [list(box)] * 3
-    assert predictions.about["recipe"] == "pad"
+    assert predictions.origin["recipe"] == "pad"
 
 
 def test_our_eight_classes(tmp_path):
@@ -289,7 +290,7 @@ def test_ways_of_matching(tmp_path, row, way):
     """The strictest way that fits counts: absolute, relative, one the end of the other, file name."""
     result = matched(tmp_path, [row], ["test/1/a.jpg"])
 
-    assert result.how == {way: 1}
+    assert result.summary.how == {way: 1}
     assert result.predicted.tolist() == [1]
 
 
@@ -299,7 +300,7 @@ def test_same_file_names_are_told_apart_by_folders(tmp_path):
     result = match(predictions, ["angry/a.jpg", "sad/a.jpg"], [None, None])
 
     assert [EMOTIONS[each] for each in result.predicted] == ["anger", "sadness"]
-    assert result.how == {"path suffix": 2}
+    assert result.summary.how == {"path suffix": 2}
 
 
 def test_a_file_name_that_is_not_unique_is_not_guessed(tmp_path):
@@ -308,8 +309,8 @@ def test_a_file_name_that_is_not_unique_is_not_guessed(tmp_path):
     two_predicted = matched(tmp_path, ["/x/3/a.jpg", "/x/4/a.jpg"], ["1/a.jpg"])
 
     assert two_labelled.predicted.tolist() == [-1, -1, 1]
-    assert (two_labelled.ambiguous.n, two_labelled.ambiguous.first) == (2, ("1/a.jpg", "2/a.jpg"))
-    assert two_labelled.unused.first == ("a.jpg",)
+    assert (two_labelled.summary.ambiguous.n, two_labelled.summary.ambiguous.first) == (2, ("1/a.jpg", "2/a.jpg"))
+    assert two_labelled.summary.unused.first == ("a.jpg",)
     assert two_predicted.predicted.tolist() == [-1]
     assert two_predicted.reasons == {0: "several predictions could be meant"}
 
@@ -318,8 +319,8 @@ def test_an_end_that_fits_two_is_not_guessed(tmp_path):
     """`1/a.jpg` is the end of an image of train and of one of test."""
     result = matched(tmp_path, ["1/a.jpg"], ["train/1/a.jpg", "test/1/a.jpg"])
 
-    assert result.ambiguous.n == 2
-    assert result.how == {}
+    assert result.summary.ambiguous.n == 2
+    assert result.summary.how == {}
 
 
 def test_a_prediction_is_used_once(tmp_path):
@@ -327,8 +328,8 @@ def test_a_prediction_is_used_once(tmp_path):
     result = matched(tmp_path, ["train/1/a.jpg"], ["train/1/a.jpg", "test/1/a.jpg"])
 
     assert result.predicted.tolist() == [1, -1]
-    assert result.unmatched.first == ("test/1/a.jpg",)
-    assert result.ambiguous.n == 0
+    assert result.summary.unmatched.first == ("test/1/a.jpg",)
+    assert result.summary.ambiguous.n == 0
 
 
 def test_a_file_name_of_a_matched_image_is_not_unique(tmp_path):
@@ -336,21 +337,21 @@ def test_a_file_name_of_a_matched_image_is_not_unique(tmp_path):
     result = matched(tmp_path, ["train/1/a.jpg", "/x/a.jpg"], ["train/1/a.jpg", "test/1/a.jpg"])
 
     assert result.predicted.tolist() == [1, -1]
-    assert result.ambiguous.first == ("test/1/a.jpg",)
+    assert result.summary.ambiguous.first == ("test/1/a.jpg",)
 
 
 def test_every_labelled_image_is_accounted_for(tmp_path):
     """Found, unmatched and ambiguous add up to N; names are kept up to a hundred; the JSON holds it all."""
     images = [f"{number}.jpg" for number in range(250)]
     result = matched(tmp_path, [*images[:100], "other.jpg"], images)
-    told = result.to_json()
+    found = to_json(result.summary)
 
-    assert sum(result.how.values()) + result.unmatched.n + result.ambiguous.n == 250
-    assert (result.unmatched.n, len(result.unmatched.first)) == (150, 100)
+    assert sum(result.summary.how.values()) + result.summary.unmatched.n + result.summary.ambiguous.n == 250
+    assert (result.summary.unmatched.n, len(result.summary.unmatched.first)) == (150, 100)
     assert set(result.reasons) == set(range(100, 250))
-    assert told["relative path"] == 100
-    assert told["unused"] == {"n": 1, "first": ["other.jpg"]}
-    assert json.loads(json.dumps(told)) == told
+    assert found["relative path"] == 100
+    assert found["unused"] == {"n": 1, "first": ["other.jpg"]}
+    assert json.loads(json.dumps(found)) == found
 
 
 def test_our_misses_keep_their_reason(tmp_path):
@@ -362,7 +363,7 @@ def test_our_misses_keep_their_reason(tmp_path):
 
     assert result.predicted.tolist() == [-1, -1, 3, -1]
     assert result.reasons == {0: "damaged", 1: "no face was found", 3: "not in the predictions"}
-    assert result.how == {"absolute path": 3}
+    assert result.summary.how == {"absolute path": 3}
     assert np.isnan(result.probabilities[[0, 1, 3]]).all()
 
 
@@ -373,8 +374,8 @@ def test_the_largest_of_several_faces_counts(tmp_path):
     first = matched(tmp_path, ["a.jpg", "a.jpg"], ["a.jpg"])
 
     assert match(predictions, ["a.jpg"], [None]).predicted.tolist() == [5]
-    assert "largest" in match(predictions, ["a.jpg"], [None]).remarks[0]
-    assert first.remarks == ("1 images have several predicted faces: the first row was taken",)
+    assert "largest" in match(predictions, ["a.jpg"], [None]).summary.remarks[0]
+    assert first.summary.remarks == ("1 images have several predicted faces: the first row was taken",)
 
 
 def test_labelled_boxes_choose_among_faces(tmp_path):
@@ -387,7 +388,7 @@ def test_labelled_boxes_choose_among_faces(tmp_path):
         names = [f"a.jpg#{face}" for face in faces]
         paths = [str(tmp_path / "set" / "a.jpg")] * len(faces)
         result = match(predictions, names, paths, boxes=[boxes[face] for face in faces])
-        assert result.how == {"absolute path": len(faces)}
+        assert result.summary.how == {"absolute path": len(faces)}
         return result.predicted.tolist(), result.reasons
 
     assert predicted(0, 1) == ([5, 3], {})

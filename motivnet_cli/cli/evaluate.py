@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from motivnet_cli.evaluation.evaluate import EvaluateConfig
+    from motivnet_cli.evaluation.results import Evaluation, Interval
 
 compare = typer.Typer(help="Compare predictions, models or image sets.", no_args_is_help=True, rich_markup_mode=None)
 _FACES = {
@@ -135,6 +136,8 @@ def evaluate(
         if min_accuracy is not None and not 0 <= min_accuracy <= 1:
             raise errors.ConfigError(f"--min-accuracy takes a share between 0 and 1, got {min_accuracy}")
         from motivnet_cli.evaluation.evaluate import evaluate as run
+        from motivnet_cli.evaluation.results import to_json
+        from motivnet_cli.report.evaluation import write_report, write_suite
         from motivnet_cli.weights.store import Store, find_card
 
         model = network.config()
@@ -148,27 +151,29 @@ def evaluate(
                 model=model,
                 faces=_FACES[faces] if faces else None,
                 loader=LoaderConfig(threads=threads),
-                images=images,
                 overwrite=overwrite,
                 command=command_line(),
             )
             for name, folder in sets
         ]
         with watching(console, quiet=quiet) as progress:
-            evaluations = run(configs, suite=out or "evaluation" if suite else None, progress=progress, stop=stop)
+            evaluations = run(configs, progress=progress, stop=stop)
         if evaluations is None:
             raise _stopped(stop, console)
+        if suite:
+            write_suite(evaluations, Path(out or "evaluation"), images=images)
+        else:
+            write_report(evaluations[0], Path(configs[0].out), images=images)
         for evaluation in evaluations:
-            for remark in evaluation["dataset"]["remarks"]:
-                console.print(f"warning: {evaluation['dataset']['name']}: {remark}", markup=False, soft_wrap=True)
+            for remark in evaluation.dataset.remarks:
+                console.print(f"warning: {evaluation.dataset.name}: {remark}", markup=False, soft_wrap=True)
         if as_json:
-            print_json(evaluations if suite else evaluations[0])
+            print_json(to_json(evaluations if suite else evaluations[0]))
         else:
             print_data(_table(evaluations))
         page = Path(out or "evaluation") / "index.html" if suite else Path(configs[0].out) / "report.html"
         console.print(f"written: {page}", markup=False, soft_wrap=True)
-        runs = [run for evaluation in evaluations for run in evaluation["runs"]]
-        lowest = min(run["scores"]["all"]["accuracy"]["value"] for run in runs)
+        lowest = min(run.scores.accuracy for evaluation in evaluations for run in evaluation.runs)
         if min_accuracy is not None and lowest < min_accuracy:
             console.print(f"the accuracy over all images, {lowest:.4f}, is below {min_accuracy:g}")
             raise typer.Exit(errors.EXIT_BELOW_MINIMUM)
@@ -190,8 +195,9 @@ def predictions(
     """
     with reporting_errors(), talking(quiet=False):
         from motivnet_cli.evaluation.evaluate import compare_predictions
+        from motivnet_cli.evaluation.results import to_json
 
-        print_json(compare_predictions(labels.config(dataset, root, out=""), a, b))
+        print_json(to_json(compare_predictions(labels.config(dataset, root, out=""), a, b)))
 
 
 @compare.command("models")
@@ -211,6 +217,7 @@ def compare_models(
     """
     with StopSignals() as stop, reporting_errors(), talking(quiet=quiet) as console:
         from motivnet_cli.evaluation import compare as comparison
+        from motivnet_cli.evaluation.results import to_json
 
         with watching(console, quiet=quiet) as progress:
             result = comparison.compare_models(
@@ -224,7 +231,7 @@ def compare_models(
             )
         if result is None:
             raise _stopped(stop, console)
-        print_json(result)
+        print_json(to_json(result))
 
 
 @compare.command()
@@ -244,6 +251,7 @@ def data(
     """
     with StopSignals() as stop, reporting_errors(), talking(quiet=quiet) as console:
         from motivnet_cli.evaluation import compare as comparison
+        from motivnet_cli.evaluation.results import to_json
 
         with watching(console, quiet=quiet) as progress:
             result = comparison.compare_data(
@@ -257,7 +265,7 @@ def data(
             )
         if result is None:
             raise _stopped(stop, console)
-        print_json(result)
+        print_json(to_json(result))
 
 
 def _stopped(stop: StopSignals, console: Console) -> typer.Exit:
@@ -306,20 +314,20 @@ def _list(*, as_json: bool) -> None:
 _HEADLINES = ("accuracy", "uar", "macro_f1", "weighted_f1", "top2_accuracy", "kappa")
 
 
-def _table(evaluations: list[dict[str, Any]]) -> str:
+def _table(evaluations: list[Evaluation]) -> str:
     """Tab-separated: a line a run and denominator, so that cut and column read it."""
     lines = ["\t".join(("dataset", "run", "over", "n", *(f"{name}\t{name}_95%" for name in _HEADLINES)))]
     for evaluation in evaluations:
-        for run in evaluation["runs"]:
-            for over, n in (("all", "n"), ("scored", "n_scored")):
-                scores = run["scores"]
-                cells = [evaluation["dataset"]["name"], run["name"], over, str(scores[n])]
-                cells += [_figure(scores[over][name]) for name in _HEADLINES]
+        for run in evaluation.runs:
+            scores = run.scores
+            for over, n, figures in (("all", scores.n, scores.all), ("scored", scores.n_scored, scores.scored)):
+                cells = [evaluation.dataset.name, run.name, over, str(n)]
+                cells += [_figure(figures[name]) for name in _HEADLINES]
                 lines.append("\t".join(cells))
     return "\n".join(lines)
 
 
-def _figure(figure: dict[str, float] | None) -> str:
-    if figure is None or figure["value"] is None:
+def _figure(figure: Interval | None) -> str:
+    if figure is None or figure.value is None:
         return "\t"
-    return f"{figure['value']:.4f}\t{figure['low']:.4f}-{figure['high']:.4f}"
+    return f"{figure.value:.4f}\t{figure.low:.4f}-{figure.high:.4f}"

@@ -1,17 +1,15 @@
-"""Two networks on the same pictures, or two sets of pictures under one network: runs what is missing, then compares.
+"""Two networks on the same pictures, or two sets of pictures under one network.
 
-Networks run through `annotate` into a work folder, so that a killed comparison goes on where it stopped. The
-mathematics is in `similarity`. Embeddings are read from Parquet some thousand at a time, never all.
+Networks run through `annotate` into a work folder, so that a comparison that was stopped resumes. The mathematics is
+in `similarity`.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
 import logging
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -28,6 +26,8 @@ from motivnet_cli.config import (
 )
 from motivnet_cli.engine.work import load_network
 from motivnet_cli.errors import ConfigError
+from motivnet_cli.evaluation.embeddings import embedding_type, pair_faces, read_embeddings
+from motivnet_cli.evaluation.results import INLINE
 from motivnet_cli.evaluation.similarity import (
     LEVEL,
     Gaussian,
@@ -37,30 +37,26 @@ from motivnet_cli.evaluation.similarity import (
     parameter_drift,
     two_sample_tests,
 )
-from motivnet_cli.output.read import parts_of, read_inputs, read_record
+from motivnet_cli.output.read import read_inputs, read_record
 from motivnet_cli.records import never, no_progress
 from motivnet_cli.run import annotate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from motivnet_cli.evaluation.embeddings import Pairing, Unpaired
+    from motivnet_cli.evaluation.similarity import Drift, PairSimilarity, TwoSample, TwoSampleTests
     from motivnet_cli.records import Progress
 
 log = logging.getLogger(__name__)
 
-COMPARISON_SCHEMA = 1
-"""Of the dicts that this room returns."""
+SCHEMA_VERSION = 1
+"""Of what `motivnet compare models` and `compare data` print."""
 DEFINITIONS = "our definitions of the paper's criteria, which publishes no formulas: docs/similarity.md"
 SEED = 0
-_ROWS = 4096
-"""Embeddings in memory at a time: one row group, 50 MB as float64 of 1,536."""
-_FACE = ("input", "frame", "face")
-"""Columns that name a face within an output."""
-_NAMED = 10
-"""How many unpaired faces a comparison names."""
 _SAME_NETWORK = ("model.weights_sha256", "model.recipe", "model.flip")
 """Settings without which two embeddings do not lie in one space."""
 
@@ -74,6 +70,81 @@ class Reading:
     loader: LoaderConfig = LoaderConfig()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """One of the two outputs that are compared."""
+
+    output: str
+    tool: str
+    model: str
+    weights_sha256: str
+    terms: str
+    recipe: str
+    flip: bool
+    precision: str
+    faces_found: Mapping[str, object]
+    """How, as the run recorded it."""
+    embedding_size: int
+    embeddings: str
+    """Their type, such as float32."""
+    inputs: dict[str, int]
+    """By status."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Comparison:
+    schema_version: int = SCHEMA_VERSION
+    tool: str = f"motivnet {__version__}"
+    kind: str
+    definitions: str = DEFINITIONS
+    command: str
+    remarks: tuple[str, ...]
+    a: Side
+    b: Side
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelComparison(_Comparison):
+    """How alike two networks embed the same faces, and how far their parameters are from each other."""
+
+    unpaired: Unpaired
+    similarity: PairSimilarity = field(metadata=INLINE)
+    drift: Drift | None
+    """None where no parameters have the same name and shape."""
+
+
+@dataclass(frozen=True, slots=True)
+class NumFaces:
+    """Of the two sides."""
+
+    a: int
+    b: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """The faces of each side that the two-sample tests look at, and the settings of the tests."""
+
+    a: int
+    b: int
+    seed: int
+    bandwidth: float
+    neighbours: int
+    permutations: int
+    level: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataComparison(_Comparison):
+    """How alike two sets of faces lie in the embedding space of one network."""
+
+    n: NumFaces
+    frechet_distance: float
+    mmd_squared: TwoSample
+    neighbour_overlap: TwoSample
+    sample: Sample
+
+
 def compare_models(
     a: ModelConfig,
     b: ModelConfig,
@@ -84,11 +155,11 @@ def compare_models(
     command: str = "",
     progress: Callable[[Progress], None] = no_progress,
     stop: Callable[[], bool] = never,
-) -> dict[str, Any] | None:
-    """How alike two networks embed the same faces, and how far a's parameters are from b's: ready for JSON.
+) -> ModelComparison | None:
+    """How alike two networks embed the same faces, and how far a's parameters are from b's.
 
-    Each network's run is kept in `work/<its name>` (b's in `work/<its name>-b` where both have one name); the same
-    call finds what is done there. Faces are paired by input, frame and number; those that one run lacks are counted.
+    The output of each network is kept in `work/<its name>` (b's in `work/<its name>-b` where both have one name); the
+    same call resumes there. Faces are paired by input, frame and number; those that one output lacks are counted.
 
     Args:
         a: The network that is compared, such as MotivNet.
@@ -97,7 +168,7 @@ def compare_models(
         progress: Of the run of a, then of b.
 
     Returns:
-        None when `stop` ended a run; the same call goes on from there.
+        None when `stop` ended a run.
 
     Raises:
         ConfigError: Fewer than two faces have both embeddings, or a setting is wrong.
@@ -111,40 +182,26 @@ def compare_models(
         if output is None:
             return None
         outputs.append(output)
-    rows, unpaired = _paired_rows(*outputs)
-    pairs = PairedEmbeddings()
-    num_unusable = 0
-    for x, y in zip(*(_embeddings(output, wanted) for output, wanted in zip(outputs, rows, strict=True)), strict=True):
-        usable = np.isfinite(x).all(axis=1) & np.isfinite(y).all(axis=1)
-        num_unusable += int(np.sum(~usable))
-        pairs.update(x[usable], y[usable])
-    found = pairs.finish()
-    if found.n < 2:
+    pairing = pair_faces(*outputs)
+    similarity, num_unusable = _similarity(outputs, pairing)
+    if similarity.n < 2:
         raise ConfigError(
-            f"comparing networks takes at least 2 faces, and {found.n} have both embeddings: give more pictures, "
+            f"comparing networks takes at least 2 faces, and {similarity.n} have both embeddings: give more pictures, "
             "or look into the inputs tables in the work folder for why none was found"
         )
-    sides = [_side(output) for output in outputs]
+    side_a, side_b = map(_side, outputs)
     log.info("comparing the parameters of %s and %s", a.name, b.name)
-    drift = parameter_drift(*(_parameters(model) for model in (a, b)))
-    remarks = []
-    if found.n < min(side["embedding_size"] for side in sides):
-        remarks.append(
-            f"{found.n} faces are fewer than an embedding has numbers: linear_cka is near 1 for any two networks then, "
-            "so read linear_cka_debiased"
-        )
-    differing = [key for key in ("recipe", "flip", "precision") if sides[0][key] != sides[1][key]]
-    if differing:
-        remarks.append(f"the two networks ran with different settings ({', '.join(differing)})")
-    if not drift.layers:
-        remarks.append("the networks have no parameters of the same name and shape, so there is no drift")
-    return _report("models", command, num_unusable=num_unusable, remarks=remarks) | {
-        "a": sides[0],
-        "b": sides[1],
-        "unpaired": unpaired,
-        **dataclasses.asdict(found),
-        "drift": dataclasses.asdict(drift) if drift.layers else None,
-    }
+    drift = parameter_drift(_parameters(a), _parameters(b))
+    return ModelComparison(
+        kind="models",
+        command=command,
+        remarks=(*_remarks_on_models(side_a, side_b, similarity, drift), *_remark_on_unusable(num_unusable)),
+        a=side_a,
+        b=side_b,
+        unpaired=pairing.unpaired,
+        similarity=similarity,
+        drift=drift if drift.layers else None,
+    )
 
 
 def compare_data(
@@ -157,97 +214,141 @@ def compare_data(
     command: str = "",
     progress: Callable[[Progress], None] = no_progress,
     stop: Callable[[], bool] = never,
-) -> dict[str, Any] | None:
-    """How alike two sets of faces lie in the embedding space of one network: ready for JSON.
+) -> DataComparison | None:
+    """How alike two sets of faces lie in the embedding space of one network.
 
     Args:
         a: Inputs; or one name: a finished output of `annotate` with embeddings, else a folder, file or URL.
-            Inputs are run into `work/a`, where the same call finds what is done.
+            Inputs are run into `work/a`, where the same call resumes.
         b: The same, run into `work/b`.
         model: Runs the sides that are not finished outputs.
         command: The command line, to be recorded.
         progress: Of the run of a, then of b.
 
     Returns:
-        None when `stop` ended a run; the same call goes on from there.
+        None when `stop` ended a run.
 
     Raises:
         ConfigError: A side has fewer than two faces or no embeddings, or the sides come from different networks.
         WeightsError: The network's weights are missing or damaged.
         OutputConflictError: The work folder holds runs of other settings or inputs.
     """
-    finished = [given for given in (a, b) if isinstance(given, str) and _is_output(given)]
+    finished = [side for side in (a, b) if isinstance(side, str) and _is_output(side)]
     for output in finished:
-        _embedding_type(output)
+        embedding_type(output)
     if len(finished) == 1:  # a run may take hours: whether it can be compared is asked first
         _refuse_other_network(_settings_of(finished[0]), _network_settings(model))
     outputs: list[str] = []
-    for given, name in ((a, "a"), (b, "b")):
-        if isinstance(given, str) and given in finished:
-            outputs.append(given)
+    for side, name in ((a, "a"), (b, "b")):
+        if isinstance(side, str) and side in finished:
+            outputs.append(side)
             continue
-        inputs = given if isinstance(given, InputConfig) else InputConfig(paths=(given,))
+        inputs = side if isinstance(side, InputConfig) else InputConfig(paths=(side,))
         made = _run(model, inputs, work / name, reading=reading, command=command, progress=progress, stop=stop)
         if made is None:
             return None
         outputs.append(made)
-    settings = [_settings_of(output) for output in outputs]
-    _refuse_other_network(*settings)
-    gaussians, samples, num_unusable = [], [], 0
-    for number, output in enumerate(outputs):
-        gaussian, sample = Gaussian(), Reservoir(seed=(SEED, number))
-        for x in _embeddings(output):
-            usable = np.isfinite(x).all(axis=1)
-            num_unusable += int(np.sum(~usable))
-            gaussian.update(x[usable])
-            sample.update(x[usable])
-        if gaussian.n < 2:
-            raise ConfigError(f"comparing sets takes at least 2 faces on each side, and {output} holds {gaussian.n}")
-        gaussians.append(gaussian)
-        samples.append(sample.rows)
-    log.info("comparing %d faces with %d", gaussians[0].n, gaussians[1].n)
-    tests = two_sample_tests(*samples, seed=SEED)
-    sides = [_side(output) for output in outputs]
-    remarks = []
-    if min(gaussian.n for gaussian in gaussians) <= (size := sides[0]["embedding_size"]):
-        remarks.append(
-            f"a side has no more faces than an embedding has numbers ({size}): the Frechet distance is then much too "
-            "large, so compare it only with distances of sets of the same sizes"
+    _refuse_other_network(*map(_settings_of, outputs))
+    faces_a, faces_b = (_summarise(output, seed=(SEED, number)) for number, output in enumerate(outputs))
+    log.info("comparing %d faces with %d", faces_a.gaussian.n, faces_b.gaussian.n)
+    tests = two_sample_tests(faces_a.sample, faces_b.sample, seed=SEED)
+    side_a, side_b = map(_side, outputs)
+    num_faces = NumFaces(faces_a.gaussian.n, faces_b.gaussian.n)
+    remarks = _remarks_on_data(outputs, num_faces, side_a.embedding_size)
+    return DataComparison(
+        kind="data",
+        command=command,
+        remarks=(*remarks, *_remark_on_unusable(faces_a.num_unusable + faces_b.num_unusable)),
+        a=side_a,
+        b=side_b,
+        n=num_faces,
+        frechet_distance=frechet_distance(faces_a.gaussian, faces_b.gaussian),
+        mmd_squared=tests.mmd,
+        neighbour_overlap=tests.overlap,
+        sample=_sample(tests),
+    )
+
+
+# ---- what is computed -------------------------------------------------------------------------------------
+
+
+def _similarity(outputs: Sequence[str], pairing: Pairing) -> tuple[PairSimilarity, int]:
+    """Over the faces that both outputs have; and how many of them were left out for infinities or NaN."""
+    pairs = PairedEmbeddings()
+    num_unusable = 0
+    batches = (read_embeddings(output, rows) for output, rows in zip(outputs, pairing[:2], strict=True))
+    for x, y in zip(*batches, strict=True):
+        is_usable = np.isfinite(x).all(axis=1) & np.isfinite(y).all(axis=1)
+        num_unusable += int(np.sum(~is_usable))
+        pairs.update(x[is_usable], y[is_usable])
+    return pairs.finish(), num_unusable
+
+
+class _Faces(NamedTuple):
+    """What is kept of a side's embeddings."""
+
+    gaussian: Gaussian
+    sample: NDArray[np.float64]
+    num_unusable: int
+    """Faces that were left out for infinities or NaN."""
+
+
+def _summarise(output: str, *, seed: tuple[int, int]) -> _Faces:
+    gaussian, sample, num_unusable = Gaussian(), Reservoir(seed=seed), 0
+    for x in read_embeddings(output):
+        is_usable = np.isfinite(x).all(axis=1)
+        num_unusable += int(np.sum(~is_usable))
+        gaussian.update(x[is_usable])
+        sample.update(x[is_usable])
+    if gaussian.n < 2:
+        raise ConfigError(f"comparing sets takes at least 2 faces on each side, and {output} holds {gaussian.n}")
+    return _Faces(gaussian, sample.rows, num_unusable)
+
+
+def _sample(tests: TwoSampleTests) -> Sample:
+    return Sample(
+        a=tests.n_a,
+        b=tests.n_b,
+        seed=SEED,
+        bandwidth=tests.bandwidth,
+        neighbours=tests.neighbours,
+        permutations=tests.permutations,
+        level=LEVEL,
+    )
+
+
+# ---- what must be known of it -----------------------------------------------------------------------------
+
+
+def _remarks_on_models(a: Side, b: Side, similarity: PairSimilarity, drift: Drift) -> Iterator[str]:
+    if similarity.n < min(a.embedding_size, b.embedding_size):
+        yield (
+            f"{similarity.n} faces are fewer than an embedding has numbers: linear_cka is near 1 for any two networks "
+            "then, so read linear_cka_debiased"
         )
-    told_apart = [key for key in settings[0] if key.startswith("faces.") or key == "model.precision"]
-    differing = [key for key in told_apart if settings[0][key] != settings[1].get(key)]
-    if differing:
-        remarks.append(f"the faces of the two sides were found, cut or embedded differently ({', '.join(differing)})")
-    return _report("data", command, num_unusable=num_unusable, remarks=remarks) | {
-        "a": sides[0],
-        "b": sides[1],
-        "n": {"a": gaussians[0].n, "b": gaussians[1].n},
-        "frechet_distance": frechet_distance(*gaussians),
-        "mmd_squared": dataclasses.asdict(tests.mmd),
-        "neighbour_overlap": dataclasses.asdict(tests.overlap),
-        "sample": {
-            "a": tests.n_a,
-            "b": tests.n_b,
-            "seed": SEED,
-            "bandwidth": tests.bandwidth,
-            "neighbours": tests.neighbours,
-            "permutations": tests.permutations,
-            "level": LEVEL,
-        },
-    }
+    settings = (("recipe", a.recipe, b.recipe), ("flip", a.flip, b.flip), ("precision", a.precision, b.precision))
+    if differing := [name for name, one, other in settings if one != other]:
+        yield f"the two networks ran with different settings ({', '.join(differing)})"
+    if not drift.layers:
+        yield "the networks have no parameters of the same name and shape, so there is no drift"
 
 
-def _report(kind: str, command: str, *, num_unusable: int, remarks: list[str]) -> dict[str, Any]:
+def _remarks_on_data(outputs: Sequence[str], n: NumFaces, embedding_size: int) -> Iterator[str]:
+    if min(n.a, n.b) <= embedding_size:
+        yield (
+            f"a side has no more faces than an embedding has numbers ({embedding_size}): the Frechet distance is then "
+            "much too large, so compare it only with distances of sets of the same sizes"
+        )
+    a, b = map(_settings_of, outputs)
+    if differing := [
+        key for key in a if (key.startswith("faces.") or key == "model.precision") and a[key] != b.get(key)
+    ]:
+        yield f"the faces of the two sides were found, cut or embedded differently ({', '.join(differing)})"
+
+
+def _remark_on_unusable(num_unusable: int) -> Iterator[str]:
     if num_unusable:
-        remarks = [*remarks, f"{num_unusable} faces were left out: their embeddings hold infinities or no numbers"]
-    return {
-        "schema_version": COMPARISON_SCHEMA,
-        "tool": f"motivnet {__version__}",
-        "kind": kind,
-        "definitions": DEFINITIONS,
-        "command": command,
-        "remarks": remarks,
-    }
+        yield f"{num_unusable} faces were left out: their embeddings hold infinities or no numbers"
 
 
 # ---- runs -------------------------------------------------------------------------------------------------
@@ -283,7 +384,7 @@ def _is_output(path: str) -> bool:
     """Whether it is an output of `annotate`.
 
     Raises:
-        ConfigError: It is a Parquet file, but not an output of ours or not with its inputs table.
+        ConfigError: It is a Parquet file, but no output of `annotate`, or its inputs table is missing.
     """
     try:
         return "settings" in read_record(path)
@@ -293,12 +394,12 @@ def _is_output(path: str) -> bool:
         return False
 
 
-def _settings_of(output: str) -> dict[str, Any]:
-    settings: dict[str, Any] = read_record(output)["settings"]
+def _settings_of(output: str) -> Mapping[str, object]:
+    settings: Mapping[str, object] = read_record(output)["settings"]
     return settings
 
 
-def _network_settings(model: ModelConfig) -> dict[str, Any]:
+def _network_settings(model: ModelConfig) -> Mapping[str, object]:
     """What a run would record of its network."""
     loaded = load_network(model)
     return {
@@ -308,7 +409,7 @@ def _network_settings(model: ModelConfig) -> dict[str, Any]:
     }
 
 
-def _refuse_other_network(one: dict[str, Any], other: dict[str, Any]) -> None:
+def _refuse_other_network(one: Mapping[str, object], other: Mapping[str, object]) -> None:
     differing = [key for key in _SAME_NETWORK if one.get(key) != other.get(key)]
     if differing:
         named = "; ".join(f"{key} is {one.get(key)!r} in one and {other.get(key)!r} in the other" for key in differing)
@@ -318,88 +419,25 @@ def _refuse_other_network(one: dict[str, Any], other: dict[str, Any]) -> None:
         )
 
 
-def _side(output: str) -> dict[str, Any]:
+def _side(output: str) -> Side:
     record = read_record(output)
     statuses = read_inputs(output)["status"].cast(pl.String).value_counts()
-    return {
-        "output": output,
-        "tool": record["tool"],
-        "model": record["model"],
-        "weights_sha256": record["weights_sha256"],
-        "terms": record["terms"],
-        "recipe": record["recipe"],
-        "flip": record["settings"]["model.flip"],
-        "precision": record["precision"],
-        "faces_found": record["faces"],
-        "embedding_size": _embedding_type(output).size,
-        "embeddings": str(_embedding_type(output).inner).lower(),
-        "inputs": dict(sorted(statuses.iter_rows())),
-    }
+    return Side(
+        output=output,
+        tool=record["tool"],
+        model=record["model"],
+        weights_sha256=record["weights_sha256"],
+        terms=record["terms"],
+        recipe=record["recipe"],
+        flip=bool(record["settings"]["model.flip"]),
+        precision=record["precision"],
+        faces_found=record["faces"],
+        embedding_size=embedding_type(output).size,
+        embeddings=str(embedding_type(output).inner).lower(),
+        inputs=dict(sorted(statuses.iter_rows())),
+    )
 
 
 def _parameters(model: ModelConfig) -> dict[str, NDArray[np.float32]]:
     """A network's parameters by name; they stay mapped to their file."""
     return {name: tensor.numpy() for name, tensor in load_network(model).network.state_dict().items()}
-
-
-# ---- embeddings on the disk -------------------------------------------------------------------------------
-
-
-def _faces(output: str) -> pl.LazyFrame:
-    return pl.scan_parquet(parts_of(output, "faces"))
-
-
-def _embedding_type(output: str) -> pl.Array:
-    kind = _faces(output).collect_schema().get("embedding")
-    if not isinstance(kind, pl.Array):
-        raise ConfigError(f"{output} holds no embeddings: make it again without --embeddings none")
-    return kind
-
-
-def _paired_rows(a: str, b: str) -> tuple[tuple[NDArray[np.int64], NDArray[np.int64]], dict[str, Any]]:
-    """The row numbers of the faces that both outputs have, ascending and in the same order, and who is left over.
-
-    Raises:
-        ConfigError: The outputs have these faces in different orders.
-    """
-    tables = []
-    for output in (a, b):
-        faces = _faces(output).select(_FACE).with_columns(pl.col("frame").fill_null(-1)).with_row_index("row").collect()
-        # An archive may hold two members of one name: the first goes with the first.
-        tables.append(faces.with_columns(pl.int_range(pl.len()).over(_FACE).alias("occurrence")))
-    keys = [*_FACE, "occurrence"]
-    both = tables[0].join(tables[1], on=keys, suffix="_b").sort("row")
-    rows_a, rows_b = (both[name].to_numpy().astype(np.int64) for name in ("row", "row_b"))
-    if np.any(np.diff(rows_b) < 0):
-        raise ConfigError(f"{a} and {b} list the same faces in different orders: remove one, and it is made again")
-    left = [mine.join(other, on=keys, how="anti").sort("row") for mine, other in itertools.permutations(tables)]
-    names = [name for table in left for name in table["input"].unique(maintain_order=True).head(_NAMED).to_list()]
-    return (rows_a, rows_b), {"a": len(left[0]), "b": len(left[1]), "inputs": list(dict.fromkeys(names))[:_NAMED]}
-
-
-def _embeddings(output: str, rows: NDArray[np.int64] | None = None) -> Iterator[NDArray[np.float64]]:
-    """The embeddings of an output in order, as float64 [N, D]: N is 4,096 but in the last batch.
-
-    Args:
-        rows: Row numbers to take, ascending; None takes all.
-    """
-    _embedding_type(output)
-    faces = _faces(output).select("embedding")
-    num_rows = faces.select(pl.len()).collect().item()
-    pieces: Iterable[NDArray[np.float64]] = (
-        faces.slice(start, _ROWS).collect()["embedding"].to_numpy().astype(np.float64)
-        for start in range(0, num_rows, _ROWS)
-    )
-    if rows is None:
-        yield from pieces
-        return
-    waiting: list[NDArray[np.float64]] = []
-    for number, piece in enumerate(pieces):
-        first, last = np.searchsorted(rows, [number * _ROWS, (number + 1) * _ROWS])
-        waiting.append(piece[rows[first:last] - number * _ROWS])
-        if sum(map(len, waiting)) >= _ROWS:
-            joined = np.concatenate(waiting)
-            yield joined[:_ROWS]
-            waiting = [joined[_ROWS:]]
-    if any(map(len, waiting)):
-        yield np.concatenate(waiting)

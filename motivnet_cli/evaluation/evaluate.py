@@ -1,18 +1,17 @@
-"""A labelled dataset becomes figures that anyone can make again: read it, predict or match, score, write it down.
+"""The path of an evaluation: read a labelled set, predict or take predictions made before, match them, score them.
 
-The path of an evaluation, in one screen. It knows no layout (`datasets`), no formula (`metrics`), no page (`report`);
-the network runs through `annotate`, so that a killed evaluation goes on where it stopped.
+Layouts of sets are in `datasets/`, formulas in `metrics`, pages in `report/`. The network runs through `annotate`, so
+that an evaluation that was stopped resumes.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -26,8 +25,17 @@ from motivnet_cli.evaluation.datasets.read import read_dataset
 from motivnet_cli.evaluation.matching import match
 from motivnet_cli.evaluation.metrics import paired, score
 from motivnet_cli.evaluation.predictions import read_predictions
+from motivnet_cli.evaluation.results import (
+    MAX_NAMES,
+    ComparedPredictions,
+    DatasetSummary,
+    Evaluation,
+    Missed,
+    Mistake,
+    PredictionComparison,
+    Run,
+)
 from motivnet_cli.records import BOX_COLUMNS, EMOTIONS, never, no_progress
-from motivnet_cli.report.evaluation import write_report, write_suite
 from motivnet_cli.run import annotate
 from motivnet_cli.weights.store import Store, find_card
 
@@ -37,13 +45,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from motivnet_cli.evaluation.datasets.read import Labelled, LabelledSet
+    from motivnet_cli.evaluation.matching import Matched
+    from motivnet_cli.evaluation.predictions import Predictions
     from motivnet_cli.records import Progress
 
 SCHEMA_VERSION = 1
-NUM_MISTAKES = 24
-"""The most confident ones are shown."""
-NUM_NAMED = 100
-"""Misses that are named; all are counted."""
+"""Of `metrics.json`."""
+MAX_MISTAKES = 24
+"""How many mistakes a run names: the most confident ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,64 +60,51 @@ class EvaluateConfig:
     """Everything that one call of `evaluate` needs."""
 
     dataset: str
-    """A name of `datasets.CARDS`."""
+    """A key of `datasets.cards.CARDS`."""
     root: str
-    """Its folder; of csv and parquet, the table."""
+    """The folder of the set; for csv and parquet, the table."""
     out: str
-    """The folder of the report, of the predictions, and of what a killed evaluation goes on from."""
+    """The folder of the predictions; an evaluation that was stopped resumes from it."""
     split: str | None = None
     protocol: str | None = None
     path_column: str | None = None
     label_column: str | None = None
     label_map: dict[str, str] | None = None
     predictions: str | None = None
-    """Predictions made before, in place of running a network."""
+    """A file or folder of predictions made before, to score in place of running a network."""
     recipes: tuple[str | None, ...] = (None,)
-    """Input recipes to run, each scored by itself; None is the model's own."""
+    """Input recipes to run the network with, each scored by itself; None is the model's own."""
     model: ModelConfig = field(default=ModelConfig())
     faces: FaceConfig | None = None
-    """None takes the dataset's way: aligned crops are whole, given boxes are used, else the largest face counts."""
+    """None does what suits the set: aligned crops are taken whole, given boxes are used, else the largest face."""
     loader: LoaderConfig = field(default=LoaderConfig())
     resamples: int = 1000
     seed: int = 0
-    images: bool = True
-    """Whether the report may show thumbnails of the images."""
     overwrite: bool = False
     command: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Answers:
-    """What was predicted for the labelled images, in their order."""
-
-    about: dict[str, Any]
-    """Tool, model, weights, recipe, faces, terms, settings: as far as they are known."""
-    predicted: NDArray[np.int64]
-    """[N], -1 where nothing was predicted."""
-    probabilities: NDArray[np.float64] | None
-    """[N, 7], NaN where nothing was predicted; None of a tool that only names labels."""
-    reasons: dict[int, str]
-    """Why, for each that was missed."""
-    matching: dict[str, Any]
+class _Answers(NamedTuple):
+    predictions: Predictions
+    matched: Matched
+    """To the labelled images."""
 
 
 def evaluate(
     configs: Sequence[EvaluateConfig],
     *,
-    suite: str | None = None,
     progress: Callable[[Progress], None] = no_progress,
     stop: Callable[[], bool] = never,
-) -> list[dict[str, Any]] | None:
-    """Score a model, or predictions made before, on labelled datasets, and write the reports.
+) -> list[Evaluation] | None:
+    """Score a model, or predictions made before, on labelled datasets.
 
-    Every dataset is read before the first network runs, so that a wrong path is said at once.
+    Every dataset is read before the first network runs, so that a wrong path shows at once.
 
     Args:
         configs: One for each dataset.
-        suite: A folder for the table over all of them, with each set's report in a folder of its own within.
 
     Returns:
-        What each `metrics.json` holds (docs/metrics.md); None when `stop` ended it: the same call goes on from there.
+        One for each of the configs; None when `stop` ended it: the same call resumes.
 
     Raises:
         ConfigError: A dataset's layout is not recognised, or an option does not fit it or the model.
@@ -117,42 +113,35 @@ def evaluate(
     """
     evaluations = []
     for config, labelled in [(config, _read(config)) for config in configs]:
-        evaluation = _evaluated(config, labelled, progress=progress, stop=stop)
+        evaluation = _evaluate(config, labelled, progress=progress, stop=stop)
         if evaluation is None:
             return None
         evaluations.append(evaluation)
-        if suite is None:
-            write_report(evaluation, Path(config.out), images=config.images)
-    if suite is not None:
-        write_suite(evaluations, Path(suite), images=configs[0].images)
     return evaluations
 
 
-def compare_predictions(config: EvaluateConfig, a: str, b: str) -> dict[str, Any]:
+def compare_predictions(config: EvaluateConfig, a: str, b: str) -> PredictionComparison:
     """Two sets of predictions for the same labelled images: McNemar's test, and the difference of their accuracies.
 
     Raises:
         ConfigError: The dataset or the predictions cannot be read.
     """
     labelled = _read(config)
-    answers = [_matched(path, labelled, [image.path for image in labelled.images]) for path in (a, b)]
-    result = paired(
+    answers = [_match(path, labelled, [image.path for image in labelled.images]) for path in (a, b)]
+    scores = paired(
         _labels(labelled),
-        *(answer.predicted for answer in answers),
+        *(each.matched.predicted for each in answers),
         groups=_subjects(labelled),
         resamples=config.resamples,
         seed=config.seed,
     )
-    about = [
-        {"path": path, **answer.about, "matching": answer.matching}
-        for path, answer in zip((a, b), answers, strict=True)
-    ]
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "dataset": _about(labelled),
-        "a": about[0],
-        "b": about[1],
-    } | result.to_json()
+    side_a, side_b = (
+        ComparedPredictions(path=path, origin=each.predictions.origin, matching=each.matched.summary)
+        for path, each in zip((a, b), answers, strict=True)
+    )
+    return PredictionComparison(
+        schema_version=SCHEMA_VERSION, dataset=_summary_of(labelled), a=side_a, b=side_b, scores=scores
+    )
 
 
 def _read(config: EvaluateConfig) -> LabelledSet:
@@ -172,36 +161,36 @@ def _read(config: EvaluateConfig) -> LabelledSet:
     )
 
 
-def _evaluated(
+def _evaluate(
     config: EvaluateConfig,
     labelled: LabelledSet,
     *,
     progress: Callable[[Progress], None],
     stop: Callable[[], bool],
-) -> dict[str, Any] | None:
+) -> Evaluation | None:
     answers: dict[str, _Answers] = {}
     if config.predictions:
-        answers["predictions"] = _matched(config.predictions, labelled, [image.path for image in labelled.images])
+        answers["predictions"] = _match(config.predictions, labelled, [image.path for image in labelled.images])
     else:
         for recipe in config.recipes:
-            answer = _predicted(config, labelled, recipe, progress=progress, stop=stop)
+            answer = _predict(config, labelled, recipe, progress=progress, stop=stop)
             if answer is None:
                 return None
-            answers[f"recipe {answer.about['recipe']}"] = answer
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "tool": f"motivnet {__version__}",
-        "command": config.command,
-        "dataset": _about(labelled),
-        "runs": [_scored(name, answer, labelled, config) for name, answer in answers.items()],
-        "anchors": [dataclasses.asdict(anchor) for anchor in DATASETS[config.dataset].anchors],
-    }
+            answers[f"recipe {answer.predictions.origin['recipe']}"] = answer
+    return Evaluation(
+        schema_version=SCHEMA_VERSION,
+        tool=f"motivnet {__version__}",
+        command=config.command,
+        dataset=_summary_of(labelled),
+        runs=tuple(_score(name, answer, labelled, config) for name, answer in answers.items()),
+        anchors=DATASETS[config.dataset].anchors,
+    )
 
 
 # ---- predictions ------------------------------------------------------------------------------------------
 
 
-def _predicted(
+def _predict(
     config: EvaluateConfig,
     labelled: LabelledSet,
     recipe: str | None,
@@ -212,7 +201,7 @@ def _predicted(
     """Run the network over the images; None when it was stopped on the way."""
     out = Path(config.out)
     faces = config.faces or FaceConfig(mode="whole" if labelled.faces == "whole" else "auto", max_faces=1)
-    manifest = _manifest_of(labelled, out, with_boxes=labelled.faces == "given" and config.faces is None)
+    manifest = _write_manifest(labelled, out, with_boxes=labelled.faces == "given" and config.faces is None)
     output = out / f"predictions-{recipe}.parquet" if recipe else out / "predictions.parquet"
     run = RunConfig(
         inputs=InputConfig(manifests=(str(manifest.absolute()),)),
@@ -225,40 +214,37 @@ def _predicted(
     summary = annotate(run, progress=progress, stop=stop)
     if summary.stopped:
         return None
-    return _matched(str(output), labelled, [_path_of(image, out) for image in labelled.images])
+    return _match(str(output), labelled, [_path_of(image, out) for image in labelled.images])
 
 
-def _matched(path: str, labelled: LabelledSet, paths: Sequence[str | None]) -> _Answers:
-    """The answers for the labelled images among predictions, ours or another tool's.
+def _match(path: str, labelled: LabelledSet, image_paths: Sequence[str | None]) -> _Answers:
+    """The predictions at a path, and which of them are of the labelled images.
 
     Args:
-        paths: Where each image lay when the predictions were made; None where only its name is known.
+        image_paths: Where each image lay when the predictions were made; None where only its name is known.
     """
     predictions = read_predictions(path)
-    images = labelled.images
-    boxes = [image.box for image in images]
-    matched = match(predictions, [image.name for image in images], paths, boxes=boxes)
-    return _Answers(
-        predictions.about, matched.predicted, matched.probabilities, matched.reasons, matching=matched.to_json()
-    )
+    names, boxes = [image.name for image in labelled.images], [image.box for image in labelled.images]
+    return _Answers(predictions, match(predictions, names, image_paths, boxes=boxes))
 
 
-def _manifest_of(labelled: LabelledSet, out: Path, *, with_boxes: bool) -> Path:
-    """The labelled images as a manifest of the engine; its name changes when they do, and with it the fingerprint."""
-    work = out / "inputs"
-    work.mkdir(parents=True, exist_ok=True)
+def _write_manifest(labelled: LabelledSet, out: Path, *, with_boxes: bool) -> Path:
+    """The labelled images as a manifest; its name changes when they do, and with it the run's fingerprint."""
+    folder = out / "inputs"
+    folder.mkdir(parents=True, exist_ok=True)
     lines = []
     for image in labelled.images:
-        row: dict[str, Any] = {"path": _path_of(image, out)}
-        if image.pixels is not None and not Path(row["path"]).exists():
-            final = Path(row["path"])
-            Image.fromarray(image.pixels).save(temporary_name(final), format="png")
-            temporary_name(final).replace(final)  # not synced: tens of thousands, and they can be made again
+        path = _path_of(image, out)
+        if image.pixels is not None and not Path(path).exists():
+            temporary = temporary_name(Path(path))
+            Image.fromarray(image.pixels).save(temporary, format="png")
+            temporary.replace(path)  # not synced: tens of thousands, and they can be made again
+        row: dict[str, str | float] = {"path": path}
         if with_boxes and image.box:
             row |= dict(zip(BOX_COLUMNS, image.box, strict=True))
         lines.append(json.dumps(row))
     text = "\n".join(lines) + "\n"
-    manifest = work / f"{labelled.dataset}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.jsonl"
+    manifest = folder / f"{labelled.dataset}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.jsonl"
     if not manifest.exists():
         with durably(manifest) as temporary:
             temporary.write_text(text)
@@ -274,28 +260,28 @@ def _path_of(image: Labelled, out: Path) -> str:
     return str((out / "inputs" / f"{PurePosixPath(image.name).stem}-{content}.png").absolute())
 
 
-# ---- figures ----------------------------------------------------------------------------------------------
+# ---- scores -----------------------------------------------------------------------------------------------
 
 
-def _about(labelled: LabelledSet) -> dict[str, Any]:
+def _summary_of(labelled: LabelledSet) -> DatasetSummary:
     card = DATASETS[labelled.dataset]
     counts = Counter(image.label for image in labelled.images)
     names = "\n".join(f"{image.name}\t{EMOTIONS[image.label]}" for image in labelled.images)
-    return {
-        "name": labelled.dataset,
-        "title": card.title,
-        "layout": labelled.layout,
-        "split": labelled.split,
-        "protocol": labelled.protocol,
-        "label_map": labelled.label_map,
-        "terms": card.terms,
-        "where": card.where,
-        "n": len(labelled.images),
-        "counts": {name: counts[label] for label, name in enumerate(EMOTIONS)},
-        "dropped": labelled.dropped,
-        "remarks": list(labelled.remarks),
-        "images_sha256": hashlib.sha256(names.encode(errors="surrogateescape")).hexdigest(),
-    }
+    return DatasetSummary(
+        name=labelled.dataset,
+        title=card.title,
+        layout=labelled.layout,
+        split=labelled.split,
+        protocol=labelled.protocol,
+        label_map=labelled.label_map,
+        terms=card.terms,
+        where=card.where,
+        n=len(labelled.images),
+        counts={name: counts[label] for label, name in enumerate(EMOTIONS)},
+        dropped=labelled.dropped,
+        remarks=labelled.remarks,
+        images_sha256=hashlib.sha256(names.encode(errors="surrogateescape")).hexdigest(),
+    )
 
 
 def _labels(labelled: LabelledSet) -> NDArray[np.int64]:
@@ -303,53 +289,50 @@ def _labels(labelled: LabelledSet) -> NDArray[np.int64]:
 
 
 def _subjects(labelled: LabelledSet) -> NDArray[np.str_] | None:
-    """Whose face each is, where the set says so of all."""
+    """Who is in each image, where the set says so of all."""
     subjects = [image.subject for image in labelled.images if image.subject]
     return np.array(subjects) if len(subjects) == len(labelled.images) else None
 
 
-def _scored(name: str, answers: _Answers, labelled: LabelledSet, config: EvaluateConfig) -> dict[str, Any]:
+def _score(name: str, answers: _Answers, labelled: LabelledSet, config: EvaluateConfig) -> Run:
+    matched = answers.matched
     labels = _labels(labelled)
-    scores = score(
-        labels,
-        answers.predicted,
-        answers.probabilities,
-        groups=_subjects(labelled),
-        resamples=config.resamples,
-        seed=config.seed,
+    missed = [
+        Missed(labelled.images[index].name, matched.reasons.get(index, "no prediction"))
+        for index in np.flatnonzero(matched.predicted < 0).tolist()
+    ]
+    return Run(
+        name=name,
+        predictions=answers.predictions.origin,
+        scores=score(
+            labels,
+            matched.predicted,
+            matched.probabilities,
+            groups=_subjects(labelled),
+            resamples=config.resamples,
+            seed=config.seed,
+        ),
+        missed=tuple(missed[:MAX_NAMES]),
+        missed_by_reason=dict(Counter(each.reason for each in missed).most_common()),
+        matching=matched.summary,
+        mistakes=tuple(_mistakes(matched, labels, labelled.images, Path(config.out))),
     )
-    missed = np.flatnonzero(answers.predicted < 0).tolist()
-    reasons = [answers.reasons.get(index, "no prediction") for index in missed]
-    return {
-        "name": name,
-        "predictions": answers.about,
-        "scores": scores.to_json(),
-        "missed": [
-            {"image": labelled.images[index].name, "reason": reason}
-            for index, reason in zip(missed[:NUM_NAMED], reasons, strict=False)
-        ],
-        "missed_by_reason": dict(Counter(reasons).most_common()),
-        "matching": answers.matching,
-        "mistakes": _mistakes(answers, labels, labelled.images, Path(config.out)),
-    }
 
 
-def _mistakes(
-    answers: _Answers, labels: NDArray[np.int64], images: Sequence[Labelled], out: Path
-) -> list[dict[str, Any]]:
-    """The wrong answers that were given with the highest probability."""
-    if answers.probabilities is None:
+def _mistakes(matched: Matched, labels: NDArray[np.int64], images: Sequence[Labelled], out: Path) -> list[Mistake]:
+    """The wrong predictions with the highest probability; none where the tool gives labels only."""
+    if matched.probabilities is None:
         return []
-    confidence = np.nan_to_num(answers.probabilities).max(axis=1)
-    wrong = np.flatnonzero((answers.predicted >= 0) & (answers.predicted != labels))
+    confidence = np.nan_to_num(matched.probabilities).max(axis=1)  # [N]
+    wrong = np.flatnonzero((matched.predicted >= 0) & (matched.predicted != labels))
     return [
-        {
-            "image": images[index].name,
-            "path": _path_of(images[index], out),
-            "box": images[index].box,
-            "label": EMOTIONS[labels[index]],
-            "predicted": EMOTIONS[answers.predicted[index]],
-            "confidence": round(float(confidence[index]), 4),
-        }
-        for index in wrong[np.argsort(-confidence[wrong], kind="stable")][:NUM_MISTAKES].tolist()
+        Mistake(
+            image=images[index].name,
+            path=_path_of(images[index], out),
+            box=images[index].box,
+            label=EMOTIONS[labels[index]],
+            predicted=EMOTIONS[matched.predicted[index]],
+            confidence=round(float(confidence[index]), 4),
+        )
+        for index in wrong[np.argsort(-confidence[wrong], kind="stable")][:MAX_MISTAKES].tolist()
     ]

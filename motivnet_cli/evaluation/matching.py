@@ -1,4 +1,4 @@
-"""Labelled images and predictions -> pairs, by name and by box."""
+"""Labelled images -> their predictions, found by path and, where an image has several faces, by box."""
 
 from __future__ import annotations
 
@@ -7,44 +7,37 @@ import posixpath
 import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from motivnet_cli.faces.boxes import iou
+from motivnet_cli.evaluation.predictions import EMPTY_ROW, ends_with
+from motivnet_cli.evaluation.results import Matching, Names
+from motivnet_cli.faces.boxes import areas, iou
 from motivnet_cli.inputs.names import printable
 from motivnet_cli.records import EMOTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
+    from motivnet_cli.evaluation.predictions import Predictions
     from motivnet_cli.records import Box
 
-    _Keys = Callable[[int], list[str]]
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
-from motivnet_cli.evaluation.predictions import EMPTY_ROW, NAMED, Predictions, ends_with
 
 _UNMATCHED, _AMBIGUOUS = "not in the predictions", "several predictions could be meant"
 _NO_SUCH_FACE = "no predicted face at the labelled one"
 _SAME_FACE_IOU = 0.3
-"""Detectors differ in how much of a head they call the face; 0.3 is what tracks take for the same place, too."""
-
-
-@dataclass(frozen=True, slots=True)
-class Named:
-    """Some names: how many, and the first of them."""
-
-    n: int
-    first: tuple[str, ...]
+"""Detectors differ in how much of a head they call the face; tracks take the same bound."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Matched:
-    """The predictions of N labelled images, in their order."""
+    """The predictions of N labelled images, in the order of the images."""
 
     rows: Ints
     """[N], row of the predictions, -1 for none."""
@@ -53,23 +46,9 @@ class Matched:
     probabilities: Floats | None
     """[N, 7], NaN for none; None where the tool gives labels only."""
     reasons: dict[int, str]
-    """Why there is none, by place in the labelled images: one of `Predictions.misses`, `not in the predictions`,
+    """Why an image has none, by its index: one of `Predictions.misses`, `not in the predictions`,
     `several predictions could be meant`, or `no predicted face at the labelled one`."""
-    how: dict[str, int]
-    """Labelled images by how they found theirs: `absolute path`, `relative path`, `path suffix`, `file name`."""
-    unmatched: Named
-    """Labelled images that the predictions do not have."""
-    ambiguous: Named
-    """Labelled images for which more than one could be meant."""
-    unused: Named
-    """Images of the predictions that are not labelled."""
-    remarks: tuple[str, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """How images found their predictions, with counts; of what did not fit, the count and the first names."""
-        odd = {"unmatched": self.unmatched, "ambiguous": self.ambiguous, "unused": self.unused}
-        named = {what: {"n": names.n, "first": list(names.first)} for what, names in odd.items()}
-        return {**self.how, **named, "remarks": list(self.remarks)}
+    summary: Matching
 
 
 def match(
@@ -92,30 +71,27 @@ def match(
         boxes: [N] of the labelled faces.
     """
     labelled = _Labelled(names, paths, boxes or [None] * len(names))
-    found, how, ambiguous_images = _paired(predictions, labelled)
-    rows, reasons, num_several = _chosen(predictions, labelled, found)
-    for image in ambiguous_images:
-        reasons.update(dict.fromkeys(labelled.members[image], _AMBIGUOUS))
+    pairs = _pair(predictions, labelled)
+    rows, reasons, num_several = _choose_rows(predictions, labelled, pairs.found)
+    for image in pairs.ambiguous:
+        reasons.update(dict.fromkeys(labelled.faces[image], _AMBIGUOUS))
     has_row = rows >= 0
-    predicted = np.full(len(names), -1)
+    predicted = np.full(len(names), -1)  # [N]
     predicted[has_row] = predictions.predicted[rows[has_row]]
     probabilities = None
     if predictions.probabilities is not None:
-        probabilities = np.full((len(names), len(EMOTIONS)), np.nan)
+        probabilities = np.full((len(names), len(EMOTIONS)), np.nan)  # [N, 7]
         probabilities[has_row] = predictions.probabilities[rows[has_row]]
-    used = set(found.values())
+    used = set(pairs.found.values())
     which = "the first row" if predictions.boxes is None else "the one at the label's box, or else the largest,"
-    return Matched(
-        rows=rows,
-        predicted=predicted,
-        probabilities=probabilities,
-        reasons=reasons,
-        how=how,
-        unmatched=_named(names[member] for member, reason in reasons.items() if reason == _UNMATCHED),
-        ambiguous=_named(names[member] for member, reason in reasons.items() if reason == _AMBIGUOUS),
-        unused=_named(name for number, name in enumerate(predictions.images) if number not in used),
+    summary = Matching(
+        how=pairs.how,
+        unmatched=Names.of([names[face] for face, reason in reasons.items() if reason == _UNMATCHED]),
+        ambiguous=Names.of([names[face] for face, reason in reasons.items() if reason == _AMBIGUOUS]),
+        unused=Names.of([name for number, name in enumerate(predictions.images) if number not in used]),
         remarks=(f"{num_several} images have several predicted faces: {which} was taken",) if num_several else (),
     )
+    return Matched(rows=rows, predicted=predicted, probabilities=probabilities, reasons=reasons, summary=summary)
 
 
 class _Labelled:
@@ -126,111 +102,94 @@ class _Labelled:
 
     def __init__(self, names: Sequence[str], paths: Sequence[str | None], boxes: Sequence[Box | None]) -> None:
         self.names: list[str] = []
+        """Of the images."""
         self.paths: list[str | None] = []
-        self.members: list[list[int]] = []
-        """The labelled faces of each image."""
-        self.face_names = names
+        """Of the images."""
+        self.faces: list[list[int]] = []
+        """The labelled faces of each image, by their index in `names` as given."""
         self.boxes = boxes
+        """Of the faces."""
         numbers: dict[tuple[str, str | None], int] = {}
-        for member, (name, given) in enumerate(zip(names, paths, strict=True)):
-            path = printable(os.path.normpath(given)) if given else None
+        for face, (name, raw_path) in enumerate(zip(names, paths, strict=True)):
+            path = printable(os.path.normpath(raw_path)) if raw_path else None
             image = printable(name)
             if path and not ends_with(path, image):
                 image = re.sub(r"#\d+$", "", image)
             number = numbers.setdefault((image, path), len(numbers))
-            if number == len(self.members):
+            if number == len(self.faces):
                 self.names.append(image)
                 self.paths.append(path)
-                self.members.append([])
-            self.members[number].append(member)
+                self.faces.append([])
+            self.faces[number].append(face)
 
 
-def _paired(predictions: Predictions, labelled: _Labelled) -> tuple[dict[int, int], dict[str, int], set[int]]:
-    """Labelled image -> predicted image; how many labelled faces found theirs in each way; images in doubt."""
+# ---- images to images -------------------------------------------------------------------------------------
+
+
+class _Pairs(NamedTuple):
+    found: dict[int, int]
+    """Labelled image -> predicted image."""
+    how: dict[str, int]
+    """Labelled faces by the way their image was found."""
+    ambiguous: set[int]
+    """Labelled images for which several predicted images, or none alone, could be meant."""
+
+
+class _Way(NamedTuple):
+    """A way of pairing: images are paired that share a key."""
+
+    name: str
+    keys_of_labelled: Callable[[int], list[str]]
+    keys_of_predicted: Callable[[int], list[str]]
+
+
+def _pair(predictions: Predictions, labelled: _Labelled) -> _Pairs:
     found: dict[int, int] = {}
     how: Counter[str] = Counter()
-    in_doubt: set[int] = set()
-    used: set[int] = set()
-    ours, theirs = range(len(labelled.names)), range(len(predictions.images))
-    for way, our_keys, their_keys in _ways(predictions, labelled):
-        by_key: dict[str, list[int]] = defaultdict(list)
-        for image in theirs:
-            if image not in used:
-                for key in their_keys(image):
-                    by_key[key].append(image)
-        candidates: dict[int, set[int]] = defaultdict(set)
-        wanted_by: dict[int, set[int]] = defaultdict(set)
-        for image in ours:
-            if image not in found or way == "file name":  # a name is unique only if no labelled image shares it
-                for other in (other for key in our_keys(image) for other in by_key.get(key, ())):
-                    candidates[image].add(other)
-                    wanted_by[other].add(image)
+    ambiguous: set[int] = set()
+    for way in _ways(predictions, labelled):
+        free = set(range(len(predictions.images))) - set(found.values())
+        # A file name is unique only if no labelled image shares it, be that one paired or not.
+        asking = [i for i in range(len(labelled.names)) if i not in found or way.name == "file name"]
+        candidates, wanted_by = _candidates(way, asking, free)
         for image, others in candidates.items():
             if image in found:
                 continue
             if len(others) == 1 and len(wanted_by[only := next(iter(others))]) == 1:
                 found[image] = only
-                how[way] += len(labelled.members[image])
+                how[way.name] += len(labelled.faces[image])
             else:
-                in_doubt.add(image)
-        used = set(found.values())
-    return found, dict(how), in_doubt - set(found)
+                ambiguous.add(image)
+    return _Pairs(found, dict(how), ambiguous - set(found))
 
 
-def _ways(predictions: Predictions, labelled: _Labelled) -> Iterator[tuple[str, _Keys, _Keys]]:
-    """The ways of pairing, strictest first: images are paired that share a key."""
+def _candidates(way: _Way, labelled: list[int], predicted: set[int]) -> tuple[dict[int, set[int]], dict[int, set[int]]]:
+    """The predicted images that share a key with each labelled one, and the other way round."""
+    by_key: dict[str, list[int]] = defaultdict(list)
+    for other in sorted(predicted):
+        for key in way.keys_of_predicted(other):
+            by_key[key].append(other)
+    candidates: dict[int, set[int]] = defaultdict(set)
+    wanted_by: dict[int, set[int]] = defaultdict(set)
+    for image in labelled:
+        for other in (other for key in way.keys_of_labelled(image) for other in by_key.get(key, ())):
+            candidates[image].add(other)
+            wanted_by[other].add(image)
+    return candidates, wanted_by
+
+
+def _ways(predictions: Predictions, labelled: _Labelled) -> Iterator[_Way]:
+    """The ways of pairing, strictest first."""
     images, names, paths = predictions.images, labelled.names, labelled.paths
-    yield "absolute path", lambda i: _given(paths[i]), lambda i: _given(predictions.paths[i])
-    yield "relative path", lambda i: [names[i]], lambda i: [images[i]]
-    # One is the end of the other: the whole of one is a key, and every end of the other.
-    yield (
+    yield _Way("absolute path", lambda i: _if_any(paths[i]), lambda i: _if_any(predictions.paths[i]))
+    yield _Way("relative path", lambda i: [names[i]], lambda i: [images[i]])
+    # One is the end of the other: the whole of one is a key, and so is every end of the other.
+    yield _Way(
         "path suffix",
-        lambda i: [f"their {end}" for end in _ends(paths[i] or names[i])] + [f"our {names[i]}"],
-        lambda i: [f"their {images[i].lstrip('/')}"] + [f"our {end}" for end in _ends(images[i])],
+        lambda i: [f"predicted {end}" for end in _ends(paths[i] or names[i])] + [f"labelled {names[i]}"],
+        lambda i: [f"predicted {images[i].lstrip('/')}"] + [f"labelled {end}" for end in _ends(images[i])],
     )
-    yield "file name", lambda i: [posixpath.basename(names[i])], lambda i: [posixpath.basename(images[i])]
-
-
-def _chosen(predictions: Predictions, labelled: _Labelled, found: dict[int, int]) -> tuple[Ints, dict[int, str], int]:
-    """The row of each labelled face, why others have none, and how many images had several to choose from."""
-    rows = np.full(len(labelled.face_names), -1)
-    rows_of: dict[int, list[int]] = defaultdict(list)
-    for row, image in enumerate(predictions.image_of.tolist()):
-        rows_of[image].append(row)
-    num_several = 0
-    for image, other in found.items():
-        members, candidates = labelled.members[image], rows_of[other]
-        num_several += len(candidates) > 1
-        rows[members] = _faces_of(predictions, labelled, members, candidates)
-    reasons = {}
-    for image, members in enumerate(labelled.members):
-        why = _NO_SUCH_FACE
-        if image not in found:
-            why = _UNMATCHED
-        elif not rows_of[found[image]]:
-            why = predictions.misses[found[image]] or EMPTY_ROW
-        reasons.update({member: why for member in members if rows[member] < 0})
-    return rows, reasons, num_several
-
-
-def _faces_of(predictions: Predictions, labelled: _Labelled, members: list[int], rows: list[int]) -> list[int]:
-    """Which of the rows of an image is each labelled face's; -1 for none."""
-    boxes = [labelled.boxes[member] for member in members]
-    chosen = [-1] * len(members)
-    if not rows:
-        return chosen
-    if predictions.boxes is not None and all(box is not None for box in boxes):
-        overlap = iou(np.array(boxes, np.float64), np.nan_to_num(predictions.boxes[rows]))
-        for member, row in np.stack(linear_sum_assignment(overlap, maximize=True), axis=1).tolist():
-            if overlap[member, row] >= _SAME_FACE_IOU:
-                chosen[member] = rows[row]
-    elif len(members) == 1:
-        areas = np.zeros(len(rows))
-        if predictions.boxes is not None:
-            x1, y1, x2, y2 = np.nan_to_num(predictions.boxes[rows]).T
-            areas = (x2 - x1) * (y2 - y1)
-        chosen[0] = rows[int(areas.argmax())]
-    return chosen
+    yield _Way("file name", lambda i: [posixpath.basename(names[i])], lambda i: [posixpath.basename(images[i])])
 
 
 def _ends(path: str) -> list[str]:
@@ -239,10 +198,48 @@ def _ends(path: str) -> list[str]:
     return ["/".join(parts[start:]) for start in range(len(parts) - 1)]
 
 
-def _given(path: str | None) -> list[str]:
+def _if_any(path: str | None) -> list[str]:
     return [path] if path else []
 
 
-def _named(names: Iterable[str]) -> Named:
-    listed = list(names)
-    return Named(len(listed), tuple(listed[:NAMED]))
+# ---- faces to rows ----------------------------------------------------------------------------------------
+
+
+def _choose_rows(
+    predictions: Predictions, labelled: _Labelled, found: dict[int, int]
+) -> tuple[Ints, dict[int, str], int]:
+    """The row of each labelled face, why others have none, and how many images had several to choose from."""
+    rows = np.full(len(labelled.boxes), -1)  # [N]
+    rows_of: dict[int, list[int]] = defaultdict(list)
+    for row, image in enumerate(predictions.image_of.tolist()):
+        rows_of[image].append(row)
+    num_several = 0
+    for image, other in found.items():
+        faces, candidates = labelled.faces[image], rows_of[other]
+        num_several += len(candidates) > 1
+        rows[faces] = _rows_of_faces(predictions, [labelled.boxes[face] for face in faces], candidates)
+    reasons = {}
+    for image, faces in enumerate(labelled.faces):
+        reason = _NO_SUCH_FACE
+        if image not in found:
+            reason = _UNMATCHED
+        elif not rows_of[found[image]]:
+            reason = predictions.misses[found[image]] or EMPTY_ROW
+        reasons.update({face: reason for face in faces if rows[face] < 0})
+    return rows, reasons, num_several
+
+
+def _rows_of_faces(predictions: Predictions, boxes: list[Box | None], rows: list[int]) -> list[int]:
+    """Which of the rows of an image belongs to each of its labelled faces; -1 for none."""
+    chosen = [-1] * len(boxes)
+    if not rows:
+        return chosen
+    if predictions.boxes is not None and all(box is not None for box in boxes):
+        overlap = iou(np.array(boxes, np.float64), np.nan_to_num(predictions.boxes[rows]))  # [faces, rows]
+        for face, row in np.stack(linear_sum_assignment(overlap, maximize=True), axis=1).tolist():
+            if overlap[face, row] >= _SAME_FACE_IOU:
+                chosen[face] = rows[row]
+    elif len(boxes) == 1:
+        largest = 0 if predictions.boxes is None else int(areas(np.nan_to_num(predictions.boxes[rows])).argmax())
+        chosen[0] = rows[largest]
+    return chosen

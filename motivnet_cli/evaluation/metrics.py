@@ -1,22 +1,32 @@
-"""Labels and predictions -> figures with intervals, over all labelled images and over those scored.
+"""Labels and predictions -> figures with bootstrap intervals, over all labelled images and over those scored.
 
-This room knows arrays only: no files, names or networks. Point values come from scikit-learn where it has them;
-the bootstrap needs a thousand of each, so there the same formulas run on weighted counts (docs/metrics.md).
-An image without a prediction is a miss (-1): wrong in `all`, left out of `scored`.
+Nothing here knows of files, names or networks: the arguments are arrays. Formulas and sources are in docs/metrics.md.
+Point values come from scikit-learn where it has them. The bootstrap needs a thousand of each, so there the same
+formulas run on weighted counts. An image without a prediction is a miss (-1): wrong in `all`, left out of `scored`.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import scipy.sparse
 import scipy.stats
 from sklearn import metrics as sk
 
+from motivnet_cli.evaluation.results import (
+    AccuracyPair,
+    Agreement,
+    Bin,
+    Bootstrap,
+    ClassScore,
+    Confusion,
+    Interval,
+    PairedScores,
+    ScoredClassScore,
+    Scores,
+)
 from motivnet_cli.records import EMOTIONS
 
 if TYPE_CHECKING:
@@ -24,140 +34,21 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    Bools = NDArray[np.bool_]
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
+    Subjects = Sequence[Hashable | None] | NDArray[np.str_]
 
 NUM_BINS = 15
 """Of the reliability diagram and the calibration error (Guo et al. 2017, arXiv 1706.04599, section 4)."""
 LEVEL = 0.95
+"""Of the intervals."""
 RESAMPLES = 1000
 
 _C = len(EMOTIONS)
 _IDS = list(range(_C))
-_CHUNK = 64
-"""Resamples held at once: 64 x 36,000 counts of 4 bytes are 9 MB."""
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A figure with its bootstrap interval; None where it is undefined."""
-
-    value: float | None
-    low: float | None
-    high: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class ClassScore:
-    """One class against the rest; `recall` and `f1` are None without support, `precision` if it is never predicted."""
-
-    name: str
-    support: int
-    precision: float | None
-    recall: float | None
-    f1: float | None
-    auroc: float | None = None
-    """None without probabilities, or unless some scored images have the class and others have not."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bin:
-    """Scored images whose confidence lies in (low, high]; means are None where there are none."""
-
-    low: float
-    high: float
-    n: int
-    confidence: float | None
-    accuracy: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Bootstrap:
-    """How the intervals were made."""
-
-    resamples: int
-    seed: int
-    unit: Literal["image", "subject"]
-    units: int
-    level: float = LEVEL
-
-
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """All figures of one set of predictions."""
-
-    n: int
-    n_scored: int
-    all: dict[str, Interval | None]
-    """accuracy, uar, macro_f1, weighted_f1, top2_accuracy, kappa over all N images; a miss counts as wrong."""
-    scored: dict[str, Interval | None]
-    """The same over the scored images, and auroc_macro, ece, brier."""
-    per_class: tuple[ClassScore, ...]
-    per_class_scored: tuple[ClassScore, ...]
-    confusion: tuple[tuple[int, ...], ...]
-    """C rows (labels) of C + 1 counts: the predicted classes, then the misses."""
-    reliability: tuple[Bin, ...]
-    """Empty without probabilities."""
-    bootstrap: Bootstrap
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain dicts, lists and numbers; what is undefined is None, never NaN."""
-        per_class = [_class_json(each) for each in self.per_class]
-        for each in per_class:
-            del each["auroc"]  # of scored images only
-        return {
-            "n": self.n,
-            "n_scored": self.n_scored,
-            "n_missed": self.n - self.n_scored,
-            "classes": list(EMOTIONS),
-            "all": _intervals_json(self.all),
-            "scored": _intervals_json(self.scored),
-            "per_class": per_class,
-            "per_class_scored": [_class_json(each) for each in self.per_class_scored],
-            "confusion": {
-                "rows": list(EMOTIONS),
-                "columns": [*EMOTIONS, "missed"],
-                "counts": [list(row) for row in self.confusion],
-            },
-            "reliability": [dataclasses.asdict(each) for each in self.reliability],
-            "bootstrap": dataclasses.asdict(self.bootstrap),
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """Two predictions of the same n images."""
-
-    n: int
-    accuracy_a: float
-    accuracy_b: float
-    difference: Interval
-    """Accuracy of a minus that of b."""
-    both: int
-    """Images that both have right."""
-    only_a: int
-    only_b: int
-    neither: int
-    mcnemar_p: float
-    """Exact, two-sided; 1 where they never disagree."""
-
-
-@dataclass(frozen=True, slots=True)
-class Paired:
-    """Two predictions compared over all images (a miss is wrong) and over those that both scored."""
-
-    all: Comparison
-    both_scored: Comparison | None
-    """None where no image was scored by both."""
-    bootstrap: Bootstrap
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain dicts and numbers; what is undefined is None."""
-        return {
-            "all": _comparison_json(self.all),
-            "both_scored": _comparison_json(self.both_scored) if self.both_scored else None,
-            "bootstrap": dataclasses.asdict(self.bootstrap),
-        }
+_RESAMPLES_AT_ONCE = 64
+"""64 x 36,000 counts of 4 bytes are 9 MB."""
 
 
 def score(
@@ -165,11 +56,11 @@ def score(
     predicted: ArrayLike,
     probabilities: ArrayLike | None,
     *,
-    groups: Sequence[Hashable | None] | NDArray[Any] | None = None,
+    groups: Subjects | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Scores:
-    """Every figure with its interval, the same for the same seed; formulas and sources are in docs/metrics.md.
+    """Every figure with its interval; the same seed gives the same intervals.
 
     UAR and macro-F1 are means over the classes that occur in the labels; macro AUROC over the classes that some
     scored images have and others have not. In a resample, the same holds of the resampled images.
@@ -184,48 +75,40 @@ def score(
     Raises:
         ValueError: Shapes differ, N is 0, an id is out of range, or the row of a scored image is no distribution.
     """
-    truth, guess = _checked_ids(labels, predicted)
-    is_scored = guess >= 0
-    chances = None if probabilities is None else _checked_chances(probabilities, is_scored)
-    has_top2 = np.zeros(len(truth), np.bool_)
-    if chances is not None:
-        has_top2[is_scored] = _in_top2(truth[is_scored], chances)
-    replicates = _Replicates(truth, guess, has_top2, chances)
-    unit_of, bootstrap = _units(groups, len(truth), resamples, seed)
+    y_true, y_pred = _checked_ids(labels, predicted)  # [N]
+    is_scored = y_pred >= 0
+    y_prob = None if probabilities is None else _checked_probabilities(probabilities, is_scored)  # [M, C], M scored
+    has_top2 = np.zeros(len(y_true), np.bool_)
+    if y_prob is not None:
+        has_top2[is_scored] = _in_top2(y_true[is_scored], y_prob)
+    replicates = _Replicates(y_true, y_pred, has_top2, y_prob)
+    unit_of, bootstrap = _units(groups, len(y_true), resamples, seed)
     of_all, of_scored = replicates.draw(unit_of, bootstrap)
 
-    values = _points(truth, guess)
-    values_scored: dict[str, float] = {}
+    values = _points(y_true, y_pred)
+    values_scored = _points(y_true[is_scored], y_pred[is_scored]) if is_scored.any() else {}
     aurocs = [math.nan] * _C
-    if is_scored.any():
-        values_scored = _points(truth[is_scored], guess[is_scored])
-    if chances is not None:
+    if y_prob is not None:
         values["top2_accuracy"] = float(has_top2.mean())
-    if chances is not None and is_scored.any():
-        aurocs = _aurocs(truth[is_scored], chances)
+    if y_prob is not None and is_scored.any():
+        aurocs = _aurocs(y_true[is_scored], y_prob)
         values_scored |= {
             "top2_accuracy": float(has_top2[is_scored].mean()),
             "auroc_macro": float(_mean_of_defined(np.array(aurocs))),
-            "ece": float(replicates.ece(replicates.totals(np.ones((len(truth), 1), np.int32)))[0]),
-            "brier": float(sk.brier_score_loss(truth[is_scored], chances, labels=_IDS, scale_by_half=False)),
+            "ece": float(replicates.ece(replicates.totals(np.ones((len(y_true), 1), np.int32)))[0]),
+            "brier": float(sk.brier_score_loss(y_true[is_scored], y_prob, labels=_IDS, scale_by_half=False)),
         }
     return Scores(
-        n=len(truth),
+        n=len(y_true),
         n_scored=int(is_scored.sum()),
-        all={name: _interval(values[name], of_all[name]) if name in values else None for name in _HEADLINES},
-        scored={
-            name: _interval(values_scored[name], of_scored[name], centred=name == "ece")
-            if name in values_scored
-            else None
-            for name in (*_HEADLINES, "auroc_macro", "ece", "brier")
-        },
-        per_class=_per_class(truth, guess, [math.nan] * _C),
-        per_class_scored=_per_class(truth[is_scored], guess[is_scored], aurocs),
-        confusion=tuple(
-            tuple(row)
-            for row in sk.confusion_matrix(truth, np.where(is_scored, guess, _C), labels=[*_IDS, _C])[:_C].tolist()
-        ),
-        reliability=replicates.reliability() if chances is not None else (),
+        n_missed=int((~is_scored).sum()),
+        classes=EMOTIONS,
+        all=_intervals(_HEADLINES, values, of_all),
+        scored=_intervals(_SCORED_HEADLINES, values_scored, of_scored),
+        per_class=_per_class(y_true, y_pred),
+        per_class_scored=_per_class_scored(y_true[is_scored], y_pred[is_scored], aurocs),
+        confusion=_confusion(y_true, y_pred),
+        reliability=replicates.reliability() if y_prob is not None else (),
         bootstrap=bootstrap,
     )
 
@@ -235,10 +118,10 @@ def paired(
     a: ArrayLike,
     b: ArrayLike,
     *,
-    groups: Sequence[Hashable | None] | NDArray[Any] | None = None,
+    groups: Subjects | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
-) -> Paired:
+) -> PairedScores:
     """Whether two predictions of the same images differ: exact McNemar test, and the bootstrapped difference.
 
     McNemar's test takes images as independent; where they come in subjects, go by the interval.
@@ -252,13 +135,13 @@ def paired(
     Raises:
         ValueError: Shapes differ, N is 0, or an id is out of range.
     """
-    truth, first = _checked_ids(labels, a)
-    _, second = _checked_ids(labels, b)
-    unit_of, bootstrap = _units(groups, len(truth), resamples, seed)
-    is_both = (first >= 0) & (second >= 0)
-    everywhere = np.ones(len(truth), np.bool_)
-    hits = first == truth, second == truth
-    return Paired(
+    y_true, y_pred_a = _checked_ids(labels, a)  # [N]
+    _, y_pred_b = _checked_ids(labels, b)
+    unit_of, bootstrap = _units(groups, len(y_true), resamples, seed)
+    is_both = (y_pred_a >= 0) & (y_pred_b >= 0)
+    everywhere = np.ones(len(y_true), np.bool_)
+    hits = y_pred_a == y_true, y_pred_b == y_true
+    return PairedScores(
         all=_compared(*hits, everywhere, unit_of, bootstrap),
         both_scored=_compared(*hits, is_both, unit_of, bootstrap) if is_both.any() else None,
         bootstrap=bootstrap,
@@ -268,43 +151,45 @@ def paired(
 # ---- point values -----------------------------------------------------------------------------------------
 
 _HEADLINES = ("accuracy", "uar", "macro_f1", "weighted_f1", "top2_accuracy", "kappa")
+_SCORED_HEADLINES = (*_HEADLINES, "auroc_macro", "ece", "brier")
+"""The last three need a distribution for each image."""
 
 
-def _points(truth: Ints, guess: Ints) -> dict[str, float]:
+def _points(y_true: Ints, y_pred: Ints) -> dict[str, float]:
     _, recall, f1, support = sk.precision_recall_fscore_support(
-        truth, guess, labels=np.unique(truth), average=None, zero_division=0
+        y_true, y_pred, labels=np.unique(y_true), average=None, zero_division=0
     )
-    is_constant = len(np.union1d(truth, guess)) == 1  # chance alone agrees everywhere: kappa is 0 / 0
+    is_constant = len(np.union1d(y_true, y_pred)) == 1  # chance alone agrees everywhere: kappa is 0 / 0
     return {
-        "accuracy": float(sk.accuracy_score(truth, guess)),
+        "accuracy": float(sk.accuracy_score(y_true, y_pred)),
         "uar": float(recall.mean()),
         "macro_f1": float(f1.mean()),
         "weighted_f1": float(np.average(f1, weights=support)),
-        "kappa": math.nan if is_constant else float(sk.cohen_kappa_score(truth, guess)),
+        "kappa": math.nan if is_constant else float(sk.cohen_kappa_score(y_true, y_pred)),
     }
 
 
-def _in_top2(truth: Ints, chances: Floats) -> NDArray[np.bool_]:
+def _in_top2(y_true: Ints, y_prob: Floats) -> Bools:
     """Whether the label is among the two most probable classes; of equals the lower id goes first, as in argmax."""
-    own = chances[np.arange(len(truth)), truth][:, None]
-    is_ahead = (chances > own) | ((chances == own) & (np.arange(_C) < truth[:, None]))
-    is_among: NDArray[np.bool_] = is_ahead.sum(axis=1) < 2
+    own = y_prob[np.arange(len(y_true)), y_true][:, None]
+    is_ahead = (y_prob > own) | ((y_prob == own) & (np.arange(_C) < y_true[:, None]))
+    is_among: Bools = is_ahead.sum(axis=1) < 2
     return is_among
 
 
-def _aurocs(truth: Ints, chances: Floats) -> list[float]:
+def _aurocs(y_true: Ints, y_prob: Floats) -> list[float]:
     """One class against the rest; NaN where there is nothing to tell apart."""
     return [
-        float(sk.roc_auc_score(truth == c, chances[:, c])) if 0 < (truth == c).sum() < len(truth) else math.nan
+        float(sk.roc_auc_score(y_true == c, y_prob[:, c])) if 0 < (y_true == c).sum() < len(y_true) else math.nan
         for c in _IDS
     ]
 
 
-def _per_class(truth: Ints, guess: Ints, aurocs: list[float]) -> tuple[ClassScore, ...]:
-    if not len(truth):
+def _per_class(y_true: Ints, y_pred: Ints) -> tuple[ClassScore, ...]:
+    if not len(y_true):
         return tuple(ClassScore(name, 0, None, None, None) for name in EMOTIONS)
     precision, recall, f1, support = sk.precision_recall_fscore_support(
-        truth, guess, labels=_IDS, average=None, zero_division=np.nan
+        y_true, y_pred, labels=_IDS, average=None, zero_division=np.nan
     )
     return tuple(
         ClassScore(
@@ -313,10 +198,39 @@ def _per_class(truth: Ints, guess: Ints, aurocs: list[float]) -> tuple[ClassScor
             _defined(precision[c]),
             _defined(recall[c]),
             _defined(f1[c]) if support[c] else None,
-            _defined(aurocs[c]),
         )
         for c, name in enumerate(EMOTIONS)
     )
+
+
+def _per_class_scored(y_true: Ints, y_pred: Ints, aurocs: list[float]) -> tuple[ScoredClassScore, ...]:
+    return tuple(
+        ScoredClassScore(each.class_, each.support, each.precision, each.recall, each.f1, _defined(auroc))
+        for each, auroc in zip(_per_class(y_true, y_pred), aurocs, strict=True)
+    )
+
+
+def _confusion(y_true: Ints, y_pred: Ints) -> Confusion:
+    with_missed = np.where(y_pred < 0, _C, y_pred)
+    counts = sk.confusion_matrix(y_true, with_missed, labels=[*_IDS, _C])[:_C]  # [C, C + 1]
+    return Confusion(EMOTIONS, (*EMOTIONS, "missed"), tuple(tuple(row) for row in counts.tolist()))
+
+
+class Calibration(NamedTuple):
+    """How sure the predictions of n scored images are on average, and how often right."""
+
+    n: int
+    confidence: float
+    accuracy: float
+
+
+def calibration(bins: Sequence[Bin]) -> Calibration:
+    """Over the images of all bins; there must be some."""
+    filled = [(each.n, each.confidence, each.accuracy) for each in bins if each.n]
+    n = sum(n for n, _, _ in filled)
+    confidence = sum(n * confidence for n, confidence, _ in filled if confidence is not None) / n
+    accuracy = sum(n * accuracy for n, _, accuracy in filled if accuracy is not None) / n
+    return Calibration(n, confidence, accuracy)
 
 
 # ---- the bootstrap ----------------------------------------------------------------------------------------
@@ -328,51 +242,51 @@ class _Replicates:
     All but the AUROC are functions of a few sums over images, so a matrix product gives those of many resamples.
 
     Args:
-        truth: [N].
-        guess: [N], -1 for a miss.
+        y_true: [N].
+        y_pred: [N], -1 for a miss.
         has_top2: [N].
-        chances: [M, C] of the M scored images, or None.
+        y_prob: [M, C] of the M scored images, or None.
     """
 
-    def __init__(self, truth: Ints, guess: Ints, has_top2: NDArray[np.bool_], chances: Floats | None) -> None:
-        self._is_scored = guess >= 0
-        n = len(truth)
-        cell = truth * (_C + 1) + np.where(self._is_scored, guess, _C)
+    def __init__(self, y_true: Ints, y_pred: Ints, has_top2: Bools, y_prob: Floats | None) -> None:
+        self._is_scored = y_pred >= 0
+        n = len(y_true)
+        cell = y_true * (_C + 1) + np.where(self._is_scored, y_pred, _C)  # [N], of the flattened confusion matrix
         entries = [(cell, np.arange(n), np.ones(n)), (np.full(n, _TOP2), np.arange(n), has_top2.astype(np.float64))]
         self._rankings: list[_Ranking] = []
-        self._has_chances = chances is not None
-        if chances is not None:
+        self._has_probabilities = y_prob is not None
+        if y_prob is not None:
             where = np.flatnonzero(self._is_scored)
-            labels, guesses = truth[where], guess[where]
-            confidence = chances[np.arange(len(where)), guesses]
-            squares = ((chances - np.eye(_C)[labels]) ** 2).sum(axis=1)
+            labels, predicted = y_true[where], y_pred[where]  # [M]
+            confidence = y_prob[np.arange(len(where)), predicted]  # [M]
+            squares = ((y_prob - np.eye(_C)[labels]) ** 2).sum(axis=1)  # [M]
             # (low, high], and 0 in the first, as Guo et al. have it.
             bins = np.clip(np.ceil(confidence * NUM_BINS).astype(np.int64) - 1, 0, NUM_BINS - 1)
             entries += [
                 (np.full(len(where), _BRIER), where, squares),
                 (_BINS.start + bins, where, np.ones(len(where))),
                 (_BINS.start + NUM_BINS + bins, where, confidence),
-                (_BINS.start + 2 * NUM_BINS + bins, where, (labels == guesses).astype(np.float64)),
+                (_BINS.start + 2 * NUM_BINS + bins, where, (labels == predicted).astype(np.float64)),
             ]
-            self._rankings = [_Ranking(where, labels == c, chances[:, c]) for c in _IDS]
+            self._rankings = [_Ranking(where, labels == c, y_prob[:, c]) for c in _IDS]
         rows, columns, values = (np.concatenate(each) for each in zip(*entries, strict=True))
-        self._sums = scipy.sparse.csr_array((values, (rows, columns)), shape=(_BINS.stop, n))
+        self._sums = scipy.sparse.csr_array((values, (rows, columns)), shape=(_BINS.stop, n))  # [K, N]
 
     def draw(self, unit_of: Ints, bootstrap: Bootstrap) -> tuple[dict[str, Floats], dict[str, Floats]]:
         """Each headline of each resample, [B]; of all images, and of those scored. NaN where it is undefined."""
         of_all: dict[str, list[Floats]] = {}
         of_scored: dict[str, list[Floats]] = {}
         for weights in _resampled(unit_of, bootstrap):
-            totals = self.totals(weights)
-            counts = totals[:_TOP2].T.reshape(-1, _C, _C + 1)
+            totals = self.totals(weights)  # [K, B]
+            counts = totals[:_TOP2].T.reshape(-1, _C, _C + 1)  # [B, C, C + 1]
             for into, cells in ((of_all, counts), (of_scored, counts[:, :, :_C])):
                 for name, values in _headlines(cells, totals[_TOP2]).items():
                     into.setdefault(name, []).append(values)
-            if self._has_chances:
-                n_scored = counts[:, :, :_C].sum(axis=(1, 2))
+            if self._has_probabilities:
+                n_scored = counts[:, :, :_C].sum(axis=(1, 2))  # [B]
                 of_scored.setdefault("brier", []).append(_ratio(totals[_BRIER], n_scored))
                 of_scored.setdefault("ece", []).append(self.ece(totals))
-                aurocs = np.stack([ranking.auroc(weights) for ranking in self._rankings], axis=1)
+                aurocs = np.stack([ranking.auroc(weights) for ranking in self._rankings], axis=1)  # [B, C]
                 of_scored.setdefault("auroc_macro", []).append(_mean_of_defined(aurocs))
         return _joined(of_all), _joined(of_scored)
 
@@ -382,10 +296,12 @@ class _Replicates:
         return totals
 
     def ece(self, totals: Floats) -> Floats:
-        n, confidence, hits = totals[_BINS].reshape(3, NUM_BINS, -1)
+        """The calibration error of each resample, [B], from the sums [K, B]."""
+        n, confidence, hits = totals[_BINS].reshape(3, NUM_BINS, -1)  # [bins, B] each
         return _ratio(np.abs(hits - confidence).sum(axis=0), n.sum(axis=0))
 
     def reliability(self) -> tuple[Bin, ...]:
+        """The bins over all scored images, each taken once."""
         totals = self.totals(np.ones((len(self._is_scored), 1), np.int32))
         columns = zip(*totals[_BINS].reshape(3, NUM_BINS).tolist(), strict=True)
         return tuple(
@@ -397,14 +313,20 @@ class _Replicates:
 _TOP2 = _C * (_C + 1)
 _BRIER = _TOP2 + 1
 _BINS = slice(_BRIER + 1, _BRIER + 1 + 3 * NUM_BINS)
-"""Rows of the sums: C x (C + 1) cells of the confusion matrix, top-2 hits, squared errors, and of each bin the
-number, the confidence and the hits."""
+"""The K rows of the sums: C x (C + 1) cells of the confusion matrix, top-2 hits, squared errors, then of the bins the
+numbers, the sums of confidence, and the hits."""
 
 
 class _Ranking:
-    """The scores of one class, sorted once, so that the AUROC of any weights is two gathers and a running sum."""
+    """The scores of one class, sorted once, so that the AUROC of any weights is two gathers and a running sum.
 
-    def __init__(self, where: Ints, is_positive: NDArray[np.bool_], scores: Floats) -> None:
+    Args:
+        where: [M], the scored images.
+        is_positive: [M], whether the class is their label.
+        scores: [M], the probability that the class was given.
+    """
+
+    def __init__(self, where: Ints, is_positive: Bools, scores: Floats) -> None:
         negatives = np.flatnonzero(~is_positive)
         negatives = negatives[np.argsort(scores[negatives], kind="stable")]
         self._positives, self._negatives = where[is_positive], where[negatives]
@@ -413,7 +335,7 @@ class _Ranking:
 
     def auroc(self, weights: NDArray[np.int32]) -> Floats:
         """P(a positive scores above a negative) + P(they tie) / 2, [B]; NaN where one side was not drawn."""
-        passed = np.zeros((len(self._negatives) + 1, weights.shape[1]), np.int32)
+        passed = np.zeros((len(self._negatives) + 1, weights.shape[1]), np.int32)  # drawn negatives so far
         np.cumsum(weights[self._negatives], axis=0, out=passed[1:])
         drawn = weights[self._positives]
         wins = np.einsum("nb,nb->b", drawn, passed[self._below] + passed[self._up_to], dtype=np.float64) / 2
@@ -426,9 +348,9 @@ def _joined(parts: dict[str, list[Floats]]) -> dict[str, Floats]:
 
 def _headlines(counts: Floats, top2: Floats) -> dict[str, Floats]:
     """The same figures as `_points`, from confusion matrices [B, C, C or C + 1] and top-2 hits [B]."""
-    hits = np.diagonal(counts, axis1=1, axis2=2)
-    support, called = counts.sum(axis=2), counts[:, :, :_C].sum(axis=1)
-    n = support.sum(axis=1)
+    hits = np.diagonal(counts, axis1=1, axis2=2)  # [B, C]
+    support, called = counts.sum(axis=2), counts[:, :, :_C].sum(axis=1)  # [B, C]
+    n = support.sum(axis=1)  # [B]
     f1 = np.where(support > 0, _ratio(2 * hits, support + called), np.nan)
     by_chance = (support * called).sum(axis=1)  # times n squared: whole numbers, so that 0 / 0 is seen as such
     return {
@@ -441,34 +363,32 @@ def _headlines(counts: Floats, top2: Floats) -> dict[str, Floats]:
     }
 
 
-def _units(
-    groups: Sequence[Hashable | None] | NDArray[Any] | None, n: int, resamples: int, seed: int
-) -> tuple[Ints, Bootstrap]:
+def _units(groups: Subjects | None, n: int, resamples: int, seed: int) -> tuple[Ints, Bootstrap]:
     """The number of the unit of each image, and what the bootstrap draws."""
     if resamples < 1:
         raise ValueError(f"resamples must be at least 1, got {resamples}")
     if groups is None:
-        return np.arange(n), Bootstrap(resamples, seed, "image", n)
+        return np.arange(n), Bootstrap(resamples, seed, "image", n, LEVEL)
     if len(groups) != n:
         raise ValueError(f"groups must name a subject for each of the {n} images, got {len(groups)}")
     numbers: dict[Hashable, int] = {}
     unit_of = [numbers.setdefault((i, None) if name is None else name, len(numbers)) for i, name in enumerate(groups)]
-    return np.array(unit_of), Bootstrap(resamples, seed, "subject", len(numbers))
+    return np.array(unit_of), Bootstrap(resamples, seed, "subject", len(numbers), LEVEL)
 
 
 def _resampled(unit_of: Ints, bootstrap: Bootstrap) -> Iterator[NDArray[np.int32]]:
-    """How often each image is drawn, [N, b] at a time: as many units as there are, with replacement.
+    """How often each image is drawn, [N, B] for B resamples at a time: as many units as there are, with replacement.
 
-    A single unit says nothing of how others would vary: no image is drawn then, and every figure is undefined.
+    A single unit does not show how others would vary: no image is drawn then, and every figure is undefined.
     """
     if bootstrap.units < 2:
         yield np.zeros((len(unit_of), 1), np.int32)
         return
     rng = np.random.default_rng(bootstrap.seed)
-    for start in range(0, bootstrap.resamples, _CHUNK):
+    for start in range(0, bootstrap.resamples, _RESAMPLES_AT_ONCE):
         drawn = [
             np.bincount(rng.integers(bootstrap.units, size=bootstrap.units), minlength=bootstrap.units)[unit_of]
-            for _ in range(min(_CHUNK, bootstrap.resamples - start))
+            for _ in range(min(_RESAMPLES_AT_ONCE, bootstrap.resamples - start))
         ]
         yield np.stack(drawn, axis=1).astype(np.int32)
 
@@ -487,68 +407,70 @@ def _interval(value: float, replicates: Floats, *, centred: bool = False) -> Int
     return Interval(value, max(float(low), 0.0) if centred else float(low), float(high))
 
 
-def _compared(
-    hit_a: NDArray[np.bool_],
-    hit_b: NDArray[np.bool_],
-    counts: NDArray[np.bool_],
-    unit_of: Ints,
-    bootstrap: Bootstrap,
-) -> Comparison:
-    """The comparison over the images that count."""
-    gain = (hit_a.astype(np.int64) - hit_b) * counts
-    replicates = [_ratio(gain @ weights, counts @ weights) for weights in _resampled(unit_of, bootstrap)]
-    n, n_a, n_b = int(counts.sum()), int(hit_a[counts].sum()), int(hit_b[counts].sum())
-    both = int((hit_a & hit_b & counts).sum())
+def _intervals(
+    names: Sequence[str], values: dict[str, float], replicates: dict[str, Floats]
+) -> dict[str, Interval | None]:
+    """The named figures, None where there is no value."""
+    return {
+        name: _interval(values[name], replicates[name], centred=name == "ece") if name in values else None
+        for name in names
+    }
+
+
+def _compared(hit_a: Bools, hit_b: Bools, is_counted: Bools, unit_of: Ints, bootstrap: Bootstrap) -> AccuracyPair:
+    """The comparison over the images that are counted; all arguments are [N]."""
+    gain = (hit_a.astype(np.int64) - hit_b) * is_counted
+    replicates = [_ratio(gain @ weights, is_counted @ weights) for weights in _resampled(unit_of, bootstrap)]
+    n, n_a, n_b = int(is_counted.sum()), int(hit_a[is_counted].sum()), int(hit_b[is_counted].sum())
+    both = int((hit_a & hit_b & is_counted).sum())
     only_a, only_b = n_a - both, n_b - both
     disagree = only_a + only_b
-    return Comparison(
+    return AccuracyPair(
         n=n,
         accuracy_a=n_a / n,
         accuracy_b=n_b / n,
         difference=_interval((n_a - n_b) / n, np.concatenate(replicates)),
-        both=both,
-        only_a=only_a,
-        only_b=only_b,
-        neither=n - both - disagree,
         mcnemar_p=float(scipy.stats.binomtest(only_a, disagree).pvalue) if disagree else 1.0,
+        table=Agreement(both, only_a, only_b, neither=n - both - disagree),
     )
 
 
-# ---- what is let in, and small change ---------------------------------------------------------------------
+# ---- checks and helpers -----------------------------------------------------------------------------------
 
 
 def _checked_ids(labels: ArrayLike, predicted: ArrayLike) -> tuple[Ints, Ints]:
-    truth, guess = np.asarray(labels), np.asarray(predicted)
-    if truth.ndim != 1 or truth.shape != guess.shape or not len(truth):
+    y_true, y_pred = np.asarray(labels), np.asarray(predicted)
+    if y_true.ndim != 1 or y_true.shape != y_pred.shape or not len(y_true):
         raise ValueError(
-            f"labels and predictions must be of one length, at least 1; got {truth.shape} and {guess.shape}"
+            f"labels and predictions must be of one length, at least 1; got {y_true.shape} and {y_pred.shape}"
         )
-    for name, ids, lowest in (("labels", truth, 0), ("predictions", guess, -1)):
+    for name, ids, lowest in (("labels", y_true, 0), ("predictions", y_pred, -1)):
         if ids.dtype.kind not in "iu":
             raise ValueError(f"{name} must be whole numbers, got {ids.dtype}")
         if ids.min() < lowest or ids.max() >= _C:
             raise ValueError(f"{name} must lie between {lowest} and {_C - 1}, got {ids.min()} to {ids.max()}")
-    return truth.astype(np.int64), guess.astype(np.int64)
+    return y_true.astype(np.int64), y_pred.astype(np.int64)
 
 
-def _checked_chances(probabilities: ArrayLike, is_scored: NDArray[np.bool_]) -> Floats:
+def _checked_probabilities(probabilities: ArrayLike, is_scored: Bools) -> Floats:
     """The rows of the scored images in double precision, summing to 1 to the last digit, as scikit-learn asks."""
-    chances = np.asarray(probabilities, np.float64)
-    if chances.shape != (len(is_scored), _C):
-        raise ValueError(f"probabilities must be of shape {(len(is_scored), _C)}, got {chances.shape}")
-    chances = chances[is_scored]
-    sums = chances.sum(axis=1, keepdims=True)
-    is_wrong = ~((chances >= 0).all(axis=1) & (np.abs(sums[:, 0] - 1) < 1e-3))
+    y_prob = np.asarray(probabilities, np.float64)
+    if y_prob.shape != (len(is_scored), _C):
+        raise ValueError(f"probabilities must be of shape {(len(is_scored), _C)}, got {y_prob.shape}")
+    y_prob = y_prob[is_scored]
+    sums = y_prob.sum(axis=1, keepdims=True)
+    is_wrong = ~((y_prob >= 0).all(axis=1) & (np.abs(sums[:, 0] - 1) < 1e-3))
     if is_wrong.any():
         row = int(np.flatnonzero(is_scored)[is_wrong][0])
         raise ValueError(f"the row of a scored image must be probabilities that sum to 1; row {row} is none")
-    normalised: Floats = chances / sums
+    normalised: Floats = y_prob / sums
     return normalised
 
 
-def _ratio(top: NDArray[Any], bottom: NDArray[Any]) -> Floats:
-    """Their quotient, NaN where the divisor is 0."""
-    quotient: Floats = np.divide(top, bottom, out=np.full(np.shape(bottom), np.nan), where=bottom != 0)
+def _ratio(numerator: Floats | Ints, denominator: Floats | Ints | NDArray[np.int32]) -> Floats:
+    """Their quotient, NaN where the denominator is 0."""
+    quotients = np.full(np.shape(denominator), np.nan)
+    quotient: Floats = np.divide(numerator, denominator, out=quotients, where=denominator != 0)
     return quotient
 
 
@@ -560,18 +482,3 @@ def _mean_of_defined(values: Floats) -> Floats:
 
 def _defined(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
-
-
-def _intervals_json(intervals: dict[str, Interval | None]) -> dict[str, Any]:
-    return {name: dataclasses.asdict(each) if each else None for name, each in intervals.items()}
-
-
-def _class_json(each: ClassScore) -> dict[str, Any]:
-    values = dataclasses.asdict(each)
-    return {"class": values.pop("name"), **values}
-
-
-def _comparison_json(comparison: Comparison) -> dict[str, Any]:
-    values = dataclasses.asdict(comparison)
-    table = {name: values.pop(name) for name in ("both", "only_a", "only_b", "neither")}
-    return {**values, "table": table}

@@ -1,7 +1,7 @@
-"""Predictions made before, by motivnet or another tool -> rows in our order of emotions, matched to labelled images.
+"""Predictions of motivnet or another tool, read from their tables: rows in our order of emotions, and their images.
 
-This room knows tables and names; it opens no picture and runs no network. Columns are found by name, never by
-their place. Whatever is not used, cannot be matched or was changed is counted and said.
+Nothing here opens a picture or runs a network. Columns are found by name, never by their position. Whatever is not
+used or was changed is counted, and named in `remarks`.
 """
 
 from __future__ import annotations
@@ -11,33 +11,37 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import polars as pl
 
 from motivnet_cli.errors import ConfigError, first_line
 from motivnet_cli.evaluation.datasets.cards import SYNONYMS
+from motivnet_cli.evaluation.results import to_json
 from motivnet_cli.inputs.names import printable
 from motivnet_cli.output.read import read_faces, read_inputs, read_record
 from motivnet_cli.records import BOX_COLUMNS, EMOTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    _Keys = Callable[[int], list[str]]
+    from motivnet_cli.evaluation.results import JSON
+
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
 
+TableKind = Literal["csv", "jsonl", "parquet"]
 
 PATH_COLUMNS = ("path", "file_path", "image_path", "img_path", "file", "filename", "file_name", "image", "image_name")
 """And the last resorts `img`, `input` and `name`; letters' case, spaces and underscores do not count."""
 LABEL_COLUMNS = ("dominant_emotion", "predicted_emotion", "predicted_label", "prediction", "predicted", "pred")
 """A column `emotion`, `label`, `expression` or `class` is taken if it is the only one: it may be the truth."""
-NAMED = 100
-"""How many names of each kind are kept."""
+EMPTY_ROW = "empty row"
+"""Why an image is missed whose row holds no values."""
+
 _EMOTION_OF = {**SYNONYMS, "contempt": "contempt", "contemptuous": "contempt"}
 _DECORATION = frozenset(
     {"p", "prob", "probs", "probability", "probabilities", "score", "scores", "emotion", "emotions", "expression"}
@@ -52,15 +56,16 @@ _SIZES = (
     ("facialareax", "facialareay", "facialareaw", "facialareah"),
     ("x", "y", "w", "h"),
 )
-EMPTY_ROW = "empty row"
+_ORIGIN_KEYS = ("tool", "model", "weights_sha256", "recipe", "precision", "faces", "terms", "settings")
+"""What of a run's record says where its predictions come from."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Predictions:
-    """What some tool said of the faces of some images; R rows of I images."""
+    """What a tool predicted for the faces of some images: R rows of I images."""
 
     source: str
-    kind: Literal["motivnet", "csv", "jsonl", "parquet"]
+    kind: Literal["motivnet"] | TableKind
     images: tuple[str, ...]
     """Each once, with forward slashes, in order of first appearance."""
     paths: tuple[str | None, ...]
@@ -77,29 +82,17 @@ class Predictions:
     """[R, 4] x1, y1, x2, y2 in pixels, NaN where a row has none; None where no row has."""
     columns: dict[str, str]
     """Which column was taken for `path`, each emotion or `label`."""
-    record: dict[str, Any]
-    """The record of motivnet's run; empty for other tools."""
+    origin: dict[str, JSON]
+    """Of a run of motivnet: its table, tool, model, weights, recipe, faces, terms and settings, as far as they are
+    recorded. Of another tool: its table and the columns that were taken."""
     remarks: tuple[str, ...]
     """What was left out, rescaled or guessed, a sentence each."""
-
-    @property
-    def about(self) -> dict[str, Any]:
-        """Where they come from: tool, model, weights, recipe, faces, terms and settings of a run of ours; of other
-        tools the table and the columns that were taken."""
-        if not self.record:
-            return {"tool": "another tool", "table": self.source, "columns": self.columns, "remarks": self.remarks}
-        keys = ("tool", "model", "weights_sha256", "recipe", "precision", "faces", "terms", "settings")
-        return {
-            "table": self.source,
-            **{key: self.record[key] for key in keys if key in self.record},
-            "remarks": self.remarks,
-        }
 
 
 def read_predictions(path: str | Path, *, columns: Mapping[str, str] | None = None) -> Predictions:
     """Read an output of `annotate`, or another tool's `.csv`, `.tsv`, `.jsonl` or `.parquet` (or folder of these).
 
-    A foreign table has one row a face: a path column, and either seven columns named after the emotions, as
+    Another tool's table has one row a face: a path column, and either seven columns named after the emotions, as
     probabilities or percent, or a column of labels by name. A row without values is a miss. Probabilities beside
     the seven (contempt) are left out and the seven normalised.
 
@@ -109,69 +102,81 @@ def read_predictions(path: str | Path, *, columns: Mapping[str, str] | None = No
     Raises:
         ConfigError: Nothing is there, it cannot be read, or a column is missing, ambiguous or holds other values.
     """
-    shown = str(path)
+    name = str(path)
     if not Path(path).exists():
-        raise ConfigError(f"no predictions at {shown!r}: give the output of motivnet annotate, or another tool's table")
-    record = {} if columns else _record_at(shown)
-    if "settings" in record:
-        return _ours(shown, record)
-    kind, table = _table_at(Path(path))
-    return _theirs(shown, kind, table, dict(columns or {}))
+        raise ConfigError(f"no predictions at {name!r}: give the output of motivnet annotate, or another tool's table")
+    if not columns and _is_output(name):
+        return _read_output(name)
+    kind, table = _read_table(Path(path))
+    return _read_columns(name, kind, table, columns or {})
 
 
-def _record_at(path: str) -> dict[str, Any]:
+def _is_output(path: str) -> bool:
     try:
-        return dict(read_record(path))
+        return "settings" in read_record(path)
     except ConfigError:
-        return {}
+        return False
 
 
-def _ours(path: str, record: dict[str, Any]) -> Predictions:
-    if not record["classes"]:
+# ---- outputs of motivnet ----------------------------------------------------------------------------------
+
+
+def _read_output(path: str) -> Predictions:
+    record = read_record(path)
+    classes = record["classes"]
+    if not classes:
         raise ConfigError(f"{path!r} holds no emotions: {record['model']} only describes faces; run another model")
     faces, inputs = read_faces(path).drop("embedding", strict=False), read_inputs(path)
     remarks = []
     if num_frames := faces["frame"].is_not_null().sum():
         remarks.append(f"{num_frames} rows are of videos: left out")
         faces = faces.filter(pl.col("frame").is_null())
-    inputs = inputs.filter(pl.col("kind").cast(pl.String) == "image")
-    names = [posixpath.normpath(name) for name in inputs["input"].to_list()]
-    status, error_type = inputs["status"].cast(pl.String).to_list(), inputs["error_type"].to_list()
-    whys = [
-        error or ("no face was found" if state == "no_face" else state)
-        for state, error in zip(status, error_type, strict=True)
-    ]
-    rows = _Rows([posixpath.normpath(name) for name in faces["input"].to_list()], dict(zip(names, whys, strict=True)))
-    chances, extra = rows.distributions(faces, {name: name for name in record["classes"]}, path)
-    return rows.predictions(
+    recorded = {key: to_json(value) for key, value in record.items()}
+    answers = _distributions_in(faces, {name: name for name in classes}, path)
+    remarks += answers.remarks
+    return _assemble(
+        [posixpath.normpath(name) for name in faces["input"].to_list()],
+        answers,
+        misses=_misses_in(inputs),
+        absolute=_absolute_paths(record["settings"]),
         source=path,
         kind="motivnet",
-        predicted=chances.argmax(axis=1),
-        probabilities=chances,
         boxes=_boxes_in(faces),
         columns={"path": "input", **{name: name for name in EMOTIONS}},
-        record=record,
-        remarks=(*remarks, *extra),
-        root=_root_of(record),
+        origin={"table": path, **{key: recorded[key] for key in _ORIGIN_KEYS if key in recorded}},
+        remarks=remarks,
     )
 
 
-def _root_of(record: dict[str, Any]) -> Callable[[str], str | None]:
+def _misses_in(inputs: pl.DataFrame) -> dict[str, str]:
+    """Why an image of a run would have no row, for each of its images in their order."""
+    images = inputs.filter(pl.col("kind").cast(pl.String) == "image")
+    names = [posixpath.normpath(name) for name in images["input"].to_list()]
+    statuses, error_types = images["status"].cast(pl.String).to_list(), images["error_type"].to_list()
+    return {
+        name: error_type or ("no face was found" if status == "no_face" else status)
+        for name, status, error_type in zip(names, statuses, error_types, strict=True)
+    }
+
+
+def _absolute_paths(settings: Mapping[str, object]) -> Callable[[str], str | None]:
     """How the names of a run become absolute paths: by its one folder, or because they are."""
-    settings = record["settings"]
-    given = settings.get("inputs.paths", [])
+    given = settings.get("inputs.paths")
     has_others = any(settings.get(f"inputs.{name}") for name in ("files_from", "files0_from", "manifests"))
-    only = given[0] if len(given) == 1 and not has_others else None
+    folder = printable(given[0]) if isinstance(given, list) and len(given) == 1 and not has_others else None
 
     def absolute(name: str) -> str | None:
-        if only is None or name.startswith("/"):
+        if folder is None or name.startswith("/"):
             return _if_absolute(name)
-        return printable(only) if ends_with(printable(only), name) else posixpath.join(printable(only), name)
+        return folder if ends_with(folder, name) else posixpath.join(folder, name)
 
     return absolute
 
 
-def _table_at(path: Path) -> tuple[Literal["csv", "jsonl", "parquet"], pl.DataFrame]:
+# ---- tables of other tools --------------------------------------------------------------------------------
+
+
+def _read_table(path: Path) -> tuple[TableKind, pl.DataFrame]:
     try:
         if path.is_dir():
             parts = sorted(path.rglob("*.parquet"))
@@ -184,178 +189,97 @@ def _table_at(path: Path) -> tuple[Literal["csv", "jsonl", "parquet"], pl.DataFr
         if suffix in (".csv", ".tsv"):  # as text, so that 007 stays a name
             return "csv", pl.read_csv(path, infer_schema=False, separator="," if suffix == ".csv" else "\t", glob=False)
         if suffix in (".jsonl", ".ndjson"):
-            return "jsonl", _unnested(pl.read_ndjson(path, infer_schema_length=None))
+            return "jsonl", _unnest(pl.read_ndjson(path, infer_schema_length=None))
     except (pl.exceptions.PolarsError, OSError) as error:
-        reason = first_line(error)
-        raise ConfigError(f"cannot read the predictions {str(path)!r}: {reason}") from error
+        raise ConfigError(f"cannot read the predictions {str(path)!r}: {first_line(error)}") from error
     expected = ".parquet, .csv, .tsv, .jsonl or .ndjson"
     raise ConfigError(f"predictions are read from {expected}, or a folder of .parquet; got {str(path)!r}")
 
 
-def _unnested(table: pl.DataFrame) -> pl.DataFrame:
+def _unnest(table: pl.DataFrame) -> pl.DataFrame:
     """Objects within a line become columns, named `outer.inner`."""
     while nested := [name for name, kind in table.schema.items() if isinstance(kind, pl.Struct)]:
         table = table.unnest(nested, separator=".")
     return table
 
 
-def _theirs(
-    path: str, kind: Literal["csv", "jsonl", "parquet"], table: pl.DataFrame, given: dict[str, str]
-) -> Predictions:
-    found = _found_columns(path, table.columns, given)
+def _read_columns(path: str, kind: TableKind, table: pl.DataFrame, given: Mapping[str, str]) -> Predictions:
+    found = _find_columns(path, table.columns, given)
     names = table[found["path"]].cast(pl.String).fill_null("").to_list()
     if "" in names:
         raise ConfigError(f"row {names.index('') + 1} of {path!r} has no {found['path']!r}: every row needs a name")
-    rows = _Rows([_normalised(name) for name in names], {})
-    probabilities, remarks = None, list[str]()
     if "label" in found:
-        predicted = rows.labels(table[found["label"]], path)
+        answers = _labels_in(table[found["label"]], path)
     else:
-        taken = {name: column for name, column in found.items() if name != "path"}
-        probabilities, remarks = rows.distributions(table, taken, path)
-        predicted = probabilities.argmax(axis=1)
-    used = {*found.values(), *(_box_columns(table.columns) or ((), False))[0]}
+        answers = _distributions_in(table, {name: column for name, column in found.items() if name != "path"}, path)
+    remarks = [*answers.remarks]
+    box_columns = _box_columns(table.columns)
+    used = {*found.values(), *(box_columns.names if box_columns else ())}
     if others := [name for name in table.columns if name not in used]:
         more = f" and {len(others) - 10} more" if len(others) > 10 else ""
         remarks.append(f"columns not used: {', '.join(others[:10])}{more}")
-    return rows.predictions(
+    return _assemble(
+        [_with_forward_slashes(name) for name in names],
+        answers,
+        misses={},
+        absolute=_if_absolute,
         source=path,
         kind=kind,
-        predicted=predicted,
-        probabilities=probabilities,
         boxes=_boxes_in(table),
         columns=found,
-        record={},
-        remarks=tuple(remarks),
-        root=_if_absolute,
+        origin={"tool": "another tool", "table": path, "columns": to_json(found)},
+        remarks=remarks,
     )
 
 
-class _Rows:
-    """Rows on their way to be `Predictions`: which image each is of, and which say nothing."""
-
-    def __init__(self, names: list[str], without_rows: dict[str, str]) -> None:
-        self._names = names
-        self._why: list[str | None] = [None] * len(names)
-        self._without_rows = without_rows
-
-    def labels(self, column: pl.Series, path: str) -> Ints:
-        """The ids of a column of labels."""
-        texts = column.cast(pl.String).fill_null("").to_list()
-        if column.dtype.is_numeric() or any(text.strip().isdigit() for text in texts):
-            raise ConfigError(
-                f"{column.name!r} in {path!r} holds numbers, and every tool numbers emotions differently: "
-                f"write their names, such as {', '.join(EMOTIONS)}"
-            )
-        predicted = np.zeros(len(column), np.int64)
-        for row, text in enumerate(texts):
-            word = text.strip().lower()
-            emotion = _EMOTION_OF.get(word)
-            if word in _NO_LABEL or emotion == "contempt":
-                self._why[row] = emotion or EMPTY_ROW
-            elif emotion is None:
-                raise ConfigError(f"row {row + 1} of {path!r} has the label {text!r}: expected {', '.join(EMOTIONS)}")
-            else:
-                predicted[row] = EMOTIONS.index(emotion)
-        return predicted
-
-    def distributions(self, table: pl.DataFrame, columns: dict[str, str], path: str) -> tuple[Floats, list[str]]:
-        """The seven probabilities of each row, and what had to be done to have them."""
-        remarks = []
-        classes = [*EMOTIONS, *(name for name in columns if name not in EMOTIONS)]
-        values = np.stack([_numbers(table[columns[name]], path) for name in classes], axis=1)
-        if (values < 0).any():
-            row = int(np.flatnonzero((values < 0).any(axis=1))[0])
-            raise ConfigError(
-                f"row {row + 1} of {path!r} has negative values for the emotions: expected probabilities or percent; "
-                "of logits take the softmax"
-            )
-        totals, seven = values.sum(axis=1), values[:, : len(EMOTIONS)].sum(axis=1)
-        is_full = np.isfinite(totals) & (totals > 0)
-        scale = 1.0
-        if is_full.any() and np.median(totals[is_full]) > 10:
-            scale = 100.0
-            remarks.append("the values are in percent")
-        if num_off := int((np.abs(totals[is_full] / scale - 1) > 0.01).sum()):
-            remarks.append(f"{num_off} rows do not sum to {scale:.0f} within 1 %: normalised")
-        if len(classes) > len(EMOTIONS):
-            num_first = int((values[is_full].argmax(axis=1) >= len(EMOTIONS)).sum())
-            left_out = ", ".join(columns[name] for name in classes[len(EMOTIONS) :])
-            remarks.append(f"{left_out} left out, the seven normalised; it was the most probable in {num_first} rows")
-        is_usable = is_full & (seven > 0)
-        for row in np.flatnonzero(~is_usable).tolist():
-            self._why[row] = "contempt" if is_full[row] else EMPTY_ROW
-        chances = np.full((len(table), len(EMOTIONS)), 1 / len(EMOTIONS))
-        chances[is_usable] = values[is_usable, : len(EMOTIONS)] / seven[is_usable, None]
-        return chances, remarks
-
-    def predictions(
-        self,
-        *,
-        predicted: Ints,
-        probabilities: Floats | None,
-        boxes: Floats | None,
-        root: Callable[[str], str | None],
-        **about: Any,  # noqa: ANN401 - the fields of Predictions that pass through
-    ) -> Predictions:
-        numbers: dict[str, int] = {name: number for number, name in enumerate(self._without_rows)}
-        image_of = np.array([numbers.setdefault(name, len(numbers)) for name in self._names], np.int64)
-        is_kept = np.array([why is None for why in self._why], np.bool_)
-        misses: list[str | None] = [None] * len(numbers)
-        for name, why in [*self._without_rows.items(), *zip(self._names, self._why, strict=True)]:
-            misses[numbers[name]] = why or misses[numbers[name]]
-        for number in np.unique(image_of[is_kept]):
-            misses[number] = None
-        return Predictions(
-            images=tuple(numbers),
-            paths=tuple(root(name) for name in numbers),
-            misses=tuple(misses),
-            image_of=image_of[is_kept],
-            predicted=predicted[is_kept],
-            probabilities=None if probabilities is None else probabilities[is_kept],
-            boxes=None if boxes is None else boxes[is_kept],
-            **about,
-        )
-
-
-def _found_columns(path: str, columns: list[str], given: dict[str, str]) -> dict[str, str]:
+def _find_columns(path: str, columns: list[str], given: Mapping[str, str]) -> dict[str, str]:
     """The columns of `path`, and of the seven emotions (with `contempt` if there) or of `label`."""
     for role, column in given.items():
         if role not in ("path", "label", "contempt", *EMOTIONS):
             raise ConfigError(f"unknown column role {role!r}: expected path, label or one of {', '.join(EMOTIONS)}")
         if column not in columns:
             raise ConfigError(f"{path!r} has no column {column!r} for {role}; it has {', '.join(columns)}")
-    found = dict(given)
-    if "path" not in found:
-        accepted = (*PATH_COLUMNS, "img", "input", "name")
-        candidates = [name for word in accepted for name in columns if _squeezed(name) == _squeezed(word)]
-        if not candidates:
-            raise ConfigError(f"{path!r} has no path column, one of {', '.join(accepted)}; it has {', '.join(columns)}")
-        found["path"] = candidates[0]
-    if "label" in found:
-        return {"path": found["path"], "label": found["label"]}
-    emotions: dict[str, list[str]] = defaultdict(list)
+    path_column = given.get("path") or _path_column(path, columns)
+    if "label" in given:
+        return {"path": path_column, "label": given["label"]}
+    emotions = _emotion_columns(path, columns, given)
+    if set(EMOTIONS) <= set(emotions):
+        known = {name: emotions[name] for name in (*EMOTIONS, "contempt") if name in emotions}
+        return {"path": path_column, **known}
+    return {"path": path_column, "label": _label_column(path, columns, [e for e in EMOTIONS if e not in emotions])}
+
+
+def _path_column(path: str, columns: list[str]) -> str:
+    accepted = (*PATH_COLUMNS, "img", "input", "name")
+    for word in accepted:
+        for name in columns:
+            if _squeezed(name) == _squeezed(word):
+                return name
+    raise ConfigError(f"{path!r} has no path column, one of {', '.join(accepted)}; it has {', '.join(columns)}")
+
+
+def _emotion_columns(path: str, columns: list[str], given: Mapping[str, str]) -> dict[str, str]:
+    """The column of each emotion that one is named after, or that is given."""
+    candidates: dict[str, list[str]] = defaultdict(list)
     for name in columns:
         words = [word for word in re.split(r"[^a-z]+", name.lower()) if word and word not in _DECORATION]
         if len(words) == 1 and words[0] in _EMOTION_OF:
-            emotions[_EMOTION_OF[words[0]]].append(name)
-    for emotion, names in emotions.items():
+            candidates[_EMOTION_OF[words[0]]].append(name)
+    for emotion, names in candidates.items():
         if emotion not in given and len(names) > 1:
             raise ConfigError(f"columns {' and '.join(names)} of {path!r} may all be {emotion}: say which one is meant")
-        found.setdefault(emotion, names[0])
-    if set(EMOTIONS) <= set(found):
-        return {name: found[name] for name in ("path", *EMOTIONS, "contempt") if name in found}
-    return {"path": found["path"], "label": _label_column(path, columns, [e for e in EMOTIONS if e not in found])}
+    found = {emotion: names[0] for emotion, names in candidates.items()}
+    return found | {role: column for role, column in given.items() if role != "path"}
 
 
 def _label_column(path: str, columns: list[str], lacking: list[str]) -> str:
     sure = [name for word in LABEL_COLUMNS for name in columns if _squeezed(name) == _squeezed(word)]
-    maybe = [name for name in columns if _squeezed(name) in ("emotion", "label", "expression", "class")]
-    if sure or len(maybe) == 1:
-        return (sure or maybe)[0]
-    if maybe:
+    possible = [name for name in columns if _squeezed(name) in ("emotion", "label", "expression", "class")]
+    if sure or len(possible) == 1:
+        return (sure or possible)[0]
+    if possible:
         raise ConfigError(
-            f"columns {' and '.join(maybe)} of {path!r} may all be the predicted label: say which one is meant"
+            f"columns {' and '.join(possible)} of {path!r} may all be the predicted label: say which one is meant"
         )
     raise ConfigError(
         f"{path!r} has no column for {', '.join(lacking)}, and none of labels ({', '.join(LABEL_COLUMNS)}); "
@@ -365,6 +289,80 @@ def _label_column(path: str, columns: list[str], lacking: list[str]) -> str:
 
 def _squeezed(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+# ---- values of columns ------------------------------------------------------------------------------------
+
+
+class _Answers(NamedTuple):
+    """What the R rows of a table say."""
+
+    predicted: Ints
+    """[R], ids 0 to 6."""
+    probabilities: Floats | None
+    """[R, 7]."""
+    reasons: list[str | None]
+    """[R], why a row says nothing; None where it does."""
+    remarks: list[str]
+
+
+def _labels_in(column: pl.Series, path: str) -> _Answers:
+    texts = column.cast(pl.String).fill_null("").to_list()
+    if column.dtype.is_numeric() or any(text.strip().isdigit() for text in texts):
+        raise ConfigError(
+            f"{column.name!r} in {path!r} holds numbers, and every tool numbers emotions differently: "
+            f"write their names, such as {', '.join(EMOTIONS)}"
+        )
+    predicted = np.zeros(len(column), np.int64)
+    reasons: list[str | None] = [None] * len(column)
+    for row, text in enumerate(texts):
+        word = text.strip().lower()
+        emotion = _EMOTION_OF.get(word)
+        if word in _NO_LABEL or emotion == "contempt":
+            reasons[row] = emotion or EMPTY_ROW
+        elif emotion is None:
+            raise ConfigError(f"row {row + 1} of {path!r} has the label {text!r}: expected {', '.join(EMOTIONS)}")
+        else:
+            predicted[row] = EMOTIONS.index(emotion)
+    return _Answers(predicted, None, reasons, [])
+
+
+def _distributions_in(table: pl.DataFrame, columns: Mapping[str, str], path: str) -> _Answers:
+    """The seven probabilities of each row, with what had to be done to have them.
+
+    Args:
+        columns: Emotion -> its column, for the seven and perhaps others.
+    """
+    others = [name for name in columns if name not in EMOTIONS]
+    values = np.stack(
+        [_numbers(table[columns[name]], path) for name in (*EMOTIONS, *others)], axis=1
+    )  # [R, 7 + others]
+    if (values < 0).any():
+        row = int(np.flatnonzero((values < 0).any(axis=1))[0])
+        raise ConfigError(
+            f"row {row + 1} of {path!r} has negative values for the emotions: expected probabilities or percent; "
+            "of logits take the softmax"
+        )
+    totals, seven = values.sum(axis=1), values[:, : len(EMOTIONS)].sum(axis=1)  # [R]
+    has_values = np.isfinite(totals) & (totals > 0)
+    remarks = []
+    scale = 1.0
+    if has_values.any() and np.median(totals[has_values]) > 10:
+        scale = 100.0
+        remarks.append("the values are in percent")
+    if num_off := int((np.abs(totals[has_values] / scale - 1) > 0.01).sum()):
+        remarks.append(f"{num_off} rows do not sum to {scale:.0f} within 1 %: normalised")
+    if others:
+        num_first = int((values[has_values].argmax(axis=1) >= len(EMOTIONS)).sum())
+        left_out = ", ".join(columns[name] for name in others)
+        remarks.append(f"{left_out} left out, the seven normalised; it was the most probable in {num_first} rows")
+    is_usable = has_values & (seven > 0)
+    probabilities = np.full((len(table), len(EMOTIONS)), 1 / len(EMOTIONS))  # [R, 7]
+    probabilities[is_usable] = values[is_usable, : len(EMOTIONS)] / seven[is_usable, None]
+    reasons: list[str | None] = [None] * len(table)
+    for row in np.flatnonzero(~is_usable).tolist():
+        reasons[row] = "contempt" if has_values[row] else EMPTY_ROW
+    return _Answers(probabilities.argmax(axis=1), probabilities, reasons, remarks)
 
 
 def _numbers(column: pl.Series, path: str) -> Floats:
@@ -386,28 +384,81 @@ def _numbers(column: pl.Series, path: str) -> Floats:
     return values
 
 
-def _box_columns(columns: list[str]) -> tuple[list[str], bool] | None:
-    """Four columns of boxes, and whether the last two are a size."""
+class _BoxColumns(NamedTuple):
+    names: list[str]
+    has_size: bool
+    """Whether the last two are width and height, not the second corner."""
+
+
+def _box_columns(columns: list[str]) -> _BoxColumns | None:
     by_word = {_squeezed(name): name for name in columns}
     for names in (*_CORNERS, *_SIZES):
         if all(name in by_word for name in names):
-            return [by_word[name] for name in names], names in _SIZES
+            return _BoxColumns([by_word[name] for name in names], names in _SIZES)
     return None
 
 
 def _boxes_in(table: pl.DataFrame) -> Floats | None:
+    """The boxes as corners, [R, 4], NaN where there is none; None where no row has one."""
     found = _box_columns(table.columns)
     if found is None:
         return None
-    names, has_size = found
-    boxes = np.stack([table[name].cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy() for name in names], 1)
-    if has_size:
+    sides = [table[name].cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy() for name in found.names]
+    boxes = np.stack(sides, axis=1)  # [R, 4]
+    if found.has_size:
         boxes[:, 2:] += boxes[:, :2]
     return boxes if np.isfinite(boxes).any() else None
 
 
-def _normalised(name: str) -> str:
-    """Forward slashes, and no `./`: tables come from Windows, too."""
+# ---- rows to images ---------------------------------------------------------------------------------------
+
+
+def _assemble(
+    names: list[str],
+    answers: _Answers,
+    *,
+    misses: Mapping[str, str],
+    absolute: Callable[[str], str | None],
+    source: str,
+    kind: Literal["motivnet"] | TableKind,
+    boxes: Floats | None,
+    columns: dict[str, str],
+    origin: dict[str, JSON],
+    remarks: list[str],
+) -> Predictions:
+    """Number the images, and keep the rows that say something.
+
+    Args:
+        names: [R], the image of each row.
+        misses: Images that may have no row, each with the reason.
+        absolute: Name of an image -> its absolute path, if that is known.
+    """
+    numbers: dict[str, int] = {name: number for number, name in enumerate(misses)}
+    image_of = np.array([numbers.setdefault(name, len(numbers)) for name in names], np.int64)  # [R]
+    is_kept = np.array([reason is None for reason in answers.reasons], np.bool_)
+    reasons: list[str | None] = [None] * len(numbers)
+    for name, reason in [*misses.items(), *zip(names, answers.reasons, strict=True)]:
+        reasons[numbers[name]] = reason or reasons[numbers[name]]
+    for number in np.unique(image_of[is_kept]):
+        reasons[number] = None
+    return Predictions(
+        source=source,
+        kind=kind,
+        images=tuple(numbers),
+        paths=tuple(absolute(name) for name in numbers),
+        misses=tuple(reasons),
+        image_of=image_of[is_kept],
+        predicted=answers.predicted[is_kept],
+        probabilities=None if answers.probabilities is None else answers.probabilities[is_kept],
+        boxes=None if boxes is None else boxes[is_kept],
+        columns=columns,
+        origin={**origin, "remarks": to_json(remarks)},
+        remarks=tuple(remarks),
+    )
+
+
+def _with_forward_slashes(name: str) -> str:
+    """Without `./`, and with `/` for `\\` in names that have no `/`: tables come from Windows, too."""
     return posixpath.normpath(name if "/" in name else name.replace("\\", "/"))
 
 
@@ -416,4 +467,5 @@ def _if_absolute(name: str) -> str | None:
 
 
 def ends_with(path: str, name: str) -> bool:
+    """Whether the path's last components are the name."""
     return path == name or path.endswith("/" + name)

@@ -1,29 +1,29 @@
-"""An evaluation becomes a folder that a person can read, check and print: JSON, Markdown, one HTML page, figures.
+"""An evaluation as a folder to read, check and print: metrics.json, Markdown, one HTML page, figures.
 
-This room knows how things are said and shown; it computes no metric, and reads no picture but for a thumbnail.
-Fact to know: a page asks for nothing. Style, figures and thumbnails are inside it, and its content security policy
-forbids the browser to fetch anything, whatever names and remarks it holds.
+No metric is computed here, and no picture is read but for thumbnails. A page loads nothing: style, figures and
+thumbnails are inside it, and its content security policy forbids requests whatever names and remarks it holds.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from motivnet_cli.durable import durably
+from motivnet_cli.evaluation.metrics import calibration
+from motivnet_cli.evaluation.results import mean_over_sets, to_json
 from motivnet_cli.report import figures
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
-
 from motivnet_cli.report.pages import LATEX, MARKDOWN, PAGES, data_uri, percent, thumbnail
 
-MAX_MISTAKES = 24
-"""Mistakes shown of a run; metrics.json has all that were given."""
-MAX_NAMES = 100
-"""Missed images named in the page."""
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from motivnet_cli.evaluation.datasets.cards import Anchor
+    from motivnet_cli.evaluation.results import DatasetSummary, Evaluation, Interval, Run, Scores
+
 _HEADLINES = (
     ("accuracy", "Accuracy", "share of the images named rightly (WAR)", "percent"),
     ("uar", "UAR", "mean of the classes' recalls", "percent"),
@@ -41,111 +41,76 @@ _SUITE_HEADLINES = (
     ("all", "macro_f1", "Macro-F1"),
     ("scored", "accuracy", "Accuracy, scored only"),
 )
-_KINDS = (
+_ANCHOR_KINDS = (
     ("cross_set", "Trained on other sets"),
     ("in_set", "Trained on this set"),
 )
 
 
-def write_report(
-    evaluation: Mapping[str, Any],
-    folder: Path,
-    *,
-    images: bool,
-) -> list[Path]:
+def write_report(evaluation: Evaluation, folder: Path, *, images: bool) -> list[Path]:
     """Write the report of one labelled set, each file whole or not at all.
 
     Args:
-        evaluation: What metrics.json holds; `anchors` are in percent, scores from 0 to 1.
         folder: Made if it is missing; files of an earlier report are replaced.
-        images: Whether the page shows the most confident mistakes as thumbnails of the local files that `mistakes`
-            names in `path`, cut to `box` (x1 y1 x2 y2 in pixels) where one is given.
+        images: Whether the page shows the mistakes as thumbnails of their local files.
 
     Returns:
         The files: metrics.json, figures/{confusion,per_class,reliability}-<run>.{png,svg}, report.md, report.html.
         A run without probabilities has no reliability figure.
     """
-    written = [_write(folder / "metrics.json", json.dumps(evaluation, indent=1, allow_nan=False) + "\n")]
-    runs = []
-    for run, slug in zip(evaluation["runs"], _slugs(run["name"] for run in evaluation["runs"]), strict=True):
-        drawn = _figures(run["scores"], slug)
-        for figure in drawn:
-            for kind in ("png", "svg"):
-                written.append(_write(folder / figure[kind], figure["files"][kind]))
-        mistakes = [
-            {**mistake, "thumbnail": thumbnail(mistake) if images else None}
-            for mistake in run["mistakes"][:MAX_MISTAKES]
-        ]
-        runs.append({**run, "slug": slug, "figures": drawn, "mistakes": mistakes})
+    written = [_write(folder / "metrics.json", json.dumps(to_json(evaluation), indent=1, allow_nan=False) + "\n")]
+    slugs = _slugs(run.name for run in evaluation.runs)
+    sections = [_section(run, slug, images=images) for run, slug in zip(evaluation.runs, slugs, strict=True)]
+    for figure in (figure for section in sections for figure in section.figures):
+        written += [_write(folder / figure.png, figure.drawing.png), _write(folder / figure.svg, figure.drawing.svg)]
     values = {
         "evaluation": evaluation,
-        "dataset": evaluation["dataset"],
-        "runs": runs,
+        "dataset": evaluation.dataset,
+        "runs": evaluation.runs,
+        "sections": sections,
         "images": images,
         "headlines": _HEADLINES,
-        "anchors": [
-            (title, sorted((a for a in evaluation["anchors"] if a["kind"] == kind), key=lambda a: -a["value"]))
-            for kind, title in _KINDS
-        ],
-        "max_names": MAX_NAMES,
+        "anchors": [(title, _anchors_of(evaluation, kind)) for kind, title in _ANCHOR_KINDS],
     }
     written.append(_write(folder / "report.md", MARKDOWN.get_template("report.md.j2").render(values)))
     written.append(_write(folder / "report.html", PAGES.get_template("report.html.j2").render(values)))
     return written
 
 
-def write_suite(
-    evaluations: Sequence[Mapping[str, Any]],
-    folder: Path,
-    *,
-    images: bool,
-) -> list[Path]:
+def write_suite(evaluations: Sequence[Evaluation], folder: Path, *, images: bool) -> list[Path]:
     """Write each set's report in a folder of its own, and the table over all sets.
 
     Args:
-        evaluations: As for `write_report`. The mean at the foot is over sets, each counting once, for each run's name.
         images: As for `write_report`.
 
     Returns:
         The files of every report, figures/accuracy.{png,svg}, the table alone as suite.md, suite.tex and suite.html,
         and index.html, which holds the table and leads to the reports.
     """
+    slugs = _slugs(evaluation.dataset.name for evaluation in evaluations)
     written = []
-    rows = []
-    slugs = _slugs(evaluation["dataset"]["name"] for evaluation in evaluations)
     for evaluation, slug in zip(evaluations, slugs, strict=True):
         written += write_report(evaluation, folder / slug, images=images)
-        rows += [
-            {
-                "dataset": evaluation["dataset"],
-                "folder": slug,
-                "span": 0 if number else len(evaluation["runs"]),
-                "run": run["name"],
-                "n": run["scores"]["n"],
-                "n_missed": run["scores"]["n_missed"],
-                "values": [run["scores"][over][key] for over, key, _ in _SUITE_HEADLINES],
-                "published": [_highest(evaluation["anchors"], kind) for kind, _ in _KINDS],
-            }
-            for number, run in enumerate(evaluation["runs"])
-        ]
-    names = list(dict.fromkeys(row["run"] for row in rows))
-    drawn = figures.accuracy_by_set(slugs, [[_accuracy(rows, slug, name) for slug in slugs] for name in names])
-    for kind in ("png", "svg"):
-        written.append(_write(folder / "figures" / f"accuracy.{kind}", drawn[kind]))
+    rows = [row for evaluation, slug in zip(evaluations, slugs, strict=True) for row in _suite_rows(evaluation, slug)]
+    names = list(dict.fromkeys(row.run for row in rows))
+    accuracies = {(row.folder, row.run): row.figures[0] for row in rows}
+    drawing = figures.accuracy_by_set(slugs, [[accuracies.get((slug, name)) for slug in slugs] for name in names])
+    written.append(_write(folder / "figures" / "accuracy.png", drawing.png))
+    written.append(_write(folder / "figures" / "accuracy.svg", drawing.svg))
     values = {
         "evaluations": list(zip(slugs, evaluations, strict=True)),
-        "tool": evaluations[0]["tool"],
-        "command": evaluations[0]["command"],
+        "tool": evaluations[0].tool,
+        "command": evaluations[0].command,
         "columns": [title for _, _, title in _SUITE_HEADLINES],
         "rows": rows,
         "names": names,
-        "means": [_mean(name, [row for row in rows if row["run"] == name]) for name in names],
-        "figure": data_uri(drawn["svg"], "image/svg+xml"),
+        "means": [_suite_mean(name, [row for row in rows if row.run == name]) for name in names],
+        "figure": data_uri(drawing.svg, "image/svg+xml"),
     }
     written.append(_write(folder / "suite.md", MARKDOWN.get_template("suite.md.j2").render(values)))
     written.append(_write(folder / "suite.tex", LATEX.get_template("suite.tex.j2").render(values)))
-    for name, whole in (("suite.html", False), ("index.html", True)):
-        page = PAGES.get_template("suite.html.j2").render(values, whole=whole)
+    for name, is_index in (("suite.html", False), ("index.html", True)):
+        page = PAGES.get_template("suite.html.j2").render(values, is_index=is_index)
         written.append(_write(folder / name, page))
     return written
 
@@ -153,7 +118,7 @@ def write_suite(
 def _write(path: Path, content: str | bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with durably(path) as temporary:
-        # A name that is not UTF-8 holds surrogates, which no encoding takes: shown as \udcXX.
+        # A name that is not UTF-8 holds surrogates, which no encoding takes: written as \udcXX.
         temporary.write_bytes(content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
     return path
 
@@ -170,75 +135,140 @@ def _slugs(names: Iterable[str]) -> list[str]:
     return slugs
 
 
-def _figures(scores: figures.Scores, slug: str) -> list[dict[str, Any]]:
+def _anchors_of(evaluation: Evaluation, kind: str) -> list[Anchor]:
+    """The published figures of one kind, the highest first."""
+    return sorted((anchor for anchor in evaluation.anchors if anchor.kind == kind), key=lambda anchor: -anchor.value)
+
+
+# ---- the suite's table ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _SuiteRow:
+    dataset: DatasetSummary
+    folder: str
+    span: int
+    """How many rows the set has; 0 in all but its first."""
+    run: str
+    n: int
+    n_missed: int
+    figures: list[Interval | None]
+    """One for each of _SUITE_HEADLINES."""
+    published: list[Anchor | None]
+    """The highest published figure of each kind."""
+
+
+@dataclass(frozen=True, slots=True)
+class _SuiteMean:
+    run: str
+    num_sets: int
+    values: list[float | None]
+
+
+def _suite_rows(evaluation: Evaluation, folder: str) -> list[_SuiteRow]:
+    published = [next(iter(_anchors_of(evaluation, kind)), None) for kind, _ in _ANCHOR_KINDS]
+    return [
+        _SuiteRow(
+            dataset=evaluation.dataset,
+            folder=folder,
+            span=0 if number else len(evaluation.runs),
+            run=run.name,
+            n=run.scores.n,
+            n_missed=run.scores.n_missed,
+            figures=[
+                (run.scores.all if over == "all" else run.scores.scored)[key] for over, key, _ in _SUITE_HEADLINES
+            ],
+            published=published,
+        )
+        for number, run in enumerate(evaluation.runs)
+    ]
+
+
+def _suite_mean(run: str, rows: Sequence[_SuiteRow]) -> _SuiteMean:
+    columns = zip(*(row.figures for row in rows), strict=True)
+    return _SuiteMean(run, len(rows), [mean_over_sets(column) for column in columns])
+
+
+# ---- a run's section --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Figure:
+    kind: str
+    title: str
+    caption: str
+    drawing: figures.Drawing
+    png: str
+    """The file's name in the report's folder."""
+    svg: str
+
+    @property
+    def uri(self) -> str:
+        return data_uri(self.drawing.svg, "image/svg+xml")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Section:
+    """What the report shows of a run."""
+
+    run: Run
+    slug: str
+    figures: list[_Figure]
+    thumbnails: list[str | None]
+    """Of the run's mistakes."""
+
+
+def _section(run: Run, slug: str, *, images: bool) -> _Section:
+    thumbnails = [thumbnail(mistake.path, mistake.box) if images else None for mistake in run.mistakes]
+    return _Section(run=run, slug=slug, figures=_figures(run.scores, slug), thumbnails=thumbnails)
+
+
+def _figures(scores: Scores, slug: str) -> list[_Figure]:
     drawn = [
         ("confusion", "Confusion matrix", _confusion_caption(scores), figures.confusion(scores)),
         ("per_class", "Precision, recall and F1 by class", _per_class_caption(scores), figures.per_class(scores)),
     ]
-    if any(row["n"] for row in scores["reliability"] or ()):
+    if any(each.n for each in scores.reliability):
         drawn.append(("reliability", "Reliability", _reliability_caption(scores), figures.reliability(scores)))
     return [
-        {
-            "kind": kind,
-            "title": title,
-            "caption": caption,
-            "files": files,
-            "uri": data_uri(files["svg"], "image/svg+xml"),
-            **{ending: f"figures/{kind}-{slug}.{ending}" for ending in ("png", "svg")},
-        }
-        for kind, title, caption, files in drawn
+        _Figure(
+            kind=kind,
+            title=title,
+            caption=caption,
+            drawing=drawing,
+            png=f"figures/{kind}-{slug}.png",
+            svg=f"figures/{kind}-{slug}.svg",
+        )
+        for kind, title, caption, drawing in drawn
     ]
 
 
-def _confusion_caption(scores: figures.Scores) -> str:
-    """What the matrix shows, in words: its three largest shares off the diagonal."""
-    rows, columns, counts = (scores["confusion"][key] for key in ("rows", "columns", "counts"))
-    shares = sorted(
+def _confusion_caption(scores: Scores) -> str:
+    """The three largest shares off the diagonal, in words."""
+    confusion = scores.confusion
+    errors = sorted(
         (
-            (count / sum(counts[row]), f"{label} {'named ' + name if name in rows else name}", count)
-            for row, label in enumerate(rows)
-            for name, count in zip(columns, counts[row], strict=True)
+            (share, f"{label} {'named ' + name if name in confusion.rows else name}", count)
+            for label, counts, shares in zip(confusion.rows, confusion.counts, confusion.shares, strict=True)
+            for name, count, share in zip(confusion.columns, counts, shares, strict=True)
             if count and name != label
         ),
         reverse=True,
     )
-    worst = "; ".join(f"{what} ({percent(share)} %, {count:,})" for share, what, count in shares[:3])
+    worst = "; ".join(f"{what} ({percent(share)} %, {count:,})" for share, what, count in errors[:3])
     return f"Most often wrong: {worst}." if worst else "Every image is named rightly."
 
 
-def _per_class_caption(scores: figures.Scores) -> str:
-    known = [row for row in scores["per_class"] if row["support"]]
-    worst, best = (choose(known, key=lambda row: row["recall"]) for choose in (min, max))
+def _per_class_caption(scores: Scores) -> str:
+    recalls = [(each.recall, each.class_) for each in scores.per_class if each.recall is not None]
+    (lowest, worst), (highest, best) = (choose(recalls, key=lambda pair: pair[0]) for choose in (min, max))
+    return f"Recall is highest for {best} ({percent(highest)} %) and lowest for {worst} ({percent(lowest)} %)."
+
+
+def _reliability_caption(scores: Scores) -> str:
+    every = calibration(scores.reliability)
+    verdict = "more sure than right" if every.confidence > every.accuracy else "less sure than right"
     return (
-        f"Recall is highest for {best['class']} ({percent(best['recall'])} %) "
-        f"and lowest for {worst['class']} ({percent(worst['recall'])} %)."
+        f"Mean confidence {percent(every.confidence)} %, accuracy {percent(every.accuracy)} % over the "
+        f"{every.n:,} scored images: on average {verdict}."
     )
-
-
-def _reliability_caption(scores: figures.Scores) -> str:
-    bins = [row for row in scores["reliability"] if row["n"]]
-    total = sum(row["n"] for row in bins)
-    confidence, accuracy = (sum(row["n"] * row[key] for row in bins) / total for key in ("confidence", "accuracy"))
-    verdict = "more sure than right" if confidence > accuracy else "less sure than right"
-    return (
-        f"Mean confidence {percent(confidence)} %, accuracy {percent(accuracy)} % over the {total:,} scored images: "
-        f"on average {verdict}."
-    )
-
-
-def _highest(anchors: Sequence[Mapping[str, Any]], kind: str) -> Mapping[str, Any] | None:
-    return max((anchor for anchor in anchors if anchor["kind"] == kind), key=lambda a: a["value"], default=None)
-
-
-def _accuracy(rows: Sequence[Mapping[str, Any]], folder: str, run: str) -> dict[str, float] | None:
-    return next((row["values"][0] for row in rows if (row["folder"], row["run"]) == (folder, run)), None)
-
-
-def _mean(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The unweighted means of a run's headlines over its sets; None where a set lacks one."""
-    columns = zip(*(row["values"] for row in rows), strict=True)
-    means = [
-        None if any(cell is None for cell in column) else sum(cell["value"] for cell in column) / len(column)
-        for column in columns
-    ]
-    return {"run": name, "sets": len(rows), "values": means}

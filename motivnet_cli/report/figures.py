@@ -1,14 +1,14 @@
-"""The figures of an evaluation: confusion matrix, bars by class, reliability diagram, accuracy by set.
+"""The figures of the reports, drawn with matplotlib: of scores, and of the faces of a run.
 
-This room knows matplotlib and the layout of scores, and nothing of files, pages or metrics' formulas. Figures carry
-no names given by a user, whose letters the font might lack: captions belong to the page.
-Fact to know: the same scores give the same bytes, so a report made again does not change.
+Nothing here knows of files, pages or formulas of metrics. Figures carry no names given by a user, whose letters the
+font might lack: captions belong to the page. The same values give the same bytes, so a report made again does not
+change.
 """
 
 from __future__ import annotations
 
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
-Scores = dict[str, Any]
-"""What `metrics.Scores.to_json` gives."""
+    from motivnet_cli.evaluation.results import Interval, Scores
 
 PNG_DPI = 200
 
@@ -31,29 +30,38 @@ _INK, _FAINT, _LINE = "#1c2530", "#5b6675", "#d5dae1"
 _BLUE, _SKY, _ORANGE = "#0b4f8a", "#6aaed6", "#d9822b"
 """Apart in lightness as well as in hue, so that they stay apart in grey print and for colour-blind readers."""
 
-_STYLE: Any = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib, so a figure is the same on every machine
-    "font.size": 9,
-    "text.color": _INK,
-    "axes.labelcolor": _INK,
-    "axes.edgecolor": _LINE,
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "grid.color": _LINE,
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-    "svg.fonttype": "path",
-    "svg.hashsalt": "motivnet",
-}
+_STYLE = mpl.RcParams(
+    {
+        "font.family": "DejaVu Sans",  # comes with matplotlib, so a figure is the same on every machine
+        "font.size": 9,
+        "text.color": _INK,
+        "axes.labelcolor": _INK,
+        "axes.edgecolor": _LINE,
+        "axes.axisbelow": True,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "xtick.color": _INK,
+        "ytick.color": _INK,
+        "xtick.major.size": 0,
+        "ytick.major.size": 0,
+        "grid.color": _LINE,
+        "grid.linewidth": 0.6,
+        "legend.frameon": False,
+        "svg.fonttype": "path",
+        "svg.hashsalt": "motivnet",
+    }
+)
 
 
-def confusion(scores: Scores) -> dict[str, bytes]:
-    """The confusion matrix as `png` and `svg`: cells hold the share of their row in percent and the count.
+class Drawing(NamedTuple):
+    """The content of a figure's two files."""
+
+    png: bytes
+    svg: bytes
+
+
+def confusion(scores: Scores) -> Drawing:
+    """The confusion matrix: cells hold the share of their row in percent and the count.
 
     Rows are the labels, columns the predictions; images without a prediction are a column apart, so that a row's
     shares sum to 100 % over all labelled images.
@@ -61,28 +69,28 @@ def confusion(scores: Scores) -> dict[str, bytes]:
     return _drawn(lambda figure: _confusion(figure, scores), size=(6.6, 5.4))
 
 
-def per_class(scores: Scores) -> dict[str, bytes]:
-    """Precision, recall and F1 of each class over all labelled images as `png` and `svg`."""
+def per_class(scores: Scores) -> Drawing:
+    """Precision, recall and F1 of each class over all labelled images."""
     return _drawn(lambda figure: _per_class(figure, scores), size=(5.2, 3.3))
 
 
-def reliability(scores: Scores) -> dict[str, bytes]:
-    """Accuracy against confidence by bin, above the share of images in each bin, as `png` and `svg`."""
+def reliability(scores: Scores) -> Drawing:
+    """Accuracy against confidence by bin, above the share of images in each bin."""
     return _drawn(lambda figure: _reliability(figure, scores), size=(5.2, 3.6))
 
 
-def accuracy_by_set(sets: Sequence[str], series: Sequence[Sequence[dict[str, float] | None]]) -> dict[str, bytes]:
-    """Accuracy over all labelled images with its interval, a row for each set, as `png` and `svg`.
+def accuracy_by_set(sets: Sequence[str], series: Sequence[Sequence[Interval | None]]) -> Drawing:
+    """Accuracy over all labelled images with its interval, a row for each set.
 
     Args:
         sets: Names of the rows; plain ASCII.
-        series: For each run, one headline (`value`, `low`, `high`, from 0 to 1) a set, None where it has none.
+        series: For each run, its accuracy on each set, from 0 to 1; None where it was not scored on the set.
     """
     return _drawn(lambda figure: _accuracy_by_set(figure, sets, series), size=(6.6, 1.0 + 0.42 * len(sets)))
 
 
-def bars(names: Sequence[str], counts: Sequence[int], *, every: int = 1) -> dict[str, bytes]:
-    """A bar a name, as `png` and `svg`; of the names every n-th is written."""
+def bars(names: Sequence[str], counts: Sequence[int], *, every: int = 1) -> Drawing:
+    """A bar a name; of the names every n-th is written."""
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
@@ -96,14 +104,16 @@ def bars(names: Sequence[str], counts: Sequence[int], *, every: int = 1) -> dict
     return _drawn(draw, size=(5.2, 2.9))
 
 
-def scatter(places: NDArray[np.floating[Any]], kinds: NDArray[np.int64], names: Sequence[str]) -> dict[str, bytes]:
-    """Points [N, 2] in the colour of their kind [N], as `png` and `svg`; they are pixels in the latter too."""
+def scatter(
+    points: NDArray[np.float32] | NDArray[np.float64], kinds: NDArray[np.int64], names: Sequence[str]
+) -> Drawing:
+    """Points [N, 2] in the colour of their kind [N], as pixels in the SVG, too."""
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
         # In one call and in the points' own order, so that no kind lies on top of all others.
         colours = np.array([mpl.colormaps["tab10"](kind) if kind >= 0 else to_rgba(_FAINT) for kind in kinds.tolist()])
-        axes.scatter(places[:, 0], places[:, 1], s=9, c=colours, alpha=0.7, linewidths=0)
+        axes.scatter(points[:, 0], points[:, 1], s=9, c=colours, alpha=0.7, linewidths=0)
         for kind in np.unique(kinds).tolist():
             colour = mpl.colormaps["tab10"](kind) if kind >= 0 else _FAINT
             axes.scatter([], [], s=9, color=colour, label=names[kind] if kind >= 0 else "no emotion")
@@ -115,8 +125,8 @@ def scatter(places: NDArray[np.floating[Any]], kinds: NDArray[np.int64], names: 
     return _drawn(draw, size=(5.2, 3.6))
 
 
-def timeline(persons: Mapping[int, Sequence[tuple[float, float, int]]], names: Sequence[str]) -> dict[str, bytes]:
-    """Kinds over time in seconds, a row a person and a bar a (start, width, kind), as `png` and `svg`.
+def timeline(persons: Mapping[int, Sequence[tuple[float, float, int]]], names: Sequence[str]) -> Drawing:
+    """Kinds over time in seconds, a row a person and a bar a (start, width, kind).
 
     Bars of a row must not overlap; kind -1 has no name.
     """
@@ -142,52 +152,35 @@ def timeline(persons: Mapping[int, Sequence[tuple[float, float, int]]], names: S
     return _drawn(draw, size=(9, 1.4 + 0.25 * min(len(persons), 40)))
 
 
-def _drawn(draw: Callable[[Figure], None], *, size: tuple[float, float]) -> dict[str, bytes]:
-    formats: tuple[tuple[Literal["png", "svg"], dict[str, None]], ...] = (
-        ("png", {"Software": None}),
-        ("svg", {"Date": None}),
-    )
-    files: dict[str, bytes] = {}
+def _drawn(draw: Callable[[Figure], None], *, size: tuple[float, float]) -> Drawing:
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=size, layout="constrained")
         draw(figure)
-        for kind, metadata in formats:
-            file = BytesIO()
-            figure.savefig(file, format=kind, dpi=PNG_DPI, metadata=metadata)
-            files[kind] = file.getvalue()
-            figure.set_layout_engine("none")  # what the first drawing found serves the second: half the time
-    return files
+        png = _saved(figure, "png", {"Software": None})
+        figure.set_layout_engine("none")  # what the first drawing found serves the second: half the time
+        return Drawing(png, _saved(figure, "svg", {"Date": None}))
+
+
+def _saved(figure: Figure, kind: Literal["png", "svg"], metadata: dict[str, None]) -> bytes:
+    file = BytesIO()
+    figure.savefig(file, format=kind, dpi=PNG_DPI, metadata=metadata)
+    return file.getvalue()
 
 
 def _confusion(figure: Figure, scores: Scores) -> None:
-    classes = scores["confusion"]["rows"]
-    counts = np.asarray(scores["confusion"]["counts"], dtype=np.int64)  # [C, C + 1]
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    classes = scores.confusion.rows
+    counts = np.asarray(scores.confusion.counts, dtype=np.int64)  # [C, C + 1]
+    shares = np.asarray(scores.confusion.shares)  # [C, C + 1]
     num_classes = len(classes)
     gap = 0.25
     edges = np.arange(num_classes + 1, dtype=float)
+    missed_edges = edges[-1] + gap + np.array([0.0, 1.0])
     axes = figure.subplots()
-    limits: dict[str, Any] = {"vmin": 0.0, "vmax": 1.0, "edgecolors": "white", "linewidth": 1.5}
-    axes.pcolormesh(edges, edges, shares[:, :num_classes], cmap="Blues", **limits)
-    axes.pcolormesh(edges[-1] + gap + np.array([0.0, 1.0]), edges, shares[:, num_classes:], cmap="Oranges", **limits)
+    for columns, values, colours in ((edges, shares[:, :-1], "Blues"), (missed_edges, shares[:, -1:], "Oranges")):
+        axes.pcolormesh(columns, edges, values, cmap=colours, vmin=0.0, vmax=1.0, edgecolors="white", linewidth=1.5)
     centres = [*(edges[:-1] + 0.5), num_classes + gap + 0.5]
     for row, column in np.ndindex(counts.shape):
-        share, count = shares[row, column], counts[row, column]
-        colour = "white" if share > 0.62 else _INK if count else _FAINT
-        place = (centres[column], row + 0.5)
-        lines = ((f"{100 * share:.1f}", 3, 9.0), (f"{count:,}", -8, 6.5)) if count else (("0", 0, 9.0),)
-        for text, rise, size in lines:
-            axes.annotate(
-                text,
-                place,
-                (0, rise),
-                textcoords="offset points",
-                ha="center",
-                va="center",
-                color=colour,
-                fontsize=size,
-                in_layout=False,  # lies within its cell; measuring a hundred of them takes longer than drawing
-            )
+        _cell(axes, (centres[column], row + 0.5), shares[row, column], counts[row, column])
     axes.set_xticks(centres, [*classes, "missed"])
     axes.set_yticks(centres[:-1], classes)
     axes.tick_params(axis="x", labelrotation=35)
@@ -200,17 +193,38 @@ def _confusion(figure: Figure, scores: Scores) -> None:
     axes.spines[:].set_visible(False)
 
 
+def _cell(axes: Axes, centre: tuple[float, float], share: float, count: int) -> None:
+    """The share in percent above the count."""
+    colour = "white" if share > 0.62 else _INK if count else _FAINT
+    lines = ((f"{100 * share:.1f}", 3, 9.0), (f"{count:,}", -8, 6.5)) if count else (("0", 0, 9.0),)
+    for text, rise, size in lines:
+        axes.annotate(
+            text,
+            centre,
+            (0, rise),
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            color=colour,
+            fontsize=size,
+            in_layout=False,  # lies within its cell; measuring a hundred of them takes longer than drawing
+        )
+
+
 def _per_class(figure: Figure, scores: Scores) -> None:
-    rows = scores["per_class"]
+    rows = scores.per_class
     axes = figure.subplots()
     width = 0.26
-    for place, (key, name, colour) in enumerate(
-        (("precision", "precision", _SKY), ("recall", "recall", _BLUE), ("f1", "F1", _ORANGE))
+    for position, (name, colour, values) in enumerate(
+        (
+            ("precision", _SKY, [row.precision for row in rows]),
+            ("recall", _BLUE, [row.recall for row in rows]),
+            ("F1", _ORANGE, [row.f1 for row in rows]),
+        )
     ):
-        heights = [row[key] or 0.0 for row in rows]
-        lefts = np.arange(len(rows)) + (place - 1) * width
-        axes.bar(lefts, heights, width * 0.92, color=colour, label=name)
-    axes.set_xticks(range(len(rows)), [f"{row['class']}\n{row['support']:,}" for row in rows], fontsize=8)
+        lefts = np.arange(len(rows)) + (position - 1) * width
+        axes.bar(lefts, [value or 0.0 for value in values], width * 0.92, color=colour, label=name)
+    axes.set_xticks(range(len(rows)), [f"{row.class_}\n{row.support:,}" for row in rows], fontsize=8)
     _percent_axis(axes, "y")
     axes.grid(axis="y")
     figure.legend(loc="outside upper right", ncols=3)
@@ -218,16 +232,16 @@ def _per_class(figure: Figure, scores: Scores) -> None:
 
 
 def _reliability(figure: Figure, scores: Scores) -> None:
-    bins = [row for row in scores["reliability"] if row["n"]]
-    total = sum(row["n"] for row in bins)
+    bins = [each for each in scores.reliability if each.n]
+    total = sum(each.n for each in bins)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    lows = [row["low"] for row in bins]
-    widths = [(row["high"] - row["low"]) * 0.94 for row in bins]
-    above.bar(lows, [row["accuracy"] for row in bins], widths, align="edge", color=_SKY, label="accuracy of the bin")
+    lows = [each.low for each in bins]
+    widths = [(each.high - each.low) * 0.94 for each in bins]
+    points = [(each.confidence or 0.0, each.accuracy or 0.0) for each in bins]
+    above.bar(lows, [y for _, y in points], widths, align="edge", color=_SKY, label="accuracy of the bin")
     above.plot([0, 1], [0, 1], color=_FAINT, linewidth=1, linestyle=(0, (4, 3)), label="confidence = accuracy")
-    points = [(row["confidence"], row["accuracy"]) for row in bins]
     above.plot(*zip(*points, strict=True), color=_BLUE, marker="o", markersize=4, linewidth=1.2)
-    below.bar(lows, [row["n"] / total for row in bins], widths, align="edge", color=_FAINT)
+    below.bar(lows, [each.n / total for each in bins], widths, align="edge", color=_FAINT)
     _percent_axis(above, "y")
     _percent_axis(below, "x")
     above.set_ylabel("accuracy")
@@ -239,22 +253,25 @@ def _reliability(figure: Figure, scores: Scores) -> None:
     below.tick_params(axis="x", pad=7)  # keeps the 0 % of both axes apart
 
 
-def _accuracy_by_set(figure: Figure, sets: Sequence[str], series: Sequence[Sequence[dict[str, float] | None]]) -> None:
+def _accuracy_by_set(figure: Figure, sets: Sequence[str], series: Sequence[Sequence[Interval | None]]) -> None:
     axes = figure.subplots()
     markers = "osD^vP"
     colours = (_BLUE, _ORANGE, _FAINT)
-    for number, headlines in enumerate(series):
+    for number, accuracies in enumerate(series):
         offset = 0.22 * (number - (len(series) - 1) / 2)
-        known = [(place + offset, headline) for place, headline in enumerate(headlines) if headline]
-        values = [headline["value"] for _, headline in known]
+        known = [
+            (row + offset, each.value, each.low, each.high)
+            for row, each in enumerate(accuracies)
+            if each is not None and each.value is not None and each.low is not None and each.high is not None
+        ]
         spread = [
             # A bootstrap interval may leave out the value itself, by rounding or by bias.
-            [max(headline["value"] - headline["low"], 0.0) for _, headline in known],
-            [max(headline["high"] - headline["value"], 0.0) for _, headline in known],
+            [max(value - low, 0.0) for _, value, low, _ in known],
+            [max(high - value, 0.0) for _, value, _, high in known],
         ]
         axes.errorbar(
-            values,
-            [place for place, _ in known],
+            [value for _, value, _, _ in known],
+            [row for row, _, _, _ in known],
             xerr=spread,
             fmt=markers[number % len(markers)],
             color=colours[number % len(colours)],

@@ -1,4 +1,4 @@
-"""What all pages share: templates, thumbnails, numbers as text, and the environment."""
+"""What all reports share: the template environments of HTML, Markdown and LaTeX, numbers as text, thumbnails."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import re
 from base64 import b64encode
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jinja2
 from markupsafe import Markup
@@ -14,28 +14,26 @@ from PIL import Image
 
 from motivnet_cli.config import MAX_PIXELS
 from motivnet_cli.errors import InputError
+from motivnet_cli.evaluation.results import to_json
 from motivnet_cli.inputs.decode import decode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
+    from motivnet_cli.evaluation.results import JSON, Interval
     from motivnet_cli.records import Box
-
 
 THUMBNAIL_PIXELS = 224
 """The longer side: sharp at twice the density of the 112 CSS pixels that it is shown at, and about 10 kB."""
 
 
-def thumbnail(mistake: Mapping[str, Any]) -> str | None:
-    """A data URI of the face; None where the image is no local file or can no longer be read."""
-    path = mistake["path"]
-    if path is None or "://" in path:
-        return None
+def thumbnail(path: str, box: Box | None) -> str | None:
+    """A data URI of the part of a picture within the box; None where the file can no longer be read."""
     try:
         picture = Image.fromarray(decode(path, max_pixels=MAX_PIXELS).rgb)
     except InputError:
         return None
-    return small_jpeg(cut_to(picture, mistake.get("box")))
+    return small_jpeg(cut_to(picture, box))
 
 
 def cut_to(picture: Image.Image, box: Box | None) -> Image.Image:
@@ -48,7 +46,7 @@ def cut_to(picture: Image.Image, box: Box | None) -> Image.Image:
 
 
 def small_jpeg(picture: Image.Image) -> str:
-    """The picture, shrunk to THUMBNAIL_PIXELS, within an address."""
+    """The picture as a data URI, shrunk to THUMBNAIL_PIXELS."""
     picture = picture.copy()
     picture.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
     file = BytesIO()
@@ -57,11 +55,12 @@ def small_jpeg(picture: Image.Image) -> str:
 
 
 def data_uri(content: bytes, media_type: str) -> str:
-    """The bytes as an address that a page holds within itself."""
+    """The bytes as a URI, so that a page needs no other file."""
     return f"data:{media_type};base64,{b64encode(content).decode('ascii')}"
 
 
 def percent(share: float | None) -> str:
+    """A share in percent; a dash where there is none."""
     return "\N{EN DASH}" if share is None else f"{100 * share:.2f}"
 
 
@@ -69,28 +68,32 @@ def _number(value: float | None, form: str) -> str:
     return percent(value) if form == "percent" or value is None else f"{value:.3f}"
 
 
-def _interval(headline: Mapping[str, float | None], form: str = "percent") -> str:
-    return f"{_number(headline['low'], form)}\N{EN DASH}{_number(headline['high'], form)}"
+def _interval(figure: Interval, form: str = "percent") -> str:
+    return f"{_number(figure.low, form)}\N{EN DASH}{_number(figure.high, form)}"
 
 
-def _settings(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def _settings(values: object) -> list[tuple[str, str]]:
+    return list(_flat(to_json(values)))
+
+
+def _flat(value: JSON, name: str = "") -> Iterator[tuple[str, str]]:
     """Nested settings as dotted names with one value each."""
-    for key, value in values.items():
-        if isinstance(value, dict) and value:
-            yield from _settings(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value)
+    if isinstance(value, dict) and (value or not name):
+        for key, each in value.items():
+            yield from _flat(each, f"{name}.{key}" if name else key)
+    else:
+        yield name, value if isinstance(value, str) else json.dumps(value)
 
 
 def _markdown(value: object) -> object:
-    """Escape what Markdown or a table's cell would take for its own, in every value that a template puts out."""
+    """A value of a template with everything escaped that means something in Markdown or ends a cell of a table."""
     if isinstance(value, Markup):
         return value
     return re.sub(r"([\\`*_{}\[\]<>#|~&!])", r"\\\1", re.sub(r"\s+", " ", str(value)))
 
 
 def _latex(value: object) -> object:
-    """As `_markdown`, for LaTeX."""
+    """The same for LaTeX."""
     special = {
         "\\": r"\textbackslash{}",
         "~": r"\textasciitilde{}",
@@ -105,36 +108,34 @@ def _latex(value: object) -> object:
     )
 
 
-def _environment(**options: Any) -> jinja2.Environment:  # noqa: ANN401 - handed on to jinja2
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("motivnet_cli", "assets"),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        **options,
-    )
+def _prepared(environment: jinja2.Environment) -> jinja2.Environment:
+    environment.loader = jinja2.PackageLoader("motivnet_cli", "assets")
+    environment.undefined = jinja2.StrictUndefined
+    environment.trim_blocks = environment.lstrip_blocks = True
     environment.filters |= {
         "percent": percent,
         "number": _number,
         "interval": _interval,
-        "settings": lambda values: list(_settings(values)),
+        "settings": _settings,
         "count": lambda number: f"{number:,}",
         "indented": lambda text: Markup("\n".join(f"    {line}" for line in text.splitlines())),
     }
     return environment
 
 
-PAGES = _environment(autoescape=True)
-"""Templates of every HTML page of ours."""
-MARKDOWN = _environment(autoescape=False, finalize=_markdown, keep_trailing_newline=True)
-LATEX = _environment(
-    autoescape=False,
-    finalize=_latex,
-    keep_trailing_newline=True,
-    variable_start_string="<<",
-    variable_end_string=">>",
-    block_start_string="<%",
-    block_end_string="%>",
-    comment_start_string="<#",
-    comment_end_string="#>",
+PAGES = _prepared(jinja2.Environment(autoescape=True))
+"""HTML."""
+MARKDOWN = _prepared(jinja2.Environment(autoescape=False, finalize=_markdown, keep_trailing_newline=True))
+LATEX = _prepared(
+    jinja2.Environment(
+        autoescape=False,
+        finalize=_latex,
+        keep_trailing_newline=True,
+        variable_start_string="<<",
+        variable_end_string=">>",
+        block_start_string="<%",
+        block_end_string="%>",
+        comment_start_string="<#",
+        comment_end_string="#>",
+    )
 )

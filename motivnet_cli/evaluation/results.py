@@ -1,0 +1,309 @@
+"""What an evaluation finds, as frozen records, and the one function that makes JSON of them.
+
+`metrics.json` and `--json` hold an `Evaluation`: the keys are the names of the fields, in their order.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from motivnet_cli.evaluation.datasets.cards import Anchor
+    from motivnet_cli.records import Box
+
+JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
+
+INLINE = {"inline": True}
+"""Metadata of a field that holds a mapping: in JSON its keys stand beside the other fields."""
+
+
+def to_json(value: object) -> JSON:
+    """Plain dicts, lists, strings and numbers for a value made of dataclasses, mappings and sequences.
+
+    A field that is named with a trailing underscore because its name is a Python keyword loses the underscore.
+    """
+    if dataclasses.is_dataclass(value):
+        members: dict[str, JSON] = {}
+        for each in dataclasses.fields(value):
+            member = to_json(getattr(value, each.name))
+            if each.metadata == INLINE and isinstance(member, dict):
+                members |= member
+            else:
+                members[each.name.removesuffix("_")] = member
+        return members
+    if isinstance(value, Mapping):
+        return {str(key): to_json(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_json(each) for each in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise TypeError(f"{type(value).__name__} has no form in JSON")
+
+
+# ---- scores -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A figure with its bootstrap interval; None where it is undefined."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+def mean_over_sets(figures: Sequence[Interval | None]) -> float | None:
+    """The unweighted mean of a figure over sets; None where a set lacks it."""
+    values = [figure.value for figure in figures if figure is not None and figure.value is not None]
+    return sum(values) / len(figures) if len(values) == len(figures) else None
+
+
+@dataclass(frozen=True, slots=True)
+class ClassScore:
+    """One class against the rest; `recall` and `f1` are None without support, `precision` if it is never predicted."""
+
+    class_: str
+    support: int
+    precision: float | None
+    recall: float | None
+    f1: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredClassScore(ClassScore):
+    """The same over the scored images only."""
+
+    auroc: float | None
+    """None without probabilities, or unless some scored images have the class and others have not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Confusion:
+    """How many images of each label were predicted as what."""
+
+    rows: tuple[str, ...]
+    """The labels: C classes."""
+    columns: tuple[str, ...]
+    """The C predicted classes and `missed`."""
+    counts: tuple[tuple[int, ...], ...]
+    """C rows of C + 1 counts."""
+
+    @property
+    def shares(self) -> tuple[tuple[float, ...], ...]:
+        """The counts over the sum of their row; 0 in a row without images."""
+        return tuple(tuple(count / max(sum(row), 1) for count in row) for row in self.counts)
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """Scored images whose confidence lies in (low, high]; the means are None where there are no images."""
+
+    low: float
+    high: float
+    n: int
+    confidence: float | None
+    accuracy: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Bootstrap:
+    """How the intervals were made."""
+
+    resamples: int
+    seed: int
+    unit: Literal["image", "subject"]
+    units: int
+    level: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """All figures of one set of predictions (docs/metrics.md)."""
+
+    n: int
+    n_scored: int
+    n_missed: int
+    classes: tuple[str, ...]
+    all: dict[str, Interval | None]
+    """accuracy, uar, macro_f1, weighted_f1, top2_accuracy, kappa over all n images; a miss counts as wrong."""
+    scored: dict[str, Interval | None]
+    """The same over the scored images, and auroc_macro, ece, brier."""
+    per_class: tuple[ClassScore, ...]
+    per_class_scored: tuple[ScoredClassScore, ...]
+    confusion: Confusion
+    reliability: tuple[Bin, ...]
+    """Empty without probabilities."""
+    bootstrap: Bootstrap
+
+    @property
+    def accuracy(self) -> float:
+        """Over all n images: the one figure that is never undefined."""
+        value = None if (figure := self.all["accuracy"]) is None else figure.value
+        assert value is not None, "there is at least one image"
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Images by which of two predictions has them right."""
+
+    both: int
+    only_a: int
+    only_b: int
+    neither: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccuracyPair:
+    """Two predictions of the same n images."""
+
+    n: int
+    accuracy_a: float
+    accuracy_b: float
+    difference: Interval
+    """Accuracy of a minus that of b."""
+    mcnemar_p: float
+    """Exact, two-sided; 1 where they never disagree."""
+    table: Agreement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairedScores:
+    """Two predictions compared over all images (a miss is wrong) and over those that both scored."""
+
+    all: AccuracyPair
+    both_scored: AccuracyPair | None
+    """None where no image was scored by both."""
+    bootstrap: Bootstrap
+
+
+# ---- an evaluation ----------------------------------------------------------------------------------------
+
+MAX_NAMES = 100
+"""How many images of a kind are named in results (missed, unmatched, ambiguous, unused); all are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Some images: how many, and the first of their names."""
+
+    n: int
+    first: tuple[str, ...]
+
+    @classmethod
+    def of(cls, names: Sequence[str]) -> Names:
+        return cls(len(names), tuple(names[:MAX_NAMES]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matching:
+    """How labelled images found their predictions, and what did not fit."""
+
+    how: dict[str, int] = field(metadata=INLINE)
+    """Labelled images by the way they found theirs: `absolute path`, `relative path`, `path suffix`, `file name`."""
+    unmatched: Names
+    """Labelled images that the predictions do not have."""
+    ambiguous: Names
+    """Labelled images for which more than one prediction could be meant."""
+    unused: Names
+    """Images of the predictions that are not labelled."""
+    remarks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetSummary:
+    """The labelled images that were scored, and what a reader must know of them."""
+
+    name: str
+    title: str
+    layout: str
+    split: str
+    protocol: str | None
+    label_map: dict[str, str]
+    terms: str
+    where: str
+    """The page of those to ask for the set."""
+    n: int
+    counts: dict[str, int]
+    """Images by emotion."""
+    dropped: dict[str, int]
+    """Labelled faces that are not among the n images, by reason."""
+    remarks: tuple[str, ...]
+    images_sha256: str
+    """Of the names and labels of the images."""
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """A labelled image without a prediction."""
+
+    image: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mistake:
+    """A labelled image with a wrong prediction."""
+
+    image: str
+    path: str
+    """Absolute."""
+    box: Box | None
+    label: str
+    predicted: str
+    confidence: float
+    """Probability of the predicted emotion, 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One set of predictions, scored."""
+
+    name: str
+    predictions: dict[str, JSON]
+    """Where they come from (`Predictions.origin`)."""
+    scores: Scores
+    missed: tuple[Missed, ...]
+    """At most MAX_NAMES of them."""
+    missed_by_reason: dict[str, int]
+    matching: Matching
+    mistakes: tuple[Mistake, ...]
+    """The most confident ones."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """Predictions scored on a labelled set: what `metrics.json` holds."""
+
+    schema_version: int
+    tool: str
+    command: str
+    dataset: DatasetSummary
+    runs: tuple[Run, ...]
+    anchors: tuple[Anchor, ...]
+    """Published figures of other work."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparedPredictions:
+    """One side of a comparison of predictions."""
+
+    path: str
+    origin: dict[str, JSON] = field(metadata=INLINE)
+    matching: Matching
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictionComparison:
+    """Two sets of predictions of the same labelled images: what `motivnet compare predictions` prints."""
+
+    schema_version: int
+    dataset: DatasetSummary
+    a: ComparedPredictions
+    b: ComparedPredictions
+    scores: PairedScores = field(metadata=INLINE)
