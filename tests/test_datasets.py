@@ -13,8 +13,8 @@ from PIL import Image
 
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.evaluation.datasets.cards import CARDS, FERPLUS_COLUMNS
-from motivnet_cli.evaluation.datasets.read import _LAYOUTS, read_dataset, read_label_map
-from motivnet_cli.evaluation.datasets.readers import ferplus_majority
+from motivnet_cli.evaluation.datasets.fer2013 import ferplus_majority
+from motivnet_cli.evaluation.datasets.read import LAYOUTS, read_dataset, read_label_map
 from motivnet_cli.records import EMOTIONS
 
 NEUTRAL, HAPPINESS, SADNESS, SURPRISE, FEAR, DISGUST, ANGER = range(7)
@@ -901,7 +901,8 @@ def test_cards_are_whole():
         if card.labels:
             assert set(EMOTIONS) <= set(card.labels.values())
             assert all(native == native.casefold() for native in card.labels)
-    assert set(_LAYOUTS) | {"csv", "parquet"} == set(CARDS)
+    assert set(LAYOUTS) | {"csv", "parquet"} == set(CARDS)
+    assert all(len(layouts) == len(CARDS[name].layouts) for name, layouts in LAYOUTS.items())
 
 
 def test_anchors_are_the_published_figures():

@@ -26,7 +26,7 @@ from motivnet_cli.evaluation.predictions import read_predictions
 from motivnet_cli.records import EMOTIONS
 from tests.agreement import assert_same_figures
 from tests.pictures import SAMPLE_DATA
-from tests.test_datasets import every_layout
+from tests.test_datasets import every_layout, picture
 
 FOLDERS = ("neutral", "happy", "sad", "surprised", "fear", "disgust", "angry")
 A_CLASS = 3
@@ -166,6 +166,26 @@ def test_a_broken_picture_is_a_miss_with_its_reason(faces, tmp_path):
     assert scored["missed"][0]["reason"]
 
 
+def test_the_most_confident_mistakes_are_named(tmp_path):
+    """Of 30 wrong answers 24 are named, the most confident first; of 120 missed images a hundred."""
+    for number in range(150):
+        picture(tmp_path / "set" / "happy" / f"{number:03}.png")
+    certainties = [0.6 + number / 100 for number in range(30)]
+    lines = [f"{number:03}.png,{certainty},{1 - certainty},0,0,0,0,0" for number, certainty in enumerate(certainties)]
+    (tmp_path / "p.csv").write_text("\n".join([f"path,{','.join(EMOTIONS)}", *lines]) + "\n")
+    command = ("evaluate", "--dataset", "folder", "--root", tmp_path / "set", "--predictions", tmp_path / "p.csv")
+    run(*command, "--out", tmp_path / "r", "--resamples", "9")
+    (scored,) = metrics(tmp_path / "r")["runs"]
+
+    assert [mistake["image"] for mistake in scored["mistakes"]] == [f"happy/{29 - rank:03}.png" for rank in range(24)]
+    assert scored["mistakes"][0] | {"path": ""} == {
+        **{"image": "happy/029.png", "path": "", "box": None, "label": "happiness", "predicted": "neutral"},
+        "confidence": 0.89,
+    }
+    assert (len(scored["missed"]), scored["scores"]["n_missed"]) == (100, 120)
+    assert "(the first 100)" in (tmp_path / "r" / "report.html").read_text()
+
+
 def test_min_accuracy_gives_exit_code_4(faces, tmp_path):
     """Below the minimum the exit code is 4, at it 0."""
     right = deepface_table(faces, tmp_path / "right.csv")
@@ -202,7 +222,7 @@ def test_a_suite_ends_with_its_table(faces, tmp_path):
         (["--dataset", "folder", "--root", ".", "--suite", "folder=."], "not both"),
         (["--suite", "folder"], "pairs"),
         (["--dataset", "folder", "--root", ".", "--min-accuracy", "90"], "between 0 and 1"),
-        (["--dataset", "folder", "--root", ".", "--faces", "all"], "auto, detect"),
+        (["--dataset", "folder", "--root", ".", "--faces", "all"], "'auto', 'detect'"),
         (["--dataset", "folder", "--root", ".", "--model", "sapiens-1b"], "names no emotions"),
     ],
 )

@@ -24,7 +24,7 @@ from motivnet_cli.output.read import read_faces, read_inputs, read_record
 from motivnet_cli.records import BOX_COLUMNS, EMOTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 

@@ -82,7 +82,7 @@ FERPLUS_COLUMNS = (
 """The votes in `fer2013new.csv`, in lower case."""
 
 
-def spelled(label: str) -> str | None:
+def emotion_named(label: str) -> str | None:
     """The emotion that a folder or cell names, such as `Happy` or `1_happiness`; contempt is known, and dropped."""
     word = re.sub(r"^\d+[\s_.-]+", "", label.strip().casefold())
     return "contempt" if word in ("contempt", "contemptuous") else SYNONYMS.get(word)

@@ -1,4 +1,4 @@
-"""The files of a labelled set: folders, texts and tables, each read once."""
+"""The files of a labelled set: folders, each listed once, texts, and columns of tables."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 
-_SEARCH_BREADTH = 200
+_MAX_SUBFOLDERS = 200
 """Subfolders of one folder that are looked into: more are a set's images, not its layout."""
 
 
@@ -32,7 +32,7 @@ class Disk:
         if folder not in self._listings:
             try:
                 with os.scandir(folder) as scan:
-                    found = {each.name: each.is_dir() for each in scan if not each.name.startswith(".")}
+                    found = {entry.name: entry.is_dir() for entry in scan if not entry.name.startswith(".")}
             except (FileNotFoundError, NotADirectoryError):
                 found = {}
             self._listings[folder] = dict(sorted(found.items()))
@@ -45,7 +45,7 @@ class Disk:
         if name in entries:
             return path
         if folder not in self._folded:
-            self._folded[folder] = {each.casefold(): each for each in entries}
+            self._folded[folder] = {entry.casefold(): entry for entry in entries}
         actual = self._folded[folder].get(name.casefold())
         return None if actual is None else f"{folder}/{actual}"
 
@@ -60,9 +60,11 @@ class Disk:
         return None
 
     def folders(self, folder: str) -> list[str]:
+        """The names of its subfolders."""
         return [name for name, is_folder in self.entries(folder).items() if is_folder]
 
     def files(self, folder: str) -> list[str]:
+        """The names of its files."""
         return [name for name, is_folder in self.entries(folder).items() if not is_folder]
 
     def walk(self, folder: str, inside: tuple[str, ...] = ()) -> Iterator[str]:
@@ -80,54 +82,43 @@ class Disk:
         level = [root]
         for _ in range(depth):
             yield level
-            level = [f"{folder}/{name}" for folder in level for name in self.folders(folder)[:_SEARCH_BREADTH]]
+            level = [f"{folder}/{name}" for folder in level for name in self.folders(folder)[:_MAX_SUBFOLDERS]]
         yield level
 
 
-def joined(folder: str, path: str) -> str:
+def join_path(folder: str, path: str) -> str:
     """A path of an index below a folder, with `/` for `\\` and no `.` or `..` in it."""
     path = path.replace("\\", "/")
     whole = path if posixpath.isabs(path) else f"{folder}/{path}"
     return posixpath.normpath(whole) if "./" in path or "//" in path else whole
 
 
-def label_number(text: str) -> str:
-    """A label as its set writes it: 3 for `3.0` and `3.0000000e+00`, any other text as it is."""
+def read_text(path: str) -> str:
+    """A file as UTF-8, with or without a byte order mark; other bytes become escapes, as in names of files."""
+    return Path(path).read_bytes().decode("utf-8-sig", "surrogateescape")
+
+
+def read_lines(path: str) -> Iterator[str]:
+    """The lines that hold something, without the space around them, tabs taken as spaces."""
+    for line in read_text(path).splitlines():
+        if line.strip():
+            yield line.strip().replace("\t", " ")
+
+
+def normalise_label(text: str) -> str:
+    """A label as its set's documentation writes it: 3 for `3.0` and `3.0000000e+00`, any other text as it is."""
     if not re.fullmatch(r"\s*[+-]?\d+(\.\d*)?([eE][+-]?\d+)?\s*", text):
         return text
     number = float(text)
     return str(int(number)) if number.is_integer() else text
 
 
-def text_of(path: str) -> str:
-    """A text file as UTF-8, with or without its mark; bytes that are not become escapes, as in names of files."""
-    return Path(path).read_bytes().decode("utf-8-sig", "surrogateescape")
-
-
-def lines(path: str) -> Iterator[str]:
-    """The lines that hold something, tabs taken as spaces."""
-    for line in text_of(path).splitlines():
-        if line.strip():
-            yield line.strip().replace("\t", " ")
-
-
-def separator_of(path: str) -> str:
-    """Of a table's first line: the one of comma, semicolon and tab that it holds most of."""
-    with Path(path).open("rb") as file:
-        first = file.readline()
-    return max(",;\t", key=lambda mark: first.count(mark.encode()))
-
-
-def csv(path: str, columns: Mapping[str, str], *, without_header: Mapping[str, int] | None = None) -> pl.DataFrame:
-    return scan_csv(path, columns, without_header=without_header).collect()
-
-
 def scan_csv(path: str, columns: Mapping[str, str], *, without_header: Mapping[str, int] | None = None) -> pl.LazyFrame:
-    """These columns of a table as text, under new names.
+    """These columns of a set's comma-separated table as text, under new names.
 
     Args:
         columns: New name -> the table's name in lower case, without the spaces around it.
-        without_header: New name -> the column's place, for a file whose first line is data.
+        without_header: New name -> the column's position, for a file whose first line is data.
 
     Raises:
         ConfigError: A column is missing.
@@ -139,7 +130,7 @@ def scan_csv(path: str, columns: Mapping[str, str], *, without_header: Mapping[s
         table = pl.scan_csv(path, infer_schema=False, glob=False, has_header=False)
         names = table.collect_schema().names()
         if len(names) > max(without_header.values()):
-            return table.select(pl.col(names[place]).alias(new) for new, place in without_header.items())
+            return table.select(pl.col(names[position]).alias(new) for new, position in without_header.items())
     if missing:
         raise ConfigError(f"{path!r} has no column {', '.join(map(repr, missing))}; it has {', '.join(there)}")
     return table.select(pl.col(there[name]).alias(new) for new, name in columns.items())

@@ -1,58 +1,68 @@
-"""The public call: a folder -> the labelled images of a set, with what was dropped and why."""
+"""A folder -> the labelled images of a set, with what was dropped and why.
+
+Nothing is left out in silence: an image, or a count in `dropped`, and whatever departs from the published set is said
+in `remarks`. No set is downloaded, and none is shipped.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import posixpath
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
 
 from motivnet_cli.errors import ConfigError, first_line
-from motivnet_cli.inputs.names import printable, suffix_of
-from motivnet_cli.records import BOX_COLUMNS, EMOTIONS
+from motivnet_cli.evaluation.datasets import affectnet, ckplus, expw, fer2013, jaffe, kdef, own, rafdb, sfew
+from motivnet_cli.evaluation.datasets.cards import CARDS, SYNONYMS, emotion_named
+from motivnet_cli.evaluation.datasets.disk import Disk, read_text
+from motivnet_cli.evaluation.datasets.layouts import MAX_NAMES, SEARCH_DEPTH, Recognised, Request, image_count
+from motivnet_cli.inputs.names import printable
+from motivnet_cli.records import EMOTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
 
+    from motivnet_cli.evaluation.datasets.cards import DatasetCard, Faces
+    from motivnet_cli.evaluation.datasets.layouts import Layout, Row, SplitRows
     from motivnet_cli.records import Box
-from motivnet_cli.evaluation.datasets.cards import CARDS, SYNONYMS, DatasetCard, Faces, spelled
-from motivnet_cli.evaluation.datasets.disk import Disk, joined, label_number, separator_of, text_of
-from motivnet_cli.evaluation.datasets.readers import (
-    NAMED,
-    SEARCH_DEPTH,
-    Ask,
-    Found,
-    Row,
-    affectnet_arrays,
-    affectnet_folders,
-    affectnet_lists,
-    ckplus,
-    expw,
-    fer_folders,
-    fer_table,
-    ferplus,
-    images_text,
-    jaffe,
-    kdef,
-    rafdb_folders,
-    rafdb_list,
-    recognise_folder,
-    sfew,
-)
 
 DROP = "drop"
 """What a label map gives for labels that are not to be used."""
-PATH_COLUMNS = ("path", "image", "file", "input", "filename", "file_name", "image_path", "filepath", "img", "name")
-LABEL_COLUMNS = ("label", "emotion", "expression", "class", "target")
-"""Columns that a table's paths and labels are looked for in, in this order, whatever their case."""
+
+LAYOUTS: dict[str, tuple[Layout, ...]] = {
+    "rafdb": rafdb.LAYOUTS,
+    "affectnet7": affectnet.LAYOUTS,
+    "affectnet8": affectnet.LAYOUTS,
+    "fer2013": fer2013.LAYOUTS,
+    "ferplus": fer2013.FERPLUS_LAYOUTS,
+    "ckplus": ckplus.LAYOUTS,
+    "jaffe": jaffe.LAYOUTS,
+    "kdef": kdef.LAYOUTS,
+    "sfew": sfew.LAYOUTS,
+    "expw": expw.LAYOUTS,
+    "folder": own.LAYOUTS,
+}
+"""The layouts of each set that is a folder, in the order of its card's `layouts`."""
+_TABLES = ("csv", "parquet")
+_OWN = ("folder", *_TABLES)
+"""Sets whose labels may be any spelling of the emotions' names."""
+
+_IDS = {emotion: number for number, emotion in enumerate(EMOTIONS)}
+_SPLIT_NAMES = (
+    ("train", "training"),
+    ("val", "valid", "validation"),
+    ("public", "publictest"),
+    ("private", "privatetest"),
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,7 +84,7 @@ class Labelled:
     """[H, W], grey, 0 to 255; None where there is a file."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class LabelledSet:
     """The images of a set's split that have one of the seven emotions, and what became of the others."""
 
@@ -119,8 +129,8 @@ def read_dataset(
             also have the columns x1 y1 x2 y2 (a face's box) and `subject`.
         split: None takes the layout's default, the card's where the layout has it.
         protocol: None takes the card's default.
-        path_column: For tables; None looks for one of PATH_COLUMNS.
-        label_column: For tables; None looks for one of LABEL_COLUMNS.
+        path_column: For tables; None looks for one of `own.PATH_COLUMNS`.
+        label_column: For tables; None looks for one of `own.LABEL_COLUMNS`.
         label_map: The set's labels -> emotions in any spelling of SYNONYMS, or `drop`; stronger than the card's map
             and than the spelling.
 
@@ -129,26 +139,25 @@ def read_dataset(
             or table of emotions has a label that names none; or no labelled image is left.
     """
     card = _card(name)
-    given = {str(key).strip().casefold(): _meaning(key, value) for key, value in (label_map or {}).items()}
+    given = {str(label).strip().casefold(): _meaning(label, emotion) for label, emotion in (label_map or {}).items()}
     if name not in _TABLES and (path_column or label_column):
         raise ConfigError(f"{name} has no table with columns to name: leave out --path-column and --label-column")
     split = _split(card, split)
     if protocol is not None and protocol not in card.protocols:
         known = ", ".join(card.protocols) or "none"
         raise ConfigError(f"{name} has no protocol {protocol!r}; it has: {known}")
-    where = Path(os.path.abspath(root)).as_posix()  # noqa: PTH100 - as runs name their inputs: links are not followed
-    ask = Ask(card, where, split, protocol, path_column, label_column, Disk())
+    path = Path(os.path.abspath(root)).as_posix()  # noqa: PTH100 - as runs name their inputs: links are not followed
+    request = Request(card, path, split, protocol, Disk())
     try:
         if name in _TABLES:
-            found, base = _read_table(ask), posixpath.dirname(where)
-        else:
-            found, base = _recognised(ask)(), where
-        return _labelled_set(ask, found, base=base, given=given)
+            rows = own.read_table(request, path_column, label_column)
+            return _labelled_set(request, rows, layout=card.layouts[0], base=posixpath.dirname(path), given=given)
+        layout, found = _recognise(request)
+        return _labelled_set(request, layout.read(request, found), layout=found.layout, base=path, given=given)
     except OSError as error:
-        raise ConfigError(f"{name}: {error.filename or where!r} cannot be read: {error.strerror or error}") from error
+        raise ConfigError(f"{name}: {error.filename or path!r} cannot be read: {error.strerror or error}") from error
     except pl.exceptions.PolarsError as error:
-        reason = first_line(error)
-        raise ConfigError(f"{name}: a table under {where!r} cannot be read: {reason}") from error
+        raise ConfigError(f"{name}: a table under {path!r} cannot be read: {first_line(error)}") from error
 
 
 def read_label_map(text: str) -> dict[str, str]:
@@ -158,10 +167,8 @@ def read_label_map(text: str) -> dict[str, str]:
         ConfigError: It is neither, or a label is given twice.
     """
     if text.casefold().endswith(".json"):
-        import json
-
         try:
-            pairs = json.loads(text_of(text))
+            pairs = json.loads(read_text(text))
         except (OSError, ValueError) as error:
             raise ConfigError(f"the label map {text!r} cannot be read: {error}") from error
         if not isinstance(pairs, dict) or not all(isinstance(value, str) for value in pairs.values()):
@@ -178,8 +185,7 @@ def read_label_map(text: str) -> dict[str, str]:
     return chosen
 
 
-_TABLES = ("csv", "parquet")
-_GENERIC = ("folder", *_TABLES)
+# ---- what is asked ----------------------------------------------------------------------------------------
 
 
 def _card(name: str) -> DatasetCard:
@@ -200,14 +206,6 @@ def _split(card: DatasetCard, split: str | None) -> str | None:
     return known[0]
 
 
-_SPLIT_NAMES = (
-    ("train", "training"),
-    ("val", "valid", "validation"),
-    ("public", "publictest"),
-    ("private", "privatetest"),
-)
-
-
 def _meaning(label: object, emotion: str) -> str:
     """What a given label map says of a label: an emotion, or why it is dropped."""
     if emotion.strip().casefold() == DROP:
@@ -218,116 +216,169 @@ def _meaning(label: object, emotion: str) -> str:
     return known
 
 
-def _recognised(ask: Ask) -> Callable[[], Found]:
-    """The reader of the layout that is there, nearest to the root; the first of the card's where there are several."""
-    card, root = ask.card, ask.root
+# ---- which layout is there --------------------------------------------------------------------------------
+
+
+def _recognise(request: Request) -> tuple[Layout, Recognised]:
+    """The layout that is there, nearest to the root; the first of the card's where a folder has several."""
+    card, root = request.card, request.root
     if not Path(root).is_dir():
         raise ConfigError(f"{card.name}: {root!r} is no folder; give the one that holds the set as --root")
-    for level in ask.disk.levels(root, 0 if card.name == "folder" else SEARCH_DEPTH):
-        there = {
-            folder: readers
-            for folder in level
-            if (readers := [reader for each in _LAYOUTS[card.name] if (reader := each(ask, folder))])
-        }
+    for level in request.disk.levels(root, 0 if card.name == "folder" else SEARCH_DEPTH):
+        there = {folder: found for folder in level if (found := _recognise_in(request, folder))}
         if len(there) > 1:
-            names = ", ".join(map(repr, [*there][:NAMED]))
+            names = ", ".join(map(repr, [*there][:MAX_NAMES]))
             raise ConfigError(f"{card.name}: {names} all look like the set: name the one you mean as --root")
-        for readers in there.values():
-            return readers[0]
-    entries = [f"{name}/" if is_folder else name for name, is_folder in ask.disk.entries(root).items()]
-    shown = ", ".join(entries[:20]) + (f" and {len(entries) - 20} more" if len(entries) > 20 else "")
+        for found in there.values():
+            return found
+    raise ConfigError(_unrecognised(request))
+
+
+def _recognise_in(request: Request, folder: str) -> tuple[Layout, Recognised] | None:
+    for layout, description in zip(LAYOUTS[request.card.name], request.card.layouts, strict=True):
+        if paths := layout.recognise(request, folder):
+            return layout, Recognised(description, folder, paths)
+    return None
+
+
+def _unrecognised(request: Request) -> str:
+    card, disk, root = request.card, request.disk, request.root
+    entries = [f"{name}/" if is_folder else name for name, is_folder in disk.entries(root).items()]
+    listed = ", ".join(entries[:20]) + (f" and {len(entries) - 20} more" if len(entries) > 20 else "")
     looked = "".join(f"\n  - {layout}" for layout in card.layouts)
-    depth = "" if card.name == "folder" else f", in it or down to {SEARCH_DEPTH} folders below"
-    raise ConfigError(
+    depth, hint = f", in it or down to {SEARCH_DEPTH} folders below", ""
+    if card.name == "folder":
+        depth = ""
+        if below := [name for name in disk.folders(root) if own.has_emotion_folders(request, f"{root}/{name}")]:
+            hint = f" Folders named by emotion are in {', '.join(below)}: name one of them as --root."
+    return (
         f"{card.name}: no layout of this set was recognised in {root!r}. Looked for{depth}:{looked}\n"
-        f"Found there: {shown or 'nothing'}.{_hint(ask)} The set comes from {card.where}"
+        f"Found there: {listed or 'nothing'}.{hint} The set comes from {card.where}"
     )
 
 
-def _hint(ask: Ask) -> str:
-    """Where folders named by emotion are, if one step below."""
-    if ask.card.name != "folder":
-        return ""
-    below = [name for name in ask.disk.folders(ask.root) if recognise_folder(ask, f"{ask.root}/{name}")]
-    return f" Folders named by emotion are in {', '.join(below)}: name one of them as --root." if below else ""
+# ---- rows to labelled images ------------------------------------------------------------------------------
 
 
-def _labelled_set(ask: Ask, found: Found, *, base: str, given: dict[str, str]) -> LabelledSet:
-    """The images of a split, labels mapped, missing files and repeated rows counted."""
-    card = ask.card
-    meanings = {} if card.name in _GENERIC else dict(card.labels)
-    meanings.update(given)
-    faces_of = Counter(row.path for row in found.rows if row.box is not None)
-    numbers: Counter[str | None] = Counter()
-    dropped = Counter(found.dropped)
-    used: dict[str, str] = {}
-    unknown: Counter[str] = Counter()
-    missing: list[str] = []
-    labels: dict[str, int] = {}
-    images: list[Labelled] = []
-    for row in found.rows:
-        number = numbers[row.path]
-        if row.box is not None:
-            numbers[row.path] += 1
-        meaning = used.get(row.label)
-        if meaning is None:
-            meaning = meanings.get(row.label.casefold()) or (spelled(row.label) if card.name in _GENERIC else None)
-            if meaning is None:
-                unknown[row.label] += 1
-                continue
-            used[row.label] = meaning
-        label = _IDS.get(meaning)
-        if label is None:
-            dropped[meaning] += 1
-            continue
-        path = row.path
-        if path is not None and found.listed:
-            path = ask.disk.find(path)
-            if path is None:
-                dropped["missing file"] += 1
-                missing.append(_name(row.path or "", base))
-                continue
-        name = row.name or _name(path or "", base)
-        if faces_of[row.path] > 1:
-            name = f"{name}#{number}"
-        if name in labels:
-            dropped["listed twice" if labels[name] == label else "listed twice, with different labels"] += 1
-            continue
-        labels[name] = label
-        images.append(Labelled(name, path, label, row.subject, row.box, row.pixels))
-    if unknown and card.name in _GENERIC:
-        raise ConfigError(_unknown_labels(card.name, unknown))
-    for each, count in unknown.items():
-        dropped[f"unknown label {each!r}"] += count
+def _labelled_set(
+    request: Request, rows: SplitRows, *, layout: str, base: str, given: Mapping[str, str]
+) -> LabelledSet:
+    """The images of a split: labels mapped, missing files and repeated rows counted."""
+    card = request.card
+    selection = _Selection(request, base, _meanings(card, given), Counter(rows.dropped))
+    images = selection.images(rows)
+    if selection.unknown and card.name in _OWN:
+        raise ConfigError(_unknown_labels(card.name, selection.unknown))
+    dropped = selection.dropped
+    for label, count in selection.unknown.items():
+        dropped[f"unknown label {label!r}"] += count
     left_out = ", ".join(f"{reason} {count:,}" for reason, count in dropped.items())
     if not images:
-        raise ConfigError(f"{card.name}: no labelled image is left of {ask.root!r} ({left_out or 'it is empty'})")
-    remarks = [*found.remarks]
-    if missing:
-        more = f" and {len(missing) - NAMED:,} more" if len(missing) > NAMED else ""
-        remarks.append(f"{images_text(len(missing))} of the index not on disk: {', '.join(missing[:NAMED])}{more}")
-    remarks += [f"label {each!r} is none of this set's: {images_text(n)} dropped" for each, n in unknown.items()]
-    if dropped["contempt"]:
-        why = "it is none of the seven emotions, so figures do not compare with those of eight classes"
-        remarks.append(f"{images_text(dropped['contempt'])} of contempt dropped: {why}")
+        raise ConfigError(f"{card.name}: no labelled image is left of {request.root!r} ({left_out or 'it is empty'})")
+    remarks = [*rows.remarks, *_remarks_on(selection)]
     if given:
         remarks.append("labels go by the given label map, not only by the set's own")
-    remarks += _departures(card, found, images, dropped)
+    remarks += _departures(card, rows, images, dropped)
     return LabelledSet(
         dataset=card.name,
-        root=ask.root,
-        layout=card.layouts[found.layout],
-        split=found.split,
-        protocol=found.protocol,
+        root=request.root,
+        layout=layout,
+        split=rows.split,
+        protocol=rows.protocol,
         images=tuple(images),
         dropped={reason: count for reason, count in dropped.items() if count},
         remarks=tuple(remarks),
-        faces=found.faces,
-        label_map=used,
+        faces=rows.faces,
+        label_map=selection.used,
     )
 
 
-_IDS = {emotion: number for number, emotion in enumerate(EMOTIONS)}
+def _meanings(card: DatasetCard, given: Mapping[str, str]) -> dict[str, str]:
+    """Label in lower case -> emotion, or why such faces are dropped."""
+    return {**({} if card.name in _OWN else card.labels), **given}
+
+
+class _Step(NamedTuple):
+    """A row on its way to a labelled image."""
+
+    row: Row
+    suffix: str
+    """Of the image's name: `#k` where several faces of the image are labelled."""
+    label: int = -1
+    path: str | None = None
+
+
+@dataclass(slots=True)
+class _Selection:
+    """The steps from rows to labelled images. Rows pass through all of them one by one, in their order."""
+
+    request: Request
+    base: str
+    """The folder that names are relative to."""
+    meanings: Mapping[str, str]
+    dropped: Counter[str]
+    used: dict[str, str] = field(default_factory=dict)
+    """The labels that occur, with their meaning."""
+    unknown: Counter[str] = field(default_factory=Counter)
+    """Labels without a meaning."""
+    missing: list[str] = field(default_factory=list)
+    """Names of files that are not there."""
+
+    def images(self, rows: SplitRows) -> list[Labelled]:
+        steps = self._mapped(self._numbered(rows.rows))
+        return [*self._first_of_each(self._located(steps, from_index=rows.from_index))]
+
+    def _numbered(self, rows: Sequence[Row]) -> Iterator[_Step]:
+        """Tell the faces of one image apart."""
+        num_faces = Counter(row.path for row in rows if row.box is not None)
+        numbers: Counter[str | None] = Counter()
+        for row in rows:
+            yield _Step(row, f"#{numbers[row.path]}" if num_faces[row.path] > 1 else "")
+            if row.box is not None:
+                numbers[row.path] += 1
+
+    def _mapped(self, steps: Iterable[_Step]) -> Iterator[_Step]:
+        """Give each row its emotion."""
+        for step in steps:
+            meaning = self._meaning_of(step.row.label)
+            if meaning is None:
+                self.unknown[step.row.label] += 1
+            elif meaning not in _IDS:
+                self.dropped[meaning] += 1
+            else:
+                yield step._replace(label=_IDS[meaning])
+
+    def _meaning_of(self, label: str) -> str | None:
+        if label not in self.used:
+            meaning = self.meanings.get(label.casefold())
+            if meaning is None and self.request.card.name in _OWN:
+                meaning = emotion_named(label)
+            if meaning is None:
+                return None
+            self.used[label] = meaning
+        return self.used[label]
+
+    def _located(self, steps: Iterable[_Step], *, from_index: bool) -> Iterator[_Step]:
+        """Look for the files, under names in any case."""
+        for step in steps:
+            path = step.row.path
+            if path is not None and from_index:
+                path = self.request.disk.find(path)
+                if path is None:
+                    self.dropped["missing file"] += 1
+                    self.missing.append(_name(step.row.path or "", self.base))
+                    continue
+            yield step._replace(path=path)
+
+    def _first_of_each(self, steps: Iterable[_Step]) -> Iterator[Labelled]:
+        labels: dict[str, int] = {}
+        for row, suffix, label, path in steps:
+            name = (row.name or _name(path or "", self.base)) + suffix
+            if name in labels:
+                self.dropped["listed twice" if labels[name] == label else "listed twice, with different labels"] += 1
+                continue
+            labels[name] = label
+            yield Labelled(name, path, label, row.subject, row.box, row.pixels)
 
 
 def _name(path: str, base: str) -> str:
@@ -335,128 +386,51 @@ def _name(path: str, base: str) -> str:
     return name if name.isascii() else printable(name)
 
 
+# ---- what must be said ------------------------------------------------------------------------------------
+
+
 def _unknown_labels(name: str, unknown: Counter[str]) -> str:
-    shown = ", ".join(f"{label!r} ({count:,})" for label, count in unknown.most_common(12))
+    listed = ", ".join(f"{label!r} ({count:,})" for label, count in unknown.most_common(12))
     if all(re.fullmatch(r"-?\d+", label) for label in unknown):
         why = "Sets number the emotions differently, so numbers need a map"
     else:
         why = "Say what they are, or drop them"
     example = ",".join(f"{label}={emotion}" for label, emotion in zip(sorted(unknown), ("neutral", DROP), strict=False))
-    return f"{name}: labels that name no emotion: {shown}. {why}, such as --label-map {example}"
+    return f"{name}: labels that name no emotion: {listed}. {why}, such as --label-map {example}"
+
+
+def _remarks_on(selection: _Selection) -> Iterator[str]:
+    if missing := selection.missing:
+        more = f" and {len(missing) - MAX_NAMES:,} more" if len(missing) > MAX_NAMES else ""
+        yield f"{image_count(len(missing))} of the index not on disk: {', '.join(missing[:MAX_NAMES])}{more}"
+    for label, count in selection.unknown.items():
+        yield f"label {label!r} is none of this set's: {image_count(count)} dropped"
+    if num_contempt := selection.dropped["contempt"]:
+        why = "it is none of the seven emotions, so figures do not compare with those of eight classes"
+        yield f"{image_count(num_contempt)} of contempt dropped: {why}"
 
 
 def _departures(
-    card: DatasetCard, found: Found, images: Sequence[Labelled], dropped: Mapping[str, int]
+    card: DatasetCard, rows: SplitRows, images: Sequence[Labelled], dropped: Mapping[str, int]
 ) -> Iterator[str]:
     """What differs from the published counts, and emotions that no image has."""
     counts = Counter(image.label for image in images)
     expected_none = set()
-    for each in card.counts:
-        if each.split != found.split or each.protocol not in (None, found.protocol):
+    for published in card.counts:
+        if published.split != rows.split or published.protocol not in (None, rows.protocol):
             continue
-        where = f"{card.name} {found.split}"
-        if each.total is not None and each.total != len(images):
-            yield f"{where} has {images_text(len(images))} here, {each.total:,} published"
-        if each.by_emotion is not None:
-            expected_none = {number for number, count in enumerate(each.by_emotion) if count == 0}
-            for number, count in enumerate(each.by_emotion):
+        where = f"{card.name} {rows.split}"
+        if published.total is not None and published.total != len(images):
+            yield f"{where} has {image_count(len(images))} here, {published.total:,} published"
+        if published.by_emotion is not None:
+            expected_none = {number for number, count in enumerate(published.by_emotion) if count == 0}
+            for number, count in enumerate(published.by_emotion):
                 if counts[number] != count:
-                    yield f"{where} has {images_text(counts[number])} of {EMOTIONS[number]} here, {count:,} published"
+                    yield f"{where} has {image_count(counts[number])} of {EMOTIONS[number]} here, {count:,} published"
         with_contempt = len(images) + dropped.get("contempt", 0)
-        if each.with_contempt and with_contempt not in each.with_contempt:
-            published = " or ".join(f"{count:,}" for count in each.with_contempt)
-            yield f"{where} has {images_text(with_contempt)} with contempt here, {published} published"
+        if published.with_contempt and with_contempt not in published.with_contempt:
+            accepted = " or ".join(f"{count:,}" for count in published.with_contempt)
+            yield f"{where} has {image_count(with_contempt)} with contempt here, {accepted} published"
     without = [name for number, name in enumerate(EMOTIONS) if not counts[number] and number not in expected_none]
     if without:
         yield f"no image of {', '.join(without)}: means over the classes leave these out"
-
-
-def _read_table(ask: Ask) -> Found:
-    """The rows of a table with a path and a label column, and perhaps boxes and subjects."""
-    path = ask.root
-    if not Path(path).is_file():
-        raise ConfigError(f"{ask.card.name}: {path!r} is no file; --root names the table itself")
-    is_parquet = suffix_of(path) in (".parquet", ".pq")
-    if is_parquet != (ask.card.name == "parquet"):
-        raise ConfigError(f"{path!r} is {'' if is_parquet else 'not '}a Parquet file by its name: --dataset must agree")
-    if is_parquet:
-        names = pl.read_parquet_schema(path)
-    else:
-        separator = separator_of(path)
-        names = pl.scan_csv(path, infer_schema=False, separator=separator, glob=False).collect_schema()
-    plain = {name.strip().casefold(): name for name in reversed([*names])}
-    chosen = {
-        "path": _column(ask, ask.path_column, PATH_COLUMNS, [*names], plain, "path"),
-        "label": _column(ask, ask.label_column, LABEL_COLUMNS, [*names], plain, "label"),
-    }
-    if "subject" in plain:
-        chosen["subject"] = plain["subject"]
-    has_boxes = all(name in plain for name in BOX_COLUMNS)
-    table = (
-        pl.scan_parquet(path, glob=False)
-        if is_parquet
-        else pl.scan_csv(path, infer_schema=False, separator=separator, glob=False)
-    )
-    columns = [pl.col(name).cast(pl.String).str.strip_chars().alias(new) for new, name in chosen.items()]
-    if has_boxes:
-        columns += [pl.col(plain[name]).cast(pl.Float64, strict=False).alias(name) for name in BOX_COLUMNS]
-    folder = posixpath.dirname(path)
-    dropped: Counter[str] = Counter()
-    rows = []
-    num_without = 0
-    for row in table.select(columns).collect().iter_rows(named=True):
-        values = [row[name] for name in BOX_COLUMNS] if has_boxes else []
-        box: Box | None = None
-        if not row["path"] or not row["label"]:
-            dropped["no path or no label"] += 1
-            continue
-        if any(value is not None for value in values):
-            if None in values or not (values[0] < values[2] and values[1] < values[3]):
-                dropped["box not understood"] += 1
-                continue
-            box = (values[0], values[1], values[2], values[3])
-        num_without += box is None
-        where = joined(folder, row["path"])
-        if ask.disk.find(where) is None and not row["path"].startswith("/"):
-            elsewhere = joined(Path.cwd().as_posix(), row["path"])
-            where = elsewhere if ask.disk.find(elsewhere) else where
-        rows.append(Row(where, label_number(row["label"]), row.get("subject"), box))
-    has_boxes = has_boxes and num_without < len(rows)
-    remarks = (
-        (f"{images_text(num_without)} without a box: the face is looked for",) if has_boxes and num_without else ()
-    )
-    faces: Faces = "given" if has_boxes else "auto"
-    return Found(layout=0, split="all", rows=rows, faces=faces, dropped=dropped, remarks=remarks, listed=True)
-
-
-def _column(
-    ask: Ask, asked: str | None, known: Sequence[str], names: Sequence[str], plain: Mapping[str, str], what: str
-) -> str:
-    there = ", ".join(repr(name) for name in names)
-    if asked is not None:
-        if asked not in names:
-            raise ConfigError(f"{ask.root!r} has no column {asked!r}; it has {there}")
-        return asked
-    for name in known:
-        if name in plain:
-            return plain[name]
-    raise ConfigError(
-        f"{ask.root!r} has no {what} column by name ({', '.join(known)}); it has {there}: "
-        f"name it with --{what}-column, or give the table a first line with names"
-    )
-
-
-_LAYOUTS: dict[str, tuple[Callable[[Ask, str], Callable[[], Found] | None], ...]] = {
-    "rafdb": (rafdb_list, rafdb_folders),
-    "affectnet7": (affectnet_arrays, affectnet_lists, affectnet_folders),
-    "affectnet8": (affectnet_arrays, affectnet_lists, affectnet_folders),
-    "fer2013": (fer_table, fer_folders),
-    "ferplus": (ferplus,),
-    "ckplus": (ckplus,),
-    "jaffe": (jaffe,),
-    "kdef": (kdef,),
-    "sfew": (sfew,),
-    "expw": (expw,),
-    "folder": (recognise_folder,),
-}
-"""What recognises each set's layouts in a folder, and then reads it."""

@@ -1,0 +1,135 @@
+"""Sets of one's own: folders named by emotion, and tables of paths and labels."""
+
+from __future__ import annotations
+
+import posixpath
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from motivnet_cli.errors import ConfigError
+from motivnet_cli.evaluation.datasets.cards import emotion_named
+from motivnet_cli.evaluation.datasets.disk import join_path, normalise_label
+from motivnet_cli.evaluation.datasets.layouts import Layout, Row, SplitRows, image_count, rows_in_folders
+from motivnet_cli.inputs.names import kind_of, suffix_of
+from motivnet_cli.inputs.table import PARQUET_SUFFIXES, open_table
+from motivnet_cli.records import BOX_COLUMNS, EMOTIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from motivnet_cli.evaluation.datasets.layouts import Paths, Recognised, Request
+    from motivnet_cli.inputs.table import Table
+    from motivnet_cli.records import Box
+
+PATH_COLUMNS = ("path", "image", "file", "input", "filename", "file_name", "image_path", "filepath", "img", "name")
+LABEL_COLUMNS = ("label", "emotion", "expression", "class", "target")
+"""Columns that a table's paths and labels are looked for in, in this order, whatever their case."""
+
+# ---- folders ----------------------------------------------------------------------------------------------
+
+
+def has_emotion_folders(request: Request, folder: str) -> bool:
+    return any(emotion_named(name) in EMOTIONS for name in request.disk.folders(folder))
+
+
+def _recognise_folders(request: Request, folder: str) -> Paths:
+    return {"set": folder} if has_emotion_folders(request, folder) else {}
+
+
+def _read_folders(request: Request, found: Recognised) -> SplitRows:
+    dropped: Counter[str] = Counter()
+    rows = rows_in_folders(request.disk, found.folder, request.disk.folders(found.folder), dropped)
+    num_outside = sum(kind_of(name) == "image" for name in request.disk.files(found.folder))
+    if num_outside:
+        dropped["picture outside the folders named by emotion"] = num_outside
+    return SplitRows(split="all", rows=rows, faces=request.card.faces, dropped=dropped)
+
+
+LAYOUTS = (Layout(_recognise_folders, _read_folders),)
+
+# ---- tables -----------------------------------------------------------------------------------------------
+
+
+def read_table(request: Request, path_column: str | None, label_column: str | None) -> SplitRows:
+    """The rows of a table with a path and a label column, and perhaps boxes and subjects.
+
+    Args:
+        path_column: None looks for one of PATH_COLUMNS.
+        label_column: None looks for one of LABEL_COLUMNS.
+    """
+    path = request.root
+    if not Path(path).is_file():
+        raise ConfigError(f"{request.card.name}: {path!r} is no file; --root names the table itself")
+    is_parquet = suffix_of(path) in PARQUET_SUFFIXES
+    if is_parquet != (request.card.name == "parquet"):
+        raise ConfigError(f"{path!r} is {'' if is_parquet else 'not '}a Parquet file by its name: --dataset must agree")
+    values = _read_columns(open_table(path, "table"), path_column, label_column)
+    has_boxes = set(BOX_COLUMNS) <= set(values.columns)
+    dropped: Counter[str] = Counter()
+    rows = []
+    for row in values.iter_rows(named=True):
+        if not row["path"] or not row["label"]:
+            dropped["no path or no label"] += 1
+            continue
+        edges = [row[name] for name in BOX_COLUMNS] if has_boxes else []
+        box: Box | None = None
+        if any(edge is not None for edge in edges):
+            if None in edges or not (edges[0] < edges[2] and edges[1] < edges[3]):
+                dropped["box not understood"] += 1
+                continue
+            box = (edges[0], edges[1], edges[2], edges[3])
+        rows.append(Row(_locate(request, row["path"]), normalise_label(row["label"]), row.get("subject"), box))
+    num_without = sum(row.box is None for row in rows)
+    has_boxes = has_boxes and num_without < len(rows)
+    return SplitRows(
+        split="all",
+        rows=rows,
+        faces="given" if has_boxes else "auto",
+        dropped=dropped,
+        remarks=(f"{image_count(num_without)} without a box: the face is looked for",)
+        if has_boxes and num_without
+        else (),
+        from_index=True,
+    )
+
+
+def _read_columns(table: Table, path_column: str | None, label_column: str | None) -> pl.DataFrame:
+    """The columns path and label as text, and subject and those of boxes where they are there."""
+    by_name = {name.strip().casefold(): name for name in reversed(table.columns)}
+    texts = {
+        "path": _column(table, by_name, path_column, PATH_COLUMNS, "path"),
+        "label": _column(table, by_name, label_column, LABEL_COLUMNS, "label"),
+    }
+    if "subject" in by_name:
+        texts["subject"] = by_name["subject"]
+    columns = [pl.col(name).cast(pl.String).str.strip_chars().alias(new) for new, name in texts.items()]
+    if all(name in by_name for name in BOX_COLUMNS):
+        columns += [pl.col(by_name[name]).cast(pl.Float64, strict=False).alias(name) for name in BOX_COLUMNS]
+    return table.read(columns)
+
+
+def _column(table: Table, by_name: Mapping[str, str], chosen: str | None, known: Sequence[str], what: str) -> str:
+    there = ", ".join(map(repr, table.columns))
+    if chosen is not None:
+        if chosen not in table.columns:
+            raise ConfigError(f"{table.path!r} has no column {chosen!r}; it has {there}")
+        return chosen
+    for name in known:
+        if name in by_name:
+            return by_name[name]
+    raise ConfigError(
+        f"{table.path!r} has no {what} column by name ({', '.join(known)}); it has {there}: "
+        f"name it with --{what}-column, or give the table a first line with names"
+    )
+
+
+def _locate(request: Request, path: str) -> str:
+    """A path of the table below its folder or, where it is not there, below the current folder."""
+    beside_table = join_path(posixpath.dirname(request.root), path)
+    if path.startswith("/") or request.disk.find(beside_table) is not None:
+        return beside_table
+    in_current_folder = join_path(Path.cwd().as_posix(), path)
+    return in_current_folder if request.disk.find(in_current_folder) is not None else beside_table
