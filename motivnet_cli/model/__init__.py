@@ -1,7 +1,7 @@
 """The networks: plain modules that know no file and choose no device.
 
-All take faces as uint8 RGB [B, 3, H, W] at their own input size, normalise them inside, and answer
-(logits [B, C], embedding [B, D]); without a head, C is 0. They expose `classes`, `embedding_size`,
+All take faces as uint8 RGB [B, 3, H, W], 0 to 255, at their own input size, normalise them, and return
+(logits [B, C], embedding [B, D]). Without a head, C is 0. They have the attributes `classes`, `embedding_size`,
 `input_height` and `input_width`.
 """
 

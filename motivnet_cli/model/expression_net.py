@@ -1,6 +1,6 @@
-"""FaceExpressionNet: a small convolutional network for seven expressions, the one whose weights ship inside.
+"""FaceExpressionNet: a small convolutional network for seven expressions, whose weights ship inside the package.
 
-It knows no file and chooses no device. Its class order is that of its own file, not MotivNet's.
+Knows no file and chooses no device. The order of its classes is that of its weights, not MotivNet's.
 Architecture: `face_expression_model` of justadudewhohacks/face-api.js.
 """
 
@@ -17,7 +17,7 @@ _SIDE = 112
 
 
 class ExpressionNet(nn.Module):
-    """Expressions and an embedding of a face.
+    """Logits of expressions and an embedding for each face.
 
     Args:
         classes: One name for each logit, in the order of the weights.
@@ -37,7 +37,7 @@ class ExpressionNet(nn.Module):
             blocks.append(_Block(_SeparableConv(before, width, stride=2, padding=0), width=width))
         self.blocks = nn.Sequential(*blocks)
         self.fc = nn.Linear(_WIDTHS[-1], len(classes))
-        # On the CPU by name, so that it holds numbers even when the module is built on the meta device.
+        # Explicitly on the CPU, so that it holds values even when the module is built on the meta device.
         mean = torch.tensor(_MEAN_RGB, device="cpu").view(1, 3, 1, 1)
         self.register_buffer("mean", mean, persistent=False)
 
@@ -58,7 +58,7 @@ class ExpressionNet(nn.Module):
             ValueError: The images are not of the network's input size.
         """
         self._check_size(images)
-        maps = self.blocks(images.to(next(self.blocks.parameters()).dtype))  # B, 256, 7, 7
+        maps = self.blocks(images.to(next(self.blocks.parameters()).dtype))  # [B, 256, 7, 7]
         return functional.avg_pool2d(maps, 7).flatten(1)
 
     def forward_head(self, embedding: Tensor) -> Tensor:
@@ -67,13 +67,13 @@ class ExpressionNet(nn.Module):
         return logits
 
     def _check_size(self, images: Tensor) -> None:
-        # One channel would be spread over three by the normalisation, unnoticed.
+        # The normalisation would silently broadcast one channel to three.
         if images.shape[1:] != (3, _SIDE, _SIDE):
             raise ValueError(f"the network takes [B, 3, {_SIDE}, {_SIDE}] (B, RGB, H, W), got {list(images.shape)}")
 
 
 class _Block(nn.Module):
-    """Four convolutions, the first of stride 2; each of the others reads the sum of all outputs before it."""
+    """Four convolutions, the first with stride 2. Each of the others takes the sum of all outputs before it."""
 
     def __init__(self, conv0: nn.Module, *, width: int) -> None:
         super().__init__()
@@ -83,9 +83,9 @@ class _Block(nn.Module):
         self.conv3 = _SeparableConv(width, width, stride=1, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        # TensorFlow's "same" padding of a 3 x 3 kernel at stride 2 over an even side: one pixel, after.
+        # TensorFlow's "same" padding for a 3 x 3 kernel with stride 2 and an even side: one pixel, right and below.
         total = functional.relu(self.conv0(functional.pad(x, (0, 1, 0, 1))))
-        # conv1 reads the first output alone, which relu leaves as it is.
+        # conv1 takes the first output alone, which relu does not change.
         for conv in (self.conv1, self.conv2, self.conv3):
             total = total + conv(functional.relu(total))
         return functional.relu(total)

@@ -1,7 +1,7 @@
-"""The ML-Decoder head: one fixed query a class looks at all tokens; one vector a class makes it a logit.
+"""The ML-Decoder head: a fixed query for each class attends to all tokens, and a vector for each class gives its logit.
 
-It knows nothing of images, of files or of what its classes mean. Reference: Ridnik et al., "ML-Decoder:
-Scalable and Versatile Classification Head", arXiv 2111.12933, with as many queries as classes.
+Knows nothing about images, files or the meaning of its classes. Reference: Ridnik et al., "ML-Decoder: Scalable and
+Versatile Classification Head", arXiv 2111.12933, with as many queries as classes.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ _SQRT3 = 3**0.5
 
 
 class MLDecoderHead(nn.Module):
-    """Turns tokens into one logit a class.
+    """Turns the tokens of an image into one logit for each class.
 
     Args:
-        features: Numbers in an incoming token (D).
-        width: Numbers in a query and an embedded token (W).
+        features: Width of an incoming token (D).
+        width: Width of a query and of an embedded token (W).
+        depth: Decoder layers.
+        heads: Attention heads of a layer.
         ffn: Hidden width of a layer's feed-forward part.
         num_classes: Queries and logits (C).
     """
@@ -27,9 +29,9 @@ class MLDecoderHead(nn.Module):
     def __init__(self, *, features: int, width: int, depth: int, heads: int, ffn: int, num_classes: int) -> None:
         super().__init__()
         self.embed = nn.Linear(features, width)
-        # Uniform draws of the reference's variances: on the meta device, where networks are built to be filled from
-        # a file, a normal draw imports torch._dynamo, and loading takes 1.6 seconds in place of 0.05.
-        # The queries are drawn once and never trained in the reference, yet kept in its checkpoint.
+        # Uniform draws with the variances of the reference. On the meta device, where networks are built before they
+        # are loaded, a normal draw imports torch._dynamo, and loading takes 1.6 seconds in place of 0.05.
+        # The reference draws the queries once and never trains them, but keeps them in its checkpoint.
         self.queries = nn.Parameter(torch.empty(num_classes, width).uniform_(-_SQRT3, _SQRT3), requires_grad=False)
         self.layers = nn.ModuleList([_Layer(width=width, heads=heads, ffn=ffn) for _ in range(depth)])
         bound = _SQRT3 * width**-0.5
@@ -38,8 +40,8 @@ class MLDecoderHead(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens [B, N, D] -> logits [B, C]."""
-        memory = functional.relu(self.embed(tokens))  # B, N, W
-        x = self.queries.expand(len(tokens), -1, -1)  # B, C, W
+        memory = functional.relu(self.embed(tokens))  # [B, N, W]
+        x = self.queries.expand(len(tokens), -1, -1)  # [B, C, W]
         for layer in self.layers:
             x = layer(x, memory)
         return torch.einsum("bcw,cwo->bc", x, self.class_weight) + self.class_bias
@@ -58,8 +60,8 @@ class _Layer(nn.Module):
         self.norm3 = nn.LayerNorm(width)
 
     def forward(self, x: Tensor, memory: Tensor) -> Tensor:
-        # Doubled, not a slip: where a decoder has self-attention, the reference adds dropout(x) to x. The norm
-        # takes the factor out again but for its epsilon, so only small queries tell the difference.
+        # Doubled on purpose: where a decoder has self-attention, the reference adds dropout(x) to x. The norm cancels
+        # the factor except for its epsilon, so it matters only for small queries.
         x = self.norm1(x + x)
         x = self.norm2(x + self.attention(x, memory))
         x = self.norm3(x + self.down(functional.relu(self.up(x))))
@@ -67,7 +69,7 @@ class _Layer(nn.Module):
 
 
 class _CrossAttention(nn.Module):
-    """Multi-head attention of queries to tokens that are keys and values at once."""
+    """Multi-head attention of queries to tokens, which serve as keys and as values."""
 
     def __init__(self, *, width: int, heads: int) -> None:
         super().__init__()
@@ -77,12 +79,12 @@ class _CrossAttention(nn.Module):
 
     def forward(self, x: Tensor, memory: Tensor) -> Tensor:
         width = x.shape[2]
-        # One stored matrix, two uses: its first third makes queries of x, the rest keys and values of memory.
+        # One stored matrix: its first third projects x to queries, the rest projects memory to keys and values.
         weight, bias = self.qkv.weight, self.qkv.bias
-        q = functional.linear(x, weight[:width], bias[:width])  # B, C, W
-        q = torch.unflatten(q, 2, (self.heads, -1)).transpose(1, 2)  # B, heads, C, W/heads
-        kv = functional.linear(memory, weight[width:], bias[width:])  # B, N, 2W
-        k, v = torch.unflatten(kv, 2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each B, heads, N, W/heads
-        mixed = functional.scaled_dot_product_attention(q, k, v)  # B, heads, C, W/heads
+        q = functional.linear(x, weight[:width], bias[:width])  # [B, C, W]
+        q = torch.unflatten(q, 2, (self.heads, -1)).transpose(1, 2)  # [B, heads, C, W/heads]
+        kv = functional.linear(memory, weight[width:], bias[width:])  # [B, N, 2W]
+        k, v = torch.unflatten(kv, 2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each [B, heads, N, W/heads]
+        mixed = functional.scaled_dot_product_attention(q, k, v)  # [B, heads, C, W/heads]
         out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return out

@@ -1,7 +1,7 @@
-"""MotivNet: the Sapiens encoder with an ML-Decoder head that names emotions.
+"""MotivNet: the Sapiens encoder with an ML-Decoder head that classifies emotions.
 
-It knows no file and chooses no device. The embedding beside the logits is the encoder's, and not of the
-reference. Reference: Medicharla and Yilmaz, arXiv 2512.24231.
+Knows no file and chooses no device. The embedding is that of the encoder; the reference returns logits only.
+Reference: Medicharla and Yilmaz, arXiv 2512.24231.
 """
 
 from __future__ import annotations
@@ -22,17 +22,23 @@ class MotivNetSizes(SapiensSizes):
     """Every size of a MotivNet; the defaults are the published network's (1,161,033,863 parameters)."""
 
     decoder_width: int = 1152
+    """Width of a query and of an embedded token (W)."""
     decoder_depth: int = 2
     decoder_heads: int = 8
     decoder_ffn: int = 2048
+    """Hidden width of a decoder layer's feed-forward part."""
     num_classes: int = 7
 
 
 class MotivNet(SapiensEmbedder):
-    """Emotions and an embedding of a face.
+    """Logits of emotions and an embedding for each face.
 
     Args:
+        sizes: The sizes of encoder and head.
         classes: One name for each logit, in the order of the head.
+
+    Raises:
+        ValueError: There are not as many names as classes.
     """
 
     def __init__(self, sizes: MotivNetSizes, *, classes: tuple[str, ...] = EMOTIONS) -> None:

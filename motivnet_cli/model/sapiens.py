@@ -1,8 +1,8 @@
-"""The Sapiens encoder: a plain vision transformer over 16-pixel patches, the pose variant (no class token).
+"""The Sapiens encoder: a plain vision transformer over 16-pixel patches, in the pose variant (no class token).
 
-It knows nothing of emotions or files, and chooses no device. The learned position table fixes the token grid:
-another input size needs another table. The embedding is ours: the mean of the features over the image area.
-Reference: Khirodkar et al., "Sapiens: Foundation for Human Vision Models", 2024.
+Knows nothing about emotions or files, and chooses no device. The learned position table fixes the token grid, so
+another input size needs another table. The reference defines no embedding; here it is the mean of the features over
+the image area. Reference: Khirodkar et al., "Sapiens: Foundation for Human Vision Models", 2024.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class SapiensSizes:
     """Every size of the encoder; the defaults are Sapiens-1B's (1,139,163,648 parameters)."""
 
     width: int = 1536
-    """Numbers in a token (D)."""
+    """Of a token (D)."""
     depth: int = 40
     heads: int = 24
     mlp: int = 6144
@@ -35,13 +35,13 @@ class SapiensSizes:
     patch: int = 16
     """Side and stride of a patch, in pixels."""
     padding: int = 2
-    """Zero pixels around the image. With 2, token row r sees pixel rows 16 r - 2 to 16 r + 13."""
+    """Zero pixels around the image. With 2, token row r covers pixel rows 16 r - 2 to 16 r + 13."""
 
 
 class SapiensEmbedder(nn.Module):
-    """An embedding of a face from the encoder alone: it names no emotion.
+    """The encoder alone: an embedding for each face, and no logits.
 
-    Subclasses add a head: `classes` and `forward_head`.
+    A subclass adds a head by setting `classes` and overriding `forward_head`.
     """
 
     mean: Tensor
@@ -56,10 +56,10 @@ class SapiensEmbedder(nn.Module):
         self.input_height = sizes.grid_height * sizes.patch
         self.input_width = sizes.grid_width * sizes.patch
         self.image_rows = (0, sizes.grid_height)
-        """Token rows [top, bottom) that show the face, not the bands an input recipe may add above and below:
-        only they count for the embedding."""
+        """Token rows [top, bottom) that show the face, without the bands that an input recipe may add above and below.
+        The embedding is the mean over these rows."""
         self.encoder = SapiensEncoder(sizes)
-        # On the CPU by name, so that they hold numbers even when the module is built on the meta device.
+        # Explicitly on the CPU, so that they hold values even when the module is built on the meta device.
         mean, std = (torch.tensor(rgb, device="cpu").view(1, 3, 1, 1) for rgb in (_MEAN_RGB, _STD_RGB))
         self.register_buffer("mean", mean, persistent=False)
         self.register_buffer("std", std, persistent=False)
@@ -90,15 +90,15 @@ class SapiensEmbedder(nn.Module):
         return features.new_empty(len(features), 0)
 
     def _check_size(self, images: Tensor) -> None:
-        # Height and width exchanged make as many tokens, and one channel would be spread over three by the
-        # normalisation: nothing else would notice either.
+        # Nothing else would fail: exchanged height and width make as many tokens, and the normalisation broadcasts one
+        # channel to three.
         if images.shape[1:] != (3, self.input_height, self.input_width):
             expected = f"[B, 3, {self.input_height}, {self.input_width}]"
             raise ValueError(f"the network takes {expected} (B, RGB, H, W), got {list(images.shape)}")
 
 
 class SapiensEncoder(nn.Module):
-    """Turns a normalised image into one feature vector for each patch."""
+    """Turns a normalised image into a feature vector for each patch."""
 
     def __init__(self, sizes: SapiensSizes) -> None:
         super().__init__()
@@ -110,8 +110,8 @@ class SapiensEncoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised float [B, 3, 16 h, 16 w] -> features [B, D, h, w]."""
-        x: Tensor = self.patch_embed(images)  # B, D, h, w
-        x = x.flatten(2).transpose(1, 2) + self.position  # B, hw, D
+        x: Tensor = self.patch_embed(images)  # [B, D, h, w]
+        x = x.flatten(2).transpose(1, 2) + self.position  # [B, hw, D]
         for block in self.blocks:
             x = block(x)
         x = self.norm(x)
@@ -135,7 +135,7 @@ class _Block(nn.Module):
 
 
 class _SelfAttention(nn.Module):
-    """Multi-head self-attention with one matrix for queries, keys and values, in this order."""
+    """Multi-head self-attention with one matrix for queries, keys and values, in that order."""
 
     def __init__(self, *, width: int, heads: int) -> None:
         super().__init__()
@@ -144,8 +144,8 @@ class _SelfAttention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        qkv: Tensor = self.qkv(x)  # B, N, 3D
-        q, k, v = torch.unflatten(qkv, 2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each B, heads, N, D/heads
+        qkv: Tensor = self.qkv(x)  # [B, N, 3D]
+        q, k, v = torch.unflatten(qkv, 2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each [B, heads, N, D/heads]
         mixed = functional.scaled_dot_product_attention(q, k, v)
         out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return out
