@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import re
 from importlib import resources
 from pathlib import Path
+
+import motivnet_cli
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "motivnet_cli"
@@ -46,3 +49,16 @@ def test_private_names_stay_in_their_module():
     }
 
     assert private == set()
+
+
+def test_the_citation_names_this_version():
+    """CITATION.cff is of the version that the package says it is."""
+    assert f"\nversion: {motivnet_cli.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_a_bug_report_asks_for_the_doctor():
+    """The form for bugs requires the output of `motivnet doctor`."""
+    fields = re.split(r"^  - type: ", (ROOT / ".github/ISSUE_TEMPLATE/bug.yml").read_text(), flags=re.M)
+    (doctor,) = (field for field in fields if "motivnet doctor" in field)
+
+    assert "required: true" in doctor
