@@ -41,6 +41,8 @@ lint: $(STAMP) ## Format, lint, types, import contract, generated docs, workflow
 	$(BIN)/lint-imports
 	$(BIN)/cog --check docs/*.md benchmarks/README.md
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/feature.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.citation-file-format CITATION.cff
 	$(BIN)/zizmor --quiet --offline --strict-collection .github
 
 check: lint test ## What must pass before every commit: lint and test

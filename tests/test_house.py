@@ -7,6 +7,8 @@ import re
 from importlib import resources
 from pathlib import Path
 
+import pytest
+
 import motivnet_cli
 
 ROOT = Path(__file__).parents[1]
@@ -58,7 +60,10 @@ def test_the_citation_names_this_version():
 
 def test_a_bug_report_asks_for_the_doctor():
     """The form for bugs requires the output of `motivnet doctor`."""
-    fields = re.split(r"^  - type: ", (ROOT / ".github/ISSUE_TEMPLATE/bug.yml").read_text(), flags=re.M)
+    form = ROOT / ".github" / "ISSUE_TEMPLATE" / "bug.yml"
+    if not form.exists():
+        pytest.skip("only a clone has the files of the repository's host")
+    fields = re.split(r"^  - type: ", form.read_text(), flags=re.M)
     (doctor,) = (field for field in fields if "motivnet doctor" in field)
 
     assert "required: true" in doctor
