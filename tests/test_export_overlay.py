@@ -194,7 +194,7 @@ def test_rows_without_a_box_are_counted(tmp_path, broken):
     plain_clip(tmp_path / "c.mp4", count=3)
     result, after = overlaid(tmp_path, [{}, {"face": 1} | broken])
 
-    assert (result["rows"], result["rows_without_box"]) == (1, 1)
+    assert (result.rows, result.rows_without_box) == (1, 1)
     assert drawn(after[0][1])[70:120, 100].all()
 
 
@@ -205,8 +205,8 @@ def test_the_input_that_matches_most_of_the_path_is_taken(tmp_path):
     plain_clip(tmp_path / "c.mp4", count=2)
     rows = [{}, {"input": "x/c.mp4"}, {"input": "x/c.mp4", "face": 1}]
 
-    assert overlaid(tmp_path, rows, clip="x/c.mp4")[0]["rows"] == 2
-    assert overlaid(tmp_path, rows)[0]["rows"] == 1
+    assert overlaid(tmp_path, rows, clip="x/c.mp4")[0].rows == 2
+    assert overlaid(tmp_path, rows)[0].rows == 1
     with pytest.raises(ConfigError, match=r"2 inputs .* 'a/c\.mp4', 'b/c\.mp4'"):
         overlaid(tmp_path, [{"input": "a/c.mp4"}, {"input": "b/c.mp4"}])
 
@@ -266,5 +266,5 @@ def test_killed_it_leaves_nothing_under_the_name(tmp_path):
 
     assert out.read_bytes() == b"of before"
     assert (tmp_path / ".out.mp4.tmp").exists()
-    assert write_overlay(str(clip), str(preds), str(out), overwrite=True)["frames"] == 200
+    assert write_overlay(str(clip), str(preds), str(out), overwrite=True).frames == 200
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c.mp4", "out.mp4", "p.parquet"]

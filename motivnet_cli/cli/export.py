@@ -184,4 +184,4 @@ def overlay(
     with reporting_errors(), talking(quiet=False):
         from motivnet_cli.export.overlay import write_overlay
 
-        print_json(write_overlay(video, predictions, out, overwrite=overwrite))
+        print_json(dataclasses.asdict(write_overlay(video, predictions, out, overwrite=overwrite)))

@@ -1,28 +1,29 @@
 """A video with its predictions drawn on it: boxes, tracks, emotions.
 
 Frames are streamed one by one; of what grows with the video, only the numbers of its rows are held (no embeddings).
-Sound is left out, and frame times are kept. This room does not know how frames are decoded.
+Sound is left out, and frame times are kept. This module decides which rows belong to a frame; how frames are decoded is
+known by `inputs.video`, how a face is drawn by `drawing`.
 """
 
 from __future__ import annotations
 
-import colorsys
-import functools
 import math
 import posixpath
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import av
 import numpy as np
 import polars as pl
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from motivnet_cli.config import MAX_PIXELS, VideoConfig
 from motivnet_cli.durable import durably, temporary_name
 from motivnet_cli.errors import ConfigError, InputError
 from motivnet_cli.export.destination import check_destination
+from motivnet_cli.export.drawing import DrawnFace, draw_face
 from motivnet_cli.export.source import Source
 from motivnet_cli.inputs.video import VideoReader
 from motivnet_cli.inputs.video_worker import Sampler
@@ -34,36 +35,46 @@ if TYPE_CHECKING:
     from motivnet_cli.records import Frame
 
 TIME_BASE = Fraction(1, 90_000)
-"""Of the frame times that are written: a multiple of every usual rate."""
-HELD = 1.5
-"""Rows of a sampled frame are shown for so many sampling intervals, at most until the next sampled frame."""
-_GOLDEN = 0.618034
-"""Hues so far apart, in turns, stay apart however many there are."""
+"""Unit of the frame times that are written, in seconds: it divides the frame times of every usual rate."""
+MAX_INTERVALS = 1.5
+"""The rows of a sampled frame are shown for so many sampling intervals, at most until the next sampled frame."""
 _NEEDED = ("input", "frame", "time_s", "face", *BOX_COLUMNS)
-_LETTERS = {"surprise": "U"}
-"""Where the first letter is another emotion's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overlay:
+    """What an overlay came to."""
+
+    out: str
+    frames: int
+    """Frames that were written."""
+    rows: int
+    """Rows that were drawn, each on one frame or more."""
+    rows_without_box: int
+    """Rows that could not be drawn."""
+    problem: str | None
+    """Why the video broke off, in a sentence; None if it did not."""
 
 
 def write_overlay(
     video: str, predictions: str, out: str, *, overwrite: bool = False, max_pixels: int = MAX_PIXELS
-) -> dict[str, Any]:
+) -> Overlay:
     """Draw a video's rows on every frame of it, and write it as H.264 without sound.
 
-    A row is drawn from its frame on until the next sampled frame, with a face or without, and at most HELD sampling
-    intervals. In a table that does not say how it was sampled, the interval is the median time between its frames.
+    A row is drawn from its frame on until the next sampled frame, with a face or without, and at most MAX_INTERVALS
+    sampling intervals. For a table that does not say how it was sampled, the interval is the median time between its
+    frames.
 
     Args:
-        video: A local file; its rows are those whose `input` is the longest that is or ends this path, or else the
-            only one with its file name.
-        predictions: What `annotate` wrote of it, among others perhaps.
+        video: A local file. Its rows are those whose `input` is this path or its end, the longest of several; or else
+            the only one with its file name.
+        predictions: An output of `annotate` that has rows of the video.
         out: A name ending in `.mp4`; it appears whole or not at all. An odd width or height grows by one pixel.
-
-    Returns:
-        `out`, `frames` written, `rows` drawn, `rows_without_box` that could not be, and `problem`, in a sentence,
-        where the video broke off.
+        overwrite: Replace a file at `out`.
+        max_pixels: A video with larger frames is refused.
 
     Raises:
-        ConfigError: No rows, or those of several inputs, fit the video; it cannot be read; `out` exists, is the video
+        ConfigError: The rows of no input, or of several, fit the video; it cannot be read; `out` exists, is the video
             or the predictions, has another ending, or cannot be written.
     """
     final = Path(out)
@@ -72,7 +83,7 @@ def write_overlay(
     if not Path(video).exists():
         raise ConfigError(f"no video at {video!r}: give the file that was annotated")
     check_destination(final, [video, predictions], overwrite=overwrite)
-    rows = _Rows(video, predictions)
+    rows = _VideoRows(video, predictions)
     reader = VideoReader(video, VideoConfig(fps=None), max_pixels=max_pixels)
     try:
         with durably(final) as temporary:
@@ -84,47 +95,40 @@ def write_overlay(
     finally:
         temporary_name(final).unlink(missing_ok=True)
     problem = reader.report.problem
-    return {
-        "out": out,
-        "frames": num_frames,
-        "rows": rows.num_shown,
-        "rows_without_box": rows.num_without_box,
-        "problem": problem.message if problem else None,
-    }
+    return Overlay(
+        out=out,
+        frames=num_frames,
+        rows=rows.num_shown,
+        rows_without_box=rows.num_without_box,
+        problem=problem.message if problem else None,
+    )
 
 
-class _Rows:
-    """The rows of a video, to be asked for every frame of it in the order of time."""
+class _VideoRows:
+    """The rows of a video; to be asked for every frame of it, in the order of time."""
 
     def __init__(self, video: str, predictions: str) -> None:
         source = Source(predictions, embeddings=False)
-        there = source.schema.names
-        if missing := [name for name in _NEEDED if name not in there]:
+        if missing := [name for name in _NEEDED if name not in source.schema.names]:
             raise ConfigError(f"{predictions!r} has no column {missing[0]!r}: an overlay needs boxes and frames")
-        timed = source.lazy().filter(pl.col("time_s").is_not_null())
-        names = timed.select(pl.col("input").unique(maintain_order=True)).collect()["input"].to_list()
-        fitting = _fitting(names, video)
-        if len(fitting) != 1:
-            known = ", ".join(map(repr, (fitting or names)[:5])) or "no video with a face"
-            raise ConfigError(f"{len(fitting)} inputs of {predictions!r} fit the video {video!r}; there are {known}")
         usual = [name for name in EMOTIONS if name in source.classes]
         others = [name for name in source.classes if name not in usual]
-        self.classes = [name for name in (*usual, *others) if name in there]
-        numbers = [*BOX_COLUMNS, *(name for name in ("confidence",) if name in there), *self.classes]
-        rest = [name for name in ("frame", "time_s", "face", "track", "emotion") if name in there]
-        rows = timed.filter(pl.col("input") == fitting[0]).select(
-            *rest, pl.col(numbers).cast(pl.Float32).fill_nan(None)
-        )
-        all_rows = rows.sort("time_s", "face", maintain_order=True).collect()
-        times, self._first = np.unique(all_rows["time_s"].to_numpy(), return_index=True)
+        self._classes = [name for name in (*usual, *others) if name in source.schema.names]
+        self._table = _table_of(video, source, self._classes)
+        times, first_rows = np.unique(self._table["time_s"].to_numpy(), return_index=True)
         self._times: list[float] = times.tolist()
-        self._table = all_rows
-        self._every, self._interval_s, self._sampler = _sampling(source.record.get("video"), self._times)
-        self._reached, self._current, self._since = -1, list[dict[str, Any]](), (0, 0.0)
+        self._first_rows: list[int] = [*first_rows.tolist(), len(self._table)]
+        self._interval = _Interval.of(source, self._times)
+        self._sampler = _sampler_of(source)
+        self._reached = -1
+        """The last of `_times` that is not after the frame asked for."""
+        self._current: list[DrawnFace] = []
+        self._since = (0, 0.0)
+        """Number and time of the frame that `_current` is of."""
         self.num_shown = self.num_without_box = 0
 
-    def at(self, frame: Frame) -> list[dict[str, Any]]:
-        """The rows to draw on this frame."""
+    def at(self, frame: Frame) -> list[DrawnFace]:
+        """The faces to draw on this frame."""
         assert frame.index is not None, "frames of videos are numbered"
         assert frame.time_s is not None, "frames of videos have times"
         sampler = self._sampler
@@ -134,28 +138,49 @@ class _Rows:
         while self._reached + 1 < len(self._times) and self._times[self._reached + 1] <= frame.time_s + 1e-6:
             self._reached += 1
         if self._reached > before:
-            self._take(frame)
+            self._since = frame.index, self._times[self._reached]
+            self._take_current()
         index, time_s = self._since
-        if self._every:
-            is_over = frame.index - index >= HELD * self._every
-        else:
-            is_over = frame.time_s - time_s >= HELD * self._interval_s
+        is_over = self._interval.is_over(frames=frame.index - index, seconds=frame.time_s - time_s)
         return [] if is_over else self._current
 
-    def _take(self, frame: Frame) -> None:
-        assert frame.index is not None, "frames of videos are numbered"
-        first = int(self._first[self._reached])
-        is_last = self._reached + 1 == len(self._times)
-        end = len(self._table) if is_last else int(self._first[self._reached + 1])
-        rows = self._table[first:end].to_dicts()
-        self._current = [row for row in rows if _has_box(row)]
-        self._since = frame.index, self._times[self._reached]
+    def _take_current(self) -> None:
+        rows = self._table[self._first_rows[self._reached] : self._first_rows[self._reached + 1]]
+        self._current = [
+            DrawnFace(
+                box=(row["x1"], row["y1"], row["x2"], row["y2"]),
+                number=row["face"] if row.get("track") is None else row["track"],
+                emotion=row.get("emotion"),
+                confidence=row.get("confidence"),
+                probabilities={name: row[name] for name in self._classes if row[name] is not None},
+            )
+            for row in rows.iter_rows(named=True)
+            if _is_box(*(row[side] for side in BOX_COLUMNS))
+        ]
         self.num_shown += len(self._current)
         self.num_without_box += len(rows) - len(self._current)
 
 
+def _table_of(video: str, source: Source, classes: Sequence[str]) -> pl.DataFrame:
+    """The rows of a video, by time and face; NaN is null.
+
+    Raises:
+        ConfigError: No input with times fits the video, or several do.
+    """
+    timed = source.lazy().filter(pl.col("time_s").is_not_null())
+    names = timed.select(pl.col("input").unique(maintain_order=True)).collect()["input"].to_list()
+    fitting = _fitting(names, video)
+    if len(fitting) != 1:
+        known = ", ".join(map(repr, (fitting or names)[:5])) or "no video with a face"
+        raise ConfigError(f"{len(fitting)} inputs of {str(source.path)!r} fit the video {video!r}; there are {known}")
+    numbers = [name for name in (*BOX_COLUMNS, "confidence", *classes) if name in source.schema.names]
+    others = [name for name in ("frame", "time_s", "face", "track", "emotion") if name in source.schema.names]
+    rows = timed.filter(pl.col("input") == fitting[0]).select(*others, pl.col(numbers).cast(pl.Float32).fill_nan(None))
+    return rows.sort("time_s", "face", maintain_order=True).collect()
+
+
 def _fitting(names: Sequence[str], video: str) -> list[str]:
-    """The inputs that the path may be: those that match the most of it; without any, those of its file name."""
+    """The inputs that the path may stand for: those that match most of it, or else those with its file name."""
     path = _plain(Path(video).absolute().as_posix())
     matched: dict[str, int] = {}
     for name in names:
@@ -172,24 +197,53 @@ def _plain(name: str) -> str:
     return posixpath.normpath(Path(plain).absolute().as_posix()) if plain.startswith("../") else plain
 
 
-def _sampling(recorded: dict[str, Any] | None, times: Sequence[float]) -> tuple[int | None, float, Sampler | None]:
-    """Every how many frames and how many seconds a frame was sampled, and which, as far as it was recorded."""
+@dataclass(frozen=True, slots=True)
+class _Interval:
+    """Between two sampled frames: a number of frames, or a time."""
+
+    frames: int | None
+    """None where frames were sampled by time."""
+    seconds: float
+
+    @classmethod
+    def of(cls, source: Source, times: Sequence[float]) -> _Interval:
+        """As the run's record tells; else the median of the times between rows."""
+        recorded = source.record.get("video")
+        if recorded is None:
+            return cls(None, float(np.median(np.diff(times))) if len(times) > 1 else 1.0)
+        if fps := recorded.get("fps"):
+            return cls(None, 1 / fps)
+        return cls(recorded.get("every") or 1, 0.0)
+
+    def is_over(self, *, frames: int, seconds: float) -> bool:
+        """Whether rows are no longer shown, so many frames and seconds after their own."""
+        if self.frames:
+            return frames >= MAX_INTERVALS * self.frames
+        return seconds >= MAX_INTERVALS * self.seconds
+
+
+def _sampler_of(source: Source) -> Sampler | None:
+    """Tells which frames were sampled; None where the record does not."""
+    recorded = source.record.get("video")
     if recorded is None:
-        return None, float(np.median(np.diff(times))) if len(times) > 1 else 1.0, None
-    fps, every = recorded.get("fps"), recorded.get("every")
-    start_s = recorded.get("start_s") or 0.0
-    sampler = Sampler(fps=fps, every=every, start_s=start_s, end_s=recorded.get("end_s"))
-    if fps:
-        return None, 1 / fps, sampler
-    return every or 1, 0.0, sampler
+        return None
+    return Sampler(
+        fps=recorded.get("fps"),
+        every=recorded.get("every"),
+        start_s=recorded.get("start_s") or 0.0,
+        end_s=recorded.get("end_s"),
+    )
 
 
-def _has_box(row: dict[str, Any]) -> bool:
-    x1, y1, x2, y2 = (row[side] for side in BOX_COLUMNS)
-    return all(side is not None and math.isfinite(side) for side in (x1, y1, x2, y2)) and x1 < x2 and y1 < y2
+def _is_box(x1: float | None, y1: float | None, x2: float | None, y2: float | None) -> bool:
+    """Whether these are the edges of a box that can be drawn."""
+    if x1 is None or y1 is None or x2 is None or y2 is None:
+        return False
+    return all(map(math.isfinite, (x1, y1, x2, y2))) and x1 < x2 and y1 < y2
 
 
-def _draw_all(reader: VideoReader, rows: _Rows, out: Path) -> int:
+def _draw_all(reader: VideoReader, rows: _VideoRows, out: Path) -> int:
+    """Write all frames with their faces; returns how many there were."""
     num_frames = 0
     with av.open(str(out), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=25, options={"preset": "veryfast", "crf": "20"})
@@ -197,8 +251,8 @@ def _draw_all(reader: VideoReader, rows: _Rows, out: Path) -> int:
         for frame in reader:
             assert frame.time_s is not None, "frames of videos have times"
             image = Image.fromarray(frame.rgb)
-            for row in rows.at(frame):
-                _draw(image, row, rows.classes)
+            for face in rows.at(frame):
+                draw_face(image, face)
             if not num_frames:
                 stream.width, stream.height = (length + length % 2 for length in image.size)
             pixels = np.asarray(image.crop((0, 0, stream.width, stream.height)))
@@ -209,72 +263,3 @@ def _draw_all(reader: VideoReader, rows: _Rows, out: Path) -> int:
         if num_frames:
             container.mux(stream.encode())
     return num_frames
-
-
-def _draw(image: Image.Image, row: dict[str, Any], classes: Sequence[str]) -> None:
-    """A box with the track, the emotion and its confidence, and a bar for each probability, all within the picture."""
-    person = row["face"] if row.get("track") is None else row["track"]
-    hue = (person or 0) * _GOLDEN % 1
-    colour = tuple(round(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.55, 1.0))
-    draw = ImageDraw.Draw(image)
-    unit = max(10, round(min(image.size) / 40))
-    line = max(2, unit // 6)
-    x1, x2 = (min(max(round(x), -line), image.width + line) for x in (row["x1"], row["x2"] - 1))
-    y1, y2 = (min(max(round(y), -line), image.height + line) for y in (row["y1"], row["y2"] - 1))
-    draw.rectangle((x1, y1, max(x1, x2), max(y1, y2)), outline=colour, width=line)
-    words = [f"#{person}", row.get("emotion") or ""]
-    words.append("" if row.get("confidence") is None else f"{row['confidence']:.0%}")
-    _write_label(draw, "  ".join(filter(None, words)), (x1, y1), unit, colour, within=image.size)
-    chances = {name: row[name] for name in classes if row[name] is not None}
-    if chances:
-        _draw_bars(draw, chances, (x1, y1, x2, y2), unit, colour, within=image.size)
-
-
-def _write_label(
-    draw: ImageDraw.ImageDraw,
-    words: str,
-    corner: tuple[int, int],
-    unit: int,
-    colour: tuple[int, ...],
-    *,
-    within: tuple[int, int],
-) -> None:
-    """Text on black above the corner, or moved to where it can be read."""
-    font = _font(unit)
-    width, height = round(font.getlength(words)) + 6, round(1.4 * unit)
-    left = max(0, min(corner[0], within[0] - width))
-    top = max(0, min(corner[1] - height, within[1] - height))
-    draw.rectangle((left, top, left + width - 1, top + height - 1), fill=(0, 0, 0))
-    draw.text((left + 3, top + height / 2), words, font=font, fill=colour, anchor="lm")
-
-
-def _draw_bars(
-    draw: ImageDraw.ImageDraw,
-    chances: dict[str, float],
-    box: tuple[int, int, int, int],
-    unit: int,
-    colour: tuple[int, ...],
-    *,
-    within: tuple[int, int],
-) -> None:
-    """A letter and a bar each on black: below the box, or beside it, or at its foot, wherever there is room."""
-    width, height = 5 * unit, len(chances) * unit
-    x1, _, x2, y2 = box
-    right, bottom = within
-    left, top = x1, y2 + 3
-    if top + height > bottom:
-        top = bottom - height
-        left = x2 + 3 if x2 + 3 + width <= right else x1 - 3 - width if x1 - 3 - width >= 0 else x1
-    left, top = max(0, min(left, right - width)), max(0, top)
-    draw.rectangle((left, top, left + width - 1, top + height - 1), fill=(0, 0, 0))
-    for number, (name, chance) in enumerate(chances.items()):
-        y = top + number * unit
-        length = min(max(chance, 0.0), 1.0) * (4 * unit - 1)
-        draw.rectangle((left + unit, y + 1, left + unit + length, y + unit - 2), fill=colour)
-        letter = _LETTERS.get(name, name[:1].upper())
-        draw.text((left + unit / 2, y + unit / 2), letter, font=_font(unit - 1), fill=(255, 255, 255), anchor="mm")
-
-
-@functools.cache
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
