@@ -55,7 +55,7 @@ def test_the_joined_output_is_that_of_one_run(parts, tmp_path):
     result = merge([parts["one"], parts["two"]], str(tmp_path / "m.parquet"))
 
     assert_same_rows(tmp_path / "m.parquet", parts["whole"])
-    assert result["faces"] == read_faces(parts["whole"]).height
+    assert result.faces == read_faces(parts["whole"]).height
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
@@ -91,4 +91,4 @@ def test_what_does_not_belong_together_is_refused(parts, tmp_path):
     pl.DataFrame({"a": [1]}).write_parquet(out)
     with pytest.raises(ConfigError, match="--overwrite"):
         merge([parts["one"], parts["two"]], out)
-    assert merge([parts["one"], parts["whole"]], out, allow_mixed=True, overwrite=True)["doubled"] == 2
+    assert merge([parts["one"], parts["whole"]], out, allow_mixed=True, overwrite=True).doubled == 2

@@ -101,7 +101,7 @@ def merge(
     with reporting_errors(), talking(quiet=False):
         from motivnet_cli.export.merge import merge as join
 
-        print_json(join(parts, out, allow_mixed=force, overwrite=overwrite))
+        print_json(dataclasses.asdict(join(parts, out, allow_mixed=force, overwrite=overwrite)))
 
 
 @export.command()

@@ -1,14 +1,15 @@
 """Outputs of the shards of one run -> one output, as if one process had written it.
 
-This room knows what makes outputs parts of one run, and what would be lost or doubled if they were joined. Of each
-input it holds eight bytes, and the names of those that come twice; the rows stream.
+This module knows what makes outputs shards of one run, and what would be lost or doubled if they were joined. For each
+input it holds eight bytes, and the names of those that are in several outputs; rows are streamed.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -29,96 +30,84 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _TABLES = ("faces", "inputs")
-_NAMED = 3
+_NAMED_INPUTS = 3
 """How many doubled inputs an error names."""
 
 
-def merge(
-    parts: Sequence[str | Path], out: str | Path, *, allow_mixed: bool = False, overwrite: bool = False
-) -> dict[str, Any]:
-    """Join finished outputs of one run's shards into one output, which is there whole or not at all.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merged:
+    """What a merge wrote."""
 
-    The order is that of the shards' numbers where all records have them, else the given one.
+    outputs: tuple[str, str]
+    """Names of the faces table and the inputs table."""
+    parts: tuple[str, ...]
+    """The outputs that were joined, in the order of their rows."""
+    faces: int
+    inputs: int
+    doubled: int
+    """Inputs that were left out, since an earlier output has them."""
+
+
+def merge(
+    outputs: Sequence[str | Path], out: str | Path, *, allow_mixed: bool = False, overwrite: bool = False
+) -> Merged:
+    """Join finished outputs of one run's shards into one output, which appears whole or not at all.
+
+    Rows come in the order of the shards' numbers if every record has one, else in the order given.
 
     Args:
-        parts: `.parquet` files with their `.inputs.parquet`, or folders, as `annotate` writes them.
+        outputs: `.parquet` files with their `.inputs.parquet`, or folders, as `annotate` writes them.
         out: A name ending in `.parquet`; its inputs table goes beside it.
-        allow_mixed: Join outputs of different runs, too, and go without shards that are missing. Of an input that is
-            in several outputs, the first counts.
-        overwrite: Replace an output that is there.
-
-    Returns:
-        `outputs` (both names), `parts`, `inputs`, `faces`, and `doubled`, the number of inputs left out.
+        allow_mixed: Also join outputs of different runs, and go without shards that are missing. An input that is in
+            several outputs is taken from the first.
+        overwrite: Replace an output that exists.
 
     Raises:
         ConfigError: The outputs are not one run's, an input is in two of them, a shard is missing, their columns
             differ, or `out` cannot be written.
     """
     out = Path(out)
-    if not parts:
-        raise ConfigError("no outputs to merge: name the files that the shards wrote")
-    if doubles := {str(part) for part in parts if sum(_is_same(part, other) for other in parts) > 1}:
-        raise ConfigError(f"{', '.join(sorted(doubles))} is named more than once; name each output once")
-    records = {str(part): read_record(part) for part in parts}
-    shards = _shards(records)
+    records = _records_of(outputs)
+    shards = {output: record["shard"] for output, record in records.items() if record.get("shard")}
     if not allow_mixed:
         _check_one_run(records)
         _check_shards(shards)
-    order = sorted(records, key=lambda part: shards[part]["index"]) if len(shards) == len(records) else list(records)
-    files = {table: {part: parts_of(part, table) for part in order} for table in _TABLES}
+    order = sorted(records, key=lambda each: shards[each]["index"]) if len(shards) == len(records) else list(records)
+    files = {table: {output: parts_of(output, table) for output in order} for table in _TABLES}
     for table in _TABLES:
         _check_columns(files[table])
-    if out.suffix != ".parquet":
-        raise ConfigError(f"the merged output is one file: give --out a name ending in .parquet, not {str(out)!r}")
-    finals = {"faces": out, "inputs": out.with_suffix(".inputs.parquet")}
-    for final in finals.values():
-        check_destination(final, order, overwrite=overwrite)
-    left_out = _doubled(files["inputs"])
-    num_doubled = sum(map(len, left_out.values()))
-    if num_doubled and not allow_mixed:
-        part, names = next((part, sorted(names)) for part, names in left_out.items() if names)
-        raise ConfigError(
-            f"{num_doubled} inputs are in more than one output, such as {', '.join(map(repr, names[:_NAMED]))} in "
-            f"{part!r}; leave that output out, or allow a mix: then the first one counts"
-        )
-    record = _joined_record(records, order)
-    rows = {}
-    try:
-        for table in _TABLES:
-            rows[table] = _write(temporary_name(finals[table]), files[table], left_out, record)
-        # The faces' name is what readers ask for, so it goes first and comes last.
-        out.unlink(missing_ok=True)
-        for table in reversed(_TABLES):
-            temporary_name(finals[table]).replace(finals[table])
-            sync(out.parent)
-    except OSError as error:
-        raise ConfigError(f"cannot write {str(out)!r} ({error.strerror or error}); choose another --out") from error
-    finally:
-        for final in finals.values():
-            temporary_name(final).unlink(missing_ok=True)
-    outputs = [str(finals[table]) for table in _TABLES]
-    return {"outputs": outputs, "parts": order, **rows, "doubled": num_doubled}
+    finals = _checked_finals(out, order, overwrite=overwrite)
+    left_out = _find_doubled(files["inputs"])
+    if not allow_mixed:
+        _check_doubled(left_out)
+    num_rows = _write_tables(finals, files, left_out, _joined_record(records, order))
+    return Merged(
+        outputs=(str(finals["faces"]), str(finals["inputs"])),
+        parts=tuple(order),
+        faces=num_rows["faces"],
+        inputs=num_rows["inputs"],
+        doubled=sum(map(len, left_out.values())),
+    )
 
 
-# ---- what may be joined -----------------------------------------------------------------------------------
-
-
-def _is_same(a: str | Path, b: str | Path) -> bool:
-    return Path(a).resolve() == Path(b).resolve()
-
-
-def _shards(records: dict[str, RunRecord]) -> dict[str, dict[str, int]]:
-    """Number and count of the shards that say them."""
-    return {part: record["shard"] for part, record in records.items() if record.get("shard")}
+def _records_of(outputs: Sequence[str | Path]) -> dict[str, RunRecord]:
+    """The record of each output, by name."""
+    if not outputs:
+        raise ConfigError("no outputs to merge: name the files that the shards wrote")
+    real = [Path(output).resolve() for output in outputs]
+    if repeated := {str(output) for output, path in zip(outputs, real, strict=True) if real.count(path) > 1}:
+        raise ConfigError(f"{', '.join(sorted(repeated))} is named more than once; name each output once")
+    return {str(output): read_record(output) for output in outputs}
 
 
 def _check_one_run(records: dict[str, RunRecord]) -> None:
-    (first, expected), *others = ((part, _fingerprint(record)) for part, record in records.items())
-    for part, got in others:
+    """Refuse outputs of different runs."""
+    (first, expected), *others = ((output, _fingerprint(record)) for output, record in records.items())
+    for output, got in others:
         if differing := sorted(key for key in expected | got if expected.get(key) != got.get(key)):
             key = differing[0]
             raise ConfigError(
-                f"{part!r} is of another run than {first!r}: {key} is {got.get(key)!r}, not {expected.get(key)!r}"
+                f"{output!r} is of another run than {first!r}: {key} is {got.get(key)!r}, not {expected.get(key)!r}"
                 f"{f' (and {len(differing) - 1} more differ)' if len(differing) > 1 else ''}; "
                 "merge the outputs of one run, or allow a mix"
             )
@@ -131,31 +120,43 @@ def _fingerprint(record: RunRecord) -> dict[str, object]:
 
 
 def _check_shards(shards: dict[str, dict[str, int]]) -> None:
+    """Refuse shards of which one is missing, or which count differently."""
     for count in {shard["count"] for shard in shards.values()}:
-        there = [shard["index"] for shard in shards.values() if shard["count"] == count]
-        if missing := sorted(set(range(count)) - set(there)):
+        found = [shard["index"] for shard in shards.values() if shard["count"] == count]
+        if missing := sorted(set(range(count)) - set(found)):
             raise ConfigError(
                 f"shard {', '.join(map(str, missing))} of {count} (from 0) is missing; add its output, or allow a mix "
                 "to go without"
             )
     if len({shard["count"] for shard in shards.values()}) > 1:
-        counts = ", ".join(f"{part!r}: {shard['count']}" for part, shard in shards.items())
+        counts = ", ".join(f"{output!r}: {shard['count']}" for output, shard in shards.items())
         raise ConfigError(
             f"the outputs are of runs with different numbers of shards ({counts}); merge those of one run"
         )
 
 
 def _check_columns(files: dict[str, list[Path]]) -> None:
-    (first, expected), *others = ((part, pq.read_schema(paths[0])) for part, paths in files.items())
-    for part, got in others:
+    """Refuse tables whose columns differ."""
+    (first, expected), *others = ((output, pq.read_schema(paths[0])) for output, paths in files.items())
+    for output, got in others:
         if not got.equals(expected):
             differing = [field.name for field in (*got, *expected) if field not in got or field not in expected]
             names = ", ".join(dict.fromkeys(differing)) or "their order"
-            raise ConfigError(f"the columns of {part!r} and {first!r} differ ({names}); they cannot be one table")
+            raise ConfigError(f"the columns of {output!r} and {first!r} differ ({names}); they cannot be one table")
 
 
-def _doubled(files: dict[str, list[Path]]) -> dict[str, set[str]]:
-    """Of each output, the inputs that an earlier one has; two members of one archive may share a name."""
+def _checked_finals(out: Path, outputs: Sequence[str], *, overwrite: bool) -> dict[str, Path]:
+    """The paths of the two tables to write."""
+    if out.suffix != ".parquet":
+        raise ConfigError(f"the merged output is one file: give --out a name ending in .parquet, not {str(out)!r}")
+    finals = {"faces": out, "inputs": out.with_suffix(".inputs.parquet")}
+    for final in finals.values():
+        check_destination(final, outputs, overwrite=overwrite)
+    return finals
+
+
+def _find_doubled(files: dict[str, list[Path]]) -> dict[str, set[str]]:
+    """By output, the inputs that an earlier output has too; two members of one archive may share a name."""
     hashes: list[NDArray[np.uint64]] = []
     for paths in files.values():
         own = [pl.Series(names).hash().to_numpy() for path in paths for names in _names_in(path)]
@@ -163,14 +164,14 @@ def _doubled(files: dict[str, list[Path]]) -> dict[str, set[str]]:
     values, counts = np.unique(np.concatenate(hashes), return_counts=True)
     suspects = values[counts > 1]
     seen: set[str] = set()
-    doubled: dict[str, set[str]] = {part: set() for part in files}
+    doubled: dict[str, set[str]] = {output: set() for output in files}
     if len(suspects):  # equal hashes are not yet equal names
-        for part, paths in files.items():
+        for output, paths in files.items():
             here: set[str] = set()
             for path in paths:
                 for names in map(pl.Series, _names_in(path)):
                     here.update(names.filter(np.isin(names.hash().to_numpy(), suspects)))
-            doubled[part] = here & seen
+            doubled[output] = here & seen
             seen |= here
     return doubled
 
@@ -179,18 +180,26 @@ def _names_in(path: Path) -> Iterator[pa.Array]:
     return (batch.column(0) for batch in pq.ParquetFile(path).iter_batches(batch_size=ROW_GROUP, columns=["input"]))
 
 
-# ---- joining ----------------------------------------------------------------------------------------------
+def _check_doubled(doubled: dict[str, set[str]]) -> None:
+    """Refuse inputs that are in several outputs."""
+    for output, names in doubled.items():
+        if names:
+            some = ", ".join(map(repr, sorted(names)[:_NAMED_INPUTS]))
+            raise ConfigError(
+                f"{sum(map(len, doubled.values()))} inputs are in more than one output, such as {some} in {output!r}; "
+                "leave that output out, or allow a mix: then the first one counts"
+            )
 
 
 def _joined_record(records: dict[str, RunRecord], order: Sequence[str]) -> RunRecord:
-    """The first one's record, with the inputs of all."""
+    """The record of the first output, with the inputs of all."""
     record = records[order[0]].copy()
     record.pop("shard", None)
     settings = {key: value for key, value in record.get("settings", {}).items() if key.partition(".")[0] != "shard"}
     for key in settings:
         if key.startswith("inputs.") and isinstance(settings[key], list):
-            settings[key] = list(dict.fromkeys(each for part in order for each in _listed(records[part], key)))
-    return record | RunRecord(settings=settings, merged=[Path(part).name for part in order])
+            settings[key] = list(dict.fromkeys(each for output in order for each in _listed(records[output], key)))
+    return record | RunRecord(settings=settings, merged=[Path(output).name for output in order])
 
 
 def _listed(record: RunRecord, key: str) -> list[object]:
@@ -198,18 +207,39 @@ def _listed(record: RunRecord, key: str) -> list[object]:
     return value if isinstance(value, list) else []
 
 
-def _write(out: Path, files: dict[str, list[Path]], left_out: dict[str, set[str]], record: RunRecord) -> int:
-    """One table of all outputs; says how many rows it has."""
+def _write_tables(
+    finals: dict[str, Path], files: dict[str, dict[str, list[Path]]], left_out: dict[str, set[str]], record: RunRecord
+) -> dict[str, int]:
+    """Write both tables under temporary names and rename them; returns the number of rows of each."""
+    out = finals["faces"]
+    num_rows = {}
+    try:
+        for table in _TABLES:
+            num_rows[table] = _write_table(temporary_name(finals[table]), files[table], left_out, record)
+        # The name of the faces table is what readers ask for, so it is removed first and appears last.
+        out.unlink(missing_ok=True)
+        for table in reversed(_TABLES):
+            temporary_name(finals[table]).replace(finals[table])
+            sync(out.parent)
+    except OSError as error:
+        raise ConfigError(f"cannot write {str(out)!r} ({error.strerror or error}); choose another --out") from error
+    finally:
+        for final in finals.values():
+            temporary_name(final).unlink(missing_ok=True)
+    return num_rows
+
+
+def _write_table(path: Path, files: dict[str, list[Path]], left_out: dict[str, set[str]], record: RunRecord) -> int:
+    """Write one table of all outputs; returns how many rows it has."""
     schema = pq.read_schema(next(iter(files.values()))[0]).with_metadata({METADATA_KEY: json.dumps(record).encode()})
     num_rows = 0
-    with TableWriter(out, schema) as writer:
-        for part, paths in files.items():
-            unwanted = pa.array(sorted(left_out[part]), pa.string())
-            for path in paths:
-                for batch in pq.ParquetFile(path).iter_batches(batch_size=ROW_GROUP):
-                    rows = pa.Table.from_batches([batch])
-                    if len(unwanted):
-                        rows = rows.filter(pc.invert(pc.is_in(rows["input"], value_set=unwanted)))
-                    writer.add(rows)
-                    num_rows += rows.num_rows
+    with TableWriter(path, schema) as writer:
+        for output, paths in files.items():
+            unwanted = pa.array(sorted(left_out[output]), pa.string())
+            for batch in (batch for part in paths for batch in pq.ParquetFile(part).iter_batches(batch_size=ROW_GROUP)):
+                rows = pa.Table.from_batches([batch])
+                if len(unwanted):
+                    rows = rows.filter(pc.invert(pc.is_in(rows["input"], value_set=unwanted)))
+                writer.add(rows)
+                num_rows += rows.num_rows
     return num_rows
