@@ -284,7 +284,7 @@ def test_fault_of_the_machine_exits_1(tmp_path):
     )
 
     assert run.returncode == 1
-    assert "run the same command again to go on" in run.stderr
+    assert "run the same command again to continue" in run.stderr
     assert "Traceback" not in run.stderr
     assert not (tmp_path / "p.parquet").exists()
     assert annotate(SAMPLE_DATA, "--out", tmp_path / "p.parquet").exit_code == 0

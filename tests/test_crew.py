@@ -79,7 +79,7 @@ def test_signal_to_the_group_stops_in_order(photos, undisturbed, tmp_path, numbe
     _, talk = process.communicate(timeout=300)
 
     assert process.returncode == code
-    assert "run the same command again to go on" in talk
+    assert "run the same command again to continue" in talk
     assert "died" not in talk
     assert not out.exists()
     finish(photos, out, *WORKERS)

@@ -216,9 +216,9 @@ def test_where_and_columns(preds, rows, tmp_path):
     [
         ({"where": "confidense > 1"}, "confidence"),
         ({"where": "confidence"}, "true or false"),
-        ({"where": "confidence > AVG(confidence)"}, "more than one row"),
+        ({"where": "confidence > AVG(confidence)"}, "looks at several rows"),
         ({"where": "SELECT"}, "cannot use the condition"),
-        ({"where": "1 = 1"}, "looks at no column"),
+        ({"where": "1 = 1"}, "names no column"),
         ({"columns": ["emotions"]}, "no column 'emotions'"),
     ],
 )

@@ -46,7 +46,7 @@ def test_signals_commit_and_say_how_to_go_on(photos, undisturbed, tmp_path, numb
     _, talk = process.communicate(timeout=300)
 
     assert process.returncode == code
-    assert "run the same command again to go on" in talk
+    assert "run the same command again to continue" in talk
     assert not out.exists()
     subprocess.run(command(photos, out), check=True, capture_output=True, timeout=300)
     assert_same_rows(out, undisturbed)

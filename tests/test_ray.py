@@ -212,7 +212,7 @@ def test_signal_to_the_group_stops_in_order(photos, undisturbed, tmp_path, numbe
     assert len(workers) == 2
     assert not ended
     assert process.returncode == code, talk
-    assert "run the same command again to go on" in talk
+    assert "run the same command again to continue" in talk
     assert "died" not in talk
     assert f"{number.name} received" not in talk
     finish(photos, out, "--devices", "cpu,cpu")

@@ -799,7 +799,7 @@ def test_stopped_with_a_signal(s3, photos, photo_bucket):
     talk = process.communicate(timeout=300)[1]
 
     assert process.returncode == 75
-    assert "run the same command again to go on" in talk
+    assert "run the same command again to continue" in talk
     status = [sys.executable, "-m", "motivnet_cli", "status", url, "--json"]
     told = json.loads(subprocess.run(status, check=False, capture_output=True, text=True, timeout=300).stdout)
     assert 0 < told["done"] < told["inputs"] == 25

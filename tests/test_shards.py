@@ -151,7 +151,7 @@ def test_the_same_shard_twice_at_once(photos, undisturbed, tmp_path):
     rest.communicate(timeout=300)
 
     assert (second.returncode, first.returncode, rest.returncode) == (75, 0, 0)
-    assert "run the same command again to go on" in talk
+    assert "run the same command again to continue" in talk
     assert_same_rows(out, undisturbed)
 
 

@@ -331,7 +331,7 @@ def test_script_with_a_container():
         (["-", "--out", "p"], "a job has no stdin"),
         (["--files0-from", "-", "--out", "p"], "a job has no stdin"),
         (["./photos", "--out", "p", "--retry-failed"], "--retry-failed is the work of one call"),
-        (["./photos", "--out", "p\n#"], "no place for line breaks"),
+        (["./photos", "--out", "p\n#"], "cannot hold line breaks"),
     ],
 )
 def test_arguments_that_are_no_work_of_an_array(arguments, says):

@@ -1,8 +1,8 @@
-"""The command line: options -> config -> one call -> a few lines of text.
+"""The command line: options -> settings -> one call -> a few lines of text.
 
-The one room that prints, reads signals and exits: `terminal` holds what its commands share, every other module some
-commands. Commands import what they run, so that `motivnet --help` waits for neither torch nor pyarrow. stdout carries
-data only; all talk goes to stderr.
+`options` holds the options that commands share, `terminal` their signals, errors and output; every other module holds
+commands. A command imports what it runs when it runs, so that `motivnet --help` waits for neither torch nor pyarrow.
+stdout carries data only; everything else goes to stderr.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from motivnet_cli.cli import annotate, evaluate, export, machine, scale, weights
 
 app = typer.Typer(
     name="motivnet",
-    help="Emotions and embeddings for every face in your pictures, with MotivNet, to Parquet.",
-    epilog="Exit codes: 0 done, 1 a fault of ours or of the machine, 2 wrong usage or settings, 3 done but too "
-    "many inputs failed, 4 below --min-accuracy, 75 stopped by SIGTERM or SIGUSR1, 130 stopped by Ctrl-C (75 and "
-    "130: run the same command again to go on).",
+    help="Find every face in pictures and videos, predict its emotion with MotivNet, and write Parquet.",
+    epilog="Exit codes: 0 done; 1 a fault in motivnet or on this machine; 2 wrong usage or settings; 3 done, but more "
+    "inputs failed than --max-failures allows; 4 accuracy below --min-accuracy; 75 stopped by SIGTERM or SIGUSR1; 130 "
+    "stopped by Ctrl-C. After 75 and 130, run the same command again to continue.",
     no_args_is_help=True,
     rich_markup_mode=None,  # boxes and markdown double the time that --help takes (benchmarks/startup.py)
     add_completion=False,
@@ -28,7 +28,7 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """The console script."""
+    """Run the command line: the entry point of the console script."""
     app()
 
 

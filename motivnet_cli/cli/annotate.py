@@ -92,14 +92,14 @@ def annotate(
         with watching(console, quiet=quiet) as progress:
             summary = run(config, progress=progress, stop=stop, pipe=pipe)
         if not quiet:
-            print_summary(console, summary)
+            _print_summary(console, summary)
         if as_json and pipe is None:
             print_json(_as_json(summary))
         raise typer.Exit(_exit_code(summary, stop, allowed))
 
 
 class Allowance:
-    """How many inputs may fail before the exit code says so: a number, or a share of the inputs."""
+    """How many inputs may fail before the exit code says so: a number, or a percentage of the inputs."""
 
     def __init__(self, text: str) -> None:
         try:
@@ -122,13 +122,13 @@ def _exit_code(summary: Summary, stop: StopSignals, allowed: Allowance) -> int:
     return errors.EXIT_OK if allowed.covers(summary) else errors.EXIT_TOO_MANY_FAILED
 
 
-def print_summary(console: Console, summary: Summary) -> None:
+def _print_summary(console: Console, summary: Summary) -> None:
     from rich.markup import escape
     from rich.table import Table
 
     for report in summary.failures:
         reason = report.problem.message if report.problem else ""
-        console.print(f"failed: {escape(one_line(report.input))}: {escape(reason)}", soft_wrap=True)
+        console.print(f"failed: {escape(_one_line(report.input))}: {escape(reason)}", soft_wrap=True)
     if summary.num_failed > len(summary.failures):
         console.print(f"and {summary.num_failed - len(summary.failures)} more, listed in {summary.outputs[1]}")
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
@@ -150,9 +150,9 @@ def print_summary(console: Console, summary: Summary) -> None:
     if summary.state == "already_finished":
         console.print("nothing to do: this run was already finished (--overwrite starts anew)")
     if summary.stopped:
-        console.print("stopped; what is done is committed: run the same command again to go on from here")
+        console.print("stopped; what is done is committed: run the same command again to continue")
     elif not summary.finished:
-        console.print("this shard is done; the output is put in its place by the shard that is last")
+        console.print("this shard is done; the last shard to finish completes the output")
 
 
 def _print_listing(console: Console, config: RunConfig, *, as_json: bool) -> None:
@@ -162,7 +162,7 @@ def _print_listing(console: Console, config: RunConfig, *, as_json: bool) -> Non
     counts = ", ".join(f"{n} {kind}s" for kind, n in found.counts.items()) or "nothing"
     megabytes = sum(found.size_bytes.values()) / 1e6
     console.print(f"would read {counts}: {megabytes:.1f} MB in local files", soft_wrap=True)
-    for what, numbers in (("cannot be read", found.problems), ("passed over", found.skipped)):
+    for what, numbers in (("cannot be read", found.problems), ("skipped", found.skipped)):
         if numbers:
             named = ", ".join(f"{n} {kind}" for kind, n in numbers.items())
             console.print(f"{what}: {named}", markup=False, soft_wrap=True)
@@ -170,7 +170,7 @@ def _print_listing(console: Console, config: RunConfig, *, as_json: bool) -> Non
         print_json(dataclasses.asdict(found))
 
 
-def one_line(text: str) -> str:
+def _one_line(text: str) -> str:
     return text.encode("unicode_escape").decode() if not text.isprintable() else text
 
 

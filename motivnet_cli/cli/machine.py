@@ -1,10 +1,11 @@
-"""`motivnet bench` and `motivnet doctor`: what this machine is, and how fast."""
+"""`motivnet bench` and `motivnet doctor`: how fast this machine is, and what it has."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -138,11 +139,10 @@ def _rate(rate: float | None) -> str:
     return f"{rate:,.2f}" if rate else ""
 
 
-def _lines(value: Any, indent: str = "") -> list[str]:  # noqa: ANN401 - anything that JSON holds
-    """Nested values as indented lines."""
+def _lines(value: object, indent: str = "") -> list[str]:
+    """Nested dicts and lists as indented lines."""
     lines = []
-    pairs = value.items() if isinstance(value, dict) else (("-", each) for each in value)
-    for name, each in pairs:
+    for name, each in _pairs(value):
         head = f"{indent}{name}" if name == "-" else f"{indent}{name}:"
         if isinstance(each, dict | list) and each:
             lines += [head, *_lines(each, indent + "  ")]
@@ -151,3 +151,9 @@ def _lines(value: Any, indent: str = "") -> list[str]:  # noqa: ANN401 - anythin
         else:
             lines.append(f"{head} {('no', 'yes')[each] if isinstance(each, bool) else each}")
     return lines
+
+
+def _pairs(value: object) -> Iterable[tuple[str, object]]:
+    if isinstance(value, dict):
+        return value.items()
+    return [("-", each) for each in value] if isinstance(value, list) else []

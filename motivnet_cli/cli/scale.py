@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from motivnet_cli import __version__, errors
 from motivnet_cli.cli.annotate import annotate
+from motivnet_cli.cli.options import OptionGroup, expand_groups
 from motivnet_cli.cli.terminal import print_data, print_json, reporting_errors
 
 if TYPE_CHECKING:
     from motivnet_cli.output.status import OutputStatus
 
 WARNING_SECONDS = 120
-"""Slurm's signal comes so long before the time limit: the batches in hand are finished in it."""
+"""How long before the time limit Slurm sends its signal: long enough to finish the current batches."""
 
 
 def status(
-    path: Annotated[str, typer.Argument(metavar="OUT", help="What annotate writes: a .parquet file or a folder.")],
+    path: Annotated[str, typer.Argument(metavar="OUT", help="An output of annotate: a .parquet file or a folder.")],
     *,
     shards: Annotated[
-        int | None, typer.Option(metavar="N", help="As N shares, however many the run was begun with.")
+        int | None,
+        typer.Option(metavar="N", help="Show the work as N shards, however many the run was started with."),
     ] = None,
     array: Annotated[
         bool,
@@ -31,21 +34,23 @@ def status(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """Say what of a run is done, missing and failed.
+    """Show how much of a run is done, missing and failed.
 
     Example: motivnet status preds.parquet
 
-    It reads only, so it may be asked while the run is at work. The exit code is 0, finished or not.
+    It only reads, so it can be used while the run is going on. The exit code is 0, finished or not.
     """
     with reporting_errors():
         from motivnet_cli.output.status import output_status
 
         if array and as_json:
-            raise errors.ConfigError("give --array or --json: the JSON has the array, too")
+            raise errors.ConfigError("give --array or --json, not both: the JSON has the array too")
         found = output_status(path, shards=shards)
         if array:
             if not (found.finished or found.shards):
-                raise errors.ConfigError(f"{path!r} is no shared run: say how many share the rest with --shards N")
+                raise errors.ConfigError(
+                    f"{path!r} has no shards: say among how many tasks the rest is to be shared with --shards N"
+                )
             print_data(found.array)
         elif as_json:
             about = {"output": path, **dataclasses.asdict(found), "missing": found.missing, "array": found.array}
@@ -70,81 +75,103 @@ def _lines(path: str, status: OutputStatus) -> list[str]:
     return lines
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class JobOptions(OptionGroup):
+    """What Slurm is asked for."""
+
+    gpus: Annotated[int, typer.Option(min=0, help="GPUs per task.")] = 1
+    gres: Annotated[str | None, typer.Option(help="In place of --gpus, such as gpu:a100:1.")] = None
+    cpus: Annotated[int, typer.Option(min=1, help="CPUs per task; each runs a thread that reads and finds faces.")] = 4
+    mem: Annotated[str | None, typer.Option(help="Memory per task, such as 16G.")] = None
+    time: Annotated[str | None, typer.Option(help="Time limit; a task that reaches it is queued again.")] = None
+    partition: Annotated[str | None, typer.Option(help="Partition to run in.")] = None
+    account: Annotated[str | None, typer.Option(help="Account to charge.")] = None
+    job_name: Annotated[str, typer.Option(help="Name of the job.")] = "motivnet"
+    log: Annotated[str, typer.Option(metavar="FILE", help="Log file; %A is the job, %a the task.")] = (
+        "motivnet-%A_%a.log"
+    )
+
+    @property
+    def has_gpu(self) -> bool:
+        return self.gres is not None or self.gpus > 0
+
+    def sbatch_options(self, *, shards: int) -> dict[str, str | int | None]:
+        """By name, with their values: None leaves one out, an empty one is a flag."""
+        return {
+            "job-name": self.job_name,
+            "array": f"0-{shards - 1}",
+            "ntasks": 1,
+            "cpus-per-task": self.cpus,
+            "gpus-per-task": self.gpus if self.has_gpu and self.gres is None else None,
+            "gres": self.gres,
+            "mem": self.mem,
+            "time": self.time,
+            "partition": self.partition,
+            "account": self.account,
+            "output": self.log,
+            "open-mode": "append",
+            "requeue": "",
+            "signal": f"B:TERM@{WARNING_SECONDS}",
+        }
+
+
+@expand_groups
 def slurm_script(
     arguments: Annotated[
         list[str],
-        typer.Argument(metavar="ARGUMENTS", help="After --, as annotate takes them: with --out, without --shard."),
+        typer.Argument(
+            metavar="ARGUMENTS", help="After --, the arguments of annotate: with --out, and without --shard."
+        ),
     ],
     *,
-    shards: Annotated[int, typer.Option(min=1, metavar="N", help="Tasks of the array: one for each GPU, say.")],
-    gpus: Annotated[int, typer.Option(min=0, help="GPUs of a task.")] = 1,
-    gres: Annotated[str | None, typer.Option(help="Such as gpu:a100:1, in place of --gpus.")] = None,
-    cpus: Annotated[int, typer.Option(min=1, help="CPUs of a task; each reads and finds faces in a thread.")] = 4,
-    mem: Annotated[str | None, typer.Option(help="Memory of a task, such as 16G.")] = None,
-    time: Annotated[str | None, typer.Option(help="Time limit; a task that meets it is queued again.")] = None,
-    partition: Annotated[str | None, typer.Option(help="Where to run.")] = None,
-    account: Annotated[str | None, typer.Option(help="Who pays.")] = None,
-    job_name: Annotated[str, typer.Option(help="Name of the job.")] = "motivnet",
-    log: Annotated[str, typer.Option(metavar="FILE", help="%A is the job, %a the task.")] = "motivnet-%A_%a.log",
-    container: Annotated[
-        str | None, typer.Option(metavar="IMAGE", help="An Apptainer image that motivnet runs in.")
-    ] = None,
+    shards: Annotated[int, typer.Option(min=1, metavar="N", help="Number of array tasks, such as one per GPU.")],
+    job: JobOptions,
+    container: Annotated[str | None, typer.Option(metavar="IMAGE", help="Apptainer image to run motivnet in.")] = None,
 ) -> None:
     """Print a Slurm script for an array of tasks.
 
     Example: motivnet slurm-script --shards 8 --time 4:00:00 -- ./photos --out preds.parquet > run.sh
 
-    The tasks share one run. Then: sbatch run.sh. A task that meets its time limit commits what it has and is queued
-    again. What is missing in the end: sbatch --array=$(motivnet status preds.parquet --array) run.sh
+    The tasks share one run. Submit the script with: sbatch run.sh. A task that reaches its time limit commits what it
+    has done and is queued again. If tasks are missing in the end, submit those:
+    sbatch --array=$(motivnet status preds.parquet --array) run.sh
     """
+    parsed = _parse(arguments)  # a mistake in them is one of usage, which Typer reports
+    with reporting_errors():
+        _check(parsed)
+        runner = [] if container is None else ["apptainer", "exec", *(["--nv"] if job.has_gpu else []), container]
+        command = [*runner, "motivnet", "annotate", "--shard", "auto", *arguments]
+        print_data(_script(job.sbatch_options(shards=shards), command, str(parsed["out"])))
+
+
+def _parse(arguments: Sequence[str]) -> dict[str, object]:
+    """The options of annotate, by the names of its parameters."""
     alone = typer.Typer(rich_markup_mode=None)
     alone.command("annotate")(annotate)
-    given = typer.main.get_command(alone).make_context("motivnet annotate", list(arguments)).params
-    with reporting_errors():
-        _check_arguments(given)
-        has_gpu = gres is not None or gpus > 0
-        options = {
-            "job-name": job_name,
-            "array": f"0-{shards - 1}",
-            "ntasks": 1,
-            "cpus-per-task": cpus,
-            "gpus-per-task": gpus if has_gpu and gres is None else None,
-            "gres": gres,
-            "mem": mem,
-            "time": time,
-            "partition": partition,
-            "account": account,
-            "output": log,
-            "open-mode": "append",
-            "requeue": "",
-            "signal": f"B:TERM@{WARNING_SECONDS}",
-        }
-        runner = [] if container is None else ["apptainer", "exec", *(["--nv"] if has_gpu else []), container]
-        command = [*runner, "motivnet", "annotate", "--shard", "auto", *arguments]
-        print_data(_script(options, command, given["out"]))
+    return typer.main.get_command(alone).make_context("motivnet annotate", list(arguments)).params
 
 
-def _check_arguments(given: dict[str, Any]) -> None:
-    """Whether a command line of annotate can be the work of an array."""
-    if given["shard"] is not None:
+def _check(parsed: Mapping[str, object]) -> None:
+    """Refuse what the tasks of an array cannot have."""
+    if parsed["shard"] is not None:
         raise errors.ConfigError("leave out --shard: the script says --shard auto, and --shards N says how many")
-    if given["out"] == "-":
+    if parsed["out"] == "-":
         raise errors.ConfigError("the tasks of an array write one output: name a file or a folder with --out, not -")
-    if "-" in {*(given["inputs"] or ()), *(given["files_from"] or ()), *(given["files0_from"] or ())}:
+    if any(parsed[name] and "-" in cast("list[str]", parsed[name]) for name in ("inputs", "files_from", "files0_from")):
         raise errors.ConfigError("a job has no stdin: write the list of inputs to a file, and name it")
     for option in ("overwrite", "extend", "retry_failed", "dry_run"):
-        if given[option]:
+        if parsed[option]:
             raise errors.ConfigError(f"--{option.replace('_', '-')} is the work of one call, not of an array")
 
 
-def _script(options: dict[str, Any], command: list[str], out: str) -> str:
+def _script(options: Mapping[str, str | int | None], command: Sequence[str], out: str) -> str:
     lines = []
     for name, value in options.items():
         if value is not None:
             lines.append(f"#SBATCH --{name}={shlex.quote(str(value))}" if value != "" else f"#SBATCH --{name}")
     directives = "\n".join(lines)
     if directives.count("\n") >= len(lines) or "\n" in out:
-        raise errors.ConfigError("a script has no place for line breaks in --out or in an option of sbatch")
+        raise errors.ConfigError("a script cannot hold line breaks in --out or in an option of sbatch")
     return _SCRIPT.format(directives=directives, version=__version__, out=shlex.quote(out), command=shlex.join(command))
 
 
@@ -152,16 +179,16 @@ _SCRIPT = """\
 #!/bin/bash
 {directives}
 
-# Made by motivnet {version}. Submit what is missing with
+# Made by motivnet {version}. Submit missing tasks again with
 #   sbatch --array="$(motivnet status {out} --array)" THIS_FILE
-# and look at all with
+# and show the state of the run with
 #   motivnet status {out}
 
 task=${{SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}}${{SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}}
 state() {{ squeue --noheader --jobs="$task" --format=%T; }}
 
-# Slurm's early signal comes to this shell alone (B:), which passes it on. When the job is cancelled, all of its
-# processes have it already, and a second one would end motivnet before it has committed what is in hand.
+# Slurm sends its early signal to this shell alone (B:), which passes it on. When the job is cancelled, all of its
+# processes get the signal anyway, and a second one would end motivnet before it has committed its current batches.
 caught=
 pass_on() {{
   caught=1
@@ -180,8 +207,8 @@ while
   [ -n "$caught" ]  # a signal ended the waiting, and not motivnet
 do :; done
 
-# 75: stopped, and to be gone on with; 143: stopped before it had begun. A cancelled job is not to come back. By its
-# number alone (SLURM_JOB_ID), the last task would queue all the others again, too.
+# 75: stopped, to be continued; 143: stopped before it had started. A cancelled job is not queued again. The last task
+# needs its full id here: its SLURM_JOB_ID is that of the whole array.
 trap '' TERM
 if [ "$code" -eq 75 ] || [ "$code" -eq 143 ]; then
   if [ "$(state)" = RUNNING ]; then scontrol requeue "$task"; fi

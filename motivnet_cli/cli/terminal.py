@@ -1,4 +1,4 @@
-"""What all commands share: signals, errors and exit codes, talk on stderr, data on stdout."""
+"""What all commands share: signals, errors and exit codes, data on stdout, messages and progress on stderr."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -22,16 +22,19 @@ from motivnet_cli import errors
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from motivnet_cli.records import Progress
+
 
 class StopSignals:
-    """The stop callback of a run: true after the first SIGINT, SIGTERM or SIGUSR1; a second one ends at once.
+    """The stop callback of a run: true after the first SIGINT, SIGTERM or SIGUSR1; a second signal ends the process.
 
-    Handlers stay when the run is over, so that a signal during the seconds that Python takes to end does not
-    turn a finished run into a killed one.
+    The handlers stay after the run, so that a signal in the seconds that Python takes to exit does not turn a finished
+    run into a killed one.
     """
 
     def __init__(self) -> None:
         self.exit_code: int | None = None
+        """The exit code that the first signal asks for."""
         self._over = False
 
     def __enter__(self) -> StopSignals:
@@ -53,12 +56,12 @@ class StopSignals:
         if self.exit_code is not None:
             os._exit(code)
         self.exit_code = code
-        line_end = b"\n" if os.isatty(2) else b""  # the live display may hold the cursor in its line
-        os.write(2, line_end + b"stopping: the batches in hand are finished and committed; again to stop at once\n")
+        line_end = b"\n" if os.isatty(2) else b""  # the live display may have left the cursor within a line
+        os.write(2, line_end + b"stopping once the current batches are committed; signal again to stop at once\n")
 
 
 def command_line() -> str:
-    """As it was typed, but for what URLs must not tell."""
+    """The command as it was typed, without the secrets in its URLs."""
     words = sys.argv[1:]
     if any("://" in word for word in words):
         from motivnet_cli.remote.urls import redacted
@@ -69,18 +72,18 @@ def command_line() -> str:
 
 @contextlib.contextmanager
 def reporting_errors() -> Iterator[None]:
-    """Errors for the user become one line and exit 2; faults become exit 1, with what to do."""
+    """Report an error as one line on stderr: the user's mistakes exit with 2, faults with 1."""
     try:
         yield
     except errors.MotivNetError as error:
         typer.echo(f"error: {error}", err=True)
         is_fault = isinstance(error, errors.FetchError | errors.WorkerError)
         raise typer.Exit(errors.EXIT_FAULT if is_fault else errors.EXIT_USAGE) from error
-    except BrokenPipeError:  # the reader of the rows has enough
+    except BrokenPipeError:  # the reader of stdout has gone away
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(errors.EXIT_OK) from None
     except OSError as error:
-        advice = "what was committed is kept: run the same command again to go on"
+        advice = "what was committed is kept: run the same command again to continue"
         if error.errno == errno.ENOSPC:
             advice = f"free some space; {advice}"
         typer.echo(f"error: {error.strerror or error}: {error.filename or ''}; {advice}", err=True)
@@ -100,7 +103,7 @@ def reporting_errors() -> Iterator[None]:
 
 @contextlib.contextmanager
 def talking(*, quiet: bool) -> Iterator[Console]:
-    """A console on stderr that the library's log lines go to."""
+    """A console on stderr, which the log lines of the package go to; only errors if `quiet`."""
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False)
@@ -124,7 +127,8 @@ class _ConsoleHandler(logging.Handler):
         self._console.print(self.format(record), markup=False, soft_wrap=True)
 
 
-def watching(console: Console, *, quiet: bool) -> contextlib.AbstractContextManager[Any]:
+def watching(console: Console, *, quiet: bool) -> contextlib.AbstractContextManager[Callable[[Progress], None]]:
+    """The progress callback of a run: a live bar on a terminal, lines now and then elsewhere, nothing if `quiet`."""
     from motivnet_cli.progress import plain_lines, silence, terminal_display
 
     if quiet:
@@ -134,12 +138,13 @@ def watching(console: Console, *, quiet: bool) -> contextlib.AbstractContextMana
     return plain_lines(lambda line: console.print(line, markup=False, soft_wrap=True))
 
 
-def print_json(value: Any) -> None:  # noqa: ANN401 - anything that JSON holds
+def print_json(value: object) -> None:
+    """Print a value to stdout as indented JSON."""
     print_data(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def print_data(text: str) -> None:
-    """Print to stdout; a reader that has gone away is no error."""
+    """Print to stdout; a reader that has gone away is not an error."""
     try:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()

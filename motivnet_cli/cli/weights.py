@@ -6,13 +6,14 @@ import contextlib
 import dataclasses
 import os
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from motivnet_cli import errors
 from motivnet_cli.catalogue import CARDS, DEFAULT_MODEL
-from motivnet_cli.cli.options import Quiet, StoreFolder
+from motivnet_cli.cli.options import OptionGroup, Quiet, StoreFolder, expand_groups
 from motivnet_cli.cli.terminal import print_data, print_json, reporting_errors, talking
 
 if TYPE_CHECKING:
@@ -21,68 +22,84 @@ if TYPE_CHECKING:
     from motivnet_cli.weights.store import InstallPlan, Store, StoredModel
 
 
-def download_weights(
-    name: Annotated[
-        str,
-        typer.Argument(help="A model of the catalogue, or a name of your own."),
-    ] = DEFAULT_MODEL,
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OriginOptions(OptionGroup):
+    """Where a model's weights come from."""
+
     url: Annotated[
-        str | None, typer.Option(help="Where to get it: http(s)://, file://, hf://owner/repo/file, s3://, gs://...")
-    ] = None,
+        str | None,
+        typer.Option(help="Address to download from: http(s)://, file://, hf://owner/repo/file, s3://, gs://..."),
+    ] = None
     from_file: Annotated[
-        str | None, typer.Option(metavar="PATH", help="A checkpoint file brought by hand, in place of a download.")
-    ] = None,
-    sha256: Annotated[str | None, typer.Option(help="What the file must hash to.")] = None,
+        str | None, typer.Option(metavar="PATH", help="A local checkpoint file to use in place of a download.")
+    ] = None
+    sha256: Annotated[str | None, typer.Option(help="SHA-256 that the file must have.")] = None
+
+
+@expand_groups
+def download_weights(
+    name: Annotated[str, typer.Argument(help="A model of the catalogue, or a name of your own.")] = DEFAULT_MODEL,
+    *,
+    origin: OriginOptions,
     store: StoreFolder = None,
-    accept_terms: Annotated[bool, typer.Option("--accept-terms", help="Accept the model's terms, in scripts.")] = False,
-    list_models: Annotated[bool, typer.Option("--list", help="Say what is known and what is here.")] = False,
+    accept_terms: Annotated[
+        bool, typer.Option("--accept-terms", help="Accept the model's terms without being asked, for scripts.")
+    ] = False,
+    list_models: Annotated[
+        bool, typer.Option("--list", help="List all models, and which of them are in the store.")
+    ] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Hash the stored file again.")] = False,
-    remove: Annotated[bool, typer.Option("--remove", help="Take the model out of the store.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Remove the model from the store.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.")] = False,
     quiet: Quiet = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON to stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the record to stdout as JSON.")] = False,
 ) -> None:
-    """Bring a model's weights into the store.
+    """Download a model's weights into the store.
 
     Example: motivnet download-weights --accept-terms
 
-    A download goes on where it broke off, is verified, and is stored whole or not at all.
-    On a machine without internet: download the file elsewhere, copy it, and use --from-file.
-    MOTIVNET_OFFLINE=1 forbids every use of the network; proxies are taken from HTTPS_PROXY and its kin.
+    An interrupted download is resumed. It is verified, and stored whole or not at all. For a machine without internet,
+    download the file elsewhere, copy it, and use --from-file. MOTIVNET_OFFLINE=1 forbids every use of the network;
+    proxies are read from HTTPS_PROXY and the like.
     """
     with reporting_errors(), talking(quiet=quiet) as console:
         from motivnet_cli.weights.store import Store
 
-        if sum((list_models, verify, remove)) > 1 or (url and from_file):
+        if sum((list_models, verify, remove)) > 1 or (origin.url and origin.from_file):
             raise errors.ConfigError("give only one of --list, --verify, --remove, and only one of --url, --from-file")
         models = Store(store)
         if list_models:
             _list_models(models, as_json=as_json)
-            return
-        if verify:
+        elif verify:
             _print_stored(console, models.verify(name), "unchanged", as_json=as_json)
-            return
-        if remove:
+        elif remove:
             models.remove(name)
             console.print(f"removed {name} from {models.root}", markup=False, soft_wrap=True)
-            return
-        if present := models.find(name):
-            _print_stored(console, present, "here already", as_json=as_json)
-            return
-        plan = models.plan(name, url=url, file=from_file)
-        if dry_run:
-            _print_plan(console, plan, as_json=as_json)
-            return
-        _ask_for_terms(console, plan, accepted=accept_terms)
-        with _watching_bytes(console, quiet=quiet) as progress:
-            stored = models.install(
-                name, url=url, file=from_file, sha256=sha256, offline=_is_offline(), progress=progress
-            )
-        _print_stored(console, stored, "stored", as_json=as_json)
+        elif present := models.find(name):
+            _print_stored(console, present, "in the store already", as_json=as_json)
+        elif dry_run:
+            _print_plan(console, models.plan(name, url=origin.url, file=origin.from_file), as_json=as_json)
+        else:
+            _ask_for_terms(console, models.plan(name, url=origin.url, file=origin.from_file), are_accepted=accept_terms)
+            stored = _install(console, models, name, origin, quiet=quiet)
+            _print_stored(console, stored, "stored", as_json=as_json)
+
+
+def _install(console: Console, models: Store, name: str, origin: OriginOptions, *, quiet: bool) -> StoredModel:
+    is_offline = os.environ.get("MOTIVNET_OFFLINE", "") not in ("", "0")
+    with _watching_bytes(console, quiet=quiet) as progress:
+        return models.install(
+            name,
+            url=origin.url,
+            file=origin.from_file,
+            sha256=origin.sha256,
+            offline=is_offline,
+            progress=progress,
+        )
 
 
 def models(
-    as_json: Annotated[bool, typer.Option("--json", help="Print the cards as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the models as JSON.")] = False,
 ) -> None:
     """List the models, their terms and limits.
 
@@ -93,7 +110,7 @@ def models(
         return
     lines = []
     for card in CARDS.values():
-        weights = "inside this package" if card.embedded else f"brought by `motivnet download-weights {card.name}`"
+        weights = "inside this package" if card.embedded else f"by `motivnet download-weights {card.name}`"
         lines += [
             f"{card.name}: {card.title}",
             f"  {card.about}",
@@ -105,19 +122,15 @@ def models(
     print_data("\n".join(lines[:-1]))
 
 
-def _ask_for_terms(console: Console, plan: InstallPlan, *, accepted: bool) -> None:
-    """Show the terms, and go on only if they are accepted: by the flag, or by a person at the terminal."""
+def _ask_for_terms(console: Console, plan: InstallPlan, *, are_accepted: bool) -> None:
+    """Show the terms, and return only if they are accepted: by the option, or by a person at the terminal."""
     console.print(f"Terms of {plan.name}: {plan.terms}", markup=False, soft_wrap=True)
-    if accepted:
+    if are_accepted:
         return
     if not (console.is_terminal and sys.stdin.isatty()):
-        raise errors.ConfigError("nobody is here to accept these terms: read them, then add --accept-terms")
+        raise errors.ConfigError("there is no terminal to ask at: read these terms, then add --accept-terms")
     if not typer.confirm("Do you accept these terms?", err=True):
         raise errors.ConfigError("the terms were not accepted; nothing was downloaded")
-
-
-def _is_offline() -> bool:
-    return os.environ.get("MOTIVNET_OFFLINE", "") not in ("", "0")
 
 
 def _print_stored(console: Console, model: StoredModel, what: str, *, as_json: bool) -> None:
@@ -134,7 +147,7 @@ def _print_stored(console: Console, model: StoredModel, what: str, *, as_json: b
 def _print_plan(console: Console, plan: InstallPlan, *, as_json: bool) -> None:
     size = f"about {plan.download_bytes / 1e9:.1f} GB" if plan.download_bytes else "of unknown size"
     console.print(
-        f"would bring {plan.name} from {plan.source} ({size}) into {plan.folder}, where "
+        f"would download {plan.name} from {plan.source} ({size}) to {plan.folder}, where "
         f"{plan.free_bytes / 1e9:.1f} GB are free; terms: {plan.terms}",
         markup=False,
         soft_wrap=True,
@@ -144,35 +157,50 @@ def _print_plan(console: Console, plan: InstallPlan, *, as_json: bool) -> None:
 
 
 def _list_models(models: Store, *, as_json: bool) -> None:
-    from motivnet_cli.weights.store import find_card
-
-    here = {model.name: model for model in models.models()}
-    rows: list[dict[str, Any]] = []
-    for name in [*CARDS, *(name for name in here if name not in CARDS)]:
-        card = find_card(name, models)
-        stored = here.get(name)
-        rows.append(
-            {
-                "name": name,
-                "here": card.embedded or stored is not None,
-                "size_bytes": stored.size_bytes if stored else card.download_bytes,
-                "path": stored.path if stored else None,
-                "source": stored.source if stored else card.url,
-                "terms": card.terms,
-            }
-        )
+    stored = {model.name: model for model in models.models()}
+    rows = [_listed(models, name, stored.get(name)) for name in dict.fromkeys([*CARDS, *stored])]
     if as_json:
-        print_json(rows)
+        print_json([dataclasses.asdict(row) for row in rows])
         return
     lines = [f"store: {models.root}"]
     for row in rows:
-        where = row["path"] or ("inside the package" if row["here"] else f"not here; from {row['source']}")
-        size = f"{row['size_bytes'] / 1e9:.2f} GB, " if row["size_bytes"] else ""
-        lines += [f"{row['name']}: {size}{where}", f"  terms: {row['terms']}"]
+        where = row.path or ("inside the package" if row.here else f"not here; from {row.source}")
+        size = f"{row.size_bytes / 1e9:.2f} GB, " if row.size_bytes else ""
+        lines += [f"{row.name}: {size}{where}", f"  terms: {row.terms}"]
     print_data("\n".join(lines))
 
 
-def _watching_bytes(console: Console, *, quiet: bool) -> contextlib.AbstractContextManager[Any]:
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _ListedModel:
+    """A model of the catalogue or the store, as --list shows it."""
+
+    name: str
+    here: bool
+    """It is in the store, or inside the package."""
+    size_bytes: int | None
+    path: str | None
+    source: str | None
+    terms: str
+
+
+def _listed(models: Store, name: str, stored: StoredModel | None) -> _ListedModel:
+    from motivnet_cli.weights.store import find_card
+
+    card = find_card(name, models)
+    return _ListedModel(
+        name=name,
+        here=card.embedded or stored is not None,
+        size_bytes=stored.size_bytes if stored else card.download_bytes,
+        path=stored.path if stored else None,
+        source=stored.source if stored else card.url,
+        terms=card.terms,
+    )
+
+
+def _watching_bytes(
+    console: Console, *, quiet: bool
+) -> contextlib.AbstractContextManager[Callable[[int, int | None], None]]:
+    """The progress callback of a download, given the bytes that are there and, if it is known, their total."""
     from motivnet_cli.progress import byte_display, byte_lines, silence_bytes
 
     if quiet:

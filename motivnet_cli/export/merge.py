@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from motivnet_cli.durable import sync, temporary_name
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.export.destination import check_destination
+from motivnet_cli.export.source import listed
 from motivnet_cli.output.read import parts_of, read_record
 from motivnet_cli.output.tables import METADATA_KEY, ROW_GROUP, TableWriter
 from motivnet_cli.records import RunRecord
@@ -198,13 +199,8 @@ def _joined_record(records: dict[str, RunRecord], order: Sequence[str]) -> RunRe
     settings = {key: value for key, value in record.get("settings", {}).items() if key.partition(".")[0] != "shard"}
     for key in settings:
         if key.startswith("inputs.") and isinstance(settings[key], list):
-            settings[key] = list(dict.fromkeys(each for output in order for each in _listed(records[output], key)))
+            settings[key] = list(dict.fromkeys(each for output in order for each in listed(records[output], key)))
     return record | RunRecord(settings=settings, merged=[Path(output).name for output in order])
-
-
-def _listed(record: RunRecord, key: str) -> list[object]:
-    value = record.get("settings", {}).get(key)
-    return value if isinstance(value, list) else []
 
 
 def _write_tables(

@@ -208,7 +208,7 @@ class _Interval:
     @classmethod
     def of(cls, source: Source, times: Sequence[float]) -> _Interval:
         """As the run's record tells; else the median of the times between rows."""
-        recorded = source.record.get("video")
+        recorded = source.sampling
         if recorded is None:
             return cls(None, float(np.median(np.diff(times))) if len(times) > 1 else 1.0)
         if fps := recorded.get("fps"):
@@ -224,7 +224,7 @@ class _Interval:
 
 def _sampler_of(source: Source) -> Sampler | None:
     """Tells which frames were sampled; None where the record does not."""
-    recorded = source.record.get("video")
+    recorded = source.sampling
     if recorded is None:
         return None
     return Sampler(

@@ -226,13 +226,11 @@ def media_path(source: Source, name: str, *, is_member: bool = False) -> str:
         name: Of the input.
         is_member: It is a member of an archive, so it has no file of its own.
     """
-    settings = source.record.get("settings", {})
-    lists = ("inputs.paths", "inputs.files_from", "inputs.files0_from", "inputs.manifests")
-    named = [path for key in lists for path in settings.get(key) or ()]
-    is_relative = not (is_remote(name) or Path(name).is_absolute() or is_member)
-    if not is_relative or len(named) != 1 or not settings.get("inputs.paths"):
+    paths = source.settings("inputs.paths")
+    others = source.settings("inputs.files_from", "inputs.files0_from", "inputs.manifests")
+    if is_remote(name) or Path(name).is_absolute() or is_member or len(paths) != 1 or others:
         return name
-    base = Path(named[0])
+    base = Path(paths[0])
     return str(base / name if base.is_dir() else base)
 
 

@@ -34,9 +34,9 @@ class Sampling:
     @classmethod
     def of(cls, source: Source) -> Sampling:
         """As the run's record tells; the default of `annotate` where there is no record."""
-        video = source.record.get("video", {"fps": DEFAULT_FPS})
-        every = video.get("every")
-        return cls(None if every else video.get("fps"), every or 1)
+        sampling = source.sampling or {"fps": DEFAULT_FPS}
+        every = sampling.get("every")
+        return cls(None if every else sampling.get("fps"), every or 1)
 
     def step_s(self, seconds_per_frame: float | None) -> float:
         """The time that one frame stands for, in seconds.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypedDict, cast
 
 import polars as pl
 import pyarrow as pa
@@ -24,13 +24,15 @@ from motivnet_cli.remote.urls import is_remote
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from motivnet_cli.records import RunRecord
+
 
 _OVER_ROWS = re.compile(
     r"\b(over|avg|sum|min|max|count|median|stddev|stdev|variance|var|first|last|quantile\w*|corr|covar|rank|row_number|"
     r"dense_rank|lag|lead)\s*\(",
     re.IGNORECASE,
 )
-"""SQL that looks at several rows. Polars can say so of an expression (`meta.is_row_separable`), but fails on plain
+"""SQL functions that look at several rows. Polars has a test of its own (`meta.is_row_separable`), which fails on plain
 comparisons in 2.1."""
 
 
@@ -50,16 +52,25 @@ class InputRow(NamedTuple):
     """The archive that it is a member of."""
 
 
+class FrameSampling(TypedDict, total=False):
+    """Which frames of videos a run looked at, as its record holds it (see `VideoConfig`)."""
+
+    fps: float | None
+    every: int | None
+    start_s: float
+    end_s: float | None
+
+
 class Source:
     """The predictions at a path: the rows for which `where` is true, with the chosen columns, in the file's order.
 
     Args:
-        path: An output of `annotate` (a `.parquet` file or a folder), or someone's own `.parquet` file, or folder of
-            them, that has `input` and some of the other columns of the faces table.
+        path: An output of `annotate` (a `.parquet` file or a folder), or any `.parquet` file, or folder of them, with
+            `input` and some of the other columns of the faces table.
         where: A condition in SQL on the values of one row, such as `confidence > 0.8 AND emotion = 'anger'`. A row for
             which it is null is left out.
-        columns: Names in the order they are wanted in; None takes all.
-        embeddings: False leaves the column `embedding` out, also of `columns`.
+        columns: Names, in the order wanted; None takes all.
+        embeddings: False leaves out the column `embedding`, even if `columns` names it.
 
     Raises:
         ConfigError: Nothing is there, it is no table of predictions, or `where` or `columns` do not fit it.
@@ -74,14 +85,14 @@ class Source:
         embeddings: bool = True,
     ) -> None:
         self.path = Path(path)
-        self._parts, self._inputs = files_at(path)
+        self._parts, self._inputs = _files_at(path)
         stored = _schema_in(self._parts)
-        self.record: dict[str, Any] = json.loads((stored.metadata or {}).get(METADATA_KEY, b"{}"))
-        """Of the run; empty for a table that does not have it."""
+        self.record: RunRecord = json.loads((stored.metadata or {}).get(METADATA_KEY, b"{}"))
+        """Of the run that wrote the table; empty for a table without one."""
         self.classes: tuple[str, ...] = tuple(
             self.record.get("classes", [name for name in EMOTIONS if name in stored.names])
         )
-        """Names of the emotions in the model's order, whether their columns are chosen or not."""
+        """Names of the emotions in the order of the model, whether their columns are chosen or not."""
         _check_columns(self.path, stored, self.classes)
         self._stored = pa.schema([_decoded(field) for field in stored], metadata=stored.metadata)
         chosen = self._chosen(columns, embeddings=embeddings)
@@ -92,7 +103,7 @@ class Source:
 
     @property
     def num_rows(self) -> int:
-        """Rows that come; with a `where`, counted at the first call."""
+        """Number of rows; with a `where`, they are counted at the first call."""
         if self._num_rows is None:
             if self._where is None:
                 self._num_rows = sum(pq.read_metadata(part).num_rows for part in self._parts)
@@ -100,11 +111,20 @@ class Source:
                 self._num_rows = self.lazy().select(pl.len()).collect(engine="streaming").item()
         return self._num_rows
 
+    @property
+    def sampling(self) -> FrameSampling | None:
+        """Which frames of videos were looked at; None where there is no record of it."""
+        return cast("FrameSampling | None", self.record.get("video"))
+
+    def settings(self, *names: str) -> list[str]:
+        """What the run was given for some settings that are lists, such as `inputs.paths`, as far as it is recorded."""
+        return [value for name in names for value in listed(self.record, name)]
+
     def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """The rows, at most 4,096 at a time.
 
         Args:
-            columns: Only these of the schema, in this order; the others are not read.
+            columns: Those of the schema to read, in this order; None reads all.
         """
         schema = self.schema
         if columns is not None:
@@ -122,7 +142,7 @@ class Source:
                     yield pa.RecordBatch.from_arrays([rows.column(name) for name in schema.names], schema=schema)
 
     def lazy(self) -> pl.LazyFrame:
-        """The same rows for polars' streaming engine, which writes text in parallel."""
+        """The same rows, for the streaming engine of polars, which writes text in parallel."""
         rows = pl.scan_parquet(self._parts, glob=False).with_columns(pl.col(pl.Categorical, pl.Enum).cast(pl.String))
         if self._where is not None:
             rows = rows.filter(self._where)
@@ -135,15 +155,17 @@ class Source:
     def _chosen(self, columns: Sequence[str] | None, *, embeddings: bool) -> list[str]:
         there = self._stored.names
         if columns is not None and (unknown := [name for name in columns if name not in there]):
-            raise ConfigError(f"no column {', '.join(map(repr, unknown))} in {str(self.path)!r}: it has {_and(there)}")
+            raise ConfigError(
+                f"no column {', '.join(map(repr, unknown))} in {str(self.path)!r}: it has {', '.join(there)}"
+            )
         chosen = list(dict.fromkeys(there if columns is None else columns))
         chosen = [name for name in chosen if embeddings or name != "embedding"]
         if not chosen:
-            raise ConfigError(f"no column is left to export: choose some of {_and(there)}")
+            raise ConfigError(f"no column is left to export: choose some of {', '.join(there)}")
         return chosen
 
     def _condition(self, where: str) -> pl.Expr:
-        """The condition as an expression that was tried on a table without rows."""
+        """The condition as an expression, tried on a table without rows."""
         usable = [field for field in self._stored if field.name != "embedding"]
         nothing = pl.DataFrame(pa.schema(usable).empty_table())
         try:
@@ -153,24 +175,24 @@ class Source:
             reason = first_line(error)
             raise ConfigError(
                 f'cannot use the condition {where!r}: {reason}; it takes SQL such as "confidence > 0.8 AND emotion = '
-                f"'anger'\" on the columns {_and(nothing.columns)}"
+                f"'anger'\" on the columns {', '.join(nothing.columns)}"
             ) from error
         if kind != pl.Boolean:
             raise ConfigError(
                 f"the condition {where!r} is {kind}, not true or false; compare it, as in confidence > 0.8"
             )
         if not condition.meta.root_names():
-            raise ConfigError(f"the condition {where!r} looks at no column; use some of {_and(nothing.columns)}")
+            raise ConfigError(f"the condition {where!r} names no column; use some of {', '.join(nothing.columns)}")
         if _OVER_ROWS.search(re.sub(r"'[^']*'", "''", where)):
             raise ConfigError(
-                f"the condition {where!r} looks at more than one row; compare the values of one row with each other or "
+                f"the condition {where!r} looks at several rows; compare the values of one row with each other or "
                 "with constants"
             )
         return condition
 
 
-def files_at(path: str | Path) -> tuple[list[Path], list[Path]]:
-    """The files of the faces table, and of the inputs table if there is one; of an object store's, copies."""
+def _files_at(path: str | Path) -> tuple[list[Path], list[Path]]:
+    """The files of the faces table, and of the inputs table if there is one; of an object store, local copies."""
     if is_remote(str(path)):
         return parts_of(path, "faces"), parts_of(path, "inputs")
     path = Path(path)
@@ -202,13 +224,13 @@ def _schema_in(parts: Sequence[Path]) -> pa.Schema:
 
 
 def _check_columns(path: Path, stored: pa.Schema, classes: Sequence[str]) -> None:
-    """Refuse what is no table of predictions, by the names and kinds of its columns."""
+    """Refuse a table that does not hold predictions, by the names and types of its columns."""
     known = faces_schema(classes or EMOTIONS, 1, "float16", tracks=True)
     both = [name for name in known.names if name in stored.names]
     if "input" not in both or not {"emotion", "x1", "embedding"} & set(both):
         raise ConfigError(
             f"{str(path)!r} is not a table of predictions: expected `input` with `emotion`, a box (`x1`, ...) or "
-            f"`embedding`; it has {_and(stored.names)}"
+            f"`embedding`; it has {', '.join(stored.names)}"
         )
     for name in both:
         expected, got = _kind_of(known.field(name).type), _kind_of(stored.field(name).type)
@@ -232,5 +254,7 @@ def _decoded(field: pa.Field) -> pa.Field:
     return field.with_type(pa.string()) if _kind_of(field.type) == "text" else field
 
 
-def _and(names: Sequence[str]) -> str:
-    return ", ".join(names)
+def listed(record: RunRecord, name: str) -> list[str]:
+    """The values of a setting that is a list of names, such as `inputs.paths`; none if it is not recorded."""
+    values = record.get("settings", {}).get(name)
+    return [str(value) for value in values] if isinstance(values, list) else []

@@ -350,7 +350,7 @@ def _local_path(name: str, source: Source) -> str | None:
     if Path(name).is_absolute():
         return name if Path(name).is_file() else None
     parts = [part for part in Path(name).parts if part != ".."]
-    for given in map(Path, source.record.get("settings", {}).get("inputs.paths", ())):
+    for given in map(Path, source.settings("inputs.paths")):
         for shared in range(len(parts) + 1):
             file = given.joinpath(*parts[shared:])
             if (not shared or given.parts[-shared:] == tuple(parts[:shared])) and file.is_file():
