@@ -24,7 +24,7 @@ from motivnet_cli.config import InputConfig
 from motivnet_cli.inputs.archive import Archive
 from motivnet_cli.inputs.decode import decode, decode_bytes
 from motivnet_cli.inputs.listing import Listing
-from motivnet_cli.remote import storage
+from motivnet_cli.remote import retries
 from motivnet_cli.remote.files import RETRIES, read_bytes
 from motivnet_cli.remote.urls import is_remote
 from tests.pictures import quadrants
@@ -457,7 +457,7 @@ def test_no_damage_escapes_as_an_exception():
 
 @pytest.fixture
 def no_waiting(monkeypatch):
-    monkeypatch.setattr(storage, "BACKOFF_SECONDS", 0.001)
+    monkeypatch.setattr(retries, "BACKOFF_SECONDS", 0.001)
 
 
 def test_tar_over_http_goes_on_after_a_break(no_waiting):

@@ -5,14 +5,17 @@ from __future__ import annotations
 import errno
 import io
 import sys
+import time
 import traceback
 import zipfile
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
 
 import fsspec
 import pytest
 
 from motivnet_cli.errors import ConfigError, FetchError, InputError
-from motivnet_cli.remote import storage
+from motivnet_cli.remote import retries
 from motivnet_cli.remote.files import open_remote, read_bytes
 from motivnet_cli.remote.storage import with_retries
 from motivnet_cli.remote.urls import display_name, is_remote
@@ -24,7 +27,7 @@ RANGES = {"Accept-Ranges": "bytes"}
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
-    monkeypatch.setattr(storage, "BACKOFF_SECONDS", 0.001)
+    monkeypatch.setattr(retries, "BACKOFF_SECONDS", 0.001)
 
 
 @pytest.fixture
@@ -143,6 +146,22 @@ def test_refusals_have_their_types(status, error_type, num_requests):
         error = refusal(server.url, retries=2)
         assert (error.error_type, len(server.requests)) == (error_type, num_requests)
         assert str(status) in str(error)
+
+
+def test_server_says_when_to_come_again(monkeypatch):
+    """In seconds or by a date, at most a minute ahead; else the wait grows with the failures."""
+    waits = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    soon, late = (
+        format_datetime(datetime.now(timezone.utc) + timedelta(seconds=seconds), usegmt=True) for seconds in (50, 5000)
+    )
+    answers = [Answer(b"", 503, headers={"Retry-After": when}) for when in ("7", soon, late)]
+    with FileServer(*answers, Answer(b"", 503), Answer(CONTENT)) as server:
+        assert read_bytes(server.url, max_bytes=len(CONTENT), retries=4) == CONTENT
+
+    assert (waits[0], waits[2]) == (7, 60)
+    assert 1 < waits[1] <= 50
+    assert 8 * retries.BACKOFF_SECONDS / 2 <= waits[3] <= 8 * retries.BACKOFF_SECONDS
 
 
 def test_server_that_recovers():

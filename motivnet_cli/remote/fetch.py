@@ -1,9 +1,9 @@
-"""Brings one file from a URL to a path: resumed over drops and deaths, verified, whole or not at all.
+"""Download one file from a URL to a path: resumed where it broke off, verified, whole or not at all.
 
-This room knows neither what the file holds nor the model store. The fact to know: bytes gather in
-`<destination>.part`, beside a `<destination>.part.json` that says which version of which file they begin;
-only a complete and verified file gets the name `destination`. Every URL that is shown, logged or stored
-went through `redacted` first, and foreign exceptions are not chained, because their texts hold whole URLs.
+Bytes gather in `<destination>.part`, beside a `<destination>.part.json` that says which version of which file they
+begin; only a complete and verified file gets the name `destination`. What the file holds is not known here. Every URL
+that is shown, logged or stored is `redacted`, and foreign exceptions are not chained, because their texts hold whole
+URLs.
 """
 
 from __future__ import annotations
@@ -11,21 +11,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import html
-import http.client
 import itertools
 import json
 import logging
 import os
-import random
 import re
 import shutil
-import socket
-import ssl
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
@@ -33,41 +27,28 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import filelock
-import requests
 
 from motivnet_cli.durable import sha256_of, sync
 from motivnet_cli.errors import ConfigError, FetchError
+from motivnet_cli.remote import http
+from motivnet_cli.remote.http import Version
+from motivnet_cli.remote.retries import InterruptedTryError, RefusedError, seconds_before_retry
+from motivnet_cli.remote.urls import redacted
 
 if TYPE_CHECKING:
     from types import TracebackType
-from motivnet_cli.remote.urls import direct_url, redacted
+
+    import requests
 
 FetchProgress = Callable[[int, int | None], None]
 """Called with the bytes that are here, those of earlier starts included, and the whole size if it is known."""
 _LOG = logging.getLogger(__name__)
-_CHUNK_BYTES = 1 << 16  # also the most that a dropped connection can lose
 _COPY_BYTES = 1 << 20
 _HEAD_BYTES = 512  # enough to tell a page from a file
 _PAGE_BYTES = 1 << 16  # enough of a page to find its title
-_MAX_WAIT_SECONDS = 60.0
-_BANDWIDTH_LIMIT_EXCEEDED = 509  # not registered, sent by SharePoint and shared hosts
-_ROOM = 1.05  # file systems want some air
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_UNREACHABLE = {
-    errno.ECONNREFUSED,
-    errno.ENETUNREACH,
-    errno.EHOSTUNREACH,
-    errno.ENETDOWN,
-    errno.EHOSTDOWN,
-    errno.EADDRNOTAVAIL,
-}
+_NEEDED_SPACE = 1.05  # of a file's size: file systems need some for themselves
+_DISK_IS_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _BY_HAND = "Download the file in a browser or on another machine and give it with --from-file PATH."
-_HEADERS = {
-    # An encoded answer cannot be resumed: its ranges count encoded bytes.
-    "Accept-Encoding": "identity",
-    # Share hosts show some of their pages to browsers only.
-    "User-Agent": "Mozilla/5.0 (compatible; motivnet-cli)",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +73,7 @@ def fetch(
     sha256: str | None = None,
     progress: FetchProgress = lambda done, total: None,
     retries: int = 5,
-    timeout: tuple[float, float] = (10.0, 60.0),
+    timeout: tuple[float, float] = http.TIMEOUT_SECONDS,
     backoff_seconds: float = 1.0,
     offline: bool = False,
 ) -> Fetched:
@@ -108,7 +89,8 @@ def fetch(
         sha256: What the file must hash to. Without it, only size and validators vouch for the bytes.
         retries: How many tries in a row may bring nothing new before it gives up.
         timeout: Seconds to wait for a connection, and for the next bytes.
-        backoff_seconds: Wait after the first failure; it doubles from there, at most 60 s. `Retry-After` overrides it.
+        backoff_seconds: About the wait after the first failure; it doubles from there, at most 60 s. A server's
+            `Retry-After` goes before it.
         offline: Touch no network: anything but file:// and a file already there is an error at once.
 
     Raises:
@@ -121,20 +103,20 @@ def fetch(
     task = _Task(url, redacted(url), sha256 and sha256.lower(), progress, retries, timeout, backoff_seconds)
     if not re.match(r"[A-Za-z][\w+.-]*://", url):
         raise FetchError(
-            f"{task.shown!r} is not a URL such as https://host/file. Give a local file with --from-file PATH."
+            f"{task.name!r} is not a URL such as https://host/file. Give a local file with --from-file PATH."
         )
     if destination.exists():
         return _already_there(destination, task)
     if offline and task.scheme != "file":
-        raise FetchError(f"{task.shown} was not fetched: offline mode is on. {_BY_HAND}")
+        raise FetchError(f"{task.name} was not fetched: offline mode is on. {_BY_HAND}")
     with _alone(destination):
         if destination.exists():
             return _already_there(destination, task)
-        with _Part(destination, task.shown) as part:
+        with _Part(destination, task.name) as part:
             version = _transfer(task, part)
             digest = part.sha256()
             if task.is_wrong(digest) and part.is_pieced:
-                _LOG.warning("%s: the pieces do not make the expected file; starting over", task.shown)
+                _LOG.warning("%s: the pieces do not make the expected file; starting over", task.name)
                 part.clear()
                 version = _transfer(task, part)
                 digest = part.sha256()
@@ -142,19 +124,20 @@ def fetch(
             if task.is_wrong(digest):
                 part.clear()
                 raise FetchError(
-                    f"{task.shown} is not the expected file: its sha256 is {digest} ({size} bytes), expected "
+                    f"{task.name} is not the expected file: its sha256 is {digest} ({size} bytes), expected "
                     f"{task.sha256}. Nothing was kept. Check the URL and the hash; the file may have been replaced."
                 )
             part.install(destination)
-    return Fetched(digest, size, version.etag, version.last_modified, task.shown)
+    return Fetched(digest, size, version.etag, version.last_modified, task.name)
 
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """The arguments of `fetch`, and the URL as it may be shown."""
+    """The arguments of `fetch`."""
 
     url: str
-    shown: str
+    name: str
+    """The URL as it may be shown."""
     sha256: str | None
     progress: FetchProgress
     retries: int
@@ -169,41 +152,16 @@ class _Task:
         return self.sha256 is not None and digest != self.sha256
 
 
-@dataclass(frozen=True, slots=True)
-class _Version:
-    """What tells one state of a remote file from another."""
-
-    etag: str | None = None
-    last_modified: str | None = None
-    size: int | None = None
-
-    @property
-    def if_range(self) -> str | None:
-        """The validator for If-Range, which takes strong ones only (RFC 9110, 13.1.5)."""
-        return self.etag if self.etag and not self.etag.startswith("W/") else self.last_modified
-
-    def can_resume(self, *, pinned: bool) -> bool:
-        """Whether anything could tell that the rest belongs to another file: a validator, or a pinned hash."""
-        return bool(self.etag or self.last_modified) or (pinned and self.size is not None)
-
-    def fits(self, other: _Version) -> bool:
-        """Whether nothing says that the two are different files."""
-        pairs = ((self.etag, other.etag), (self.size, other.size))
-        if not (self.etag and other.etag):
-            pairs = ((self.last_modified, other.last_modified), (self.size, other.size))
-        return all(ours is None or theirs is None or ours == theirs for ours, theirs in pairs)
-
-
 class _Part:
     """The bytes that are here so far, on disk, with a note of the version that they begin."""
 
-    def __init__(self, destination: Path, shown: str) -> None:
+    def __init__(self, destination: Path, url: str) -> None:
         self.path = destination.with_name(destination.name + ".part")
-        self.version: _Version | None = None
+        self.version: Version | None = None
         self.is_pieced = False
         """The bytes came by more than one answer."""
         self._note = destination.with_name(destination.name + ".part.json")
-        self._shown = shown
+        self._url = url
 
     def __enter__(self) -> _Part:
         with _writing(self.path):
@@ -228,12 +186,12 @@ class _Part:
             self.size, self.version, self.is_pieced = 0, None, False
             self._note.unlink(missing_ok=True)
 
-    def begin(self, version: _Version) -> None:
+    def begin(self, version: Version) -> None:
         """Start over with the first byte of `version`."""
         self.clear()
         with _writing(self.path):
             temporary = self._note.with_name(self._note.name + ".tmp")
-            temporary.write_text(json.dumps({"url": self._shown, **asdict(version)}, indent=1), encoding="utf-8")
+            temporary.write_text(json.dumps({"url": self._url, **asdict(version)}, indent=1), encoding="utf-8")
             temporary.replace(self._note)
         self.version = version
 
@@ -266,17 +224,17 @@ class _Part:
             sync(destination.parent)
             self._note.unlink(missing_ok=True)
 
-    def _read_note(self) -> _Version | None:
+    def _read_note(self) -> Version | None:
         try:
             note = json.loads(self._note.read_text(encoding="utf-8"))
-            if note.pop("url") == self._shown:
-                return _Version(**note)
+            if note.pop("url") == self._url:
+                return Version(**note)
         except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
             pass  # no note, or not one of ours: the bytes are of no use
         return None
 
 
-def _transfer(task: _Task, part: _Part) -> _Version:
+def _transfer(task: _Task, part: _Part) -> Version:
     if task.scheme in ("http", "https"):
         return _over_http(task, part)
     if task.scheme == "file":
@@ -286,26 +244,15 @@ def _transfer(task: _Task, part: _Part) -> _Version:
     return _through_fsspec(task, part)
 
 
-class _Interrupted(Exception):  # noqa: N818 - not an error yet: the next try may do
-    """A try ended before the file was whole; another may bring more."""
-
-    def __init__(self, reason: str, *, wait_seconds: float | None = None, is_unreachable: bool = False) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.wait_seconds = wait_seconds
-        self.is_unreachable = is_unreachable
-
-
-def _over_http(task: _Task, part: _Part) -> _Version:
+def _over_http(task: _Task, part: _Part) -> Version:
     if part.version is not None and part.version.size == part.size:
         return part.version  # died between the last byte and the rename
     furthest, failures, reached = part.size, 0, False
     # One session: the cookies of the share host's redirects hold for the following tries.
-    with requests.Session() as session:
-        session.headers.update(_HEADERS)
-        while isinstance(outcome := _attempt(session, task, part), _Interrupted):
+    with http.new_session() as session:
+        while isinstance(outcome := _attempt(session, task, part), InterruptedTryError):
             if outcome.is_unreachable and not reached:
-                raise FetchError(f"{task.shown} cannot be reached: {outcome.reason}. {_BY_HAND}")
+                raise FetchError(f"{task.name} cannot be reached: {outcome}. {_BY_HAND}")
             reached = reached or not outcome.is_unreachable
             # A server without Range brings the same bytes each time: only new ground counts as progress.
             if part.size > furthest:
@@ -314,125 +261,66 @@ def _over_http(task: _Task, part: _Part) -> _Version:
             if failures > task.retries:
                 kept = f" {part.size} bytes are kept in {part.path}: the same command goes on from there."
                 raise FetchError(
-                    f"{task.shown} was given up after {task.retries} retries that brought nothing new; the last: "
-                    f"{outcome.reason}.{kept if part.size else ''} Try again later, or: {_BY_HAND}"
+                    f"{task.name} was given up after {task.retries} retries that brought nothing new; the last: "
+                    f"{outcome}.{kept if part.size else ''} Try again later, or: {_BY_HAND}"
                 )
-            wait = outcome.wait_seconds
-            if wait is None:
-                wait = task.backoff_seconds * 2 ** (failures - 1) * random.uniform(0.5, 1.0)
-            wait = min(wait, _MAX_WAIT_SECONDS)
-            _LOG.warning("%s: %s; next try in %.1f s", task.shown, outcome.reason, wait)
+            wait = seconds_before_retry(failures, asked=outcome.wait_seconds, backoff_seconds=task.backoff_seconds)
+            _LOG.warning("%s: %s; next try in %.1f s", task.name, outcome, wait)
             time.sleep(wait)
         return outcome
 
 
-def _attempt(session: requests.Session, task: _Task, part: _Part) -> _Version | _Interrupted:
+def _attempt(session: requests.Session, task: _Task, part: _Part) -> Version | InterruptedTryError:
     """One request, always to the original URL: where it redirects to carries tokens that expire."""
     known = part.version
-    start = part.size if known is not None and known.can_resume(pinned=task.sha256 is not None) else 0
-    headers = {}
-    if known is not None and start:
-        headers["Range"] = f"bytes={start}-"
-        if known.if_range:
-            headers["If-Range"] = known.if_range
+    start = part.size if known is not None and _can_resume(known, task) else 0
     try:
-        response = session.get(direct_url(task.url), headers=headers, stream=True, timeout=task.timeout)
-    except (ValueError, requests.TooManyRedirects) as error:  # ValueError: URLs that requests or urllib3 cannot read
-        raise FetchError(
-            f"{task.shown} cannot be fetched ({type(error).__name__}): check the URL. {_BY_HAND}"
-        ) from None
-    except requests.RequestException as error:
-        return _explained(error, task)
-    with response:
-        try:
+        with http.get(session, task.url, start=start, version=known, timeout=task.timeout) as response:
             return _receive(response, task, part, start)
-        except _Interrupted as stop:
-            return stop
-        except requests.RequestException as error:
-            return _explained(error, task)
+    except InterruptedTryError as interrupted:
+        return interrupted
+    except RefusedError as refused:
+        raise FetchError(f"{task.name} {refused}. {_BY_HAND}") from None
 
 
-def _receive(response: requests.Response, task: _Task, part: _Part, start: int) -> _Version:
+def _can_resume(version: Version, task: _Task) -> bool:
+    """Whether anything could tell that the rest belongs to another file: a validator, or a pinned hash."""
+    return bool(version.etag or version.last_modified) or (task.sha256 is not None and version.size is not None)
+
+
+def _receive(response: requests.Response, task: _Task, part: _Part, start: int) -> Version:
     """Put the answer's bytes behind the first `start` ones, and return what they are a version of."""
-    offered, first = _offered(response)
+    answer = http.Answer.of(response)
+    offered = Version() if answer.is_encoded else answer.version  # what is encoded cannot be resumed
     known = part.version
     if response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and known is not None and start:
-        if offered.size == start and known.fits(offered):
+        if offered.size == start and known.may_be(offered):
             return known
         part.clear()
-        raise _Interrupted("the server has another file now")
-    _check_status(response, task)
+        raise InterruptedTryError("the server has another file now")
+    http.check_status(response)
     is_rest = response.status_code == HTTPStatus.PARTIAL_CONTENT
-    chunks = response.iter_content(_CHUNK_BYTES)
+    chunks = http.chunks(response, task.url, timeout=task.timeout)
     head = _at_least(_HEAD_BYTES, chunks)
     _refuse_page(response, task, head, chunks, is_rest=is_rest)
     if not head:
-        raise _Interrupted("the connection closed before the first byte")
+        raise InterruptedTryError("the connection closed before the first byte")
     if is_rest:
-        if known is None or first != start or not start or not known.fits(offered):
+        if known is None or answer.first != start or not start or not known.may_be(offered):
             part.clear()
-            raise _Interrupted("the server has another file now, or sent another range than asked for")
+            raise InterruptedTryError("the server has another file now, or sent another range than asked for")
         part.is_pieced = True
-        _check_room(task, part, offered.size)
+        _check_space(task, part, offered.size)
     else:
-        _check_room(task, part, offered.size, anew=True)
+        _check_space(task, part, offered.size, is_anew=True)
         part.begin(offered)
     for chunk in itertools.chain((b"",), (head,), chunks):
         part.append(chunk)
         task.progress(part.size, offered.size)
     length = response.headers.get("Content-Length", "")
     if offered.size not in (None, part.size) or (length.isdecimal() and response.raw.tell() < int(length)):
-        raise _Interrupted(f"the connection closed after {part.size} of {offered.size or length} bytes")
+        raise InterruptedTryError(f"the connection closed after {part.size} of {offered.size or length} bytes")
     return part.version or offered
-
-
-def _offered(response: requests.Response) -> tuple[_Version, int | None]:
-    """What the answer's headers say of the whole file, and at which byte a partial answer starts."""
-    headers = response.headers
-    if headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
-        return _Version(), None  # decoded as it comes, so neither size nor ranges are those of the file
-    length = headers.get("Content-Length", "")
-    size, first = (int(length) if length.isdecimal() else None), None
-    if response.status_code != HTTPStatus.OK:
-        size = None
-        span = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", headers.get("Content-Range", "").strip())
-        if span:
-            first = int(span[1]) if span[1] else None
-            size = int(span[2]) if span[2] != "*" else None
-    return _Version(headers.get("ETag"), headers.get("Last-Modified"), size), first
-
-
-def _check_status(response: requests.Response, task: _Task) -> None:
-    status = response.status_code
-    if status in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
-        return
-    name = f"{status} {http.client.responses.get(status, '')}".strip()
-    if status in (HTTPStatus.TOO_MANY_REQUESTS, _BANDWIDTH_LIMIT_EXCEEDED):
-        name += ", a quota or rate limit"
-    if status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS) or status >= 500:
-        raise _Interrupted(f"the server answered {name}", wait_seconds=_retry_after(response.headers))
-    meaning = {
-        401: "the link needs a sign-in or was revoked",
-        403: "the link needs a sign-in or was revoked",
-        404: "the link is misspelt, or the file was removed",
-        407: "the proxy needs a user and password in HTTP_PROXY or HTTPS_PROXY",
-        410: "the file was removed",
-    }.get(status, "no file came with it")
-    raise FetchError(f"{task.shown} answered {name}: {meaning}. {_BY_HAND}")
-
-
-def _retry_after(headers: requests.structures.CaseInsensitiveDict[str]) -> float | None:
-    """Seconds that the server asks to wait: given as a number or as a date (RFC 9110, 10.2.3)."""
-    value = headers.get("Retry-After", "").strip()
-    if value.isdecimal():
-        return float(value)
-    try:
-        date = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    if date.tzinfo is None:
-        date = date.replace(tzinfo=timezone.utc)
-    return max(0.0, (date - datetime.now(timezone.utc)).total_seconds())
 
 
 def _refuse_page(
@@ -442,7 +330,7 @@ def _refuse_page(
     kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if kind not in ("text/html", "application/xhtml+xml") and (is_rest or not _reads_as_page(head)):
         return
-    with contextlib.suppress(requests.RequestException):
+    with contextlib.suppress(InterruptedTryError):
         head += _at_least(_PAGE_BYTES - len(head), chunks)
     text = head[:_PAGE_BYTES].decode("utf-8", "replace")
     found = re.search(r"<title[^>]*>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
@@ -458,7 +346,7 @@ def _refuse_page(
     # Titles may echo addresses: show plain words only.
     plain = " ".join(word if re.fullmatch(r"[^=?@%/]{1,40}", word) else "..." for word in title.split())
     named = f" titled {plain!r}" if plain else ""
-    raise FetchError(f"{task.shown} answered with a page{named} from {host} instead of the file: {meaning}. {_BY_HAND}")
+    raise FetchError(f"{task.name} answered with a page{named} from {host} instead of the file: {meaning}. {_BY_HAND}")
 
 
 def _reads_as_page(head: bytes) -> bool:
@@ -475,46 +363,10 @@ def _at_least(count: int, chunks: Iterator[bytes]) -> bytes:
     return bytes(taken)
 
 
-def _explained(error: requests.RequestException, task: _Task) -> _Interrupted:
-    """The same failure in our words: those of requests hold the URL with its secrets."""
-    causes = list(_causes(error))
-    host = urlsplit(redacted(direct_url(task.url))).hostname
-    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
-        raise FetchError(
-            f"{task.shown} was not fetched: the TLS certificate of {host} could not be verified. Behind a proxy that "
-            f"re-signs, name its certificate file in REQUESTS_CA_BUNDLE. {_BY_HAND}"
-        ) from None
-    numbers = [cause.errno for cause in causes if isinstance(cause, OSError) and cause.errno is not None]
-    if isinstance(error, requests.exceptions.ProxyError):
-        return _Interrupted("the proxy named in HTTP_PROXY or HTTPS_PROXY refuses", is_unreachable=True)
-    if any(isinstance(cause, socket.gaierror) for cause in causes):
-        reason = f"the name {host} could not be looked up; there is no network here, or it is misspelt"
-        return _Interrupted(reason, is_unreachable=True)
-    if isinstance(error, requests.ConnectTimeout):
-        return _Interrupted(f"{host} did not answer within {task.timeout[0]:g} s", is_unreachable=True)
-    if any(isinstance(cause, TimeoutError) for cause in causes):
-        return _Interrupted(f"nothing came for {task.timeout[1]:g} s")
-    if numbers:
-        return _Interrupted(f"{host}: {os.strerror(numbers[0])}", is_unreachable=numbers[0] in _UNREACHABLE)
-    return _Interrupted(f"the connection broke ({type(error).__name__})")
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The exception and all that it wraps, which requests and urllib3 keep in different places."""
-    pending, seen = [error], set[int]()
-    while pending:
-        each = pending.pop(0)
-        if id(each) not in seen:
-            seen.add(id(each))
-            yield each
-            inner = (*each.args, getattr(each, "reason", None), each.__cause__, each.__context__)
-            pending += [other for other in inner if isinstance(other, BaseException)]
-
-
-def _from_disk(task: _Task, part: _Part) -> _Version:
+def _from_disk(task: _Task, part: _Part) -> Version:
     parts = urlsplit(task.url)
     if parts.netloc not in ("", "localhost"):
-        raise FetchError(f"{task.shown} names another machine; a file here is written file:///absolute/path")
+        raise FetchError(f"{task.name} names another machine; a file here is written file:///absolute/path")
     path = Path(url2pathname(parts.path))
     try:
         source = path.open("rb")
@@ -524,19 +376,19 @@ def _from_disk(task: _Task, part: _Part) -> _Version:
         return _copy(source, path.stat().st_size, task, part)
 
 
-def _from_hub(task: _Task, part: _Part) -> _Version:
+def _from_hub(task: _Task, part: _Part) -> Version:
     """The hub's client does not resume across processes: it brings the file whole or not at all."""
     match = re.fullmatch(r"hf://([^/@]+/[^/@]+)/([^@]+)(?:@([^@]+))?", task.url, re.IGNORECASE)
     if not match:
         raise FetchError(
-            f"{task.shown} does not name a file on the hub: write hf://owner/repo/path or .../path@revision"
+            f"{task.name} does not name a file on the hub: write hf://owner/repo/path or .../path@revision"
         )
     repository, name, revision = match.groups()
     try:
         import huggingface_hub
         from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, HfHubHTTPError
     except ImportError:
-        raise FetchError(f"{task.shown} needs huggingface_hub: pip install 'motivnet-cli[hub]'") from None
+        raise FetchError(f"{task.name} needs huggingface_hub: pip install 'motivnet-cli[hub]'") from None
     # The bases: the root error of the HTTP library underneath, which is another one in every major version.
     transport = cast("tuple[type[Exception], ...]", HfHubHTTPError.__bases__)
     failures: tuple[type[Exception], ...] = (OSError, ValueError, EntryNotFoundError, *transport)
@@ -548,23 +400,23 @@ def _from_hub(task: _Task, part: _Part) -> _Version:
         part.adopt(Path(path))
     except GatedRepoError:
         raise FetchError(
-            f"{task.shown} is gated: accept the terms at https://huggingface.co/{repository} and sign in with "
+            f"{task.name} is gated: accept the terms at https://huggingface.co/{repository} and sign in with "
             f"`hf auth login`. {_BY_HAND}"
         ) from None
     except failures as error:
-        if isinstance(error, OSError) and error.errno in _FULL:
+        if isinstance(error, OSError) and error.errno in _DISK_IS_FULL:
             raise _cannot_write(part.path, error) from None
         raise FetchError(
-            f"{task.shown} did not come from the hub ({type(error).__name__}): check the name and the network. "
+            f"{task.name} did not come from the hub ({type(error).__name__}): check the name and the network. "
             f"{_BY_HAND}"
         ) from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     task.progress(part.size, part.size)
-    return _Version(size=part.size)
+    return Version(size=part.size)
 
 
-def _through_fsspec(task: _Task, part: _Part) -> _Version:
+def _through_fsspec(task: _Task, part: _Part) -> Version:
     try:
         import fsspec
 
@@ -572,24 +424,24 @@ def _through_fsspec(task: _Task, part: _Part) -> _Version:
             return _copy(source, getattr(source, "size", None), task, part)
     except ImportError:
         raise FetchError(
-            f"{task.shown} needs fsspec and its driver for {task.scheme}://: pip install 'motivnet-cli[remote]'"
+            f"{task.name} needs fsspec and its driver for {task.scheme}://: pip install 'motivnet-cli[remote]'"
         ) from None
     except (OSError, ValueError) as error:
         raise FetchError(
-            f"{task.shown} could not be read ({type(error).__name__}): check the URL and the credentials. {_BY_HAND}"
+            f"{task.name} could not be read ({type(error).__name__}): check the URL and the credentials. {_BY_HAND}"
         ) from None
 
 
-def _copy(source: IO[bytes], size: int | None, task: _Task, part: _Part) -> _Version:
-    version = _Version(size=size)
-    _check_room(task, part, size, anew=True)
+def _copy(source: IO[bytes], size: int | None, task: _Task, part: _Part) -> Version:
+    version = Version(size=size)
+    _check_space(task, part, size, is_anew=True)
     part.begin(version)
     task.progress(0, size)
     while chunk := source.read(_COPY_BYTES):
         part.append(chunk)
         task.progress(part.size, size)
     if size not in (None, part.size):
-        raise FetchError(f"{task.shown} gave {part.size} bytes of {size}: it changed while it was read. Try again.")
+        raise FetchError(f"{task.name} gave {part.size} bytes of {size}: it changed while it was read. Try again.")
     return version
 
 
@@ -601,7 +453,7 @@ def _already_there(destination: Path, task: _Task) -> Fetched:
             f"{destination} exists and is another file: its sha256 is {digest}, expected {task.sha256}. "
             "Remove it, then run the same command again."
         )
-    return Fetched(digest, size, None, None, task.shown)
+    return Fetched(digest, size, None, None, task.name)
 
 
 @contextlib.contextmanager
@@ -623,15 +475,15 @@ def _alone(destination: Path) -> Iterator[None]:
         lock.release()
 
 
-def _check_room(task: _Task, part: _Part, size: int | None, *, anew: bool = False) -> None:
-    """Raise if the disk cannot hold the rest; `anew` means that the bytes here will make room."""
+def _check_space(task: _Task, part: _Part, size: int | None, *, is_anew: bool = False) -> None:
+    """Raise if the disk cannot hold the rest; `is_anew` means that the bytes here will make room."""
     if size is None:
         return
-    needed = int((size if anew else size - part.size) * _ROOM)
-    free = shutil.disk_usage(part.path.parent).free + (part.size if anew else 0)
+    needed = int((size if is_anew else size - part.size) * _NEEDED_SPACE)
+    free = shutil.disk_usage(part.path.parent).free + (part.size if is_anew else 0)
     if needed > free:
         raise FetchError(
-            f"not enough room for {task.shown} in {part.path.parent}: {needed} bytes needed, {free} free. "
+            f"not enough room for {task.name} in {part.path.parent}: {needed} bytes needed, {free} free. "
             "Free some, or choose a folder on another disk."
         )
 
@@ -645,7 +497,7 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 def _cannot_write(path: Path, error: OSError) -> FetchError:
-    if error.errno in _FULL:
+    if error.errno in _DISK_IS_FULL:
         return FetchError(
             f"the disk or quota is full ({error.strerror}) at {path}. Free some room and run the same command again, "
             "which goes on from there, or choose a folder on another disk; home folders of clusters have small quotas."

@@ -1,4 +1,7 @@
-"""Object stores and file servers: listing, and calls that are tried again."""
+"""Object stores, through fsspec: what lies there, and calls that are tried again.
+
+No message holds the secrets of a URL, and foreign exceptions are not chained, because their texts hold whole URLs.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +14,13 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from motivnet_cli.errors import ConfigError, FetchError
+from motivnet_cli.remote.retries import InterruptedTryError, RefusedError, seconds_before_retry
 from motivnet_cli.remote.urls import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from motivnet_cli.errors import ErrorType
-
-
-BACKOFF_SECONDS = 0.5
-"""Before the first new try; it doubles from there."""
-MAX_WAIT_SECONDS = 20.0
 
 
 class RemoteEntry(NamedTuple):
@@ -40,10 +39,6 @@ class RemoteEntry(NamedTuple):
         """What stands in the name from `start` to the next slash, and whether there is one: then it is a folder."""
         end = self.name.find("/", start)
         return (self.name[start:], False) if end < 0 else (self.name[start:end], True)
-
-    def within(self, folder: str) -> RemoteEntry:
-        """The same file seen from a folder that its name begins with."""
-        return self._replace(name=self.name[len(folder) :])
 
 
 def can_list(url: str) -> bool:
@@ -209,28 +204,28 @@ def with_retries(ask: Callable[[], _Answer], url: str, *, retries: int = 1) -> _
         except fsspec_failures() as error:
             if _is_of_this_machine(error):
                 raise
-            reason, error_type, meaning = type(error).__name__, *meaning_of(error)
-        if error_type:
-            raise ConfigError(f"{redacted(url)}: {meaning} ({reason})")
+            failure = explained(error)
+        if isinstance(failure, RefusedError):
+            raise ConfigError(f"{redacted(url)} {failure}")
         if failures > retries:
-            raise FetchError(f"{redacted(url)}: {meaning}, in {failures} tries ({reason})")
-        time.sleep(min(MAX_WAIT_SECONDS, BACKOFF_SECONDS * 2 ** (failures - 1)))
+            raise FetchError(f"{redacted(url)} cannot be used, in {failures} tries: {failure}")
+        time.sleep(seconds_before_retry(failures))
     raise AssertionError("unreachable")
 
 
-def meaning_of(error: BaseException) -> tuple[ErrorType | None, str]:
-    """The error type and our words for what a driver raised; no type where another try may succeed."""
-    known: tuple[tuple[tuple[type[BaseException], ...], ErrorType, str], ...] = (
+def explained(error: BaseException) -> InterruptedTryError | RefusedError:
+    """What an error of a driver means."""
+    meanings: tuple[tuple[tuple[type[BaseException], ...], ErrorType, str], ...] = (
         ((FileNotFoundError,), "not_found", "there is no such file, folder or bucket"),
         ((PermissionError,), "permission_denied", "the credentials found here do not open it"),
         (_raised_by(_NO_CREDENTIALS), "permission_denied", "no credentials were found that open it"),
         ((IsADirectoryError,), "is_a_folder", "it is a folder: name the files in it"),
         ((ValueError, *_raised_by(_NO_REQUEST)), "unsupported", "no driver reads such a URL"),
     )
-    for kinds, error_type, meaning in known:
+    for kinds, error_type, meaning in meanings:
         if isinstance(error, kinds):
-            return error_type, meaning
-    return None, "the storage failed"
+            return RefusedError(error_type, f"cannot be used: {meaning} ({type(error).__name__})")
+    return InterruptedTryError(f"the storage failed ({type(error).__name__})")
 
 
 _LOCAL_FAILURES = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EROFS)

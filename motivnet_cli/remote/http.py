@@ -1,0 +1,225 @@
+"""Requests to web servers: headers, what statuses and failures mean, and how a broken read goes on.
+
+No message holds the secrets of a URL, and errors of requests are not chained, because their texts hold whole URLs.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import socket
+import ssl
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from errno import EADDRNOTAVAIL, ECONNREFUSED, EHOSTDOWN, EHOSTUNREACH, ENETDOWN, ENETUNREACH
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import requests
+
+from motivnet_cli.remote.retries import InterruptedTryError, RefusedError
+from motivnet_cli.remote.urls import direct_url, redacted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from motivnet_cli.errors import ErrorType
+
+TIMEOUT_SECONDS = (10.0, 60.0)
+"""For a connection, and for the next bytes."""
+_HEADERS = {
+    # An encoded answer has neither the size nor the ranges of the file.
+    "Accept-Encoding": "identity",
+    # Share hosts show some of their pages to browsers only.
+    "User-Agent": "Mozilla/5.0 (compatible; motivnet-cli)",
+}
+_CHUNK_BYTES = 1 << 16  # also the most that a dropped connection can lose
+_BANDWIDTH_LIMIT_EXCEEDED = 509  # not registered, sent by SharePoint and shared hosts
+_NO_CONNECTION = {ECONNREFUSED, ENETUNREACH, EHOSTUNREACH, ENETDOWN, EHOSTDOWN, EADDRNOTAVAIL}
+_REFUSALS: dict[int, tuple[ErrorType, str]] = {
+    401: ("permission_denied", "the link needs a sign-in or was revoked"),
+    403: ("permission_denied", "the link needs a sign-in or was revoked"),
+    404: ("not_found", "the link is misspelt, or the file was removed"),
+    407: ("permission_denied", "the proxy needs a user and password in HTTP_PROXY or HTTPS_PROXY"),
+    410: ("not_found", "the file was removed"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """What tells one state of a file from another."""
+
+    etag: str | None = None
+    last_modified: str | None = None
+    size: int | None = None
+    """Bytes."""
+
+    @property
+    def is_known(self) -> bool:
+        return self != Version()
+
+    @property
+    def if_range(self) -> str | None:
+        """The validator for If-Range, which takes strong ones only (RFC 9110, 13.1.5)."""
+        return self.etag if self.etag and not self.etag.startswith("W/") else self.last_modified
+
+    def may_be(self, other: Version) -> bool:
+        """Whether nothing says that the two are different files."""
+        pairs = [(self.size, other.size), (self.etag, other.etag)]
+        if not (self.etag and other.etag):
+            pairs = [(self.size, other.size), (self.last_modified, other.last_modified)]
+        return all(one is None or two is None or one == two for one, two in pairs)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the headers of an answer say of the file."""
+
+    version: Version
+    is_encoded: bool
+    """Whether bytes are decoded as they come: then there are no ranges, and the size is not known."""
+    first: int | None
+    """The byte at which a partial answer begins."""
+    has_ranges: bool
+    """Whether the server says that it answers with parts."""
+
+    @classmethod
+    def of(cls, response: requests.Response) -> Answer:
+        headers = response.headers
+        is_encoded = headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity")
+        length = headers.get("Content-Length", "")
+        size, first = (int(length) if length.isdecimal() else None), None
+        if response.status_code != HTTPStatus.OK:
+            size = None
+            span = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", headers.get("Content-Range", "").strip())
+            if span:
+                first = int(span[1]) if span[1] else None
+                size = int(span[2]) if span[2] != "*" else None
+        if is_encoded:
+            size = first = None
+        version = Version(headers.get("ETag"), headers.get("Last-Modified"), size)
+        return cls(version, is_encoded, first, headers.get("Accept-Ranges", "").strip().lower() == "bytes")
+
+
+def new_session() -> requests.Session:
+    """Connections and cookies that several requests share; for one thread."""
+    session = requests.Session()
+    session.headers.update(_HEADERS)
+    return session
+
+
+def get(
+    session: requests.Session,
+    url: str,
+    *,
+    start: int = 0,
+    version: Version | None = None,
+    timeout: tuple[float, float] = TIMEOUT_SECONDS,
+) -> requests.Response:
+    """Ask for a file, share links understood; of the answer only the headers were read.
+
+    Args:
+        start: The first byte that is wanted; the answer may begin at 0 all the same.
+        version: Of which file, if it is another by now.
+
+    Raises:
+        InterruptedTryError: There was no answer.
+        RefusedError: The URL leads to no file, or the server is not the one it names.
+    """
+    headers = {"Range": f"bytes={start}-"} if start else {}
+    if start and version and version.if_range:
+        headers["If-Range"] = version.if_range
+    try:
+        return session.get(direct_url(url), headers=headers, stream=True, timeout=timeout)
+    except (requests.RequestException, ValueError) as error:  # ValueError: URLs that urllib3 cannot read
+        raise _explained(error, url, timeout) from None
+
+
+def chunks(response: requests.Response, url: str, *, timeout: tuple[float, float] = TIMEOUT_SECONDS) -> Iterator[bytes]:
+    """The bytes of an answer.
+
+    Raises:
+        InterruptedTryError: The connection broke.
+    """
+    try:
+        yield from response.iter_content(_CHUNK_BYTES)
+    except requests.RequestException as error:
+        raise _explained(error, url, timeout) from None
+
+
+def check_status(response: requests.Response) -> None:
+    """Raise unless the answer brings the file or a part of it.
+
+    Raises:
+        InterruptedTryError: The status may pass.
+        RefusedError: It will not.
+    """
+    status = response.status_code
+    if status in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
+        return
+    name = f"{status} {http.client.responses.get(status, '')}".strip()
+    if status in (HTTPStatus.TOO_MANY_REQUESTS, _BANDWIDTH_LIMIT_EXCEEDED):
+        name += ", a quota or rate limit"
+    if status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS) or status >= 500:
+        wait_seconds = _retry_after(response.headers.get("Retry-After", ""))
+        raise InterruptedTryError(f"the server answered {name}", wait_seconds=wait_seconds)
+    error_type, meaning = _REFUSALS.get(status, ("read_error", "no file came with it"))
+    raise RefusedError(error_type, f"answered {name}: {meaning}")
+
+
+def _retry_after(value: str) -> float | None:
+    """Seconds that the server asks to wait: given as a number or as a date (RFC 9110, 10.2.3)."""
+    value = value.strip()
+    if value.isdecimal():
+        return float(value)
+    try:
+        date = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    if date.tzinfo is None:
+        date = date.replace(tzinfo=timezone.utc)
+    return max(0.0, (date - datetime.now(timezone.utc)).total_seconds())
+
+
+def _explained(
+    error: requests.RequestException | ValueError, url: str, timeout: tuple[float, float]
+) -> InterruptedTryError | RefusedError:
+    """The same failure without the words of requests, which hold the URL with its secrets."""
+    if isinstance(error, ValueError | requests.TooManyRedirects):
+        return RefusedError("not_found", f"leads to no file ({type(error).__name__}): check the URL")
+    causes = list(_causes(error))
+    host = urlsplit(redacted(direct_url(url))).hostname
+    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
+        message = (
+            f"was not read: the TLS certificate of {host} could not be verified. Behind a proxy that re-signs, name "
+            "its certificate file in REQUESTS_CA_BUNDLE"
+        )
+        return RefusedError("unreachable", message)
+    if isinstance(error, requests.exceptions.ProxyError):
+        return InterruptedTryError("the proxy named in HTTP_PROXY or HTTPS_PROXY refuses", is_unreachable=True)
+    if any(isinstance(cause, socket.gaierror) for cause in causes):
+        reason = f"the name {host} could not be looked up; there is no network here, or it is misspelt"
+        return InterruptedTryError(reason, is_unreachable=True)
+    if isinstance(error, requests.ConnectTimeout):
+        return InterruptedTryError(f"{host} did not answer within {timeout[0]:g} s", is_unreachable=True)
+    if isinstance(error, requests.Timeout) or any(isinstance(cause, TimeoutError) for cause in causes):
+        return InterruptedTryError(f"nothing came for {timeout[1]:g} s")
+    numbers = [cause.errno for cause in causes if isinstance(cause, OSError) and cause.errno is not None]
+    if numbers:
+        return InterruptedTryError(f"{host}: {os.strerror(numbers[0])}", is_unreachable=numbers[0] in _NO_CONNECTION)
+    return InterruptedTryError(f"the connection broke ({type(error).__name__})")
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The exception and all that it wraps, which requests and urllib3 keep in different places."""
+    pending, seen = [error], set[int]()
+    while pending:
+        cause = pending.pop(0)
+        if id(cause) not in seen:
+            seen.add(id(cause))
+            yield cause
+            inner = (*cause.args, getattr(cause, "reason", None), cause.__cause__, cause.__context__)
+            pending += [other for other in inner if isinstance(other, BaseException)]
