@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 from importlib.metadata import version
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.pictures import face_photo
-from tests.runs import command
+from tests.runs import NUM_PHOTOS, finish
 
-NUM_PHOTOS = 120
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+"""The threads of a network sleep while they have nothing to do: by themselves they keep the cores from other tests."""
 
 settings.register_profile("no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("no clock")
@@ -60,7 +60,7 @@ def photos(tmp_path_factory):
 def undisturbed(photos, tmp_path_factory):
     """What one process that nothing disturbs writes of them."""
     out = tmp_path_factory.mktemp("undisturbed") / "p.parquet"
-    subprocess.run(command(photos, out), check=True, capture_output=True, timeout=300)
+    finish(photos, out)
     return out
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 
 import psutil
 import pytest
 
 from motivnet_cli.output.read import read_faces, read_inputs
 from tests.agreement import assert_same_rows
-from tests.runs import at_start, command, start_until_work_is_committed
+from tests.runs import at_start, finish, start_until_work_is_committed
 
 WORKERS = ("--devices", "cpu,cpu")
 
@@ -22,22 +21,17 @@ def workers_of(process):
     return [child for child in children if "motivnet_cli.scale.worker" in child.cmdline()]
 
 
-def finish(photos, out, *options, code=0):
-    done = subprocess.run(command(photos, out, *options), capture_output=True, text=True, timeout=300)
-    assert done.returncode == code, done.stderr
-    return done.stderr
-
-
 @pytest.mark.parametrize("name", ["preds.parquet", "preds"])
 def test_workers_share_one_output(photos, undisturbed, tmp_path, name):
-    """Two workers write what one process writes, and both have had a part in it."""
+    """Two workers write what one process writes; where there are enough cores, each has its own."""
     out = tmp_path / name
     process = start_until_work_is_committed(photos, out, *WORKERS)
-    started = len(workers_of(process))
+    cores = [set(worker.cpu_affinity()) for worker in workers_of(process)]
     process.communicate(timeout=300)
 
     assert process.returncode == 0
-    assert started == 2
+    assert len(cores) == 2
+    assert not cores[0] & cores[1] or len(os.sched_getaffinity(0)) < 2
     assert_same_rows(out, undisturbed)
 
 
@@ -70,7 +64,7 @@ def test_killed_run_takes_its_workers_along(photos, undisturbed, tmp_path):
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)], ids=str)
 def test_signal_to_the_group_stops_in_order(photos, undisturbed, tmp_path, number, code):
-    """A signal that reaches the workers, too, lets them commit what they have; two workers then go on."""
+    """A signal that reaches the workers, too, lets them commit what they have; one process then goes on."""
     out = tmp_path / "p.parquet"
     process = start_until_work_is_committed(photos, out, *WORKERS, "--batch-size", "2")
     for worker in workers_of(process):
@@ -82,7 +76,7 @@ def test_signal_to_the_group_stops_in_order(photos, undisturbed, tmp_path, numbe
     assert "run the same command again to continue" in talk
     assert "died" not in talk
     assert not out.exists()
-    finish(photos, out, *WORKERS)
+    finish(photos, out)
     assert_same_rows(out, undisturbed)
 
 
@@ -116,7 +110,7 @@ def test_input_that_kills_workers_ends_the_run(photos, undisturbed, tmp_path, mo
 
     assert "error: 3 workers died one after the other, the last on cpu of SIGSEGV" in talk
     assert not out.joinpath("faces").exists() or "067.jpg" not in read_faces(out)["input"]
-    finish(photos, out, *WORKERS)
+    finish(photos, out)
     assert_same_rows(out, undisturbed)
 
 
@@ -172,15 +166,3 @@ def test_a_run_alone_waits_for_no_others(photos, tmp_path):
 
     assert "another process is writing" in talk
     assert process.returncode == 0
-
-
-def test_each_worker_has_cores_of_its_own(photos, tmp_path):
-    """Workers do not fight for cores where there are enough."""
-    if len(os.sched_getaffinity(0)) < 2:
-        pytest.skip("one core only")
-    process = start_until_work_is_committed(photos, tmp_path / "p.parquet", *WORKERS)
-    cores = [set(worker.cpu_affinity()) for worker in workers_of(process)]
-    process.communicate(timeout=300)
-
-    assert len(cores) == 2
-    assert not cores[0] & cores[1]
