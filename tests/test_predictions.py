@@ -109,6 +109,15 @@ def test_deepface_json_lines(tmp_path):
     assert predictions.boxes.tolist() == [[10, 20, 40, 60]]
 
 
+@pytest.mark.parametrize(("name", "separator"), [("p.csv", ";"), ("p.csv", "\t"), ("p.tsv", "\t"), ("p.TSV", ",")])
+def test_cells_may_be_separated_otherwise(tmp_path, name, separator):
+    """Commas, semicolons and tabs are told apart by the first line, as in manifests and labelled sets."""
+    lines = [separator.join(row) for row in (("path", "pred"), ("007", "happy"))]
+    predictions = read_predictions(csv(tmp_path, *lines, name=name))
+
+    assert (predictions.images, predictions.predicted.tolist()) == (("007",), [1])
+
+
 def test_parquet_and_folder_of_parquet(tmp_path):
     """A foreign Parquet file and a folder of such parts are read alike."""
     table = pl.DataFrame({"file": ["a.jpg"], **{name: [float(name == "fear")] for name in EMOTIONS}})
@@ -198,9 +207,9 @@ def test_columns_can_be_named(tmp_path):
         ("p.csv", ["path,happy,prob_happy", "a,1,1"], "happy and prob_happy .* may all be happiness"),
         ("p.csv", ["path," + ",".join(EMOTIONS), "a,-3,1,0,0,0,0,0"], "of logits take the softmax"),
         ("p.csv", ["path," + ",".join(EMOTIONS), "a,lots,1,0,0,0,0,0"], "'neutral' of .* holds 'lots'"),
-        ("p.csv", [], "cannot read the predictions"),
+        ("p.csv", [], "the table of predictions .* cannot be read"),
         ("p.txt", ["path,pred", "a,happy"], "are read from .parquet, .csv"),
-        ("p.parquet", ["no parquet"], "cannot read the predictions"),
+        ("p.parquet", ["no parquet"], "the table of predictions .* cannot be read"),
     ],
 )
 def test_what_cannot_be_read_is_named(tmp_path, name, lines, message):

@@ -176,12 +176,11 @@ def compare_models(
         OutputConflictError: The work folder holds runs of other settings or inputs.
     """
     _parameters(b)  # missing weights show now, and not after hours of running a
-    outputs = []
-    for model, name in ((a, a.name), (b, f"{b.name}-b" if a.name == b.name else b.name)):
-        output = _run(model, images, work / name, reading=reading, command=command, progress=progress, stop=stop)
-        if output is None:
-            return None
-        outputs.append(output)
+    name_b = f"{b.name}-b" if a.name == b.name else b.name
+    runs = [_Run(a, images, work / a.name), _Run(b, images, work / name_b)]
+    outputs = _outputs_of(runs, reading=reading, command=command, progress=progress, stop=stop)
+    if outputs is None:
+        return None
     pairing = pair_faces(*outputs)
     similarity, num_unusable = _similarity(outputs, pairing)
     if similarity.n < 2:
@@ -238,16 +237,15 @@ def compare_data(
         embedding_type(output)
     if len(finished) == 1:  # a run may take hours: whether it can be compared is asked first
         _refuse_other_network(_settings_of(finished[0]), _network_settings(model))
-    outputs: list[str] = []
+    runs: list[_Run | str] = []
     for side, name in ((a, "a"), (b, "b")):
         if isinstance(side, str) and side in finished:
-            outputs.append(side)
-            continue
-        inputs = side if isinstance(side, InputConfig) else InputConfig(paths=(side,))
-        made = _run(model, inputs, work / name, reading=reading, command=command, progress=progress, stop=stop)
-        if made is None:
-            return None
-        outputs.append(made)
+            runs.append(side)
+        else:
+            runs.append(_Run(model, side if isinstance(side, InputConfig) else InputConfig(paths=(side,)), work / name))
+    outputs = _outputs_of(runs, reading=reading, command=command, progress=progress, stop=stop)
+    if outputs is None:
+        return None
     _refuse_other_network(*map(_settings_of, outputs))
     faces_a, faces_b = (_summarise(output, seed=(SEED, number)) for number, output in enumerate(outputs))
     log.info("comparing %d faces with %d", faces_a.gaussian.n, faces_b.gaussian.n)
@@ -354,30 +352,41 @@ def _remark_on_unusable(num_unusable: int) -> Iterator[str]:
 # ---- runs -------------------------------------------------------------------------------------------------
 
 
-def _run(
-    model: ModelConfig,
-    inputs: InputConfig,
-    folder: Path,
+class _Run(NamedTuple):
+    model: ModelConfig
+    inputs: InputConfig
+    folder: Path
+
+
+def _outputs_of(
+    runs: Sequence[_Run | str],
     *,
     reading: Reading,
     command: str,
     progress: Callable[[Progress], None],
     stop: Callable[[], bool],
-) -> str | None:
-    """The output of a run that is whole, or None if it was stopped."""
-    config = RunConfig(
-        inputs=inputs,
-        # The separator says that it is a folder, whatever dots a model's name has.
-        output=OutputConfig(path=f"{folder}{os.sep}", embeddings="float32"),
-        model=model,
-        faces=reading.faces,
-        video=reading.video,
-        loader=reading.loader,
-        command=command,
-    )
-    log.info("running %s into %s", model.name, folder)
-    summary = annotate(config, progress=progress, stop=stop)
-    return None if summary.stopped else config.output.path
+) -> list[str] | None:
+    """The outputs of some runs, each of which may be a finished output; None when `stop` ended one."""
+    outputs: list[str] = []
+    for run in runs:
+        if isinstance(run, str):
+            outputs.append(run)
+            continue
+        config = RunConfig(
+            inputs=run.inputs,
+            # The separator says that it is a folder, whatever dots a model's name has.
+            output=OutputConfig(path=f"{run.folder}{os.sep}", embeddings="float32"),
+            model=run.model,
+            faces=reading.faces,
+            video=reading.video,
+            loader=reading.loader,
+            command=command,
+        )
+        log.info("running %s into %s", run.model.name, run.folder)
+        if annotate(config, progress=progress, stop=stop).stopped:
+            return None
+        outputs.append(config.output.path)
+    return outputs
 
 
 def _is_output(path: str) -> bool:

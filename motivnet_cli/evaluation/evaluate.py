@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from motivnet_cli.evaluation.datasets.read import Labelled, LabelledSet
+    from motivnet_cli.evaluation.datasets.labelled import Labelled, LabelledSet
     from motivnet_cli.evaluation.matching import Matched
     from motivnet_cli.evaluation.predictions import Predictions
     from motivnet_cli.records import Progress
@@ -130,14 +130,14 @@ def compare_predictions(config: EvaluateConfig, a: str, b: str) -> PredictionCom
     answers = [_match(path, labelled, [image.path for image in labelled.images]) for path in (a, b)]
     scores = paired(
         _labels(labelled),
-        *(each.matched.predicted for each in answers),
+        *(answer.matched.predicted for answer in answers),
         groups=_subjects(labelled),
         resamples=config.resamples,
         seed=config.seed,
     )
     side_a, side_b = (
-        ComparedPredictions(path=path, origin=each.predictions.origin, matching=each.matched.summary)
-        for path, each in zip((a, b), answers, strict=True)
+        ComparedPredictions(path=path, origin=answer.predictions.origin, matching=answer.matched.summary)
+        for path, answer in zip((a, b), answers, strict=True)
     )
     return PredictionComparison(
         schema_version=SCHEMA_VERSION, dataset=_summary_of(labelled), a=side_a, b=side_b, scores=scores
@@ -313,7 +313,7 @@ def _score(name: str, answers: _Answers, labelled: LabelledSet, config: Evaluate
             seed=config.seed,
         ),
         missed=tuple(missed[:MAX_NAMES]),
-        missed_by_reason=dict(Counter(each.reason for each in missed).most_common()),
+        missed_by_reason=dict(Counter(image.reason for image in missed).most_common()),
         matching=matched.summary,
         mistakes=tuple(_mistakes(matched, labels, labelled.images, Path(config.out))),
     )

@@ -178,7 +178,7 @@ def _in_top2(y_true: Ints, y_prob: Floats) -> Bools:
 
 
 def _aurocs(y_true: Ints, y_prob: Floats) -> list[float]:
-    """One class against the rest; NaN where there is nothing to tell apart."""
+    """One class against the rest; NaN where all images have the class, or none."""
     return [
         float(sk.roc_auc_score(y_true == c, y_prob[:, c])) if 0 < (y_true == c).sum() < len(y_true) else math.nan
         for c in _IDS
@@ -205,8 +205,8 @@ def _per_class(y_true: Ints, y_pred: Ints) -> tuple[ClassScore, ...]:
 
 def _per_class_scored(y_true: Ints, y_pred: Ints, aurocs: list[float]) -> tuple[ScoredClassScore, ...]:
     return tuple(
-        ScoredClassScore(each.class_, each.support, each.precision, each.recall, each.f1, _defined(auroc))
-        for each, auroc in zip(_per_class(y_true, y_pred), aurocs, strict=True)
+        ScoredClassScore(row.class_, row.support, row.precision, row.recall, row.f1, _defined(auroc))
+        for row, auroc in zip(_per_class(y_true, y_pred), aurocs, strict=True)
     )
 
 
@@ -226,7 +226,7 @@ class Calibration(NamedTuple):
 
 def calibration(bins: Sequence[Bin]) -> Calibration:
     """Over the images of all bins; there must be some."""
-    filled = [(each.n, each.confidence, each.accuracy) for each in bins if each.n]
+    filled = [(bin_.n, bin_.confidence, bin_.accuracy) for bin_ in bins if bin_.n]
     n = sum(n for n, _, _ in filled)
     confidence = sum(n * confidence for n, confidence, _ in filled if confidence is not None) / n
     accuracy = sum(n * accuracy for n, _, accuracy in filled if accuracy is not None) / n
@@ -269,7 +269,7 @@ class _Replicates:
                 (_BINS.start + 2 * NUM_BINS + bins, where, (labels == predicted).astype(np.float64)),
             ]
             self._rankings = [_Ranking(where, labels == c, y_prob[:, c]) for c in _IDS]
-        rows, columns, values = (np.concatenate(each) for each in zip(*entries, strict=True))
+        rows, columns, values = (np.concatenate(parts) for parts in zip(*entries, strict=True))
         self._sums = scipy.sparse.csr_array((values, (rows, columns)), shape=(_BINS.stop, n))  # [K, N]
 
     def draw(self, unit_of: Ints, bootstrap: Bootstrap) -> tuple[dict[str, Floats], dict[str, Floats]]:
@@ -342,8 +342,8 @@ class _Ranking:
         return _ratio(wins, drawn.sum(axis=0, dtype=np.float64) * passed[-1])
 
 
-def _joined(parts: dict[str, list[Floats]]) -> dict[str, Floats]:
-    return {name: np.concatenate(each) for name, each in parts.items()}
+def _joined(figures: dict[str, list[Floats]]) -> dict[str, Floats]:
+    return {name: np.concatenate(parts) for name, parts in figures.items()}
 
 
 def _headlines(counts: Floats, top2: Floats) -> dict[str, Floats]:

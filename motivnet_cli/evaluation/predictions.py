@@ -20,6 +20,7 @@ from motivnet_cli.errors import ConfigError, first_line
 from motivnet_cli.evaluation.datasets.cards import SYNONYMS
 from motivnet_cli.evaluation.results import to_json
 from motivnet_cli.inputs.names import printable
+from motivnet_cli.inputs.table import PARQUET_SUFFIXES, TABLE_SUFFIXES, open_table
 from motivnet_cli.output.read import read_faces, read_inputs, read_record
 from motivnet_cli.records import BOX_COLUMNS, EMOTIONS
 
@@ -177,23 +178,26 @@ def _absolute_paths(settings: Mapping[str, object]) -> Callable[[str], str | Non
 
 
 def _read_table(path: Path) -> tuple[TableKind, pl.DataFrame]:
+    if path.is_dir():
+        return "parquet", _read_folder(path)
+    suffix = path.suffix.lower()
+    if suffix not in TABLE_SUFFIXES:
+        expected = ".parquet, .csv, .tsv, .jsonl or .ndjson"
+        raise ConfigError(f"predictions are read from {expected}, or a folder of .parquet; got {str(path)!r}")
+    table = open_table(str(path), "table of predictions").read([pl.all()])
+    if suffix in PARQUET_SUFFIXES:
+        return "parquet", table
+    return ("csv", table) if suffix in (".csv", ".tsv") else ("jsonl", _unnest(table))
+
+
+def _read_folder(path: Path) -> pl.DataFrame:
+    parts = sorted(path.rglob("*.parquet"))
+    if not parts:
+        raise ConfigError(f"the folder {str(path)!r} holds no .parquet file; give the table's own name")
     try:
-        if path.is_dir():
-            parts = sorted(path.rglob("*.parquet"))
-            if not parts:
-                raise ConfigError(f"the folder {str(path)!r} holds no .parquet file; give the table's own name")
-            return "parquet", pl.read_parquet(parts, missing_columns="raise")
-        suffix = path.suffix.lower()
-        if suffix in (".parquet", ".pq"):
-            return "parquet", pl.read_parquet(path, glob=False)
-        if suffix in (".csv", ".tsv"):  # as text, so that 007 stays a name
-            return "csv", pl.read_csv(path, infer_schema=False, separator="," if suffix == ".csv" else "\t", glob=False)
-        if suffix in (".jsonl", ".ndjson"):
-            return "jsonl", _unnest(pl.read_ndjson(path, infer_schema_length=None))
+        return pl.read_parquet(parts, missing_columns="raise")
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise ConfigError(f"cannot read the predictions {str(path)!r}: {first_line(error)}") from error
-    expected = ".parquet, .csv, .tsv, .jsonl or .ndjson"
-    raise ConfigError(f"predictions are read from {expected}, or a folder of .parquet; got {str(path)!r}")
+        raise ConfigError(f"the tables of predictions in {str(path)!r} cannot be read: {first_line(error)}") from error
 
 
 def _unnest(table: pl.DataFrame) -> pl.DataFrame:

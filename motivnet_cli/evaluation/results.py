@@ -29,17 +29,17 @@ def to_json(value: object) -> JSON:
     """
     if dataclasses.is_dataclass(value):
         members: dict[str, JSON] = {}
-        for each in dataclasses.fields(value):
-            member = to_json(getattr(value, each.name))
-            if each.metadata == INLINE and isinstance(member, dict):
+        for field_ in dataclasses.fields(value):
+            member = to_json(getattr(value, field_.name))
+            if field_.metadata == INLINE and isinstance(member, dict):
                 members |= member
             else:
-                members[each.name.removesuffix("_")] = member
+                members[field_.name.removesuffix("_")] = member
         return members
     if isinstance(value, Mapping):
-        return {str(key): to_json(each) for key, each in value.items()}
+        return {str(key): to_json(member) for key, member in value.items()}
     if isinstance(value, (list, tuple)):
-        return [to_json(each) for each in value]
+        return [to_json(member) for member in value]
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise TypeError(f"{type(value).__name__} has no form in JSON")
@@ -55,6 +55,13 @@ class Interval:
     value: float | None
     low: float | None
     high: float | None
+
+    @property
+    def if_defined(self) -> tuple[float, float, float] | None:
+        """Value, low and high; None where one of them is undefined."""
+        if self.value is None or self.low is None or self.high is None:
+            return None
+        return self.value, self.low, self.high
 
 
 def mean_over_sets(figures: Sequence[Interval | None]) -> float | None:
@@ -227,7 +234,7 @@ class DatasetSummary:
     label_map: dict[str, str]
     terms: str
     where: str
-    """The page of those to ask for the set."""
+    """Where to request the set."""
     n: int
     counts: dict[str, int]
     """Images by emotion."""

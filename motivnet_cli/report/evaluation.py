@@ -228,7 +228,7 @@ def _figures(scores: Scores, slug: str) -> list[_Figure]:
         ("confusion", "Confusion matrix", _confusion_caption(scores), figures.confusion(scores)),
         ("per_class", "Precision, recall and F1 by class", _per_class_caption(scores), figures.per_class(scores)),
     ]
-    if any(each.n for each in scores.reliability):
+    if any(bin_.n for bin_ in scores.reliability):
         drawn.append(("reliability", "Reliability", _reliability_caption(scores), figures.reliability(scores)))
     return [
         _Figure(
@@ -260,7 +260,7 @@ def _confusion_caption(scores: Scores) -> str:
 
 
 def _per_class_caption(scores: Scores) -> str:
-    recalls = [(each.recall, each.class_) for each in scores.per_class if each.recall is not None]
+    recalls = [(row.recall, row.class_) for row in scores.per_class if row.recall is not None]
     (lowest, worst), (highest, best) = (choose(recalls, key=lambda pair: pair[0]) for choose in (min, max))
     return f"Recall is highest for {best} ({percent(highest)} %) and lowest for {worst} ({percent(lowest)} %)."
 

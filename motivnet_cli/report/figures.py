@@ -137,7 +137,7 @@ def timeline(persons: Mapping[int, Sequence[tuple[float, float, int]]], names: S
             label = names[kind] if kind >= 0 else "no emotion"
             colour = mpl.colormaps["tab10"](kind) if kind >= 0 else _FAINT
             for row, bars in enumerate(persons.values()):
-                spans = [(start, width) for start, width, each in bars if each == kind]
+                spans = [(start, width) for start, width, bar_kind in bars if bar_kind == kind]
                 if spans:
                     axes.broken_barh(spans, (row - 0.35, 0.7), color=colour, linewidth=0, label=label)
                     label = "_nolegend_"
@@ -232,16 +232,16 @@ def _per_class(figure: Figure, scores: Scores) -> None:
 
 
 def _reliability(figure: Figure, scores: Scores) -> None:
-    bins = [each for each in scores.reliability if each.n]
-    total = sum(each.n for each in bins)
+    bins = [bin_ for bin_ in scores.reliability if bin_.n]
+    total = sum(bin_.n for bin_ in bins)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    lows = [each.low for each in bins]
-    widths = [(each.high - each.low) * 0.94 for each in bins]
-    points = [(each.confidence or 0.0, each.accuracy or 0.0) for each in bins]
+    lows = [bin_.low for bin_ in bins]
+    widths = [(bin_.high - bin_.low) * 0.94 for bin_ in bins]
+    points = [(bin_.confidence or 0.0, bin_.accuracy or 0.0) for bin_ in bins]
     above.bar(lows, [y for _, y in points], widths, align="edge", color=_SKY, label="accuracy of the bin")
     above.plot([0, 1], [0, 1], color=_FAINT, linewidth=1, linestyle=(0, (4, 3)), label="confidence = accuracy")
     above.plot(*zip(*points, strict=True), color=_BLUE, marker="o", markersize=4, linewidth=1.2)
-    below.bar(lows, [each.n / total for each in bins], widths, align="edge", color=_FAINT)
+    below.bar(lows, [bin_.n / total for bin_ in bins], widths, align="edge", color=_FAINT)
     _percent_axis(above, "y")
     _percent_axis(below, "x")
     above.set_ylabel("accuracy")
@@ -260,9 +260,9 @@ def _accuracy_by_set(figure: Figure, sets: Sequence[str], series: Sequence[Seque
     for number, accuracies in enumerate(series):
         offset = 0.22 * (number - (len(series) - 1) / 2)
         known = [
-            (row + offset, each.value, each.low, each.high)
-            for row, each in enumerate(accuracies)
-            if each is not None and each.value is not None and each.low is not None and each.high is not None
+            (row + offset, *figures)
+            for row, accuracy in enumerate(accuracies)
+            if accuracy and (figures := accuracy.if_defined)
         ]
         spread = [
             # A bootstrap interval may leave out the value itself, by rounding or by bias.

@@ -79,8 +79,8 @@ def _settings(values: object) -> list[tuple[str, str]]:
 def _flat(value: JSON, name: str = "") -> Iterator[tuple[str, str]]:
     """Nested settings as dotted names with one value each."""
     if isinstance(value, dict) and (value or not name):
-        for key, each in value.items():
-            yield from _flat(each, f"{name}.{key}" if name else key)
+        for key, member in value.items():
+            yield from _flat(member, f"{name}.{key}" if name else key)
     else:
         yield name, value if isinstance(value, str) else json.dumps(value)
 

@@ -159,7 +159,7 @@ def _gather(source: Source) -> _Rows:
                 embeddings.append(matrix)
                 ids.append(np.array([numbers.get(emotions[row] or "", -1) for row in picked.tolist()]))
         for name in numbers.keys() & set(emotions):
-            is_named = np.array([each == name for each in emotions])
+            is_named = np.array([emotion == name for emotion in emotions])
             _rank(rows, name, np.flatnonzero(np.isfinite(confidence) & is_named), confidence, batch, first_row)
         first_row += len(emotions)
     if embeddings:

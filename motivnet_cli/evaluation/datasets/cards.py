@@ -1,15 +1,15 @@
-"""What is known of each labelled set: layouts, counts, terms, and the numbers published on it."""
+"""What is known of each labelled set: layouts, labels, counts, terms, and published figures."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from motivnet_cli.records import EMOTIONS
 
 Faces = Literal["whole", "given", "auto"]
-"""Whether the images are face crops, come with boxes, or need a look for faces."""
+"""Whether the images are face crops, come with boxes, or have a face that is to be found."""
 SYNONYMS: dict[str, str] = {
     **{name: name for name in EMOTIONS},
     **dict.fromkeys(("ne", "neu"), "neutral"),
@@ -25,7 +25,7 @@ SYNONYMS: dict[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """How many images of a split its authors, or those who report on it, count."""
+    """How many images a split has, as its authors or other papers report."""
 
     split: str
     total: int | None
@@ -40,27 +40,29 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
-    """A published figure to print beside ours."""
+    """A published figure, printed beside that of an evaluation."""
 
     value: float
     """Accuracy in percent."""
     what: str
+    """The model, and what it was trained on."""
     source: str
+    """Where the figure was published."""
     kind: Literal["in_set", "cross_set"]
     """Whether it was trained on the training split of the same set."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetCard:
-    """What a user should know of a set before reporting on it, and what its reader goes by."""
+    """What a user should know of a set before reporting on it, and what its reader needs to know."""
 
     name: str
     title: str
     layouts: tuple[str, ...]
     """What is looked for, in this order."""
     labels: dict[str, str]
-    """The set's own labels, in lower case -> emotion, or the reason why such faces are dropped; empty where any
-    spelling of the emotions' names will do."""
+    """The set's own labels, in lower case -> emotion, or the reason why such faces are dropped. Empty where any
+    spelling of the emotions' names is accepted."""
     faces: Faces
     splits: tuple[str, ...]
     default_split: str
@@ -70,7 +72,7 @@ class DatasetCard:
     counts: tuple[Published, ...] = ()
     terms: str
     where: str
-    """The page of those to ask for it."""
+    """Where to request it."""
     anchors: tuple[Anchor, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -127,6 +129,18 @@ def _from_rafdb(agra: float) -> tuple[Anchor, ...]:
 def _in_set(value: float, name: str, source: str) -> Anchor:
     return Anchor(value, f"{name}, trained on this set", source, "in_set")
 
+
+_OWN_TABLE = DatasetCard(
+    name="csv",
+    title="Your own: a table of paths and labels (.csv, .tsv)",
+    layouts=("a table with a path and a label column, and perhaps subject and x1, y1, x2, y2",),
+    labels={},
+    faces="auto",
+    splits=("all",),
+    default_split="all",
+    terms="Yours to know.",
+    where="yourself",
+)
 
 _CARDS = (
     DatasetCard(
@@ -358,31 +372,11 @@ _CARDS = (
         terms="Yours to know.",
         where="yourself",
     ),
-    DatasetCard(
-        name="csv",
-        title="Your own: a table of paths and labels (.csv, .tsv)",
-        layouts=("a table with a path and a label column, and perhaps subject and x1, y1, x2, y2",),
-        labels={},
-        faces="auto",
-        splits=("all",),
-        default_split="all",
-        terms="Yours to know.",
-        where="yourself",
-    ),
-    DatasetCard(
-        name="parquet",
-        title="Your own: a table of paths and labels (.parquet)",
-        layouts=("a table with a path and a label column, and perhaps subject and x1, y1, x2, y2",),
-        labels={},
-        faces="auto",
-        splits=("all",),
-        default_split="all",
-        terms="Yours to know.",
-        where="yourself",
-    ),
+    _OWN_TABLE,
+    replace(_OWN_TABLE, name="parquet", title="Your own: a table of paths and labels (.parquet)"),
 )
 CARDS: dict[str, DatasetCard] = {card.name: card for card in _CARDS}
-"""The sets by name. Terms are readings, not advice.
+"""The sets by name. Terms are as we read them, not legal advice.
 
 The counts per emotion (RAF-DB's and AffectNet's val apart) and AffectNet's training split are as commonly reported:
 each adds up to the published total, and none was counted on the set itself.

@@ -78,7 +78,7 @@ class Disk:
             yield from self.walk(f"{folder}/{name}", (*inside, real))
 
     def levels(self, root: str, depth: int) -> Iterator[list[str]]:
-        """The root alone, then its subfolders, then theirs."""
+        """The root alone, then its subfolders, then the subfolders of those, down to a depth."""
         level = [root]
         for _ in range(depth):
             yield level

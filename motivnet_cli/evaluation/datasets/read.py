@@ -1,7 +1,6 @@
-"""A folder -> the labelled images of a set, with what was dropped and why.
+"""A folder -> the labelled images of a set: find which layout is there, read it, map its labels.
 
-Nothing is left out in silence: an image, or a count in `dropped`, and whatever departs from the published set is said
-in `remarks`. No set is downloaded, and none is shipped.
+No set is downloaded, and none is shipped.
 """
 
 from __future__ import annotations
@@ -9,34 +8,25 @@ from __future__ import annotations
 import json
 import os
 import posixpath
-import re
-from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from motivnet_cli.errors import ConfigError, first_line
 from motivnet_cli.evaluation.datasets import affectnet, ckplus, expw, fer2013, jaffe, kdef, own, rafdb, sfew
-from motivnet_cli.evaluation.datasets.cards import CARDS, SYNONYMS, emotion_named
+from motivnet_cli.evaluation.datasets.cards import CARDS, SYNONYMS
 from motivnet_cli.evaluation.datasets.disk import Disk, read_text
-from motivnet_cli.evaluation.datasets.layouts import MAX_NAMES, SEARCH_DEPTH, Recognised, Request, image_count
-from motivnet_cli.inputs.names import printable
+from motivnet_cli.evaluation.datasets.labelled import DROP, TABLES, labelled_set
+from motivnet_cli.evaluation.datasets.layouts import MAX_NAMES, SEARCH_DEPTH, Recognised, Request
 from motivnet_cli.records import EMOTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Mapping
 
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from motivnet_cli.evaluation.datasets.cards import DatasetCard, Faces
-    from motivnet_cli.evaluation.datasets.layouts import Layout, Row, SplitRows
-    from motivnet_cli.records import Box
-
-DROP = "drop"
-"""What a label map gives for labels that are not to be used."""
+    from motivnet_cli.evaluation.datasets.cards import DatasetCard
+    from motivnet_cli.evaluation.datasets.labelled import LabelledSet
+    from motivnet_cli.evaluation.datasets.layouts import Layout
 
 LAYOUTS: dict[str, tuple[Layout, ...]] = {
     "rafdb": rafdb.LAYOUTS,
@@ -52,60 +42,12 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
     "folder": own.LAYOUTS,
 }
 """The layouts of each set that is a folder, in the order of its card's `layouts`."""
-_TABLES = ("csv", "parquet")
-_OWN = ("folder", *_TABLES)
-"""Sets whose labels may be any spelling of the emotions' names."""
-
-_IDS = {emotion: number for number, emotion in enumerate(EMOTIONS)}
 _SPLIT_NAMES = (
     ("train", "training"),
     ("val", "valid", "validation"),
     ("public", "publictest"),
     ("private", "privatetest"),
 )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Labelled:
-    """One labelled face."""
-
-    name: str
-    """The path relative to the set's folder, with `/`, unique within the set; faces of one image end in `#0`, `#1`,
-    in the order of the index. A row of FER2013's table is named as FERPlus names it: `fer0000012.png` is row 12."""
-    path: str | None
-    """Absolute; None where the pixels are in a table."""
-    label: int
-    """Index into EMOTIONS."""
-    subject: str | None = None
-    """Who is in the picture, where the set says it."""
-    box: Box | None = None
-    """The labelled face, where the set says it."""
-    pixels: NDArray[np.uint8] | None = None
-    """[H, W], grey, 0 to 255; None where there is a file."""
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class LabelledSet:
-    """The images of a set's split that have one of the seven emotions, and what became of the others."""
-
-    dataset: str
-    root: str
-    """As given, absolute."""
-    layout: str
-    """One of the card's `layouts`."""
-    split: str
-    protocol: str | None
-    images: tuple[Labelled, ...]
-    dropped: dict[str, int]
-    """Reason -> how many labelled faces of the split are not among the images."""
-    remarks: tuple[str, ...]
-    """What a reader of the figures must know: counts that differ from the published, files that are missing."""
-    faces: Faces
-    label_map: dict[str, str]
-    """The set's labels that occur -> the emotion, or why such faces are dropped."""
-
-    def __repr__(self) -> str:
-        return f"LabelledSet({self.dataset}, {self.split}, {len(self.images)} images, dropped={self.dropped})"
 
 
 def read_dataset(
@@ -140,7 +82,7 @@ def read_dataset(
     """
     card = _card(name)
     given = {str(label).strip().casefold(): _meaning(label, emotion) for label, emotion in (label_map or {}).items()}
-    if name not in _TABLES and (path_column or label_column):
+    if name not in TABLES and (path_column or label_column):
         raise ConfigError(f"{name} has no table with columns to name: leave out --path-column and --label-column")
     split = _split(card, split)
     if protocol is not None and protocol not in card.protocols:
@@ -149,11 +91,11 @@ def read_dataset(
     path = Path(os.path.abspath(root)).as_posix()  # noqa: PTH100 - as runs name their inputs: links are not followed
     request = Request(card, path, split, protocol, Disk())
     try:
-        if name in _TABLES:
+        if name in TABLES:
             rows = own.read_table(request, path_column, label_column)
-            return _labelled_set(request, rows, layout=card.layouts[0], base=posixpath.dirname(path), given=given)
+            return labelled_set(request, rows, layout=card.layouts[0], base=posixpath.dirname(path), given=given)
         layout, found = _recognise(request)
-        return _labelled_set(request, layout.read(request, found), layout=found.layout, base=path, given=given)
+        return labelled_set(request, layout.read(request, found), layout=found.layout, base=path, given=given)
     except OSError as error:
         raise ConfigError(f"{name}: {error.filename or path!r} cannot be read: {error.strerror or error}") from error
     except pl.exceptions.PolarsError as error:
@@ -255,182 +197,3 @@ def _unrecognised(request: Request) -> str:
         f"{card.name}: no layout of this set was recognised in {root!r}. Looked for{depth}:{looked}\n"
         f"Found there: {listed or 'nothing'}.{hint} The set comes from {card.where}"
     )
-
-
-# ---- rows to labelled images ------------------------------------------------------------------------------
-
-
-def _labelled_set(
-    request: Request, rows: SplitRows, *, layout: str, base: str, given: Mapping[str, str]
-) -> LabelledSet:
-    """The images of a split: labels mapped, missing files and repeated rows counted."""
-    card = request.card
-    selection = _Selection(request, base, _meanings(card, given), Counter(rows.dropped))
-    images = selection.images(rows)
-    if selection.unknown and card.name in _OWN:
-        raise ConfigError(_unknown_labels(card.name, selection.unknown))
-    dropped = selection.dropped
-    for label, count in selection.unknown.items():
-        dropped[f"unknown label {label!r}"] += count
-    left_out = ", ".join(f"{reason} {count:,}" for reason, count in dropped.items())
-    if not images:
-        raise ConfigError(f"{card.name}: no labelled image is left of {request.root!r} ({left_out or 'it is empty'})")
-    remarks = [*rows.remarks, *_remarks_on(selection)]
-    if given:
-        remarks.append("labels go by the given label map, not only by the set's own")
-    remarks += _departures(card, rows, images, dropped)
-    return LabelledSet(
-        dataset=card.name,
-        root=request.root,
-        layout=layout,
-        split=rows.split,
-        protocol=rows.protocol,
-        images=tuple(images),
-        dropped={reason: count for reason, count in dropped.items() if count},
-        remarks=tuple(remarks),
-        faces=rows.faces,
-        label_map=selection.used,
-    )
-
-
-def _meanings(card: DatasetCard, given: Mapping[str, str]) -> dict[str, str]:
-    """Label in lower case -> emotion, or why such faces are dropped."""
-    return {**({} if card.name in _OWN else card.labels), **given}
-
-
-class _Step(NamedTuple):
-    """A row on its way to a labelled image."""
-
-    row: Row
-    suffix: str
-    """Of the image's name: `#k` where several faces of the image are labelled."""
-    label: int = -1
-    path: str | None = None
-
-
-@dataclass(slots=True)
-class _Selection:
-    """The steps from rows to labelled images. Rows pass through all of them one by one, in their order."""
-
-    request: Request
-    base: str
-    """The folder that names are relative to."""
-    meanings: Mapping[str, str]
-    dropped: Counter[str]
-    used: dict[str, str] = field(default_factory=dict)
-    """The labels that occur, with their meaning."""
-    unknown: Counter[str] = field(default_factory=Counter)
-    """Labels without a meaning."""
-    missing: list[str] = field(default_factory=list)
-    """Names of files that are not there."""
-
-    def images(self, rows: SplitRows) -> list[Labelled]:
-        steps = self._mapped(self._numbered(rows.rows))
-        return [*self._first_of_each(self._located(steps, from_index=rows.from_index))]
-
-    def _numbered(self, rows: Sequence[Row]) -> Iterator[_Step]:
-        """Tell the faces of one image apart."""
-        num_faces = Counter(row.path for row in rows if row.box is not None)
-        numbers: Counter[str | None] = Counter()
-        for row in rows:
-            yield _Step(row, f"#{numbers[row.path]}" if num_faces[row.path] > 1 else "")
-            if row.box is not None:
-                numbers[row.path] += 1
-
-    def _mapped(self, steps: Iterable[_Step]) -> Iterator[_Step]:
-        """Give each row its emotion."""
-        for step in steps:
-            meaning = self._meaning_of(step.row.label)
-            if meaning is None:
-                self.unknown[step.row.label] += 1
-            elif meaning not in _IDS:
-                self.dropped[meaning] += 1
-            else:
-                yield step._replace(label=_IDS[meaning])
-
-    def _meaning_of(self, label: str) -> str | None:
-        if label not in self.used:
-            meaning = self.meanings.get(label.casefold())
-            if meaning is None and self.request.card.name in _OWN:
-                meaning = emotion_named(label)
-            if meaning is None:
-                return None
-            self.used[label] = meaning
-        return self.used[label]
-
-    def _located(self, steps: Iterable[_Step], *, from_index: bool) -> Iterator[_Step]:
-        """Look for the files, under names in any case."""
-        for step in steps:
-            path = step.row.path
-            if path is not None and from_index:
-                path = self.request.disk.find(path)
-                if path is None:
-                    self.dropped["missing file"] += 1
-                    self.missing.append(_name(step.row.path or "", self.base))
-                    continue
-            yield step._replace(path=path)
-
-    def _first_of_each(self, steps: Iterable[_Step]) -> Iterator[Labelled]:
-        labels: dict[str, int] = {}
-        for row, suffix, label, path in steps:
-            name = (row.name or _name(path or "", self.base)) + suffix
-            if name in labels:
-                self.dropped["listed twice" if labels[name] == label else "listed twice, with different labels"] += 1
-                continue
-            labels[name] = label
-            yield Labelled(name, path, label, row.subject, row.box, row.pixels)
-
-
-def _name(path: str, base: str) -> str:
-    name = path[len(base) :].lstrip("/") if path.startswith(f"{base.rstrip('/')}/") else path
-    return name if name.isascii() else printable(name)
-
-
-# ---- what must be said ------------------------------------------------------------------------------------
-
-
-def _unknown_labels(name: str, unknown: Counter[str]) -> str:
-    listed = ", ".join(f"{label!r} ({count:,})" for label, count in unknown.most_common(12))
-    if all(re.fullmatch(r"-?\d+", label) for label in unknown):
-        why = "Sets number the emotions differently, so numbers need a map"
-    else:
-        why = "Say what they are, or drop them"
-    example = ",".join(f"{label}={emotion}" for label, emotion in zip(sorted(unknown), ("neutral", DROP), strict=False))
-    return f"{name}: labels that name no emotion: {listed}. {why}, such as --label-map {example}"
-
-
-def _remarks_on(selection: _Selection) -> Iterator[str]:
-    if missing := selection.missing:
-        more = f" and {len(missing) - MAX_NAMES:,} more" if len(missing) > MAX_NAMES else ""
-        yield f"{image_count(len(missing))} of the index not on disk: {', '.join(missing[:MAX_NAMES])}{more}"
-    for label, count in selection.unknown.items():
-        yield f"label {label!r} is none of this set's: {image_count(count)} dropped"
-    if num_contempt := selection.dropped["contempt"]:
-        why = "it is none of the seven emotions, so figures do not compare with those of eight classes"
-        yield f"{image_count(num_contempt)} of contempt dropped: {why}"
-
-
-def _departures(
-    card: DatasetCard, rows: SplitRows, images: Sequence[Labelled], dropped: Mapping[str, int]
-) -> Iterator[str]:
-    """What differs from the published counts, and emotions that no image has."""
-    counts = Counter(image.label for image in images)
-    expected_none = set()
-    for published in card.counts:
-        if published.split != rows.split or published.protocol not in (None, rows.protocol):
-            continue
-        where = f"{card.name} {rows.split}"
-        if published.total is not None and published.total != len(images):
-            yield f"{where} has {image_count(len(images))} here, {published.total:,} published"
-        if published.by_emotion is not None:
-            expected_none = {number for number, count in enumerate(published.by_emotion) if count == 0}
-            for number, count in enumerate(published.by_emotion):
-                if counts[number] != count:
-                    yield f"{where} has {image_count(counts[number])} of {EMOTIONS[number]} here, {count:,} published"
-        with_contempt = len(images) + dropped.get("contempt", 0)
-        if published.with_contempt and with_contempt not in published.with_contempt:
-            accepted = " or ".join(f"{count:,}" for count in published.with_contempt)
-            yield f"{where} has {image_count(with_contempt)} with contempt here, {accepted} published"
-    without = [name for number, name in enumerate(EMOTIONS) if not counts[number] and number not in expected_none]
-    if without:
-        yield f"no image of {', '.join(without)}: means over the classes leave these out"
