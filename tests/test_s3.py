@@ -35,11 +35,11 @@ from motivnet_cli.remote.files import read_bytes
 from motivnet_cli.remote.storage import list_remote
 from motivnet_cli.shards import Shard
 from tests.agreement import assert_same_rows
+from tests.outputs import NO_PIXELS, RECORD, Killed, faces_in, nine_inputs, predict, report_of, tables
+from tests.outputs import run as write
 from tests.pictures import face_photo
 from tests.runs import command
 from tests.s3_server import PAGE_KEYS, FailingServer
-from tests.test_sink import NO_PIXELS, RECORD, Killed, faces_in, predict, report_of, tables
-from tests.test_sink import run as write
 
 HUSH = "hushhush"
 """A secret that is wrong, and must not be said either."""
@@ -415,11 +415,7 @@ def test_full_disk_is_no_failure_of_the_store(s3, tmp_path, monkeypatch):
 
 @pytest.fixture
 def nine(tmp_path):
-    folder = tmp_path / "nine"
-    folder.mkdir()
-    for number in range(9):
-        (folder / f"{number}.jpg").write_bytes(b"")
-    return folder
+    return nine_inputs(tmp_path / "nine")
 
 
 @pytest.fixture

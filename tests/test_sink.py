@@ -19,81 +19,17 @@ from hypothesis import strategies as st
 
 from motivnet_cli.config import OutputConfig
 from motivnet_cli.errors import ConfigError, OutputConflictError
-from motivnet_cli.inputs.listing import Listing
 from motivnet_cli.output import ledger
 from motivnet_cli.output.read import read_faces, read_inputs, read_record
 from motivnet_cli.output.sink import Output
 from motivnet_cli.output.tables import RowLayout, faces_schema
-from motivnet_cli.records import EMOTIONS, Batch, Crop, Cursor, Face, InputReport, Position, Prediction, Problem, never
-
-NO_PIXELS = np.zeros((3, 1, 1), np.uint8)
-RECORD = {"model": "m", "settings": {"model.name": "m", "inputs": ["/photos"]}}
+from motivnet_cli.records import EMOTIONS
+from tests.outputs import RECORD, Killed, nine_inputs, run, tables
 
 
 @pytest.fixture
 def photos(tmp_path):
-    """Nine inputs; the tests decide by number what each holds."""
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for number in range(9):
-        (folder / f"{number}.jpg").write_bytes(b"")
-    return folder
-
-
-def faces_in(item, healed=False):
-    """0, 1, 2, 0, 1, 2, ... faces; inputs 3 and 6 fail until healed."""
-    if item.input in ("3.jpg", "6.jpg"):
-        return 2 if healed else None
-    return int(item.input[0]) % 3
-
-
-def run(out, photos, *, batch_size=2, healed=False, record=RECORD, stop_after=None, **options):
-    """Drive an Output as `annotate` does, with faces made up from the input's name."""
-    config = OutputConfig(path=str(out), **options)
-    with Output(config, record=record, layout=RowLayout(EMOTIONS, 4, config.embeddings)) as output:
-        if before := output.finished_before():
-            return before
-        crops, finished = [], []
-        reached = Cursor(Position(0))
-        begun = output.begin(Listing([str(photos)]))
-        for done, todo in enumerate(next(begun.rounds(never), ())):
-            if stop_after is not None and done >= stop_after:
-                return begun.summary()
-            item = todo.item
-            reached = todo.cursor
-            count = faces_in(item, healed)
-            for number in range(count or 0):
-                face = Face((1, 2, 3, 4), "detected", 0.5)
-                crops.append(Crop(reached.position, item.input, face, number, NO_PIXELS))
-                if len(crops) == batch_size:
-                    begun.write(Batch(tuple(crops), tuple(finished), reached), predict(crops))
-                    crops, finished = [], []
-            finished.append(report_of(item, count))
-            reached = Cursor(Position(item.index + 1))
-        begun.write(Batch(tuple(crops), tuple(finished), reached), predict(crops) if crops else None)
-        begun.complete()
-        return begun.summary()
-
-
-def report_of(item, count):
-    about = {"size_bytes": item.size_bytes, "mtime_ns": item.mtime_ns}
-    if count is None:
-        problem = Problem("damaged", "does not decode")
-        return InputReport(Position(item.index), item.input, item.kind, "failed", problem=problem, **about)
-    status = "ok" if count else "no_face"
-    return InputReport(Position(item.index), item.input, item.kind, status, 1, count, 640, 480, **about)
-
-
-def predict(crops):
-    seeds = [int(crop.input[0]) * 10 + crop.number for crop in crops]
-    logits = np.stack([np.random.default_rng(seed).normal(size=7) for seed in seeds])
-    probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    embeddings = np.stack([np.arange(4) + seed for seed in seeds])
-    return Prediction(probabilities.astype(np.float32), embeddings.astype(np.float32))
-
-
-def tables(out):
-    return read_faces(out), read_inputs(out)
+    return nine_inputs(tmp_path / "photos")
 
 
 @pytest.mark.parametrize("name", ["preds.parquet", "preds"])
@@ -219,19 +155,12 @@ def test_disk_that_is_full_for_a_moment(tmp_path, photos, monkeypatch, full_at):
     ]
 
 
-class Killed(BaseException):
-    """What stands for the end of the process."""
-
-
 @settings(max_examples=30)
 @given(stops=st.lists(st.tuples(st.integers(0, 9), st.integers(1, 5)), max_size=5))
 def test_stopped_anywhere_any_number_of_times(tmp_path_factory, stops):
     """Stopped after any inputs, any number of times, with any batch sizes: the same rows."""
     tmp_path = tmp_path_factory.mktemp("stops")
-    photos = tmp_path / "photos"
-    photos.mkdir()
-    for number in range(9):
-        (photos / f"{number}.jpg").write_bytes(b"")
+    photos = nine_inputs(tmp_path / "photos")
     for stop_after, batch_size in stops:
         run(tmp_path / "out", photos, batch_size=batch_size, stop_after=stop_after, commit_seconds=0)
     run(tmp_path / "out", photos)

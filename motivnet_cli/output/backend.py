@@ -48,7 +48,7 @@ class Backend(Protocol):
         """Whether a file or folder is there."""
 
     def version(self, path: Path) -> Version | None:
-        """What differs when another file has taken its place; None if there is none."""
+        """What differs when another file has taken the place of this one; None if there is none."""
 
     def names(self, folder: Path) -> list[str]:
         """Names of the files in a folder, sorted."""
@@ -57,17 +57,17 @@ class Backend(Protocol):
         """Read a file where it lies."""
 
     def fetch(self, path: Path) -> bool:
-        """Have a file here as it is there; False if there is none, and then there is none here either."""
+        """Copy a file here as it is there now; False if there is none, and then there is none here either."""
 
     def fetch_all(self, paths: Sequence[Path], *, anew: bool = False) -> list[Path]:
-        """Have files here that never change, unless they are already; returns those that exist.
+        """Copy files here that never change, unless they are here already; returns those that exist.
 
         Args:
-            anew: Fetch those that are here, too.
+            anew: Copy those that are here, too.
         """
 
     def publish(self, path: Path, source: Path | None = None) -> None:
-        """Have a file there as it is here, under its name only when all of it is.
+        """Copy a file there as it is here; it appears under its name when all of it has arrived.
 
         Args:
             source: The file here, if it does not have its name yet.

@@ -42,6 +42,7 @@ class Share:
         self, ledger: Ledger, layout: RowLayout, units: Sequence[int], *, commit_seconds: float, others: Others
     ) -> None:
         self._ledger = ledger
+        self.layout = layout
         self.units = units
         self._rows = Rows(layout, layout.schemas(ledger.run.record))
         self._tracks = None if layout.tracks is None else Tracks(layout.tracks, ledger.faces_of)

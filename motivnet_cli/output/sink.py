@@ -79,6 +79,8 @@ class Output:
         self._layout = layout
         self._shard = shard
         self._num_workers = num_workers
+        self._amending = "--retry-failed" if config.retry_failed else "--extend" if config.extend else ""
+        """The option that asks for an amendment."""
         self._paths = output_paths(config.path, config.staging)
         self._lock = _OutputLock(self._paths, is_shared=shard is not None)
         self._run: OpenOutput | None = None
@@ -96,24 +98,19 @@ class Output:
 
     def __exit__(self, *_: object) -> None:
         if self._run is not None:
-            with contextlib.suppress(OSError):  # a full disk already speaks through the error that brought us here
+            with contextlib.suppress(OSError):  # of a full disk, which the error says that is being raised
                 self._run.close()
         if self._lock.is_held:
             self._paths.leave()
             self._lock.release()
 
     def _check_options(self) -> None:
-        config = self._config
-        alone = {
-            "--retry-failed": config.retry_failed,
-            "--extend": config.extend,
-            "--overwrite": config.overwrite,  # each shard would throw away what the others have done
-        }
-        given = [option for option, is_given in alone.items() if is_given]
-        if given and self._shard is not None:
-            raise ConfigError(f"{given[0]} is the work of one call: leave out --shard (several --devices may share it)")
-        if config.retry_failed or config.extend:
-            self._paths.check_amendable(given[0])
+        # Under --overwrite, each shard would throw away what the others have done.
+        alone = "--overwrite" if self._config.overwrite else self._amending
+        if alone and self._shard is not None:
+            raise ConfigError(f"{alone} is the work of one call: leave out --shard (several --devices may share it)")
+        if self._amending:
+            self._paths.check_amendable(self._amending)
 
     def _settle(self) -> None:
         """Find out whose output is here, how far it is, and what is to be done."""
@@ -130,11 +127,10 @@ class Output:
                     self._refuse_other(record_in(file))
         self._is_finished = paths.is_finished(run)
         self._goal: _Goal = _NewFile(paths) if paths.is_file else _NewFolder(paths)
-        if config.retry_failed or config.extend:
+        if self._amending:
             if not self._is_finished:
-                option = "--retry-failed" if config.retry_failed else "--extend"
                 raise ConfigError(
-                    f"{option} needs a finished output, and {paths.given!r} is not: "
+                    f"{self._amending} needs a finished output, and {paths.given!r} is not: "
                     "run the same command without it first"
                 )
             self._is_finished = False
@@ -175,10 +171,9 @@ class Output:
         if shard is not None:
             shard = shard.of_run(ledger.run.shards)
             ledger.share_out(shard.about_all)
-        layout = self._layout.keeping(ledger.run.keep)
         share = Share(
             ledger,
-            layout,
+            self._layout.keeping(ledger.run.keep),
             ledger.units if shard is None else ledger.units[shard.index :: shard.count],
             commit_seconds=self._config.commit_seconds,
             others="refuse" if shard is None else "leave",
@@ -186,7 +181,7 @@ class Output:
         staging = self._paths.staging
         config = dataclasses.replace(self._config, staging=str(staging) if staging else None)
         self._run = OpenOutput(
-            self._paths, self._goal, ledger, share, layout=layout, shard=shard, lock=self._lock, worker_config=config
+            self._paths, self._goal, ledger, share, shard=shard, lock=self._lock, worker_config=config
         )
         if shard is not None:
             self._lock.release()
@@ -217,7 +212,6 @@ class OpenOutput:
         ledger: Ledger,
         share: Share,
         *,
-        layout: RowLayout,
         shard: Shard | None,
         lock: _OutputLock,
         worker_config: OutputConfig,
@@ -226,7 +220,6 @@ class OpenOutput:
         self._goal = goal
         self._ledger = ledger
         self._share = share
-        self._layout = layout
         self._lock = lock
         self._is_finished = False
         self.shard = shard
@@ -255,7 +248,7 @@ class OpenOutput:
         is_there = ledger.refresh()
         is_done = ledger.num_done == ledger.num_items
         if is_there and is_done and self._goal.has_parts(ledger):
-            self._goal.put_in_place(ledger, self._layout.schemas(ledger.run.record))
+            self._goal.put_in_place(ledger, self._share.layout.schemas(ledger.run.record))
         elif is_there and ledger.exists():
             if is_done:
                 raise OutputConflictError(
@@ -269,7 +262,7 @@ class OpenOutput:
     def summary(self) -> OutputSummary:
         """What the output holds by now; of a shard before all are done, what that shard holds."""
         num_items = 0 if self._is_finished else self._share.num_items
-        return _summary(self._paths, self._layout, self._current_parts, num_items=num_items)
+        return _summary(self._paths, self._share.layout, self._current_parts, num_items=num_items)
 
     def _current_parts(self, table: str) -> list[Path]:
         if self._is_finished or self.shard is None:
@@ -291,7 +284,7 @@ class _OutputLock:
         return self._lock.is_locked
 
     def acquire(self) -> None:
-        """Have the lock, or go on having it; a shard waits for others."""
+        """Take the lock, unless this process has it already; a shard waits for others."""
         if self.is_held:
             return
         self._file.parent.mkdir(parents=True, exist_ok=True)  # gone when another shard has just finished
@@ -326,7 +319,7 @@ class _Goal(Protocol):
         """
 
     def has_parts(self, ledger: Ledger) -> bool:
-        """Have all parts of a run here that is done; False if some are gone."""
+        """Fetch all parts of a run whose inputs are done; False if some are gone."""
 
     def put_in_place(self, ledger: Ledger, schemas: Mapping[str, pa.Schema]) -> None:
         """Make the output of a run whose parts are all committed."""

@@ -1,0 +1,144 @@
+"""A run's plan and its parts: the files that former versions left are gone on with, and what others do is seen."""
+
+from __future__ import annotations
+
+import json
+from typing import NamedTuple
+
+import pyarrow as pa
+import pytest
+
+from motivnet_cli.config import OutputConfig
+from motivnet_cli.errors import OutputConflictError
+from motivnet_cli.output.backend import LocalFolder
+from motivnet_cli.output.ledger import Ledger
+from motivnet_cli.output.names import RunFiles
+from motivnet_cli.output.share import begun_run, take_part
+from motivnet_cli.output.tables import RowLayout, TableWriter, inputs_schema, rows_in
+from motivnet_cli.records import EMOTIONS, Cursor, Position, never
+from tests.outputs import RECORD, nine_inputs, run, tables
+
+
+@pytest.fixture
+def photos(tmp_path):
+    return nine_inputs(tmp_path / "photos")
+
+
+def names_below(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize(("name", "control"), [("p.parquet", "p.parquet.work"), ("p", "p/.motivnet")])
+def test_files_of_a_run(tmp_path, photos, name, control):
+    """Their names and what run.json says stay as they are, so that any version goes on with an output of another."""
+    run(tmp_path / name, photos, stop_after=5, commit_seconds=0)
+    parts = control if name.endswith(".parquet") else name
+    about = json.loads((tmp_path / control / "run.json").read_text())
+    plan = (tmp_path / control / "plan.jsonl").read_text().splitlines()
+
+    assert [each for each in names_below(tmp_path) if not each.startswith("photos")] == sorted(
+        [f"{control}/{each}" for each in ("claims/000000.lock", "lock", "plan.jsonl", "run.json")]
+        + [f"{parts}/{table}/part-000000-{n:04d}.parquet" for table in ("faces", "inputs") for n in range(2)]
+    )
+    assert list(about) == ["record", "num_items", "skipped", "keep", "shards", "plan", "unit", "offsets"]
+    assert about["record"] == RECORD
+    assert (about["num_items"], about["plan"], about["unit"], about["offsets"]) == (9, "plan.jsonl", 1000, [0])
+    assert json.loads(plan[3]).keys() == {"input", "path", "kind", "size_bytes", "mtime_ns"}
+
+
+def test_run_of_the_first_version(tmp_path, photos):
+    """It did not name its plan."""
+    run(tmp_path / "whole", photos)
+    run(tmp_path / "p", photos, stop_after=5, commit_seconds=0)
+    file = tmp_path / "p" / ".motivnet" / "run.json"
+    about = json.loads(file.read_text())
+    del about["plan"]
+    file.write_text(json.dumps(about))
+    run(tmp_path / "p", photos)
+
+    assert [table.rows() for table in tables(tmp_path / "p")] == [table.rows() for table in tables(tmp_path / "whole")]
+
+
+def test_what_another_process_does_is_seen(tmp_path, photos):
+    """`refresh` sees its parts; when the run is gone it says so, and what was known of it stays."""
+    run(tmp_path / "p", photos, stop_after=0)
+    ledger = begun_run(OutputConfig(path=str(tmp_path / "p")))
+    before = ledger.num_done
+    run(tmp_path / "p", photos)
+    is_there, done = ledger.refresh(), ledger.num_done
+    (tmp_path / "p" / ".motivnet" / "run.json").unlink()
+
+    assert (before, is_there, done) == (0, True, 9)
+    assert not ledger.refresh()
+    assert not ledger.exists()
+    assert ledger.num_done == 9
+
+
+def test_no_run_is_found_where_none_was_begun(tmp_path):
+    """And looking leaves nothing behind."""
+    files = RunFiles(tmp_path / "control", tmp_path)
+
+    assert Ledger.find(files, LocalFolder()) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_lost_part_is_said(tmp_path, photos):
+    """An output is not made of what is left when a part is gone."""
+    out = tmp_path / "p.parquet"
+    run(out, photos, stop_after=7, commit_seconds=0)
+    first, *others = sorted((tmp_path / "p.parquet.work" / "faces").glob("*"))
+    first.unlink()
+    with pytest.raises(OutputConflictError, match="are gone: start anew with --overwrite"):
+        run(out, photos)
+
+    assert others
+    assert not out.exists()
+
+
+def test_unit_is_taken_by_one_at_a_time(tmp_path, photos):
+    """Of two shares of all units, the second finds nothing until the first lets go; done units are taken by none."""
+    run(tmp_path / "p", photos, stop_after=0)
+    config, layout = OutputConfig(path=str(tmp_path / "p")), RowLayout(EMOTIONS, 4)
+    ledger = begun_run(config)
+    assert ledger.claim(0)
+    other = begun_run(config)
+
+    assert not ledger.claim(0)
+    assert ledger.is_claimed(0)
+    assert not other.claim(0)
+    ledger.release()
+    assert [todo.item.index for todo in next(take_part(config, layout).rounds(never))] == list(range(9))
+
+
+def test_part_that_ends_within_a_unit(tmp_path, photos):
+    """The cursor in its metadata says from where the unit goes on, to the step within the item."""
+    run(tmp_path / "p", photos, stop_after=0)
+    config = OutputConfig(path=str(tmp_path / "p"))
+    ledger, reached = begun_run(config), Cursor(Position(4, 2), num_frames=2, num_faces=3)
+    schemas = RowLayout(EMOTIONS, 4).schemas(RECORD)
+    assert ledger.claim(0)
+    assert ledger.can_commit(0, reached)
+    ledger.commit(0, schemas["faces"].empty_table(), schemas["inputs"].empty_table(), reached=reached)
+    ledger.release()
+    again = begun_run(config)
+
+    assert again.reached(0) == ledger.reached(0) == reached
+    assert not again.can_commit(0, reached)
+    assert [todo.cursor for todo in again.todos(0)][:2] == [reached, Cursor(Position(5))]
+
+
+def test_rows_are_read_as_named_tuples(tmp_path):
+    """With the columns that the tuple names, in its order, over all files."""
+
+    class Named(NamedTuple):
+        archive: str | None
+        input: str
+
+    for number in range(2):
+        rows = [{"input": f"{number}/{n}", "archive": None} for n in range(2)]
+        with TableWriter(tmp_path / str(number), inputs_schema()) as writer:
+            writer.add(pa.Table.from_pylist(rows, schema=inputs_schema()))
+
+    assert list(rows_in([tmp_path / "0", tmp_path / "1"], Named)) == [
+        (None, "0/0"), (None, "0/1"), (None, "1/0"), (None, "1/1"),
+    ]  # fmt: skip
