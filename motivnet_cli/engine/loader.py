@@ -24,7 +24,7 @@ from motivnet_cli.records import Batch, Crop, Cursor, InputReport, Position, Pro
 from motivnet_cli.remote.files import local_copy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
     from motivnet_cli.engine.prepare import Preparer
     from motivnet_cli.records import Status, Todo
@@ -41,7 +41,7 @@ STOP_POLL_SECONDS = 0.2
 
 def load(
     todos: Iterable[Todo], preparer: Preparer, *, num_threads: int, batch_size: int, stop: Callable[[], bool]
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Batches of `batch_size` faces (the last may be smaller), each with the inputs that ended in it.
 
     When `stop()` turns true nothing more is read: what is in hand becomes the last batch.

@@ -5,6 +5,7 @@ It does not know who else takes part, nor how a run is begun or put in its place
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -94,12 +95,14 @@ def work(
     preparer = Preparer(model, config.faces, config.video, config.loader)
     for todos in part.rounds(stop):
         batches = load(todos, preparer, num_threads=num_threads, batch_size=predictor.batch_size, stop=stop)
-        for batch, prediction in predictor.run(batches):
-            part.write(batch, prediction)
-            tally.inputs += sum(report.archive is None for report in batch.finished)
-            tally.faces += len(batch.crops)
-            tally.failed += sum(report.status == "failed" for report in batch.finished)
-            on_progress(tally)
+        # Closed here, not by the garbage collector: as the process ends it would wait for threads that no longer run.
+        with contextlib.closing(batches):
+            for batch, prediction in predictor.run(batches):
+                part.write(batch, prediction)
+                tally.inputs += sum(report.archive is None for report in batch.finished)
+                tally.faces += len(batch.crops)
+                tally.failed += sum(report.status == "failed" for report in batch.finished)
+                on_progress(tally)
         if stop():
             break
     return tally
