@@ -251,8 +251,13 @@ def _record_of(config: RunConfig, model: LoadedModel, choices: Choices) -> RunRe
         "recipe": model.recipe,
         "precision": choices.precision,
         "device": choices.device_name,
-        "faces": {key[6:]: value for key, value in settings.items() if key.startswith("faces.")},
-        "video": {key[6:]: value for key, value in settings.items() if key.startswith("video.")},
+        "faces": _section(settings, "faces"),
+        "video": _section(settings, "video"),
         "command": config.command,
         "settings": settings,
     }
+
+
+def _section(settings: dict[str, object], name: str) -> dict[str, object]:
+    prefix = f"{name}."
+    return {key.removeprefix(prefix): value for key, value in settings.items() if key.startswith(prefix)}

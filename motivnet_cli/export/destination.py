@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from motivnet_cli.errors import ConfigError
+from motivnet_cli.output.names import inputs_beside
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,7 +38,7 @@ def check_destination(out: Path, reads: Iterable[str | Path], *, overwrite: bool
         raise ConfigError(f"cannot write {name!r}: there is no folder {str(out.parent)!r}; make it first")
     real = out.resolve()
     for read in map(Path, reads):
-        sources = {read.resolve(), read.with_suffix(".inputs.parquet").resolve()}
+        sources = {read.resolve(), inputs_beside(read).resolve()}
         holds = is_folder and real in read.resolve().parents
         if real in sources or holds or (read.is_dir() and read.resolve() in real.parents):
             raise ConfigError(f"{name!r} holds what the export is made from ({str(read)!r}); give --out another name")

@@ -21,6 +21,7 @@ from motivnet_cli.durable import sync, temporary_name
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.export.destination import check_destination
 from motivnet_cli.export.source import listed
+from motivnet_cli.output.names import TABLES, inputs_beside
 from motivnet_cli.output.read import parts_of, read_record
 from motivnet_cli.output.tables import METADATA_KEY, ROW_GROUP, TableWriter
 from motivnet_cli.records import RunRecord
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_TABLES = ("faces", "inputs")
 _NAMED_INPUTS = 3
 """How many doubled inputs an error names."""
 
@@ -74,8 +74,8 @@ def merge(
         _check_one_run(records)
         _check_shards(shards)
     order = sorted(records, key=lambda each: shards[each]["index"]) if len(shards) == len(records) else list(records)
-    files = {table: {output: parts_of(output, table) for output in order} for table in _TABLES}
-    for table in _TABLES:
+    files = {table: {output: parts_of(output, table) for output in order} for table in TABLES}
+    for table in TABLES:
         _check_columns(files[table])
     finals = _checked_finals(out, order, overwrite=overwrite)
     left_out = _find_doubled(files["inputs"])
@@ -150,7 +150,7 @@ def _checked_finals(out: Path, outputs: Sequence[str], *, overwrite: bool) -> di
     """The paths of the two tables to write."""
     if out.suffix != ".parquet":
         raise ConfigError(f"the merged output is one file: give --out a name ending in .parquet, not {str(out)!r}")
-    finals = {"faces": out, "inputs": out.with_suffix(".inputs.parquet")}
+    finals = {"faces": out, "inputs": inputs_beside(out)}
     for final in finals.values():
         check_destination(final, outputs, overwrite=overwrite)
     return finals
@@ -210,11 +210,11 @@ def _write_tables(
     out = finals["faces"]
     num_rows = {}
     try:
-        for table in _TABLES:
+        for table in TABLES:
             num_rows[table] = _write_table(temporary_name(finals[table]), files[table], left_out, record)
         # The name of the faces table is what readers ask for, so it is removed first and appears last.
         out.unlink(missing_ok=True)
-        for table in reversed(_TABLES):
+        for table in reversed(TABLES):
             temporary_name(finals[table]).replace(finals[table])
             sync(out.parent)
     except OSError as error:

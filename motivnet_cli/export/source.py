@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from motivnet_cli.errors import ConfigError, first_line
+from motivnet_cli.output.names import INPUTS_SUFFIX, inputs_beside
 from motivnet_cli.output.read import parts_of
 from motivnet_cli.output.tables import METADATA_KEY, ROW_GROUP, faces_schema, rows_in
 from motivnet_cli.records import EMOTIONS
@@ -199,11 +200,11 @@ def _files_at(path: str | Path) -> tuple[list[Path], list[Path]]:
     if not path.exists():
         raise ConfigError(f"no predictions at {str(path)!r}: give the output of motivnet annotate")
     if path.is_file():
-        inputs = path.with_suffix(".inputs.parquet")
+        inputs = inputs_beside(path)
         return [path], [inputs] if inputs.is_file() and inputs != path else []
     if (path / "inputs").is_dir():
         return parts_of(path, "faces"), parts_of(path, "inputs")
-    faces = [part for part in sorted(path.rglob("*.parquet")) if not part.name.endswith(".inputs.parquet")]
+    faces = [part for part in sorted(path.rglob("*.parquet")) if not part.name.endswith(INPUTS_SUFFIX)]
     if not faces:
         raise ConfigError(f"the folder {str(path)!r} holds no .parquet file; give the output of motivnet annotate")
     return faces, []

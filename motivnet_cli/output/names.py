@@ -1,4 +1,4 @@
-"""The names of a run's files. No other module spells them."""
+"""The names of an output's files. No other module spells them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,13 @@ from pathlib import Path
 
 TABLES = ("faces", "inputs")
 """In the order in which they are written: an output without inputs is not complete."""
+INPUTS_SUFFIX = ".inputs.parquet"
+"""Of the inputs table beside a single file of faces."""
+
+
+def inputs_beside(faces: Path) -> Path:
+    """The inputs table that goes with a single file of faces."""
+    return faces.with_suffix(INPUTS_SUFFIX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +24,14 @@ class RunFiles:
     """Folder of the plan, the locks and the journal."""
     parts: Path
     """Folder of the parts, in `faces/` and `inputs/`."""
+
+    @classmethod
+    def at(cls, path: Path, *, is_file: bool) -> RunFiles:
+        """The files of the run whose output is to be at a path: of a folder, the parts are the output."""
+        if is_file:
+            control = path.with_name(f"{path.name}.work")
+            return cls(control, control)
+        return cls(path / ".motivnet", path)
 
     @property
     def about(self) -> Path:

@@ -17,7 +17,7 @@ from motivnet_cli.durable import TemporaryFolder, durably, sync
 from motivnet_cli.errors import ConfigError, OutputConflictError
 from motivnet_cli.output.backend import LocalFolder, ObjectStoreMirror
 from motivnet_cli.output.ledger import read_run, write_run
-from motivnet_cli.output.names import TABLES, RunFiles, is_part
+from motivnet_cli.output.names import TABLES, RunFiles, inputs_beside, is_part
 from motivnet_cli.remote.urls import display_name, is_remote
 
 if TYPE_CHECKING:
@@ -55,9 +55,9 @@ class OutputPaths(ABC):
         self.path = path
         self.is_file = is_file
         self.backend = backend
-        self.work = Path(f"{path}.work") if is_file else path / ".motivnet"
-        """Holds the frozen plan and the lock; for a single file also the parts. Gone when a file is finished."""
-        self.run = RunFiles(self.work, self.work if is_file else path)
+        self.run = RunFiles.at(path, is_file=is_file)
+        self.work = self.run.control
+        """The working folder; for a single file it also holds the parts, and is gone when the file is finished."""
 
     @abstractmethod
     def prepare(self) -> None:
@@ -95,7 +95,7 @@ class OutputPaths(ABC):
     def final_name(self, table: str) -> Path:
         if not self.is_file:
             return self.run.table(table)
-        return self.path if table == "faces" else self.path.with_suffix(".inputs.parquet")
+        return self.path if table == "faces" else inputs_beside(self.path)
 
     def final_parts(self, table: str) -> list[Path]:
         """The files of a table as readers see them; empty before anything is committed."""
@@ -124,6 +124,7 @@ class LocalPaths(OutputPaths):
 
     def __init__(self, path: str) -> None:
         super().__init__(path, Path(path), LocalFolder(), is_file=_names_a_file(path, path))
+        self._is_new = False
 
     def prepare(self) -> None:
         if self.is_file and self.path.is_dir():
@@ -201,7 +202,7 @@ class StoredPaths(OutputPaths):
     def _refuse_foreign_objects(self) -> None:
         if self.is_file and self.backend.names(self.path):
             raise OutputConflictError(f"{self.given!r} is a folder; give --out the name of a file in it")
-        # In this order: of a run that another process begins meanwhile, run.json comes before any part.
+        # In this order: of a run that another process begins meanwhile, what is known of it comes before any part.
         there = self.backend.names(self.work if self.is_file else self.path)
         if self.backend.has(self.run.about):
             return

@@ -158,7 +158,7 @@ class Rows:
         return len(self._crops) + len(self._reports)
 
     def add(self, batch: Batch, prediction: Prediction | None) -> None:
-        self._crops += [(crop.position, self._row_of(crop)) for crop in batch.crops]
+        self._crops += [(crop.position, self._face_row(crop)) for crop in batch.crops]
         if prediction is not None:
             self._probabilities += list(prediction.probabilities)
             self._embeddings += list(prediction.embeddings)
@@ -166,10 +166,8 @@ class Rows:
 
     def first(self) -> Position | None:
         """The position of the first of them."""
-        positions = [
-            rows[0] for rows in ([p for p, _ in self._crops[:1]], [r.position for r in self._reports[:1]]) if rows
-        ]
-        return min(positions, default=None)
+        crops, reports = self._crops[:1], self._reports[:1]
+        return min((*(position for position, _ in crops), *(report.position for report in reports)), default=None)
 
     def take(self, end: Position) -> tuple[list[Position], pa.Table, pa.Table]:
         """Remove the faces and inputs before `end`: the faces' positions, and both tables."""
@@ -189,10 +187,10 @@ class Rows:
             columns["embedding"] = self._embedding_column(n)
         self._probabilities, self._embeddings = self._probabilities[n:], self._embeddings[n:]
         faces = pa.table([columns[name] for name in self._faces_schema.names], schema=self._faces_schema)
-        inputs = pa.Table.from_pylist([_row_of(report) for report in reports], schema=self._inputs_schema)
+        inputs = pa.Table.from_pylist([_input_row(report) for report in reports], schema=self._inputs_schema)
         return [position for position, _ in taken], faces, inputs
 
-    def _row_of(self, crop: Crop) -> dict[str, object]:
+    def _face_row(self, crop: Crop) -> dict[str, object]:
         x1, y1, x2, y2 = crop.face.box
         row: dict[str, object] = {
             "input": crop.input,
@@ -227,7 +225,7 @@ class Rows:
 _CROP_COLUMNS = ("input", "frame", "time_s", "face", "face_source", *BOX_COLUMNS, "detection_score")
 
 
-def _row_of(report: InputReport) -> dict[str, object]:
+def _input_row(report: InputReport) -> dict[str, object]:
     problem = report.problem
     return {
         "input": report.input,
