@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+from unittest import mock
+
 import numpy as np
 import pytest
 
-from motivnet_cli.config import FaceConfig, LoaderConfig, VideoConfig
+from motivnet_cli.config import FaceConfig, InputConfig, LoaderConfig, ModelConfig, OutputConfig, RunConfig, VideoConfig
 from motivnet_cli.engine import loader, prepare
+from motivnet_cli.engine.predictor import Predictor
 from motivnet_cli.engine.prepare import Preparer
+from motivnet_cli.engine.work import work
 from motivnet_cli.inputs.listing import Listing
 from motivnet_cli.records import Cursor, Position, Todo, never
 from motivnet_cli.weights.load import load_model
@@ -154,3 +159,23 @@ def test_a_fault_in_a_thread_is_not_swallowed(photos, model, monkeypatch):
     monkeypatch.setattr(prepare, "to_pixels", broken)
     with pytest.raises(ZeroDivisionError):
         batches(photos, model)
+
+
+def test_an_error_while_writing_ends_the_reading_threads(photos, model):
+    """Also while the error is held: from Python 3.13 on, a thread left over keeps the interpreter from its exit."""
+    part = mock.Mock()
+    part.rounds.return_value = [[Todo(item, Cursor(Position(item.index))) for item in Listing([str(photos)])]]
+    part.write.side_effect = BrokenPipeError
+    settings = ModelConfig(name="expression-net", batch_size=1)
+    config = RunConfig(
+        inputs=InputConfig(paths=(str(photos),)),
+        model=settings,
+        output=OutputConfig(path="unused"),
+        loader=LoaderConfig(threads=2),
+    )
+    predictor = Predictor(model, settings)
+    with pytest.raises(BrokenPipeError) as held:
+        work(part, config, model, predictor, on_progress=lambda tally: None, stop=never)
+
+    assert held.tb is not None
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith(("feed", "prepare"))] == []
