@@ -5,8 +5,6 @@ The same function serves the command line and Python; it prints nothing and exit
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import logging
 import time
 from pathlib import Path
@@ -14,23 +12,23 @@ from typing import IO, TYPE_CHECKING
 
 from motivnet_cli import __version__
 from motivnet_cli.config import settings_that_change_output
-from motivnet_cli.engine.machine import Choices, all_gpus
-from motivnet_cli.engine.work import Tally, load_network, make_predictor, row_layout, work
-from motivnet_cli.errors import ConfigError
+from motivnet_cli.engine.work import Tally, load_network, row_layout
 from motivnet_cli.inputs.listing import Listing
 from motivnet_cli.output.sink import Output
 from motivnet_cli.output.stream import StreamOutput
 from motivnet_cli.output.tables import SCHEMA_VERSION
 from motivnet_cli.records import Progress, Summary, never, no_progress
 from motivnet_cli.remote.urls import display_name, is_remote
-from motivnet_cli.scale.local import run_workers
+from motivnet_cli.scale.workforce import open_workforce
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from motivnet_cli.config import RunConfig
+    from motivnet_cli.engine.machine import Choices
     from motivnet_cli.output.protocols import OpenRun, RunOutput
     from motivnet_cli.records import OutputSummary, RunRecord, RunState
+    from motivnet_cli.scale.workforce import Workforce
     from motivnet_cli.weights.load import LoadedModel
 
 log = logging.getLogger(__name__)
@@ -59,79 +57,29 @@ def annotate(
     """
     listing = Listing(config.inputs)
     model = load_network(config.model)
-    with contextlib.ExitStack() as stack:
-        team = _team_for(config, model, stack, stop)
-        if team is None:
+    with open_workforce(config, model, stop) as workforce:
+        if workforce is None:
             return _nothing_done(model)
-        return _run(config, listing, model, team, progress=progress, stop=stop, pipe=pipe)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Team:
-    """Who does the work of a run: this process, workers on this machine, or actors on a Ray cluster."""
-
-    choices: Choices
-    devices: str
-    """For people."""
-    num_workers: int
-    work: Callable[[OpenRun, Callable[[Tally], None], Callable[[], bool]], Tally]
-    """Do what is left of a run that has been begun: (run, on_progress, stop)."""
-
-
-def _team_for(
-    config: RunConfig, model: LoadedModel, stack: contextlib.ExitStack, stop: Callable[[], bool]
-) -> _Team | None:
-    """None if `stop()` came before anyone could work."""
-    if config.scale.engine == "ray":
-        from motivnet_cli.scale.ray_driver import RayWorkers  # its library is an extra
-
-        workers = stack.enter_context(RayWorkers(config))
-        found = workers.choices(stop)
-        if found is None:
-            return None
-        return _Team(
-            found,
-            f"{found.device_name} on Ray",
-            workers.num_expected,
-            lambda _, on_progress, stop: workers.run(on_progress=on_progress, stop=stop),
-        )
-    devices = _devices_of(config)
-    if devices:
-        return _Team(
-            Choices.of(model, dataclasses.replace(config.model, device=devices[0])),
-            ", ".join(devices),
-            len(devices),
-            lambda run, on_progress, stop: run_workers(
-                dataclasses.replace(config, output=run.worker_config), devices, on_progress=on_progress, stop=stop
-            ),
-        )
-    choices = Choices.of(model, config.model)
-    predictor = make_predictor(model, config.model)
-    return _Team(
-        choices,
-        choices.device_name,
-        1,
-        lambda run, on_progress, stop: work(run, config, model, predictor, on_progress=on_progress, stop=stop),
-    )
+        return _run(config, listing, model, workforce, progress=progress, stop=stop, pipe=pipe)
 
 
 def _run(
     config: RunConfig,
     listing: Listing,
     model: LoadedModel,
-    team: _Team,
+    workforce: Workforce,
     *,
     progress: Callable[[Progress], None],
     stop: Callable[[], bool],
     pipe: IO[bytes] | None,
 ) -> Summary:
-    with _open_output(config, model, team, pipe) as output:
+    with _open_output(config, model, workforce, pipe) as output:
         started = time.monotonic()
         before = output.finished_before()
         if before is not None:
-            return _summary(before, "already_finished", Tally(), model, team.devices, started)
+            return _summary(before, "already_finished", Tally(), model, workforce.name, started)
         run = output.begin(listing)
-        _log_start(config, run, model, team)
+        _log_start(config, run, model, workforce)
 
         def on_progress(tally: Tally) -> None:
             progress(
@@ -145,11 +93,11 @@ def _run(
                 )
             )
 
-        tally = team.work(run, on_progress, stop)
+        tally = workforce.do(run, on_progress=on_progress, stop=stop)
         mark = time.monotonic()
         state = run.complete()
         tally.stages.writing += time.monotonic() - mark
-        return _summary(run.summary(), state, tally, model, team.devices, started)
+        return _summary(run.summary(), state, tally, model, workforce.name, started)
 
 
 def _summary(
@@ -174,17 +122,6 @@ def _summary(
     )
 
 
-def _devices_of(config: RunConfig) -> tuple[str, ...]:
-    """One for each worker process; none where this process does the work."""
-    devices = config.scale.devices
-    if devices != ("all",):
-        return devices
-    found = all_gpus()
-    if not found:
-        raise ConfigError("--devices all means every CUDA device, and torch sees none here; leave it out, or name some")
-    return found
-
-
 def _nothing_done(model: LoadedModel) -> Summary:
     """Of a run that was stopped before it began."""
     return Summary(
@@ -200,20 +137,22 @@ def _nothing_done(model: LoadedModel) -> Summary:
     )
 
 
-def _open_output(config: RunConfig, model: LoadedModel, team: _Team, pipe: IO[bytes] | None) -> RunOutput:
-    record, layout = _record_of(config, model, team.choices), row_layout(config, model)
+def _open_output(config: RunConfig, model: LoadedModel, workforce: Workforce, pipe: IO[bytes] | None) -> RunOutput:
+    record, layout = _record_of(config, model, workforce.choices), row_layout(config, model)
     if pipe is not None:
         return StreamOutput(pipe, config.output, record=record, layout=layout)
-    return Output(config.output, record=record, layout=layout, shard=config.scale.shard, num_workers=team.num_workers)
+    return Output(
+        config.output, record=record, layout=layout, shard=config.scale.shard, num_workers=workforce.num_workers
+    )
 
 
-def _log_start(config: RunConfig, run: OpenRun, model: LoadedModel, team: _Team) -> None:
+def _log_start(config: RunConfig, run: OpenRun, model: LoadedModel, workforce: Workforce) -> None:
     faces = config.faces.mode if config.faces.mode == "whole" else f"{config.faces.mode} ({config.faces.detector})"
     log.info(
         "%s on %s in %s; faces: %s; recipe: %s",
         model.card.name,
-        team.devices,
-        team.choices.precision,
+        workforce.name,
+        workforce.choices.precision,
         faces,
         model.recipe,
     )
@@ -223,7 +162,7 @@ def _log_start(config: RunConfig, run: OpenRun, model: LoadedModel, team: _Team)
         log.info("%d inputs%s%s", run.num_items, share, done_before)
     if run.skipped:
         log.info("passed over: %s", ", ".join(f"{n} {what}" for what, n in run.skipped.items()))
-    if team.choices.device.type == "cpu" and not model.card.single_thread:
+    if workforce.choices.device.type == "cpu" and not model.card.single_thread:
         log.warning("%s is made for a GPU: on a CPU each face takes a minute or more", model.card.name)
 
 

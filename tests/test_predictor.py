@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -235,14 +234,6 @@ def test_lower_precisions_agree(alone, precision, tolerance):
     difference = np.abs(prediction.probabilities - alone[0]).max()
     assert 0 < difference < tolerance
     assert prediction.probabilities.dtype == prediction.embeddings.dtype == np.float32
-
-
-def test_int8_on_a_torch_without_its_quantization(monkeypatch):
-    """A torch that has dropped the function is named, and what else there is."""
-    monkeypatch.setitem(sys.modules, "torch.ao.quantization", None)
-
-    with pytest.raises(ConfigError, match=r"int8: torch .* has no quantize_dynamic any more; use fp32 or bf16"):
-        predictor(precision="int8")
 
 
 def test_where_the_time_goes_is_counted():

@@ -260,7 +260,7 @@ def _at_precision(network: nn.Module, precision: str) -> nn.Module:
 
 
 def _quantized(network: nn.Module) -> nn.Module:
-    """The network with linear layers that multiply in int8 (docs/decisions/0013-private-interfaces.md)."""
+    """The network with linear layers that multiply in int8 (docs/decisions/0014-private-interfaces.md)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch announces a successor that is another package
         try:

@@ -173,10 +173,11 @@ def file_system(url: str) -> tuple[Any, str]:
     try:
         import fsspec
 
-        if "::" in rest and "://" in rest:  # a chain, such as zip://a.jpg::s3://bucket/b.zip
+        kind = fsspec.get_filesystem_class(scheme)
+        is_chain = "::" in rest and "://" in rest  # such as zip://a.jpg::s3://bucket/b.zip
+        if is_chain or not (hasattr(kind, "_get_kwargs_from_urls") and hasattr(kind, "_strip_protocol")):
             fs, path = fsspec.core.url_to_fs(url)
-        else:  # two colons in a key are no chain
-            kind = fsspec.get_filesystem_class(scheme)
+        else:  # two colons in a key are no chain (docs/decisions/0014-private-interfaces.md)
             fs, path = fsspec.filesystem(scheme, **kind._get_kwargs_from_urls(url)), kind._strip_protocol(url)
     except ImportError:
         raise ConfigError(

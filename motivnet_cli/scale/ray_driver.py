@@ -1,80 +1,78 @@
-"""A run's units on a Ray cluster: actors with a model each, and the driver that hands the units out.
+"""A run's units on a Ray cluster: the driver asks for actors, and assigns the units to them.
 
-Ray finds the actors a place, says when one is gone, and carries a few hundred bytes a unit. Pixels and rows never
-pass through it: an actor reads the inputs and writes the parts itself, as every process that takes part in a run, so
-whatever dies, the ledger says what is done, and any engine goes on from it.
+Ray finds a place for the actors, says when one is gone, and carries a few hundred bytes a unit. Pixels and rows never
+pass through it: an actor reads the inputs and writes the parts itself, as every process that takes part in a run.
+Whatever dies, the ledger says what is done, and a run without Ray can go on from it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import heapq
 import logging
 import math
 import pickle
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from motivnet_cli import __version__, errors
+from motivnet_cli import __version__
 from motivnet_cli.config import ScaleConfig
 from motivnet_cli.engine.work import Tally
-from motivnet_cli.errors import ConfigError, WorkerError
+from motivnet_cli.errors import WorkerError
 from motivnet_cli.output.share import begun_run
 from motivnet_cli.remote.urls import is_remote
+from motivnet_cli.scale.messages import MAX_DEATHS_IN_A_ROW
+from motivnet_cli.scale.ray_session import POLL_SECONDS, Session
+from motivnet_cli.scale.ray_units import UnitPool
+from motivnet_cli.scale.ray_worker import Report, Worker
 from motivnet_cli.weights.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from typing_extensions import Self
 
     from motivnet_cli.config import RunConfig
     from motivnet_cli.engine.machine import Choices
-    from motivnet_cli.output.ledger import Ledger
-    from motivnet_cli.records import Cursor
-from motivnet_cli.scale.ray_session import TURN_SECONDS, Session
-from motivnet_cli.scale.ray_worker import News, Worker
+    from motivnet_cli.output.protocols import OpenRun
 
 log = logging.getLogger(__name__)
-MAX_DEATHS = 3
-"""Workers that may die one after the other in one place without an input done, or with one unit in hand that does
-not get on."""
-MOST_CPUS = 4
-"""Of a worker without a GPU that is not told otherwise: as many as read for one network."""
-EXPECTED_WORKERS = 8
-"""The least that a run on a cluster is cut up for: more nodes may come."""
+MAX_DEFAULT_CPUS = 4
+"""Of an actor without a GPU whose CPUs nobody has given: as many as read for one network."""
+MIN_EXPECTED_WORKERS = 8
+"""A run on a cluster is cut up for as many at least: more nodes may come."""
 LOOK_SECONDS = 2.0
 """Between two looks at what the cluster has."""
 FIRST_NOTICE_SECONDS, NOTICE_SECONDS = 15.0, 30.0
 """After so long without the workers that were asked for it is said what is waited for, and then so often."""
-BUSY_SECONDS = 1.0
-"""A unit that a process outside this cluster holds is tried again after this time."""
-VISIBLE_SECONDS = 90.0
-"""How long what another node wrote may take to be seen here: NFS keeps what it knows of a folder for a minute."""
 
 
 class RayWorkers:
-    """Workers on a Ray cluster, or on a Ray of this machine that is started for the run and ended with it.
+    """Actors on a Ray cluster, or on a Ray of this machine that is started for the run and ended with it.
+
+    A `Workforce` once `wait_for_first` has said so.
 
     Raises:
         ConfigError: Ray is not installed.
     """
 
+    choices: Choices
+
     def __init__(self, config: RunConfig) -> None:
         self._scale = config.scale
-        self._config = _as_every_node_reads_it(config)
+        self._config = _with_absolute_paths(config)
         self._session = Session(config.scale.ray_address)
         self._ray = self._session.ray
-        self._members: list[_Member] = []
-        self._calls: dict[Any, _Member] = {}
+        self._actors: list[_Actor] = []
+        self._calls: dict[object, _Actor] = {}
         """Whom each reference to an answer is awaited from."""
-        self._before = Tally()
-        """Of workers that have died."""
-        self._units: _Units | None = None
+        self._tally_of_ended = Tally()
+        self._units: UnitPool | None = None
+        """None while the run has not begun."""
         self._is_stopping = False
         self._num_given_up = 0
+        """Actors that died too often to be asked for again."""
         self._next_look = 0.0
         self._next_notice = math.inf
 
@@ -82,77 +80,84 @@ class RayWorkers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for member in self._members:
-            self._kill(member)
+        for actor in self._actors:
+            self._kill(actor)
         self._session.close()
 
-    def choices(self, stop: Callable[[], bool]) -> Choices | None:
-        """What the settings come to where the first worker is ready; None if `stop()` came before.
+    def wait_for_first(self, stop: Callable[[], bool]) -> bool:
+        """Connect, and wait until an actor has loaded the network; False if `stop()` came before.
 
         Raises:
             ConfigError: No cluster is at the address, or the settings do not fit it.
             WorkerError: Workers died again and again.
         """
         if not self._session.open(stop):
-            return None
+            return False
         self._next_notice = time.monotonic() + FIRST_NOTICE_SECONDS
         self._need = Need.of(self._config.model.device, self._scale, self._nodes())
         while not stop():
-            for member in self._members:
-                if member.choices is not None:
-                    return member.choices
-            self._look()
-            self._turn()
-        return None
+            for actor in self._actors:
+                if actor.choices is not None:
+                    self.choices = actor.choices
+                    return True
+            self._ask_for_missing()
+            self._take_answers()
+        return False
 
     @property
-    def num_expected(self) -> int:
-        """How many will take part, as far as it is known."""
-        num_fitting = max(1, self._need.num_fitting(self._nodes()))
-        return self._scale.workers or (num_fitting if self._session.is_local else max(num_fitting, EXPECTED_WORKERS))
+    def name(self) -> str:
+        """As `Workforce.name`."""
+        return f"{self.choices.device_name} on Ray"
 
-    def run(self, *, on_progress: Callable[[Tally], None], stop: Callable[[], bool]) -> Tally:
-        """Have the workers do the units of the run, which has been begun and is locked by us, until none is left.
+    @property
+    def num_workers(self) -> int:
+        """As `Workforce.num_workers`."""
+        num_fitting = max(1, self._need.num_fitting(self._nodes()))
+        if self._scale.workers:
+            return self._scale.workers
+        return num_fitting if self._session.is_local else max(num_fitting, MIN_EXPECTED_WORKERS)
+
+    def do(self, run: OpenRun, *, on_progress: Callable[[Tally], None], stop: Callable[[], bool]) -> Tally:
+        """As `Workforce.do`.
 
         Raises:
-            MotivNetError: What a worker says of its settings, or what it writes is not to be seen here.
-            WorkerError: Workers died again and again.
+            ConfigError: What workers write is not to be seen here.
         """
-        units = self._units = _Units(begun_run(self._config.output))
+        units = self._units = UnitPool(begun_run(self._config.output))
         try:
             while units.num_left and not stop():
-                self._look()
-                self._turn()
+                self._ask_for_missing()
+                self._take_answers()
                 on_progress(self._tally())
         finally:
             self._stop_all()
             on_progress(self._tally())
         if not units.num_left:
-            units.wait_until_seen(self._config.output.path)
+            units.wait_until_visible(self._config.output.path)
         return self._tally()
 
     def _stop_all(self) -> None:
-        """Let the workers finish and commit what they have in hand; those that have nothing end at once."""
+        """Let the actors finish and commit what they have in hand; those that have nothing end at once."""
         self._is_stopping = True
-        for member in list(self._members):
-            if member.stage != "working":
-                self._remove(member)
-        while self._members:
-            self._turn()
+        for actor in list(self._actors):
+            if actor.stage != "working":
+                self._remove(actor)
+        while self._actors:
+            self._take_answers()
 
-    def _look(self) -> None:
-        """Ask for as many workers as there is room for, and say what is missing."""
+    def _tally(self) -> Tally:
+        return sum((actor.tally for actor in self._actors), self._tally_of_ended)
+
+    # ---- how many -----------------------------------------------------------------------------------------
+
+    def _ask_for_missing(self) -> None:
+        """Now and then, ask for as many actors as fit, and say what is missing."""
         if time.monotonic() < self._next_look:
             return
         self._next_look = time.monotonic() + LOOK_SECONDS
         nodes = self._nodes()
-        num_placed = sum(member.stage != "asked" for member in self._members)
-        wanted = self._scale.workers or max(1, self._need.num_fitting(nodes))
-        if self._scale.workers is None and not self._session.is_local:
-            wanted = max(wanted, num_placed + 1)  # the one without a place tells an autoscaler that more are welcome
-        if self._units is not None:
-            wanted = min(wanted, self._units.num_left)
-        for _ in range(len(self._members) + self._num_given_up, wanted):
+        num_placed = sum(actor.stage != "asked" for actor in self._actors)
+        for _ in range(len(self._actors) + self._num_given_up, self._num_wanted(nodes, num_placed)):
             self._ask_for_one()
         num_missing = max(1, self._scale.workers or 1) - num_placed
         if num_missing <= 0:
@@ -160,6 +165,12 @@ class RayWorkers:
         elif time.monotonic() >= self._next_notice:
             self._next_notice = time.monotonic() + NOTICE_SECONDS
             self._say_what_is_missing(num_missing, num_placed, nodes)
+
+    def _num_wanted(self, nodes: list[dict[str, float]], num_placed: int) -> int:
+        wanted = self._scale.workers or max(1, self._need.num_fitting(nodes))
+        if self._scale.workers is None and not self._session.is_local:
+            wanted = max(wanted, num_placed + 1)  # one without a place lets an autoscaler know that more are welcome
+        return wanted if self._units is None else min(wanted, self._units.num_left)
 
     def _say_what_is_missing(self, num_missing: int, num_placed: int, nodes: list[dict[str, float]]) -> None:
         free = self._ray.available_resources()
@@ -170,10 +181,9 @@ class RayWorkers:
         advice = ""
         if not self._need.num_fitting(nodes):
             advice = "; none is large enough: add one, or ask for less with --cpus-per-worker or --gpus-per-worker"
-        who = f"{num_missing} more" if num_placed else str(num_missing)
         log.warning(
             "waiting for %s worker%s of %s to start; the Ray cluster has %s in %d node%s%s",
-            who,
+            f"{num_missing} more" if num_placed else str(num_missing),
             "s" * (num_missing > 1),
             self._need,
             there,
@@ -188,10 +198,10 @@ class RayWorkers:
 
     def _ask_for_one(self, deaths: int = 0) -> None:
         options = {"num_cpus": self._need.cpus, "num_gpus": self._need.gpus, "max_restarts": 0}
-        actor = self._ray.remote(Worker).options(**options).remote(__version__, self._settings(), self._need.cpus)
-        member = _Member(actor, deaths)
-        self._members.append(member)
-        self._calls[actor.where.remote()] = member
+        remote = self._ray.remote(Worker).options(**options).remote(__version__, self._settings(), self._need.cpus)
+        actor = _Actor(remote, deaths)
+        self._actors.append(actor)
+        self._calls[remote.where.remote()] = actor
 
     def _settings(self) -> bytes:
         model, loader = self._config.model, self._config.loader
@@ -200,104 +210,116 @@ class RayWorkers:
         loader = replace(loader, threads=loader.threads or self._need.cpus)
         return pickle.dumps(replace(self._config, model=model, loader=loader))
 
-    def _turn(self) -> None:
-        """Take in what one worker has to say, and answer it."""
-        for member in self._members:
-            if member.stage == "ready" and self._units is not None:
-                member.stage = "working"
-                self._talk(member)
-        answered, _ = self._ray.wait(list(self._calls), timeout=TURN_SECONDS)
+    # ---- one actor ----------------------------------------------------------------------------------------
+
+    def _take_answers(self) -> None:
+        """Take in what actors have to say, and call them again; wait a moment for it."""
+        for actor in self._actors:
+            if actor.stage == "ready" and self._units is not None:
+                actor.stage = "working"
+                self._talk(actor)
+        answered, _ = self._ray.wait(list(self._calls), timeout=POLL_SECONDS)
         for call in answered:
-            member = self._calls.pop(call)
+            actor = self._calls.pop(call)
             try:
                 answer = self._ray.get(call)
             except self._ray.exceptions.RayError as error:
-                self._lost(member, _how_it_died(error))
+                self._lost(actor, _death_in(error))
+                continue
+            if isinstance(answer, Report):
+                self._take_report(actor, answer)
             else:
-                self._heard(member, answer)
+                actor.where, actor.stage = str(answer), "loading"
+                self._calls[actor.remote.set_up.remote()] = actor
 
-    def _heard(self, member: _Member, answer: str | News) -> None:
-        if isinstance(answer, str):
-            member.where, member.stage = answer, "loading"
-            self._calls[member.actor.set_up.remote()] = member
+    def _take_report(self, actor: _Actor, report: Report) -> None:
+        for line in report.logs:
+            log.log(line.level, "%s: %s", actor.where, line.text)
+        if report.failure is not None:
+            error = report.failure.for_user(actor.where)
+            if error is not None and not self._is_stopping:
+                self._remove(actor)
+                raise error
+            self._lost(actor, str(report.failure))
             return
-        for level, text in answer.logs:
-            log.log(level, "%s: %s", member.where, text)
-        if answer.error is not None:
-            kind, text = answer.error
-            known = getattr(errors, kind, None)
-            if known is not None and not self._is_stopping:
-                self._remove(member)
-                raise known(f"{member.where}: {text}")
-            self._lost(member, f"{kind}: {text}")
+        actor.tally = report.tally
+        if actor.stage == "loading":
+            actor.choices, actor.stage = report.choices, "ready"
             return
-        member.tally = answer.tally
-        if member.stage == "loading":
-            member.choices, member.stage = answer.choices, "ready"
+        self._settle(actor, report.settled)
+        if report.is_over:
+            self._remove(actor)
             return
-        assert self._units is not None
-        for unit, is_done in answer.settled:
-            member.units.discard(unit)
-            if is_done or not self._is_stopping:
+        actor.wants_unit = report.wants_unit
+        self._talk(actor)
+
+    def _settle(self, actor: _Actor, settled: tuple[tuple[int, bool], ...]) -> None:
+        for unit, is_done in settled:
+            actor.units.discard(unit)
+            if self._units is not None and (is_done or not self._is_stopping):
                 self._units.settle(unit, is_done=is_done)
-        if answer.is_over:
-            self._remove(member)
-            return
-        member.wants = answer.wants
-        self._talk(member)
 
-    def _talk(self, member: _Member) -> None:
+    def _talk(self, actor: _Actor) -> None:
         unit = None
-        if member.wants and not self._is_stopping:
-            assert self._units is not None
-            unit = self._units.take(member.units)
+        if self._units is not None and actor.wants_unit and not self._is_stopping:
+            unit = self._units.take(actor.units)
             if unit is not None:
-                member.units.add(unit)
-        self._calls[member.actor.talk.remote(unit, stop=self._is_stopping)] = member
+                actor.units.add(unit)
+        self._calls[actor.remote.talk.remote(unit, stop=self._is_stopping)] = actor
 
-    def _lost(self, member: _Member, how: str) -> None:
-        """A worker is gone: its units go back, and another takes its place, unless that did not help before."""
-        self._remove(member)
+    def _lost(self, actor: _Actor, how: str) -> None:
+        """An actor is gone: its units go back, and another takes its place, unless that did not help before."""
+        self._remove(actor)
         if self._is_stopping:
             return
-        got_on = self._units is not None and self._units.give_back(member.units, how)
-        deaths = 1 if got_on or member.tally.inputs else member.deaths + 1
-        is_hopeless = deaths >= MAX_DEATHS
-        then = (
-            f"{deaths} died there one after the other, and no other is started"
-            if is_hopeless
-            else "another takes its place"
-        )
-        log.warning("the worker on %s died (%s): %s", member.where, how, then)
-        if not is_hopeless:
+        got_on = self._units is not None and self._units.give_back(actor.units, how)
+        deaths = 1 if got_on or actor.tally.inputs else actor.deaths + 1
+        if deaths < MAX_DEATHS_IN_A_ROW:
+            log.warning("the worker on %s died (%s): another takes its place", actor.where, how)
             self._ask_for_one(deaths)
             return
+        log.warning(
+            "the worker on %s died (%s): %d died there one after the other, and no other is started",
+            actor.where,
+            how,
+            deaths,
+        )
         self._num_given_up += 1
-        if not self._members:
+        if not self._actors:
             raise WorkerError(
-                f"all workers on the Ray cluster died again and again, the last on {member.where} of {how}; what was "
+                f"all workers on the Ray cluster died again and again, the last on {actor.where} of {how}; what was "
                 "committed is kept: the same command goes on from there"
             )
 
-    def _remove(self, member: _Member) -> None:
-        self._members.remove(member)
-        self._calls = {call: other for call, other in self._calls.items() if other is not member}
-        self._before += member.tally
-        self._kill(member)
+    def _remove(self, actor: _Actor) -> None:
+        self._actors.remove(actor)
+        self._calls = {call: other for call, other in self._calls.items() if other is not actor}
+        self._tally_of_ended += actor.tally
+        self._kill(actor)
 
-    def _kill(self, member: _Member) -> None:
+    def _kill(self, actor: _Actor) -> None:
         with contextlib.suppress(self._ray.exceptions.RayError):
-            self._ray.kill(member.actor)
+            self._ray.kill(actor.remote)
 
-    def _tally(self) -> Tally:
-        return sum((member.tally for member in self._members), self._before)
+
+class _RemoteMethod(Protocol):
+    def remote(self, *args: object, **options: object) -> object:
+        """Call it; a reference to the answer."""
+
+
+class _RemoteWorker(Protocol):
+    """Ray's handle to a `Worker`."""
+
+    where: _RemoteMethod
+    set_up: _RemoteMethod
+    talk: _RemoteMethod
 
 
 @dataclass(slots=True, eq=False)
-class _Member:
-    """What the driver knows of one worker."""
+class _Actor:
+    """What the driver knows of an actor."""
 
-    actor: Any
+    remote: _RemoteWorker
     deaths: int
     """How many in its place died before it, one after the other, without an input done."""
     stage: Literal["asked", "loading", "ready", "working"] = "asked"
@@ -305,14 +327,13 @@ class _Member:
     choices: Choices | None = None
     tally: Tally = field(default_factory=Tally)
     units: set[int] = field(default_factory=set)
-    """What it has in hand."""
-    wants: bool = False
-    """It has room for another unit."""
+    """Those that it has in hand."""
+    wants_unit: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What a worker takes up of a node."""
+    """What an actor takes up of a node."""
 
     cpus: int
     gpus: float
@@ -327,7 +348,7 @@ class Need:
         if cpus is None and gpus:
             cpus = int(min((node.get("CPU", 0) * gpus / node["GPU"] for node in nodes if node.get("GPU")), default=1))
         elif cpus is None:
-            cpus = int(min([MOST_CPUS, *(node["CPU"] for node in nodes if node.get("CPU"))]))
+            cpus = int(min([MAX_DEFAULT_CPUS, *(node["CPU"] for node in nodes if node.get("CPU"))]))
         return cls(max(1, cpus), gpus)
 
     def __str__(self) -> str:
@@ -335,104 +356,21 @@ class Need:
         return f"{self.cpus} CPU{'s' * (self.cpus > 1)}{gpus}"
 
     def num_fitting(self, nodes: list[dict[str, float]]) -> int:
-        """How many workers the nodes have room for when nothing else runs on them."""
+        """How many actors fit on the nodes when nothing else runs on them."""
         return sum(
             int(min(node.get("CPU", 0) / self.cpus, node.get("GPU", 0) / self.gpus if self.gpus else math.inf))
             for node in nodes
         )
 
 
-class _Units:
-    """The units that are left: who gets which is decided here, and what is done is the ledger's to say."""
-
-    def __init__(self, run: Ledger) -> None:
-        self._run = run
-        self._left = {unit for unit in run.units if not run.is_done(unit)}
-        self._heap = sorted(self._left)
-        self._busy: list[tuple[float, int]] = []
-        """Units that someone outside has, and when to try them again."""
-        self._given: dict[int, Cursor] = {}
-        """How far a unit was when it was last given out."""
-        self._deaths: dict[int, int] = {}
-        """Workers that died with a unit in hand, one after the other, while it did not get on."""
-
-    @property
-    def num_left(self) -> int:
-        return len(self._left)
-
-    def take(self, in_hand: set[int]) -> int | None:
-        """The next unit for a worker that has these; None if there is none for it now.
-
-        Whoever has a unit with which another died has only that one, so that it is clear what a death is due to.
-        """
-        while self._busy and self._busy[0][0] <= time.monotonic():
-            heapq.heappush(self._heap, heapq.heappop(self._busy)[1])
-        if not self._heap or (in_hand and any(unit in self._deaths for unit in {self._heap[0], *in_hand})):
-            return None
-        unit = heapq.heappop(self._heap)
-        self._given[unit] = self._run.reached(unit)
-        return unit
-
-    def settle(self, unit: int, *, is_done: bool) -> None:
-        """A worker has done a unit, or could not have it."""
-        if is_done:
-            self._left.discard(unit)
-            self._deaths.pop(unit, None)
-            return
-        if not self._busy:
-            log.info("a process outside this cluster still works on unit %d: waiting for it", unit)
-        heapq.heappush(self._busy, (time.monotonic() + BUSY_SECONDS, unit))
-
-    def give_back(self, units: Iterable[int], how: str) -> bool:
-        """Take back what a dead worker had in hand; says whether it had committed any of it.
-
-        Raises:
-            WorkerError: A unit does not get on however often it is tried.
-        """
-        got_on = set()
-        for unit in units:
-            self._run.refresh_unit(unit)
-            if self._run.reached(unit) != self._given[unit]:
-                got_on.add(unit)
-            if self._run.is_done(unit):
-                self._left.discard(unit)
-                continue
-            self._deaths[unit] = 1 if unit in got_on else self._deaths.get(unit, 0) + 1
-            if self._deaths[unit] >= MAX_DEATHS:
-                names = [todo.item.input for todo in self._run.todos(unit)]
-                raise WorkerError(
-                    f"{MAX_DEATHS} workers died with the same inputs in hand ({names[0]!r} to {names[-1]!r}), the last "
-                    f"of {how}; what was committed is kept. Without --engine ray an error speaks for itself"
-                )
-            heapq.heappush(self._heap, unit)
-        return bool(got_on)
-
-    def wait_until_seen(self, path: str) -> None:
-        """Until everything that was done elsewhere is to be seen here.
-
-        Raises:
-            ConfigError: It is not.
-        """
-        deadline = time.monotonic() + VISIBLE_SECONDS
-        self._run.refresh()
-        while self._run.num_done < self._run.num_items:
-            if time.monotonic() > deadline:
-                raise ConfigError(
-                    f"workers have written parts that are not to be seen on this node: {path!r} must be one folder "
-                    "that all nodes share"
-                )
-            time.sleep(1)
-            self._run.refresh()
-
-
-def _how_it_died(error: Exception) -> str:
+def _death_in(error: Exception) -> str:
     """Ray's explanation in short."""
     last = str(error).strip().splitlines()[-1]
     return last.partition("exit detail: ")[2].partition(" Some common causes")[0] or last
 
 
-def _as_every_node_reads_it(config: RunConfig) -> RunConfig:
-    """The settings with paths that do not depend on where a process stands."""
+def _with_absolute_paths(config: RunConfig) -> RunConfig:
+    """The settings as every node reads them alike, wherever its processes stand."""
     model = config.model
     return replace(
         config,

@@ -1,4 +1,4 @@
-"""A connection to a Ray cluster, or a cluster of one for the run."""
+"""A connection to a Ray cluster, or a Ray of this machine that is started for the run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from motivnet_cli.engine.machine import usable_cores
@@ -16,30 +16,38 @@ from motivnet_cli.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import ModuleType
 
 log = logging.getLogger(__name__)
 
 
-TURN_SECONDS = 0.2
+POLL_SECONDS = 0.2
 """How soon a stop is passed on."""
 ANSWER_SECONDS = 10.0
 """In which the head of a cluster takes a connection. Ray itself waits for minutes, or ends the process that asks."""
 OBJECT_STORE_BYTES = 100 << 20
-"""Of a Ray of our own: nothing large goes through it, and Ray would take a third of the memory."""
+"""Of a Ray that is started here: nothing large goes through it, and Ray would take a third of the memory."""
 
 
 class Session:
-    """Being connected with Ray, from a thread of its own.
+    """A connection that lasts from `open` to `close`, held by a thread of its own.
 
     Ray's start takes seconds in which a stop must be noticed, it takes the signal handlers of the main thread for
     itself, and the processes of a Ray that it starts end with the thread that started them.
+
+    Args:
+        address: Of a cluster, such as `auto` or HOST:PORT; None starts a Ray on this machine.
+
+    Raises:
+        ConfigError: Ray is not installed.
     """
 
     def __init__(self, address: str | None) -> None:
         self.ray = _import_ray()
         self._address = address
-        self._is_others = self.ray.is_initialized()
-        self.is_local = address is None and not self._is_others
+        self._was_open = self.ray.is_initialized()
+        """The program that calls us has connected already, and keeps its connection."""
+        self.is_local = address is None and not self._was_open
         self._opened, self._closed = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._stay, name="ray session", daemon=True)
         self._error: Exception | None = None
@@ -50,12 +58,13 @@ class Session:
         Raises:
             ConfigError: No cluster is at the address, or none can be started.
         """
-        if self._is_others:
+        if self._was_open:
             return True
         if self.is_local:
             log.info("starting Ray on this machine")
+        _silence_stdout(self.ray)
         self._thread.start()
-        while not self._opened.wait(TURN_SECONDS):
+        while not self._opened.wait(POLL_SECONDS):
             if stop():
                 return False
         if self._error is None:
@@ -70,29 +79,14 @@ class Session:
         ) from self._error
 
     def close(self) -> None:
-        """Leave the cluster, and end it if we started it."""
+        """Leave the cluster, and end it if it was started here."""
         self._closed.set()
         if self._opened.is_set():
             self._thread.join()
 
     def _stay(self) -> None:
-        self.ray._private.worker.print_to_stdstream = _drop  # it has no switch, and stdout is for data
-        options: dict[str, Any] = {}
-        if self.is_local:
-            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told of a run
-            options = {
-                "address": "local",
-                "num_cpus": usable_cores(),
-                "include_dashboard": False,
-                "object_store_memory": OBJECT_STORE_BYTES,
-            }
-        logging.getLogger("ray").setLevel(logging.ERROR)
-        if hasattr(signal, "pthread_sigmask"):  # a signal to the whole group is for us: Ray's processes inherit this
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR1})
         try:
-            if not self.is_local:
-                options["address"] = self._answering_address()
-            self.ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+            self._connect()
         except Exception as error:  # noqa: BLE001 - Ray raises all kinds, also the bare class
             self._error = error
             return
@@ -101,33 +95,68 @@ class Session:
         self._closed.wait()
         self.ray.shutdown()
 
-    def _answering_address(self) -> str:
-        """Where the cluster is that was asked for.
-
-        Raises:
-            OSError: None is found, or nothing answers there.
-            ValueError: It is no address.
-        """
-        address = self._address or "auto"
-        if address == "auto":
-            services = importlib.import_module("ray._private.services")  # no public name finds what `auto` stands for
-            address = services.canonicalize_bootstrap_address_or_die(address)
-        parts = urlsplit(address if "://" in address else f"//{address}")
-        if parts.port is None:
-            raise ValueError("expected auto or HOST:PORT")
-        try:
-            socket.create_connection((parts.hostname, parts.port), timeout=ANSWER_SECONDS).close()
-        except OSError as error:
-            raise ConnectionError(f"{address} does not answer: {error.strerror or error}") from error
-        return address
+    def _connect(self) -> None:
+        logging.getLogger("ray").setLevel(logging.ERROR)
+        if hasattr(signal, "pthread_sigmask"):  # a signal to the whole group is for us: Ray's processes inherit this
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR1})
+        options: dict[str, object] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        if self.is_local:
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told of a run
+            options |= {
+                "address": "local",
+                "num_cpus": usable_cores(),
+                "include_dashboard": False,
+                "object_store_memory": OBJECT_STORE_BYTES,
+            }
+        else:
+            options["address"] = _answering_address(self.ray, self._address or "auto")
+        self.ray.init(**options)
 
 
-def _import_ray() -> Any:  # noqa: ANN401 - it is not here on every machine
+def _import_ray() -> ModuleType:
     try:
-        import ray
+        return importlib.import_module("ray")
     except ImportError as error:
         raise ConfigError("--engine ray needs Ray: pip install 'motivnet-cli[ray]'") from error
-    return ray
+
+
+def _silence_stdout(ray: ModuleType) -> None:
+    """Keep what Ray prints of dead workers off stdout: it is for data (docs/decisions/0014-private-interfaces.md)."""
+    worker = getattr(getattr(ray, "_private", None), "worker", None)
+    if worker is None or not hasattr(worker, "print_to_stdstream"):
+        log.warning(
+            "Ray %s cannot be kept from printing: its messages may stand among the data on stdout", ray.__version__
+        )
+        return
+    worker.print_to_stdstream = _drop
+
+
+def _answering_address(ray: ModuleType, address: str) -> str:
+    """HOST:PORT of the cluster that was asked for.
+
+    Raises:
+        OSError: None is found, or nothing answers there.
+        ValueError: It is no address.
+    """
+    if address == "auto":
+        address = _look_up_auto(ray)
+    parts = urlsplit(address if "://" in address else f"//{address}")
+    if parts.port is None:
+        raise ValueError("expected auto or HOST:PORT")
+    try:
+        socket.create_connection((parts.hostname, parts.port), timeout=ANSWER_SECONDS).close()
+    except OSError as error:
+        raise ConnectionError(f"{address} does not answer: {error.strerror or error}") from error
+    return address
+
+
+def _look_up_auto(ray: ModuleType) -> str:
+    """What `auto` stands for; no public name of Ray says it (docs/decisions/0014-private-interfaces.md)."""
+    try:
+        services = importlib.import_module("ray._private.services")
+        return str(services.canonicalize_bootstrap_address_or_die("auto"))
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"Ray {ray.__version__} does not say where `auto` is: give HOST:PORT") from error
 
 
 def _take_back_signals() -> None:

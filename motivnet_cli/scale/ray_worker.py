@@ -1,19 +1,23 @@
-"""An actor on a Ray cluster: the units that it is handed, and its messages."""
+"""An actor on a Ray cluster: it does the units that the driver assigns to it, and answers what there is to say."""
 
 from __future__ import annotations
 
 import logging
+import logging.handlers
 import pickle
 import platform
 import queue
 import threading
+from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from motivnet_cli import __version__
-from motivnet_cli.engine.work import Tally, load_network, make_predictor, row_layout, work
+from motivnet_cli.engine.work import Tally, load_network, make_predictor, row_layout
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.output.share import take_assigned
+from motivnet_cli.scale.messages import Failure, Log
+from motivnet_cli.scale.worker import take_units
 
 if TYPE_CHECKING:
     from motivnet_cli.config import RunConfig
@@ -21,49 +25,55 @@ if TYPE_CHECKING:
     from motivnet_cli.output.share import AssignedShare
 
 
-NEWS_SECONDS = 0.5
-"""An actor that needs nothing says so often how far it is."""
+REPORT_SECONDS = 0.5
+"""An actor that needs nothing answers after this time, and says how far it is."""
 
 
-@dataclass(slots=True)
-class News:
-    """What a worker tells the driver."""
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What an actor answers to the driver."""
 
     tally: Tally
+    logs: tuple[Log, ...] = ()
     choices: Choices | None = None
+    """What the settings come to here, once the network is loaded."""
     settled: tuple[tuple[int, bool], ...] = ()
     """Units that it no longer has, and whether they are done."""
-    wants: bool = False
+    wants_unit: bool = False
     is_over: bool = False
-    error: tuple[str, str] | None = None
-    """Class and message of what ended it."""
-    logs: tuple[tuple[int, str], ...] = ()
+    failure: Failure | None = None
+    """What ended it."""
 
 
 class Worker:
-    """The actor: it does the units that it is handed, as one long run of the engine.
+    """The actor: it does the units that it is given in one long run of the engine.
 
-    Its three methods are called one after the other, `talk` again and again.
+    Its methods are called one after the other: `where`, `set_up`, and then `talk` again and again.
+
+    Args:
+        version: Of motivnet where the driver runs.
+        settings: The pickled `RunConfig`.
+        num_cpus: That Ray has set aside for it.
     """
 
     def __init__(self, version: str, settings: bytes, num_cpus: int) -> None:
         self._version, self._settings, self._num_cpus = version, settings, num_cpus
         self._tally = Tally()
-        self._hand = _Hand()
+        self._queue = DriverQueue()
         self._share: AssignedShare | None = None
-        self._error: tuple[str, str] | None = None
+        self._failure: Failure | None = None
         self._is_over = False
         self._thread: threading.Thread | None = None
-        self._logs: queue.SimpleQueue[tuple[int, str]] = queue.SimpleQueue()
+        self._records: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
 
     def where(self) -> str:
-        """The node's name: the answer says that Ray has found a place."""
+        """The node's name: the answer says that Ray has placed the actor."""
         return platform.node()
 
-    def set_up(self) -> News:
-        """Load the model."""
+    def set_up(self) -> Report:
+        """Load the network."""
         logger = logging.getLogger("motivnet_cli")
-        logger.addHandler(_Messages(self._logs))
+        logger.addHandler(logging.handlers.QueueHandler(self._records))
         logger.setLevel(logging.INFO)
         try:
             if self._version != __version__:
@@ -72,118 +82,115 @@ class Worker:
             self._model = load_network(self._config.model)
             self._predictor = make_predictor(self._model, self._config.model, num_threads=self._num_cpus)
         except Exception as error:  # noqa: BLE001 - the driver decides
-            return self._news(error=(type(error).__name__, str(error)))
-        return self._news(choices=self._predictor.choices)
+            return Report(self._tally, self._take_logs(), failure=Failure.of(error))
+        return Report(self._tally, self._take_logs(), choices=self._predictor.choices)
 
-    def talk(self, unit: int | None, *, stop: bool) -> News:
-        """Take a unit, if one is given, or the order to stop; the answer comes as soon as there is something to say."""
+    def talk(self, unit: int | None, *, stop: bool) -> Report:
+        """Take a unit, if one is given, or the order to stop; answer as soon as there is something to say."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, daemon=True)
             self._thread.start()
-        self._hand.receive(unit, stop=stop)
-        wants = self._hand.wait_for_news()
-        is_over = self._is_over
-        settled = () if self._share is None else tuple(self._share.settled())
-        return self._news(settled=settled, wants=wants, is_over=is_over, error=self._error if is_over else None)
+        self._queue.answer(unit, stop=stop)
+        wants_unit = self._queue.wait_for_request(REPORT_SECONDS)
+        is_over = self._is_over  # read before what it makes final
+        return Report(
+            self._tally,
+            self._take_logs(),
+            settled=() if self._share is None else tuple(self._share.settled()),
+            wants_unit=wants_unit,
+            is_over=is_over,
+            failure=self._failure if is_over else None,
+        )
 
-    def _news(self, **told: Any) -> News:  # noqa: ANN401 - the fields of News
+    def _take_logs(self) -> tuple[Log, ...]:
         logs = []
-        while not self._logs.empty():
-            logs.append(self._logs.get())
-        return News(self._tally, logs=tuple(logs), **told)
+        while not self._records.empty():
+            logs.append(Log.of(self._records.get()))
+        return tuple(logs)
 
     def _work(self) -> None:
         config, model, predictor = self._config, self._model, self._predictor
         try:
-            share = take_assigned(config.output, row_layout(config, model), self._hand)
-            record = share.record
-            self._share = share
-            ours = {"model.precision": predictor.choices.precision, "model.weights_sha256": model.weights_sha256}
-            for name, value in ours.items():
-                if value != record["settings"][name]:
-                    raise ConfigError(  # noqa: TRY301
-                        f"the run was begun with {name} {record['settings'][name]}, and here it comes to {value}"
-                    )
-            try:
-                self._tally = work(share, config, model, predictor, on_progress=self._told, stop=self._hand.is_stopped)
-            finally:
-                share.close()
+            share = self._share = take_assigned(config.output, row_layout(config, model), self._queue)
+            stop = self._queue.is_stopped
+            self._tally = take_units(share, config, model, predictor, on_progress=self._note_progress, stop=stop)
         except Exception as error:  # noqa: BLE001 - the driver decides
-            self._error = (type(error).__name__, str(error))
+            self._failure = Failure.of(error)
         finally:
             self._is_over = True
-            self._hand.wake()
+            self._queue.wake_driver()
 
-    def _told(self, tally: Tally) -> None:
+    def _note_progress(self, tally: Tally) -> None:
         self._tally = tally
 
 
-class _Hand:
-    """Where units come in: the engine asks, and the driver hears of it when it next talks with the worker."""
+class DriverQueue:
+    """The `UnitQueue` of an actor: the engine requests a unit, the driver hears of it, and answers with its next call.
+
+    The engine calls `next`, `wait` and `is_stopped` from its thread, the actor the others from Ray's.
+    """
 
     def __init__(self) -> None:
-        self._units: queue.SimpleQueue[int | None] = queue.SimpleQueue()
-        self._news = threading.Event()
-        self._stopped = threading.Event()
-        self._asks = False
+        self._changed = threading.Condition()
+        self._units: deque[int] = deque()
+        self._is_stopped = False
+        self._is_asking = False
         """The engine waits for an answer, be it that there is nothing now."""
-        self._must_answer = False
-        """The driver has been told of it."""
         self._is_idle = False
+        """The engine waits for a unit."""
+        self._is_heard = False
+        """The driver has been told that the engine is asking, and so its next call is the answer."""
+        self._has_news = False
+        """The driver is to hear from the actor at once."""
 
-    # ---- of the engine ----
+    # ---- the engine's side --------------------------------------------------------------------------------
 
     def next(self) -> int | None:
         """Another unit at once; None if there is none now."""
-        if self.is_stopped():
-            return None
-        self._asks = True
-        self._news.set()
-        return self._units.get()
+        with self._changed:
+            self._is_asking, self._is_heard = True, False
+            self.wake_driver()
+            self._changed.wait_for(lambda: self._units or self._is_stopped or not self._is_asking)
+            self._is_asking = False
+            return self._take()
 
     def wait(self) -> int | None:
         """Another unit, whenever it comes; None when there will be none."""
-        unit = None
-        while unit is None and not self.is_stopped():
+        with self._changed:
             self._is_idle = True
-            self._news.set()
-            unit = self._units.get()
-        self._is_idle = False
-        return unit
+            self.wake_driver()
+            self._changed.wait_for(lambda: self._units or self._is_stopped)
+            self._is_idle = False
+            return self._take()
 
     def is_stopped(self) -> bool:
-        return self._stopped.is_set()
+        return self._is_stopped
 
-    def wake(self) -> None:
-        """There is something to tell the driver."""
-        self._news.set()
+    def _take(self) -> int | None:
+        return self._units.popleft() if self._units and not self._is_stopped else None
 
-    # ---- of the driver ----
+    # ---- the driver's side --------------------------------------------------------------------------------
 
-    def receive(self, unit: int | None, *, stop: bool) -> None:
-        """What the driver answers to what it was last told."""
-        if stop:
-            self._stopped.set()
-        if unit is not None:
-            self._is_idle = False
-        if unit is not None or self._must_answer or stop:
-            self._units.put(unit)
-        self._must_answer = False
+    def answer(self, unit: int | None, *, stop: bool) -> None:
+        """What the driver says to what it last heard."""
+        with self._changed:
+            self._is_stopped = self._is_stopped or stop
+            if unit is not None:
+                self._units.append(unit)
+            if self._is_heard:
+                self._is_asking = self._is_heard = False
+            self._changed.notify_all()
 
-    def wait_for_news(self) -> bool:
-        """Whether the engine wants a unit; the answer comes at once if it does or `wake` is called."""
-        self._news.wait(NEWS_SECONDS)
-        self._news.clear()
-        self._must_answer, self._asks = self._asks, False
-        return self._must_answer or self._is_idle
+    def wait_for_request(self, seconds: float) -> bool:
+        """Whether the engine wants a unit; known at once if it does or `wake_driver` is called."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._has_news, seconds)
+            self._has_news = False
+            self._is_heard = self._is_asking
+            return self._is_asking or (self._is_idle and not self._units)
 
-
-class _Messages(logging.Handler):
-    """Keeps what a worker would log, for the driver to say."""
-
-    def __init__(self, kept: queue.SimpleQueue[tuple[int, str]]) -> None:
-        super().__init__()
-        self._kept = kept
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._kept.put((record.levelno, record.getMessage()))
+    def wake_driver(self) -> None:
+        """Have `wait_for_request` return at once."""
+        with self._changed:
+            self._has_news = True
+            self._changed.notify_all()

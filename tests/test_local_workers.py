@@ -18,7 +18,7 @@ WORKERS = ("--devices", "cpu,cpu")
 def workers_of(process):
     """The worker processes that a run has started."""
     children = psutil.Process(process.pid).children()
-    return [child for child in children if "motivnet_cli.scale.worker" in child.cmdline()]
+    return [child for child in children if "motivnet_cli.scale.local_worker" in child.cmdline()]
 
 
 @pytest.mark.parametrize("name", ["preds.parquet", "preds"])
@@ -81,16 +81,17 @@ def test_signal_to_the_group_stops_in_order(photos, undisturbed, tmp_path, numbe
 
 
 def test_workers_that_always_die_end_the_run(photos, tmp_path, monkeypatch):
-    """A machine on which every worker dies gets an error and exit 1 after a few tries, not an endless loop."""
+    """A machine on which every worker dies gets an error and exit 1 after a few tries, with what the last one said."""
     killer = at_start(
         tmp_path,
-        "import os, signal, sys\nif 'motivnet_cli.scale.worker' in sys.orig_argv:\n"
-        " os.kill(os.getpid(), signal.SIGSEGV)\n",
+        "import os, signal, sys\nif 'motivnet_cli.scale.local_worker' in sys.orig_argv:\n"
+        " os.write(2, b'the driver\\n\\nis too old\\n'); os.kill(os.getpid(), signal.SIGSEGV)\n",
     )
     monkeypatch.setenv("PYTHONPATH", killer["PYTHONPATH"])
     talk = finish(photos, tmp_path / "p.parquet", "--devices", "cpu", code=1)
 
-    assert "error: 3 workers died one after the other, the last on cpu of SIGSEGV" in talk
+    assert "the last on cpu of SIGSEGV: the driver | is too old; what was committed is kept" in " ".join(talk.split())
+    assert "error: 3 workers died one after the other" in talk
     assert "Traceback" not in talk
 
 
@@ -101,7 +102,7 @@ def test_input_that_kills_workers_ends_the_run(photos, undisturbed, tmp_path, mo
         "import os, signal, sys\n"
         "def fall(event, arguments):\n"
         "    if event == 'open' and str(arguments[0]).endswith('067.jpg'): os.kill(os.getpid(), signal.SIGSEGV)\n"
-        "if 'motivnet_cli.scale.worker' in sys.orig_argv: sys.addaudithook(fall)\n",
+        "if 'motivnet_cli.scale.local_worker' in sys.orig_argv: sys.addaudithook(fall)\n",
     )
     out = tmp_path / "preds"
     with monkeypatch.context() as patched:

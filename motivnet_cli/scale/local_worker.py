@@ -1,0 +1,83 @@
+"""The program that `local_driver` starts for each device: it takes up units of a run until none is left.
+
+Messages go out through its stdout, a line of JSON each. When its stdin ends, its driver is gone, and it ends at once:
+what it committed is kept.
+"""
+
+from __future__ import annotations
+
+import logging
+import logging.handlers
+import os
+import pickle
+import signal
+import sys
+import threading
+from typing import IO, TYPE_CHECKING
+
+from motivnet_cli.engine.work import load_network, make_predictor, row_layout
+from motivnet_cli.errors import MotivNetError
+from motivnet_cli.output.share import take_part
+from motivnet_cli.scale.messages import Failure, Log, encode_message
+from motivnet_cli.scale.worker import take_units
+
+if TYPE_CHECKING:
+    from motivnet_cli.config import RunConfig
+    from motivnet_cli.scale.messages import Message
+
+
+def main() -> None:
+    """Read the settings from stdin, and do the work."""
+    messages = MessageWriter(os.fdopen(os.dup(1), "w"))
+    os.dup2(2, 1)  # what a library prints is no message
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
+        if hasattr(signal, name):  # they reach the whole process group, and the driver decides
+            signal.signal(getattr(signal, name), lambda *_: None)
+    with open(0, "rb", buffering=0, closefd=False) as stdin:  # unbuffered: the bytes that follow are orders
+        config, cores = pickle.load(stdin)
+    if cores:
+        os.sched_setaffinity(0, cores)
+    stop = threading.Event()
+    threading.Thread(target=_watch_stdin, args=(stop,), daemon=True).start()
+    logger = logging.getLogger("motivnet_cli")
+    logger.addHandler(logging.handlers.QueueHandler(messages))  # type: ignore[arg-type]  # it only puts, never gets
+    logger.setLevel(logging.INFO)
+    try:
+        _work(config, messages, stop)
+    except Exception as error:  # noqa: BLE001 - the driver says it
+        messages.send(Failure.of(error))
+        sys.exit(2 if isinstance(error, MotivNetError) else 1)
+
+
+def _work(config: RunConfig, messages: MessageWriter, stop: threading.Event) -> None:
+    model = load_network(config.model)
+    predictor = make_predictor(model, config.model)
+    share = take_part(config.output, row_layout(config, model))
+    messages.send(take_units(share, config, model, predictor, on_progress=messages.send, stop=stop.is_set))
+
+
+def _watch_stdin(stop: threading.Event) -> None:
+    while os.read(0, 1):
+        stop.set()
+    os._exit(1)
+
+
+class MessageWriter:
+    """The worker's end of the pipe to its driver."""
+
+    def __init__(self, pipe: IO[str]) -> None:
+        self._pipe = pipe
+        self._lock = threading.Lock()
+
+    def send(self, message: Message) -> None:
+        with self._lock:
+            self._pipe.write(encode_message(message) + "\n")
+            self._pipe.flush()
+
+    def put_nowait(self, record: logging.LogRecord) -> None:
+        """Send what the worker logs: all that a `QueueHandler` asks of its queue."""
+        self.send(Log.of(record))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""What workers and the driver that watches them say to each other."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from motivnet_cli import errors
+from motivnet_cli.engine.predictor import Stages
+from motivnet_cli.engine.work import Tally
+from motivnet_cli.errors import InputError, MotivNetError
+
+if TYPE_CHECKING:
+    import logging
+
+MAX_DEATHS_IN_A_ROW = 3
+"""Workers that may die one after the other while nothing more gets done; then the run ends with an error."""
+
+STOP = b"s"
+"""To a worker on this machine: finish what is in hand, and end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """A line that a worker logs."""
+
+    level: int
+    text: str
+
+    @classmethod
+    def of(cls, record: logging.LogRecord) -> Log:
+        return cls(record.levelno, record.getMessage())
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The error that ended a worker."""
+
+    error_class: str
+    text: str
+
+    @classmethod
+    def of(cls, error: Exception) -> Failure:
+        return cls(type(error).__name__, str(error))
+
+    def for_user(self, worker: str = "") -> MotivNetError | None:
+        """The error to end the run with, where it is one that any other worker would meet, too.
+
+        Args:
+            worker: Named at the front of the message, if given.
+        """
+        known = getattr(errors, self.error_class, None)
+        if not (isinstance(known, type) and issubclass(known, MotivNetError)) or known is InputError:
+            return None
+        return known(f"{worker}: {self.text}" if worker else self.text)
+
+    def __str__(self) -> str:
+        return f"{self.error_class}: {self.text}"
+
+
+Message = Tally | Log | Failure
+"""What a worker on this machine says: what it did by now, what it logs, or what ended it."""
+
+
+def encode_message(message: Message) -> str:
+    """A line of JSON, without its end."""
+    return json.dumps({type(message).__name__: asdict(message)})
+
+
+def decode_message(line: bytes) -> Message:
+    """What `encode_message` wrote."""
+    ((kind, values),) = json.loads(line).items()
+    if kind == "Tally":
+        return Tally(**values | {"stages": Stages(**values["stages"])})
+    return Log(**values) if kind == "Log" else Failure(**values)

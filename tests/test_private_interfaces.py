@@ -1,0 +1,63 @@
+"""What is said where a dependency has lost a name that it never promised (docs/decisions/0014)."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+
+import fsspec
+import pytest
+
+from motivnet_cli.config import ModelConfig
+from motivnet_cli.engine.predictor import Predictor
+from motivnet_cli.errors import ConfigError
+from motivnet_cli.records import never
+from motivnet_cli.remote.files import read_bytes
+from motivnet_cli.scale.ray_session import Session
+from motivnet_cli.weights.load import load_model
+
+
+@pytest.fixture
+def bare_ray(monkeypatch):
+    """A Ray of which nothing is left but what it promises; it does not start."""
+
+    def init(**_options):
+        raise RuntimeError("no")
+
+    ray = ModuleType("ray")
+    ray.__version__ = "9.0"
+    ray.is_initialized = lambda: False
+    ray.init = init
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setitem(sys.modules, "ray._private.services", None)
+
+
+def test_ray_that_cannot_be_kept_from_printing(bare_ray, caplog):
+    """The run goes on with a warning."""
+    with pytest.raises(ConfigError, match="Ray does not start here: no"):
+        Session(None).open(never)
+
+    assert "Ray 9.0 cannot be kept from printing" in caplog.text
+
+
+def test_ray_that_does_not_say_where_auto_is(bare_ray):
+    """The user is asked for the address."""
+    with pytest.raises(ConfigError, match=r"at 'auto' \(Ray 9\.0 does not say where `auto` is: give HOST:PORT\)"):
+        Session("auto").open(never)
+
+
+def test_torch_without_quantization(monkeypatch):
+    """The version is named, and what to use in place of int8."""
+    monkeypatch.setitem(sys.modules, "torch.ao.quantization", None)
+    with pytest.raises(ConfigError, match=r"int8: torch .* has no quantize_dynamic any more; use fp32 or bf16"):
+        Predictor(load_model("expression-net"), ModelConfig(name="expression-net", precision="int8"))
+
+
+def test_fsspec_without_its_hooks(monkeypatch):
+    """Files are found as fsspec itself finds them."""
+    fsspec.filesystem("memory").pipe("/bucket/a.bin", b"content")
+    monkeypatch.setattr(fsspec, "get_filesystem_class", lambda _: object)
+    try:
+        assert read_bytes("memory://bucket/a.bin", max_bytes=100) == b"content"
+    finally:
+        fsspec.filesystem("memory").store.clear()
