@@ -14,7 +14,7 @@ from motivnet_cli.catalogue import DEFAULT_MODEL
 from motivnet_cli.errors import ConfigError
 
 if TYPE_CHECKING:
-    from motivnet_cli.shards import Shard
+    from motivnet_cli.shards import ArrayTask, Shard
 
 FaceMode = Literal["auto", "detect", "whole"]
 DetectorName = Literal["retinaface", "blazeface"]
@@ -140,7 +140,7 @@ class ScaleConfig:
 
     devices: tuple[str, ...] = _setting((), changes_output=False)
     """A worker process for each, such as `cuda:0`, or `cpu` twice; `all` is every CUDA device. None: this process."""
-    shard: Shard | None = _setting(None, changes_output=False)
+    shard: Shard | ArrayTask | None = _setting(None, changes_output=False)
     """This process's share, where others do the rest."""
     engine: Engine = _setting("local", changes_output=False)
     """`ray`: actors on a Ray cluster do the work."""

@@ -1,7 +1,7 @@
-"""Which share of a run is this process's: as given, or as a batch scheduler numbers its tasks.
+"""Which share of a run is this process's: as the user gives it, or as a batch scheduler numbers its tasks.
 
-It knows the environment variables of schedulers and nothing of outputs. A scheduler that is asked for some tasks of
-an array again says nothing of the others: what the whole is, only the run remembers.
+It reads the environment variables of schedulers and knows nothing of outputs. A scheduler that is asked for some tasks
+of an array again says nothing of the others: how many shares there are, only the run remembers.
 """
 
 from __future__ import annotations
@@ -19,42 +19,67 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One of `count` shares of a run.
-
-    Of a submission that is not the whole (`is_partial`), `index` and `count` mean something only after `of_run`.
-    """
+    """One of `count` shares of a run."""
 
     index: int
     """From 0."""
     count: int
     first: int = 0
-    """The scheduler's number of share 0."""
+    """The number of the task that does share 0."""
     step: int = 1
-    """Between two numbers of the scheduler."""
-    each: int = 1
-    """Shares that have the same number: the processes of one element of an array."""
-    is_auto: bool = False
-    """Read from a scheduler's variables, which tell only of the tasks of one submission."""
-    is_counted: bool = False
-    """The user gave the count all the same."""
-    is_partial: bool = False
-    """The submission is not known to be all of an array: it has gaps, no count, or another than the user's."""
+    """Between the numbers of two tasks."""
+    processes: int = 1
+    """Of one task: so many shares have the same number."""
 
     def __str__(self) -> str:
         return f"{self.index} of {self.count} (from 0)"
 
+    @classmethod
+    def first_of(cls, numbering: Mapping[str, int]) -> Shard:
+        """Share 0 of a run that remembers this numbering."""
+        return cls(0, numbering["count"], numbering["first"], numbering["step"], numbering["each"])
+
     @property
-    def about_all(self) -> dict[str, int]:
-        """What a run remembers of how it is shared."""
-        return {"count": self.count, "first": self.first, "step": self.step, "each": self.each}
+    def numbering(self) -> dict[str, int]:
+        """What a run remembers of how it is shared, the same for all its shares."""
+        return {"count": self.count, "first": self.first, "step": self.step, "each": self.processes}
 
     @property
     def number(self) -> int:
-        """What the scheduler calls it."""
-        return self.first + self.index // self.each * self.step
+        """Of the task that does it."""
+        return self.first + self.index // self.processes * self.step
 
-    def of_run(self, shards: Mapping[str, int] | None) -> Shard:
-        """This task's share of a run that remembers how it is shared, if it does.
+    @property
+    def task_numbers(self) -> str:
+        """Of all tasks, as the array options of schedulers take them."""
+        last = replace(self, index=self.count - 1).number
+        return f"{self.first}-{last}" + (f":{self.step}" if self.step > 1 else "")
+
+    def of_run(self, numbering: Mapping[str, int] | None) -> Shard:
+        """Itself; see `ArrayTask.of_run`."""
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayTask:
+    """One process of an array of tasks, as its scheduler describes it: which share it does depends on the run."""
+
+    number: int
+    first: int | None = None
+    """The lowest number of the submission."""
+    count: int | None = None
+    """Tasks of the submission; None where it is not known to be without gaps."""
+    step: int = 1
+    process: int = 0
+    """Which of the task's processes, from 0."""
+    processes: int = 1
+    usual_first: int = 0
+    """The number that arrays of this scheduler begin with by custom."""
+    num_shares: int | None = None
+    """As the user gives it."""
+
+    def of_run(self, numbering: Mapping[str, int] | None) -> Shard:
+        """This process's share of a run that remembers how it is shared, or of a new one (None).
 
         A scheduler that was asked for the missing tasks only counts fewer than the run was begun with, so the run's
         own count holds; a count that the user gave holds always.
@@ -62,52 +87,60 @@ class Shard:
         Raises:
             ConfigError: The run has no share of this number, or nothing says how many there are.
         """
-        if not self.is_auto:
-            return self
-        is_alike = shards is not None and shards["count"] == self.count
-        if shards is not None and (self.is_partial if is_alike else not self.is_counted):
-            return self._renumbered(shards)
-        if self.is_partial and not self.is_counted:
+        submitted, given = self._of_submission(), self.num_shares
+        if given is not None:
+            if submitted is not None and submitted.count == given:
+                return submitted
+            if numbering is not None and numbering["count"] == given:
+                return self._of_numbering(numbering)
+            return self._of_usual_array(given)
+        if submitted is not None and (numbering is None or numbering["count"] == submitted.count):
+            return submitted
+        if numbering is not None:
+            return self._of_numbering(numbering)
+        raise ConfigError(
+            f"--shard auto: task {self.number} does not say how many tasks share the run, and the run does not "
+            "remember it: begin with an array without gaps, or give the number as auto/N"
+        )
+
+    def _of_submission(self) -> Shard | None:
+        """By the submission's own numbers, as if it were the whole run; None where they have gaps."""
+        if self.first is None or self.count is None:
+            return None
+        index = (self.number - self.first) // self.step * self.processes + self.process
+        return Shard(index, self.count * self.processes, self.first, self.step, self.processes)
+
+    def _of_numbering(self, numbering: Mapping[str, int]) -> Shard:
+        """By the numbers that the run was begun with."""
+        run = Shard.first_of(numbering)
+        if run.processes != self.processes:
             raise ConfigError(
-                f"--shard auto: task {self.number} does not say how many tasks share the run, and the run does not "
-                "remember it: begin with an array without gaps, or give the number as auto/N"
+                f"this run was begun with {run.processes} processes for each task number, and here there are "
+                f"{self.processes}: submit it alike, or say how the rest is shared with --shard I/N"
             )
-        if not 0 <= self.index < self.count:
+        steps, rest = divmod(self.number - run.first, run.step)
+        index = steps * run.processes + self.process
+        if rest or not 0 <= index < run.count:
             raise ConfigError(
-                f"--shard auto/{self.count}: task {self.number} is outside {self._numbers}: submit the array "
-                f"{self._numbers} or a part of it, or give another N"
+                f"this run was begun with the tasks {run.task_numbers}, and this is task {self.number}: submit the "
+                f"array {run.task_numbers} or a part of it, or say how the rest is shared with --shard I/N or auto/N"
             )
-        return self
+        return replace(run, index=index)
 
-    def _renumbered(self, shards: Mapping[str, int]) -> Shard:
-        known = first_of(shards)
-        if known.each != self.each:
+    def _of_usual_array(self, count: int) -> Shard:
+        """By the number alone, in an array of so many shares that begins where this scheduler's usually do."""
+        index = (self.number - self.usual_first) * self.processes + self.process
+        shard = Shard(index, count, self.usual_first, processes=self.processes)
+        if not 0 <= index < count:
             raise ConfigError(
-                f"this run was begun with {known.each} processes for each task number, and here there are "
-                f"{self.each}: submit it alike, or say how the rest is shared with --shard I/N"
+                f"--shard auto/{count}: task {self.number} is outside {shard.task_numbers}: submit the array "
+                f"{shard.task_numbers} or a part of it, or give another N"
             )
-        ahead, rest = divmod(self.number - known.first, known.step)
-        index = ahead * known.each + self.index % self.each
-        if rest or not 0 <= index < known.count:
-            raise ConfigError(
-                f"this run was begun with the tasks {known._numbers}, and this is task {self.number}: submit the "
-                f"array {known._numbers} or a part of it, or say how the rest is shared with --shard I/N or auto/N"
-            )
-        return replace(known, index=index)
-
-    @property
-    def _numbers(self) -> str:
-        last = replace(self, index=self.count - 1).number
-        return f"{self.first}-{last}" + (f":{self.step}" if self.step > 1 else "")
+        return shard
 
 
-def first_of(shards: Mapping[str, int]) -> Shard:
-    """Share 0 of a run that remembers this of how it is shared."""
-    return Shard(0, shards["count"], shards["first"], shards["step"], shards["each"])
-
-
-def parse_shard(text: str, environ: Mapping[str, str] = os.environ) -> Shard:
-    """The share that `I/N` names, or for `auto` and `auto/N` the batch scheduler's variables (docs/cluster.md).
+def parse_shard(text: str, environ: Mapping[str, str] = os.environ) -> Shard | ArrayTask:
+    """The share that `I/N` names, or for `auto` and `auto/N` what the scheduler's variables say (docs/cluster.md).
 
     Raises:
         ConfigError: It is none of these, no scheduler says which, or what one says makes no sense.
@@ -125,16 +158,16 @@ def parse_shard(text: str, environ: Mapping[str, str] = os.environ) -> Shard:
         return Shard(index, count)
     task = _slurm(environ) or _sge(environ) or _pbs(environ) or _lsf(environ)
     if task is not None:
-        return task.shard() if count is None else task.shard_of(count)
+        return replace(task, num_shares=count)
     if "SLURM_PROCID" not in environ:
         raise ConfigError(
             f"--shard {text} reads from the scheduler which task this is, and no variable of Slurm, SGE, PBS or LSF "
             "says so here: submit the job as an array, or give --shard I/N"
         )
-    place, each = _process(environ)  # of a job that is no array: its processes are always all there
-    if place >= (count or each):
-        raise ConfigError(f"--shard {text}: this is process {place} (from 0) of {each}: start {count} with srun")
-    return Shard(place, count or each)
+    process, processes = _process(environ)  # of a job that is no array: its processes are always all there
+    if process >= (count or processes):
+        raise ConfigError(f"--shard {text}: this is process {process} (from 0) of {processes}: start {count} with srun")
+    return Shard(process, count or processes)
 
 
 def task_list(numbers: Iterable[int]) -> str:
@@ -148,59 +181,30 @@ def task_list(numbers: Iterable[int]) -> str:
     return ",".join(f"{low}" if low == high else f"{low}-{high}" for low, high in runs)
 
 
-@dataclass(frozen=True, slots=True)
-class _Task:
-    """One task of an array, as its scheduler describes it."""
-
-    number: int
-    usual: int
-    """What arrays of this scheduler begin with by custom."""
-    first: int | None = None
-    """Of the submission."""
-    count: int | None = None
-    """None where the submission is not known to be without gaps."""
-    step: int = 1
-    place: int = 0
-    each: int = 1
-
-    def shard(self) -> Shard:
-        if self.first is None or self.count is None:
-            return Shard(self.place, 0, self.number, each=self.each, is_auto=True, is_partial=True)
-        index = (self.number - self.first) // self.step * self.each + self.place
-        return Shard(index, self.count * self.each, self.first, self.step, self.each, is_auto=True)
-
-    def shard_of(self, count: int) -> Shard:
-        """The share where the user says how many there are."""
-        if self.count is not None and self.count * self.each == count:
-            return replace(self.shard(), is_counted=True)
-        index = (self.number - self.usual) * self.each + self.place
-        return Shard(index, count, self.usual, each=self.each, is_auto=True, is_counted=True, is_partial=True)
-
-
-def _slurm(environ: Mapping[str, str]) -> _Task | None:
+def _slurm(environ: Mapping[str, str]) -> ArrayTask | None:
     number = _number(environ, "SLURM_ARRAY_TASK_ID")
     if number is None:
         return None
     count = _number(environ, "SLURM_ARRAY_TASK_COUNT", least=1)
     first, last = (_number(environ, f"SLURM_ARRAY_TASK_{which}") for which in ("MIN", "MAX"))
-    place, each = _process(environ)
+    process, processes = _process(environ)
     if first is None or last is None or count != last - first + 1:
-        return _Task(number, 0, place=place, each=each)
+        return ArrayTask(number, process=process, processes=processes)
     _check_between("SLURM_ARRAY_TASK_ID", number, first, last)
-    return _Task(number, 0, first, count, place=place, each=each)
+    return ArrayTask(number, first, count, process=process, processes=processes)
 
 
 def _process(environ: Mapping[str, str]) -> tuple[int, int]:
     """Which process of how many that srun started; a batch script has the variables too, but is alone."""
-    each = _number(environ, "SLURM_NTASKS", least=1) or 1
-    if "SLURM_STEP_ID" not in environ or each == 1:
+    processes = _number(environ, "SLURM_NTASKS", least=1) or 1
+    if "SLURM_STEP_ID" not in environ or processes == 1:
         return 0, 1
-    place = _number(environ, "SLURM_PROCID") or 0
-    _check_between("SLURM_PROCID", place, 0, each - 1)
-    return place, each
+    process = _number(environ, "SLURM_PROCID") or 0
+    _check_between("SLURM_PROCID", process, 0, processes - 1)
+    return process, processes
 
 
-def _sge(environ: Mapping[str, str]) -> _Task | None:
+def _sge(environ: Mapping[str, str]) -> ArrayTask | None:
     if environ.get("SGE_TASK_ID") == "undefined":  # a job that is no array
         return None
     number = _number(environ, "SGE_TASK_ID", least=1)
@@ -208,28 +212,28 @@ def _sge(environ: Mapping[str, str]) -> _Task | None:
         return None
     first, last, step = (_number(environ, f"SGE_TASK_{which}", least=1) for which in ("FIRST", "LAST", "STEPSIZE"))
     if first is None or last is None:
-        return _Task(number, 1)
+        return ArrayTask(number, usual_first=1)
     _check_between("SGE_TASK_ID", number, first, last)
-    return _Task(number, 1, first, (last - first) // (step or 1) + 1, step or 1)
+    return ArrayTask(number, first, (last - first) // (step or 1) + 1, step or 1, usual_first=1)
 
 
-def _pbs(environ: Mapping[str, str]) -> _Task | None:
+def _pbs(environ: Mapping[str, str]) -> ArrayTask | None:
     for name in ("PBS_ARRAY_INDEX", "PBS_ARRAYID"):  # PBS Professional and OpenPBS; Torque
         number = _number(environ, name)
         if number is not None:
-            return _Task(number, 0)
+            return ArrayTask(number)
     return None
 
 
-def _lsf(environ: Mapping[str, str]) -> _Task | None:
+def _lsf(environ: Mapping[str, str]) -> ArrayTask | None:
     number = _number(environ, "LSB_JOBINDEX")
     if not number:  # 0 is a job that is no array
         return None
     last, step = (_number(environ, f"LSB_JOBINDEX_{which}", least=1) for which in ("END", "STEP"))
     if last is None:
-        return _Task(number, 1)
+        return ArrayTask(number, usual_first=1)
     _check_between("LSB_JOBINDEX", number, 1, last)
-    return _Task(number, 1, 1, (last - 1) // (step or 1) + 1, step or 1)
+    return ArrayTask(number, 1, (last - 1) // (step or 1) + 1, step or 1, usual_first=1)
 
 
 def _number(environ: Mapping[str, str], name: str, *, least: int = 0) -> int | None:

@@ -19,7 +19,7 @@ from motivnet_cli.errors import ConfigError
 from motivnet_cli.output.ledger import Ledger
 from motivnet_cli.output.status import OutputStatus, output_status
 from motivnet_cli.run import annotate
-from motivnet_cli.shards import Shard
+from motivnet_cli.shards import ArrayTask, Shard
 from tests.pictures import face_photo
 
 NUM_PICTURES = 24
@@ -79,7 +79,7 @@ def test_the_tasks_are_known_as_soon_as_the_plan_is(pictures, tmp_path, monkeypa
 
     monkeypatch.setattr(Ledger, "freeze", frozen_and_killed)
     with pytest.raises(KeyboardInterrupt):
-        run(pictures, tmp_path / "p", shard=Shard(1, 4, first=1, is_auto=True))
+        run(pictures, tmp_path / "p", shard=ArrayTask(2, first=1, count=4))
 
     assert output_status(tmp_path / "p").array == "1-4"
 
@@ -88,7 +88,7 @@ def test_the_tasks_are_known_as_soon_as_the_plan_is(pictures, tmp_path, monkeypa
 def test_shards(pictures, tmp_path, name):
     """Each shard's part is counted, the tasks with something missing are named by the scheduler's numbers."""
     out = tmp_path / name
-    shards = [Shard(index, 4, first=1, is_auto=True) for index in range(4)]
+    shards = [ArrayTask(number, first=1, count=4) for number in range(1, 5)]
     run(pictures, out, shard=shards[1])
     run(pictures, out, shard=shards[3], stop_after=3)
     status = output_status(out)
@@ -112,7 +112,7 @@ def test_shards(pictures, tmp_path, name):
 def test_several_processes_with_one_number(pictures, tmp_path):
     """A task number stands once in the list, however many of its processes have something missing."""
     out = tmp_path / "p.parquet"
-    run(pictures, out, shard=Shard(2, 6, first=10, step=5, each=2, is_auto=True))
+    run(pictures, out, shard=ArrayTask(15, first=10, count=3, step=5, processes=2))
     status = output_status(out)
 
     assert [each.number for each in status.shards] == [10, 10, 15, 15, 20, 20]
@@ -190,7 +190,7 @@ def test_tables_of_others(tmp_path):
 def test_what_status_prints(pictures, tmp_path):
     """A few lines for people, everything as JSON, and the list alone for sbatch; nothing on stderr, always code 0."""
     out = tmp_path / "p.parquet"
-    run(pictures, out, shard=Shard(1, 4, is_auto=True))
+    run(pictures, out, shard=ArrayTask(1, first=0, count=4))
     people, listed = motivnet("status", out), motivnet("status", out, "--array")
     about = json.loads(motivnet("status", out, "--json").stdout)
     run(pictures, out, shard=Shard(0, 1))

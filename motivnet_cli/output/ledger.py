@@ -58,7 +58,7 @@ class Run:
     keep: dict[str, KeptType]
     """Columns of the user's manifest that pass through, with their types."""
     shards: dict[str, int] | None
-    """How the run is shared (`Shard.about_all`); None if it is not."""
+    """How the run is shared (`Shard.numbering`); None if it is not."""
     plan: str
     """Name of the plan's file."""
     unit_size: int

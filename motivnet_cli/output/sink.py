@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from motivnet_cli.output.paths import OutputPaths
     from motivnet_cli.output.tables import RowLayout
     from motivnet_cli.records import Batch, Item, Kind, Prediction, RunRecord, RunState, Status, Todo
-    from motivnet_cli.shards import Shard
+    from motivnet_cli.shards import ArrayTask, Shard
 
 log = logging.getLogger(__name__)
 NOTICE_SECONDS = 2.0
@@ -71,7 +71,7 @@ class Output:
         *,
         record: RunRecord,
         layout: RowLayout,
-        shard: Shard | None = None,
+        shard: Shard | ArrayTask | None = None,
         num_workers: int = 1,
     ) -> None:
         self._config = config
@@ -167,10 +167,9 @@ class Output:
             ConfigError: The listing holds nothing, or the run has no share of this shard's number.
         """
         ledger = Ledger.find(self._goal.files, self._paths.backend) or self._frozen(listing)
-        shard = self._shard
+        shard = None if self._shard is None else self._shard.of_run(ledger.run.shards)
         if shard is not None:
-            shard = shard.of_run(ledger.run.shards)
-            ledger.share_out(shard.about_all)
+            ledger.share_out(shard.numbering)
         share = Share(
             ledger,
             self._layout.keeping(ledger.run.keep),
@@ -196,7 +195,7 @@ class Output:
             self._goal.items(listing, map(_hashed, listing) if self._config.hash_contents else listing),
             record=self._record,
             num_workers=self._num_workers if begun_as is None else begun_as.count,
-            shards=None if begun_as is None else begun_as.about_all,
+            shards=None if begun_as is None else begun_as.numbering,
         )
         self._refuse_other(ledger.run.record)  # in an object store, another process may have been first
         return ledger

@@ -13,7 +13,7 @@ from motivnet_cli.errors import ConfigError
 from motivnet_cli.output.ledger import Ledger
 from motivnet_cli.output.names import TABLES
 from motivnet_cli.output.read import paths_to_read, record_in
-from motivnet_cli.shards import Shard, first_of, task_list
+from motivnet_cli.shards import Shard, task_list
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -157,7 +157,7 @@ def _shards_of(ledger: Ledger, count: int | None) -> tuple[ShardStatus, ...]:
     shards = ledger.run.shards
     if shards is None and count is None:
         return ()
-    first = Shard(0, count or 0) if shards is None else first_of(shards)
+    first = Shard(0, count or 0) if shards is None else Shard.first_of(shards)
     if count is not None and count != first.count:
         first = Shard(0, count, first.first)
     return tuple(

@@ -93,7 +93,6 @@ def test_shares_as_given():
     shard = parse_shard("3/8", slurm(1, range(4)))
 
     assert (shard, shard.of_run(remembered(5, first=1))) == (Shard(3, 8), Shard(3, 8))
-    assert not shard.is_auto
 
 
 def test_processes_of_every_element_are_shares():
@@ -206,7 +205,7 @@ def test_every_share_is_found_again(count, first, each, data):
     before = [parse_shard("auto", slurm(n, numbers, tasks=each, process=p)).of_run(None) for n, p in every]
     again = sorted(data.draw(st.sets(st.sampled_from(numbers), min_size=1)))
     after = [
-        parse_shard("auto", slurm(n, again, tasks=each, process=p)).of_run(before[0].about_all)
+        parse_shard("auto", slurm(n, again, tasks=each, process=p)).of_run(before[0].numbering)
         for n in again
         for p in range(each)
     ]
