@@ -1,4 +1,4 @@
-"""The settings of a run: small frozen objects, made once at the edge and handed to the rooms by part.
+"""The settings of a run: small frozen objects, made once from the command line or in Python.
 
 Every field says whether it changes what is written. Those that do make up the run's fingerprint: an output
 is only continued under the same fingerprint.
@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from motivnet_cli.catalogue import DEFAULT_MODEL
 from motivnet_cli.errors import ConfigError
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
     from motivnet_cli.shards import ArrayTask, Shard
 
 FaceMode = Literal["auto", "detect", "whole"]
@@ -139,7 +141,8 @@ class ScaleConfig:
     """Who takes part in a run. Rows do not depend on it."""
 
     devices: tuple[str, ...] = _setting((), changes_output=False)
-    """A worker process for each, such as `cuda:0`, or `cpu` twice; `all` is every CUDA device. None: this process."""
+    """A worker process for each, such as `cuda:0`, or `cpu` twice; `all` is every CUDA device. Empty: this process does
+    the work."""
     shard: Shard | ArrayTask | None = _setting(None, changes_output=False)
     """This process's share, where others do the rest."""
     engine: Engine = _setting("local", changes_output=False)
@@ -281,19 +284,22 @@ class RunConfig:
             raise ConfigError("--track needs the embeddings to tell faces apart: leave out --embeddings none")
 
 
-def settings_that_change_output(config: Any) -> dict[str, Any]:  # noqa: ANN401 - any config object of this room
-    """The nested settings that change what is written, by name.
+def settings_that_change_output(config: DataclassInstance) -> dict[str, object]:
+    """The settings that change what is written, by name; those of a part as `part.name`.
+
+    Args:
+        config: `RunConfig`, or one of its parts.
 
     Raises:
         TypeError: A field does not say whether it changes the output.
     """
-    settings: dict[str, Any] = {}
-    for each in fields(config):
-        if "changes_output" not in each.metadata:
-            raise TypeError(f"{type(config).__name__}.{each.name} does not say whether it changes the output")
-        value = getattr(config, each.name)
-        if is_dataclass(value) and each.metadata["changes_output"]:
-            settings.update({f"{each.name}.{k}": v for k, v in settings_that_change_output(value).items()})
-        elif each.metadata["changes_output"]:
-            settings[each.name] = list(value) if isinstance(value, tuple) else value
+    settings: dict[str, object] = {}
+    for setting in fields(config):
+        if "changes_output" not in setting.metadata:
+            raise TypeError(f"{type(config).__name__}.{setting.name} does not say whether it changes the output")
+        value = getattr(config, setting.name)
+        if is_dataclass(value) and not isinstance(value, type) and setting.metadata["changes_output"]:
+            settings.update({f"{setting.name}.{k}": v for k, v in settings_that_change_output(value).items()})
+        elif setting.metadata["changes_output"]:
+            settings[setting.name] = list(value) if isinstance(value, tuple) else value
     return settings

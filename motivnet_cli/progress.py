@@ -1,7 +1,6 @@
-"""How a run is watched: a tqdm bar for library users, plain lines for logs, a rich display for terminals.
+"""How a run or a download is watched: a tqdm bar for library users, plain lines for logs, a live display for terminals.
 
-Each is a context manager that gives the callback for `annotate(progress=...)`. All of it goes to stderr;
-this room knows nothing of models or files.
+Each is a context manager that gives the callback, such as that of `annotate(progress=...)`. All of it goes to stderr.
 """
 
 from __future__ import annotations
@@ -14,17 +13,36 @@ from motivnet_cli.records import no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from rich.console import Console
 
     from motivnet_cli.records import Progress
 
+    OnProgress = Callable[[Progress], None]
+    OnBytes = Callable[[int, int | None], None]
+    """Called with the bytes that are there and, if it is known, their total."""
+
 LINE_SECONDS = 30.0
 """Between two plain lines: people watch the logs of batch jobs, but a bar would fill them."""
 
 
+def watch_run(console: Console, *, quiet: bool) -> AbstractContextManager[OnProgress]:
+    """A live display on a terminal, lines now and then elsewhere, nothing if `quiet`."""
+    if quiet:
+        return contextlib.nullcontext(no_progress)
+    return _run_display(console) if console.is_terminal else _run_lines(console)
+
+
+def watch_bytes(console: Console, *, quiet: bool) -> AbstractContextManager[OnBytes]:
+    """The same of a download."""
+    if quiet:
+        return contextlib.nullcontext(lambda done, total: None)
+    return _byte_display(console) if console.is_terminal else _byte_lines(console)
+
+
 @contextlib.contextmanager
-def tqdm_bar() -> Iterator[Callable[[Progress], None]]:
+def tqdm_bar() -> Iterator[OnProgress]:
     """A tqdm bar over inputs, for scripts and notebooks."""
     from tqdm.auto import tqdm
 
@@ -40,41 +58,13 @@ def tqdm_bar() -> Iterator[Callable[[Progress], None]]:
         yield show
 
 
-@contextlib.contextmanager
-def plain_lines(write: Callable[[str], None]) -> Iterator[Callable[[Progress], None]]:
-    """One line now and then, without control characters."""
-    from tqdm import tqdm
-
-    due = time.monotonic() + LINE_SECONDS
-
-    def show(progress: Progress) -> None:
-        nonlocal due
-        if time.monotonic() < due:
-            return
-        due = time.monotonic() + LINE_SECONDS
-        meter = tqdm.format_meter(
-            progress.inputs_done,
-            progress.inputs_total,
-            progress.seconds,
-            initial=progress.inputs_resumed,
-            unit="input",
-            bar_format="{n_fmt}/{total_fmt} inputs, {elapsed} elapsed, {remaining} left, {rate_fmt}",
-        )
-        write(f"{meter}, {progress.faces} faces, {progress.failed} failed")
-
-    yield show
+# ---- live displays ----------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
-def terminal_display(console: Console) -> Iterator[Callable[[Progress], None]]:
-    """A live display: bar, inputs, faces, faces a second, time left, failures."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+def _run_display(console: Console) -> Iterator[OnProgress]:
+    """Bar, inputs, faces, faces a second, failures, time gone and left."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Display
 
     columns = (
@@ -104,14 +94,8 @@ def terminal_display(console: Console) -> Iterator[Callable[[Progress], None]]:
 
 
 @contextlib.contextmanager
-def silence() -> Iterator[Callable[[Progress], None]]:
-    """Nothing at all."""
-    yield no_progress
-
-
-@contextlib.contextmanager
-def byte_display(console: Console) -> Iterator[Callable[[int, int | None], None]]:
-    """A live display of a download: bytes, rate, time left."""
+def _byte_display(console: Console) -> Iterator[OnBytes]:
+    """Bar, bytes, rate, time left."""
     from rich.progress import BarColumn, DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
     from rich.progress import Progress as Display
 
@@ -121,39 +105,65 @@ def byte_display(console: Console) -> Iterator[Callable[[int, int | None], None]
         yield lambda done, total: display.update(task, completed=done, total=total)
 
 
+# ---- plain lines ------------------------------------------------------------------------------------------
+
+
+class _Lines:
+    """Prints a line every LINE_SECONDS, and drops what is offered in between."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._due = time.monotonic() + LINE_SECONDS
+
+    def offer(self, line: Callable[[], str]) -> None:
+        if time.monotonic() < self._due:
+            return
+        self._due = time.monotonic() + LINE_SECONDS
+        self._console.print(line(), markup=False, soft_wrap=True)
+
+
 @contextlib.contextmanager
-def byte_lines(write: Callable[[str], None]) -> Iterator[Callable[[int, int | None], None]]:
-    """One line of a download now and then, without control characters."""
+def _run_lines(console: Console) -> Iterator[OnProgress]:
     from tqdm import tqdm
 
-    started = time.monotonic()
-    due = started + LINE_SECONDS
-    first: int | None = None
+    lines = _Lines(console)
 
-    def show(done: int, total: int | None) -> None:
-        nonlocal due, first
-        first = done if first is None else first
-        now = time.monotonic()
-        if now < due:
-            return
-        due = now + LINE_SECONDS
-        meter_format = "{n_fmt}/{total_fmt}, {elapsed} elapsed, {remaining} left, {rate_fmt}"
-        write(
-            tqdm.format_meter(
-                done,
-                total,  # type: ignore[arg-type]  # the stubs forget that it may be unknown
-                now - started,
-                initial=first,
-                unit="B",
-                unit_scale=True,
-                bar_format=meter_format if total else None,
-            )
+    def line(progress: Progress) -> str:
+        meter = tqdm.format_meter(
+            progress.inputs_done,
+            progress.inputs_total,
+            progress.seconds,
+            initial=progress.inputs_resumed,
+            unit="input",
+            bar_format="{n_fmt}/{total_fmt} inputs, {elapsed} elapsed, {remaining} left, {rate_fmt}",
         )
+        return f"{meter}, {progress.faces} faces, {progress.failed} failed"
 
-    yield show
+    yield lambda progress: lines.offer(lambda: line(progress))
 
 
 @contextlib.contextmanager
-def silence_bytes() -> Iterator[Callable[[int, int | None], None]]:
-    """Nothing at all."""
-    yield lambda done, total: None
+def _byte_lines(console: Console) -> Iterator[OnBytes]:
+    from tqdm import tqdm
+
+    lines, started = _Lines(console), time.monotonic()
+    first: int | None = None
+
+    def line(done: int, total: int | None) -> str:
+        meter_format = "{n_fmt}/{total_fmt}, {elapsed} elapsed, {remaining} left, {rate_fmt}"
+        return tqdm.format_meter(
+            done,
+            total,  # type: ignore[arg-type]  # the stubs forget that it may be unknown
+            time.monotonic() - started,
+            initial=first or 0,
+            unit="B",
+            unit_scale=True,
+            bar_format=meter_format if total else None,
+        )
+
+    def show(done: int, total: int | None) -> None:
+        nonlocal first
+        first = done if first is None else first
+        lines.offer(lambda: line(done, total))
+
+    yield show

@@ -19,8 +19,9 @@ from motivnet_cli.cli.annotate_options import (
     VideoOptions,
 )
 from motivnet_cli.cli.options import Quiet, expand_groups
-from motivnet_cli.cli.terminal import StopSignals, command_line, print_json, reporting_errors, talking, watching
+from motivnet_cli.cli.terminal import StopSignals, command_line, print_json, reporting_errors, talking
 from motivnet_cli.config import RunConfig
+from motivnet_cli.progress import watch_run
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -89,7 +90,7 @@ def annotate(
         from motivnet_cli.run import annotate as run
 
         pipe = sys.stdout.buffer if out == "-" else None
-        with watching(console, quiet=quiet) as progress:
+        with watch_run(console, quiet=quiet) as progress:
             summary = run(config, progress=progress, stop=stop, pipe=pipe)
         if not quiet:
             _print_summary(console, summary)

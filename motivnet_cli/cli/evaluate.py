@@ -18,9 +18,9 @@ from motivnet_cli.cli.terminal import (
     print_json,
     reporting_errors,
     talking,
-    watching,
 )
 from motivnet_cli.config import FaceConfig, InputConfig, LoaderConfig, ModelConfig
+from motivnet_cli.progress import watch_run
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -156,7 +156,7 @@ def evaluate(
             )
             for name, folder in sets
         ]
-        with watching(console, quiet=quiet) as progress:
+        with watch_run(console, quiet=quiet) as progress:
             evaluations = run(configs, progress=progress, stop=stop)
         if evaluations is None:
             raise _stopped(stop, console)
@@ -219,7 +219,7 @@ def compare_models(
         from motivnet_cli.evaluation import compare as comparison
         from motivnet_cli.evaluation.results import to_json
 
-        with watching(console, quiet=quiet) as progress:
+        with watch_run(console, quiet=quiet) as progress:
             result = comparison.compare_models(
                 ModelConfig(name=a, store=store, device=device),
                 ModelConfig(name=b, store=store, device=device),
@@ -253,7 +253,7 @@ def data(
         from motivnet_cli.evaluation import compare as comparison
         from motivnet_cli.evaluation.results import to_json
 
-        with watching(console, quiet=quiet) as progress:
+        with watch_run(console, quiet=quiet) as progress:
             result = comparison.compare_data(
                 a,
                 b,

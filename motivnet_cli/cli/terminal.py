@@ -11,7 +11,7 @@ import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -21,8 +21,6 @@ from motivnet_cli import errors
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from motivnet_cli.records import Progress
 
 
 class StopSignals:
@@ -125,17 +123,6 @@ class _ConsoleHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._console.print(self.format(record), markup=False, soft_wrap=True)
-
-
-def watching(console: Console, *, quiet: bool) -> contextlib.AbstractContextManager[Callable[[Progress], None]]:
-    """The progress callback of a run: a live bar on a terminal, lines now and then elsewhere, nothing if `quiet`."""
-    from motivnet_cli.progress import plain_lines, silence, terminal_display
-
-    if quiet:
-        return silence()
-    if console.is_terminal:
-        return terminal_display(console)
-    return plain_lines(lambda line: console.print(line, markup=False, soft_wrap=True))
 
 
 def print_json(value: object) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,6 +13,7 @@ from motivnet_cli import errors
 from motivnet_cli.catalogue import CARDS, DEFAULT_MODEL
 from motivnet_cli.cli.options import OptionGroup, Quiet, StoreFolder, expand_groups
 from motivnet_cli.cli.terminal import print_data, print_json, reporting_errors, talking
+from motivnet_cli.progress import watch_bytes
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -87,7 +86,7 @@ def download_weights(
 
 def _install(console: Console, models: Store, name: str, origin: OriginOptions, *, quiet: bool) -> StoredModel:
     is_offline = os.environ.get("MOTIVNET_OFFLINE", "") not in ("", "0")
-    with _watching_bytes(console, quiet=quiet) as progress:
+    with watch_bytes(console, quiet=quiet) as progress:
         return models.install(
             name,
             url=origin.url,
@@ -195,16 +194,3 @@ def _listed(models: Store, name: str, stored: StoredModel | None) -> _ListedMode
         source=stored.source if stored else card.url,
         terms=card.terms,
     )
-
-
-def _watching_bytes(
-    console: Console, *, quiet: bool
-) -> contextlib.AbstractContextManager[Callable[[int, int | None], None]]:
-    """The progress callback of a download, given the bytes that are there and, if it is known, their total."""
-    from motivnet_cli.progress import byte_display, byte_lines, silence_bytes
-
-    if quiet:
-        return silence_bytes()
-    if console.is_terminal:
-        return byte_display(console)
-    return byte_lines(lambda line: console.print(line, markup=False, soft_wrap=True))
