@@ -56,15 +56,15 @@ WAYS: tuple[tuple[Precision, bool], ...] = (
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
-    """What one stage could do by itself."""
+class StageRate:
+    """How fast one stage is by itself."""
 
     faces_per_s: float | None
     """None where it took no time that can be measured."""
     seconds_a_face: float
 
     @classmethod
-    def of(cls, seconds_a_face: float) -> Stage:
+    def of(cls, seconds_a_face: float) -> StageRate:
         return cls(1 / seconds_a_face if seconds_a_face else None, seconds_a_face)
 
 
@@ -152,7 +152,7 @@ class BenchResult:
     pictures: int
     unusable: int
     faces: int
-    stages: dict[str, Stage]
+    stages: dict[str, StageRate]
     """decode, detect, preprocess, network, write."""
     whole: WholeRun
     bound_by: str
@@ -197,13 +197,7 @@ def bench(config: RunConfig, *, seconds: float, agreement: bool, on_stage: Calla
     peak = _peak(predictor, flop_a_face=flop_a_face * (1 + choices.flip), seconds_a_face=seconds_a_face)
     on_stage("the whole run")
     whole = _whole_run(config)
-    stages = {
-        "decode": reading.decoding / reading.num_faces / threads,
-        "detect": reading.detecting / reading.num_faces / threads,
-        "preprocess": reading.cropping / reading.num_faces / threads,
-        "network": seconds_a_face,
-        "write": whole.writing_s / max(1, whole.faces),
-    }
+    stages = reading.stages(threads) | {"network": seconds_a_face, "write": whole.writing_s / max(1, whole.faces)}
     return BenchResult(
         model=model.card.name,
         device=choices.device_name,
@@ -213,7 +207,7 @@ def bench(config: RunConfig, *, seconds: float, agreement: bool, on_stage: Calla
         pictures=reading.pictures,
         unusable=reading.unusable,
         faces=reading.num_faces,
-        stages={name: Stage.of(time) for name, time in stages.items()},
+        stages={name: StageRate.of(seconds_a_face) for name, seconds_a_face in stages.items()},
         whole=whole,
         bound_by=_slowest(stages),
         peak=peak,
@@ -242,6 +236,11 @@ class _Reading:
     cropping: float = 0.0
     crops: tuple[Crop, ...] = ()
     num_faces: int = 0
+
+    def stages(self, num_threads: int) -> dict[str, float]:
+        """Seconds a face of each step, where so many threads share the work."""
+        seconds = {"decode": self.decoding, "detect": self.detecting, "preprocess": self.cropping}
+        return {name: value / self.num_faces / num_threads for name, value in seconds.items()}
 
 
 def _read(config: RunConfig, model: LoadedModel, *, seconds: float) -> _Reading:
