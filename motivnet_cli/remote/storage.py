@@ -11,7 +11,8 @@ import errno
 import itertools
 import sys
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from collections.abc import Mapping
+from typing import IO, TYPE_CHECKING, NamedTuple, Protocol, TypedDict, TypeVar, cast
 
 from motivnet_cli.errors import ConfigError, FetchError
 from motivnet_cli.remote.retries import InterruptedTryError, RefusedError, seconds_before_retry
@@ -21,6 +22,54 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from motivnet_cli.errors import ErrorType
+
+
+_Description = Mapping[str, object]
+"""What a driver says of a file or folder: at least its name and type."""
+
+
+class FileSystem(Protocol):
+    """A driver of fsspec, as far as it is used."""
+
+    async_impl: bool
+    """Whether calls of several threads go on at the same time."""
+
+    def info(self, path: str) -> _Description: ...
+    def ls(self, path: str, *, detail: bool) -> list[_Description]: ...
+    def find(self, path: str, *, detail: bool) -> dict[str, _Description]: ...
+    def open(self, path: str, mode: str) -> IO[bytes]: ...
+    def get_file(self, rpath: str, lpath: str) -> None: ...
+    def put_file(self, lpath: str, rpath: str, *, mode: str = "overwrite") -> None: ...
+    def rm_file(self, path: str) -> None: ...
+    def mv(self, path1: str, path2: str) -> None: ...
+    def makedirs(self, path: str, *, exist_ok: bool) -> None: ...
+    def invalidate_cache(self) -> None: ...
+
+
+class _S3FileSystem(FileSystem, Protocol):
+    req_kw: dict[str, str]
+
+    def split_path(self, path: str) -> tuple[str, str, str | None]: ...
+    def call_s3(self, method: str, **request: str) -> _S3Page: ...
+
+
+class _S3Page(TypedDict, total=False):
+    """An answer of `ListObjectsV2`."""
+
+    Contents: list[_S3Object]
+    CommonPrefixes: list[_S3Folder]
+    IsTruncated: bool
+    NextContinuationToken: str
+
+
+class _S3Object(TypedDict):
+    Key: str
+    Size: int
+    LastModified: datetime.datetime
+
+
+class _S3Folder(TypedDict):
+    Prefix: str
 
 
 class RemoteEntry(NamedTuple):
@@ -75,17 +124,17 @@ def entry_at(url: str, *, retries: int = 1) -> RemoteEntry | None:
     """
     fs, path = with_retries(lambda: file_system(url), url)
 
-    def asked() -> RemoteEntry | None:
+    def look() -> RemoteEntry | None:
         fs.invalidate_cache()
         try:
-            about = fs.info(path)
+            found = fs.info(path)
         except FileNotFoundError:
             return None
-        if about["type"] == "directory":
+        if found["type"] == "directory":
             return RemoteEntry("/")
-        return RemoteEntry("", (about.get("size"), _time_ns(about)))
+        return RemoteEntry("", _version_of(found))
 
-    return with_retries(asked, url, retries=retries)
+    return with_retries(look, url, retries=retries)
 
 
 def list_remote(url: str, *, recursive: bool = True, retries: int = 1) -> list[RemoteEntry]:
@@ -99,41 +148,35 @@ def list_remote(url: str, *, recursive: bool = True, retries: int = 1) -> list[R
     Raises:
         ConfigError, FetchError: As `is_remote_folder`; also if there is no such bucket.
     """
-    entries = list(_entries(url, recursive=recursive, retries=retries))
+    fs, path = with_retries(lambda: file_system(url), url)
+    if hasattr(fs, "call_s3"):
+        found = _list_s3(cast("_S3FileSystem", fs), url, path, recursive=recursive, retries=retries)
+    else:
+        found = _list(fs, url, path, recursive=recursive, retries=retries)
+    # Without the objects that some tools put in the place of a folder: their keys end in a slash.
+    entries = [entry for entry in found if entry.name]
     entries.sort(key=lambda entry: entry.name.encode("utf-8", "surrogatepass").replace(b"/", b"\0"))
     return entries
 
 
-def _entries(url: str, *, recursive: bool, retries: int) -> Iterator[RemoteEntry]:
-    """Without the objects that some tools put in the place of a folder: their keys end in a slash."""
-    fs, path = with_retries(lambda: file_system(url), url)
-    if hasattr(fs, "call_s3"):
-        yield from _s3_entries(fs, url, path, recursive=recursive, retries=retries)
-        return
-
-    def listed() -> list[dict[str, Any]]:
+def _list(fs: FileSystem, url: str, path: str, *, recursive: bool, retries: int) -> Iterator[RemoteEntry]:
+    def look() -> list[_Description]:
         fs.invalidate_cache()
         try:
-            return list(fs.find(path, detail=True).values()) if recursive else list(fs.ls(path, detail=True))
+            return list(fs.find(path, detail=True).values()) if recursive else fs.ls(path, detail=True)
         except FileNotFoundError:
             return []
 
-    for each in with_retries(listed, url, retries=retries):
-        name = each["name"].rstrip("/")[len(path.rstrip("/")) + 1 :]
-        if each["type"] == "directory":
+    for found in with_retries(look, url, retries=retries):
+        full_name = str(found["name"])
+        name = full_name.rstrip("/")[len(path.rstrip("/")) + 1 :]
+        if found["type"] == "directory":
             yield RemoteEntry(f"{name}/")
-        elif name and not each["name"].endswith("/"):
-            yield RemoteEntry(name, (each.get("size"), _time_ns(each)))
+        elif not full_name.endswith("/"):
+            yield RemoteEntry(name, _version_of(found))
 
 
-def _s3_entries(
-    fs: Any,  # noqa: ANN401 - of a library that may be missing
-    url: str,
-    path: str,
-    *,
-    recursive: bool,
-    retries: int,
-) -> Iterator[RemoteEntry]:
+def _list_s3(fs: _S3FileSystem, url: str, path: str, *, recursive: bool, retries: int) -> Iterator[RemoteEntry]:
     """Page by page: s3fs itself would hold the answers for all keys at once, over a kilobyte for each."""
     bucket, key, _ = fs.split_path(path)
     slashes = "/" * (len(url) - len(url.rstrip("/")))
@@ -141,29 +184,33 @@ def _s3_entries(
     request = {"Bucket": bucket, "Prefix": prefix, "Delimiter": "" if recursive else "/", **fs.req_kw}
     while True:
         page = with_retries(lambda: fs.call_s3("list_objects_v2", **request), url, retries=retries)
-        for each in page.get("Contents", ()):
-            if not each["Key"].endswith("/"):
-                yield RemoteEntry(each["Key"][len(prefix) :], (each["Size"], _time_ns(each)))
-        for each in page.get("CommonPrefixes", ()):
-            yield RemoteEntry(each["Prefix"][len(prefix) :])
+        for found in page.get("Contents", ()):
+            if not found["Key"].endswith("/"):
+                yield RemoteEntry(found["Key"][len(prefix) :], (found["Size"], _time_ns(found["LastModified"])))
+        for folder in page.get("CommonPrefixes", ()):
+            yield RemoteEntry(folder["Prefix"][len(prefix) :])
         if not page.get("IsTruncated"):
             return
         request["ContinuationToken"] = page["NextContinuationToken"]
 
 
-def _time_ns(entry: dict[str, Any]) -> int | None:
-    """The time of last change in what a driver of fsspec says of a file."""
-    for name in ("LastModified", "last_modified", "mtime", "modified"):
-        value = entry.get(name)
-        if isinstance(value, datetime.datetime):
-            return calendar.timegm(value.utctimetuple()) * 10**9 + value.microsecond * 1000
-        if isinstance(value, int | float):
-            return int(value * 10**9)
+def _version_of(found: _Description) -> tuple[int | None, int | None]:
+    """Size in bytes and time of last change in ns since 1970, under the names that drivers have for them."""
+    size = found.get("size")
+    times = (_time_ns(found.get(name)) for name in ("LastModified", "last_modified", "mtime", "modified"))
+    return size if isinstance(size, int) else None, next((time for time in times if time is not None), None)
+
+
+def _time_ns(value: object) -> int | None:
+    if isinstance(value, datetime.datetime):
+        return calendar.timegm(value.utctimetuple()) * 10**9 + value.microsecond * 1000
+    if isinstance(value, int | float):
+        return int(value * 10**9)
     return None
 
 
-def file_system(url: str) -> tuple[Any, str]:
-    """fsspec's driver for a URL, and what it calls the place.
+def file_system(url: str) -> tuple[FileSystem, str]:
+    """fsspec's driver for a URL, and the path that it has there.
 
     Raises:
         ConfigError: Software for this kind of URL is not installed.
@@ -173,12 +220,12 @@ def file_system(url: str) -> tuple[Any, str]:
     try:
         import fsspec
 
-        kind = fsspec.get_filesystem_class(scheme)
+        driver = fsspec.get_filesystem_class(scheme)
         is_chain = "::" in rest and "://" in rest  # such as zip://a.jpg::s3://bucket/b.zip
-        if is_chain or not (hasattr(kind, "_get_kwargs_from_urls") and hasattr(kind, "_strip_protocol")):
+        if is_chain or not (hasattr(driver, "_get_kwargs_from_urls") and hasattr(driver, "_strip_protocol")):
             fs, path = fsspec.core.url_to_fs(url)
         else:  # two colons in a key are no chain (docs/decisions/0014-private-interfaces.md)
-            fs, path = fsspec.filesystem(scheme, **kind._get_kwargs_from_urls(url)), kind._strip_protocol(url)
+            fs, path = fsspec.filesystem(scheme, **driver._get_kwargs_from_urls(url)), driver._strip_protocol(url)
     except ImportError:
         raise ConfigError(
             f"{redacted(url)} needs fsspec and its driver for {scheme}://: pip install 'motivnet-cli[remote]'"
@@ -186,22 +233,25 @@ def file_system(url: str) -> tuple[Any, str]:
     return fs, path
 
 
-_Answer = TypeVar("_Answer")
+_Result = TypeVar("_Result")
 
 
-def with_retries(ask: Callable[[], _Answer], url: str, *, retries: int = 1) -> _Answer:
-    """What `ask` says of a URL, asked again after 0.5, 1, 2... seconds if the storage fails.
+def with_retries(step: Callable[[], _Result], url: str, *, retries: int = 1) -> _Result:
+    """What a step gives that asks an object store, tried again after about 0.5, 1, 2... seconds where that fails.
 
     Drivers of object stores have new tries of their own: with one more here, s3fs gives a closed port about 20 s.
 
+    Args:
+        url: What the step is about, for messages.
+
     Raises:
-        ConfigError: There is no such place, the credentials found here do not open it, or the URL is of no valid form.
+        ConfigError: Nothing is there, the credentials found here do not open it, or the URL is of no valid form.
         FetchError: The storage failed each time.
         OSError: This machine failed, and not the storage: its disk is full.
     """
     for failures in itertools.count(1):
         try:
-            return ask()
+            return step()
         except fsspec_failures() as error:
             if _is_of_this_machine(error):
                 raise
@@ -261,6 +311,6 @@ def fsspec_failures() -> tuple[type[BaseException], ...]:
 
 
 def _raised_by(names: tuple[tuple[str, str], ...]) -> tuple[type[BaseException], ...]:
-    """Of these, the classes of libraries that have been imported: others cannot have been raised."""
+    """Those of these classes whose modules have been imported: others cannot have been raised."""
     found = (getattr(sys.modules.get(module), name, None) for module, name in names)
     return tuple(error for error in found if error is not None)

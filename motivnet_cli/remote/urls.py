@@ -1,4 +1,4 @@
-"""URLs: which they are, how they are shown without secrets, and share links."""
+"""What counts as a URL, URLs without their secrets, and what share links stand for."""
 
 from __future__ import annotations
 
