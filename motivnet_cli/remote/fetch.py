@@ -109,24 +109,12 @@ def fetch(
         return _already_there(destination, task)
     if offline and task.scheme != "file":
         raise FetchError(f"{task.name} was not fetched: offline mode is on. {_BY_HAND}")
-    with _alone(destination):
+    with _locked(destination):
         if destination.exists():
             return _already_there(destination, task)
         with _Part(destination, task.name) as part:
-            version = _transfer(task, part)
-            digest = part.sha256()
-            if task.is_wrong(digest) and part.is_pieced:
-                _LOG.warning("%s: the pieces do not make the expected file; starting over", task.name)
-                part.clear()
-                version = _transfer(task, part)
-                digest = part.sha256()
+            version, digest = _transfer_verified(task, part)
             size = part.size
-            if task.is_wrong(digest):
-                part.clear()
-                raise FetchError(
-                    f"{task.name} is not the expected file: its sha256 is {digest} ({size} bytes), expected "
-                    f"{task.sha256}. Nothing was kept. Check the URL and the hash; the file may have been replaced."
-                )
             part.install(destination)
     return Fetched(digest, size, version.etag, version.last_modified, task.name)
 
@@ -232,6 +220,25 @@ class _Part:
         except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
             pass  # no note, or not one of ours: the bytes are of no use
         return None
+
+
+def _transfer_verified(task: _Task, part: _Part) -> tuple[Version, str]:
+    """Bring the whole file into `part`: its version, and its SHA-256, which is the expected one if there is one."""
+    version = _transfer(task, part)
+    digest = part.sha256()
+    if task.is_wrong(digest) and part.is_pieced:
+        _LOG.warning("%s: the pieces do not make the expected file; starting over", task.name)
+        part.clear()
+        version = _transfer(task, part)
+        digest = part.sha256()
+    if task.is_wrong(digest):
+        size = part.size
+        part.clear()
+        raise FetchError(
+            f"{task.name} is not the expected file: its sha256 is {digest} ({size} bytes), expected {task.sha256}. "
+            "Nothing was kept. Check the URL and the hash; the file may have been replaced."
+        )
+    return version, digest
 
 
 def _transfer(task: _Task, part: _Part) -> Version:
@@ -457,7 +464,7 @@ def _already_there(destination: Path, task: _Task) -> Fetched:
 
 
 @contextlib.contextmanager
-def _alone(destination: Path) -> Iterator[None]:
+def _locked(destination: Path) -> Iterator[None]:
     """Hold the destination's lock, which the system frees if the process dies."""
     with _writing(destination):
         destination.parent.mkdir(parents=True, exist_ok=True)
