@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from motivnet_cli import __version__
-from motivnet_cli.cli import annotate, evaluate, export, machine, scale, weights
+from motivnet_cli.cli import annotate, compare, evaluate, export, machine, scale, weights
 
 app = typer.Typer(
     name="motivnet",
@@ -54,7 +54,7 @@ app.command("slurm-script")(scale.slurm_script)
 app.command("download-weights")(weights.download_weights)
 app.command("models")(weights.models)
 app.command("evaluate")(evaluate.evaluate)
-app.add_typer(evaluate.compare, name="compare")
+app.add_typer(compare.compare, name="compare")
 app.command("bench")(machine.bench)
 app.command("doctor")(machine.doctor)
 app.add_typer(export.export, name="export")

@@ -29,25 +29,29 @@ if TYPE_CHECKING:
     from motivnet_cli.records import Summary
 
 
+Inputs = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Pictures, videos, archives (.tar, .zip), folders of them, patterns and URLs; - reads a list of them from "
+        "stdin."
+    ),
+]
+Out = Annotated[
+    str,
+    typer.Option(
+        "--out",
+        "-o",
+        help="A name ending in .parquet for one file, any other name for a folder of parts, or - for rows on stdout.",
+    ),
+]
+MaxFailures = Annotated[str, typer.Option(metavar="N|P%", help="Exit with code 3 if more inputs than this failed.")]
+
+
 @expand_groups
 def annotate(
-    inputs: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="Pictures, videos, archives (.tar, .zip), folders of them, patterns and URLs; - reads a list of them "
-            "from stdin.",
-        ),
-    ] = None,
+    inputs: Inputs = None,
     *,
-    out: Annotated[
-        str,
-        typer.Option(
-            "--out",
-            "-o",
-            help="A name ending in .parquet for one file, any other name for a folder of parts, or - for rows on "
-            "stdout.",
-        ),
-    ],
+    out: Out,
     listing: InputOptions,
     faces: FaceOptions,
     video: VideoOptions,
@@ -55,9 +59,7 @@ def annotate(
     reading: ReadingOptions,
     scale: ScaleOptions,
     output: OutputOptions,
-    max_failures: Annotated[
-        str, typer.Option(metavar="N|P%", help="Exit with code 3 if more inputs than this failed.")
-    ] = "0",
+    max_failures: MaxFailures = "0",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be read, and do nothing.")] = False,
     quiet: Quiet = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a summary to stdout as JSON.")] = False,
@@ -89,12 +91,11 @@ def annotate(
         find_card(config.model.name, Store(config.model.store))  # a mistyped name is an error before torch is imported
         from motivnet_cli.run import annotate as run
 
-        pipe = sys.stdout.buffer if out == "-" else None
         with watch_run(console, quiet=quiet) as progress:
-            summary = run(config, progress=progress, stop=stop, pipe=pipe)
+            summary = run(config, progress=progress, stop=stop, pipe=sys.stdout.buffer if out == "-" else None)
         if not quiet:
             _print_summary(console, summary)
-        if as_json and pipe is None:
+        if as_json and out != "-":
             print_json(_as_json(summary))
         raise typer.Exit(_exit_code(summary, stop, allowed))
 

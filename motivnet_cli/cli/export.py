@@ -1,4 +1,4 @@
-"""`motivnet export`: results and models, in the forms that people use next."""
+"""`motivnet export`: predictions and networks in other formats."""
 
 from __future__ import annotations
 
@@ -10,28 +10,24 @@ import typer
 
 from motivnet_cli import errors
 from motivnet_cli.catalogue import CARDS, DEFAULT_MODEL
-from motivnet_cli.cli.options import Overwrite, StoreFolder, Weights
+from motivnet_cli.cli.options import OptionGroup, Overwrite, StoreFolder, Weights, expand_groups
 from motivnet_cli.cli.terminal import print_data, print_json, reporting_errors, talking
-from motivnet_cli.export.formats import FORMATS, NetworkFormat, NetworkPrecision, PixelType
+from motivnet_cli.export.formats import FORMATS, Format, NetworkFormat, NetworkPrecision, PixelType
 
 export = typer.Typer(
-    help="Write results and models in the forms that people use next.", no_args_is_help=True, rich_markup_mode=None
+    help="Write predictions and networks in other formats.", no_args_is_help=True, rich_markup_mode=None
 )
 
 
-@export.command()
-def predictions(
-    path: Annotated[str | None, typer.Argument(help="An output of annotate: a .parquet file or a folder.")] = None,
-    *,
-    to: Annotated[str | None, typer.Option(help="The format (see --list).")] = None,
-    out: Annotated[
-        str | None, typer.Option("--out", "-o", help="File or folder to write; - is stdout, for csv and jsonl.")
-    ] = None,
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RowOptions(OptionGroup):
+    """Which rows and columns are written."""
+
     where: Annotated[
         str | None,
         typer.Option(metavar="SQL", help="Write only these rows, such as \"confidence > 0.8 AND emotion = 'anger'\"."),
-    ] = None,
-    columns: Annotated[str | None, typer.Option(metavar="A,B,...", help="Write only these columns.")] = None,
+    ] = None
+    columns: Annotated[str | None, typer.Option(metavar="A,B,...", help="Write only these columns.")] = None
     embeddings: Annotated[
         bool | None,
         typer.Option(
@@ -39,7 +35,19 @@ def predictions(
             help="Write the embeddings. Default: depends on the format.",
             show_default=False,
         ),
+    ] = None
+
+
+@export.command()
+@expand_groups
+def predictions(
+    path: Annotated[str | None, typer.Argument(help="An output of annotate: a .parquet file or a folder.")] = None,
+    *,
+    to: Annotated[str | None, typer.Option(help="The format (see --list).")] = None,
+    out: Annotated[
+        str | None, typer.Option("--out", "-o", help="File or folder to write; - is stdout, for csv and jsonl.")
     ] = None,
+    rows: RowOptions,
     overwrite: Annotated[bool, typer.Option(help="Replace what an earlier export wrote.")] = False,
     list_formats: Annotated[
         bool, typer.Option("--list", help="List the formats: what each is for, keeps and loses.")
@@ -53,11 +61,7 @@ def predictions(
     """
     with reporting_errors(), talking(quiet=False) as console:
         if list_formats:
-            lines = [
-                f"{form.name}\n  for: {form.for_whom}\n  kept: {form.kept}\n  lost: {form.lost}"
-                for form in FORMATS.values()
-            ]
-            print_data("\n".join(lines))
+            print_data("\n".join(map(_described, FORMATS.values())))
             return
         if path is None or to is None:
             raise errors.ConfigError(
@@ -69,13 +73,17 @@ def predictions(
             path,
             to,
             out or _default_name(path, FORMATS[to].suffix if to in FORMATS else ""),
-            where=where,
-            columns=[name.strip() for name in columns.split(",")] if columns else None,
-            embeddings=embeddings,
+            where=rows.where,
+            columns=[name.strip() for name in rows.columns.split(",")] if rows.columns else None,
+            embeddings=rows.embeddings,
             overwrite=overwrite,
         )
         if str(written) != STDOUT:
             console.print(f"written: {written}", markup=False, soft_wrap=True)
+
+
+def _described(form: Format) -> str:
+    return f"{form.name}\n  for: {form.for_whom}\n  kept: {form.kept}\n  lost: {form.lost}"
 
 
 def _default_name(path: str, suffix: str) -> str:
@@ -86,15 +94,16 @@ def _default_name(path: str, suffix: str) -> str:
 
 @export.command()
 def merge(
-    parts: Annotated[list[str], typer.Argument(help="Outputs of the shards of one run.")],
+    parts: Annotated[list[str], typer.Argument(help="Outputs of annotate, one for each shard of a run.")],
     *,
-    out: Annotated[str, typer.Option("--out", "-o", help="The joined output, ending in .parquet.")],
+    out: Annotated[str, typer.Option("--out", "-o", help="The merged output, ending in .parquet.")],
     force: Annotated[
-        bool, typer.Option("--force", help="Join other runs, doubled inputs or missing shards too.")
+        bool,
+        typer.Option("--force", help="Also merge different runs, with doubled inputs, or without missing shards."),
     ] = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Join outputs of one run's shards into one.
+    """Merge outputs of the shards of one run into one output.
 
     Example: motivnet export merge part1.parquet part2.parquet --out preds.parquet
     """
@@ -152,13 +161,13 @@ def model(
 
 @export.command()
 def report(
-    path: Annotated[str, typer.Argument(help="What annotate wrote: a .parquet file or a folder.")],
+    path: Annotated[str, typer.Argument(help="An output of annotate: a .parquet file or a folder.")],
     *,
-    out: Annotated[str, typer.Option("--out", "-o", help="The page.")] = "report.html",
-    images: Annotated[bool, typer.Option("--images/--no-images", help="Show faces cut from your local files.")] = True,
+    out: Annotated[str, typer.Option("--out", "-o", help="HTML file to write.")] = "report.html",
+    images: Annotated[bool, typer.Option("--images/--no-images", help="Show faces, cropped from local files.")] = True,
     overwrite: Overwrite = False,
 ) -> None:
-    """One page to show others: counts, failures, emotions, galleries, a map of the embeddings, timelines.
+    """Write a page that shows a run: counts, failures, emotions, galleries, a map of the embeddings, timelines.
 
     Example: motivnet export report preds.parquet --out report.html
     """
@@ -171,10 +180,10 @@ def report(
 
 @export.command()
 def overlay(
-    video: Annotated[str, typer.Argument(help="The video.")],
-    predictions: Annotated[str, typer.Argument(help="What annotate wrote of it.")],
+    video: Annotated[str, typer.Argument(help="The video that was annotated.")],
+    predictions: Annotated[str, typer.Argument(help="An output of annotate with the video among its inputs.")],
     *,
-    out: Annotated[str, typer.Option("--out", "-o", help="The video to write, ending in .mp4.")],
+    out: Annotated[str, typer.Option("--out", "-o", help="Video to write, ending in .mp4.")],
     overwrite: Overwrite = False,
 ) -> None:
     """Draw boxes, tracks and emotions on a video.

@@ -58,6 +58,12 @@ class StopSignals:
         os.write(2, line_end + b"stopping once the current batches are committed; signal again to stop at once\n")
 
 
+def exit_stopped(stop: StopSignals, console: Console) -> typer.Exit:
+    """The end of a command that a signal stopped, to be raised."""
+    console.print("stopped; what is done is kept: run the same command again to continue")
+    return typer.Exit(stop.exit_code or errors.EXIT_OK)
+
+
 def command_line() -> str:
     """The command as it was typed, without the secrets in its URLs."""
     words = sys.argv[1:]

@@ -1,6 +1,6 @@
 """The formats that predictions and networks are exported in, and what each keeps and loses.
 
-This module imports nothing that writes them, so that a list of formats is there at once.
+This module imports none of what writes them, so that `motivnet export --help` is fast.
 """
 
 from __future__ import annotations
@@ -23,11 +23,16 @@ class Format:
     is_folder: bool | None
     """Whether it is a folder of files; None where the output's name decides: a file if it ends in `suffix`."""
     for_whom: str
+    """Programs and people that use it."""
     kept: str
     lost: str
     embeddings: bool = True
-    """Whether the embeddings are written unless the user says."""
+    """Whether the embeddings are written, if the user does not say."""
 
+
+_NO_INPUTS = "the inputs table, so which pictures had no face"
+_CUES_LOSE = "boxes, the other probabilities, embeddings; pictures"
+_BOXES_LOSE = "embeddings, the manifest's columns, failed inputs"
 
 _FORMATS = (
     Format(
@@ -37,7 +42,7 @@ _FORMATS = (
         for_whom="spreadsheets, R, anything",
         kept="every row and column in UTF-8, LF at line ends, text in quotes; numbers read back exactly",
         lost=(
-            "embeddings, unless asked for (columns embedding_0, ...); the inputs table and the run's record; text that "
+            "embeddings, unless asked for (columns embedding_0, ...); the inputs table and the run's record. Text that "
             "a spreadsheet would run (it begins with = + - @, tab, CR, LF or their wide forms) gets an apostrophe in "
             "front"
         ),
@@ -48,7 +53,7 @@ _FORMATS = (
         suffix=".jsonl",
         is_folder=False,
         for_whom="jq, JavaScript, log pipelines",
-        kept="every row and column, an object a line; numbers read back exactly",
+        kept="every row and column, one object per line; numbers read back exactly",
         lost="embeddings, unless asked for (a list); the inputs table and the run's record; NaN becomes null",
         embeddings=False,
     ),
@@ -58,14 +63,14 @@ _FORMATS = (
         is_folder=False,
         for_whom="polars, DuckDB, pandas, Spark; and motivnet export again",
         kept="every row and column exactly, in one file with the run's record",
-        lost="the inputs table, so which pictures had no face",
+        lost=_NO_INPUTS,
     ),
     Format(
         name="npy",
         suffix="",
         is_folder=True,
         for_whom="NumPy, scikit-learn, FAISS: np.load(folder/embeddings.npy, mmap_mode='r')",
-        kept="embeddings.npy [N, D] as stored, and rows.parquet with all other columns of the same rows",
+        kept="embeddings.npy [N, D] as stored, and rows.parquet with the other columns of the same rows",
         lost="the inputs table",
     ),
     Format(
@@ -73,10 +78,10 @@ _FORMATS = (
         suffix=".npz",
         is_folder=False,
         for_whom="NumPy alone, in one file that is read into memory",
-        kept="an array a column under its name, embedding [N, D] as stored, and the array classes",
+        kept="an array for each column, under its name; embedding [N, D] as stored; the array classes",
         lost=(
-            "the inputs table and the run's record; null: NaN in numbers (whole numbers with nulls become float64), "
-            "empty in text"
+            "the inputs table and the run's record; null: it becomes NaN in numbers (whole numbers with nulls become "
+            "float64), and empty text"
         ),
     ),
     Format(
@@ -92,18 +97,18 @@ _FORMATS = (
         suffix="",
         is_folder=True,
         for_whom="Hugging Face datasets: load_dataset(folder), offline; the folder can be pushed to the hub",
-        kept="every row and column exactly, as the split train; a card with model and terms",
+        kept="every row and column exactly, as the split train; a card with the model and its terms",
         lost="the inputs table",
     ),
     Format(
         name="openface",
         suffix=".csv",
         is_folder=True,
-        for_whom="scripts for OpenFace 2: a CSV a video or picture, named as it is",
+        for_whom="scripts for OpenFace 2: a CSV for each video or picture, with its name",
         kept=(
-            "frame (from 1), face_id (the track, else the face's number), timestamp, confidence (the detector's) and "
-            "success of a video, face and confidence of a picture; then, by our names, emotion, its probabilities and "
-            "the box"
+            "for a video frame (from 1), face_id (the track, else the face's number), timestamp, confidence (the "
+            "detector's) and success; for a picture face and confidence; then, under motivnet's names, the emotion, "
+            "the probabilities and the box"
         ),
         lost="frames without a face, embeddings, the manifest's columns; there are no landmarks, gaze, pose or AUs",
         embeddings=False,
@@ -115,7 +120,7 @@ _FORMATS = (
         for_whom="scripts for py-feat: feat.utils.io.read_feat, or pandas",
         kept=(
             "frame, FaceRectX, FaceRectY, FaceRectWidth, FaceRectHeight, FaceScore, the emotions in py-feat's order, "
-            "Identity (of a track), input, approx_time; pictures are numbered as frames; boxes within 1e-4 pixels"
+            "Identity (from the track), input, approx_time; pictures are numbered as frames; boxes within 1e-4 pixels"
         ),
         lost="the dominant emotion (the largest of them), embeddings, times below a second, the manifest's columns",
         embeddings=False,
@@ -124,7 +129,7 @@ _FORMATS = (
         name="deepface",
         suffix=".jsonl",
         is_folder=False,
-        for_whom="scripts for DeepFace.analyze: an object a line for each face",
+        for_whom="scripts for DeepFace.analyze: one object per line and face",
         kept=(
             "emotion (angry, disgust, fear, happy, sad, surprise, neutral in percent), dominant_emotion, region in "
             "whole pixels (each edge within half a pixel), face_confidence; and img_path"
@@ -138,7 +143,7 @@ _FORMATS = (
         is_folder=False,
         for_whom="pycocotools, detection tools, CVAT",
         kept="boxes, emotions as categories, scores, all probabilities, pictures without faces; frames of videos",
-        lost="embeddings, the manifest's columns, failed inputs",
+        lost=_BOXES_LOSE,
         embeddings=False,
     ),
     Format(
@@ -147,7 +152,7 @@ _FORMATS = (
         is_folder=True,
         for_whom="FiftyOne: Dataset.from_dir",
         kept="boxes relative to the picture, emotions, confidences, probabilities as attributes, frames of videos",
-        lost="embeddings, the manifest's columns, failed inputs",
+        lost=_BOXES_LOSE,
         embeddings=False,
     ),
     Format(
@@ -156,7 +161,7 @@ _FORMATS = (
         is_folder=True,
         for_whom="Label Studio: tasks with pre-annotations to correct, and the labelling setup",
         kept="boxes in percent of the picture, the dominant emotion and its confidence",
-        lost="embeddings, the manifest's columns, failed inputs",
+        lost=_BOXES_LOSE,
         embeddings=False,
     ),
     Format(
@@ -164,8 +169,8 @@ _FORMATS = (
         suffix=".vtt",
         is_folder=None,
         for_whom="players in browsers, VLC: captions over the video",
-        kept="a cue for each stretch of one person's dominant emotion, to the millisecond, with the mean confidence",
-        lost="boxes, all other probabilities, embeddings; pictures",
+        kept="a cue for each segment (one person with one dominant emotion), to the millisecond; the mean confidence",
+        lost=_CUES_LOSE,
         embeddings=False,
     ),
     Format(
@@ -173,19 +178,20 @@ _FORMATS = (
         suffix=".srt",
         is_folder=None,
         for_whom="every video player: subtitles",
-        kept="a subtitle for each stretch of one person's dominant emotion, to the millisecond",
-        lost="boxes, all other probabilities, embeddings; pictures",
+        kept="a subtitle for each segment (one person with one dominant emotion), to the millisecond",
+        lost=_CUES_LOSE,
         embeddings=False,
     ),
     Format(
         name="elan",
         suffix=".eaf",
         is_folder=None,
-        for_whom="ELAN, annotators of psychology: a tier a person",
-        kept="an annotation for each stretch of one person's dominant emotion, to the millisecond",
-        lost="boxes, all other probabilities, embeddings; pictures",
+        for_whom="ELAN, for annotators in psychology: a tier for each person",
+        kept="an annotation for each segment (one person with one dominant emotion), to the millisecond",
+        lost=_CUES_LOSE,
         embeddings=False,
     ),
 )
 
-FORMATS = {each.name: each for each in _FORMATS}
+FORMATS = {form.name: form for form in _FORMATS}
+"""By name, in the order in which they are listed."""

@@ -1,0 +1,115 @@
+"""`motivnet compare`: predictions, models or image sets side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from motivnet_cli.catalogue import DEFAULT_MODEL
+from motivnet_cli.cli.evaluate_options import LabelOptions
+from motivnet_cli.cli.options import Device, Quiet, StoreFolder, expand_groups
+from motivnet_cli.cli.terminal import (
+    StopSignals,
+    command_line,
+    exit_stopped,
+    print_json,
+    reporting_errors,
+    talking,
+)
+from motivnet_cli.config import InputConfig, ModelConfig
+from motivnet_cli.progress import watch_run
+
+compare = typer.Typer(help="Compare predictions, models or image sets.", no_args_is_help=True, rich_markup_mode=None)
+
+WorkFolder = Annotated[str, typer.Option("--out", "-o", help="Folder for intermediate results, to resume from.")]
+
+
+@compare.command()
+@expand_groups
+def predictions(
+    a: Annotated[str, typer.Argument(help="Predictions, from motivnet or another tool.")],
+    b: Annotated[str, typer.Argument(help="Other predictions of the same images.")],
+    *,
+    dataset: Annotated[str, typer.Option(help="Name of the labelled set (see `motivnet evaluate --list`).")],
+    root: Annotated[str, typer.Option(help="Folder of the set.")],
+    labels: LabelOptions,
+) -> None:
+    """Test whether one set of predictions is better than another: McNemar's test, and the difference with its interval.
+
+    Example: motivnet compare predictions a.parquet b.csv --dataset rafdb --root ./RAF-DB
+    """
+    with reporting_errors(), talking(quiet=False):
+        from motivnet_cli.evaluation.evaluate import compare_predictions
+        from motivnet_cli.evaluation.results import to_json
+
+        print_json(to_json(compare_predictions(labels.config(dataset, root, out=""), a, b)))
+
+
+@compare.command("models")
+def compare_models(
+    a: Annotated[str, typer.Argument(help="A model, such as motivnet-1b.")],
+    b: Annotated[str, typer.Argument(help="The model that it was trained from, such as sapiens-1b.")],
+    *,
+    images: Annotated[str, typer.Option(help="Folder of images that both models see.")],
+    out: WorkFolder = "comparison-models",
+    store: StoreFolder = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Measure how similar two networks are: linear CKA and cosine of their embeddings, and drift of their parameters.
+
+    Example: motivnet compare models motivnet-1b sapiens-1b --images ./faces
+    """
+    with StopSignals() as stop, reporting_errors(), talking(quiet=quiet) as console:
+        from motivnet_cli.evaluation import compare as comparison
+        from motivnet_cli.evaluation.results import to_json
+
+        with watch_run(console, quiet=quiet) as progress:
+            result = comparison.compare_models(
+                ModelConfig(name=a, store=store, device=device),
+                ModelConfig(name=b, store=store, device=device),
+                InputConfig(paths=(images,)),
+                work=Path(out),
+                command=command_line(),
+                progress=progress,
+                stop=stop,
+            )
+        if result is None:
+            raise exit_stopped(stop, console)
+        print_json(to_json(result))
+
+
+@compare.command()
+def data(
+    a: Annotated[str, typer.Argument(help="A folder of images, or finished predictions with embeddings.")],
+    b: Annotated[str, typer.Argument(help="Another one.")],
+    *,
+    model: Annotated[str, typer.Option(help="Model whose embeddings are compared.")] = DEFAULT_MODEL,
+    out: WorkFolder = "comparison-data",
+    store: StoreFolder = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Measure how similar two image sets are: Frechet distance, kernel MMD and nearest neighbours of their embeddings.
+
+    Example: motivnet compare data ./mine ./theirs
+    """
+    with StopSignals() as stop, reporting_errors(), talking(quiet=quiet) as console:
+        from motivnet_cli.evaluation import compare as comparison
+        from motivnet_cli.evaluation.results import to_json
+
+        with watch_run(console, quiet=quiet) as progress:
+            result = comparison.compare_data(
+                a,
+                b,
+                work=Path(out),
+                model=ModelConfig(name=model, store=store, device=device),
+                command=command_line(),
+                progress=progress,
+                stop=stop,
+            )
+        if result is None:
+            raise exit_stopped(stop, console)
+        print_json(to_json(result))

@@ -1,0 +1,141 @@
+"""The options of `motivnet evaluate` and `motivnet compare`, in groups, and the settings that they become."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from motivnet_cli.cli.options import NetworkOptions, OptionGroup, Threads
+from motivnet_cli.config import FaceConfig, LoaderConfig
+from motivnet_cli.errors import ConfigError
+
+if TYPE_CHECKING:
+    from motivnet_cli.evaluation.evaluate import EvaluateConfig
+
+_FACES = {
+    "auto": FaceConfig(mode="auto", max_faces=1),
+    "detect": FaceConfig(mode="detect", max_faces=1),
+    "largest": FaceConfig(mode="auto", max_faces=1),
+    "whole": FaceConfig(mode="whole"),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SetOptions(OptionGroup):
+    """Which labelled sets are evaluated, and where the reports go."""
+
+    dataset: Annotated[str | None, typer.Option(help="Name of the labelled set (see --list).")] = None
+    root: Annotated[str | None, typer.Option(help="Folder of the set; for csv and parquet, the table.")] = None
+    suite: Annotated[
+        str | None, typer.Option(metavar="NAME=ROOT,...", help="Evaluate several sets, and print a table of all.")
+    ] = None
+    out: Annotated[
+        str | None,
+        typer.Option("--out", "-o", help="Folder of the report and predictions. Default: evaluation-DATASET."),
+    ] = None
+
+    @property
+    def folder(self) -> Path:
+        """Of the report; of a suite, also of the folders of its sets."""
+        return Path(self.out or ("evaluation" if self.suite else f"evaluation-{self.dataset}"))
+
+    def sets(self) -> dict[str, str]:
+        """The root of each set, by the name of the set.
+
+        Raises:
+            ConfigError: No set is named, or both a set and a suite.
+        """
+        if self.suite:
+            if self.dataset or self.root:
+                raise ConfigError("give --suite, or --dataset and --root, not both")
+            return _parse_suite(self.suite)
+        if not (self.dataset and self.root):
+            raise ConfigError("give --dataset and --root (or --suite NAME=ROOT,...; --list shows the sets)")
+        return {self.dataset: self.root}
+
+
+def _parse_suite(text: str) -> dict[str, str]:
+    pairs = [word.partition("=") for word in text.split(",") if word]
+    for name, sign, value in pairs:
+        if not (name and sign and value):
+            raise ConfigError(f"--suite takes pairs such as a=b,c=d, got {text!r}")
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LabelOptions(OptionGroup):
+    """How a labelled set is read, and how predictions of it are scored."""
+
+    split: Annotated[str | None, typer.Option(help="Default: the test split of the set.")] = None
+    protocol: Annotated[
+        str | None, typer.Option(help="For sets that have several (see `motivnet evaluate --list`).")
+    ] = None
+    path_column: Annotated[str | None, typer.Option(help="Column of paths in a csv or parquet set.")] = None
+    label_column: Annotated[str | None, typer.Option(help="Column of labels in a csv or parquet set.")] = None
+    label_map: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LABEL=EMOTION,...|FILE.json", help="The emotion that each label means; drop leaves a label out."
+        ),
+    ] = None
+    resamples: Annotated[int, typer.Option(help="Resamples of the bootstrap.")] = 1000
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0
+
+    def config(self, dataset: str, root: str, *, out: str) -> EvaluateConfig:
+        from motivnet_cli.evaluation.datasets.read import read_label_map
+        from motivnet_cli.evaluation.evaluate import EvaluateConfig
+
+        return EvaluateConfig(
+            dataset=dataset,
+            root=root,
+            out=out,
+            split=self.split,
+            protocol=self.protocol,
+            path_column=self.path_column,
+            label_column=self.label_column,
+            label_map=read_label_map(self.label_map) if self.label_map else None,
+            resamples=self.resamples,
+            seed=self.seed,
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AnswerOptions(NetworkOptions):
+    """What is scored: the answers of a network, or predictions that exist."""
+
+    predictions: Annotated[
+        str | None,
+        typer.Option(
+            help="Score these predictions (.parquet, .csv, .jsonl), from motivnet or another tool, and run no network."
+        ),
+    ] = None
+    recipe: Annotated[str | None, typer.Option(help="Input recipe, or both to score each. Default: the model's.")] = (
+        None
+    )
+    faces: Annotated[
+        Literal["auto", "detect", "largest", "whole"] | None,
+        typer.Option(
+            metavar="auto|detect|whole",
+            help="Where the face is. Default: what suits the set (aligned crops are whole, given boxes are used).",
+        ),
+    ] = None
+    threads: Threads = None
+    overwrite: Annotated[bool, typer.Option(help="Predict anew.")] = False
+
+    def applied_to(self, config: EvaluateConfig) -> EvaluateConfig:
+        """The settings of an evaluation, with those of this group."""
+        from motivnet_cli.weights.store import Store, find_card
+
+        model = self.config()
+        return dataclasses.replace(
+            config,
+            predictions=self.predictions,
+            recipes=find_card(model.name, Store(model.store)).recipes if self.recipe == "both" else (self.recipe,),
+            model=model,
+            faces=_FACES[self.faces] if self.faces else None,
+            loader=LoaderConfig(threads=self.threads),
+            overwrite=self.overwrite,
+        )
