@@ -394,14 +394,14 @@ def agreement_of(
         values: Probabilities [N, C] (C is 0 of a model without emotions) and embeddings [N, D].
         reference: The same, of what it is compared with.
     """
-    (ours, embeddings), (theirs, others) = values, reference
-    norms = np.linalg.norm(embeddings, axis=1) * np.linalg.norm(others, axis=1)  # [N]
-    cosines = (embeddings * others).sum(1) / norms  # [N]
+    (probabilities, embeddings), (other_probabilities, other_embeddings) = values, reference
+    norms = np.linalg.norm(embeddings, axis=1) * np.linalg.norm(other_embeddings, axis=1)  # [N]
+    cosines = (embeddings * other_embeddings).sum(1) / norms  # [N]
     mean, least = float(cosines.mean()), float(cosines.min())
-    if not ours.shape[1]:
+    if not probabilities.shape[1]:
         return Agreement(None, None, None, mean, least)
-    difference = np.abs(ours - theirs)  # [N, C]
-    same_emotion = float((ours.argmax(1) == theirs.argmax(1)).mean())
+    difference = np.abs(probabilities - other_probabilities)  # [N, C]
+    same_emotion = float((probabilities.argmax(1) == other_probabilities.argmax(1)).mean())
     return Agreement(same_emotion, float(difference.mean()), float(difference.max()), mean, least)
 
 

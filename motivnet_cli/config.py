@@ -150,7 +150,7 @@ class ScaleConfig:
     ray_address: str | None = _setting(None, changes_output=False)
     """Of a cluster that runs, such as `auto`; None starts one on this machine for the run."""
     workers: int | None = _setting(None, changes_output=False)
-    """Actors; None takes as many as the cluster has room for, and more as it grows."""
+    """Actors; None takes as many as fit on the cluster, and more as it grows."""
     gpus_per_worker: float | None = _setting(None, changes_output=False)
     """A part of a GPU, up to a whole one; None takes one where the cluster has any."""
     cpus_per_worker: int | None = _setting(None, changes_output=False)

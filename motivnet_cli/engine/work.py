@@ -1,4 +1,4 @@
-"""One process's part of a run: its units -> load -> predict -> write, whoever shares the run out.
+"""One process's part of a run: its units -> load -> predict -> write, however the run is divided.
 
 It does not know who else takes part, nor how a run is begun or put in its place.
 """

@@ -18,7 +18,7 @@ MAX_DEATHS_IN_A_ROW = 3
 """Workers that may die one after the other while nothing more gets done; then the run ends with an error."""
 
 STOP = b"s"
-"""To a worker on this machine: finish what is in hand, and end."""
+"""To a worker on this machine: finish the batches that are begun, and end."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ class Session:
         self.ray = _import_ray()
         self._address = address
         self._was_open = self.ray.is_initialized()
-        """The program that calls us has connected already, and keeps its connection."""
+        """The calling program has connected already, and keeps its connection."""
         self.is_local = address is None and not self._was_open
         self._opened, self._closed = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._stay, name="ray session", daemon=True)
@@ -97,11 +97,12 @@ class Session:
 
     def _connect(self) -> None:
         logging.getLogger("ray").setLevel(logging.ERROR)
-        if hasattr(signal, "pthread_sigmask"):  # a signal to the whole group is for us: Ray's processes inherit this
+        if hasattr(signal, "pthread_sigmask"):
+            # A signal to the whole process group is for the driver: Ray's processes inherit this mask.
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR1})
         options: dict[str, object] = {"log_to_driver": False, "logging_level": logging.ERROR}
         if self.is_local:
-            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told of a run
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray sends no statistics of a run
             options |= {
                 "address": "local",
                 "num_cpus": usable_cores(),
@@ -160,7 +161,7 @@ def _look_up_auto(ray: ModuleType) -> str:
 
 
 def _take_back_signals() -> None:
-    """Ray hangs a handler before ours that writes a stack of addresses on stderr."""
+    """Undo the handlers that Ray puts in front of the program's own: they write a stack of addresses to stderr."""
     if threading.current_thread() is not threading.main_thread():
         return
     for number in (getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)):
