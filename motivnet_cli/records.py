@@ -1,6 +1,6 @@
 """What flows through a run: an Item becomes Frames, Faces, Crops, a Batch, a Prediction and a report.
 
-This room knows no library but numpy's type names; the arrays inside are documented by layout, dtype and range.
+It knows no library but the types of numpy; the arrays inside are documented by layout, dtype and range.
 """
 
 from __future__ import annotations
