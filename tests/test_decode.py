@@ -7,21 +7,24 @@ as EXIF) were written once by pillow-heif 1.8.1 from `pictures.quadrants()`; pi-
 from __future__ import annotations
 
 import io
+import logging
 import os
 import random
 import socket
 import subprocess
 import sys
 import threading
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import AvifImagePlugin, Image
 
 from motivnet_cli.errors import InputError
 from motivnet_cli.inputs.decode import decode, decode_bytes
+from motivnet_cli.inputs.pillow import decoding_settings
 from tests.pictures import (
     ODD_NAMES,
     SAMPLE_DATA,
@@ -353,12 +356,37 @@ def test_every_format_obeys_max_pixels(tmp_path, file_format):
     assert decode(str(tmp_path / "picture"), max_pixels=1200).rgb.shape == (30, 40, 3)
 
 
-def test_max_pixels_may_exceed_the_limit_of_pillow(tmp_path):
-    """Above 89 million pixels, where Pillow warns, only our own limit counts."""
+def test_max_pixels_may_exceed_the_limit_of_pillow(tmp_path, monkeypatch):
+    """In a run, Pillow's own limit does not count; outside of one it may refuse what is more than twice as large."""
     pixels = bytes(10_000 // 8 * 9000)
     plain_tiff(tmp_path / "x.tif", width=10_000, height=9000, pixels=pixels, tags={258: 1})
+    quadrants(40, 30).save(tmp_path / "x.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
 
-    assert decode(str(tmp_path / "x.tif"), max_pixels=90_000_000).rgb.shape == (9000, 10_000, 3)
+    assert "PIL.Image.MAX_IMAGE_PIXELS" in str(refusal(tmp_path / "x.png"))
+    with decoding_settings():
+        assert decode(str(tmp_path / "x.png"), max_pixels=90_000_000).rgb.shape == (30, 40, 3)
+        assert decode(str(tmp_path / "x.tif"), max_pixels=90_000_000).rgb.shape == (9000, 10_000, 3)
+
+
+def test_settings_of_pillow_are_put_back():
+    """Importing and decoding leave them alone, and the last of several runs puts back what the first one found."""
+
+    def settings():
+        handlers = list(logging.getLogger("PIL").handlers)
+        return Image.MAX_IMAGE_PIXELS, AvifImagePlugin.DEFAULT_MAX_THREADS, handlers, list(warnings.filters)
+
+    before = settings()
+    first, second = decoding_settings(), decoding_settings()
+    with second:
+        with first:
+            assert settings()[:2] == (None, 1)
+            logging.getLogger("PIL").error("hidden")
+            warnings.warn_explicit("hidden", UserWarning, "x.py", 1, module="PIL.TiffImagePlugin")
+        assert settings()[:2] == (None, 1)
+
+    assert settings() == before
+    assert before[:2] == (89_478_485, 0)
 
 
 def test_tile_larger_than_max_pixels_is_refused(tmp_path):

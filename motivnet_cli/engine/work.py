@@ -14,6 +14,7 @@ from motivnet_cli.engine.loader import load
 from motivnet_cli.engine.machine import usable_cores
 from motivnet_cli.engine.predictor import Predictor, Stages
 from motivnet_cli.engine.prepare import Preparer
+from motivnet_cli.inputs.pillow import decoding_settings
 from motivnet_cli.output.tables import RowLayout
 from motivnet_cli.weights.load import load_model
 from motivnet_cli.weights.store import Store
@@ -93,16 +94,17 @@ def work(
         num_threads,
     )
     preparer = Preparer(model, config.faces, config.video, config.loader)
-    for todos in part.rounds(stop):
-        batches = load(todos, preparer, num_threads=num_threads, batch_size=predictor.batch_size, stop=stop)
-        # Closed here, not by the garbage collector: as the process ends it would wait for threads that no longer run.
-        with contextlib.closing(batches):
-            for batch, prediction in predictor.run(batches):
-                part.write(batch, prediction)
-                tally.inputs += sum(report.archive is None for report in batch.finished)
-                tally.faces += len(batch.crops)
-                tally.failed += sum(report.status == "failed" for report in batch.finished)
-                on_progress(tally)
-        if stop():
-            break
+    with decoding_settings():
+        for todos in part.rounds(stop):
+            batches = load(todos, preparer, num_threads=num_threads, batch_size=predictor.batch_size, stop=stop)
+            # Closed here, not by the garbage collector: as the process ends it would wait for threads that are gone.
+            with contextlib.closing(batches):
+                for batch, prediction in predictor.run(batches):
+                    part.write(batch, prediction)
+                    tally.inputs += sum(report.archive is None for report in batch.finished)
+                    tally.faces += len(batch.crops)
+                    tally.failed += sum(report.status == "failed" for report in batch.finished)
+                    on_progress(tally)
+            if stop():
+                break
     return tally

@@ -1,19 +1,16 @@
-"""A picture file becomes one upright RGB frame, and every way in which that can fail becomes an InputError.
+"""A picture file -> one upright RGB frame, and every way in which that can fail -> an InputError.
 
-This room knows Pillow and pi-heif, and nothing of faces, rows or threads; both entries may be called from many.
-Fact to know: importing it sets switches of Pillow for the whole process (see `_set_up`), among them its own
-limit on the size of a picture, which `max_pixels` replaces.
+Both functions may be called from many threads. Runs set Pillow up before (`inputs.pillow`): without that, its own
+limit on the size of a picture holds beside `max_pixels`.
 """
 
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import re
 import stat
 import struct
-import warnings
 import zlib
 from io import BytesIO
 from pathlib import Path
@@ -62,8 +59,9 @@ _READ_FAILURES = (
     struct.error,
     zlib.error,
     Image.DecompressionBombError,
+    Image.DecompressionBombWarning,  # where the caller has made warnings into errors
     ImageCms.PyCMSError,
-    UserWarning,  # Pillow's warnings, where the caller has made warnings into errors
+    UserWarning,  # as above
 )
 
 
@@ -362,6 +360,8 @@ def _as_input_error(error: BaseException, name: str, size_bytes: int) -> InputEr
     if isinstance(error, MemoryError):
         return InputError("out_of_memory", f"no memory was left for this {name} of {size_bytes} bytes")
     reason = " ".join(str(error).split())
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return InputError("too_large", f"Pillow refuses this {name} by PIL.Image.MAX_IMAGE_PIXELS: {reason}")
     if " " not in reason:  # a bare KeyError, and such
         reason = "its header makes no sense"
     if any(word in reason.lower() for word in _TRUNCATED) or isinstance(error, EOFError):
@@ -374,16 +374,3 @@ def _as_input_error(error: BaseException, name: str, size_bytes: int) -> InputEr
 _TRUNCATED = ("truncated", "end of file", "eof", "incomplete", "not enough image data", "requires a buffer of")
 _UNSUPPORTED = ("unsupported", "unknown pixel mode")
 """What Pillow, libavif and libheif say of such files: they have no exception types for it."""
-
-
-def _set_up() -> None:
-    """The switches that Pillow keeps for the process: none of them can be set for one call or thread."""
-    Image.MAX_IMAGE_PIXELS = None  # `_refuse_by_size` stands in; Pillow's limit would warn below max_pixels
-    AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # for the reason in `_open_heic`
-    # Such as "Corrupt EXIF data": the picture is used or refused all the same, and stderr is for the user. A
-    # logger without any handler would print its errors there; this one still passes them on.
-    logging.getLogger("PIL").addHandler(logging.NullHandler())
-    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
-
-
-_set_up()
