@@ -11,12 +11,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from motivnet_cli.config import InputConfig, ModelConfig, OutputConfig, RunConfig
+from motivnet_cli.config import InputConfig, ModelConfig, OutputConfig, RunConfig, ScaleConfig
 from motivnet_cli.engine.machine import Choices
 from motivnet_cli.engine.predictor import Stages
 from motivnet_cli.engine.work import Tally
 from motivnet_cli.errors import ConfigError, OutputConflictError
 from motivnet_cli.records import never
+from motivnet_cli.scale import workforce
 from motivnet_cli.scale.messages import Failure, Log, decode_message, encode_message
 from motivnet_cli.scale.ray_worker import DriverQueue
 from motivnet_cli.scale.worker import take_units
@@ -99,6 +100,19 @@ def test_worker_with_another_network(differs, words):
         take_part(share, **differs)
 
     assert not share.is_open
+
+
+def test_all_devices_of_a_machine_without_any(monkeypatch):
+    """--devices all means GPUs: where there are none, no process is started."""
+    config = RunConfig(
+        inputs=InputConfig(paths=("a",)), output=OutputConfig(path="p"), scale=ScaleConfig(devices=("all",))
+    )
+    monkeypatch.setattr(workforce, "all_gpus", tuple)
+    with (
+        pytest.raises(ConfigError, match="all means every CUDA device, and torch sees none"),
+        workforce.open_workforce(config, None, never),
+    ):
+        pass
 
 
 # ---- units from the driver --------------------------------------------------------------------------------
