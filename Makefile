@@ -10,7 +10,7 @@ INSTALL ?= $(BIN)/python -m pip install --quiet
 WHEEL_PYTHON ?= $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint check fix dist constraints bench clean
+.PHONY: help setup demo test-fast test test-all lint check fix dist constraints bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ demo: $(STAMP) ## Annotate sample_data/ with the embedded model and show the res
 	@$(BIN)/python -c "from motivnet_cli import read_faces; \
 	import polars; polars.Config(tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True, tbl_width_chars=120); \
 	print(read_faces('demo.parquet').select('input', 'face', 'emotion', 'confidence', 'x1', 'y1', 'x2', 'y2'))"
+
+test-fast: $(STAMP) ## Run the tests that start no process, serve nothing and begin no run
+	$(BIN)/python -m pytest -n auto --dist loadgroup -m 'not slow' --quick -r fE
 
 test: $(STAMP) ## Run the tests but for the slow ones
 	$(BIN)/python -m pytest -n auto --dist loadgroup -m 'not slow'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from importlib.metadata import version
 
 import pytest
@@ -22,6 +23,44 @@ settings.load_profile("no clock")
 def pytest_report_header():
     names = ("torch", "torchvision", "onnxruntime", "pillow", "pyarrow", "polars", "typer")
     return "versions: " + ", ".join(f"{name} {version(name)}" for name in names)
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--quick", action="store_true", help="skip a test as soon as it starts a process, serves, or begins a run"
+    )
+
+
+def pytest_configure(config):
+    if config.getoption("quick"):
+        config.pluginmanager.register(Quick())
+
+
+class Quick:
+    """Leaves out a test when it does what takes long. A new test need not say to which kind it belongs."""
+
+    _EVENTS = frozenset({"subprocess.Popen", "os.posix_spawn", "os.fork", "socket.bind"})
+    """Of sys.audit."""
+    _WEIGHTS = ("expression.safetensors", "motivnet_tiny_7.safetensors")
+    """A run hashes the file of its weights."""
+
+    def __init__(self):
+        self._is_in_test = False
+        sys.addaudithook(self._hear)
+
+    def _hear(self, event, arguments):
+        if self._is_in_test and (
+            event in self._EVENTS or (event == "open" and str(arguments[0]).endswith(self._WEIGHTS))
+        ):
+            pytest.skip("not quick: it starts a process, serves, or begins a run")
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self):
+        self._is_in_test = True
+        try:
+            return (yield)
+        finally:
+            self._is_in_test = False
 
 
 def pytest_runtest_setup(item):
@@ -67,6 +106,8 @@ def undisturbed(photos, tmp_path_factory):
 @pytest.fixture(scope="session")
 def s3_server():
     """A real S3 server, for the whole session."""
+    for library in ("moto", "boto3", "s3fs"):
+        pytest.importorskip(library)
     from tests.s3_server import S3Server
 
     with S3Server() as server:

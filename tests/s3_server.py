@@ -19,8 +19,6 @@ import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
-import boto3
-
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -117,6 +115,8 @@ class S3Server:
         return content
 
     def _client(self, service: str, key_id: str, secret: str):
+        import boto3
+
         return boto3.client(
             service,
             endpoint_url=self.url,

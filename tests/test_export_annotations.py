@@ -12,11 +12,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pysubs2
 import pytest
-import webvtt
-from pycocotools.coco import COCO
-from pympi import Elan
 
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.export.boxes import write_coco, write_fiftyone, write_label_studio
@@ -134,6 +130,7 @@ def assert_same_faces(found, rows, *, tolerance=0.0):
 
 def test_pycocotools_reads_every_box_and_probability(mixed, tmp_path):
     """COCO's own reader finds all faces: exact boxes and float32 probabilities, categories by emotion."""
+    COCO = pytest.importorskip("pycocotools.coco").COCO
     coco = COCO(export_predictions(mixed, "coco", tmp_path / "faces.json"))
     rows = rows_of(mixed)
     annotations = coco.loadAnns(coco.getAnnIds())
@@ -169,6 +166,7 @@ def test_a_filtered_picture_is_not_shown_as_empty(mixed, tmp_path):
 
 def test_a_model_without_emotions_has_one_category(tmp_path):
     """Boxes of an encoder alone are of the category `face`, scored by the detector."""
+    COCO = pytest.importorskip("pycocotools.coco").COCO
     rows = [face("a.jpg"), face("a.jpg", 1)]
     coco = COCO(export_predictions(output(tmp_path, rows, {"a.jpg": {}}, classes=()), "coco", tmp_path / "c.json"))
 
@@ -178,6 +176,7 @@ def test_a_model_without_emotions_has_one_category(tmp_path):
 
 def test_a_table_without_inputs_still_gives_boxes(tmp_path):
     """Someone's own table, in which no picture has a size, is enough for COCO and not for relative boxes."""
+    COCO = pytest.importorskip("pycocotools.coco").COCO
     path = output(tmp_path, [face("a.jpg"), *clip("b.mp4", ["fear"])])
     path.with_suffix(".inputs.parquet").unlink()
     coco = COCO(export_predictions(path, "coco", tmp_path / "c.json"))
@@ -370,6 +369,7 @@ def test_label_studio_itself_finds_the_tasks_valid(mixed, tmp_path):
 
 def cues(path):
     """Start and end in ms, voice and text of each cue, as webvtt-py reads them."""
+    webvtt = pytest.importorskip("webvtt")
     return [(*map(ms, (cue.start, cue.end)), cue.voice, cue.text.split()[0]) for cue in webvtt.read(str(path))]
 
 
@@ -423,6 +423,7 @@ def test_people_without_tracks_go_by_face_number(tmp_path):
 
 def test_srt_and_webvtt_say_the_same(mixed, tmp_path):
     """pysubs2 reads the same times and texts from both, with the mean confidence to two digits."""
+    pysubs2, webvtt = map(pytest.importorskip, ("pysubs2", "webvtt"))
     srt = pysubs2.load(str(export_predictions(mixed, "srt", tmp_path / "c.srt")))
     vtt = export_predictions(mixed, "webvtt", tmp_path / "c.vtt")
     rows = [row for row in rows_of(mixed) if row["track"] == 1]
@@ -436,6 +437,7 @@ def test_srt_and_webvtt_say_the_same(mixed, tmp_path):
 
 def test_several_videos_make_a_folder(tmp_path):
     """A file a video, named as players look for it; one file for several is refused."""
+    pysubs2 = pytest.importorskip("pysubs2")
     names = ["a/one.mp4", "a/one.mov", "../up.mp4", "/root/two.mp4", "https://host/three.mp4?key=1"]
     faces = [row for name in names for row in clip(name, ["fear"])]
     path = output(tmp_path, faces, dict.fromkeys(names, VIDEO))
@@ -467,7 +469,7 @@ def test_pympi_reads_a_tier_a_person(mixed, tmp_path):
     """ELAN's file has a tier a track, an annotation a segment, the media and the seven words to choose from."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        eaf = Elan.Eaf(str(export_predictions(mixed, "elan", tmp_path / "clip.eaf")))
+        eaf = pytest.importorskip("pympi").Elan.Eaf(str(export_predictions(mixed, "elan", tmp_path / "clip.eaf")))
 
     assert list(eaf.get_tier_names()) == ["track 0", "track 1"]
     assert sorted(eaf.get_annotation_data_for_tier("track 0")) == [(0, 2000, "happiness"), (2000, 3000, "anger")]

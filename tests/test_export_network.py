@@ -52,6 +52,7 @@ def run_alone(example):
 
 @pytest.fixture(scope="module")
 def tiny_onnx(tmp_path_factory):
+    pytest.importorskip("onnxscript")
     """The tiny golden network, with the recipe that has bands, and what the export said of it."""
     out = tmp_path_factory.mktemp("onnx") / "tiny's.onnx"
     return out, export_model("motivnet-1b", "onnx", out, weights=TINY, recipe="pad")
@@ -59,6 +60,7 @@ def tiny_onnx(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def half_onnx(tmp_path_factory):
+    pytest.importorskip("onnxscript")
     """The embedded network in fp16 for float pixels, moved to another folder with its weights beside it."""
     folder = tmp_path_factory.mktemp("half")
     with pytest.MonkeyPatch.context() as patch:

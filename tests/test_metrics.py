@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from sklearn import metrics as sk
-from torchmetrics import functional as tm
 
 from motivnet_cli.evaluation.metrics import calibration, paired, score
 from motivnet_cli.evaluation.results import Agreement, to_json
@@ -48,6 +47,7 @@ def value(interval):
 
 def test_torchmetrics_agrees_over_the_scored(made):
     """Each figure over the scored images is what torchmetrics computes."""
+    tm = pytest.importorskip("torchmetrics.functional")
     target = torch.tensor(made.labels[made.is_scored])
     probabilities = torch.tensor(made.probabilities[made.is_scored])
     about = {"target": target, "num_classes": C, "task": "multiclass"}
@@ -79,6 +79,7 @@ def test_scikit_learn_agrees_where_it_was_not_asked(made):
 
 def test_torchmetrics_agrees_per_class(made):
     """Precision, recall, F1 and AUROC of each class over the scored images are torchmetrics'."""
+    tm = pytest.importorskip("torchmetrics.functional")
     target, probabilities = torch.tensor(made.labels[made.is_scored]), torch.tensor(made.probabilities[made.is_scored])
     about = {"target": target, "num_classes": C, "task": "multiclass", "average": "none"}
     functions = {"precision": tm.precision, "recall": tm.recall, "f1": tm.f1_score, "auroc": tm.auroc}

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -27,7 +28,12 @@ from tests.ray_cluster import RayCluster, workers_below
 from tests.runs import at_start, command, slow_disk, start_until_work_is_committed
 
 pytestmark = pytest.mark.xdist_group("ray")  # one after the other: `--ray-address auto` finds any cluster here
-needs_ray = pytest.mark.slow
+
+
+def needs_ray(test):
+    return pytest.mark.slow(pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")(test))
+
+
 HERE = ("--engine", "ray", "--workers", "2", "--cpus-per-worker", "1")
 
 
