@@ -176,18 +176,12 @@ def compare_models(
         OutputConflictError: The work folder holds runs of other settings or inputs.
     """
     _parameters(b)  # missing weights show now, and not after hours of running a
-    name_b = f"{b.name}-b" if a.name == b.name else b.name
-    runs = [_Run(a, images, work / a.name), _Run(b, images, work / name_b)]
+    runs = [_Run(a, images, work / a.name), _Run(b, images, work / (f"{b.name}-b" if a.name == b.name else b.name))]
     outputs = _outputs_of(runs, reading=reading, command=command, progress=progress, stop=stop)
     if outputs is None:
         return None
     pairing = pair_faces(*outputs)
     similarity, num_unusable = _similarity(outputs, pairing)
-    if similarity.n < 2:
-        raise ConfigError(
-            f"comparing networks takes at least 2 faces, and {similarity.n} have both embeddings: give more pictures, "
-            "or look into the inputs tables in the work folder for why none was found"
-        )
     side_a, side_b = map(_side, outputs)
     log.info("comparing the parameters of %s and %s", a.name, b.name)
     drift = parameter_drift(_parameters(a), _parameters(b))
@@ -221,7 +215,7 @@ def compare_data(
             Inputs are run into `work/a`, where the same call resumes.
         b: The same, run into `work/b`.
         model: Runs the sides that are not finished outputs.
-        command: The command line, to be recorded.
+        command: To be recorded.
         progress: Of the run of a, then of b.
 
     Returns:
@@ -232,31 +226,20 @@ def compare_data(
         WeightsError: The network's weights are missing or damaged.
         OutputConflictError: The work folder holds runs of other settings or inputs.
     """
-    finished = [side for side in (a, b) if isinstance(side, str) and _is_output(side)]
-    for output in finished:
-        embedding_type(output)
-    if len(finished) == 1:  # a run may take hours: whether it can be compared is asked first
-        _refuse_other_network(_settings_of(finished[0]), _network_settings(model))
-    runs: list[_Run | str] = []
-    for side, name in ((a, "a"), (b, "b")):
-        if isinstance(side, str) and side in finished:
-            runs.append(side)
-        else:
-            runs.append(_Run(model, side if isinstance(side, InputConfig) else InputConfig(paths=(side,)), work / name))
-    outputs = _outputs_of(runs, reading=reading, command=command, progress=progress, stop=stop)
+    outputs = _outputs_of(_runs_of(a, b, model, work), reading=reading, command=command, progress=progress, stop=stop)
     if outputs is None:
         return None
     _refuse_other_network(*map(_settings_of, outputs))
     faces_a, faces_b = (_summarise(output, seed=(SEED, number)) for number, output in enumerate(outputs))
-    log.info("comparing %d faces with %d", faces_a.gaussian.n, faces_b.gaussian.n)
+    num_faces = NumFaces(faces_a.gaussian.n, faces_b.gaussian.n)
+    log.info("comparing %d faces with %d", num_faces.a, num_faces.b)
     tests = two_sample_tests(faces_a.sample, faces_b.sample, seed=SEED)
     side_a, side_b = map(_side, outputs)
-    num_faces = NumFaces(faces_a.gaussian.n, faces_b.gaussian.n)
-    remarks = _remarks_on_data(outputs, num_faces, side_a.embedding_size)
+    num_unusable = faces_a.num_unusable + faces_b.num_unusable
     return DataComparison(
         kind="data",
         command=command,
-        remarks=(*remarks, *_remark_on_unusable(faces_a.num_unusable + faces_b.num_unusable)),
+        remarks=(*_remarks_on_data(outputs, num_faces, side_a.embedding_size), *_remark_on_unusable(num_unusable)),
         a=side_a,
         b=side_b,
         n=num_faces,
@@ -279,7 +262,13 @@ def _similarity(outputs: Sequence[str], pairing: Pairing) -> tuple[PairSimilarit
         is_usable = np.isfinite(x).all(axis=1) & np.isfinite(y).all(axis=1)
         num_unusable += int(np.sum(~is_usable))
         pairs.update(x[is_usable], y[is_usable])
-    return pairs.finish(), num_unusable
+    similarity = pairs.finish()
+    if similarity.n < 2:
+        raise ConfigError(
+            f"comparing networks takes at least 2 faces, and {similarity.n} have both embeddings: give more pictures, "
+            "or look into the inputs tables in the work folder for why none was found"
+        )
+    return similarity, num_unusable
 
 
 class _Faces(NamedTuple):
@@ -356,6 +345,28 @@ class _Run(NamedTuple):
     model: ModelConfig
     inputs: InputConfig
     folder: Path
+
+
+def _runs_of(a: InputConfig | str, b: InputConfig | str, model: ModelConfig, work: Path) -> list[_Run | str]:
+    """What each side is: a finished output, or inputs to run.
+
+    Raises:
+        ConfigError: A finished output has no embeddings, or those of another network.
+    """
+    sides: list[_Run | str] = []
+    for side, name in ((a, "a"), (b, "b")):
+        if isinstance(side, str) and _is_output(side):
+            sides.append(side)
+        else:
+            sides.append(
+                _Run(model, side if isinstance(side, InputConfig) else InputConfig(paths=(side,)), work / name)
+            )
+    finished = [side for side in sides if isinstance(side, str)]
+    for output in finished:
+        embedding_type(output)
+    if len(finished) == 1:  # a run may take hours: whether it can be compared is asked first
+        _refuse_other_network(_settings_of(finished[0]), _network_settings(model))
+    return sides
 
 
 def _outputs_of(

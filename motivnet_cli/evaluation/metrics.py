@@ -78,26 +78,22 @@ def score(
     y_true, y_pred = _checked_ids(labels, predicted)  # [N]
     is_scored = y_pred >= 0
     y_prob = None if probabilities is None else _checked_probabilities(probabilities, is_scored)  # [M, C], M scored
-    has_top2 = np.zeros(len(y_true), np.bool_)
-    if y_prob is not None:
-        has_top2[is_scored] = _in_top2(y_true[is_scored], y_prob)
+    has_top2 = _in_top2(y_true, is_scored, y_prob)
     replicates = _Replicates(y_true, y_pred, has_top2, y_prob)
     unit_of, bootstrap = _units(groups, len(y_true), resamples, seed)
     of_all, of_scored = replicates.draw(unit_of, bootstrap)
 
-    values = _points(y_true, y_pred)
-    values_scored = _points(y_true[is_scored], y_pred[is_scored]) if is_scored.any() else {}
+    values, values_scored = _points(y_true, y_pred), {}
     aurocs = [math.nan] * _C
     if y_prob is not None:
         values["top2_accuracy"] = float(has_top2.mean())
-    if y_prob is not None and is_scored.any():
-        aurocs = _aurocs(y_true[is_scored], y_prob)
-        values_scored |= {
-            "top2_accuracy": float(has_top2[is_scored].mean()),
-            "auroc_macro": float(_mean_of_defined(np.array(aurocs))),
-            "ece": float(replicates.ece(replicates.totals(np.ones((len(y_true), 1), np.int32)))[0]),
-            "brier": float(sk.brier_score_loss(y_true[is_scored], y_prob, labels=_IDS, scale_by_half=False)),
-        }
+    if is_scored.any():
+        values_scored = _points(y_true[is_scored], y_pred[is_scored])
+        if y_prob is not None:
+            aurocs = _aurocs(y_true[is_scored], y_prob)
+            values_scored["top2_accuracy"] = float(has_top2[is_scored].mean())
+            values_scored |= _points_of_distributions(y_true[is_scored], y_prob, aurocs)
+            values_scored["ece"] = replicates.ece_of_all()
     return Scores(
         n=len(y_true),
         n_scored=int(is_scored.sum()),
@@ -169,11 +165,25 @@ def _points(y_true: Ints, y_pred: Ints) -> dict[str, float]:
     }
 
 
-def _in_top2(y_true: Ints, y_prob: Floats) -> Bools:
-    """Whether the label is among the two most probable classes; of equals the lower id goes first, as in argmax."""
-    own = y_prob[np.arange(len(y_true)), y_true][:, None]
-    is_ahead = (y_prob > own) | ((y_prob == own) & (np.arange(_C) < y_true[:, None]))
-    is_among: Bools = is_ahead.sum(axis=1) < 2
+def _points_of_distributions(y_true: Ints, y_prob: Floats, aurocs: list[float]) -> dict[str, float]:
+    return {
+        "auroc_macro": float(_mean_of_defined(np.array(aurocs))),
+        "brier": float(sk.brier_score_loss(y_true, y_prob, labels=_IDS, scale_by_half=False)),
+    }
+
+
+def _in_top2(y_true: Ints, is_scored: Bools, y_prob: Floats | None) -> Bools:
+    """Whether the label is among the two most probable classes, [N]; of equals the lower id goes first, as in argmax.
+
+    Args:
+        y_prob: [M, C] of the M scored images; false for all others.
+    """
+    is_among = np.zeros(len(y_true), np.bool_)
+    if y_prob is not None:
+        labels = y_true[is_scored]  # [M]
+        own = y_prob[np.arange(len(labels)), labels][:, None]  # [M, 1]
+        is_ahead = (y_prob > own) | ((y_prob == own) & (np.arange(_C) < labels[:, None]))  # [M, C]
+        is_among[is_scored] = is_ahead.sum(axis=1) < 2
     return is_among
 
 
@@ -300,9 +310,16 @@ class _Replicates:
         n, confidence, hits = totals[_BINS].reshape(3, NUM_BINS, -1)  # [bins, B] each
         return _ratio(np.abs(hits - confidence).sum(axis=0), n.sum(axis=0))
 
+    def ece_of_all(self) -> float:
+        """The calibration error of all scored images, each taken once."""
+        return float(self.ece(self._totals_of_all())[0])
+
+    def _totals_of_all(self) -> Floats:
+        return self.totals(np.ones((len(self._is_scored), 1), np.int32))  # [K, 1]
+
     def reliability(self) -> tuple[Bin, ...]:
         """The bins over all scored images, each taken once."""
-        totals = self.totals(np.ones((len(self._is_scored), 1), np.int32))
+        totals = self._totals_of_all()
         columns = zip(*totals[_BINS].reshape(3, NUM_BINS).tolist(), strict=True)
         return tuple(
             Bin(k / NUM_BINS, (k + 1) / NUM_BINS, int(n), confidence / n if n else None, hits / n if n else None)
