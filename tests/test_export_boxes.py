@@ -1,131 +1,26 @@
-"""Boxes and cues that other tools take: each format is opened by its tool, or held against its description."""
+"""Boxes for annotation tools: each format is opened by its tool, or held against its description."""
 
 from __future__ import annotations
 
 import json
-import re
 import tracemalloc
-import warnings
-from collections import Counter
 from xml.etree import ElementTree
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.export.boxes import write_coco, write_fiftyone, write_label_studio
-from motivnet_cli.export.cues import write_srt, write_webvtt
 from motivnet_cli.export.predictions import export_predictions
 from motivnet_cli.export.source import Source
-from motivnet_cli.output.tables import METADATA_KEY, faces_schema, inputs_schema
 from motivnet_cli.records import EMOTIONS
-
-WIDTH, HEIGHT = 640, 480
-RANDOM = np.random.default_rng(6)
-
-
-def face(name, number=0, *, frame=None, time_s=None, emotion=None, track=None, box=None):
-    """A row of the faces table; what is not given is random, as a network and a detector might say it."""
-    probabilities = RANDOM.dirichlet(np.ones(7)).astype(np.float32)
-    if emotion is not None:
-        largest, wanted = probabilities.argmax(), EMOTIONS.index(emotion)
-        probabilities[[largest, wanted]] = probabilities[[wanted, largest]]
-    best = int(probabilities.argmax())
-    x1, y1 = RANDOM.uniform(0, 300, 2)
-    box = box or (x1, y1, x1 + RANDOM.uniform(20, 100), y1 + RANDOM.uniform(20, 100))
-    return {
-        "input": name,
-        "frame": frame,
-        "time_s": time_s,
-        "face": number,
-        "face_source": "detected",
-        **dict(zip(("x1", "y1", "x2", "y2"), map(float, box), strict=True)),
-        "detection_score": float(np.float32(RANDOM.uniform(0.6, 1))),
-        "track": track,
-        "emotion": EMOTIONS[best],
-        "confidence": float(probabilities[best]),
-        **dict(zip(EMOTIONS, map(float, probabilities), strict=True)),
-        "embedding": [0.0] * 4,
-    }
-
-
-def clip(name, story, *, fps=25.0, track=0, every=25):
-    """Faces of one person in a video: an emotion a sampled frame, None where the person is away."""
-    return [
-        face(name, frame=n * every, time_s=n * every / fps, emotion=emotion, track=track)
-        for n, emotion in enumerate(story)
-        if emotion is not None
-    ]
-
-
-def output(folder, faces, inputs=(), *, video=None, classes=EMOTIONS, tracks=True, settings=None):
-    """An output of annotate: `inputs` are names with what differs from a picture that was read."""
-    record = {
-        "tool": "motivnet 1.0",
-        "model": "expression-net",
-        "classes": list(classes),
-        "video": video or {"fps": 1.0, "every": None},
-        "settings": settings or {},
-    }
-    metadata = {METADATA_KEY: json.dumps(record)}
-    path = folder / "preds.parquet"
-    schema = faces_schema(classes, 4, "float16", tracks=tracks).with_metadata(metadata)
-    faces = [{name: row[name] for name in schema.names} for row in faces]
-    pq.write_table(pa.Table.from_pylist(faces, schema=schema), path)
-    counts = Counter(row["input"] for row in faces)
-    rows = [
-        {
-            "input": name,
-            "kind": "image",
-            "status": "ok",
-            "width": WIDTH,
-            "height": HEIGHT,
-            "faces": counts[name],
-        }
-        | differs
-        for name, differs in dict(inputs).items()
-    ]
-    schema = inputs_schema().with_metadata(metadata)
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), path.with_suffix(".inputs.parquet"))
-    return path
-
-
-VIDEO = {"kind": "video"}
+from tests.exported import HEIGHT, WIDTH, assert_same_faces, clip, face, mixed_output, output, rows_of
 
 
 @pytest.fixture
 def mixed(tmp_path):
-    """Two pictures with faces, one without, one that failed, an archive, and a video with two people."""
-    video = clip("clip.mp4", ["happiness", "happiness", "anger"]) + clip("clip.mp4", ["fear"] * 3, track=1)
-    video.sort(key=lambda row: row["frame"])
-    faces = [face("a b.jpg"), face("a b.jpg", 1), *video, face("ö/c.png")]
-    inputs = {
-        "a b.jpg": {},
-        "none.jpg": {"status": "no_face"},
-        "bad.jpg": {"status": "failed", "width": None, "height": None},
-        "clip.mp4": VIDEO,
-        "ö/c.png": {},
-        "pictures.zip": {"kind": "archive", "width": None, "height": None, "faces": 1},
-    }
-    return output(tmp_path, faces, inputs)
-
-
-def rows_of(path):
-    return pq.read_table(path).to_pylist()
-
-
-def assert_same_faces(found, rows, *, tolerance=0.0):
-    """Boxes as x1 y1 x2 y2, and probabilities as float32, of the same faces in the same order."""
-    assert len(found) == len(rows) > 0
-    boxes = np.array([box for box, _ in found])
-    np.testing.assert_allclose(boxes, [[row[side] for side in ("x1", "y1", "x2", "y2")] for row in rows], 0, tolerance)
-    probabilities = np.array([[each[name] for name in EMOTIONS] for _, each in found], np.float32)
-    assert (probabilities == np.array([[row[name] for name in EMOTIONS] for row in rows], np.float32)).all()
-
-
-# ---- COCO -------------------------------------------------------------------------------------------------
+    """The path of an output with pictures, an archive and a video."""
+    return mixed_output(tmp_path)
 
 
 def test_pycocotools_reads_every_box_and_probability(mixed, tmp_path):
@@ -219,9 +114,6 @@ def test_memory_does_not_grow_with_the_rows(tmp_path, monkeypatch):
     assert peaks[1] < 1.5 * peaks[0]
 
 
-# ---- FiftyOne ---------------------------------------------------------------------------------------------
-
-
 def test_fiftyone_images_follow_the_documented_layout(mixed, tmp_path):
     """labels.json and data.json of a FiftyOneImageDetectionDataset: all pictures, boxes relative to them."""
     folder = export_predictions(mixed, "fiftyone", tmp_path / "fo") / "images"
@@ -299,9 +191,6 @@ def absolute(x, y, width, height, scale=1.0):
     )
 
 
-# ---- Label Studio -----------------------------------------------------------------------------------------
-
-
 def test_label_studio_pictures_match_their_setup(mixed, tmp_path):
     """Tasks name tags and labels of the setup beside them; percent boxes and confidences are the faces'."""
     folder = export_predictions(mixed, "label-studio", tmp_path / "ls")
@@ -364,130 +253,14 @@ def test_label_studio_itself_finds_the_tasks_valid(mixed, tmp_path):
             assert setup.validate_prediction(task["predictions"][0], return_errors=True) == []
 
 
-# ---- cues -------------------------------------------------------------------------------------------------
-
-
-def cues(path):
-    """Start and end in ms, voice and text of each cue, as webvtt-py reads them."""
-    webvtt = pytest.importorskip("webvtt")
-    return [(*map(ms, (cue.start, cue.end)), cue.voice, cue.text.split()[0]) for cue in webvtt.read(str(path))]
-
-
-def ms(clock):
-    hours, minutes, seconds = clock.split(":")
-    return round(1000 * (3600 * int(hours) + 60 * int(minutes) + float(seconds)))
-
-
-def test_a_cue_lasts_as_long_as_the_emotion(tmp_path):
-    """Neighbouring frames of one emotion are one cue, up to the next emotion, or to the end of the last frame."""
-    story = ["happiness", "happiness", "anger", "anger", "happiness"]
-    path = output(tmp_path, clip("clip.mp4", story), {"clip.mp4": VIDEO})
-
-    assert cues(export_predictions(path, "webvtt", tmp_path / "clip.vtt")) == [
-        (0, 2000, "track 0", "happiness"),
-        (2000, 4000, "track 0", "anger"),
-        (4000, 5000, "track 0", "happiness"),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("video", "every", "step_ms"),
-    [
-        ({"fps": 1.0}, 25, 1000),
-        ({"fps": 100.0}, 1, 40),  # more than the video has: all its frames are taken
-        ({"fps": 1.0, "every": 5}, 5, 200),
-        ({"fps": None, "every": None}, 1, 40),
-    ],
-)
-def test_an_absence_ends_a_cue(tmp_path, video, every, step_ms):
-    """Who is missing from a frame that was looked at is no longer shown, however frames were sampled."""
-    story = ["fear", "fear", None, "fear"]
-    path = output(tmp_path, clip("clip.mp4", story, every=every), {"clip.mp4": VIDEO}, video=video)
-
-    assert cues(export_predictions(path, "webvtt", tmp_path / "clip.vtt")) == [
-        (0, 2 * step_ms, "track 0", "fear"),
-        (3 * step_ms, 4 * step_ms, "track 0", "fear"),
-    ]
-
-
-def test_people_without_tracks_go_by_face_number(tmp_path):
-    """Without tracks a cue is of a face number, and several people are in overlapping cues."""
-    rows = [face("clip.mp4", n, frame=25 * t, time_s=t, emotion=EMOTIONS[n]) for t in range(2) for n in range(2)]
-    path = output(tmp_path, rows, {"clip.mp4": VIDEO}, tracks=False)
-
-    assert cues(export_predictions(path, "webvtt", tmp_path / "clip.vtt")) == [
-        (0, 2000, "face 0", "neutral"),
-        (0, 2000, "face 1", "happiness"),
-    ]
-
-
-def test_srt_and_webvtt_say_the_same(mixed, tmp_path):
-    """pysubs2 reads the same times and texts from both, with the mean confidence to two digits."""
-    pysubs2, webvtt = map(pytest.importorskip, ("pysubs2", "webvtt"))
-    srt = pysubs2.load(str(export_predictions(mixed, "srt", tmp_path / "c.srt")))
-    vtt = export_predictions(mixed, "webvtt", tmp_path / "c.vtt")
-    rows = [row for row in rows_of(mixed) if row["track"] == 1]
-
-    assert [(cue.start, cue.end, cue.text.split(": ")[0]) for cue in srt] == [each[:3] for each in cues(vtt)]
-    assert [cue.text.split(": ")[1] for cue in srt] == [cue.text for cue in webvtt.read(str(vtt))]
-    assert [cue.text for cue in srt if "fear" in cue.text] == [
-        f"track 1: fear {np.mean([row['confidence'] for row in rows]):.2f}"
-    ]
-
-
-def test_several_videos_make_a_folder(tmp_path):
-    """A file a video, named as players look for it; one file for several is refused."""
-    pysubs2 = pytest.importorskip("pysubs2")
-    names = ["a/one.mp4", "a/one.mov", "../up.mp4", "/root/two.mp4", "https://host/three.mp4?key=1"]
-    faces = [row for name in names for row in clip(name, ["fear"])]
-    path = output(tmp_path, faces, dict.fromkeys(names, VIDEO))
-    folder = export_predictions(path, "srt", tmp_path / "subtitles")
-
-    assert sorted(str(file.relative_to(folder)) for file in folder.rglob("*.srt")) == [
-        "a/one.mov.srt",
-        "a/one.srt",
-        "host/three.srt",
-        "root/two.srt",
-        "up.srt",
-    ]
-    assert all(len(pysubs2.load(str(file))) == 1 for file in folder.rglob("*.srt"))
-    with pytest.raises(ConfigError, match="there are several"):
-        export_predictions(path, "srt", tmp_path / "all.srt")
-    assert not (tmp_path / "all.srt").exists()
-
-
-@pytest.mark.parametrize("write", [write_srt, write_webvtt])
-def test_cues_need_a_face_in_a_video(tmp_path, write):
-    """Pictures have no times: an export of them alone is refused, not written empty."""
-    path = output(tmp_path, [face("a.jpg")], {"a.jpg": {}})
-
-    with pytest.raises(ConfigError, match="no face in a video"):
-        write(Source(path), tmp_path / "cues")
-
-
-def test_pympi_reads_a_tier_a_person(mixed, tmp_path):
-    """ELAN's file has a tier a track, an annotation a segment, the media and the seven words to choose from."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        eaf = pytest.importorskip("pympi").Elan.Eaf(str(export_predictions(mixed, "elan", tmp_path / "clip.eaf")))
-
-    assert list(eaf.get_tier_names()) == ["track 0", "track 1"]
-    assert sorted(eaf.get_annotation_data_for_tier("track 0")) == [(0, 2000, "happiness"), (2000, 3000, "anger")]
-    assert eaf.get_annotation_data_for_tier("track 1") == [(0, 3000, "fear")]
-    assert list(eaf.controlled_vocabularies) == ["emotions"]
-    (media,) = eaf.media_descriptors
-    assert (media["RELATIVE_MEDIA_URL"], media["MIME_TYPE"]) == ("./clip.mp4", "video/mp4")
-    entries = re.findall(r"<CVE_VALUE [^>]*>(\w+)<", (tmp_path / "clip.eaf").read_text("utf-8"))
-    assert entries == list(EMOTIONS)
-
-
-def test_the_same_export_gives_the_same_bytes(mixed, tmp_path):
+@pytest.mark.parametrize("write", [write_coco, write_fiftyone, write_label_studio])
+def test_the_same_export_gives_the_same_bytes(mixed, tmp_path, write):
     """Nothing of the moment, such as a date or a random id, is in a file."""
-    for write, name in ((write_coco, "coco"), (write_fiftyone, "fo"), (write_label_studio, "ls"), (write_srt, "srt")):
-        contents = []
-        for turn in "12":
-            write(Source(mixed), tmp_path / f"{name}{turn}")
-            files = [tmp_path / f"{name}{turn}", *sorted((tmp_path / f"{name}{turn}").rglob("*"))]
-            contents.append([file.read_bytes() for file in files if file.is_file()])
-        assert contents[0] == contents[1]
-        assert contents[0]
+    contents = []
+    for turn in ("first", "second"):
+        write(Source(mixed), tmp_path / turn)
+        files = [tmp_path / turn, *sorted((tmp_path / turn).rglob("*"))]
+        contents.append([file.read_bytes() for file in files if file.is_file()])
+
+    assert contents[0] == contents[1]
+    assert contents[0]
