@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import json
 import logging
@@ -17,10 +18,14 @@ import termios
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
+import motivnet_cli
 from motivnet_cli.cli import app
+from motivnet_cli.errors import ConfigError
 from motivnet_cli.output.read import read_faces, read_inputs, read_record
+from motivnet_cli.shards import parse_shard
 from tests.pictures import SAMPLE_DATA, face_photo, hostile_folder
 
 
@@ -301,8 +306,8 @@ def test_models_says_what_was_never_verified():
 
 
 def test_version():
-    """--version names the version."""
-    assert motivnet("--version").stdout.startswith("motivnet 0.")
+    """--version names the version, and nothing else."""
+    assert motivnet("--version").stdout == f"motivnet {motivnet_cli.__version__}\n"
 
 
 @pytest.mark.parametrize("command", [["--help"], ["annotate", "--help"], ["models"], ["--version"]])
@@ -319,10 +324,110 @@ def test_light_commands_import_nothing_heavy(command):
 
 
 def test_installed_console_script():
-    """The distribution installs `motivnet` beside its Python."""
+    """The distribution installs `motivnet` beside its Python, and it is this package."""
     script = Path(sys.executable).with_name("motivnet")
+    run = subprocess.run([script, "--version"], capture_output=True, text=True, check=True, timeout=60)
 
-    assert subprocess.run([script, "--version"], capture_output=True, check=True, timeout=300).stdout
+    assert run.stdout == f"motivnet {motivnet_cli.__version__}\n"
+
+
+SETTINGS = {
+    "--out o.parquet": {"output.path": "o.parquet"},
+    "--manifest m.csv": {"inputs.manifests": ("m.csv",)},
+    "--path-column image": {"inputs.path_column": "image"},
+    "--keep age --keep sex": {"inputs.keep": ("age", "sex")},
+    "--files-from f": {"inputs.files_from": ("f",)},
+    "--files0-from z": {"inputs.files0_from": ("z",)},
+    "--no-recursive": {"inputs.recursive": False},
+    "--include *.png": {"inputs.include": ("*.png",)},
+    "--exclude x/*": {"inputs.exclude": ("x/*",)},
+    "--faces whole": {"faces.mode": "whole"},
+    "--faces largest": {"faces.max_faces": 1},
+    "--detector blazeface": {"faces.detector": "blazeface"},
+    "--detection-size 640": {"faces.detection_size": 640},
+    "--margin 0.5": {"faces.margin": 0.5},
+    "--min-face 9": {"faces.min_face": 9},
+    "--max-faces 2": {"faces.max_faces": 2},
+    "--min-confidence 0.9": {"faces.min_confidence": 0.9},
+    "--fps 5": {"video.fps": 5.0},
+    "--every 3": {"video.every": 3, "video.fps": None},
+    "--frames all": {"video.fps": None},
+    "--start 1.5": {"video.start_s": 1.5},
+    "--end 2.5": {"video.end_s": 2.5},
+    "--track": {"video.track": True},
+    "--video-backend pyav": {"video.backend": "pyav"},
+    "--model expression-net": {"model.name": "expression-net"},
+    "--weights w.pth": {"model.weights": "w.pth"},
+    "--store models": {"model.store": "models"},
+    "--device cpu": {"model.device": "cpu"},
+    "--batch-size 7": {"model.batch_size": 7},
+    "--recipe pad": {"model.recipe": "pad"},
+    "--no-flip": {"model.flip": False},
+    "--precision fp32": {"model.precision": "fp32"},
+    "--compile": {"model.compile": True},
+    "--threads 3": {"loader.threads": 3},
+    "--max-pixels 99": {"loader.max_pixels": 99},
+    "--devices 0,cpu": {"scale.devices": ("cuda:0", "cpu")},
+    "--shard 1/2": {"scale.shard": parse_shard("1/2")},
+    "--engine ray": {"scale.engine": "ray"},
+    "--engine ray --ray-address auto": {"scale.engine": "ray", "scale.ray_address": "auto"},
+    "--engine ray --workers 4": {"scale.engine": "ray", "scale.workers": 4},
+    "--engine ray --gpus-per-worker 0.5": {"scale.engine": "ray", "scale.gpus_per_worker": 0.5},
+    "--engine ray --cpus-per-worker 2": {"scale.engine": "ray", "scale.cpus_per_worker": 2},
+    "--embeddings none": {"output.embeddings": "none"},
+    "--format arrow": {"output.stream_format": "arrow"},
+    "--overwrite": {"output.overwrite": True},
+    "--retry-failed": {"output.retry_failed": True},
+    "--extend": {"output.extend": True},
+    "--hash": {"output.hash_contents": True},
+    "--commit-seconds 5": {"output.commit_seconds": 5.0},
+}
+"""Options of annotate, and all settings that they change."""
+OF_THE_CALL = {"--max-failures", "--dry-run", "--quiet", "--json"}
+"""Options of annotate that change no setting of the run."""
+
+
+def settings_of(*words):
+    """The settings that annotate makes of a command line, by name; nothing is run."""
+    configs = []
+
+    def annotate(config, **_):
+        configs.append(config)
+        raise ConfigError("no run is wanted")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("motivnet_cli.run.annotate", annotate)
+        assert motivnet("annotate", "photos", "--out", "p.parquet", *words).exit_code == 2
+    (config,) = configs
+    groups = ("inputs", "faces", "video", "model", "loader", "scale", "output")
+    return {
+        f"{group}.{field.name}": getattr(getattr(config, group), field.name)
+        for group in groups
+        for field in dataclasses.fields(getattr(config, group))
+    }
+
+
+@pytest.mark.parametrize("words", SETTINGS)
+def test_an_option_changes_its_setting_alone(words):
+    """What is typed becomes the setting that it names, and every other setting keeps its default."""
+    assert settings_of(*words.split()) == settings_of() | SETTINGS[words]
+
+
+def test_every_option_of_annotate_is_tried():
+    """A new option is in the table above, or changes no setting."""
+    parameters = typer.main.get_command(app).commands["annotate"].params
+    options = {name for parameter in parameters for name in parameter.opts if name.startswith("--")}
+
+    assert (
+        options
+        == {word for words in SETTINGS for word in words.split() if word.startswith("--")}
+        - {
+            "--no-recursive",
+            "--no-flip",
+        }
+        | {"--recursive", "--flip"}
+        | OF_THE_CALL
+    )
 
 
 def on_a_terminal(*arguments, env):
