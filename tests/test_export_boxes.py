@@ -70,7 +70,7 @@ def test_a_model_without_emotions_has_one_category(tmp_path):
 
 
 def test_a_table_without_inputs_still_gives_boxes(tmp_path):
-    """Someone's own table, in which no picture has a size, is enough for COCO and not for relative boxes."""
+    """Without an inputs table no size of a picture is known: enough for COCO, but not for relative boxes."""
     COCO = pytest.importorskip("pycocotools.coco").COCO
     path = output(tmp_path, [face("a.jpg"), *clip("b.mp4", ["fear"])])
     path.with_suffix(".inputs.parquet").unlink()
@@ -99,8 +99,8 @@ def test_needed_columns_are_named(mixed, tmp_path):
 def test_memory_does_not_grow_with_the_rows(tmp_path, monkeypatch):
     """Writing COCO of eight times the faces takes no more memory at its peak."""
     batch = 512
-    for room in ("motivnet_cli.output.tables", "motivnet_cli.export.source"):
-        monkeypatch.setattr(f"{room}.ROW_GROUP", batch)  # a few thousand rows take long to trace
+    for module in ("motivnet_cli.output.tables", "motivnet_cli.export.source"):
+        monkeypatch.setattr(f"{module}.ROW_GROUP", batch)  # a few thousand rows take long to trace
     peaks = []
     for num_batches in (1, 8):
         folder = tmp_path / str(num_batches)

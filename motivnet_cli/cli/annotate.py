@@ -19,7 +19,7 @@ from motivnet_cli.cli.annotate_options import (
     VideoOptions,
 )
 from motivnet_cli.cli.options import Quiet, expand_groups
-from motivnet_cli.cli.terminal import StopSignals, command_line, print_json, reporting_errors, talking
+from motivnet_cli.cli.terminal import StopSignals, command_line, print_json, print_message, reporting_errors, talking
 from motivnet_cli.config import RunConfig
 from motivnet_cli.progress import watch_run
 
@@ -167,7 +167,7 @@ def _print_listing(console: Console, config: RunConfig, *, as_json: bool) -> Non
     for what, numbers in (("cannot be read", found.problems), ("skipped", found.skipped)):
         if numbers:
             named = ", ".join(f"{n} {kind}" for kind, n in numbers.items())
-            console.print(f"{what}: {named}", markup=False, soft_wrap=True)
+            print_message(console, f"{what}: {named}")
     if as_json:
         print_json(dataclasses.asdict(found))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,6 +20,11 @@ from motivnet_cli.cli.terminal import (
 )
 from motivnet_cli.config import InputConfig, ModelConfig
 from motivnet_cli.progress import watch_run
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from motivnet_cli.evaluation.compare import DataComparison, ModelComparison
 
 compare = typer.Typer(help="Compare predictions, models or image sets.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -64,7 +69,6 @@ def compare_models(
     """
     with StopSignals() as stop, reporting_errors(), talking(quiet=quiet) as console:
         from motivnet_cli.evaluation import compare as comparison
-        from motivnet_cli.evaluation.results import to_json
 
         with watch_run(console, quiet=quiet) as progress:
             result = comparison.compare_models(
@@ -76,9 +80,7 @@ def compare_models(
                 progress=progress,
                 stop=stop,
             )
-        if result is None:
-            raise exit_stopped(stop, console)
-        print_json(to_json(result))
+        _print_result(result, stop, console)
 
 
 @compare.command()
@@ -98,7 +100,6 @@ def data(
     """
     with StopSignals() as stop, reporting_errors(), talking(quiet=quiet) as console:
         from motivnet_cli.evaluation import compare as comparison
-        from motivnet_cli.evaluation.results import to_json
 
         with watch_run(console, quiet=quiet) as progress:
             result = comparison.compare_data(
@@ -110,6 +111,12 @@ def data(
                 progress=progress,
                 stop=stop,
             )
-        if result is None:
-            raise exit_stopped(stop, console)
-        print_json(to_json(result))
+        _print_result(result, stop, console)
+
+
+def _print_result(result: ModelComparison | DataComparison | None, stop: StopSignals, console: Console) -> None:
+    from motivnet_cli.evaluation.results import to_json
+
+    if result is None:
+        raise exit_stopped(stop, console)
+    print_json(to_json(result))

@@ -16,6 +16,7 @@ from motivnet_cli.cli.terminal import (
     exit_stopped,
     print_data,
     print_json,
+    print_message,
     reporting_errors,
     talking,
 )
@@ -77,7 +78,7 @@ def evaluate(
             raise exit_stopped(stop, console)
         page = _write_pages(evaluations, out, is_suite=bool(chosen.suite), images=images)
         _print_evaluations(console, evaluations, is_suite=bool(chosen.suite), as_json=as_json)
-        console.print(f"written: {page}", markup=False, soft_wrap=True)
+        print_message(console, f"written: {page}")
         _check_accuracy(console, evaluations, min_accuracy)
 
 
@@ -97,7 +98,7 @@ def _print_evaluations(console: Console, evaluations: list[Evaluation], *, is_su
 
     for evaluation in evaluations:
         for remark in evaluation.dataset.remarks:
-            console.print(f"warning: {evaluation.dataset.name}: {remark}", markup=False, soft_wrap=True)
+            print_message(console, f"warning: {evaluation.dataset.name}: {remark}")
     if as_json:
         print_json(to_json(evaluations if is_suite else evaluations[0]))
     else:

@@ -11,7 +11,7 @@ import typer
 from motivnet_cli import errors
 from motivnet_cli.catalogue import CARDS, DEFAULT_MODEL
 from motivnet_cli.cli.options import OptionGroup, Overwrite, StoreFolder, Weights, expand_groups
-from motivnet_cli.cli.terminal import print_data, print_json, reporting_errors, talking
+from motivnet_cli.cli.terminal import print_data, print_json, print_message, reporting_errors, talking
 from motivnet_cli.export.formats import FORMATS, Format, NetworkFormat, NetworkPrecision, PixelType
 
 export = typer.Typer(
@@ -79,7 +79,7 @@ def predictions(
             overwrite=overwrite,
         )
         if str(written) != STDOUT:
-            console.print(f"written: {written}", markup=False, soft_wrap=True)
+            print_message(console, f"written: {written}")
 
 
 def _described(form: Format) -> str:
@@ -150,11 +150,10 @@ def model(
             input_type=input_type,
             overwrite=overwrite,
         )
-        console.print(
+        print_message(
+            console,
             f"written: {', '.join(map(str, result.files))}; largest difference to PyTorch on random inputs: "
             f"{result.largest_difference:.1e}",
-            markup=False,
-            soft_wrap=True,
         )
         print_json(dataclasses.asdict(result))
 
@@ -175,7 +174,7 @@ def report(
         from motivnet_cli.report.predictions import write_page
 
         written = write_page(path, out, images=images, overwrite=overwrite)
-        console.print(f"written: {written}", markup=False, soft_wrap=True)
+        print_message(console, f"written: {written}")
 
 
 @export.command()

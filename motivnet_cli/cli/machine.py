@@ -19,7 +19,7 @@ from motivnet_cli.cli.options import (
     Threads,
     expand_groups,
 )
-from motivnet_cli.cli.terminal import print_data, print_json, reporting_errors, talking
+from motivnet_cli.cli.terminal import print_data, print_json, print_message, reporting_errors, talking
 from motivnet_cli.config import FaceConfig, InputConfig, LoaderConfig, OutputConfig, RunConfig
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def _print_agreement(console: Console, ways: tuple[MeasuredWay | SkippedWay, ...
         table.add_column(column, justify="left" if column == "precision" else "right")
     for way in ways:
         if isinstance(way, SkippedWay):
-            console.print(f"{way.name}: not run: {way.not_run}", markup=False, soft_wrap=True)
+            print_message(console, f"{way.name}: not run: {way.not_run}")
             continue
         found = way.agreement
         figures = ((found.same_emotion, ".1%"), (found.probability_mean, ".1e"), (found.probability_most, ".1e"))

@@ -128,7 +128,12 @@ class _ConsoleHandler(logging.Handler):
         self._console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._console.print(self.format(record), markup=False, soft_wrap=True)
+        print_message(self._console, self.format(record))
+
+
+def print_message(console: Console, text: str) -> None:
+    """Print a line to stderr as it is: names in it are no markup, and long lines are not wrapped."""
+    console.print(text, markup=False, soft_wrap=True)
 
 
 def print_json(value: object) -> None:

@@ -12,7 +12,7 @@ import typer
 from motivnet_cli import errors
 from motivnet_cli.catalogue import CARDS, DEFAULT_MODEL
 from motivnet_cli.cli.options import OptionGroup, Quiet, StoreFolder, expand_groups
-from motivnet_cli.cli.terminal import print_data, print_json, reporting_errors, talking
+from motivnet_cli.cli.terminal import print_data, print_json, print_message, reporting_errors, talking
 from motivnet_cli.progress import watch_bytes
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def download_weights(
             _print_stored(console, models.verify(name), "unchanged", as_json=as_json)
         elif remove:
             models.remove(name)
-            console.print(f"removed {name} from {models.root}", markup=False, soft_wrap=True)
+            print_message(console, f"removed {name} from {models.root}")
         elif present := models.find(name):
             _print_stored(console, present, "in the store already", as_json=as_json)
         elif dry_run:
@@ -123,7 +123,7 @@ def models(
 
 def _ask_for_terms(console: Console, plan: InstallPlan, *, are_accepted: bool) -> None:
     """Show the terms, and return only if they are accepted: by the option, or by a person at the terminal."""
-    console.print(f"Terms of {plan.name}: {plan.terms}", markup=False, soft_wrap=True)
+    print_message(console, f"Terms of {plan.name}: {plan.terms}")
     if are_accepted:
         return
     if not (console.is_terminal and sys.stdin.isatty()):
@@ -133,11 +133,10 @@ def _ask_for_terms(console: Console, plan: InstallPlan, *, are_accepted: bool) -
 
 
 def _print_stored(console: Console, model: StoredModel, what: str, *, as_json: bool) -> None:
-    console.print(
+    print_message(
+        console,
         f"{model.name} is {what}: {model.size_bytes / 1e9:.2f} GB, {model.num_parameters:,} parameters, "
         f"sha256 of the source {model.sha256}, in {model.path}",
-        markup=False,
-        soft_wrap=True,
     )
     if as_json:
         print_json(dataclasses.asdict(model))
@@ -145,11 +144,10 @@ def _print_stored(console: Console, model: StoredModel, what: str, *, as_json: b
 
 def _print_plan(console: Console, plan: InstallPlan, *, as_json: bool) -> None:
     size = f"about {plan.download_bytes / 1e9:.1f} GB" if plan.download_bytes else "of unknown size"
-    console.print(
+    print_message(
+        console,
         f"would download {plan.name} from {plan.source} ({size}) to {plan.folder}, where "
         f"{plan.free_bytes / 1e9:.1f} GB are free; terms: {plan.terms}",
-        markup=False,
-        soft_wrap=True,
     )
     if as_json:
         print_json(dataclasses.asdict(plan))

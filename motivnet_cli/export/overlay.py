@@ -207,7 +207,7 @@ class _Interval:
 
     @classmethod
     def of(cls, source: Source, times: Sequence[float]) -> _Interval:
-        """As the run's record tells; else the median of the times between rows."""
+        """As the run's record says; else the median of the times between rows."""
         recorded = source.sampling
         if recorded is None:
             return cls(None, float(np.median(np.diff(times))) if len(times) > 1 else 1.0)
@@ -223,7 +223,7 @@ class _Interval:
 
 
 def _sampler_of(source: Source) -> Sampler | None:
-    """Tells which frames were sampled; None where the record does not."""
+    """Which frames were sampled, by the run's record; None where it does not say."""
     recorded = source.sampling
     if recorded is None:
         return None

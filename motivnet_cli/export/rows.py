@@ -220,7 +220,7 @@ def faces_by_frame(info: InputRow, faces: Iterator[FaceRow]) -> Iterator[tuple[F
 
 
 def media_path(source: Source, name: str, *, is_member: bool = False) -> str:
-    """Where the file of an input is, as far as the run's record tells; else the name of the input.
+    """Where the file of an input is, as far as the run's record says; else the name of the input.
 
     Args:
         name: Of the input.

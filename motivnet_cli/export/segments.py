@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from motivnet_cli.export.source import Source
 
 _UNKNOWN_FPS = 24.0
-"""What Label Studio assumes of a video whose rate it does not know."""
+"""What Label Studio assumes for a video whose rate it does not know."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """Which frames of a video were looked at, so that a missing frame is told from one that was not looked at."""
+    """Which frames of a video were looked at: a person missing from others is not known to be away."""
 
     fps: float | None
     """Frames per second that were looked at; None where they were counted."""
@@ -33,7 +33,7 @@ class Sampling:
 
     @classmethod
     def of(cls, source: Source) -> Sampling:
-        """As the run's record tells; the default of `annotate` where there is no record."""
+        """As the run's record says; the default of `annotate` where there is no record."""
         sampling = source.sampling or {"fps": DEFAULT_FPS}
         every = sampling.get("every")
         return cls(None if every else sampling.get("fps"), every or 1)
@@ -102,7 +102,7 @@ class VideoSegments:
 
     segments: list[Segment]
     seconds_per_frame: float | None
-    """Mean over the video, of all its frames; None where a single frame does not tell."""
+    """Mean over the video, of all its frames; None for a single frame, which does not show it."""
 
     @property
     def frames_per_second(self) -> float:
