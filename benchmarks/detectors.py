@@ -16,7 +16,7 @@ import torch
 from harness import ROOT, parser, report, say
 from PIL import Image, ImageFilter
 
-from motivnet_cli.faces.detect import LEAST_LONG_SIDE, BlazeFace, Detector, RetinaFace
+from motivnet_cli.faces.detect import MIN_LONG_SIDE, BlazeFace, Detector, RetinaFace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,7 +91,7 @@ def main() -> None:
         pairs = zip(row["recall"].values(), row["false_per_picture"].values(), strict=True)
         say(f"{name:16}" + "".join(f"{f'{recall:.3f} / {false:.3f}':>16}" for recall, false in pairs))
     upscaled = _measure_upscaling(portrait)
-    say(f"\nfound in {upscaled['pictures']} small pictures, by side: as it is / enlarged to {LEAST_LONG_SIDE}")
+    say(f"\nfound in {upscaled['pictures']} small pictures, by side: as it is / enlarged to {MIN_LONG_SIDE}")
     for side, pair in upscaled["found"].items():
         say(f"{side:16}{pair[0]:9} /{pair[1]:4}")
     measured = {"pictures": len(scenes), "faces": len(heights), "min_overlap": MIN_OVERLAP, "detectors": rows}
@@ -146,7 +146,7 @@ def _overlap(a: Box, b: Box) -> float:
 def _measure_upscaling(portrait: Image.Image) -> dict[str, Any]:
     """Whether small pictures that a face fills should be enlarged before RetinaFace sees them.
 
-    "As it is" stands on a plain ground of LEAST_LONG_SIDE, so that the detector itself does not enlarge it.
+    "As it is" stands on a plain ground of MIN_LONG_SIDE, so that the detector itself does not enlarge it.
     """
     detector = RetinaFace()
     turns = (-12, -6, 0, 6, 12)
@@ -160,7 +160,7 @@ def _measure_upscaling(portrait: Image.Image) -> dict[str, Any]:
                 half = (_FACE[3] - _FACE[1]) * factor / 2
                 crop = turned.crop((round(224 - half), round(117 - half), round(224 + half), round(117 + half)))
                 small = crop.resize((side, side), Image.Resampling.BICUBIC)
-                plain = Image.new("RGB", (LEAST_LONG_SIDE, LEAST_LONG_SIDE), _MEAN_RGB)
+                plain = Image.new("RGB", (MIN_LONG_SIDE, MIN_LONG_SIDE), _MEAN_RGB)
                 plain.paste(small)
                 for k, picture in enumerate((plain, small)):
                     counts[k] += bool(detector.detect(np.array(picture), min_confidence=TABLE_THRESHOLD))

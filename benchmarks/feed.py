@@ -25,7 +25,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from motivnet_cli.config import FaceConfig
 from motivnet_cli.faces.crop import cut, to_pixels
 from motivnet_cli.faces.detect import find_faces, load_detector
-from motivnet_cli.inputs.decode import _upright_rgb
+from motivnet_cli.inputs.decode import upright_rgb
 from motivnet_cli.records import Face
 from motivnet_cli.weights.load import load_model
 
@@ -61,7 +61,7 @@ def decode_at(path: Path, choose: Callable[[float], int]) -> tuple[NDArray[np.ui
         scale = choose(max(image.size))
         image.draft(None, (max(1, image.width // scale), max(1, image.height // scale)))
         image.load()
-        return _upright_rgb(image, 1), scale  # of motivnet: a plain `np.asarray` would flatter every reduction
+        return upright_rgb(image, 1), scale  # of motivnet: a plain `np.asarray` would flatter every reduction
 
 
 def smallest(length: float, least: float) -> int:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from motivnet_cli.config import DETECTION_SIZE, FaceConfig
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.faces import detect as faces
+from motivnet_cli.faces.boxes import non_maximum_suppression
 from motivnet_cli.faces.detect import find_faces, load_detector
 
 ASTRONAUT = Path(__file__).parents[1] / "sample_data" / "astronaut.png"
@@ -227,6 +227,6 @@ def test_overlapping_boxes_are_dropped_as_torchvision_does(seed, num_boxes):
     corner = rng.uniform(0, 60, (num_boxes, 2))
     boxes = np.concatenate((corner, corner + rng.uniform(5, 40, (num_boxes, 2))), axis=1).astype(np.float32)
     scores = rng.uniform(0, 1, num_boxes).astype(np.float32)
-    kept = faces._best_of_overlapping(boxes, scores, 0.4)
+    kept = non_maximum_suppression(boxes, scores, 0.4)
 
     assert kept.tolist() == nms(torch.from_numpy(boxes), torch.from_numpy(scores), 0.4).tolist()

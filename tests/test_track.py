@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.faces.track import LEAST_SIMILARITY, SIMILARITY_NOW, TrackConfig, Tracker
+from motivnet_cli.faces.track import MIN_SIMILARITY, MIN_SIMILARITY_AT_ONCE, TrackConfig, Tracker
 
 ANN, BOB = np.eye(4, dtype=np.float16)[:2]
 """Embeddings of two faces that have nothing in common."""
@@ -56,7 +56,7 @@ def test_crossing_faces_keep_their_ids(step, similarity):
 
 def test_neighbours_who_exchange_expressions_keep_their_ids():
     """Overlap outweighs similarity: each stays where he sits when the embeddings change places."""
-    smile, frown = turned(1), turned(LEAST_SIMILARITY + 0.01)
+    smile, frown = turned(1), turned(MIN_SIMILARITY + 0.01)
 
     assert (
         follow([(0, [(box(0), smile), (box(150), frown)]), (1, [(box(50), frown), (box(200), smile)])]) == [[0, 1]] * 2
@@ -94,7 +94,7 @@ def test_a_cut_starts_new_tracks():
 
 
 @pytest.mark.parametrize(
-    ("elapsed_s", "least"), [(0.0, SIMILARITY_NOW), (0.4, 0.55), (1.0, LEAST_SIMILARITY), (2.0, LEAST_SIMILARITY)]
+    ("elapsed_s", "least"), [(0.0, MIN_SIMILARITY_AT_ONCE), (0.4, 0.55), (1.0, MIN_SIMILARITY), (2.0, MIN_SIMILARITY)]
 )
 def test_one_place_does_not_make_one_person(elapsed_s, least):
     """At the very same place a face needs a similarity that falls with the time between, but never goes away."""

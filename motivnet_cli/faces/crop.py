@@ -1,8 +1,8 @@
-"""From a face box to the network's pixels: the square cut and the input recipes, by name.
+"""From a face's box to the network's pixels: the square cut out of the picture, and the input recipes by name.
 
-This room does not know where boxes come from or what the network does; normalisation is the network's own.
-There is one resize for each recipe, since a second one that nearly agrees would change predictions unseen.
-Functions may run in several threads at once; give each worker one torch thread.
+Normalisation is the network's own. Each recipe has one resize and no second one that nearly agrees: it would change
+predictions without anyone seeing it. Functions may run in several threads at once; each should compute on one torch
+thread.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 RECIPES = ("stretch", "pad", "letterbox")
 _WHITE = (255, 255, 255)
-_FINEST_REDUCTION = 4
-"""Output pixels never average fewer than this many rows or columns of a picture that was reduced first."""
+_MIN_REDUCED_PIXELS = 4
+"""Rows or columns of a reduced picture that an output pixel averages, at least."""
 
 
 def image_rows(recipe: str, height: int, width: int) -> tuple[int, int]:
@@ -54,7 +54,7 @@ def cut(rgb: NDArray[np.uint8], box: Box, *, margin: float, fill_rgb: tuple[int,
     Args:
         rgb: uint8 [H, W, 3].
         box: x1, y1, x2, y2 in pixels of `rgb`; it may lie partly or wholly outside.
-        margin: Room around the box as a fraction of its height.
+        margin: Space above and below the box together, as a fraction of its height.
         fill_rgb: Colour outside the picture, 0 to 255.
 
     Returns:
@@ -69,7 +69,7 @@ def cut(rgb: NDArray[np.uint8], box: Box, *, margin: float, fill_rgb: tuple[int,
     columns = slice(max(left, 0), min(left + side, width))
     if rows.stop - rows.start == side and columns.stop - columns.start == side:
         return rgb[rows, columns]
-    square = np.empty((side, side, 3), np.uint8)
+    square = np.empty((side, side, 3), np.uint8)  # [S, S, 3]
     square[:] = fill_rgb
     if rows.start < rows.stop and columns.start < columns.stop:
         inside = rgb[rows, columns]
@@ -106,9 +106,9 @@ def to_pixels(
         rows, columns = (max(1, round(length * scale)) for length in rgb.shape[:2])
         resize = _shrink if scale < 1 else _bilinear
         top, left = (height - rows) // 2, (width - columns) // 2
-        return _place(resize(rgb, rows, columns), height, width, top=top, left=left, fill_rgb=fill_rgb)
+        return _framed(resize(rgb, rows, columns), height, width, top=top, left=left, fill_rgb=fill_rgb)
     top, bottom = image_rows(recipe, height, width)
-    return _place(_bilinear(rgb, bottom - top, width), height, width, top=top, left=0, fill_rgb=_WHITE)
+    return _framed(_bilinear(rgb, bottom - top, width), height, width, top=top, left=0, fill_rgb=_WHITE)
 
 
 def _check_recipe(recipe: str, height: int, width: int) -> None:
@@ -121,9 +121,10 @@ def _check_recipe(recipe: str, height: int, width: int) -> None:
         )
 
 
-def _place(
+def _framed(
     image: torch.Tensor, height: int, width: int, *, top: int, left: int, fill_rgb: Sequence[int]
 ) -> NDArray[np.uint8]:
+    """An image [3, rows, columns] within a ground of one colour: uint8 [3, height, width]."""
     rows, columns = image.shape[1:]
     if (rows, columns) == (height, width):
         return image.contiguous().numpy()
@@ -139,7 +140,7 @@ def _bilinear(rgb: NDArray[np.uint8], rows: int, columns: int) -> torch.Tensor:
     uint8 in and out takes 2.4 ms for 1024 x 768 on one thread, through float 10 to 18 ms; both are within one
     grey level of OpenCV. torchvision's `resize` is this very call.
     """
-    image = _tensor(rgb).permute(2, 0, 1)[None]
+    image = _tensor(rgb).permute(2, 0, 1)[None]  # [1, 3, H, W]
     return F.interpolate(image, size=(rows, columns), mode="bilinear", align_corners=False)[0]
 
 
@@ -150,21 +151,21 @@ def _shrink(rgb: NDArray[np.uint8], rows: int, columns: int) -> torch.Tensor:
     are off by up to 33 and 62 grey levels.
     """
     height, width = rgb.shape[:2]
-    factors = tuple(max(1, long // (short * _FINEST_REDUCTION)) for long, short in ((width, columns), (height, rows)))
+    factors = tuple(max(1, long // (short * _MIN_REDUCED_PIXELS)) for long, short in ((width, columns), (height, rows)))
     if max(factors) > 1:
         # Means of whole blocks first, a face of 3000 pixels in 20 ms in place of 330: 0.4 grey levels off on
         # average, 7 at most, on a picture with added noise.
-        rgb = np.array(Image.fromarray(rgb).reduce(factors))
-    image = _tensor(rgb).permute(2, 0, 1).float()
-    down = _area_weights(height / factors[1], rows)
-    across = _area_weights(width / factors[0], columns)
-    return (down @ image @ across.T).round_().to(torch.uint8)
+        rgb = np.array(Image.fromarray(rgb).reduce(factors))  # [H, W, 3], smaller
+    image = _tensor(rgb).permute(2, 0, 1).float()  # [3, H, W]
+    down = _area_weights(height / factors[1], rows)  # [rows, H]
+    across = _area_weights(width / factors[0], columns)  # [columns, W]
+    return (down @ image @ across.T).round_().to(torch.uint8)  # [3, rows, columns]
 
 
 def _area_weights(extent: float, bins: int) -> torch.Tensor:
     """How much of every source cell lies in each of `bins` equal bins of [0, extent]: float32 [bins, ceil(extent)]."""
-    edges = np.linspace(0, extent, bins + 1)[:, None]
-    cells = np.arange(ceil(extent))
+    edges = np.linspace(0, extent, bins + 1)[:, None]  # [bins + 1, 1]
+    cells = np.arange(ceil(extent))  # [ceil(extent)]
     overlap = np.minimum(edges[1:], cells + 1) - np.maximum(edges[:-1], cells)
     return torch.from_numpy((overlap.clip(0) * (bins / extent)).astype(np.float32))
 

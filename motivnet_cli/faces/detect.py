@@ -1,7 +1,7 @@
-"""Where the faces of a picture are: two detectors behind one door, and the choice among what they find.
+"""Face detectors, and the choice among the faces that they find.
 
-This room does not know what becomes of a face. Boxes of both detectors mean the same thing, RetinaFace's box from
-hairline to chin, so that a crop does not depend on which was used. A detector may be shared by threads.
+Boxes of both detectors mean the same, RetinaFace's box from hairline to chin, so that a crop does not depend on which
+one was used. A detector may be shared by threads.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch.nn.functional as F  # noqa: N812 - the name everybody reads
 
 from motivnet_cli.config import DETECTION_SIZE
 from motivnet_cli.errors import ConfigError
+from motivnet_cli.faces.boxes import non_maximum_suppression
 from motivnet_cli.records import Face
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from motivnet_cli.config import FaceConfig
 
-LEAST_LONG_SIDE = 128
+MIN_LONG_SIDE = 128
 """Pictures with a smaller long side are enlarged to it: of 20 faces that fill 48 x 48 RetinaFace then finds 20,
 not 14, and 20, not none, at 32 x 32 (benchmarks/detectors.py)."""
 
@@ -92,14 +93,17 @@ class RetinaFace:
     """RetinaFace with a MobileNet-0.25 body, trained on WIDER FACE.
 
     Args:
-        detection_size: Larger pictures are shrunk to this many pixels, at least LEAST_LONG_SIDE.
+        detection_size: Larger pictures are shrunk to this many pixels, at least MIN_LONG_SIDE.
     """
 
+    # From the network's configuration: anchors, variances and the mean colour of its training pictures.
     _ANCHORS = ((8, (16, 32)), (16, (64, 128)), (32, (256, 512)))
     """Stride in pixels, and the sides of the square anchors that every cell has."""
+    _CENTRE_VARIANCE, _SIZE_VARIANCE = 0.1, 0.2
     _MEAN_BGR = np.array((104, 117, 123), np.float32)
-    _COARSEST = 32
+    _COARSEST_STRIDE = 32
     _MAX_OVERLAP = 0.4
+    """IoU above which the weaker of two boxes is dropped."""
 
     def __init__(self, detection_size: int = DETECTION_SIZE) -> None:
         self._detection_size = detection_size
@@ -109,38 +113,47 @@ class RetinaFace:
         """As `Detector.detect`."""
         height, width = rgb.shape[:2]
         longer = max(height, width)
-        scale = min(max(longer, LEAST_LONG_SIDE), self._detection_size) / longer
+        scale = min(max(longer, MIN_LONG_SIDE), self._detection_size) / longer
         rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
-        # Whole cells at every stride; the filling is the mean colour, which the network sees as zero.
-        image = np.zeros((1, 3, *(-(-n // self._COARSEST) * self._COARSEST for n in (rows, columns))), np.float32)
-        resized = _resize(rgb, rows, columns)
-        for channel, mean in enumerate(self._MEAN_BGR):  # plane by plane: 1.3 ms where all at once takes 6
-            np.subtract(resized[..., 2 - channel], mean, out=image[0, channel, :rows, :columns])
-
-        (offsets,), (scores,) = self._session.run(["boxes", "scores"], {"image": image})
-        likely = np.flatnonzero(scores[:, 1] >= min_confidence)
-        boxes = self._decode(offsets[likely], likely, image.shape[2:])
+        image = self._input(_resize(rgb, rows, columns))  # [1, 3, H', W']
+        (offsets,), (scores,) = self._session.run(["boxes", "scores"], {"image": image})  # [A, 4], [A, 2]
+        likely = np.flatnonzero(scores[:, 1] >= min_confidence)  # [N]
+        boxes = self._decode(offsets[likely], likely, image.shape[2:])  # [N, 4]
         boxes *= np.tile((width / columns, height / rows), 2).astype(np.float32)
         return _faces(boxes, scores[likely, 1], (height, width), max_overlap=self._MAX_OVERLAP)
 
+    def _input(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """A picture [H, W, 3] as the network takes it: BGR less the mean colour, filled up to whole cells."""
+        rows, columns = rgb.shape[:2]
+        padded = (-(-side // self._COARSEST_STRIDE) * self._COARSEST_STRIDE for side in (rows, columns))
+        image = np.zeros((1, 3, *padded), np.float32)  # [1, 3, H', W']; zero is the mean colour
+        for channel, mean in enumerate(self._MEAN_BGR):  # plane by plane: 1.3 ms where all at once takes 6
+            np.subtract(rgb[..., 2 - channel], mean, out=image[0, channel, :rows, :columns])
+        return image
+
     def _decode(
-        self, offsets: NDArray[np.float32], places: NDArray[np.int64], shape: tuple[int, ...]
+        self, offsets: NDArray[np.float32], indices: NDArray[np.int64], shape: tuple[int, ...]
     ) -> NDArray[np.float32]:
-        """Boxes [N, 4] in pixels of the network's input from offsets [N, 4] at those places among all anchors."""
-        anchors = np.empty((len(places), 3), np.float32)  # centre x, centre y, side
+        """Boxes [N, 4] in pixels of the network's input [H', W'] = `shape`.
+
+        Args:
+            offsets: [N, 4], of centre and size from their anchors.
+            indices: [N], of these anchors among all.
+        """
+        anchors = np.empty((len(indices), 3), np.float32)  # [N, 3]: centre x, centre y, side
         first = 0
         for stride, sides in self._ANCHORS:
             cells_across = shape[1] // stride
             num_anchors = shape[0] // stride * cells_across * len(sides)
-            here = (places >= first) & (places < first + num_anchors)
-            cell, size = np.divmod(places[here] - first, len(sides))
+            here = (indices >= first) & (indices < first + num_anchors)  # [N]
+            cell, size = np.divmod(indices[here] - first, len(sides))
             row, column = np.divmod(cell, cells_across)
             anchors[here] = np.stack(((column + 0.5) * stride, (row + 0.5) * stride, np.take(sides, size)), axis=1)
             first += num_anchors
-        side = anchors[:, 2:]
-        centre = anchors[:, :2] + 0.1 * offsets[:, :2] * side
-        half = side * np.exp(0.2 * offsets[:, 2:]) / 2
-        return np.concatenate((centre - half, centre + half), axis=1)
+        side = anchors[:, 2:]  # [N, 1]
+        centre = anchors[:, :2] + self._CENTRE_VARIANCE * offsets[:, :2] * side  # [N, 2]
+        half = side * np.exp(self._SIZE_VARIANCE * offsets[:, 2:]) / 2  # [N, 2]
+        return np.concatenate((centre - half, centre + half), axis=1)  # [N, 4]
 
 
 class BlazeFace:
@@ -155,8 +168,10 @@ class BlazeFace:
     _GRIDS = ((16, 2), (8, 6))
     """Cells along a side, and anchors in every cell."""
     _MAX_OVERLAP = 0.3
+    """IoU above which the weaker of two boxes is dropped."""
     _HEIGHT_OF_RETINAFACE = 0.76
     _LOWER = 0.09
+    """Its height, and how much lower it lies, in heights of RetinaFace's box."""
 
     def __init__(self) -> None:
         self._session = _session("blazeface_back.onnx")
@@ -164,7 +179,7 @@ class BlazeFace:
         for cells, num_anchors in self._GRIDS:
             y, x = np.mgrid[:cells, :cells].reshape(2, -1)
             centres.append(np.repeat(np.stack((x + 0.5, y + 0.5), axis=1) * (self._SIDE / cells), num_anchors, axis=0))
-        self._centres = np.concatenate(centres).astype(np.float32)
+        self._centres = np.concatenate(centres).astype(np.float32)  # [A, 2]
 
     def detect(self, rgb: NDArray[np.uint8], *, min_confidence: float) -> list[Face]:
         """As `Detector.detect`."""
@@ -172,23 +187,29 @@ class BlazeFace:
         scale = self._SIDE / max(height, width)
         rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
         top, left = (self._SIDE - rows) // 2, (self._SIDE - columns) // 2
-        square = np.zeros((self._SIDE, self._SIDE, 3), np.uint8)
+        square = np.zeros((self._SIDE, self._SIDE, 3), np.uint8)  # [256, 256, 3]
         square[top : top + rows, left : left + columns] = _resize(rgb, rows, columns)
-        image = (square.astype(np.float32) / 127.5 - 1).transpose(2, 0, 1)[None]
+        boxes, scores = self._boxes(square, min_confidence)  # [N, 4], [N]
+        boxes -= np.tile((left, top), 2)
+        boxes *= np.tile((width / columns, height / rows), 2)
+        return _faces(boxes.astype(np.float32), scores, (height, width), max_overlap=self._MAX_OVERLAP)
 
+    def _boxes(
+        self, square: NDArray[np.uint8], min_confidence: float
+    ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """Boxes [N, 4] in pixels of the square, as RetinaFace would draw them, and their scores [N]."""
+        image = (square.astype(np.float32) / 127.5 - 1).transpose(2, 0, 1)[None]  # [1, 3, 256, 256]
         by_size = {output.shape[1:]: output[0] for output in self._session.run(None, {"x": image})}
         levels = [cells * cells * num_anchors for cells, num_anchors in self._GRIDS]
-        logits = np.concatenate([by_size[n, 1] for n in levels])[:, 0]
+        logits = np.concatenate([by_size[n, 1] for n in levels])[:, 0]  # [A]
         scores = 1 / (1 + np.exp(-logits.clip(-80, 80)))
-        likely = np.flatnonzero(scores >= min_confidence)
-        values = np.concatenate([by_size[n, 16] for n in levels])[likely]
-        centre = self._centres[likely] + values[:, :2]
-        size = values[:, 2:4] / (1, self._HEIGHT_OF_RETINAFACE)
+        likely = np.flatnonzero(scores >= min_confidence)  # [N]
+        values = np.concatenate([by_size[n, 16] for n in levels])[likely]  # [N, 16]
+        centre = self._centres[likely] + values[:, :2]  # [N, 2]
+        size = values[:, 2:4] / (1, self._HEIGHT_OF_RETINAFACE)  # [N, 2]
         centre[:, 1] -= self._LOWER * size[:, 1]
         half = size / 2
-        boxes = np.concatenate((centre - half, centre + half), axis=1) - np.tile((left, top), 2)
-        boxes *= np.tile((width / columns, height / rows), 2)
-        return _faces(boxes.astype(np.float32), scores[likely], (height, width), max_overlap=self._MAX_OVERLAP)
+        return np.concatenate((centre - half, centre + half), axis=1), scores[likely]
 
 
 def _session(name: str) -> onnxruntime.InferenceSession:
@@ -202,19 +223,19 @@ def _session(name: str) -> onnxruntime.InferenceSession:
 
 
 def _resize(rgb: NDArray[np.uint8], rows: int, columns: int) -> NDArray[np.uint8]:
-    """Antialiased bilinear, uint8 [rows, columns, 3]."""
+    """Bilinear with antialiasing: uint8 [rows, columns, 3]."""
     if rgb.shape[:2] == (rows, columns):
         return rgb
-    image = torch.from_numpy(np.require(rgb, np.uint8, ["C", "W"])).permute(2, 0, 1)[None]
+    image = torch.from_numpy(np.require(rgb, np.uint8, ["C", "W"])).permute(2, 0, 1)[None]  # [1, 3, H, W]
     resized = F.interpolate(image, size=(rows, columns), mode="bilinear", align_corners=False, antialias=True)
-    return resized[0].permute(1, 2, 0).numpy()
+    return resized[0].permute(1, 2, 0).numpy()  # [rows, columns, 3]
 
 
 def _faces(
     boxes: NDArray[np.float32], scores: NDArray[np.float32], shape: tuple[int, int], *, max_overlap: float
 ) -> list[Face]:
-    """The best of every heap of overlapping boxes [N, 4], clipped to a picture of [H, W] = `shape`, best first."""
-    kept = _best_of_overlapping(boxes, scores, max_overlap)
+    """Of boxes [N, 4] the best of those that overlap, clipped to a picture [H, W] = `shape`, best first."""
+    kept = non_maximum_suppression(boxes, scores, max_overlap)
     height, width = shape
     clipped = boxes[kept].clip(0, np.tile((width, height), 2)).tolist()
     faces = [
@@ -222,24 +243,3 @@ def _faces(
         for (x1, y1, x2, y2), score in zip(clipped, scores[kept].tolist(), strict=True)
     ]
     return [face for face in faces if min(_size(face)) > 0]
-
-
-def _best_of_overlapping(
-    boxes: NDArray[np.float32], scores: NDArray[np.float32], max_overlap: float
-) -> NDArray[np.int64]:
-    """Greedy non-maximum suppression: indices of the boxes [N, 4] that overlap no better one by more, best first.
-
-    What torchvision.ops.nms does, without the two seconds and 200 MB of importing it
-    (docs/decisions/0005-torchvision.md).
-    """
-    waiting = np.argsort(-scores, kind="stable")
-    kept = []
-    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    while len(waiting):
-        best, others = waiting[0], waiting[1:]
-        kept.append(best)
-        low = np.maximum(boxes[best, :2], boxes[others, :2])
-        high = np.minimum(boxes[best, 2:], boxes[others, 2:])
-        shared = (high - low).clip(0).prod(axis=1)
-        waiting = others[shared <= max_overlap * (area[best] + area[others] - shared)]
-    return np.array(kept, np.int64)

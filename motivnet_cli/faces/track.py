@@ -1,8 +1,8 @@
-"""Which faces of a video belong together: one track id a face, given frame by frame in the order of time.
+"""Which faces of a video are one person's: track ids, given frame by frame in the order of time.
 
-This room does not know where boxes and embeddings come from or how they are stored. Decisions are a function of
-the values handed in and of the last `max_gap_s` seconds alone, so a tracker made again from stored rows decides as
-one that was never stopped. Embeddings are of expressions, not of identities: overlap comes first (docs/tracks.md).
+Decisions depend on the values handed in, and of those on the last `max_gap_s` seconds alone, so that a tracker made
+from stored rows decides as one that was never stopped. Embeddings are of expressions, not of identities: overlap counts
+first (docs/tracks.md).
 """
 
 from __future__ import annotations
@@ -27,27 +27,31 @@ if TYPE_CHECKING:
     """Time in seconds, boxes [N, 4], embeddings [N, D] and track ids [N] of the faces of one frame."""
 
 # The measurements behind these numbers are in docs/decisions/0007-tracks.md.
-LEAST_GAP_S = 2.0
+MIN_GAP_S = 2.0
+"""The longest gap in a track is this, or longer where frames are further apart."""
 GAP_INTERVALS = 2.5
-"""One missed frame lies within it, and half an interval is left for frames that come late."""
-OVERLAP = 0.3
-"""From this IoU on two boxes count as one place."""
-LEAST_SIMILARITY = 0.4
+"""And it is as long as so many intervals: one missed frame lies within it, and half an interval is left for frames that
+come late."""
+MIN_IOU = 0.3
+"""From this overlap on, two boxes are at one place."""
+MIN_SIMILARITY = 0.4
 """Cosine similarity below which two faces at one place are two people, a second or more apart."""
-SIMILARITY_NOW = 0.65
+MIN_SIMILARITY_AT_ONCE = 0.65
+"""The same bound for two faces at the same moment ..."""
 SIMILARITY_LOST_PER_S = 0.25
-"""The same bound for two faces at the same moment, and by how much it falls until it is the former."""
-SIMILARITY_ELSEWHERE = 0.7
-"""What a face that does not overlap the track's last box must reach."""
-REACH = 1.0
-REACH_PER_S = 1.0
-"""How far such a face may be, in face sizes."""
-LARGEST_RATIO = 2.0
+"""... and by how much it falls in a second, until it is MIN_SIMILARITY."""
+MIN_SIMILARITY_ELSEWHERE = 0.7
+"""The same bound for a face that does not overlap the track's last box."""
+MAX_DISTANCE = 1.0
+MAX_DISTANCE_PER_S = 1.0
+"""How far such a face may be from that box, in sides of the smaller of the two: at the same moment, and more in each
+second since."""
+MAX_SIZE_RATIO = 2.0
 """How many times larger or smaller such a face may be."""
 SIMILARITY_WEIGHT = 0.5
-"""What similarity counts beside IoU when faces compete for tracks: the most with which one that overlaps never
-loses to one that does not, OVERLAP + 0.5 * LEAST_SIMILARITY being 0.5, so that two who sit side by side and exchange
-their expressions keep their tracks."""
+"""What similarity counts beside IoU when faces compete for tracks: the most with which a face that overlaps never loses
+to one that does not, as MIN_IOU + 0.5 * MIN_SIMILARITY is 0.5. Two people who sit side by side and exchange their
+expressions keep their tracks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +68,7 @@ class TrackConfig:
     @classmethod
     def for_interval(cls, interval_s: float) -> TrackConfig:
         """Settings for frames taken every `interval_s` seconds: gaps up to 2.5 of them, and up to 2 s in any case."""
-        return cls(max_gap_s=max(LEAST_GAP_S, GAP_INTERVALS * interval_s))
+        return cls(max_gap_s=max(MIN_GAP_S, GAP_INTERVALS * interval_s))
 
 
 class Tracker:
@@ -124,10 +128,10 @@ class Tracker:
         tracks = np.full(len(boxes), -1, np.int64)
         ids = sorted(self._last_seen)  # not the order of insertion, which a resume does not know
         if ids and len(boxes):
-            scores = _scores([self._last_seen[each] for each in ids], boxes, embeddings, time_s)
-            places, faces = linear_sum_assignment(scores, maximize=True)
-            joined = scores[places, faces] > 0
-            tracks[faces[joined]] = np.array(ids)[places[joined]]
+            scores = _scores([self._last_seen[track] for track in ids], boxes, embeddings, time_s)  # [T, N]
+            rows, faces = linear_sum_assignment(scores, maximize=True)
+            joined = scores[rows, faces] > 0
+            tracks[faces[joined]] = np.array(ids)[rows[joined]]
         new = np.flatnonzero(tracks < 0)
         tracks[new] = np.arange(self._next_id, self._next_id + len(new))
         self._next_id += len(new)
@@ -149,8 +153,12 @@ class Tracker:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Sighting:
+    """The last face of a track."""
+
     box: NDArray[np.float64]
+    """[4]."""
     embedding: NDArray[np.float64]
+    """[D]."""
     time_s: float
 
 
@@ -158,31 +166,35 @@ def _scores(
     seen: list[_Sighting], boxes: NDArray[np.float32], embeddings: Embeddings, time_s: float
 ) -> NDArray[np.float64]:
     """How well each face [N] goes on each track [T]: [T, N], 0 where it cannot."""
-    before = np.stack([each.box for each in seen])
-    now = boxes.astype(np.float64)
-    elapsed = np.array([time_s - each.time_s for each in seen])[:, None]
-    similarity = _cosine(np.stack([each.embedding for each in seen]), embeddings.astype(np.float64))
-    overlap = _rounded(iou(before, now))
-    at_one_place = (overlap >= OVERLAP) & (
-        similarity >= np.maximum(LEAST_SIMILARITY, SIMILARITY_NOW - SIMILARITY_LOST_PER_S * elapsed)
-    )
-    elsewhere = _within_reach(before, now, REACH + REACH_PER_S * elapsed) & (similarity >= SIMILARITY_ELSEWHERE)
+    before = np.stack([sighting.box for sighting in seen])  # [T, 4]
+    now = boxes.astype(np.float64)  # [N, 4]
+    elapsed = np.array([time_s - sighting.time_s for sighting in seen])[:, None]  # [T, 1]
+    similarity = _cosine(np.stack([sighting.embedding for sighting in seen]), embeddings.astype(np.float64))  # [T, N]
+    overlap = _rounded(iou(before, now))  # [T, N]
+    needed = np.maximum(MIN_SIMILARITY, MIN_SIMILARITY_AT_ONCE - SIMILARITY_LOST_PER_S * elapsed)  # [T, 1]
+    at_one_place = (overlap >= MIN_IOU) & (similarity >= needed)
+    is_near = _are_near(before, now, MAX_DISTANCE + MAX_DISTANCE_PER_S * elapsed)
+    elsewhere = is_near & (similarity >= MIN_SIMILARITY_ELSEWHERE)
     return np.where(at_one_place | elsewhere, overlap + SIMILARITY_WEIGHT * similarity, 0.0)
 
 
-def _within_reach(a: NDArray[np.float64], b: NDArray[np.float64], reach: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which boxes [N, 4] lie within `reach` [T, 1] sizes of the smaller of the two, and are of a like size: [T, N]."""
-    sizes_a, sizes_b = np.sqrt(areas(a))[:, None], np.sqrt(areas(b))[None]
-    smaller, larger = np.minimum(sizes_a, sizes_b), np.maximum(sizes_a, sizes_b)
-    centres_a, centres_b = (a[:, :2] + a[:, 2:]) / 2, (b[:, :2] + b[:, 2:]) / 2
-    distance = np.linalg.norm(centres_a[:, None] - centres_b[None], axis=2)
-    near: NDArray[np.bool_] = (distance <= reach * smaller) & (larger <= LARGEST_RATIO * smaller)
+def _are_near(a: NDArray[np.float64], b: NDArray[np.float64], max_distance: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which of the boxes [N, 4] are near which of [T, 4], and of a like size: [T, N].
+
+    Args:
+        max_distance: [T, 1], of the centres, in sides of the smaller of the two boxes.
+    """
+    sizes_a, sizes_b = np.sqrt(areas(a))[:, None], np.sqrt(areas(b))[None]  # [T, 1], [1, N]
+    smaller, larger = np.minimum(sizes_a, sizes_b), np.maximum(sizes_a, sizes_b)  # [T, N]
+    centres_a, centres_b = (a[:, :2] + a[:, 2:]) / 2, (b[:, :2] + b[:, 2:]) / 2  # [T, 2], [N, 2]
+    distance = np.linalg.norm(centres_a[:, None] - centres_b[None], axis=2)  # [T, N]
+    near: NDArray[np.bool_] = (distance <= max_distance * smaller) & (larger <= MAX_SIZE_RATIO * smaller)
     return near
 
 
 def _cosine(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
     """Cosine similarity of vectors [T, D] and [N, D]: [T, N]; 0 where one is zero or not finite."""
-    lengths = np.linalg.norm(a, axis=1)[:, None] * np.linalg.norm(b, axis=1)[None]
+    lengths = np.linalg.norm(a, axis=1)[:, None] * np.linalg.norm(b, axis=1)[None]  # [T, N]
     usable = np.isfinite(lengths) & (lengths > 0)
     products = np.where(np.isfinite(a), a, 0) @ np.where(np.isfinite(b), b, 0).T
     return _rounded(np.divide(products, lengths, out=np.zeros_like(products), where=usable))

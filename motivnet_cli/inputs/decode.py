@@ -40,7 +40,7 @@ _HEAD_BYTES = 256
 """Enough for every signature, and for the list of brands that opens an AVIF or HEIC file."""
 
 _BAND_PIXELS = 1 << 18
-"""Pixels that are converted at a time: see `_upright_rgb`."""
+"""Pixels that are converted at a time: see `upright_rgb`."""
 
 _READ_FAILURES = (
     # What the file system, Pillow, pi-heif and the libraries below them raise for bad files. The plain Python
@@ -116,7 +116,7 @@ def _frame(file: IO[bytes], size_bytes: int, max_pixels: int) -> Frame:
         _refuse_by_size(image, max_pixels)
         _refuse_by_kind(image)
         image.load()
-        return Frame(_upright_rgb(image, _orientation(image)))
+        return Frame(upright_rgb(image, _orientation(image)))
     except _READ_FAILURES as error:
         raise _as_input_error(error, name, size_bytes) from error
 
@@ -306,7 +306,7 @@ _UPRIGHT = {
 upright top is stored last."""
 
 
-def _upright_rgb(image: Image.Image, orientation: int) -> NDArray[np.uint8]:
+def upright_rgb(image: Image.Image, orientation: int) -> NDArray[np.uint8]:
     """The pixels as uint8 [H, W, 3], upright.
 
     They are turned and converted in bands that fit a cache: for a JPEG of 12 megapixels that is 17 ms in place
