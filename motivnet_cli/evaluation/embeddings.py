@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.output.read import parts_of
+from motivnet_cli.output.read import scan_faces
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,7 +54,7 @@ def embedding_type(output: str) -> pl.Array:
     Raises:
         ConfigError: It holds none.
     """
-    kind = _faces(output).collect_schema().get("embedding")
+    kind = scan_faces(output).collect_schema().get("embedding")
     if not isinstance(kind, pl.Array):
         raise ConfigError(f"{output} holds no embeddings: make it again without --embeddings none")
     return kind
@@ -68,7 +68,9 @@ def pair_faces(a: str, b: str) -> Pairing:
     """
     tables = []
     for output in (a, b):
-        faces = _faces(output).select(_FACE).with_columns(pl.col("frame").fill_null(-1)).with_row_index("row").collect()
+        faces = (
+            scan_faces(output).select(_FACE).with_columns(pl.col("frame").fill_null(-1)).with_row_index("row").collect()
+        )
         # An archive may hold two members of one name: the first goes with the first.
         tables.append(faces.with_columns(pl.int_range(pl.len()).over(_FACE).alias("occurrence")))
     keys = [*_FACE, "occurrence"]
@@ -94,7 +96,7 @@ def read_embeddings(output: str, rows: Ints | None = None) -> Iterator[Floats]:
         ConfigError: The output holds no embeddings.
     """
     embedding_type(output)
-    faces = _faces(output).select("embedding")
+    faces = scan_faces(output).select("embedding")
     num_rows = faces.select(pl.len()).collect().item()
     batches = (
         faces.slice(start, BATCH_ROWS).collect()["embedding"].to_numpy().astype(np.float64)
@@ -113,7 +115,3 @@ def read_embeddings(output: str, rows: Ints | None = None) -> Iterator[Floats]:
             chosen = [joined[BATCH_ROWS:]]
     if any(map(len, chosen)):
         yield np.concatenate(chosen)
-
-
-def _faces(output: str) -> pl.LazyFrame:
-    return pl.scan_parquet(parts_of(output, "faces"))

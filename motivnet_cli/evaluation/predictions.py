@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 import polars as pl
 
-from motivnet_cli.errors import ConfigError, first_line
+from motivnet_cli.errors import ConfigError
 from motivnet_cli.evaluation.datasets.cards import SYNONYMS
 from motivnet_cli.evaluation.results import to_json
 from motivnet_cli.inputs.names import printable
-from motivnet_cli.inputs.table import PARQUET_SUFFIXES, TABLE_SUFFIXES, open_table
+from motivnet_cli.inputs.table import PARQUET_SUFFIXES, TABLE_SUFFIXES, open_table, read_parquet_folder
 from motivnet_cli.output.read import read_faces, read_inputs, read_record
 from motivnet_cli.records import BOX_COLUMNS, EMOTIONS
 
@@ -179,7 +179,7 @@ def _absolute_paths(settings: Mapping[str, object]) -> Callable[[str], str | Non
 
 def _read_table(path: Path) -> tuple[TableKind, pl.DataFrame]:
     if path.is_dir():
-        return "parquet", _read_folder(path)
+        return "parquet", read_parquet_folder(path)
     suffix = path.suffix.lower()
     if suffix not in TABLE_SUFFIXES:
         expected = ".parquet, .csv, .tsv, .jsonl or .ndjson"
@@ -188,16 +188,6 @@ def _read_table(path: Path) -> tuple[TableKind, pl.DataFrame]:
     if suffix in PARQUET_SUFFIXES:
         return "parquet", table
     return ("csv", table) if suffix in (".csv", ".tsv") else ("jsonl", _unnest(table))
-
-
-def _read_folder(path: Path) -> pl.DataFrame:
-    parts = sorted(path.rglob("*.parquet"))
-    if not parts:
-        raise ConfigError(f"the folder {str(path)!r} holds no .parquet file; give the table's own name")
-    try:
-        return pl.read_parquet(parts, missing_columns="raise")
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise ConfigError(f"the tables of predictions in {str(path)!r} cannot be read: {first_line(error)}") from error
 
 
 def _unnest(table: pl.DataFrame) -> pl.DataFrame:

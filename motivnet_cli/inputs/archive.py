@@ -1,6 +1,6 @@
 """A tar or zip archive -> its pictures, one after the other; nothing in it is ever unpacked to the disk.
 
-This room does not decode. Names in an archive are data: they are shown as they are, and no file is opened or
+It does not decode. Names in an archive are data: they are shown as they are, and no file is opened or
 written by them. Memory is that of the largest picture allowed, plus about 60 bytes a member to tell repeated
 names apart; the index of a zip is read whole, about 600 bytes a member. Members keep their order, so that
 `skip` leaves exactly the rest.
@@ -66,7 +66,7 @@ class ArchiveReport:
     problem: Problem | None
     """Why the archive, or the rest of it, could not be read."""
     skipped: dict[str, int]
-    """Members that are none of ours by their ending, and `hidden` ones: which -> count."""
+    """Members that are no pictures by their ending, and `hidden` ones: which -> count."""
 
 
 class Archive:

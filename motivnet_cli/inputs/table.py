@@ -82,3 +82,20 @@ def _separator_of(path: str) -> str:
 
 def _unreadable(path: str, what: str, error: Exception) -> ConfigError:
     return ConfigError(f"the {what} {path!r} cannot be read: {first_line(error)}")
+
+
+def read_parquet_folder(folder: Path) -> pl.DataFrame:
+    """All `.parquet` files of a folder and the folders in it as one table, in the order of their names.
+
+    Raises:
+        ConfigError: There is none, or they cannot be read as one table.
+    """
+    parts = sorted(folder.rglob("*.parquet"))
+    if not parts:
+        raise ConfigError(f"the folder {str(folder)!r} holds no .parquet file; give the table's own name")
+    try:
+        return pl.read_parquet(parts, missing_columns="raise")
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise ConfigError(
+            f"the tables of predictions in {str(folder)!r} cannot be read: {first_line(error)}"
+        ) from error

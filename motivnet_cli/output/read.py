@@ -37,6 +37,17 @@ def read_faces(path: str | Path) -> pl.DataFrame:
     return polars.read_parquet(parts_of(path, "faces"))
 
 
+def scan_faces(path: str | Path) -> pl.LazyFrame:
+    """As `read_faces`, read only as far as the query needs.
+
+    Raises:
+        ConfigError: No output of motivnet is there.
+    """
+    import polars
+
+    return polars.scan_parquet(parts_of(path, "faces"))
+
+
 def read_inputs(path: str | Path) -> pl.DataFrame:
     """The inputs table that goes with `read_faces(path)`: one row an input, with what became of it.
 
