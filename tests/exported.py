@@ -112,3 +112,9 @@ def assert_same_faces(found, rows, *, tolerance=0.0):
     np.testing.assert_allclose(boxes, [[row[side] for side in ("x1", "y1", "x2", "y2")] for row in rows], 0, tolerance)
     probabilities = np.array([[each[name] for name in EMOTIONS] for _, each in found], np.float32)
     assert (probabilities == np.array([[row[name] for name in EMOTIONS] for row in rows], np.float32)).all()
+
+
+def files_written(write, source, out):
+    """The bytes of every file that an exporter writes at `out`, a file or a folder, in the order of their names."""
+    write(source, out)
+    return [file.read_bytes() for file in (out, *sorted(out.rglob("*"))) if file.is_file()]

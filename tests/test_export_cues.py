@@ -13,7 +13,7 @@ from motivnet_cli.export.cues import write_elan, write_srt, write_webvtt
 from motivnet_cli.export.predictions import export_predictions
 from motivnet_cli.export.source import Source
 from motivnet_cli.records import EMOTIONS
-from tests.exported import VIDEO, clip, face, mixed_output, output, rows_of
+from tests.exported import VIDEO, clip, face, files_written, mixed_output, output, rows_of
 
 
 @pytest.fixture
@@ -139,11 +139,7 @@ def test_pympi_reads_a_tier_a_person(mixed, tmp_path):
 @pytest.mark.parametrize("write", [write_webvtt, write_srt, write_elan])
 def test_the_same_export_gives_the_same_bytes(mixed, tmp_path, write):
     """Nothing of the moment, such as a date or a random id, is in a file."""
-    contents = []
-    for turn in ("first", "second"):
-        write(Source(mixed), tmp_path / turn)
-        files = [tmp_path / turn, *sorted((tmp_path / turn).rglob("*"))]
-        contents.append([file.read_bytes() for file in files if file.is_file()])
+    first, second = (files_written(write, Source(mixed), tmp_path / turn) for turn in ("first", "second"))
 
-    assert contents[0] == contents[1]
-    assert contents[0]
+    assert first
+    assert first == second
