@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.export.tables import write_columns
+from motivnet_cli.output.tables import numpy_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,12 +55,12 @@ def _write_array(file: IO[bytes], source: Source, name: str) -> None:
     kind = source.schema.field(name).type
     shape: tuple[int, ...] = (source.num_rows,)
     if pa.types.is_fixed_size_list(kind):
-        shape, dtype = (source.num_rows, kind.list_size), np.dtype(kind.value_type.to_pandas_dtype())
+        shape, dtype = (source.num_rows, kind.list_size), numpy_dtype(kind.value_type)
     elif pa.types.is_string(kind):
         lengths = (pc.max(pc.utf8_length(column)).as_py() for column in _column(source, name))
         dtype = np.dtype(("U", max((length or 0 for length in lengths), default=0) or 1))
     elif pa.types.is_floating(kind) or not any(column.null_count for column in _column(source, name)):
-        dtype = np.dtype(kind.to_pandas_dtype())
+        dtype = numpy_dtype(kind)
     else:
         dtype = np.dtype(np.float64)
     header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}

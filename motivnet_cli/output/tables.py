@@ -218,8 +218,14 @@ class Rows:
     def _embedding_column(self, n: int) -> pa.Array:
         kind = self._faces_schema.field("embedding").type
         stacked = np.stack(self._embeddings[:n]) if n else np.zeros((0, kind.list_size), np.float32)
-        values = pa.array(stacked.astype(kind.value_type.to_pandas_dtype()).reshape(-1))
+        values = pa.array(stacked.astype(numpy_dtype(kind.value_type)).reshape(-1))
         return pa.FixedSizeListArray.from_arrays(values, type=kind)
+
+
+def numpy_dtype(kind: pa.DataType) -> np.dtype[np.generic]:
+    """NumPy's type for an Arrow type of numbers or truth values. pyarrow 17 needs pandas for `to_pandas_dtype`."""
+    dtype: np.dtype[np.generic] = pa.array([], kind).to_numpy(zero_copy_only=False).dtype
+    return dtype
 
 
 _CROP_COLUMNS = ("input", "frame", "time_s", "face", "face_source", *BOX_COLUMNS, "detection_score")
