@@ -142,8 +142,20 @@ def _open_output(config: RunConfig, model: LoadedModel, workforce: Workforce, pi
     if pipe is not None:
         return StreamOutput(pipe, config.output, record=record, layout=layout)
     return Output(
-        config.output, record=record, layout=layout, shard=config.scale.shard, num_workers=workforce.num_workers
+        config.output,
+        record=record,
+        layout=layout,
+        shard=config.scale.shard,
+        num_workers=workforce.num_workers,
+        reads=_files_read(config),
     )
+
+
+def _files_read(config: RunConfig) -> list[str]:
+    """Files and folders that the settings name; the listing has the rest."""
+    inputs = config.inputs
+    weights = [] if config.model.weights is None else [config.model.weights]
+    return [*inputs.paths, *inputs.files_from, *inputs.files0_from, *inputs.manifests, *weights]
 
 
 def _log_start(config: RunConfig, run: OpenRun, model: LoadedModel, workforce: Workforce) -> None:

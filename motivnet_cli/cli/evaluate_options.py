@@ -97,6 +97,7 @@ class LabelOptions(OptionGroup):
             path_column=self.path_column,
             label_column=self.label_column,
             label_map=read_label_map(self.label_map) if self.label_map else None,
+            label_map_file=self.label_map if self.label_map and self.label_map.casefold().endswith(".json") else None,
             resamples=self.resamples,
             seed=self.seed,
         )

@@ -35,6 +35,7 @@ from motivnet_cli.evaluation.results import (
     PredictionComparison,
     Run,
 )
+from motivnet_cli.output.written import WrittenPaths
 from motivnet_cli.records import BOX_COLUMNS, EMOTIONS, never, no_progress
 from motivnet_cli.run import annotate
 from motivnet_cli.weights.store import Store, find_card
@@ -70,6 +71,8 @@ class EvaluateConfig:
     path_column: str | None = None
     label_column: str | None = None
     label_map: dict[str, str] | None = None
+    label_map_file: str | None = None
+    """Where the map was read from, if from a file: it is never replaced."""
     predictions: str | None = None
     """A file or folder of predictions made before, to score in place of running a network."""
     recipes: tuple[str | None, ...] = (None,)
@@ -111,6 +114,8 @@ def evaluate(
         WeightsError: As `annotate`.
         OutputConflictError: A folder holds an evaluation with other settings.
     """
+    for config in configs:
+        _check_destination(config)
     evaluations = []
     for config, labelled in [(config, _read(config)) for config in configs]:
         evaluation = _evaluate(config, labelled, progress=progress, stop=stop)
@@ -142,6 +147,16 @@ def compare_predictions(config: EvaluateConfig, a: str, b: str) -> PredictionCom
     return PredictionComparison(
         schema_version=SCHEMA_VERSION, dataset=_summary_of(labelled), a=side_a, b=side_b, scores=scores
     )
+
+
+def _check_destination(config: EvaluateConfig) -> None:
+    """Refuse a folder in which what is read would be replaced."""
+    out = Path(config.out)
+    written = [out / name for name in ("metrics.json", "report.md", "report.html", "figures")]
+    if not config.predictions:
+        written += out.glob("predictions*.parquet")
+    reads = [each for each in (config.root, config.predictions, config.label_map_file) if each]
+    WrittenPaths(config.out, written).refuse(reads)
 
 
 def _read(config: EvaluateConfig) -> LabelledSet:

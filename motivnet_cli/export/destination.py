@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.output.names import inputs_beside
+from motivnet_cli.output.written import WrittenPaths
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,11 +37,10 @@ def check_destination(out: Path, reads: Iterable[str | Path], *, overwrite: bool
     name = str(out)
     if not out.parent.is_dir():
         raise ConfigError(f"cannot write {name!r}: there is no folder {str(out.parent)!r}; make it first")
-    real = out.resolve()
+    written = WrittenPaths(name, [out])
     for read in map(Path, reads):
-        sources = {read.resolve(), inputs_beside(read).resolve()}
-        holds = is_folder and real in read.resolve().parents
-        if real in sources or holds or (read.is_dir() and read.resolve() in real.parents):
+        is_written = any(map(written.holds, map(str, (read, inputs_beside(read)))))
+        if is_written or (read.is_dir() and read.resolve() in out.resolve().parents):
             raise ConfigError(f"{name!r} holds what the export is made from ({str(read)!r}); give --out another name")
     if not out.exists():
         return

@@ -18,6 +18,7 @@ from motivnet_cli.errors import ConfigError, OutputConflictError
 from motivnet_cli.output.backend import LocalFolder, ObjectStoreMirror
 from motivnet_cli.output.ledger import read_run, write_run
 from motivnet_cli.output.names import TABLES, RunFiles, inputs_beside, is_part
+from motivnet_cli.output.written import WrittenPaths
 from motivnet_cli.remote.urls import display_name, is_remote
 
 if TYPE_CHECKING:
@@ -84,6 +85,13 @@ class OutputPaths(ABC):
     def leave(self) -> None:
         """Remove the working folder where nothing in it is needed to go on."""
 
+    def written(self) -> WrittenPaths:
+        """What a run writes here, or replaces with `clear`."""
+        paths = [*map(self.final_name, TABLES), *map(self.run.table, TABLES), self.work]
+        if self.staging is None:
+            return WrittenPaths(self.given, paths)
+        return WrittenPaths(self.given, (), map(self.backend.name_of, paths))
+
     @abstractmethod
     def num_faces(self, parts: Sequence[Path], *, listed: int) -> int:
         """Rows in parts of the faces table.
@@ -143,8 +151,11 @@ class LocalPaths(OutputPaths):
         if self.is_file:
             self.backend.remove(map(self.final_name, reversed(TABLES)))
         self.run.about.unlink(missing_ok=True)
-        for folder in (*map(self.run.table, reversed(TABLES)), self.run.amendment.control):
-            shutil.rmtree(folder, ignore_errors=True)
+        for folder in map(self.run.table, reversed(TABLES)):
+            self.backend.remove(folder / name for name in self.backend.names(folder) if is_part(name))
+            with contextlib.suppress(OSError):  # it is not there, or holds files of the user's
+                folder.rmdir()
+        shutil.rmtree(self.run.amendment.control, ignore_errors=True)
         self.run.journal.unlink(missing_ok=True)
 
     def leave(self) -> None:

@@ -59,10 +59,12 @@ class Output:
         layout: The columns, without those that the listing keeps.
         shard: Which share of the run is this process's; others do the rest.
         num_workers: How many processes will take part, as `share.take_part` does, in a run of which this is the owner.
+        reads: Files and folders that the run reads besides what the listing holds: none is ever written or removed.
 
     Raises:
         OutputConflictError: By `with`: another run's output is there, or another process is writing it.
-        ConfigError: By `with`: the place cannot be written, or what is there cannot be amended.
+        ConfigError: By `with`: the place cannot be written, or one of `reads` is there, or what is there cannot be
+            amended.
     """
 
     def __init__(
@@ -73,8 +75,10 @@ class Output:
         layout: RowLayout,
         shard: Shard | ArrayTask | None = None,
         num_workers: int = 1,
+        reads: Iterable[str] = (),
     ) -> None:
         self._config = config
+        self._reads = tuple(reads)
         self._record = record
         self._layout = layout
         self._shard = shard
@@ -87,6 +91,8 @@ class Output:
 
     def __enter__(self) -> Self:
         self._check_options()
+        self._written = self._paths.written()
+        self._written.refuse(self._reads)
         self._paths.prepare()
         self._lock.acquire()
         try:
@@ -115,17 +121,17 @@ class Output:
     def _settle(self) -> None:
         """Find out whose output is here, how far it is, and what is to be done."""
         paths, config = self._paths, self._config
-        if config.overwrite:
-            paths.clear()
         finish_moves(paths.run.journal)
         run = read_run(paths.run, paths.backend)
-        if run is not None:
+        if config.overwrite:
+            pass  # it is cleared once the inputs are listed
+        elif run is not None:
             self._refuse_other(run.record)
         else:
             for part in (part for table in TABLES for part in paths.final_parts(table)):
                 with paths.backend.open(part) as file:
                     self._refuse_other(record_in(file))
-        self._is_finished = paths.is_finished(run)
+        self._is_finished = not config.overwrite and paths.is_finished(run)
         self._goal: _Goal = _NewFile(paths) if paths.is_file else _NewFolder(paths)
         if self._amending:
             if not self._is_finished:
@@ -164,9 +170,11 @@ class Output:
         """Freeze the plan, if none is frozen yet: only then is the listing asked.
 
         Raises:
-            ConfigError: The listing holds nothing, or the run has no share of this shard's number.
+            ConfigError: The listing holds nothing, or a file that would be written, or the run has no share of this
+                shard's number.
         """
-        ledger = Ledger.find(self._goal.files, self._paths.backend) or self._frozen(listing)
+        ledger = None if self._config.overwrite else Ledger.find(self._goal.files, self._paths.backend)
+        ledger = ledger or self._frozen(listing)
         shard = None if self._shard is None else self._shard.of_run(ledger.run.shards)
         if shard is not None:
             ledger.share_out(shard.numbering)
@@ -188,17 +196,29 @@ class Output:
 
     def _frozen(self, listing: Listing) -> Ledger:
         begun_as = None if self._shard is None else self._shard.of_run(None)
+        items = map(self._checked, listing)
         ledger = Ledger.freeze(
             self._goal.files,
             self._paths.backend,
             listing,
-            self._goal.items(listing, map(_hashed, listing) if self._config.hash_contents else listing),
+            self._then_cleared(self._goal.items(listing, map(_hashed, items) if self._config.hash_contents else items)),
             record=self._record,
             num_workers=self._num_workers if begun_as is None else begun_as.count,
             shards=None if begun_as is None else begun_as.numbering,
         )
         self._refuse_other(ledger.run.record)  # in an object store, another process may have been first
         return ledger
+
+    def _checked(self, item: Item) -> Item:
+        """The item, if this run does not write its file."""
+        self._written.refuse([item.path])
+        return item
+
+    def _then_cleared(self, items: Iterable[Item]) -> Iterator[Item]:
+        """The items; after the last one, an output that is to be overwritten is gone: not if there are none."""
+        yield from items
+        if self._config.overwrite:
+            self._paths.clear()
 
 
 class OpenOutput:
