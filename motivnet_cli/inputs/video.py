@@ -49,7 +49,7 @@ class VideoReader:
     `Frame.index` counts the frames as they are presented, from 0, and `Frame.time_s` is the presentation time less the
     start of the stream, so variable frame rates are true. With `fps`, the frames taken are the first at or after
     start_s + k / fps for k = 0, 1, 2..., each once; with `every`, each N-th from the first at or after start_s on; with
-    neither, all. Rotation by metadata is applied.
+    neither, all. Frames are upright, of square pixels, in SDR (see `video_picture`).
 
     Args:
         path: A local file.

@@ -17,12 +17,13 @@ import sys
 import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import av
 import numpy as np
 
 from motivnet_cli.errors import InputError, first_line
+from motivnet_cli.inputs.video_picture import Presentations
 from motivnet_cli.inputs.video_protocol import Alive, DecodeRequest, SharedFrame, VideoReport, to_line
 from motivnet_cli.records import Problem
 
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from motivnet_cli.errors import ErrorType
-    from motivnet_cli.inputs.video_protocol import Message
+    from motivnet_cli.inputs.video_picture import Presentation
+from motivnet_cli.inputs.video_protocol import Message
 
 BEAT_SECONDS = 1.0
 """Between two signs of life while nothing is sampled."""
@@ -140,7 +142,7 @@ def decode(request: DecodeRequest, slots: Slots) -> VideoReport:
             pixels = f"{stream.width} x {stream.height} pixels a frame"
             raise InputError("too_large", f"{pixels}, and --max-pixels allows {request.max_pixels}")
         if request.backend == "decord":
-            _check_for_decord(container, stream)
+            _check_for_decord(container, stream, max_pixels=request.max_pixels)
             return _decode_by_decord(request, slots)
         return _decode_by_pyav(container, stream, request, slots)
 
@@ -155,6 +157,7 @@ def _decode_by_pyav(
     """Decode here, convert and hand over in a second thread: FFmpeg does not hold Python's lock in either."""
     sampler = _sampler(request)
     reading = _Reading(container, stream)
+    presentations = Presentations(stream, max_pixels=request.max_pixels)
     num_taken = 0
     pending: deque[Future[None]] = deque()
     with ThreadPoolExecutor(1) as sender:
@@ -167,11 +170,14 @@ def _decode_by_pyav(
             num_taken += 1
             if num_taken <= request.skip_frames:
                 continue
-            if frame.width * frame.height > request.max_pixels:
-                message = f"frame {number} has {frame.width} x {frame.height} pixels"
-                reading.failure = Problem("too_large", message)
+            try:
+                presentation = presentations.of(frame)
+            except InputError as error:
+                if num_taken == 1:
+                    raise
+                reading.failure = Problem(error.error_type, f"frame {number}: {error}")
                 break
-            pending.append(sender.submit(_convert_and_send, slots, number, time_s, frame))
+            pending.append(sender.submit(_convert_and_send, slots, number, time_s, frame, presentation))
             if len(pending) > 1:
                 pending.popleft().result()
         for conversion in pending:
@@ -179,9 +185,8 @@ def _decode_by_pyav(
     return reading.report()
 
 
-def _convert_and_send(slots: Slots, number: int, time_s: float, frame: VideoFrame) -> None:
-    rgb = cast("NDArray[np.uint8]", frame.to_ndarray(format="rgb24"))  # [H, W, 3]
-    slots.send(number, time_s, np.rot90(rgb, frame.rotation // 90) if frame.rotation else rgb)
+def _convert_and_send(slots: Slots, number: int, time_s: float, frame: VideoFrame, presentation: Presentation) -> None:
+    slots.send(number, time_s, presentation.rgb_of(frame))
 
 
 class _Reading:
@@ -303,7 +308,7 @@ class _Reading:
         return announced - self._last_s
 
 
-def _check_for_decord(container: InputContainer, stream: VideoStream) -> None:
+def _check_for_decord(container: InputContainer, stream: VideoStream, *, max_pixels: int) -> None:
     """Refuse what decord reads wrongly without saying so (docs/decisions/0006-video-decoder.md)."""
     reasons = []
     codec = stream.codec_context.name
@@ -314,12 +319,28 @@ def _check_for_decord(container: InputContainer, stream: VideoStream) -> None:
     if stream.start_time not in (0, None):
         reasons.append("a start time that is not 0")
     if not reasons:
-        packets = list(container.demux(stream))
-        if any(packet.is_discard or (packet.pts or 0) < 0 for packet in packets):
-            reasons.append("an edit list")
+        reasons = _packets_against_decord(container, stream, max_pixels=max_pixels)
     if reasons:
         message = f"decord is not right for {' and '.join(reasons)}: use --video-backend pyav or auto"
         raise InputError("unsupported", message)
+
+
+def _packets_against_decord(container: InputContainer, stream: VideoStream, *, max_pixels: int) -> list[str]:
+    """What decord is not right for, as far as packets and key frames show it."""
+    stream.codec_context.skip_frame = "NONKEY"
+    presentations = Presentations(stream, max_pixels=max_pixels)
+    found: set[Presentation] = set()
+    has_edits = False
+    for packet in container.demux(stream):
+        has_edits = has_edits or packet.is_discard or (packet.pts or 0) < 0
+        with contextlib.suppress(av.error.FFmpegError):
+            found |= {presentations.of(frame) for frame in packet.decode()}
+    reasons = ["an edit list"] if has_edits else []
+    if not all(presentation.is_as_stored for presentation in found):
+        reasons.append("frames that are turned, of pixels that are not square, or of wide colours or HDR")
+    if len(found) > 1:
+        reasons.append("frames whose size or colours change")
+    return reasons
 
 
 def _decode_by_decord(request: DecodeRequest, slots: Slots) -> VideoReport:
@@ -363,7 +384,7 @@ def _opened(path: str) -> Iterator[InputContainer]:
         raise InputError(
             "not_a_video", f"no video that FFmpeg knows, or one without its index: {_reason(error)}"
         ) from error
-    except (ValueError, LookupError) as error:
+    except (ValueError, LookupError, EOFError) as error:
         raise InputError("not_a_video", f"no video that FFmpeg can open: {_reason(error)}") from error
     with container:
         yield container
