@@ -256,11 +256,11 @@ def _read(config: RunConfig, model: LoadedModel, *, seconds: float) -> _Reading:
         marks = [time.perf_counter()]
         try:
             frame = preparer.decode(item.path)
+            marks.append(time.perf_counter())
+            faces = preparer.find(frame, item.given)
         except InputError:
             reading.unusable += 1
             continue
-        marks.append(time.perf_counter())
-        faces = preparer.find(frame, item.given)
         marks.append(time.perf_counter())
         for number, (face, _) in enumerate(faces):
             crop = Crop(Position(item.index), item.input, face, number, preparer.crop(frame, face))

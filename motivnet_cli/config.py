@@ -66,13 +66,19 @@ class InputConfig:
     """The same with a NUL byte after every name, as `find -print0` writes it."""
     manifests: tuple[str, ...] = _setting((), changes_output=True)
     """Tables (.csv, .tsv, .jsonl, .ndjson, .parquet) with a picture, video, archive or URL in every row."""
-    path_column: str = _setting("path", changes_output=True)
+    path_column: str | None = _setting(None, changes_output=True)
+    """Of the manifests; None looks for one of the usual names, `path` first."""
+    box_columns: str | None = _setting(None, changes_output=True)
+    """Of the manifests, as `inputs.box_columns.parse_box_columns` reads it; None looks for the usual names."""
     keep: tuple[str, ...] = _setting((), changes_output=True)
     """Columns of the manifests that pass through to the output."""
 
     def __post_init__(self) -> None:
         if not (self.paths or self.files_from or self.files0_from or self.manifests):
             raise ConfigError("no inputs were given: name files or folders, a list, or a manifest")
+        names = [name.casefold() for name in self.keep]
+        if twice := [name for name in self.keep if names.count(name.casefold()) > 1]:
+            raise ConfigError(f"keep names the column {twice[0]!r} twice: name each once, whatever the case of letters")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,6 +27,13 @@ BOX_COLUMNS = ("x1", "y1", "x2", "y2")
 """The columns of a table that hold a `Box`."""
 
 
+FACE_COLUMNS = (
+    *("input", "frame", "time_s", "face", "face_source", *BOX_COLUMNS, "detection_score", "track", "emotion"),
+    *("confidence", *EMOTIONS, "contempt", "embedding"),
+)
+"""All columns of the faces table, whatever the model and the options, but for those that the user keeps."""
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """Why an input, or the rest of it, could not be used."""
@@ -52,6 +59,12 @@ class GivenFace:
 
     box: Box
     kept: Kept = ()
+    is_relative: bool = False
+    """The box is in fractions of the picture's width and height."""
+    frame: int | None = None
+    """In a video: the number of the frame that it belongs to."""
+    time_s: float | None = None
+    """In a video, where no frame is named: the time that it belongs to."""
 
 
 @dataclass(frozen=True, slots=True)

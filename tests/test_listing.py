@@ -517,7 +517,8 @@ def test_kept_types_of_several_manifests_are_brought_together(folder):
 @pytest.mark.parametrize(
     ("name", "content", "options", "said"),
     [
-        ("m.csv", "file,n\nx,1\n", {}, "no column 'path'; it has 'file', 'n'"),
+        ("m.csv", "a,n\nx,1\n", {}, "no column of paths by name .*; it has 'a', 'n'"),
+        ("m.csv", "a,n\nx,1\n", {"path_column": "b"}, "no column 'b'; it has 'a', 'n'"),
         ("m.csv", "path,n\nx,1\n", {"keep": ("m",)}, "no column 'm'; it has 'path', 'n'"),
         ("m.csv", "path,x1,y1\nx,1,1\n", {}, "not x2, y2"),
         ("m.csv", "", {}, "cannot be read"),

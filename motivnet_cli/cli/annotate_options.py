@@ -40,7 +40,21 @@ class InputOptions(OptionGroup):
     manifest: Annotated[
         list[str] | None, typer.Option(help="A table (.csv, .jsonl, .parquet) with one input per row.")
     ] = None
-    path_column: Annotated[str, typer.Option(help="The manifest's column of paths.")] = "path"
+    path_column: Annotated[
+        str | None,
+        typer.Option(
+            help="The manifest's column of paths. Default: one of the usual names, path first.", show_default=False
+        ),
+    ] = None
+    box_columns: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[UNIT:]A,B,C,D",
+            help="The manifest's columns of face boxes, or one column of lists. UNIT is xyxy, xywh, relative-xyxy or "
+            "relative-xywh. Default: the usual names.",
+            show_default=False,
+        ),
+    ] = None
     keep: Annotated[
         list[str] | None, typer.Option(metavar="COLUMN", help="A column of the manifest to copy to the output.")
     ] = None
@@ -69,6 +83,7 @@ class InputOptions(OptionGroup):
             files0_from=tuple(self.files0_from or ()),
             manifests=tuple(self.manifest or ()),
             path_column=self.path_column,
+            box_columns=self.box_columns,
             keep=tuple(self.keep or ()),
         )
 

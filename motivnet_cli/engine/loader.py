@@ -13,10 +13,12 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import torch
 
+from motivnet_cli.engine.given_frames import GivenFrames
 from motivnet_cli.engine.prepare import Prepared, about_item
 from motivnet_cli.errors import InputError
 from motivnet_cli.inputs.archive import Archive
@@ -223,21 +225,26 @@ class _Feeder:
         item, step = todo.item, todo.cursor.position.step
         try:
             with local_copy(item.path) as path:
-                video = self._preparer.open_video(path, skip_frames=step)
-                for frame in video:
-                    work = partial(self._preparer.frame, item, step, frame)
+                given = GivenFrames(item.given) if item.given else None
+                video = self._preparer.open_video(path, skip_frames=0 if given else step, every_frame=bool(given))
+                frames = ((frame, None) for frame in video) if given is None else islice(given.among(video), step, None)
+                for frame, faces in frames:
+                    work = partial(self._preparer.frame, item, step, frame, faces)
                     yield self._submit(todo, step, work, num_bytes=frame.rgb.nbytes)
                     step += 1
                 found = video.report
+                bad_boxes = given.problem if given else None
         except InputError as error:
             problem = Problem(error.error_type, str(error))
             yield self._end(todo, InputReport(**about_item(item, step=step), status="failed", problem=problem))
             return
-        status: Status = "ok" if found.is_whole else "partial" if step else "failed"
+        status: Status = "ok" if found.is_whole and not bad_boxes else "partial" if step else "failed"
         about = about_item(item, step=step)
         yield self._end(
             todo,
-            InputReport(**about, status=status, problem=found.problem, width=found.width, height=found.height),
+            InputReport(
+                **about, status=status, problem=found.problem or bad_boxes, width=found.width, height=found.height
+            ),
         )
 
     def _submit(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypedDict
 
 from motivnet_cli.errors import InputError
-from motivnet_cli.faces.crop import cut, to_pixels
+from motivnet_cli.faces.crop import cut, placed, to_pixels
 from motivnet_cli.faces.detect import find_faces, load_detector
 from motivnet_cli.inputs.decode import decode, decode_bytes
 from motivnet_cli.records import Crop, Face, InputReport, Position, Problem
@@ -75,9 +75,9 @@ class Preparer:
         about = about_item(item)
         try:
             frame = self.decode(item.path)
+            return self._picture(about, frame, given=item.given, kept=item.kept)
         except InputError as error:
             return Prepared(report=_failed(about, Problem(error.error_type, str(error))))
-        return self._picture(about, frame, given=item.given, kept=item.kept)
 
     def member(self, item: Item, member: Member) -> Prepared:
         """A picture of the archive `item`."""
@@ -95,19 +95,20 @@ class Preparer:
             return Prepared(report=_failed(about, Problem(error.error_type, str(error))), num_frames=1)
         return self._picture(about, frame, kept=item.kept)
 
-    def frame(self, item: Item, step: int, frame: Frame) -> Prepared:
-        """A sampled frame of the video `item`, the `step`-th from 0."""
-        return self._cropped(Position(item.index, step), item.input, frame, self.find(frame, item.given), item.kept)
+    def frame(self, item: Item, step: int, frame: Frame, given: tuple[GivenFace, ...] | None = None) -> Prepared:
+        """A sampled frame of the video `item`, the `step`-th from 0, with the faces that are given for it."""
+        return self._cropped(Position(item.index, step), item.input, frame, self.find(frame, given), item.kept)
 
-    def open_video(self, path: str, *, skip_frames: int) -> VideoReader:
-        """The frames of a video that the settings ask for, but for the first `skip_frames`.
+    def open_video(self, path: str, *, skip_frames: int, every_frame: bool = False) -> VideoReader:
+        """The frames of a video that the settings ask for, or every one, but for the first `skip_frames`.
 
         Raises:
             InputError: It cannot be opened.
         """
         from motivnet_cli.inputs.video import VideoReader
 
-        return VideoReader(path, self._video, max_pixels=self._max_pixels, skip_frames=skip_frames)
+        video = replace(self._video, fps=None, every=None) if every_frame else self._video
+        return VideoReader(path, video, max_pixels=self._max_pixels, skip_frames=skip_frames)
 
     # ---- the three steps ----------------------------------------------------------------------------------
 
@@ -122,10 +123,16 @@ class Preparer:
         return decode(path, max_pixels=self._max_pixels)
 
     def find(self, frame: Frame, given: tuple[GivenFace, ...] | None) -> list[tuple[Face, Kept]]:
-        """The faces of a picture from left to right, each with what passes through with it: as given, else as found."""
+        """The faces of a picture from left to right, each with what passes through with it: as given, else as found.
+
+        Raises:
+            InputError: `bad_box`: a given box cannot be in this picture.
+        """
         if given is None:
             return [(face, ()) for face in find_faces(frame.rgb, self._faces, self._detector)]
-        return [(Face(face.box, "given"), face.kept) for face in sorted(given, key=lambda face: face.box[:2])]
+        height, width = frame.rgb.shape[:2]
+        faces = [(Face(placed(face, height=height, width=width), "given"), face.kept) for face in given]
+        return sorted(faces, key=lambda pair: pair[0].box[:2])
 
     def crop(self, frame: Frame, face: Face) -> NDArray[np.uint8]:
         """One face as the network takes it: uint8 [3, H, W], RGB, 0 to 255."""

@@ -20,7 +20,15 @@ from motivnet_cli.errors import ConfigError
 from motivnet_cli.evaluation.datasets.cards import SYNONYMS
 from motivnet_cli.evaluation.results import to_json
 from motivnet_cli.inputs.names import printable
-from motivnet_cli.inputs.table import PARQUET_SUFFIXES, TABLE_SUFFIXES, open_table, read_parquet_folder
+from motivnet_cli.inputs.table import (
+    PARQUET_SUFFIXES,
+    PATH_COLUMNS,
+    TABLE_SUFFIXES,
+    column_named,
+    open_table,
+    read_parquet_folder,
+    squeezed,
+)
 from motivnet_cli.output.read import read_faces, read_inputs, read_record
 from motivnet_cli.records import BOX_COLUMNS, EMOTIONS
 
@@ -36,8 +44,6 @@ if TYPE_CHECKING:
 
 TableKind = Literal["csv", "jsonl", "parquet"]
 
-PATH_COLUMNS = ("path", "file_path", "image_path", "img_path", "file", "filename", "file_name", "image", "image_name")
-"""And the last resorts `img`, `input` and `name`; letters' case, spaces and underscores do not count."""
 LABEL_COLUMNS = ("dominant_emotion", "predicted_emotion", "predicted_label", "prediction", "predicted", "pred")
 """A column `emotion`, `label`, `expression` or `class` is taken if it is the only one: it may be the truth."""
 EMPTY_ROW = "empty row"
@@ -244,12 +250,10 @@ def _find_columns(path: str, columns: list[str], given: Mapping[str, str]) -> di
 
 
 def _path_column(path: str, columns: list[str]) -> str:
-    accepted = (*PATH_COLUMNS, "img", "input", "name")
-    for word in accepted:
-        for name in columns:
-            if _squeezed(name) == _squeezed(word):
-                return name
-    raise ConfigError(f"{path!r} has no path column, one of {', '.join(accepted)}; it has {', '.join(columns)}")
+    found = column_named(PATH_COLUMNS, columns)
+    if found is None:
+        raise ConfigError(f"{path!r} has no path column, one of {', '.join(PATH_COLUMNS)}; it has {', '.join(columns)}")
+    return found
 
 
 def _emotion_columns(path: str, columns: list[str], given: Mapping[str, str]) -> dict[str, str]:
@@ -267,8 +271,8 @@ def _emotion_columns(path: str, columns: list[str], given: Mapping[str, str]) ->
 
 
 def _label_column(path: str, columns: list[str], lacking: list[str]) -> str:
-    sure = [name for word in LABEL_COLUMNS for name in columns if _squeezed(name) == _squeezed(word)]
-    possible = [name for name in columns if _squeezed(name) in ("emotion", "label", "expression", "class")]
+    sure = [name for word in LABEL_COLUMNS for name in columns if squeezed(name) == squeezed(word)]
+    possible = [name for name in columns if squeezed(name) in ("emotion", "label", "expression", "class")]
     if sure or len(possible) == 1:
         return (sure or possible)[0]
     if possible:
@@ -279,10 +283,6 @@ def _label_column(path: str, columns: list[str], lacking: list[str]) -> str:
         f"{path!r} has no column for {', '.join(lacking)}, and none of labels ({', '.join(LABEL_COLUMNS)}); "
         f"it has {', '.join(columns)}"
     )
-
-
-def _squeezed(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 # ---- values of columns ------------------------------------------------------------------------------------
@@ -385,7 +385,7 @@ class _BoxColumns(NamedTuple):
 
 
 def _box_columns(columns: list[str]) -> _BoxColumns | None:
-    by_word = {_squeezed(name): name for name in columns}
+    by_word = {squeezed(name): name for name in columns}
     for names in (*_CORNERS, *_SIZES):
         if all(name in by_word for name in names):
             return _BoxColumns([by_word[name] for name in names], names in _SIZES)

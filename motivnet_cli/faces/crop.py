@@ -15,16 +15,21 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody reads
 from PIL import Image
 
-from motivnet_cli.errors import ConfigError
+from motivnet_cli.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from motivnet_cli.records import Box
+    from motivnet_cli.records import Box, GivenFace
 
 RECIPES = ("stretch", "pad", "letterbox")
+MAX_BOX_LENGTH = 2
+"""A given box may be so many times as long as the longer side of its picture: the crop is as large as the box."""
+MIN_SHARE_INSIDE = 0.1
+"""Of a given box's area: what lies outside the picture is filled with one colour, and says nothing of a face."""
+_SAY_SO = "say so with --box-columns relative-xyxy:x1,y1,x2,y2 or relative-xywh"
 _WHITE = (255, 255, 255)
 _MIN_REDUCED_PIXELS = 4
 """Rows or columns of a reduced picture that an output pixel averages, at least."""
@@ -43,6 +48,33 @@ def image_rows(recipe: str, height: int, width: int) -> tuple[int, int]:
         top = (height - width) // 2
         return top, height - top
     return 0, height
+
+
+def placed(face: GivenFace, *, height: int, width: int) -> Box:
+    """The box of a given face in pixels of a [height, width] picture.
+
+    Raises:
+        InputError: `bad_box`: the box is under a pixel, longer than MAX_BOX_LENGTH allows, or less than
+            MIN_SHARE_INSIDE of it lies in the picture.
+    """
+    x1, y1, x2, y2 = face.box
+    if face.is_relative:
+        x1, y1, x2, y2 = x1 * width, y1 * height, x2 * width, y2 * height
+    elif max(map(abs, face.box)) <= 1:
+        raise InputError("bad_box", f"the box {_shown(face.box)} is under a pixel: if it is relative, {_SAY_SO}")
+    if min(x2 - x1, y2 - y1) < 1:
+        raise InputError("bad_box", f"the box {_shown(face.box)} is under a pixel")
+    size = f"the picture of {width} x {height} pixels"
+    if max(x2 - x1, y2 - y1) > MAX_BOX_LENGTH * max(width, height):
+        raise InputError("bad_box", f"the box {_shown(face.box)} is far larger than {size}")
+    inside = max(0.0, min(x2, width) - max(x1, 0)) * max(0.0, min(y2, height) - max(y1, 0))
+    if inside < MIN_SHARE_INSIDE * (x2 - x1) * (y2 - y1):
+        raise InputError("bad_box", f"the box {_shown(face.box)} lies outside {size}, or nearly so")
+    return x1, y1, x2, y2
+
+
+def _shown(box: Box) -> str:
+    return f"({', '.join(f'{side:g}' for side in box)})"
 
 
 def cut(rgb: NDArray[np.uint8], box: Box, *, margin: float, fill_rgb: tuple[int, int, int]) -> NDArray[np.uint8]:

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 from motivnet_cli.config import InputConfig
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.inputs.folders import LocalNode, RemoteNode, matches
-from motivnet_cli.inputs.manifest import Manifest, common_type
+from motivnet_cli.inputs.manifest import Manifest, common_type, kept_name
 from motivnet_cli.inputs.names import IMAGE_SUFFIXES, FoundInput, kind_of, printable, status_of, suffix_of, version_of
 from motivnet_cli.inputs.patterns import Filter, Pattern, expand_braces, has_wildcards, split_pattern
 from motivnet_cli.records import Item, Problem
@@ -82,9 +82,11 @@ class Listing:
             raise ConfigError(f"keep names the column {self._inputs.keep[0]!r} of a manifest, and no manifest is given")
         self._manifests = [Manifest(path, self._inputs) for path in self._inputs.manifests]
         self.kept_types: dict[str, KeptType] = {
-            name: common_type({manifest.types[name] for manifest in self._manifests}) for name in self._inputs.keep
+            kept_name(name, self._inputs.keep): common_type({manifest.types[name] for manifest in self._manifests})
+            for name in self._inputs.keep
         }
-        """Type of the values of each column of `keep`, in its order; any value may be None."""
+        """Type of the values of each column of `keep`, in its order, by its name in the output; any value may be None.
+        """
 
     def __iter__(self) -> Iterator[Item]:
         self._remote_folders = frozenset(filter(_is_remote_folder, self._paths))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import operator
 import os
 from typing import TYPE_CHECKING, NamedTuple
@@ -11,17 +12,32 @@ from urllib.parse import urlsplit
 import polars as pl
 
 from motivnet_cli.errors import ConfigError
+from motivnet_cli.inputs.box_columns import (
+    box_cells,
+    find_box_columns,
+    has_openface_landmarks,
+    parse_box_columns,
+    with_boxes,
+)
 from motivnet_cli.inputs.names import FoundInput, kind_of, status_of, suffix_of, version_of
-from motivnet_cli.inputs.table import TABLE_SUFFIXES, open_table
-from motivnet_cli.records import BOX_COLUMNS, GivenFace, Problem
+from motivnet_cli.inputs.table import PATH_COLUMNS, TABLE_SUFFIXES, column_named, open_table
+from motivnet_cli.records import BOX_COLUMNS, FACE_COLUMNS, GivenFace, Problem
 from motivnet_cli.remote.urls import display_name, is_remote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from motivnet_cli.config import InputConfig, KeptType
+    from motivnet_cli.inputs.box_columns import BoxColumns
     from motivnet_cli.inputs.table import Table
     from motivnet_cli.records import Box, Kept, Kind
+
+log = logging.getLogger(__name__)
+
+KEPT_PREFIX = "manifest_"
+"""Before the name of a kept column whose own name is one of the output's."""
+_FRAME_COLUMN, _TIME_COLUMN = "frame", "time_s"
+"""Columns that say to which frame of a video a box belongs."""
 
 
 class Manifest:
@@ -36,17 +52,28 @@ class Manifest:
             raise ConfigError(f"a manifest's name ends in one of {', '.join(TABLE_SUFFIXES)}, got {path!r}")
         self._path = path
         table = open_table(path, "manifest")
-        self._has_boxes = _check_columns(table, inputs)
-        columns = [pl.col(inputs.path_column).cast(pl.String).alias("path")]
-        columns += [pl.col(name).alias(f"box{i}") for i, name in enumerate(BOX_COLUMNS) if self._has_boxes]
+        path_column = _path_column(table, inputs)
+        boxes = _box_columns(table, inputs)
+        columns = [table.as_text(path_column).alias("path")]
         columns += [pl.col(name).alias(f"kept{i}") for i, name in enumerate(inputs.keep)]
+        if boxes:
+            columns += [*box_cells(boxes, table), *_moments(table)]
         rows = table.read(columns)
         self.types: dict[str, KeptType] = {}
         """Type of the values of each kept column."""
         for i, name in enumerate(inputs.keep):
             values, self.types[name] = _kept_values(rows[f"kept{i}"], table, name)
             rows = rows.with_columns(values)
-        self._rows = _grouped(_with_boxes(rows) if self._has_boxes else rows)
+        self._is_relative = False
+        if boxes:
+            rows, boxes = with_boxes(rows, boxes)
+            self._is_relative = bool(boxes.is_relative)
+            whose = f", as {boxes.tool} writes them" if boxes.tool else ""
+            log.info("%s: boxes are read from %s: %s%s", path, ", ".join(boxes.names), boxes.meaning, whose)
+        elif has_openface_landmarks(table.columns):
+            log.info("%s: the points x_0 to y_67 of OpenFace are no box: faces are searched for", path)
+        self._has_boxes = boxes is not None
+        self._rows = _grouped(rows)
         self.num_repeated = 0
         """Rows that say nothing new of their path; known once `inputs` has ended."""
 
@@ -60,12 +87,14 @@ class Manifest:
         table = self._rows.with_columns(casts)
         del self._rows
         folder = os.path.dirname(os.path.abspath(self._path))
-        for _, rows in itertools.groupby(_rows_of(table, has_boxes=self._has_boxes), operator.attrgetter("first")):
-            yield self._input(list(rows), folder)
+        kept = [f"kept{i}" for i in range(len(kept_types))]
+        rows = _rows_of(table, kept, has_boxes=self._has_boxes)
+        for _, group in itertools.groupby(rows, operator.attrgetter("first")):
+            yield self._input(list(group), folder)
 
     def _input(self, rows: list[_Row], folder: str) -> FoundInput:
         """The input that all of these rows are about."""
-        _, number, name, _, _, kept = rows[0]
+        number, name, kept = rows[0].number, rows[0].path, rows[0].kept
         if not name or "\0" in name:
             message = f"row {number} of {self._path!r} names no file: its path is {name!r}"
             where = f"{self._path}#{number}"
@@ -76,20 +105,29 @@ class Manifest:
             return found
         if problem := self._problem_of_boxes(rows, found.kind):
             return found._replace(problem=problem)
-        return found._replace(given=tuple(GivenFace(row.box, row.kept) for row in rows if row.box))
+        return found._replace(given=tuple(self._given(row, row.box, found.kind) for row in rows if row.box))
+
+    def _given(self, row: _Row, box: Box, kind: Kind) -> GivenFace:
+        if kind != "video":
+            return GivenFace(box, row.kept, is_relative=self._is_relative)
+        time_s = row.time_s if row.frame is None else None
+        return GivenFace(box, row.kept, is_relative=self._is_relative, frame=row.frame, time_s=time_s)
 
     def _problem_of_boxes(self, rows: list[_Row], kind: Kind) -> Problem | None:
         """What is wrong with the boxes of an input, of which one row at least has something in their place."""
         boxed = next(row.number for row in rows if row.box or row.bad_box is not None)
-        if kind != "image":
-            return Problem("bad_box", f"row {boxed} of {self._path!r} gives a box, which only pictures can have")
+        if kind == "archive":
+            return Problem("bad_box", f"row {boxed} of {self._path!r} gives a box, which an archive cannot have")
         for row in rows:
             if row.bad_box is not None:
-                expected = "four numbers with x1 < x2 and y1 < y2, or four empty cells"
+                expected = "four numbers that give a width and a height, or four empty cells"
                 message = f"row {row.number} of {self._path!r} has the box {row.bad_box}: expected {expected}"
                 return Problem("bad_box", message)
+            if kind == "video" and row.box and row.frame is None and row.time_s is None:
+                message = f"row {row.number} of {self._path!r} gives a box in a video, and not in which frame"
+                return Problem("bad_box", f"{message}: add a column {_FRAME_COLUMN} or {_TIME_COLUMN}")
         without = next((row.number for row in rows if not row.box), None)
-        if without is not None:
+        if kind == "image" and without is not None:
             message = f"row {boxed} of {self._path!r} gives a box for this picture, and row {without} none"
             return Problem("bad_box", f"{message}: give one in each row of a picture, or in none")
         return None
@@ -101,42 +139,93 @@ class _Row(NamedTuple):
     number: int
     """Its own, from 1."""
     path: str | None
-    box: Box | None
-    bad_box: str | None
-    """What stands in the place of a box and is none."""
     kept: Kept
+    box: Box | None = None
+    bad_box: str | None = None
+    """What stands in the place of a box and is none."""
+    frame: int | None = None
+    time_s: float | None = None
 
 
-def _rows_of(table: pl.DataFrame, *, has_boxes: bool) -> Iterator[_Row]:
+def _rows_of(table: pl.DataFrame, kept: list[str], *, has_boxes: bool) -> Iterator[_Row]:
+    table = table.select("first", "row", "path", *(_BOX_NAMES if has_boxes else ()), *kept)
     if not has_boxes:
-        for first, number, path, *kept in table.iter_rows():
-            yield _Row(first, number, path, None, None, tuple(kept))
+        for first, number, path, *values in table.iter_rows():
+            yield _Row(first, number, path, tuple(values))
         return
-    for first, number, path, x1, y1, x2, y2, bad_box, *kept in table.iter_rows():
-        yield _Row(first, number, path, None if x1 is None else (x1, y1, x2, y2), bad_box, tuple(kept))
+    for first, number, path, x1, y1, x2, y2, bad_box, frame, time_s, *values in table.iter_rows():
+        box = None if x1 is None else (x1, y1, x2, y2)
+        yield _Row(first, number, path, tuple(values), box, bad_box, frame, time_s)
 
 
-def _check_columns(table: Table, inputs: InputConfig) -> bool:
-    """Whether there are boxes.
+_BOX_NAMES = (*(f"box{i}" for i in range(len(BOX_COLUMNS))), "bad_box", "frame", "time_s")
+
+
+def _path_column(table: Table, inputs: InputConfig) -> str:
+    """The column of paths: the one that was named, else the first that is named like one.
 
     Raises:
-        ConfigError: A column is missing.
+        ConfigError: This column, or one that is to be kept, is missing.
     """
     there = ", ".join(repr(name) for name in table.columns)
-    for name, option in ((inputs.path_column, "--path-column"), *((name, "--keep") for name in inputs.keep)):
+    named = () if inputs.path_column is None else ((inputs.path_column, "--path-column"),)
+    for name, option in (*named, *((name, "--keep") for name in inputs.keep)):
         if name not in table.columns:
             raise ConfigError(
                 f"the manifest {table.path!r} has no column {name!r}; it has {there}: name one with {option}"
             )
+    if inputs.path_column is not None:
+        return inputs.path_column
+    found = column_named(PATH_COLUMNS, table.columns)
+    if found is None:
+        raise ConfigError(
+            f"the manifest {table.path!r} has no column of paths by name ({', '.join(PATH_COLUMNS)}); it has {there}: "
+            "name it with --path-column, or give the table a first line with names"
+        )
+    if found != "path":
+        log.info("%s: paths are read from the column %r", table.path, found)
+    return found
+
+
+def _box_columns(table: Table, inputs: InputConfig) -> BoxColumns | None:
+    """Where the boxes are; None where there are none.
+
+    Raises:
+        ConfigError: A column is missing.
+    """
+    if inputs.box_columns is not None:
+        chosen = parse_box_columns(inputs.box_columns)
+        if missing := [name for name in chosen.names if name not in table.columns]:
+            there = ", ".join(repr(name) for name in table.columns)
+            raise ConfigError(f"the manifest {table.path!r} has no column {missing[0]!r} for boxes; it has {there}")
+        return chosen
+    found = find_box_columns(table.columns)
     missing = [name for name in BOX_COLUMNS if name not in table.columns]
-    if 0 < len(missing) < len(BOX_COLUMNS):
+    if found is None and 0 < len(missing) < len(BOX_COLUMNS):
         raise ConfigError(
             f"the manifest {table.path!r} has some columns of a face's box but not {', '.join(missing)}: "
             f"give all of {', '.join(BOX_COLUMNS)}, or rename those it has"
         )
-    return not missing
+    return found
 
 
+def _moments(table: Table) -> list[pl.Expr]:
+    """The columns `frame` and `time_s`, null where they hold no number from 0 on."""
+    columns = []
+    for name, dtype in ((_FRAME_COLUMN, pl.Int64()), (_TIME_COLUMN, pl.Float64())):
+        if name not in table.columns:
+            columns.append(pl.lit(None, dtype).alias(name))
+            continue
+        number = table.as_text(name).str.strip_chars().cast(pl.Float64, strict=False)
+        is_usable = number.is_finite() & (number >= 0)
+        if dtype == pl.Int64:
+            is_usable &= number == number.floor()
+        columns.append(pl.when(is_usable).then(number).cast(dtype, strict=False).alias(name))
+    return columns
+
+
+_MAX_EXACT_DIGITS = 15
+"""Decimal digits that a float64 holds."""
 _POLARS_TYPES = {"string": pl.String, "int64": pl.Int64, "float64": pl.Float64, "bool": pl.Boolean}
 
 
@@ -153,9 +242,11 @@ def _kept_values(values: pl.Series, table: Table, name: str) -> tuple[pl.Series,
     if dtype.is_integer():
         wide = values.cast(pl.Int64, strict=False)
         return (wide, "int64") if wide.null_count() == values.null_count() else (values.cast(pl.String), "string")
-    if dtype.is_numeric():
+    if dtype.is_float() or (isinstance(dtype, pl.Decimal) and dtype.precision <= _MAX_EXACT_DIGITS):
         return values.cast(pl.Float64), "float64"
-    if dtype.is_temporal() or dtype in (pl.Categorical, pl.Enum, pl.Null):
+    if dtype == pl.Duration:
+        return values.dt.to_string(), "string"
+    if dtype.is_temporal() or dtype.is_numeric() or dtype in (pl.Categorical, pl.Enum, pl.Null):
         return values.cast(pl.String), "string"
     raise ConfigError(
         f"column {name!r} of the manifest {table.path!r} holds {dtype}: only text, numbers and bool are kept"
@@ -175,24 +266,29 @@ def _type_of_text(values: pl.Series) -> KeptType:
     return "bool" if all_fit(r"^(?i:true|false)$") else "string"
 
 
+def kept_name(name: str, keep: Sequence[str]) -> str:
+    """What a kept column is called in the output: `manifest_` stands before a name that the output has itself.
+
+    Args:
+        keep: All columns that are kept.
+
+    Raises:
+        ConfigError: Another one of them is called so already.
+    """
+    if name.casefold() not in FACE_COLUMNS:
+        return name
+    new = KEPT_PREFIX + name
+    if new.casefold() in (other.casefold() for other in keep):
+        raise ConfigError(f"keep names {name!r}, which the output calls {new!r}, and this one, too: rename one of them")
+    log.info("the column %r of the manifest is called %r in the output", name, new)
+    return new
+
+
 def common_type(types: set[KeptType]) -> KeptType:
     """The type that holds the values of all of these."""
     if len(types) == 1:
         return next(iter(types))
     return "float64" if types == {"int64", "float64"} else "string"
-
-
-def _with_boxes(table: pl.DataFrame) -> pl.DataFrame:
-    """box0 to box3 as numbers, all null where there is no box, and `bad`: what stands there and is no box."""
-    names = [f"box{i}" for i in range(len(BOX_COLUMNS))]
-    x1, y1, x2, y2 = sides = [pl.col(name).cast(pl.Float64, strict=False) for name in names]
-    texts = [pl.col(name).cast(pl.String).fill_null("") for name in names]
-    is_empty = pl.all_horizontal(text.str.strip_chars() == "" for text in texts)
-    is_box = pl.all_horizontal(x1 < x2, y1 < y2, *(side.is_finite() for side in sides)).fill_null(False)
-    as_given = pl.format("({})", pl.concat_str(texts, separator=", "))
-    numbers = [pl.when(is_box).then(side).alias(name) for name, side in zip(names, sides, strict=True)]
-    others = [name for name in table.columns if name not in names and name != "path"]
-    return table.select("path", *numbers, pl.when(~is_empty & ~is_box).then(as_given).alias("bad"), *others)
 
 
 def _grouped(table: pl.DataFrame) -> pl.DataFrame:

@@ -392,7 +392,14 @@ def _cursor_in(part: Path) -> Cursor:
 def _line_of(item: Item) -> str:
     """An item as a line of the plan; what it has not is left out."""
     values = {name: value for name in _WRITTEN if (value := getattr(item, name)) is not None and value != ()}
-    return json.dumps(values, separators=(",", ":"), default=dataclasses.asdict)  # asdict of all would cost half
+    return json.dumps(values, separators=(",", ":"), default=_values_of)  # asdict of all would cost half
+
+
+def _values_of(record: Problem | GivenFace) -> dict[str, object]:
+    """The fields that have another value than None and False."""
+    return {
+        name: value for name, value in dataclasses.asdict(record).items() if value is not None and value is not False
+    }
 
 
 _WRITTEN = [field.name for field in dataclasses.fields(Item) if field.name != "index"]
@@ -403,5 +410,7 @@ def _item_of(index: int, line: bytes) -> Item:
     if "problem" in values:
         values["problem"] = Problem(**values["problem"])
     if "given" in values:
-        values["given"] = tuple(GivenFace(tuple(face["box"]), tuple(face["kept"])) for face in values["given"])
+        values["given"] = tuple(
+            GivenFace(**face | {"box": tuple(face["box"]), "kept": tuple(face["kept"])}) for face in values["given"]
+        )
     return Item(index=index, **values | {"kept": tuple(values.get("kept", ()))})

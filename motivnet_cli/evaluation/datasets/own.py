@@ -14,19 +14,18 @@ from motivnet_cli.evaluation.datasets.cards import emotion_named
 from motivnet_cli.evaluation.datasets.disk import join_path, normalise_label
 from motivnet_cli.evaluation.datasets.layouts import Layout, Row, SplitRows, image_count, rows_in_folders
 from motivnet_cli.inputs.names import kind_of, suffix_of
-from motivnet_cli.inputs.table import PARQUET_SUFFIXES, open_table
+from motivnet_cli.inputs.table import PARQUET_SUFFIXES, PATH_COLUMNS, column_named, open_table
 from motivnet_cli.records import BOX_COLUMNS, EMOTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from motivnet_cli.evaluation.datasets.layouts import Paths, Recognised, Request
     from motivnet_cli.inputs.table import Table
     from motivnet_cli.records import Box
 
-PATH_COLUMNS = ("path", "image", "file", "input", "filename", "file_name", "image_path", "filepath", "img", "name")
 LABEL_COLUMNS = ("label", "emotion", "expression", "class", "target")
-"""Columns that a table's paths and labels are looked for in, in this order, whatever their case."""
+"""Columns that a table's labels are looked for in, in this order; case, spaces and underscores do not count."""
 
 # ---- folders ----------------------------------------------------------------------------------------------
 
@@ -100,26 +99,26 @@ def _read_columns(table: Table, path_column: str | None, label_column: str | Non
     """The columns path and label as text, and subject and those of boxes where they are there."""
     by_name = {name.strip().casefold(): name for name in reversed(table.columns)}
     texts = {
-        "path": _column(table, by_name, path_column, PATH_COLUMNS, "path"),
-        "label": _column(table, by_name, label_column, LABEL_COLUMNS, "label"),
+        "path": _column(table, path_column, PATH_COLUMNS, "path"),
+        "label": _column(table, label_column, LABEL_COLUMNS, "label"),
     }
     if "subject" in by_name:
         texts["subject"] = by_name["subject"]
-    columns = [pl.col(name).cast(pl.String).str.strip_chars().alias(new) for new, name in texts.items()]
+    columns = [table.as_text(name).str.strip_chars().alias(new) for new, name in texts.items()]
     if all(name in by_name for name in BOX_COLUMNS):
         columns += [pl.col(by_name[name]).cast(pl.Float64, strict=False).alias(name) for name in BOX_COLUMNS]
     return table.read(columns)
 
 
-def _column(table: Table, by_name: Mapping[str, str], chosen: str | None, known: Sequence[str], what: str) -> str:
+def _column(table: Table, chosen: str | None, known: Sequence[str], what: str) -> str:
     there = ", ".join(map(repr, table.columns))
     if chosen is not None:
         if chosen not in table.columns:
             raise ConfigError(f"{table.path!r} has no column {chosen!r}; it has {there}")
         return chosen
-    for name in known:
-        if name in by_name:
-            return by_name[name]
+    found = column_named(known, table.columns)
+    if found is not None:
+        return found
     raise ConfigError(
         f"{table.path!r} has no {what} column by name ({', '.join(known)}); it has {there}: "
         f"name it with --{what}-column, or give the table a first line with names"

@@ -71,7 +71,7 @@ def read_dataset(
             also have the columns x1 y1 x2 y2 (a face's box) and `subject`.
         split: None takes the layout's default, the card's where the layout has it.
         protocol: None takes the card's default.
-        path_column: For tables; None looks for one of `own.PATH_COLUMNS`.
+        path_column: For tables; None looks for one of `table.PATH_COLUMNS`.
         label_column: For tables; None looks for one of `own.LABEL_COLUMNS`.
         label_map: The set's labels -> emotions in any spelling of SYNONYMS, or `drop`; stronger than the card's map
             and than the spelling.
