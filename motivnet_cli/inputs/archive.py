@@ -2,8 +2,8 @@
 
 It does not decode. Names in an archive are data: they are shown as they are, and no file is opened or
 written by them. Memory is that of the largest picture allowed, plus about 60 bytes a member to tell repeated
-names apart; the index of a zip is read whole, about 600 bytes a member. Members keep their order, so that
-`skip` leaves exactly the rest.
+names apart, and a few hundred a link; the index of a zip is read whole, about 600 bytes a member. Members keep
+their order, and links come after them, so that `skip` leaves exactly the rest.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ import gzip
 import hashlib
 import io
 import lzma
+import posixpath
 import stat
 import struct
 import tarfile
 import zipfile
 import zlib
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
@@ -73,9 +74,14 @@ class Archive:
     """The pictures of an archive, in its own order; iterate once, then ask for the `report`.
 
     The format is told from the content: tar, alone or compressed by gzip, bzip2, xz or (from Python 3.14) zstd, and
-    zip. Folders, hidden members and those of other endings are passed over and counted, as in a folder. Links,
-    devices, encrypted or damaged members, videos, archives in the archive, and whatever is larger than
-    `max_member_bytes` come with a problem in place of data. A break in the archive ends it: what came before stays.
+    zip, also behind bytes that are none of it (self-extracting archives). Folders, hidden members and those of other
+    endings are passed over and counted, as in a folder. Devices, encrypted or damaged members, videos, archives in the
+    archive, and whatever is larger than `max_member_bytes` come with a problem in place of data. A break in the
+    archive ends it: what came before stays.
+
+    A hard or symbolic link gives the content of the member that it leads to. Links come last, in the order of these
+    members; the archive is read a second time for them, since a link may stand before its member. One that leads out
+    of the archive, nowhere or in a circle comes with a problem.
 
     Args:
         source: Path of a file, URL, or an open file, which stays open. A zip has to be seekable.
@@ -88,6 +94,7 @@ class Archive:
         self._max_bytes = max_member_bytes
         self._skip = skip
         self._names = _Names()
+        self._links: list[_Link] = []
         self._skipped: Counter[str] = Counter()
         self._problem: Problem | None = None
         self._num_members = 0
@@ -100,81 +107,62 @@ class Archive:
 
     def __iter__(self) -> Iterator[Member]:
         try:
-            if isinstance(self._source, str):
-                with _opened(self._source) as file:
-                    yield from self._members(file)
-            else:
-                yield from self._members(self._source)
+            yield from self._files()
         except InputError as error:
             self._problem = Problem.of(error)
         except _READ_FAILURES as error:
             self._problem = _problem_of(error, "archive")
+        if self._links:
+            yield from self._linked()
 
-    def _members(self, file: IO[bytes]) -> Iterator[Member]:
-        file, head = _with_head(file)
-        if head.startswith((b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")):
-            yield from self._of_zip(file)
-            return
-        opener = next((opener for magic, opener in _OPENERS if head.startswith(magic)), None)
-        if opener is None:
-            yield from self._of_tar(_Forward(file, can_seek=file.seekable()))
-            return
-        with opener(file) as plain:
-            yield from self._of_tar(_Forward(plain, can_seek=False))
-
-    def _of_tar(self, file: _Forward) -> Iterator[Member]:
-        file.expect_header()
-        try:
-            tar = tarfile.open(  # noqa: SIM115 - closed below
-                fileobj=cast("IO[bytes]", file), mode="r:", encoding="utf-8", errors="surrogateescape"
-            )
-        except EOFError as error:
-            raise InputError("truncated", "the file ends within its first header: cut short, or no archive") from error
-        except tarfile.ReadError as error:
-            raise InputError("not_an_archive", f"neither a tar nor a zip begins as this file does: {error}") from error
-        with tar:
-            while entry := _next_of(tar, file):
-                if entry.isdir():
+    def _files(self) -> Iterator[Member]:
+        """Every member but the links, which are noted."""
+        with self._opened() as entries:
+            for entry in entries:
+                kind = kind_of(entry.name)
+                if _is_hidden(entry.name):
+                    self._skipped["hidden"] += 1
+                elif kind is None and (entry.link is not None or not entry.refusal):
+                    self._skipped[suffix_of(entry.name) or "no ending"] += 1
+                elif entry.link is not None and kind == "image":
+                    self._links.append(entry.link)
                     continue
-                refusal = None
-                if not entry.isreg():
-                    refusal = Problem("not_a_file", f"a {_TAR_TYPES.get(entry.type, 'special entry')}, not a file")
-                member = self._answer(entry.name, entry.size, refusal, partial(_read_tar, tar, entry, file))
-                if member:
+                elif member := self._answer(entry.name, entry):
                     yield member
-                if self._broken:
-                    raise self._broken  # a tar has no way to go on behind what cannot be read
-            file.check_end()
+                if entry.link is None:
+                    self._names.note(entry.name)
+                if self._broken and not entry.may_go_on:
+                    raise self._broken
 
-    def _of_zip(self, file: IO[bytes]) -> Iterator[Member]:
-        if not file.seekable():
-            message = "the index of a zip stands at its end, and this source only reads from the front: download it"
-            raise InputError("unsupported", message)
-        with zipfile.ZipFile(file) as archive:
-            for entry in archive.infolist():
-                if entry.is_dir():
-                    continue
-                mode = stat.S_IFMT(entry.external_attr >> 16) if entry.create_system == _UNIX else 0
-                refusal = None
-                if mode and not stat.S_ISREG(mode):
-                    kind = "symbolic link" if stat.S_ISLNK(mode) else "special entry"
-                    refusal = Problem("not_a_file", f"a {kind}, not a file")
-                elif entry.flag_bits & _ENCRYPTED:
-                    refusal = Problem("unsupported", "the member is encrypted: unpack the archive with its password")
-                member = self._answer(_zip_name(entry), entry.file_size, refusal, partial(_read_zip, archive, entry))
-                if member:
-                    yield member
+    def _linked(self) -> Iterator[Member]:
+        """The links, each with what it leads to."""
+        targets = _Targets(self._links, self._names)
+        if isinstance(self._source, str) or self._source.seekable():
+            # A break was noted when the archive was read first.
+            with contextlib.suppress(InputError, *_READ_FAILURES), self._opened() as entries:
+                for entry in entries:
+                    links = targets.leading_to(entry) if entry.link is None else []
+                    entry = replace(entry, read=_Once(entry.read))  # a tar gives no content twice
+                    for link in links:
+                        if member := self._answer(link.name, entry):
+                            yield member
+        for link, problem in targets.unreached():
+            if member := self._answer(link.name, _Entry(link.name, 0, _no_bytes, refusal=problem)):
+                yield member
 
-    def _answer(self, name: str, size: int, refusal: Problem | None, read: Callable[[], bytes]) -> Member | None:
-        """The member, or None where it is passed over."""
-        kind = kind_of(name)
-        parts = name.split("/")
-        if "__MACOSX" in parts or any(part.startswith(".") and part.strip(".") for part in parts):
-            self._skipped["hidden"] += 1
-            return None
-        if not refusal and kind is None:
-            self._skipped[suffix_of(name) or "no ending"] += 1
-            return None
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[Iterator[_Entry]]:
+        if isinstance(self._source, str):
+            with _opened(self._source) as file:
+                yield _entries(file)
+        else:
+            if self._source.seekable():
+                self._source.seek(0)
+            yield _entries(self._source)
+
+    def _answer(self, name: str, entry: _Entry) -> Member | None:
+        """The member of this name, with the content of an entry; None where it was answered for by an earlier run."""
+        refusal, kind = entry.refusal, kind_of(name)
         number = self._num_members
         self._num_members += 1
         name = self._names.unique(printable(name))
@@ -182,13 +170,13 @@ class Archive:
             return None
         if not refusal and kind != "image":
             refusal = Problem("unsupported", f"{kind}s inside archives are not read: unpack it beside the archive")
-        elif not refusal and size > self._max_bytes:
-            message = f"the member has {size} bytes, more than the {self._max_bytes} that are read of one"
+        elif not refusal and entry.size > self._max_bytes:
+            message = f"the member has {entry.size} bytes, more than the {self._max_bytes} that are read of one"
             refusal = Problem("too_large", message)
         if refusal:
             return Member(number, name, problem=refusal)
         try:
-            return Member(number, name, read())
+            return Member(number, name, entry.read())
         except InputError as error:
             self._broken = error
             return Member(number, name, problem=Problem.of(error))
@@ -197,12 +185,238 @@ class Archive:
             return Member(number, name, problem=_problem_of(error, "member"))
 
 
+@dataclass(frozen=True, slots=True)
+class _Link:
+    """A member that is another name of one."""
+
+    name: str
+    target: str | None
+    """The name of that one, of a normal form; None where it lies outside of the archive."""
+    as_given: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """What an archive says of a member, and how to read it; only until the next one is asked for."""
+
+    name: str
+    size: int
+    read: Callable[[], bytes]
+    link: _Link | None = None
+    refusal: Problem | None = None
+    may_go_on: bool = True
+    """Whether what follows can be read if this cannot."""
+
+
+class _Once:
+    """Reads something at the first call; every call gives the same, or fails as the first."""
+
+    def __init__(self, read: Callable[[], bytes]) -> None:
+        self._read = read
+        self._outcome: bytes | Exception | None = None
+
+    def __call__(self) -> bytes:
+        if self._outcome is None:
+            try:
+                self._outcome = self._read()
+            except (InputError, *_READ_FAILURES) as error:
+                self._outcome = error
+        if isinstance(self._outcome, Exception):
+            raise self._outcome
+        return self._outcome
+
+
+class _Targets:
+    """Which members links lead to, links to links followed."""
+
+    def __init__(self, links: list[_Link], names: _Names) -> None:
+        self._names = names
+        self._by_name = {posixpath.normpath(link.name): link for link in links}
+        self._waiting: dict[str, list[_Link]] = {}
+        self._problems: list[tuple[_Link, Problem]] = []
+        for link in links:
+            found = self._found(link)
+            if isinstance(found, Problem):
+                self._problems.append((link, found))
+            else:
+                self._waiting.setdefault(found, []).append(link)
+
+    def _found(self, link: _Link) -> str | Problem:
+        """The member that a link leads to, or why it leads to none."""
+        seen: set[str] = set()
+        while link.target in self._by_name and not self._names.has(link.target):
+            if link.target in seen:
+                return Problem("link_loop", f"a link in a circle, which leads to {link.as_given!r}")
+            seen.add(link.target)
+            link = self._by_name[link.target]
+        if link.target is None or not self._names.has(link.target):
+            return Problem("broken_link", f"a link to {link.as_given!r}, which is no file in the archive")
+        if self._names.is_repeated(link.target):
+            return Problem("broken_link", f"a link to {link.as_given!r}, a name that several members have")
+        return link.target
+
+    def leading_to(self, entry: _Entry) -> list[_Link]:
+        return self._waiting.pop(posixpath.normpath(entry.name), [])
+
+    def unreached(self) -> Iterator[tuple[_Link, Problem]]:
+        """Links that lead nowhere, and those whose member could not be read a second time."""
+        yield from self._problems
+        for links in self._waiting.values():
+            for link in links:
+                message = f"a link to {link.as_given!r}, which cannot be read a second time from this source"
+                yield link, Problem("read_error", message)
+
+
+def _is_hidden(name: str) -> bool:
+    parts = name.split("/")
+    return "__MACOSX" in parts or any(part.startswith(".") and part.strip(".") for part in parts)
+
+
+def _no_bytes() -> bytes:
+    return b""
+
+
+def _entries(file: IO[bytes]) -> Iterator[_Entry]:
+    """The entries of an archive from its front, without folders.
+
+    Raises:
+        InputError: It is no archive, or one that is not read.
+    """
+    file, head = _with_head(file)
+    opener = next((opener for magic, opener in _OPENERS if head.startswith(magic)), None)
+    if opener is not None:
+        with opener(file) as plain:
+            yield from _tar_entries(_Forward(plain, can_seek=False))
+    elif head.startswith(_ZIP_MAGIC) or _is_zip_behind_others(file, head):
+        yield from _zip_entries(file)
+    elif unread := next((name for magic, name in _UNREAD.items() if head.startswith(magic)), None):
+        raise InputError("unsupported", f"{unread} is not read: unpack it, or pack it anew as a tar or zip archive")
+    else:
+        yield from _tar_entries(_Forward(file, can_seek=file.seekable()))
+
+
+def _is_zip_behind_others(file: IO[bytes], head: bytes) -> bool:
+    """Whether a file is a zip with other bytes before it, as self-extracting ones have; a tar may end in a zip."""
+    if not file.seekable() or _begins_tar(head):
+        return False
+    is_zip = zipfile.is_zipfile(file)
+    file.seek(0)
+    return is_zip
+
+
+def _begins_tar(head: bytes) -> bool:
+    try:
+        tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return False
+    return True
+
+
+def _tar_entries(file: _Forward) -> Iterator[_Entry]:
+    file.expect_header()
+    try:
+        tar = tarfile.open(  # noqa: SIM115 - closed below
+            fileobj=cast("IO[bytes]", file), mode="r:", encoding="utf-8", errors="surrogateescape"
+        )
+    except EOFError as error:
+        raise InputError("truncated", "the file ends within its first header: cut short, or no archive") from error
+    except tarfile.ReadError as error:
+        raise InputError("not_an_archive", f"neither a tar nor a zip begins as this file does: {error}") from error
+    with tar:
+        while entry := _next_of(tar, file):
+            if entry.isdir():
+                continue
+            refusal, link = None, None
+            if entry.islnk():
+                link = _Link(entry.name, posixpath.normpath(entry.linkname), entry.linkname)
+            elif entry.issym():
+                link = _Link(entry.name, _target_of(entry.name, entry.linkname), entry.linkname)
+            elif not entry.isreg():
+                refusal = Problem("not_a_file", f"a {_TAR_TYPES.get(entry.type, 'special entry')}, not a file")
+            read = partial(_read_tar, tar, entry, file)
+            yield _Entry(entry.name, entry.size, read, link, refusal, may_go_on=False)
+        file.check_end()
+
+
+def _target_of(name: str, given: str) -> str | None:
+    """The member that a symbolic link leads to; None where it leads out of the archive."""
+    target = posixpath.normpath(posixpath.join(posixpath.dirname(name), given))
+    return None if target.startswith(("/", "../")) or target in (".", "..") else target
+
+
+def _zip_entries(file: IO[bytes]) -> Iterator[_Entry]:
+    if not file.seekable():
+        message = "the index of a zip stands at its end, and this source only reads from the front: download it"
+        raise InputError("unsupported", message)
+    _refuse_split(file)
+    with zipfile.ZipFile(file) as archive:
+        for entry in archive.infolist():
+            name = _zip_name(entry)
+            if name.endswith("/"):
+                continue
+            read = partial(_read_zip, archive, entry)
+            mode = stat.S_IFMT(entry.external_attr >> 16) if entry.create_system == _UNIX else 0
+            if entry.flag_bits & _ENCRYPTED:
+                refusal = Problem("unsupported", "the member is encrypted: unpack the archive with its password")
+                yield _Entry(name, entry.file_size, read, refusal=refusal)
+            elif stat.S_ISLNK(mode):
+                yield _Entry(name, 0, read, _zip_link(name, entry, read))
+            else:
+                refusal = None
+                if mode and not stat.S_ISREG(mode):
+                    refusal = Problem("not_a_file", "a special entry, not a file")
+                yield _Entry(name, entry.file_size, read, refusal=refusal)
+
+
+def _zip_link(name: str, entry: zipfile.ZipInfo, read: Callable[[], bytes]) -> _Link:
+    """A symbolic link: its content is the name that it leads to."""
+    given = ""
+    if entry.file_size <= _MAX_LINK_BYTES:
+        with contextlib.suppress(*_READ_FAILURES):  # a link that cannot be read leads nowhere
+            given = read().decode("utf-8", "surrogateescape")
+    return _Link(name, _target_of(name, given) if given else None, given)
+
+
+def _refuse_split(file: IO[bytes]) -> None:
+    """Refuse one part of a zip that was split into several files; zipfile takes it for a damaged one."""
+    size = file.seek(0, io.SEEK_END)
+    file.seek(max(0, size - _MAX_ZIP_END_BYTES))
+    end = file.read()
+    file.seek(0)
+    at = end.rfind(_ZIP_END)
+    number = int.from_bytes(end[at + 4 : at + 6], "little") if at >= 0 else 0
+    if number not in (0, 0xFFFF):
+        raise InputError("unsupported", f"the last of {number + 1} parts of a split zip: join them first (zip -s 0)")
+    if at < 0 and end and _begins_split(file):
+        raise InputError("unsupported", "the first part of a split zip: join the parts first (zip -s 0)")
+
+
+def _begins_split(file: IO[bytes]) -> bool:
+    head = file.read(4)
+    file.seek(0)
+    return head == _ZIP_SPLIT
+
+
 class _Names:
     """Tells repeated names apart. Hashes stand for names: two that agree by chance cost a needless `#2`."""
 
     def __init__(self) -> None:
         self._seen: set[int] = set()
         self._next: dict[str, int] = {}
+        self._files: set[int] = set()
+        self._repeated: set[int] = set()
+
+    def note(self, name: str) -> None:
+        """There is a file of this name in the archive, be it a picture or not."""
+        key = _hash_of(posixpath.normpath(name))
+        (self._repeated if key in self._files else self._files).add(key)
+
+    def has(self, name: str | None) -> bool:
+        """Whether there is a file of this name, of a normal form."""
+        return name is not None and _hash_of(name) in self._files
+
+    def is_repeated(self, name: str) -> bool:
+        return _hash_of(name) in self._repeated
 
     def unique(self, name: str) -> str:
         if self._is_new(name):
@@ -214,10 +428,14 @@ class _Names:
         return f"{name}#{number}"
 
     def _is_new(self, name: str) -> bool:
-        key = int.from_bytes(hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
+        key = _hash_of(name)
         is_new = key not in self._seen
         self._seen.add(key)
         return is_new
+
+
+def _hash_of(name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
 
 
 class _Forward:
@@ -308,28 +526,43 @@ def _read_zip(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
     """At most the size that its header says: zipfile reads no further and then finds the checksum wrong."""
     # For these, zipfile expands whatever it has read: 4 KiB of bzip2 can become 90 MB, 64 KiB 1.4 GB.
     is_bounded = entry.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-    with archive.open(entry) as file:
+    try:
+        opened = archive.open(entry)
+    except NotImplementedError as error:
+        method = f"{entry.compress_type} ({_METHODS.get(entry.compress_type, 'unknown')})"
+        message = f"the member is compressed by method {method}, which is not read: pack the archive anew with Deflate"
+        raise InputError("unsupported", message) from error
+    with opened as file:
         return b"".join(iter(partial(file.read, _CHUNK_BYTES if is_bounded else 4096), b""))
 
 
 def _zip_name(entry: zipfile.ZipInfo) -> str:
-    """Many programs write UTF-8 without the flag that says so; zipfile then reads it as code page 437."""
-    if entry.flag_bits & _UTF8:
-        return entry.filename
-    try:
-        return entry.filename.encode("cp437").decode("utf-8")
-    except UnicodeError:
-        return entry.filename
+    """The name with slashes. Many programs write UTF-8 without the flag that says so: zipfile reads code page 437."""
+    name = entry.filename
+    if not entry.flag_bits & _UTF8:
+        with contextlib.suppress(UnicodeError):
+            name = name.encode("cp437").decode("utf-8")
+    # Only where a backslash cannot be part of a name: .NET before 4.6.1 and others write them in place of slashes.
+    return name if entry.create_system in _POSIX_SYSTEMS else name.replace("\\", "/")
 
 
 _TAR_TYPES = {
-    tarfile.LNKTYPE: "hard link",
-    tarfile.SYMTYPE: "symbolic link",
     tarfile.CHRTYPE: "character device",
     tarfile.BLKTYPE: "block device",
     tarfile.FIFOTYPE: "named pipe",
 }
-_UNIX, _ENCRYPTED, _UTF8 = 3, 0x1, 0x800
+_UNIX, _DARWIN, _ENCRYPTED, _UTF8 = 3, 19, 0x1, 0x800
+_POSIX_SYSTEMS = (_UNIX, _DARWIN)
+_MAX_LINK_BYTES = 4096
+_ZIP_SPLIT, _ZIP_END = b"PK\x07\x08", b"PK\x05\x06"
+_ZIP_MAGIC = (b"PK\x03\x04", _ZIP_END, _ZIP_SPLIT)
+_MAX_ZIP_END_BYTES = 22 + 0xFFFF
+"""The record at the end of a zip, with the longest comment."""
+_METHODS = {
+    1: "Shrink", 2: "Reduce", 3: "Reduce", 4: "Reduce", 5: "Reduce", 6: "Implode", 9: "Deflate64",
+    10: "PKWARE Implode", 93: "Zstandard", 95: "XZ", 96: "JPEG", 97: "WavPack", 98: "PPMd",
+}  # fmt: skip
+"""Of compression in a zip, by APPNOTE.TXT 4.4.5: those that zipfile may not read."""
 
 
 @contextlib.contextmanager
@@ -386,20 +619,26 @@ def _open_zstd(file: IO[bytes]) -> IO[bytes]:
     return opened
 
 
-def _refuse(file: IO[bytes]) -> IO[bytes]:
-    raise InputError("unsupported", "only tar and zip archives are read: pack it anew as one of them")
-
-
-_HEAD_BYTES = 8
+_HEAD_BYTES = tarfile.BLOCKSIZE
 _OPENERS: tuple[tuple[bytes, Callable[[IO[bytes]], IO[bytes]]], ...] = (
     (b"\x1f\x8b", lambda file: cast("IO[bytes]", gzip.GzipFile(fileobj=file))),
     (b"BZh", lambda file: cast("IO[bytes]", bz2.BZ2File(file))),
     (b"\xfd7zXZ\0", lambda file: cast("IO[bytes]", lzma.LZMAFile(file))),  # noqa: SIM115 - closed by the caller
     (b"\x28\xb5\x2f\xfd", _open_zstd),
-    (b"Rar!", _refuse),
-    (b"7z\xbc\xaf\x27\x1c", _refuse),
 )
-"""How compressed archives begin; anything else is a tar or nothing."""
+"""How compressed tars begin."""
+_UNREAD = {
+    b"Rar!": "a RAR archive",
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive",
+    b"MSCF": "a cabinet archive",
+    b"xar!": "a xar archive",
+    b"!<arch>": "an ar archive",
+    b"0707": "a cpio archive",
+    b"LZIP": "an lzip file",
+    b"\x04\x22\x4d\x18": "an LZ4 file",
+    b"\x1f\x9d": "a file of compress (.Z)",
+}
+"""How other archives and compressed files begin."""
 
 _READ_FAILURES = (
     # What the file system, tarfile, zipfile and the decompressors raise for bad archives.
@@ -425,5 +664,5 @@ def _problem_of(error: Exception, what: str) -> Problem:
     if isinstance(error, EOFError):
         return Problem("truncated", f"the {what} is cut short")
     if isinstance(error, NotImplementedError):
-        return Problem("unsupported", f"the {what} is compressed in a way that is not read")
+        return Problem("unsupported", f"the {what} is not read: {error}")
     return Problem("damaged", f"the {what} is damaged: {' '.join(str(error).split()) or type(error).__name__}")

@@ -21,8 +21,8 @@ VIDEO_SUFFIXES = frozenset(
     {".mp4", ".m4v", ".mov", ".qt", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".m1v", ".m2v", ".vob", ".ts", ".mts"}
     | {".m2ts", ".wmv", ".asf", ".flv", ".f4v", ".3gp", ".3g2", ".ogv", ".mxf"}
 )
-ARCHIVE_SUFFIXES = frozenset({".tar", ".tgz", ".tbz", ".tbz2", ".txz", ".tzst", ".zip"})
-"""And `.tar` followed by one of `.gz`, `.bz2`, `.xz`, `.zst`."""
+ARCHIVE_SUFFIXES = frozenset({".tar", ".tgz", ".tbz", ".tbz2", ".txz", ".tzst", ".zip", ".7z", ".rar"})
+"""And `.tar` followed by one of `.gz`, `.bz2`, `.xz`, `.zst`. Those of 7z and RAR fail with what to do about it."""
 
 
 def kind_of(name: str) -> Kind | None:
