@@ -25,6 +25,8 @@ Box = tuple[float, float, float, float]
 """x1, y1, x2, y2 in pixels of the upright picture; x2 and y2 are exclusive."""
 BOX_COLUMNS = ("x1", "y1", "x2", "y2")
 """The columns of a table that hold a `Box`."""
+SIZE_COLUMNS = ("picture_width", "picture_height")
+"""The columns of a table that hold the size of the picture that a box is in, in pixels."""
 
 
 FACE_COLUMNS = (
@@ -157,6 +159,8 @@ class Crop:
     frame_index: int | None = None
     time_s: float | None = None
     kept: Kept = ()
+    picture_size: tuple[int, int] | None = None
+    """Width and height in pixels of the upright picture or frame that the face is in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +175,9 @@ class InputReport:
     num_faces: int = 0
     width: int | None = None
     height: int | None = None
+    """Of the upright picture, or of the first frame of a video that was looked at."""
+    time_offset_s: float | None = None
+    """How long after the start of its file a video begins, in seconds."""
     problem: Problem | None = None
     archive: str | None = None
     """The archive that it is a member of."""

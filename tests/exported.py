@@ -16,7 +16,7 @@ WIDTH, HEIGHT = 640, 480
 RANDOM = np.random.default_rng(6)
 
 
-def face(name, number=0, *, frame=None, time_s=None, emotion=None, track=None, box=None):
+def face(name, number=0, *, frame=None, time_s=None, emotion=None, track=None, box=None, size=(WIDTH, HEIGHT)):
     """A row of the faces table; what is not given is random, as a network and a detector might say it."""
     probabilities = RANDOM.dirichlet(np.ones(7)).astype(np.float32)
     if emotion is not None:
@@ -32,6 +32,8 @@ def face(name, number=0, *, frame=None, time_s=None, emotion=None, track=None, b
         "face": number,
         "face_source": "detected",
         **dict(zip(("x1", "y1", "x2", "y2"), map(float, box), strict=True)),
+        "picture_width": size[0],
+        "picture_height": size[1],
         "detection_score": float(np.float32(RANDOM.uniform(0.6, 1))),
         "track": track,
         "emotion": EMOTIONS[best],

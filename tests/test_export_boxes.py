@@ -7,14 +7,26 @@ import tracemalloc
 from xml.etree import ElementTree
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.export.boxes import write_coco, write_fiftyone, write_label_studio
 from motivnet_cli.export.predictions import export_predictions
 from motivnet_cli.export.source import Source
-from motivnet_cli.records import EMOTIONS
-from tests.exported import HEIGHT, WIDTH, assert_same_faces, clip, face, files_written, mixed_output, output, rows_of
+from motivnet_cli.records import BOX_COLUMNS, EMOTIONS, SIZE_COLUMNS
+from tests.exported import (
+    HEIGHT,
+    VIDEO,
+    WIDTH,
+    assert_same_faces,
+    clip,
+    face,
+    files_written,
+    mixed_output,
+    output,
+    rows_of,
+)
 
 
 @pytest.fixture
@@ -70,16 +82,77 @@ def test_a_model_without_emotions_has_one_category(tmp_path):
 
 
 def test_a_table_without_inputs_still_gives_boxes(tmp_path):
-    """Without an inputs table no size of a picture is known: enough for COCO, but not for relative boxes."""
+    """Without an inputs table, a size that the rows do not say is not known: enough for COCO, but not for shares."""
     COCO = pytest.importorskip("pycocotools.coco").COCO
-    path = output(tmp_path, [face("a.jpg"), *clip("b.mp4", ["fear"])])
+    path = output(tmp_path, [face("a.jpg", size=(None, None)), *clip("b.mp4", ["fear"])])
     path.with_suffix(".inputs.parquet").unlink()
     coco = COCO(export_predictions(path, "coco", tmp_path / "c.json"))
 
     assert [image["file_name"] for image in coco.imgs.values()] == ["a.jpg", "b.mp4"]
+    assert [(image["width"], image["height"]) for image in coco.imgs.values()] == [(None, None), (WIDTH, HEIGHT)]
     with pytest.raises(ConfigError, match=r"size of 'a\.jpg' is not known"):
         export_predictions(path, "fiftyone", tmp_path / "fo")
     assert not (tmp_path / "fo").exists()
+
+
+def resized_output(folder):
+    """A video whose frames are 640 x 480, then 320 x 240, then 640 x 480; the face fills the left upper quarter."""
+    sizes = [(640, 480), (320, 240), (640, 480)]
+    faces = [
+        face("v.mp4", frame=25 * n, time_s=n, emotion="fear", track=0, box=(0, 0, width / 2, height / 2), size=size)
+        for n, size in enumerate(sizes)
+        for width, height in [size]
+    ]
+    return output(folder, faces, {"v.mp4": VIDEO | {"width": 640, "height": 480}})
+
+
+def test_boxes_are_relative_to_their_own_frame(tmp_path):
+    """Where the size changes within a video, each format uses the size of the row's frame."""
+    path = resized_output(tmp_path)
+    coco = json.loads(export_predictions(path, "coco", tmp_path / "c.json").read_text())
+    labels = export_predictions(path, "fiftyone", tmp_path / "fo") / "videos" / "labels" / "000000000.json"
+    boxes = [
+        [thing["bounding_box"] for thing in frame["objects"]["objects"]]
+        for frame in json.loads(labels.read_text())["frames"].values()
+    ]
+    tasks = json.loads((export_predictions(path, "label-studio", tmp_path / "ls") / "videos.json").read_text())
+    (region,) = tasks[0]["predictions"][0]["result"]
+
+    assert [(image["width"], image["height"]) for image in coco["images"]] == [(640, 480), (320, 240), (640, 480)]
+    assert [note["bbox"] for note in coco["annotations"]] == [[0, 0, 320, 240], [0, 0, 160, 120], [0, 0, 320, 240]]
+    quarter = {"top_left": {"x": 0, "y": 0}, "bottom_right": {"x": 0.5, "y": 0.5}}
+    assert boxes == [[quarter]] * 3
+    assert [[key[side] for side in ("x", "y", "width", "height")] for key in region["value"]["sequence"]] == [
+        [0, 0, 50, 50]
+    ] * 3
+
+
+def test_the_size_of_frames_is_not_left_out(tmp_path):
+    """Without the columns of the size, a box would be held against another frame's: they are asked for."""
+    columns = ["input", "frame", "time_s", "face", "track", *BOX_COLUMNS, "emotion", "confidence", *EMOTIONS]
+    with pytest.raises(ConfigError, match="needs the columns picture_width, picture_height"):
+        write_fiftyone(Source(resized_output(tmp_path), columns=columns), tmp_path / "fo")
+
+
+def test_tables_of_the_first_schema_are_still_exported(tmp_path):
+    """Without sizes in the rows and offsets in the inputs, the size is the input's and times are the stream's."""
+    path = output(tmp_path, [face("a.jpg", box=(0, 0, 64, 48))], {"a.jpg": {}})
+    for table, lacking in ((path, SIZE_COLUMNS), (path.with_suffix(".inputs.parquet"), ["time_offset_s"])):
+        pq.write_table(pq.read_table(table).drop_columns(list(lacking)), table)
+    tasks = json.loads((export_predictions(path, "label-studio", tmp_path / "ls") / "images.json").read_text())
+    (region,) = tasks[0]["predictions"][0]["result"]
+
+    assert (region["original_width"], region["original_height"]) == (WIDTH, HEIGHT)
+    assert (region["value"]["width"], region["value"]["height"]) == (10, 10)
+
+
+def test_label_studio_counts_from_the_start_of_the_file(tmp_path):
+    """Its player shows the file: frames and times of a video that begins after its sound are shifted."""
+    path = output(tmp_path, clip("v.mp4", ["fear", "fear"]), {"v.mp4": VIDEO | {"time_offset_s": 2.0}})
+    tasks = json.loads((export_predictions(path, "label-studio", tmp_path / "ls") / "videos.json").read_text())
+    (region,) = tasks[0]["predictions"][0]["result"]
+
+    assert [(key["frame"], key["time"]) for key in region["value"]["sequence"]] == [(51, 2.0), (76, 3.0)]
 
 
 def test_faces_in_another_order_than_the_inputs_are_refused(tmp_path):

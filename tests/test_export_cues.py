@@ -65,6 +65,29 @@ def test_an_absence_ends_a_cue(tmp_path, video, every, step_ms):
     ]
 
 
+@pytest.mark.parametrize(("kind", "suffix"), [("webvtt", ".vtt"), ("srt", ".srt"), ("elan", ".eaf")])
+def test_times_are_those_of_the_file(tmp_path, kind, suffix):
+    """Players count from the start of the file: a video that begins 0.48 s after its sound is shifted by that."""
+    found = []
+    for offset_s in (0.0, 0.48):
+        path = output(tmp_path, clip("clip.mp4", ["fear", "anger"]), {"clip.mp4": VIDEO | {"time_offset_s": offset_s}})
+        text = export_predictions(path, kind, tmp_path / f"{offset_s}{suffix}").read_text()
+        times = re.findall(r"\d\d:\d\d:\d\d[.,]\d\d\d|(?<=TIME_VALUE=\")\d+", text)
+        found.append([int(re.sub(r"\D", "", time)) for time in times])
+
+    assert sorted(set(found[0])) == [0, 1000, 2000]
+    assert [after - before for before, after in zip(*found, strict=True)] == [480] * len(found[0])
+
+
+def test_times_without_an_inputs_table_are_said_to_be_the_streams(tmp_path, caplog):
+    """Where it is not known when the video begins, that is said."""
+    path = output(tmp_path, clip("clip.mp4", ["fear"]), {"clip.mp4": VIDEO})
+    path.with_suffix(".inputs.parquet").unlink()
+
+    assert cues(export_predictions(path, "webvtt", tmp_path / "clip.vtt"))[0][0] == 0
+    assert "no inputs table" in caplog.text
+
+
 def test_people_without_tracks_go_by_face_number(tmp_path):
     """Without tracks a cue is of a face number, and several people are in overlapping cues."""
     rows = [face("clip.mp4", n, frame=25 * t, time_s=t, emotion=EMOTIONS[n]) for t in range(2) for n in range(2)]

@@ -18,8 +18,10 @@ import pytest
 from typer.testing import CliRunner
 
 from motivnet_cli.cli import app
+from motivnet_cli.config import VideoConfig
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.export.overlay import write_overlay
+from motivnet_cli.inputs.video import VideoReader
 from motivnet_cli.output.tables import METADATA_KEY, faces_schema
 from motivnet_cli.records import EMOTIONS
 from tests.clips import make_clip, read_number, write_clip
@@ -268,3 +270,24 @@ def test_killed_it_leaves_nothing_under_the_name(tmp_path):
     assert (tmp_path / ".out.mp4.tmp").exists()
     assert write_overlay(str(clip), str(preds), str(out), overwrite=True).frames == 200
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c.mp4", "out.mp4", "p.parquet"]
+
+
+def test_frames_of_another_size_are_fitted_into_the_first(tmp_path):
+    """Where the size changes, the boxes of each frame are drawn in its own pixels, and the whole frame is seen."""
+    parts = []
+    for number, size in enumerate([(320, 240), (640, 480)]):
+        picture = np.full((size[1], size[0], 3), GROUND, np.uint8)
+        times = [number + k / 10 for k in range(10)]
+        write_clip(tmp_path / "p.ts", [(picture, time_s) for time_s in times], fps=10, options={"bf": "0"})
+        parts.append((tmp_path / "p.ts").read_bytes())
+    (tmp_path / "c.ts").write_bytes(b"".join(parts))
+    box = {"x1": 400.0, "y1": 240.0, "x2": 560.0, "y2": 400.0}
+    preds = written(tmp_path / "p.parquet", [{"input": "c.ts", "frame": 10, "time_s": 1.0} | box])
+    write_overlay(str(tmp_path / "c.ts"), str(preds), str(tmp_path / "o.mp4"))
+    shown = [frame.rgb for frame in VideoReader(str(tmp_path / "o.mp4"), VideoConfig(fps=None), max_pixels=10**7)]
+    marked = drawn(shown[10].astype(int))
+
+    assert {picture.shape for picture in shown} == {(240, 320, 3)}
+    assert not drawn(shown[9].astype(int)).any()
+    assert marked[120:200, 198:203].any(axis=1).all()
+    assert marked[198:203, 200:280].any(axis=0).all()

@@ -58,6 +58,8 @@ def synthetic(path, n, names=None):
         "face": [0] * n,
         "face_source": ["detected"] * n,
         **{side: rng.uniform(0, 100, n).astype(np.float32) for side in BOX},
+        "picture_width": [640] * n,
+        "picture_height": [480] * n,
         "detection_score": rng.random(n, np.float32),
         "emotion": [EMOTIONS[i] for i in best],
         "confidence": chances.max(1),

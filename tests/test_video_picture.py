@@ -154,14 +154,28 @@ def test_sizes_that_change(tmp_path, size):
     parts = []
     for number, sides in enumerate(((128, 96), size, (128, 96))):
         part = tmp_path / f"{number}.ts"
-        write_clip(part, ((numbered(n, sides), n / 30) for n in range(number * 5, number * 5 + 5)), gop=5)
+        pictures = ((numbered(n, sides), n / 30) for n in range(number * 5, number * 5 + 5))
+        write_clip(part, pictures, options={"bf": "0"})
         parts.append(part.read_bytes())
     path = tmp_path / "c.ts"
     path.write_bytes(b"".join(parts))
-    shown = frames(path)
+    reader = VideoReader(str(path), ALL, max_pixels=10**7)
+    shown = [frame.rgb for frame in reader]
 
+    assert (reader.report.width, reader.report.height) == (128, 96)
     assert [picture.shape[1::-1] for picture in shown] == [(128, 96)] * 5 + [size] * 5 + [(128, 96)] * 5
     assert [read_number(picture) for picture in shown] == list(range(15))
+
+
+@pytest.mark.parametrize("name", ["c.mp4", "c.mkv", "c.ts"])
+def test_the_start_of_the_video_in_its_file_is_told(tmp_path, name):
+    """Times count from the video's first frame; how long after the start of the file that is, is in the report."""
+    path = tmp_path / name
+    make_clip(path, frames=20, times_s=[0.48 + n / 25 for n in range(20)], audio=True)
+    reader = VideoReader(str(path), ALL, max_pixels=10**7)
+
+    assert [frame.time_s for frame in reader][:2] == pytest.approx([0, 0.04], abs=1e-3)
+    assert reader.report.time_offset_s == pytest.approx(0.48, abs=0.07)  # sound begins up to a frame of 64 ms early
 
 
 KR_KB = {"bt709": (0.2126, 0.0722), "smpte170m": (0.299, 0.114), "bt2020nc": (0.2627, 0.0593), None: (0.299, 0.114)}

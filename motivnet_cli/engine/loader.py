@@ -243,7 +243,12 @@ class _Feeder:
         yield self._end(
             todo,
             InputReport(
-                **about, status=status, problem=found.problem or bad_boxes, width=found.width, height=found.height
+                **about,
+                status=status,
+                problem=found.problem or bad_boxes,
+                width=found.width,
+                height=found.height,
+                time_offset_s=found.time_offset_s,
             ),
         )
 

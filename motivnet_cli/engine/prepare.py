@@ -156,8 +156,9 @@ class Preparer:
     def _cropped(
         self, position: Position, name: str, frame: Frame, faces: list[tuple[Face, Kept]], kept: Kept
     ) -> Prepared:
+        size = frame.rgb.shape[1], frame.rgb.shape[0]
         crops = (
-            Crop(position, name, face, number, self.crop(frame, face), frame.index, frame.time_s, own or kept)
+            Crop(position, name, face, number, self.crop(frame, face), frame.index, frame.time_s, own or kept, size)
             for number, (face, own) in enumerate(faces)
         )
         ready = list(itertools.islice(crops, MAX_READY_FACES))

@@ -27,7 +27,7 @@ from motivnet_cli.export.rows import (
 )
 from motivnet_cli.export.segments import Sampling, find_segments
 from motivnet_cli.export.text import JsonElements, json_text, open_text
-from motivnet_cli.records import BOX_COLUMNS
+from motivnet_cli.records import BOX_COLUMNS, SIZE_COLUMNS
 from motivnet_cli.remote.urls import is_remote
 
 if TYPE_CHECKING:
@@ -49,8 +49,8 @@ def write_coco(source: Source, out: Path) -> None:
     picture, exact; `score`, the confidence; `attributes`, the probability of each emotion, `detection_score` and
     `face_source`, float32 exact. `COCO.loadRes` takes the list `annotations`. Pictures without a face are images
     without annotations; those that failed are left out. Every frame of a video that has faces is an image whose
-    `file_name` is the video, with `video_id`, `frame_id` (from 0) and `time_s`; its annotations have a `track_id`,
-    unique within the video.
+    `file_name` is the video, with its own size, `video_id`, `frame_id` (from 0) and `time_s`; its annotations have a
+    `track_id`, unique within the video.
 
     Raises:
         ConfigError: A column that is needed is left out.
@@ -76,7 +76,7 @@ def write_coco(source: Source, out: Path) -> None:
 
 def _columns_with_probabilities(source: Source) -> list[str]:
     needed = (*BOX_COLUMNS, *emotion_columns(source), *source.classes)
-    return select_columns(source, needed=needed, optional=(*POSITION_COLUMNS, *DETECTION_COLUMNS))
+    return select_columns(source, needed=needed, optional=(*POSITION_COLUMNS, *DETECTION_COLUMNS, *SIZE_COLUMNS))
 
 
 def _coco_head(source: Source, categories: Mapping[str, int]) -> JsonObject:
@@ -99,11 +99,17 @@ class _CocoLists:
         self._categories = categories
 
     def add(self, info: InputRow, faces: Iterator[FaceRow]) -> None:
-        size = {"width": info.width, "height": info.height}
+        size = info.width, info.height
         if info.kind == "video":
-            self._videos.add({"id": self._videos.count + 1, "name": info.input, **size})
+            self._videos.add({"id": self._videos.count + 1, "name": info.input, "width": size[0], "height": size[1]})
         for frame, in_frame in faces_by_frame(info, faces):
-            image: JsonObject = {"id": self._images.count + 1, "file_name": info.input, **size}
+            width, height = (frame and frame.size) or size
+            image: JsonObject = {
+                "id": self._images.count + 1,
+                "file_name": info.input,
+                "width": width,
+                "height": height,
+            }
             if frame is not None:
                 image |= {"video_id": self._videos.count, "frame_id": frame.number, "time_s": frame.time_s}
             self._images.add(image)
@@ -235,16 +241,16 @@ def write_label_studio(source: Source, out: Path) -> None:
 
     Beside each lies the labelling setup that its results belong to (`images.xml`, `videos.xml`). Boxes are in percent
     of the picture (within 1e-3 pixels). The face of a picture is a `rectanglelabels` region with the confidence as its
-    score. In a video, a segment is a `videorectangle` region and a face a keyframe, frames from 1; `framesCount` and
-    `duration` reach to the last face, and `framerate` in the setup reads the task's `fps`. A local file is served by
-    Label Studio itself: the address is `/data/local-files/?d=` and the input's name, relative to its document root.
-    The probabilities of the other emotions are lost.
+    score. In a video, a segment is a `videorectangle` region and a face a keyframe, frames from 1 and times from the
+    start of the file; `framesCount` and `duration` reach to the last face, and `framerate` in the setup reads the
+    task's `fps`. A local file is served by Label Studio itself: the address is `/data/local-files/?d=` and the input's
+    name, relative to its document root. The probabilities of the other emotions are lost.
 
     Raises:
         ConfigError: A column that is needed is left out, or the size of a picture is not known.
     """
     needed = (*BOX_COLUMNS, *emotion_columns(source))
-    columns = select_columns(source, needed=needed, optional=(*POSITION_COLUMNS, "detection_score"))
+    columns = select_columns(source, needed=needed, optional=(*POSITION_COLUMNS, "detection_score", *SIZE_COLUMNS))
     sampling = Sampling.of(source)
     out.mkdir(exist_ok=True)
     with contextlib.ExitStack() as stack:
@@ -291,14 +297,18 @@ def _image_task(info: InputRow, faces: Iterator[FaceRow]) -> _Task:
 
 
 def _video_task(info: InputRow, faces: Iterator[FaceRow], sampling: Sampling) -> _Task:
-    found = find_segments(faces, sampling, with_sightings=True)
+    found = find_segments(faces, sampling, offset_s=info.time_offset_s or 0.0, with_sightings=True)
     fps = found.frames_per_second
-    num_frames = max((segment.last.frame + 1 for segment in found.segments), default=0)
+    first_frame = 1 + round((info.time_offset_s or 0.0) * fps)
+    num_frames = max((segment.last.frame + first_frame for segment in found.segments), default=0)
     # The schema of the results asks for these two; the editor reads them off the video itself.
     length: JsonObject = {"framesCount": num_frames, "duration": num_frames / fps}
     return _Task(
         {"video": _label_studio_address(info.input), "fps": fps},
-        [_video_region(info, segment, f"segment{n}", length) for n, segment in enumerate(found.segments)],
+        [
+            _video_region(info, segment, f"segment{n}", length, first_frame=first_frame)
+            for n, segment in enumerate(found.segments)
+        ],
         [segment.confidence for segment in found.segments if segment.confidence is not None],
     )
 
@@ -321,22 +331,23 @@ def _label_studio_address(name: str) -> str:
 
 
 def _image_region(info: InputRow, face: FaceRow, name: str) -> JsonObject:
+    width, height = face.picture_size or (info.width, info.height)
     return {
         "id": name,
         "type": "rectanglelabels",
         "from_name": "emotion",
         "to_name": "image",
-        "original_width": info.width,
-        "original_height": info.height,
+        "original_width": width,
+        "original_height": height,
         "image_rotation": 0,
         "value": _percent_box(info, face) | {"rectanglelabels": [face.label]},
         "score": face.score,
     }
 
 
-def _video_region(info: InputRow, segment: Segment, name: str, length: JsonObject) -> JsonObject:
+def _video_region(info: InputRow, segment: Segment, name: str, length: JsonObject, *, first_frame: int) -> JsonObject:
     sequence = [
-        _percent_box(info, seen.face) | {"frame": seen.frame + 1, "time": seen.time_s, "enabled": True}
+        _percent_box(info, seen.face) | {"frame": seen.frame + first_frame, "time": seen.time_s, "enabled": True}
         for seen in segment.sightings
     ]
     sequence[-1]["enabled"] = False  # the box ends here, and is not drawn on to the end of the video

@@ -23,6 +23,7 @@ from motivnet_cli.export.rows import (
     face_rows,
     media_path,
     select_columns,
+    time_offsets,
 )
 from motivnet_cli.export.segments import Sampling, find_segments
 from motivnet_cli.export.text import open_text
@@ -39,7 +40,8 @@ def write_webvtt(source: Source, out: Path) -> None:
     """Write WebVTT captions, a cue for each segment: the voice is the person, the text emotion and mean confidence.
 
     Into a folder that exists, a file for every video with faces, named like the video; else one file, of one video.
-    Times to the millisecond, confidence to two digits; boxes and the other probabilities are lost.
+    Times to the millisecond from the start of the file, as players count, confidence to two digits; boxes and the
+    other probabilities are lost.
 
     Raises:
         ConfigError: No face is in a video, several videos are for one file, or a column that is needed is left out.
@@ -75,8 +77,8 @@ def write_elan(source: Source, out: Path) -> None:
     """Write ELAN documents (.eaf, format 3.0): a tier for each person, an annotation for each segment.
 
     The value of an annotation is the emotion. The emotions are a controlled vocabulary, so that an annotator who
-    corrects picks from the same words. Times to the millisecond; boxes and probabilities are lost. Files and errors
-    are those of `write_webvtt`.
+    corrects picks from the same words. Times to the millisecond from the start of the file; boxes and probabilities are
+    lost. Files and errors are those of `write_webvtt`.
     """
 
     def write(video: str, segments: Sequence[Segment], path: Path) -> None:
@@ -96,9 +98,10 @@ def _write_videos(
         )
     columns = select_columns(source, needed=("time_s", "frame", *EMOTION_COLUMNS), optional=POSITION_COLUMNS)
     sampling = Sampling.of(source)
+    offsets_s = time_offsets(source)
     written: str | None = None
     for video, faces in itertools.groupby(face_rows(source, columns), key=lambda face: face.input):
-        segments = find_segments(faces, sampling).segments
+        segments = find_segments(faces, sampling, offset_s=offsets_s.get(video, 0.0)).segments
         if not segments:
             continue
         if out.is_dir():

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import av
 import numpy as np
 import polars as pl
-from PIL import Image
+from PIL import Image, ImageOps
 
 from motivnet_cli.config import MAX_PIXELS, VideoConfig
 from motivnet_cli.durable import durably, temporary_name
@@ -69,7 +69,8 @@ def write_overlay(
         video: A local file. Its rows are those whose `input` is this path or its end, the longest of several; or else
             the only one with its file name.
         predictions: An output of `annotate` that has rows of the video.
-        out: A name ending in `.mp4`; it appears whole or not at all. An odd width or height grows by one pixel.
+        out: A name ending in `.mp4`; it appears whole or not at all. An odd width or height grows by one pixel. It has
+            the size of the first frame: others are drawn on, then fitted into it.
         overwrite: Replace a file at `out`.
         max_pixels: A video with larger frames is refused.
 
@@ -254,7 +255,10 @@ def _draw_all(reader: VideoReader, rows: _VideoRows, out: Path) -> int:
             for face in rows.at(frame):
                 draw_face(image, face)
             if not num_frames:
-                stream.width, stream.height = (length + length % 2 for length in image.size)
+                first_size = image.size
+                stream.width, stream.height = (length + length % 2 for length in first_size)
+            elif image.size != first_size:
+                image = ImageOps.pad(image, first_size)
             pixels = np.asarray(image.crop((0, 0, stream.width, stream.height)))
             picture = av.VideoFrame.from_ndarray(pixels, format="rgb24")
             picture.pts, picture.time_base = round(frame.time_s / TIME_BASE), TIME_BASE

@@ -6,6 +6,7 @@ This module knows the columns of both tables, what a face is labelled, and where
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.export.source import InputRow
-from motivnet_cli.records import BOX_COLUMNS
+from motivnet_cli.records import BOX_COLUMNS, SIZE_COLUMNS
 from motivnet_cli.remote.urls import is_remote
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     from motivnet_cli.export.source import Source
     from motivnet_cli.records import Box
+
+log = logging.getLogger(__name__)
 
 EMOTION_COLUMNS = ("emotion", "confidence")
 POSITION_COLUMNS = ("input", "frame", "time_s", "face", "track")
@@ -56,6 +59,8 @@ class FaceRow:
     """Of the face in its picture, from 0."""
     track: int | None
     box: Box | None
+    picture_size: tuple[int, int] | None
+    """Width and height of its own picture or frame in pixels."""
     emotion: str | None
     score: float | None
     """Confidence of the emotion, 0 to 1; where that column is not read, the detection score."""
@@ -93,18 +98,19 @@ class FaceRow:
         return self.box
 
     def box_in_shares(self, info: InputRow) -> Box:
-        """The box, as shares of the width and height of its picture or video.
+        """The box, as shares of the width and height of its own picture or frame.
 
         Raises:
             ConfigError: It is null, or the size of the picture is not known.
         """
-        if not info.width or not info.height:
+        width, height = self.picture_size or (info.width, info.height)
+        if not width or not height:
             raise ConfigError(
                 f"the size of {info.input!r} is not known, and this format's boxes are relative to it; export from "
                 "annotate's own output with its inputs table beside it, or choose coco"
             )
         x1, y1, x2, y2 = self.box_in_pixels()
-        return x1 / info.width, y1 / info.height, x2 / info.width, y2 / info.height
+        return x1 / width, y1 / height, x2 / width, y2 / height
 
 
 class FrameTime(NamedTuple):
@@ -113,6 +119,8 @@ class FrameTime(NamedTuple):
     number: int
     """From 0."""
     time_s: float | None
+    size: tuple[int, int] | None = None
+    """Width and height in pixels, where they are known."""
 
 
 def label_names(source: Source) -> list[str]:
@@ -129,9 +137,11 @@ def select_columns(source: Source, *, needed: Sequence[str], optional: Sequence[
     """The columns that an export reads: `input`, the needed ones, and those of the optional ones that the source has.
 
     Raises:
-        ConfigError: `input` or a needed column is missing.
+        ConfigError: `input` or a needed column is missing, or the size of the pictures is wanted and was left out.
     """
-    needed = ("input", *needed)
+    # A size that is there must be used: that of the inputs table may be another frame's.
+    sizes = [name for name in SIZE_COLUMNS if name in optional and name in source.stored_names]
+    needed = ("input", *needed, *sizes)
     missing = [name for name in needed if name not in source.schema.names]
     if missing:
         raise ConfigError(
@@ -158,6 +168,7 @@ def face_rows(source: Source, columns: Sequence[str]) -> Iterator[FaceRow]:
                     f"({', '.join(source.classes)}); leave such rows out with --where"
                 )
             box = (row["x1"], row["y1"], row["x2"], row["y2"]) if has_boxes else None
+            size = (row.get("picture_width"), row.get("picture_height"))
             probabilities = {name: _short(row[name]) for name in classes}
             yield FaceRow(
                 input=row["input"],
@@ -166,6 +177,7 @@ def face_rows(source: Source, columns: Sequence[str]) -> Iterator[FaceRow]:
                 number=row.get("face"),
                 track=row.get("track"),
                 box=None if box is None or None in box else box,
+                picture_size=None if None in size else size,
                 emotion=row.get("emotion"),
                 score=_short(row.get(score)),
                 probabilities={name: value for name, value in probabilities.items() if value is not None},
@@ -215,8 +227,19 @@ def faces_by_frame(info: InputRow, faces: Iterator[FaceRow]) -> Iterator[tuple[F
     if info.kind != "video":
         yield None, faces
         return
-    for (number, time_s), group in itertools.groupby(faces, key=lambda face: (face.frame, face.time_s)):
-        yield (None if number is None else FrameTime(number, time_s)), group
+    frames = itertools.groupby(faces, key=lambda face: (face.frame, face.time_s, face.picture_size))
+    for (number, time_s, size), group in frames:
+        yield (None if number is None else FrameTime(number, time_s, size)), group
+
+
+def time_offsets(source: Source) -> dict[str, float]:
+    """By name, the videos that do not begin with their file: the seconds from its start to theirs."""
+    if not source.has_inputs:
+        log.warning(
+            "%s has no inputs table beside it: times count from the start of each video stream, not of its file",
+            source.path,
+        )
+    return {info.input: info.time_offset_s for info in source.inputs() if info.time_offset_s}
 
 
 def media_path(source: Source, name: str, *, is_member: bool = False) -> str:

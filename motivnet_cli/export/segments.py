@@ -62,6 +62,7 @@ class Sighting(NamedTuple):
     frame: int
     """Number in the video, from 0."""
     time_s: float
+    """In the file, in seconds."""
     face: FaceRow
 
 
@@ -109,10 +110,13 @@ class VideoSegments:
         return 1 / self.seconds_per_frame if self.seconds_per_frame else _UNKNOWN_FPS
 
 
-def find_segments(faces: Iterator[FaceRow], sampling: Sampling, *, with_sightings: bool = False) -> VideoSegments:
+def find_segments(
+    faces: Iterator[FaceRow], sampling: Sampling, *, offset_s: float = 0.0, with_sightings: bool = False
+) -> VideoSegments:
     """The segments of one video, whose faces come in the order of time; those without a frame or time are passed over.
 
     Args:
+        offset_s: From the start of the file to that of its video: times are those of the file.
         with_sightings: Keep every face in its segment, and not the last one only.
     """
     segments: list[Segment] = []
@@ -122,7 +126,7 @@ def find_segments(faces: Iterator[FaceRow], sampling: Sampling, *, with_sighting
     for face in faces:
         if face.frame is None or face.time_s is None:
             continue
-        this = Sighting(face.frame, face.time_s, face)
+        this = Sighting(face.frame, face.time_s + offset_s, face)
         first = first or this
         if this.frame > first.frame and this.time_s > first.time_s:
             seconds_per_frame = (this.time_s - first.time_s) / (this.frame - first.frame)

@@ -47,10 +47,12 @@ class InputRow(NamedTuple):
     error_type: str | None = None
     faces: int = 0
     width: int | None = None
-    """Of the upright picture in pixels; None if it was not read."""
+    """Of the upright picture in pixels, or of the first frame of a video; None if it was not read."""
     height: int | None = None
     archive: str | None = None
     """The archive that it is a member of."""
+    time_offset_s: float | None = None
+    """When a video begins, in seconds from the start of its file; None where it is not known."""
 
 
 class FrameSampling(TypedDict, total=False):
@@ -120,6 +122,16 @@ class Source:
     def settings(self, *names: str) -> list[str]:
         """What the run was given for some settings that are lists, such as `inputs.paths`, as far as it is recorded."""
         return [value for name in names for value in listed(self.record, name)]
+
+    @property
+    def has_inputs(self) -> bool:
+        """Whether there is an inputs table."""
+        return bool(self._inputs)
+
+    @property
+    def stored_names(self) -> list[str]:
+        """The columns of the table, chosen or not."""
+        return list(self._stored.names)
 
     def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """The rows, at most 4,096 at a time.

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from contextlib import closing, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -88,7 +89,7 @@ class VideoReader:
                     if isinstance(message, SharedFrame):
                         rgb = slots.copy(message)
                         decoder.give_back_slot()
-                        self._size = message.width, message.height
+                        self._size = self._size or (message.width, message.height)
                         self._num_frames += 1
                         yield Frame(rgb, message.number, message.time_s)
                     elif isinstance(message, VideoReport):
@@ -118,10 +119,8 @@ class VideoReader:
         problem = report.problem
         if problem and not report.is_whole and not report.num_read:
             raise InputError(problem.error_type, problem.message)
-        width, height = self._size or (report.width, report.height)
-        self.report = VideoReport(
-            is_whole=report.is_whole, problem=problem, num_read=report.num_read, width=width, height=height
-        )
+        width, height = (report.width, report.height) if report.width else self._size or (None, None)
+        self.report = replace(report, width=width, height=height)
 
     def _give_up(self, problem: Problem) -> None:
         """The decoder is lost: keep what came before."""

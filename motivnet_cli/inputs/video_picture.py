@@ -85,6 +85,12 @@ class Presentation:
         return self.width, round(self.height / self.pixel_aspect)
 
     @property
+    def shown_size(self) -> tuple[int, int]:
+        """Width and height of the picture in pixels."""
+        width, height = self.square_size
+        return (width, height) if self.orientation[0] else (height, width)
+
+    @property
     def is_hdr(self) -> bool:
         return self.transfer in (_Transfer.PQ, _Transfer.HLG)
 

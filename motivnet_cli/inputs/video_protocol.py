@@ -74,6 +74,9 @@ class VideoReport:
     """Frames decoded, sampled or not."""
     width: int | None = None
     height: int | None = None
+    """Of the first sampled frame as it is shown: frames of other sizes may follow."""
+    time_offset_s: float | None = None
+    """How long after the start of the file its video begins, in seconds; None where it is not known."""
 
 
 Message = SharedFrame | Alive | VideoReport

@@ -17,6 +17,8 @@ import sys
 import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import av
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
 
     from motivnet_cli.errors import ErrorType
     from motivnet_cli.inputs.video_picture import Presentation
-from motivnet_cli.inputs.video_protocol import Message
+    from motivnet_cli.inputs.video_protocol import Message
 
 BEAT_SECONDS = 1.0
 """Between two signs of life while nothing is sampled."""
@@ -143,7 +145,8 @@ def decode(request: DecodeRequest, slots: Slots) -> VideoReport:
             raise InputError("too_large", f"{pixels}, and --max-pixels allows {request.max_pixels}")
         if request.backend == "decord":
             _check_for_decord(container, stream, max_pixels=request.max_pixels)
-            return _decode_by_decord(request, slots)
+            report = _decode_by_decord(request, slots)
+            return replace(report, time_offset_s=_time_offset_s(container, stream))
         return _decode_by_pyav(container, stream, request, slots)
 
 
@@ -168,8 +171,6 @@ def _decode_by_pyav(
             if not sampler.takes(number, time_s):
                 continue
             num_taken += 1
-            if num_taken <= request.skip_frames:
-                continue
             try:
                 presentation = presentations.of(frame)
             except InputError as error:
@@ -177,6 +178,9 @@ def _decode_by_pyav(
                     raise
                 reading.failure = Problem(error.error_type, f"frame {number}: {error}")
                 break
+            reading.size = reading.size or presentation.shown_size
+            if num_taken <= request.skip_frames:
+                continue
             pending.append(sender.submit(_convert_and_send, slots, number, time_s, frame, presentation))
             if len(pending) > 1:
                 pending.popleft().result()
@@ -203,6 +207,8 @@ class _Reading:
         """Why the rest was not read."""
         self.was_ended = False
         """Whether the end of the wanted part came before that of the video."""
+        self.size: tuple[int, int] | None = None
+        """Width and height of the first sampled frame, as it is shown."""
         self._num_read = self._num_bad_packets = self._num_left_out = 0
         self._is_tainted = False
         self._last_s = 0.0
@@ -274,12 +280,14 @@ class _Reading:
         return self._report(None, is_whole=True)
 
     def _report(self, problem: Problem | None, *, is_whole: bool) -> VideoReport:
+        width, height = self.size or (self._stream.width, self._stream.height)
         return VideoReport(
             is_whole=is_whole,
             problem=problem,
             num_read=self._num_read,
-            width=self._stream.width,
-            height=self._stream.height,
+            width=width,
+            height=height,
+            time_offset_s=_time_offset_s(self._container, self._stream),
         )
 
     def _damage(self) -> Problem | None:
@@ -367,6 +375,13 @@ def _decode_by_decord(request: DecodeRequest, slots: Slots) -> VideoReport:
         for number, rgb in zip(window, frames, strict=True):
             slots.send(number, float(times[number]), rgb)
     return VideoReport(is_whole=True, problem=None, num_read=len(times))
+
+
+def _time_offset_s(container: InputContainer, stream: VideoStream) -> float:
+    """How long after the start of its file a stream begins, in seconds; 0 where the file does not say."""
+    if stream.start_time is None or container.start_time is None or not stream.time_base:
+        return 0.0
+    return round(float(stream.start_time * stream.time_base - Fraction(container.start_time, av.time_base)), 6)
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from motivnet_cli.durable import sync
-from motivnet_cli.records import BOX_COLUMNS
+from motivnet_cli.records import BOX_COLUMNS, SIZE_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from motivnet_cli.faces.track import Embeddings, TrackConfig, Tracker
     from motivnet_cli.records import Batch, Crop, InputReport, Position, Prediction, RunRecord
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 METADATA_KEY = b"motivnet"
 """Key of the Parquet file metadata that holds the run's JSON record."""
 _KEPT_TYPES = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64(), "bool": pa.bool_()}
@@ -84,13 +84,15 @@ def faces_schema(
     columns = [
         _column("input", pa.string(), "The input: its path relative to the given folder, or as given."),
         _column("frame", pa.int64(), "Frame number in a video, from 0; null for an image."),
-        _column("time_s", pa.float64(), "Presentation time in seconds in a video; null for an image."),
+        _column("time_s", pa.float64(), "Time in seconds from the start of the video stream; null for an image."),
         _column("face", pa.int32(), "Number of the face in its picture, from 0, left to right."),
         _column("face_source", text, "`detected`, `whole` (the whole picture was taken), or `given`."),
         _column("x1", pa.float32(), "Left edge of the face box, in pixels of the upright picture."),
         _column("y1", pa.float32(), "Upper edge of the face box."),
         _column("x2", pa.float32(), "Right edge of the face box (exclusive)."),
         _column("y2", pa.float32(), "Lower edge of the face box (exclusive)."),
+        _column("picture_width", pa.int32(), "Width in pixels of the upright picture or frame that the box is in."),
+        _column("picture_height", pa.int32(), "Its height."),
         _column("detection_score", pa.float32(), "The detector's confidence, 0 to 1; null unless detected."),
     ]
     if tracks:
@@ -129,7 +131,12 @@ def inputs_schema() -> pa.Schema:
             _column("frames", pa.int64(), "Frames that were looked at; of an archive, its members."),
             _column("faces", pa.int64(), "Rows that it has in the faces table."),
             _column("width", pa.int32(), "Width of the upright picture in pixels; null if it was not read."),
-            _column("height", pa.int32(), "Height of the upright picture in pixels; null if it was not read."),
+            _column("height", pa.int32(), "Its height. Of a video, both are those of the first frame looked at."),
+            _column(
+                "time_offset_s",
+                pa.float64(),
+                "When the video begins, in seconds from the start of its file; null for an image.",
+            ),
             _column("archive", pa.string(), "The archive that it is a member of; null for others."),
             _column("size_bytes", pa.int64(), "Size of the file when the run was planned; null where unknown."),
             _column("mtime_ns", pa.int64(), "Its time of last change, in ns since 1970; null where unknown."),
@@ -202,6 +209,8 @@ class Rows:
             "y1": y1,
             "x2": x2,
             "y2": y2,
+            "picture_width": crop.picture_size and crop.picture_size[0],
+            "picture_height": crop.picture_size and crop.picture_size[1],
             "detection_score": crop.face.score,
         }
         keep = self._layout.keep
@@ -228,7 +237,7 @@ def numpy_dtype(kind: pa.DataType) -> np.dtype[np.generic]:
     return dtype
 
 
-_CROP_COLUMNS = ("input", "frame", "time_s", "face", "face_source", *BOX_COLUMNS, "detection_score")
+_CROP_COLUMNS = ("input", "frame", "time_s", "face", "face_source", *BOX_COLUMNS, *SIZE_COLUMNS, "detection_score")
 
 
 def _input_row(report: InputReport) -> dict[str, object]:
@@ -243,6 +252,7 @@ def _input_row(report: InputReport) -> dict[str, object]:
         "faces": report.num_faces,
         "width": report.width,
         "height": report.height,
+        "time_offset_s": report.time_offset_s,
         "archive": report.archive,
         "size_bytes": report.size_bytes,
         "mtime_ns": report.mtime_ns,
@@ -355,11 +365,20 @@ _Row = TypeVar("_Row", bound=NamedTuple)
 
 
 def rows_in(parts: Iterable[Path], kind: type[_Row]) -> Iterator[_Row]:
-    """The rows of some files, with the columns that a named tuple has as its fields."""
-    names = list(kind._fields)
+    """The rows of some files, with the columns that a named tuple has as its fields.
+
+    A field with a default has that where there is no such column: another version of motivnet wrote the file.
+    """
     for part in parts:
-        for batch in pq.ParquetFile(part).iter_batches(columns=names, batch_size=ROW_GROUP):
-            yield from map(kind._make, zip(*(batch[name].to_pylist() for name in names), strict=True))
+        file = pq.ParquetFile(part)
+        lacking = {name: value for name, value in kind._field_defaults.items() if name not in file.schema_arrow.names}
+        names = [name for name in kind._fields if name not in lacking]
+        for batch in file.iter_batches(columns=names, batch_size=ROW_GROUP):
+            columns: list[Iterable[object]] = [
+                itertools.repeat(lacking[name], len(batch)) if name in lacking else batch[name].to_pylist()
+                for name in kind._fields
+            ]
+            yield from map(kind._make, zip(*columns, strict=True))
 
 
 class TableWriter:
