@@ -853,6 +853,19 @@ def test_table_with_boxes_and_subjects(tmp_path):
     assert "1 image without a box: the face is looked for" in found.remarks
 
 
+def test_table_of_a_spreadsheet_with_boxes_of_another_tool(tmp_path):
+    """Read as a manifest is: separator, encoding, blank rows, decimal commas, notation of the boxes."""
+    picture(tmp_path / "a.png")
+    text = (
+        "File Name;Emotion;FaceRectX;FaceRectY;FaceRectWidth;FaceRectHeight\r\n\r\na.png;happy;1,5;2;3;4\r\n;;;;;\r\n"
+    )
+    (tmp_path / "t.csv").write_bytes(text.encode("utf-16"))
+    found = read_dataset("csv", str(tmp_path / "t.csv"))
+
+    assert [(image.name, image.label, image.box) for image in found.images] == [("a.png", HAPPINESS, (1.5, 2, 4.5, 6))]
+    assert any("FaceRectHeight: x, y, width, height in pixels" in remark for remark in found.remarks)
+
+
 @pytest.mark.parametrize(
     ("text", "options", "expected"),
     [
@@ -860,7 +873,8 @@ def test_table_with_boxes_and_subjects(tmp_path):
         ("path,mood\n", {}, r"no label column by name .*--label-column"),
         ("path,label\n", {"path_column": "file"}, r"no column 'file'; it has 'path', 'label'"),
         ("path,label\nx.png,happy\n", {}, r"no labelled image is left .*missing file 1"),
-        ("path,label\nx.png,happy,3\n", {}, r"cannot be read"),
+        ("path,label\nx.png,happy,3\n", {}, r"line 2 .* has 3 cells, and the first row 2"),
+        ("path,label,bbox\nx.png,happy,0 0 1 1\n", {}, r"boxes as fractions of the picture"),
     ],
 )
 def test_wrong_tables_are_refused(tmp_path, text, options, expected):

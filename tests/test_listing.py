@@ -347,6 +347,23 @@ def test_list_with_nul_bytes(folder, tmp_path):
     assert listed(content, files0_from=("-",)) == items
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be"])
+def test_list_as_windows_writes_it(tmp_path, encoding):
+    """With a byte order mark, and in UTF-16; longer than what is read at a time."""
+    names = [f"Zoë{number}.jpg" for number in range(9000)]
+    mark = "\ufeff" if encoding == "utf-16-be" else ""
+    (tmp_path / "list").write_bytes((mark + "\r\n".join(names) + "\r\n").encode(encoding))
+
+    assert [item.input for item in listed(files_from=(str(tmp_path / "list"),))] == names
+
+
+def test_list_in_broken_utf16_is_a_usage_error(tmp_path):
+    """A byte is missing."""
+    (tmp_path / "list").write_bytes("a.jpg\n".encode("utf-16")[:-1])
+    with pytest.raises(ConfigError, match="UTF-16"):
+        listed(files_from=(str(tmp_path / "list"),))
+
+
 def test_nul_bytes_in_a_list_of_lines_are_a_usage_error(folder):
     """A million names in one line would be one missing file."""
     with pytest.raises(ConfigError, match="--files0-from"):

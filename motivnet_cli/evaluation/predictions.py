@@ -19,6 +19,7 @@ import polars as pl
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.evaluation.datasets.cards import SYNONYMS
 from motivnet_cli.evaluation.results import to_json
+from motivnet_cli.inputs.box_columns import find_box_columns
 from motivnet_cli.inputs.names import printable
 from motivnet_cli.inputs.table import (
     PARQUET_SUFFIXES,
@@ -30,7 +31,7 @@ from motivnet_cli.inputs.table import (
     squeezed,
 )
 from motivnet_cli.output.read import read_faces, read_inputs, read_record
-from motivnet_cli.records import BOX_COLUMNS, EMOTIONS
+from motivnet_cli.records import EMOTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -56,13 +57,6 @@ _DECORATION = frozenset(
 )
 """Words around an emotion in a column's name, as in `prob_happy`, `emotion.happy` or `Happy (percent)`."""
 _NO_LABEL = frozenset({"", "none", "nan", "null", "na", "n/a", "unknown", "no face", "no_face", "noface"})
-_CORNERS = (BOX_COLUMNS, ("xmin", "ymin", "xmax", "ymax"), ("left", "top", "right", "bottom"))
-_SIZES = (
-    ("facerectx", "facerecty", "facerectwidth", "facerectheight"),
-    ("regionx", "regiony", "regionw", "regionh"),
-    ("facialareax", "facialareay", "facialareaw", "facialareah"),
-    ("x", "y", "w", "h"),
-)
 _ORIGIN_KEYS = ("tool", "model", "weights_sha256", "recipe", "precision", "faces", "terms", "settings")
 """What of a run's record says where its predictions come from."""
 
@@ -213,7 +207,7 @@ def _read_columns(path: str, kind: TableKind, table: pl.DataFrame, given: Mappin
     else:
         answers = _distributions_in(table, {name: column for name, column in found.items() if name != "path"}, path)
     remarks = [*answers.remarks]
-    box_columns = _box_columns(table.columns)
+    box_columns = find_box_columns(table.columns)
     used = {*found.values(), *(box_columns.names if box_columns else ())}
     if others := [name for name in table.columns if name not in used]:
         more = f" and {len(others) - 10} more" if len(others) > 10 else ""
@@ -378,24 +372,10 @@ def _numbers(column: pl.Series, path: str) -> Floats:
     return values
 
 
-class _BoxColumns(NamedTuple):
-    names: list[str]
-    has_size: bool
-    """Whether the last two are width and height, not the second corner."""
-
-
-def _box_columns(columns: list[str]) -> _BoxColumns | None:
-    by_word = {squeezed(name): name for name in columns}
-    for names in (*_CORNERS, *_SIZES):
-        if all(name in by_word for name in names):
-            return _BoxColumns([by_word[name] for name in names], names in _SIZES)
-    return None
-
-
 def _boxes_in(table: pl.DataFrame) -> Floats | None:
     """The boxes as corners, [R, 4], NaN where there is none; None where no row has one."""
-    found = _box_columns(table.columns)
-    if found is None:
+    found = find_box_columns(table.columns)
+    if found is None or len(found.names) == 1:
         return None
     sides = [table[name].cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy() for name in found.names]
     boxes = np.stack(sides, axis=1)  # [R, 4]

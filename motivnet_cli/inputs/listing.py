@@ -167,11 +167,18 @@ class Listing:
                     if end == b"\n":
                         line = line.removesuffix(b"\r")
                         if b"\0" in line:
-                            raise ConfigError(f"{what} holds NUL bytes: give it with --files0-from")
+                            raise ConfigError(
+                                f"{what} holds NUL bytes: if they end its names, give it with --files0-from; if it is "
+                                "UTF-16, save it as UTF-8"
+                            )
                     if line.strip():
                         yield line
         except OSError as error:
             raise ConfigError(f"cannot read {what}: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise ConfigError(
+                f"cannot read {what}: it begins as UTF-16 and goes on otherwise: save it as UTF-8"
+            ) from error
 
     def _matching(self, pattern: str) -> Iterator[FoundInput]:
         """What a pattern finds: folders are walked unless its `**` enters them already."""
@@ -342,12 +349,28 @@ def _is_remote_pattern(path: str) -> bool:
 
 
 def _split(file: IO[bytes], end: bytes) -> Iterator[bytes]:
-    """What stands between the ends, without a byte order mark."""
-    rest = file.read(len(codecs.BOM_UTF8)).removeprefix(codecs.BOM_UTF8)
-    while chunk := file.read(_LIST_BYTES):
+    """What stands between the ends, without a byte order mark. Lines may be UTF-16, and become UTF-8."""
+    rest = b""
+    for chunk in _chunks(file, may_be_utf16=end == b"\n"):
         *whole, rest = (rest + chunk).split(end)
         yield from whole
     yield from rest.split(end)
+
+
+def _chunks(file: IO[bytes], *, may_be_utf16: bool) -> Iterator[bytes]:
+    chunk = file.read(_LIST_BYTES)
+    # The mark alone may begin a name; NUL bytes, which half of UTF-16 is, are in none.
+    if may_be_utf16 and chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and b"\0" in chunk:
+        decoder = codecs.getincrementaldecoder("utf-16")()
+        while chunk:
+            yield decoder.decode(chunk).encode()
+            chunk = file.read(_LIST_BYTES)
+        decoder.decode(b"", final=True)
+        return
+    chunk = chunk.removeprefix(codecs.BOM_UTF8)
+    while chunk:
+        yield chunk
+        chunk = file.read(_LIST_BYTES)
 
 
 def _check_lists(lists: Sequence[str]) -> None:

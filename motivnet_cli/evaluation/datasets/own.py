@@ -7,12 +7,11 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import polars as pl
-
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.evaluation.datasets.cards import emotion_named
 from motivnet_cli.evaluation.datasets.disk import join_path, normalise_label
 from motivnet_cli.evaluation.datasets.layouts import Layout, Row, SplitRows, image_count, rows_in_folders
+from motivnet_cli.inputs.box_columns import box_cells, find_box_columns, with_boxes
 from motivnet_cli.inputs.names import kind_of, suffix_of
 from motivnet_cli.inputs.table import PARQUET_SUFFIXES, PATH_COLUMNS, column_named, open_table
 from motivnet_cli.records import BOX_COLUMNS, EMOTIONS
@@ -20,7 +19,10 @@ from motivnet_cli.records import BOX_COLUMNS, EMOTIONS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import polars as pl
+
     from motivnet_cli.evaluation.datasets.layouts import Paths, Recognised, Request
+    from motivnet_cli.inputs.box_columns import BoxColumns
     from motivnet_cli.inputs.table import Table
     from motivnet_cli.records import Box
 
@@ -65,38 +67,47 @@ def read_table(request: Request, path_column: str | None, label_column: str | No
     is_parquet = suffix_of(path) in PARQUET_SUFFIXES
     if is_parquet != (request.card.name == "parquet"):
         raise ConfigError(f"{path!r} is {'' if is_parquet else 'not '}a Parquet file by its name: --dataset must agree")
-    values = _read_columns(open_table(path, "table"), path_column, label_column)
-    has_boxes = set(BOX_COLUMNS) <= set(values.columns)
+    values, boxes = _read_columns(open_table(path, "table"), path_column, label_column)
+    has_boxes = boxes is not None
     dropped: Counter[str] = Counter()
     rows = []
     for row in values.iter_rows(named=True):
         if not row["path"] or not row["label"]:
             dropped["no path or no label"] += 1
             continue
-        edges = [row[name] for name in BOX_COLUMNS] if has_boxes else []
         box: Box | None = None
-        if any(edge is not None for edge in edges):
-            if None in edges or not (edges[0] < edges[2] and edges[1] < edges[3]):
+        if has_boxes:
+            if row["bad_box"] is not None:
                 dropped["box not understood"] += 1
                 continue
-            box = (edges[0], edges[1], edges[2], edges[3])
+            if row["box0"] is not None:
+                box = (row["box0"], row["box1"], row["box2"], row["box3"])
         rows.append(Row(_locate(request, row["path"]), normalise_label(row["label"]), row.get("subject"), box))
     num_without = sum(row.box is None for row in rows)
     has_boxes = has_boxes and num_without < len(rows)
+    remarks = []
+    if boxes and boxes.names != BOX_COLUMNS:
+        remarks.append(f"boxes are read from {', '.join(boxes.names)}: {boxes.meaning}")
+    if has_boxes and num_without:
+        remarks.append(f"{image_count(num_without)} without a box: the face is looked for")
     return SplitRows(
         split="all",
         rows=rows,
         faces="given" if has_boxes else "auto",
         dropped=dropped,
-        remarks=(f"{image_count(num_without)} without a box: the face is looked for",)
-        if has_boxes and num_without
-        else (),
+        remarks=tuple(remarks),
         from_index=True,
     )
 
 
-def _read_columns(table: Table, path_column: str | None, label_column: str | None) -> pl.DataFrame:
-    """The columns path and label as text, and subject and those of boxes where they are there."""
+def _read_columns(
+    table: Table, path_column: str | None, label_column: str | None
+) -> tuple[pl.DataFrame, BoxColumns | None]:
+    """The columns path and label as text, subject and those of `with_boxes` where they are there; and where boxes are.
+
+    Raises:
+        ConfigError: As `Table.read`, or boxes are not in pixels.
+    """
     by_name = {name.strip().casefold(): name for name in reversed(table.columns)}
     texts = {
         "path": _column(table, path_column, PATH_COLUMNS, "path"),
@@ -105,9 +116,13 @@ def _read_columns(table: Table, path_column: str | None, label_column: str | Non
     if "subject" in by_name:
         texts["subject"] = by_name["subject"]
     columns = [table.as_text(name).str.strip_chars().alias(new) for new, name in texts.items()]
-    if all(name in by_name for name in BOX_COLUMNS):
-        columns += [pl.col(by_name[name]).cast(pl.Float64, strict=False).alias(name) for name in BOX_COLUMNS]
-    return table.read(columns)
+    found = find_box_columns(table.columns)
+    if found is None:
+        return table.read(columns), None
+    values, found = with_boxes(table.read([*columns, *box_cells(found, table)]), found)
+    if found.is_relative:
+        raise ConfigError(f"{table.path!r} has boxes as fractions of the picture: write them in pixels")
+    return values, found
 
 
 def _column(table: Table, chosen: str | None, known: Sequence[str], what: str) -> str:
