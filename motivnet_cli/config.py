@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from motivnet_cli.catalogue import DEFAULT_MODEL
 from motivnet_cli.errors import ConfigError
+from motivnet_cli.remote.urls import local_path
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -76,6 +77,8 @@ class InputConfig:
     def __post_init__(self) -> None:
         if not (self.paths or self.files_from or self.files0_from or self.manifests):
             raise ConfigError("no inputs were given: name files or folders, a list, or a manifest")
+        for name in ("paths", "files_from", "files0_from", "manifests"):
+            object.__setattr__(self, name, tuple(map(local_path, getattr(self, name))))
         names = [name.casefold() for name in self.keep]
         if twice := [name for name in self.keep if names.count(name.casefold()) > 1]:
             raise ConfigError(f"keep names the column {twice[0]!r} twice: name each once, whatever the case of letters")
@@ -253,6 +256,9 @@ class OutputConfig:
     def __post_init__(self) -> None:
         if not self.path:
             raise ConfigError("the output needs a name, such as --out preds.parquet")
+        object.__setattr__(self, "path", local_path(self.path))
+        if self.path.lower().startswith("file://"):
+            raise ConfigError(f"{self.path!r} names another machine: a file here is file:///absolute/path")
         if self.overwrite + self.retry_failed + self.extend > 1:
             raise ConfigError("give only one of --overwrite, --retry-failed and --extend")
         if self.commit_seconds < 0:

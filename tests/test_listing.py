@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from motivnet_cli.config import InputConfig
+from motivnet_cli.config import InputConfig, OutputConfig
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.inputs.listing import Listing, summarise
 from motivnet_cli.records import GivenFace
@@ -263,6 +263,61 @@ def test_file_named_like_a_pattern_is_itself(folder):
         (folder / name).write_bytes(b"x")
 
         assert names([folder / name]) == [str(folder / name)]
+
+
+@pytest.mark.parametrize("name", ["set [1]", "a*", "what?", "{x,y}", "b/c [2] {1..3}"])
+def test_folders_named_like_a_pattern_are_themselves(folder, name, monkeypatch):
+    """As the start of a pattern, in the middle of one, and as a folder; others that the name would fit are left out."""
+    for each in (name, "set 1", "ab", "what1", "x", "b/c 2 1"):
+        (folder / each).mkdir(parents=True, exist_ok=True)
+        (folder / each / "f.jpg").write_bytes(b"x")
+    monkeypatch.chdir(folder)
+
+    assert names([f"{name}/*.jpg", "b"])[0] == f"{name}/f.jpg"
+    assert [each for each in names([f"{name}/*.jpg", "z.JPG"]) if each.startswith(name)] == [f"{name}/f.jpg"]
+    assert len(names([f"{name}/*.jpg"])) == 1
+    assert names([name]) == ["f.jpg"]
+    if "{" not in name:  # braces behind a wildcard are always several names
+        assert f"{folder}/{name}/f.jpg" in names([f"{folder.parent}/p*/{name}/f.jpg"])
+
+
+def test_missing_file_in_a_folder_named_like_a_pattern(folder):
+    """It is named as it was given, and nothing else is taken for it."""
+    for each in ("set [1]", "set 1"):
+        (folder / each).mkdir()
+    (folder / "set 1" / "f.jpg").write_bytes(b"x")
+    items = listed(paths=(str(folder / "a.png"), str(folder / "set [1]" / "f.jpg")))
+
+    assert [item.path for item in items] == [str(folder / "a.png"), str(folder / "set [1]" / "f.jpg")]
+
+
+@pytest.mark.parametrize("name", ["a b%20ä#?.png", os.fsdecode(b"\xff.png"), "a[1].png", "plain.png"])
+@pytest.mark.parametrize("form", ["{}", "file://localhost{}", "FILE:{}"])
+def test_file_urls_are_the_files_that_they_name(tmp_path, name, form):
+    """As Path.as_uri writes them: in arguments, lists and manifests; the name in the output is the path."""
+    path = tmp_path / name
+    path.write_bytes(b"x")
+    url = path.as_uri() if form == "{}" else form.format(path.as_uri().removeprefix("file://"))
+    (tmp_path / "list.txt").write_text(url)
+    (tmp_path / "m.csv").write_text(f'path\n"{url}"\n')
+    expected = [(os.fsencode(str(path)).decode("utf-8", "backslashreplace"), str(path), 1)]
+
+    for inputs in (
+        InputConfig(paths=(url,)),
+        InputConfig(files_from=((tmp_path / "list.txt").as_uri(),)),
+        InputConfig(manifests=((tmp_path / "m.csv").as_uri(),)),
+    ):
+        assert [(item.input, item.path, item.size_bytes) for item in Listing(inputs)] == expected
+    assert names([tmp_path.as_uri()]) == names([tmp_path])
+
+
+def test_file_urls_of_other_machines_are_found_nowhere(folder):
+    items = listed(paths=(str(folder / "a.png"), "file://server/share/a.png"))
+
+    assert items[1].input == "file://server/share/a.png"
+    assert not os.path.lexists(items[1].path)
+    with pytest.raises(ConfigError, match="another machine"):
+        OutputConfig(path="file://server/share/p.parquet")
 
 
 def test_pattern_without_a_match_is_listed_beside_others(folder):

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from motivnet_cli.config import OutputConfig
 from motivnet_cli.errors import ConfigError, OutputConflictError
 from motivnet_cli.output import ledger
-from motivnet_cli.output.read import read_faces, read_inputs, read_record
+from motivnet_cli.output.read import read_faces, read_inputs, read_record, scan_faces
 from motivnet_cli.output.sink import Output
 from motivnet_cli.output.tables import RowLayout, faces_schema
 from motivnet_cli.records import EMOTIONS
@@ -56,6 +56,16 @@ def test_values_survive(tmp_path, photos):
     assert row["confidence"] == row[row["emotion"]]
     assert list(row["embedding"]) == [20, 21, 22, 23]
     assert sum(row[name] for name in EMOTIONS) == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["set [1] ä/preds.parquet", "set [1] ä/preds"])
+def test_place_with_odd_letters(tmp_path, photos, name):
+    """Brackets are no pattern, and a file:// URL is the file."""
+    run((tmp_path / name).as_uri(), photos)
+
+    assert [len(table) for table in tables(tmp_path / name)] == [9, 9]
+    assert [len(table) for table in tables((tmp_path / name).as_uri())] == [9, 9]
+    assert len(scan_faces(tmp_path / name).collect()) == 9
 
 
 @pytest.mark.parametrize("name", ["preds.parquet", "preds"])

@@ -37,6 +37,7 @@ from motivnet_cli.evaluation.results import (
 )
 from motivnet_cli.output.written import WrittenPaths
 from motivnet_cli.records import BOX_COLUMNS, EMOTIONS, never, no_progress
+from motivnet_cli.remote.urls import local_path
 from motivnet_cli.run import annotate
 from motivnet_cli.weights.store import Store, find_card
 
@@ -85,6 +86,11 @@ class EvaluateConfig:
     seed: int = 0
     overwrite: bool = False
     command: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("root", "out", "predictions"):
+            if (given := getattr(self, name)) is not None:
+                object.__setattr__(self, name, local_path(given))
 
 
 class _Answers(NamedTuple):

@@ -32,6 +32,7 @@ from motivnet_cli.inputs.table import (
 )
 from motivnet_cli.output.read import read_faces, read_inputs, read_record
 from motivnet_cli.records import EMOTIONS
+from motivnet_cli.remote.urls import local_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -103,7 +104,7 @@ def read_predictions(path: str | Path, *, columns: Mapping[str, str] | None = No
     Raises:
         ConfigError: Nothing is there, it cannot be read, or a column is missing, ambiguous or holds other values.
     """
-    name = str(path)
+    name = path = local_path(str(path))
     if not Path(path).exists():
         raise ConfigError(f"no predictions at {name!r}: give the output of motivnet annotate, or another tool's table")
     if not columns and _is_output(name):

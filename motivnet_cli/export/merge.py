@@ -25,6 +25,7 @@ from motivnet_cli.output.names import TABLES, inputs_beside
 from motivnet_cli.output.read import parts_of, read_record
 from motivnet_cli.output.tables import METADATA_KEY, ROW_GROUP, TableWriter
 from motivnet_cli.records import RunRecord
+from motivnet_cli.remote.urls import local_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -67,7 +68,8 @@ def merge(
         ConfigError: The outputs are not one run's, an input is in two of them, a shard is missing, their columns
             differ, or `out` cannot be written.
     """
-    out = Path(out)
+    out = Path(local_path(str(out)))
+    outputs = [local_path(str(output)) for output in outputs]
     records = _records_of(outputs)
     shards = {output: record["shard"] for output, record in records.items() if record.get("shard")}
     if not allow_mixed:

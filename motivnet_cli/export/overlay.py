@@ -28,6 +28,7 @@ from motivnet_cli.export.source import Source
 from motivnet_cli.inputs.video import VideoReader
 from motivnet_cli.inputs.video_worker import Sampler
 from motivnet_cli.records import BOX_COLUMNS, EMOTIONS
+from motivnet_cli.remote.urls import local_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,6 +79,7 @@ def write_overlay(
         ConfigError: The rows of no input, or of several, fit the video; it cannot be read; `out` exists, is the video
             or the predictions, has another ending, or cannot be written.
     """
+    video, predictions, out = map(local_path, (video, predictions, out))
     final = Path(out)
     if final.suffix.lower() != ".mp4":
         raise ConfigError(f"the overlay is an MP4: give --out a name ending in .mp4, got {out!r}")

@@ -18,6 +18,7 @@ from motivnet_cli.export import arrays, boxes, cues, layouts, tables
 from motivnet_cli.export.destination import MARKER, check_destination
 from motivnet_cli.export.formats import FORMATS
 from motivnet_cli.export.source import Source
+from motivnet_cli.remote.urls import local_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -87,6 +88,7 @@ def export_predictions(
     if str(out) == STDOUT:
         _write_to_stdout(source, to)
     else:
+        out = local_path(str(out))
         _write_to_path(source, to, Path(out), overwrite=overwrite)
     return Path(out)
 

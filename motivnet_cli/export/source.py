@@ -20,7 +20,7 @@ from motivnet_cli.output.names import INPUTS_SUFFIX, inputs_beside
 from motivnet_cli.output.read import parts_of
 from motivnet_cli.output.tables import METADATA_KEY, ROW_GROUP, faces_schema, rows_in
 from motivnet_cli.records import EMOTIONS
-from motivnet_cli.remote.urls import is_remote
+from motivnet_cli.remote.urls import is_remote, local_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -87,6 +87,7 @@ class Source:
         columns: Sequence[str] | None = None,
         embeddings: bool = True,
     ) -> None:
+        path = local_path(str(path))
         self.path = Path(path)
         self._parts, self._inputs = _files_at(path)
         stored = _schema_in(self._parts)

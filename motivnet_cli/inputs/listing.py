@@ -25,10 +25,10 @@ from motivnet_cli.errors import ConfigError
 from motivnet_cli.inputs.folders import LocalNode, RemoteNode, matches
 from motivnet_cli.inputs.manifest import Manifest, common_type, kept_name
 from motivnet_cli.inputs.names import IMAGE_SUFFIXES, FoundInput, kind_of, printable, status_of, suffix_of, version_of
-from motivnet_cli.inputs.patterns import Filter, Pattern, expand_braces, has_wildcards, split_pattern
+from motivnet_cli.inputs.patterns import Filter, Pattern, existing_folder, expand_braces, has_wildcards, split_pattern
 from motivnet_cli.records import Item, Problem
 from motivnet_cli.remote.storage import can_list, is_remote_file, is_remote_folder
-from motivnet_cli.remote.urls import display_name, is_remote
+from motivnet_cli.remote.urls import display_name, is_remote, local_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -155,7 +155,7 @@ class Listing:
 
     def _listed(self, source: str, end: bytes) -> Iterator[FoundInput]:
         for line in self._lines(source, end):
-            name = os.fsdecode(line)
+            name = local_path(os.fsdecode(line))
             yield from self._named(name, prefix=name)
 
     def _lines(self, source: str, end: bytes) -> Iterator[bytes]:
@@ -297,7 +297,7 @@ def summarise(listing: Listing) -> Contents:
 
 
 def _is_pattern(path: str) -> bool:
-    return has_wildcards(path) and not is_remote(path) and not os.path.lexists(path)
+    return not is_remote(path) and has_wildcards(path.removeprefix(existing_folder(path))) and not os.path.lexists(path)
 
 
 def _leads_somewhere(path: str) -> bool:

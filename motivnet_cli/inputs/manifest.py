@@ -22,7 +22,7 @@ from motivnet_cli.inputs.box_columns import (
 from motivnet_cli.inputs.names import FoundInput, kind_of, status_of, suffix_of, version_of
 from motivnet_cli.inputs.table import PATH_COLUMNS, TABLE_SUFFIXES, column_named, open_table
 from motivnet_cli.records import BOX_COLUMNS, FACE_COLUMNS, GivenFace, Problem
-from motivnet_cli.remote.urls import display_name, is_remote
+from motivnet_cli.remote.urls import display_name, is_remote, local_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -303,6 +303,7 @@ def _grouped(table: pl.DataFrame) -> pl.DataFrame:
 
 def _located(name: str, folder: str) -> FoundInput:
     """A file beside the manifest or, where there is none, in the current folder; or a URL."""
+    name = local_path(name)
     if is_remote(name):
         return FoundInput(display_name(name), name, kind_of(urlsplit(name).path) or "image")
     path = os.path.abspath(os.path.join(folder, name))

@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING
 
 from motivnet_cli.errors import ConfigError
+from motivnet_cli.remote.urls import is_remote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -27,10 +28,24 @@ def has_wildcards(text: str) -> bool:
 
 
 def split_pattern(pattern: str) -> tuple[str, list[str]]:
-    """The folder that a pattern spells out, ending in a slash or empty, and the parts from the first wildcard on."""
-    parts = pattern.split("/")
+    """The folder that a pattern spells out, ending in a slash or empty, and the parts from the first wildcard on.
+
+    What looks like a wildcard in the name of a folder that exists is part of its name.
+    """
+    start = "" if is_remote(pattern) else existing_folder(pattern)
+    parts = pattern.removeprefix(start).split("/")
     first = next(number for number, part in enumerate(parts) if has_wildcards(part))
-    return "".join(f"{part}/" for part in parts[:first]), parts[first:]
+    return start + "".join(f"{part}/" for part in parts[:first]), parts[first:]
+
+
+def existing_folder(path: str) -> str:
+    """The longest start of a path that is a folder by that very name, ending in a slash; empty where there is none."""
+    start = ""
+    for part in path.split("/")[:-1]:
+        if not os.path.isdir(f"{start}{part}/"):
+            break
+        start = f"{start}{part}/"
+    return start
 
 
 class Pattern:
@@ -57,9 +72,10 @@ class Pattern:
             if part == "**":
                 if name and not name.startswith(".") and not is_loop:
                     following.add(number)
+            elif part == name:  # also of a name with brackets or asterisks in it
+                following.add(number + 1)
             elif not has_wildcards(part):
-                if part == name:
-                    following.add(number + 1)
+                continue
             elif (part.startswith(".") or not name.startswith(".")) and self._fits[number](name):
                 following.add(number + 1)
         return self._with_none(following)
@@ -112,14 +128,16 @@ def _any_of(patterns: Sequence[str]) -> re.Pattern[str] | None:
 
 
 def expand_braces(given: str) -> Iterable[str]:
-    """`a{00..12}b` and `a{x,y}b` as a shell has them; other braces stay, and so does the name of a file that is there.
+    """`a{00..12}b` and `a{x,y}b` as a shell has them; other braces stay, and so do names of files and folders there.
 
     Raises:
         ConfigError: It stands for too many names.
     """
     if "{" not in given or os.path.lexists(given):
         return (given,)
-    pieces = re.split(r"\{((?:-?\d+\.\.-?\d+)|[^{}]*,[^{}]*)\}", given)
+    start = existing_folder(given)
+    pieces = re.split(r"\{((?:-?\d+\.\.-?\d+)|[^{}]*,[^{}]*)\}", given.removeprefix(start))
+    pieces[0] = start + pieces[0]
     choices = [_choices(piece) if number % 2 else [piece] for number, piece in enumerate(pieces)]
     count = math.prod(map(len, choices))
     if count > MAX_BRACED_NAMES:

@@ -271,7 +271,7 @@ def read_parquet_folder(folder: Path) -> pl.DataFrame:
     if not parts:
         raise ConfigError(f"the folder {str(folder)!r} holds no .parquet file; give the table's own name")
     try:
-        return pl.read_parquet(parts, missing_columns="raise")
+        return pl.read_parquet(parts, missing_columns="raise", glob=False)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise ConfigError(
             f"the tables of predictions in {str(folder)!r} cannot be read: {first_line(error)}"

@@ -19,7 +19,7 @@ from motivnet_cli.output.backend import LocalFolder, ObjectStoreMirror
 from motivnet_cli.output.ledger import read_run, write_run
 from motivnet_cli.output.names import TABLES, RunFiles, inputs_beside, is_part
 from motivnet_cli.output.written import WrittenPaths
-from motivnet_cli.remote.urls import display_name, is_remote
+from motivnet_cli.remote.urls import display_name, is_remote, local_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,6 +37,7 @@ def output_paths(path: str, staging: str | None = None) -> OutputPaths:
     Raises:
         ConfigError: The name has an ending of another format, or the store cannot be used.
     """
+    path = local_path(path)
     return StoredPaths(path, staging) if is_remote(path) else LocalPaths(path)
 
 

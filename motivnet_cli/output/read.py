@@ -34,7 +34,7 @@ def read_faces(path: str | Path) -> pl.DataFrame:
     """
     import polars
 
-    return polars.read_parquet(parts_of(path, "faces"))
+    return polars.read_parquet(parts_of(path, "faces"), glob=False)
 
 
 def scan_faces(path: str | Path) -> pl.LazyFrame:
@@ -45,7 +45,7 @@ def scan_faces(path: str | Path) -> pl.LazyFrame:
     """
     import polars
 
-    return polars.scan_parquet(parts_of(path, "faces"))
+    return polars.scan_parquet(parts_of(path, "faces"), glob=False)
 
 
 def read_inputs(path: str | Path) -> pl.DataFrame:
@@ -56,7 +56,7 @@ def read_inputs(path: str | Path) -> pl.DataFrame:
     """
     import polars
 
-    return polars.read_parquet(parts_of(path, "inputs"))
+    return polars.read_parquet(parts_of(path, "inputs"), glob=False)
 
 
 def read_record(path: str | Path) -> RunRecord:

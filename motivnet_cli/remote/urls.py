@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
+import os
 import re
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote_to_bytes, urlencode, urlsplit, urlunsplit
 
 
 def redacted(url: str) -> str:
@@ -38,8 +39,17 @@ def direct_url(url: str) -> str:
 
 
 def is_remote(path: str) -> bool:
-    """Whether an input is a URL such as `https://host/file` or `s3://bucket/key`, and no path."""
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", path) is not None
+    """Whether an input is a URL such as `https://host/file` or `s3://bucket/key`; no path, and none of `file://`."""
+    return re.match(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]+://", path, re.IGNORECASE) is not None
+
+
+def local_path(name: str) -> str:
+    """The path that a `file://` URL stands for, as `Path.as_uri` writes it; any other name as it is.
+
+    A URL of another host than `localhost` is no file of this machine: it stays as it is, and is found nowhere.
+    """
+    found = re.match(r"file:(//(localhost)?(?=/)|(?=/(?!/)))", name, re.IGNORECASE)
+    return os.fsdecode(unquote_to_bytes(os.fsencode(name[found.end() :]))) if found else name
 
 
 def display_name(url: str) -> str:

@@ -25,6 +25,7 @@ from motivnet_cli.export.destination import check_destination
 from motivnet_cli.export.source import Source
 from motivnet_cli.inputs.video import VideoReader
 from motivnet_cli.records import BOX_COLUMNS, STATUSES
+from motivnet_cli.remote.urls import local_path
 from motivnet_cli.report import figures
 from motivnet_cli.report.pages import PAGES, cut_to, data_uri, small_jpeg, thumbnail
 from motivnet_cli.report.timelines import MAX_TIMELINES, timelines, videos_in
@@ -69,6 +70,7 @@ def write_page(path: str, out: str, *, images: bool = True, overwrite: bool = Fa
     Raises:
         ConfigError: It is no output with emotions, or `check_destination` refuses `out`.
     """
+    path, out = local_path(path), local_path(out)
     final = Path(out)
     check_destination(final, [path], overwrite=overwrite)
     source = Source(path)
