@@ -108,7 +108,7 @@ class Tracker:
         All faces of a frame go in one call. New ids follow the order of the rows.
 
         Args:
-            boxes: float32 [N, 4], x1 y1 x2 y2 in pixels; N may be 0.
+            boxes: float32 [N, 4], x1 y1 x2 y2, all frames in one unit of length; N may be 0.
             embeddings: float16 or float32 [N, D].
             time_s: Of the frame. Where time steps back, tracks seen later than it end.
 

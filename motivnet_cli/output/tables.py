@@ -272,6 +272,7 @@ class TrackedFace(NamedTuple):
     y1: float
     x2: float
     y2: float
+    picture_height: int
 
 
 def _none_stored(position: Position, name: str) -> Iterable[TrackedFace]:
@@ -300,6 +301,7 @@ class Tracks:
             return faces
         tracks: list[int | None] = [None] * len(positions)
         boxes = np.stack([faces[name].to_numpy() for name in BOX_COLUMNS], axis=1)  # [N, 4]
+        boxes = _in_heights(boxes, faces["picture_height"].to_pylist())
         embeddings = _matrix(faces["embedding"])  # [N, D]
         times = faces["time_s"].to_pylist()
         for position, group in itertools.groupby(range(len(positions)), key=lambda i: positions[i]):
@@ -329,9 +331,15 @@ class Tracks:
         for _, group in itertools.groupby(recent, key=lambda row: row.frame):
             rows = list(group)
             boxes = np.array([[row.x1, row.y1, row.x2, row.y2] for row in rows], np.float32)  # [N, 4]
+            boxes = _in_heights(boxes, [row.picture_height for row in rows])
             embeddings = np.array([row.embedding for row in rows], dtype)  # [N, D]
             frames.append((rows[0].time_s, boxes, embeddings, np.array([row.track for row in rows], np.int64)))
         return Tracker.resume(self._config, frames, next_id=next_id)
+
+
+def _in_heights(boxes: NDArray[np.float32], heights: Sequence[int | None]) -> NDArray[np.float32]:
+    """Boxes, [N, 4], in heights of their frames: a face stays where it is if the size of a video changes."""
+    return boxes / np.array([height or 1 for height in heights], np.float32)[:, None]
 
 
 def _matrix(column: pa.ChunkedArray) -> Embeddings:

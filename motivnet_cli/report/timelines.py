@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
 
+from motivnet_cli.export.segments import Sampling
 from motivnet_cli.report import figures
 from motivnet_cli.report.pages import data_uri
 
@@ -48,8 +49,8 @@ def timelines(source: Source, videos: Sequence[str]) -> Iterator[Timeline]:
         return
     rows = _rows_of(source, videos)
     lanes = rows.group_by("input", "person").agg(pl.len().alias("rows")).collect(engine="streaming")
-    times = rows.select("input", "time_s").unique().collect(engine="streaming").sort("input", "time_s")
-    spans = _spans(times)
+    times = rows.select("input", "time_s", "frame").unique().collect(engine="streaming").sort("input", "time_s")
+    spans = _spans(times, Sampling.of(source))
     steps = _steps(rows, spans)
     numbers = {name: number for number, name in enumerate(source.classes)}
     noun = "tracks" if "track" in source.schema.names else "faces of each frame, from left to right"
@@ -83,22 +84,29 @@ class _Span(NamedTuple):
 
 
 def _rows_of(source: Source, videos: Sequence[str]) -> pl.LazyFrame:
-    """The columns input, time_s, emotion and person of some videos."""
+    """The columns input, time_s, frame, emotion and person of some videos; frame is null where it is not known."""
+    frame = pl.col("frame") if "frame" in source.schema.names else pl.lit(None, pl.Int64).alias("frame")
     person = [pl.col(name).cast(pl.Int64) for name in ("track", "face") if name in source.schema.names]
     return (
         source.lazy()
         .filter(pl.col("time_s").is_finite() & pl.col("input").is_in(videos))
-        .select("input", "time_s", "emotion", person=pl.coalesce(*person, pl.lit(0, pl.Int64)))
+        .select("input", "time_s", frame, "emotion", person=pl.coalesce(*person, pl.lit(0, pl.Int64)))
     )
 
 
-def _spans(times: pl.DataFrame) -> pl.DataFrame:
-    """The first time and the width of a step of each video: at least the median interval of its frames."""
-    time_s = pl.col("time_s")
-    interval = time_s.diff().median().fill_null(1.0)
-    step = (pl.col("last") - pl.col("first")) / (_MAX_STEPS - 1)
-    spans = times.group_by("input").agg(first=time_s.min(), last=time_s.max(), interval=interval)
-    return spans.with_columns(width=pl.max_horizontal(step, "interval"))
+def _spans(times: pl.DataFrame, sampling: Sampling) -> pl.DataFrame:
+    """The first time and the width of a step of each video: at least the time that a frame stands for.
+
+    Frames without a face are not among `times`, so the time between those that are says nothing of it.
+    """
+    spans = []
+    for (name,), of_video in times.group_by("input", maintain_order=True):
+        first_s, last_s = of_video["time_s"][0], of_video["time_s"][-1]
+        frames = of_video["frame"].drop_nulls()
+        num_frames = frames[-1] - frames[0] if len(frames) else 0
+        step_s = sampling.step_s((last_s - first_s) / num_frames if num_frames else None)
+        spans.append({"input": name, "first": first_s, "width": max(step_s, (last_s - first_s) / (_MAX_STEPS - 1))})
+    return pl.DataFrame(spans, schema={"input": pl.String, "first": pl.Float64, "width": pl.Float64})
 
 
 def _steps(rows: pl.LazyFrame, spans: pl.DataFrame) -> pl.DataFrame:
