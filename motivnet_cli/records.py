@@ -6,7 +6,7 @@ It knows no library but the types of numpy; the arrays inside are documented by 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypedDict
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypedDict
 
 if TYPE_CHECKING:
     import numpy as np
@@ -250,6 +250,15 @@ RunState = Literal["finished", "already_finished", "share_done", "stopped"]
 are not; or the run, or the share, ended early, and the same command goes on from there."""
 
 
+class Changes(NamedTuple):
+    """How the inputs differ from what they were when the plan was made, as far as files of this machine tell."""
+
+    new: int = 0
+    """Inputs that were not there."""
+    changed: int = 0
+    """Inputs of another size, time of change or, with `--hash`, content."""
+
+
 MAX_NAMED_FAILURES = 10
 """Failed inputs that a summary names."""
 
@@ -271,6 +280,8 @@ class OutputSummary:
     """Names of the tables, as the user knows them."""
     failures: tuple[InputReport, ...] = ()
     """The first few failed inputs, to name them."""
+    changes: Changes = Changes()
+    """Since the plan was made, where an earlier call made it and everything is done."""
 
     @property
     def num_failed(self) -> int:

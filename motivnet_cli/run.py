@@ -13,8 +13,9 @@ from typing import IO, TYPE_CHECKING
 from motivnet_cli import __version__
 from motivnet_cli.config import settings_that_change_output
 from motivnet_cli.engine.work import Tally, load_network, row_layout
+from motivnet_cli.errors import ConfigError
 from motivnet_cli.inputs.listing import Listing
-from motivnet_cli.output.sink import Output
+from motivnet_cli.output.sink import Output, can_go_on
 from motivnet_cli.output.stream import StreamOutput
 from motivnet_cli.output.tables import SCHEMA_VERSION
 from motivnet_cli.records import Progress, Summary, never, no_progress
@@ -55,7 +56,7 @@ def annotate(
         OutputConflictError: The output belongs to another run or is being written.
         WorkerError: Worker processes died again and again; what they committed is kept.
     """
-    listing = Listing(config.inputs)
+    listing = _listing_of(config, is_piped=pipe is not None)
     model = load_network(config.model)
     with open_workforce(config, model, stop) as workforce:
         if workforce is None:
@@ -63,9 +64,23 @@ def annotate(
         return _run(config, listing, model, workforce, progress=progress, stop=stop, pipe=pipe)
 
 
+def _listing_of(config: RunConfig, *, is_piped: bool) -> Listing | None:
+    """The inputs; None where they cannot be listed, and an output is there that does not need them.
+
+    Raises:
+        ConfigError: They cannot be listed, and have to be.
+    """
+    try:
+        return Listing(config.inputs)
+    except ConfigError:
+        if is_piped or not can_go_on(config.output):
+            raise
+        return None
+
+
 def _run(
     config: RunConfig,
-    listing: Listing,
+    listing: Listing | None,
     model: LoadedModel,
     workforce: Workforce,
     *,
@@ -75,7 +90,7 @@ def _run(
 ) -> Summary:
     with _open_output(config, model, workforce, pipe) as output:
         started = time.monotonic()
-        before = output.finished_before()
+        before = output.finished_before(listing)
         if before is not None:
             return _summary(before, "already_finished", Tally(), model, workforce.name, started)
         run = output.begin(listing)
@@ -111,6 +126,7 @@ def _summary(
         emotions=output.emotions,
         outputs=output.outputs,
         failures=output.failures,
+        changes=output.changes,
         state=state,
         model=model.card.name,
         device=devices,

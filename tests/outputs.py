@@ -31,14 +31,18 @@ def faces_in(item, healed=False):
 
 
 def run(out, photos, *, batch_size=2, healed=False, record=RECORD, stop_after=None, **options):
-    """Drive an Output as `annotate` does, with faces made up from the input's name."""
+    """Drive an Output as `annotate` does, with faces made up from the input's name.
+
+    Args:
+        photos: The folder of the inputs; None where it cannot be listed.
+    """
     config = OutputConfig(path=str(out), **options)
     with Output(config, record=record, layout=RowLayout(EMOTIONS, 4, config.embeddings)) as output:
         if before := output.finished_before():
             return before
         crops, finished = [], []
         reached = Cursor(Position(0))
-        begun = output.begin(Listing([str(photos)]))
+        begun = output.begin(None if photos is None else Listing([str(photos)]))
         for done, todo in enumerate(next(begun.rounds(never), ())):
             if stop_after is not None and done >= stop_after:
                 return begun.summary()

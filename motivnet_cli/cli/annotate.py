@@ -151,6 +151,9 @@ def _print_summary(console: Console, summary: Summary) -> None:
             console.print(f"written   {escape(path)}", soft_wrap=True)
     if summary.state == "already_finished":
         console.print("nothing to do: this run was already finished (--overwrite starts anew)")
+    if any(summary.changes):
+        now = f"{summary.changes.new} inputs are new and {summary.changes.changed} changed since this run was begun"
+        console.print(f"{now}: the same command with --extend reads them")
     if summary.stopped:
         console.print("stopped; what is done is committed: run the same command again to continue")
     elif not summary.finished:
@@ -183,6 +186,8 @@ def _as_json(summary: Summary) -> dict[str, object]:
         "stopped": summary.stopped,
         "finished": summary.finished,
         "already_finished": summary.state == "already_finished",
+        "new_inputs": summary.changes.new,
+        "changed_inputs": summary.changes.changed,
         "failures": [
             {"input": report.input, **dataclasses.asdict(report.problem)}
             for report in summary.failures

@@ -88,6 +88,11 @@ class Listing:
         """Type of the values of each column of `keep`, in its order, by its name in the output; any value may be None.
         """
 
+    @property
+    def needs_network(self) -> bool:
+        """Whether a folder or pattern in an object store is among the inputs, as far as their names tell."""
+        return any(is_remote(path) and can_list(path) for path in self._paths)
+
     def __iter__(self) -> Iterator[Item]:
         self._remote_folders = frozenset(filter(_is_remote_folder, self._paths))
         self._is_alone = not self._has_others and len(self._paths) == 1

@@ -6,16 +6,17 @@ import contextlib
 import dataclasses
 import shutil
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from motivnet_cli.durable import temporary_name
+from motivnet_cli.durable import sha256_of, temporary_name
 from motivnet_cli.output.names import TABLES, part_name, unit_of
 from motivnet_cli.output.paths import move
 from motivnet_cli.output.tables import Stream, TableWriter, rows_in
+from motivnet_cli.records import Changes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-    from pathlib import Path
 
     import pyarrow as pa
 
@@ -81,6 +82,56 @@ class Amendment:
             with _writers(finals, schemas) as writers:
                 new.copy_rest(writers)
             yield from ((temporary_name(final), final) for final in finals.values())
+
+
+def changes_since(parts: Iterable[Path], listing: Listing) -> Changes:
+    """How the inputs differ from those of a finished output.
+
+    Args:
+        parts: Of its inputs table.
+    """
+    return _changes(((row.input, row) for row in rows_in(parts, _Known) if row.archive is None), listing)
+
+
+def changes_since_plan(ledger: Ledger, listing: Listing) -> Changes:
+    """How the inputs differ from those of a run's plan."""
+    return _changes(((item.input, item) for item in ledger.items()), listing)
+
+
+def _changes(known: Iterable[tuple[str, _Versioned]], listing: Listing) -> Changes:
+    if listing.needs_network:  # it would be asked for nothing but this
+        return Changes()
+    before = {name: (row.size_bytes, row.mtime_ns, row.sha256) for name, row in known}
+    new = changed = 0
+    for item in listing:
+        if item.input not in before:
+            new += 1
+            continue
+        size_bytes, mtime_ns, sha256 = before[item.input]
+        if (item.size_bytes, item.mtime_ns) != (size_bytes, mtime_ns):
+            changed += sha256 is None or hashed(item).sha256 != sha256
+    return Changes(new, changed)
+
+
+def hashed(item: Item) -> Item:
+    """The item with the hash of its file, if it is one that can be read."""
+    if item.size_bytes is None or item.problem:
+        return item
+    try:
+        return dataclasses.replace(item, sha256=sha256_of(Path(item.path)))
+    except OSError:  # reading it will say why
+        return item
+
+
+class _Versioned(Protocol):
+    """What tells whether a file is still the same."""
+
+    @property
+    def size_bytes(self) -> int | None: ...
+    @property
+    def mtime_ns(self) -> int | None: ...
+    @property
+    def sha256(self) -> str | None: ...
 
 
 class _Known(NamedTuple):

@@ -70,11 +70,18 @@ class RunOutput(Protocol):
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None: ...
 
-    def finished_before(self) -> OutputSummary | None:
-        """What the output holds, if every input was done and in its place before; None if there is something to do."""
+    def finished_before(self, listing: Listing | None = None) -> OutputSummary | None:
+        """What the output holds, if every input was done and in its place before; None if there is something to do.
 
-    def begin(self, listing: Listing) -> OpenRun:
+        Args:
+            listing: What the inputs are now, to say what is new or changed.
+        """
+
+    def begin(self, listing: Listing | None) -> OpenRun:
         """Freeze the plan, if none is frozen yet: only then is the listing asked.
+
+        Args:
+            listing: None where the inputs cannot be listed now, which only a run with a plan goes on without.
 
         Raises:
             ConfigError: The listing holds nothing.

@@ -11,26 +11,28 @@ import contextlib
 import dataclasses
 import itertools
 import logging
+import os
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import filelock
 import pyarrow.parquet as pq
 
-from motivnet_cli.durable import sha256_of, temporary_name
+from motivnet_cli.durable import temporary_name
 from motivnet_cli.errors import ConfigError, OutputConflictError
-from motivnet_cli.output.amend import Amendment
+from motivnet_cli.output.amend import Amendment, changes_since, changes_since_plan, hashed
 from motivnet_cli.output.ledger import Ledger, read_run
 from motivnet_cli.output.names import TABLES
 from motivnet_cli.output.paths import finish_moves, move, output_paths
 from motivnet_cli.output.read import record_in
 from motivnet_cli.output.share import Share
 from motivnet_cli.output.tables import TableWriter, rows_in
-from motivnet_cli.records import MAX_NAMED_FAILURES, STATUSES, InputReport, OutputSummary, Position, Problem
+from motivnet_cli.records import MAX_NAMED_FAILURES, STATUSES, Changes, InputReport, OutputSummary, Position, Problem
+from motivnet_cli.remote.urls import is_remote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     import pyarrow as pa
     from typing_extensions import Self
@@ -160,21 +162,37 @@ class Output:
                 "settings to go on with it, choose another --out, or start anew with --overwrite"
             )
 
-    def finished_before(self) -> OutputSummary | None:
-        """What the output holds, if every input was done and in its place before; None if there is something to do."""
+    def finished_before(self, listing: Listing | None = None) -> OutputSummary | None:
+        """What the output holds, if every input was done and in its place before; None if there is something to do.
+
+        Args:
+            listing: What the inputs are now, to say what is new or changed.
+        """
         if not self._is_finished:
             return None
-        return _summary(self._paths, self._layout, self._paths.final_parts)
+        summary = _summary(self._paths, self._layout, self._paths.final_parts)
+        if listing is None:
+            return summary
+        parts = self._paths.backend.fetch_all(self._paths.final_parts("inputs"))
+        return dataclasses.replace(summary, changes=changes_since(parts, listing))
 
-    def begin(self, listing: Listing) -> OpenOutput:
+    def begin(self, listing: Listing | None) -> OpenOutput:
         """Freeze the plan, if none is frozen yet: only then is the listing asked.
 
+        Args:
+            listing: None where the inputs cannot be listed now, which only a run with a plan goes on without.
+
         Raises:
-            ConfigError: The listing holds nothing, or a file that would be written, or the run has no share of this
-                shard's number.
+            ConfigError: The listing holds nothing, or a file that would be written; or the run has no share of this
+                shard's number; or there is no listing, and no run or nothing that is left of it.
         """
         ledger = None if self._config.overwrite else Ledger.find(self._goal.files, self._paths.backend)
-        ledger = ledger or self._frozen(listing)
+        was_begun = ledger is not None
+        if ledger is None and listing is not None:
+            ledger = self._frozen(listing)
+        elif listing is None:
+            ledger = self._resumed(ledger)
+        assert ledger is not None, "it was found or frozen"
         shard = None if self._shard is None else self._shard.of_run(ledger.run.shards)
         if shard is not None:
             ledger.share_out(shard.numbering)
@@ -188,11 +206,33 @@ class Output:
         staging = self._paths.staging
         config = dataclasses.replace(self._config, staging=str(staging) if staging else None)
         self._run = OpenOutput(
-            self._paths, self._goal, ledger, share, shard=shard, lock=self._lock, worker_config=config
+            self._paths,
+            self._goal,
+            ledger,
+            share,
+            shard=shard,
+            lock=self._lock,
+            worker_config=config,
+            # Each of many shards would walk the same folders for it.
+            listing=listing if was_begun and shard is None and not self._amending else None,
         )
         if shard is not None:
             self._lock.release()
         return self._run
+
+    def _resumed(self, ledger: Ledger | None) -> Ledger:
+        """The run, if it can go on without a look at the inputs.
+
+        Raises:
+            ConfigError: There is none, or none of the inputs that are left is there: perhaps a disk is missing.
+        """
+        if ledger is None:
+            raise ConfigError(f"the inputs cannot be listed, and no run has been begun at {self._paths.given!r}")
+        left = (todo.item for unit in ledger.units for todo in ledger.todos(unit))
+        first = next(left, None)
+        if first is not None and not any(is_remote(item.path) or os.path.lexists(item.path) for item in (first, *left)):
+            raise ConfigError(f"none of the inputs that are still to do is there, such as {first.path!r}")
+        return ledger
 
     def _frozen(self, listing: Listing) -> Ledger:
         begun_as = None if self._shard is None else self._shard.of_run(None)
@@ -201,7 +241,7 @@ class Output:
             self._goal.files,
             self._paths.backend,
             listing,
-            self._then_cleared(self._goal.items(listing, map(_hashed, items) if self._config.hash_contents else items)),
+            self._then_cleared(self._goal.items(listing, map(hashed, items) if self._config.hash_contents else items)),
             record=self._record,
             num_workers=self._num_workers if begun_as is None else begun_as.count,
             shards=None if begun_as is None else begun_as.numbering,
@@ -234,13 +274,16 @@ class OpenOutput:
         shard: Shard | None,
         lock: _OutputLock,
         worker_config: OutputConfig,
+        listing: Listing | None,
     ) -> None:
         self._paths = paths
+        self._listing = listing
         self._goal = goal
         self._ledger = ledger
         self._share = share
         self._lock = lock
         self._is_finished = False
+        self._changes = Changes()
         self.shard = shard
         self.worker_config = worker_config
         self.num_items = share.num_items
@@ -265,6 +308,8 @@ class OpenOutput:
         self._lock.acquire()
         ledger = self._ledger
         is_there = ledger.refresh()
+        if self._listing is not None and ledger.num_done == ledger.num_items:  # the plan may be gone afterwards
+            self._changes = changes_since_plan(ledger, self._listing)
         is_done = ledger.num_done == ledger.num_items
         if is_there and is_done and self._goal.has_parts(ledger):
             self._goal.put_in_place(ledger, self._share.layout.schemas(ledger.run.record))
@@ -281,12 +326,25 @@ class OpenOutput:
     def summary(self) -> OutputSummary:
         """What the output holds by now; of a shard before all are done, what that shard holds."""
         num_items = 0 if self._is_finished else self._share.num_items
-        return _summary(self._paths, self._share.layout, self._current_parts, num_items=num_items)
+        summary = _summary(self._paths, self._share.layout, self._current_parts, num_items=num_items)
+        return dataclasses.replace(summary, changes=self._changes)
 
     def _current_parts(self, table: str) -> list[Path]:
         if self._is_finished or self.shard is None:
             return self._paths.final_parts(table) or self._ledger.committed(table)
         return self._ledger.committed(table, self._share.units)
+
+
+def can_go_on(config: OutputConfig) -> bool:
+    """Whether an output is there that is finished or has a plan, and so needs no listing of the inputs.
+
+    Raises:
+        ConfigError: The place cannot be used.
+    """
+    if config.overwrite or config.retry_failed or config.extend:
+        return False
+    paths = output_paths(config.path, config.staging)
+    return paths.backend.has(paths.run.about) or paths.is_complete()
 
 
 class _OutputLock:
@@ -382,16 +440,6 @@ class _NewFile(_NewFolder):
         move(self.files.journal, [(temporary_name(final), final) for final in finals.values()])
         for final in finals.values():  # inputs last: without them it is no output
             self._paths.backend.publish(final)
-
-
-def _hashed(item: Item) -> Item:
-    """The item with the hash of its file, if it is one that can be read."""
-    if item.size_bytes is None or item.problem:
-        return item
-    try:
-        return dataclasses.replace(item, sha256=sha256_of(Path(item.path)))
-    except OSError:  # reading it will say why
-        return item
 
 
 class _InputRow(NamedTuple):

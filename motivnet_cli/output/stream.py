@@ -49,11 +49,12 @@ class StreamOutput:
         if kind is None and self._run is not None:
             self._run.close()
 
-    def finished_before(self) -> None:
+    def finished_before(self, listing: Listing | None = None) -> None:
         """A pipe holds nothing before."""
 
-    def begin(self, listing: Listing) -> OpenStream:
+    def begin(self, listing: Listing | None) -> OpenStream:
         """Say what the rows will look like."""
+        assert listing is not None, "nothing goes on without its inputs"
         layout = self._layout.keeping(listing.kept_types)
         self._run = OpenStream(self._pipe, self._config, listing, layout, self._record)
         return self._run
