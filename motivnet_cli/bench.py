@@ -25,6 +25,7 @@ from motivnet_cli.engine.predictor import DTYPES, Predictor
 from motivnet_cli.engine.prepare import Preparer
 from motivnet_cli.engine.work import load_network
 from motivnet_cli.errors import ConfigError, InputError, MotivNetError
+from motivnet_cli.inputs.cells import CellReader
 from motivnet_cli.inputs.listing import Listing
 from motivnet_cli.records import Batch, Crop, Cursor, Position
 from motivnet_cli.run import annotate
@@ -249,13 +250,17 @@ def _read(config: RunConfig, model: LoadedModel, *, seconds: float) -> _Reading:
     crops: list[Crop] = []
     torch.set_num_threads(1)
     started = time.perf_counter()
+    cells = CellReader()
     for item in Listing(config.inputs):
         if item.kind != "image" or time.perf_counter() - started > seconds:
             continue
         reading.pictures += 1
         marks = [time.perf_counter()]
         try:
-            frame = preparer.decode(item.path)
+            data = None
+            if item.column is not None and item.row is not None:
+                data = cells.read(item.path, item.column, item.row)
+            frame = preparer.decode(item.path, data)
             marks.append(time.perf_counter())
             faces = preparer.find(frame, item.given)
         except InputError:

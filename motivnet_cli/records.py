@@ -31,7 +31,7 @@ SIZE_COLUMNS = ("picture_width", "picture_height")
 
 FACE_COLUMNS = (
     *("input", "frame", "time_s", "face", "face_source", *BOX_COLUMNS, "detection_score", "track", "emotion"),
-    *("confidence", *EMOTIONS, "contempt", "embedding"),
+    *("confidence", *EMOTIONS, "contempt", "embedding", "picture_width", "picture_height"),
 )
 """All columns of the faces table, whatever the model and the options, but for those that the user keeps."""
 
@@ -91,6 +91,9 @@ class Item:
     """Size and time of last change when the plan was made; None where they are not known (a URL)."""
     sha256: str | None = None
     """Of the file's content, if it was asked for."""
+    column: str | None = None
+    row: int | None = None
+    """The cell of the Parquet table at `path` that holds the picture; rows count from 0. None where it is a file."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

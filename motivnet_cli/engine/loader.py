@@ -22,6 +22,7 @@ from motivnet_cli.engine.given_frames import GivenFrames
 from motivnet_cli.engine.prepare import Prepared, about_item
 from motivnet_cli.errors import InputError
 from motivnet_cli.inputs.archive import Archive
+from motivnet_cli.inputs.cells import CellReader
 from motivnet_cli.records import Batch, Crop, Cursor, InputReport, Position, Problem
 from motivnet_cli.remote.files import local_copy
 
@@ -160,6 +161,7 @@ class _Feeder:
         self._todos = todos
         self._preparer = preparer
         self._budget = budget
+        self._cells = CellReader()
         self._pool = ThreadPoolExecutor(num_threads, "prepare", initializer=torch.set_num_threads, initargs=(1,))
         self._ready: queue.SimpleQueue[_Piece | BaseException | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._feed, name="feed", daemon=True)
@@ -193,18 +195,31 @@ class _Feeder:
             pass
         except BaseException as error:  # noqa: BLE001 - handed to the thread that takes the pieces
             self._ready.put(error)
+        finally:
+            self._cells.close()
 
     def _read(self, todo: Todo) -> Iterator[_Piece]:
         """The pieces of an item."""
         item = todo.item
         if item.problem:
             yield self._end(todo, InputReport(**about_item(item), status="failed", problem=item.problem))
+        elif item.column is not None and item.row is not None:
+            yield self._read_cell(todo, item.column, item.row)
         elif item.kind == "image":
             yield self._submit(todo, 0, partial(self._preparer.image, item), ends_item=True)
         elif item.kind == "archive":
             yield from self._read_archive(todo)
         else:
             yield from self._read_video(todo)
+
+    def _read_cell(self, todo: Todo, column: str, row: int) -> _Piece:
+        item = todo.item
+        try:
+            data = self._cells.read(item.path, column, row)
+        except InputError as error:
+            return self._end(todo, InputReport(**about_item(item), status="failed", problem=Problem.of(error)))
+        work = partial(self._preparer.image, item, data)
+        return self._submit(todo, 0, work, num_bytes=len(data), ends_item=True)
 
     def _read_archive(self, todo: Todo) -> Iterator[_Piece]:
         item = todo.item

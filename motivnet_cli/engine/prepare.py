@@ -70,11 +70,11 @@ class Preparer:
 
     # ---- whole pieces of an input -------------------------------------------------------------------------
 
-    def image(self, item: Item) -> Prepared:
-        """A picture that is an input by itself."""
+    def image(self, item: Item, data: bytes | None = None) -> Prepared:
+        """A picture that is an input by itself, and its content where that is no file of its own."""
         about = about_item(item)
         try:
-            frame = self.decode(item.path)
+            frame = self.decode(item.path, data)
             return self._picture(about, frame, given=item.given, kept=item.kept)
         except InputError as error:
             return Prepared(report=_failed(about, Problem(error.error_type, str(error))))
@@ -112,12 +112,14 @@ class Preparer:
 
     # ---- the three steps ----------------------------------------------------------------------------------
 
-    def decode(self, path: str) -> Frame:
-        """An upright picture from a file or a URL.
+    def decode(self, path: str, data: bytes | None = None) -> Frame:
+        """An upright picture from a file or a URL, or from its content.
 
         Raises:
             InputError: It cannot be read.
         """
+        if data is not None:
+            return decode_bytes(data, max_pixels=self._max_pixels)
         if is_remote(path):
             return decode_bytes(read_bytes(path, max_bytes=MAX_REMOTE_BYTES), max_pixels=self._max_pixels)
         return decode(path, max_pixels=self._max_pixels)

@@ -103,7 +103,8 @@ class Listing:
         for found in self._found(relative_names=only_folder):
             if not only_folder:
                 # A digest in place of the path: about 100 bytes an input, however long the paths are.
-                key = hashlib.blake2b(os.fsencode(found.path), digest_size=16).digest()
+                where = found.path if found.row is None else f"{found.path}\0{found.column}\0{found.row}"
+                key = hashlib.blake2b(os.fsencode(where), digest_size=16).digest()
                 if key in seen:
                     self.skipped["named twice"] += 1
                     continue
@@ -118,6 +119,8 @@ class Listing:
                 kept=() if found.given else found.kept or no_values,
                 size_bytes=found.version[0],
                 mtime_ns=found.version[1],
+                column=found.column,
+                row=found.row,
             )
             number += 1
 

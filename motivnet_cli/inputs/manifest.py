@@ -6,6 +6,7 @@ import itertools
 import logging
 import operator
 import os
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
@@ -19,6 +20,7 @@ from motivnet_cli.inputs.box_columns import (
     parse_box_columns,
     with_boxes,
 )
+from motivnet_cli.inputs.cells import holds_pictures, names_of
 from motivnet_cli.inputs.names import FoundInput, kind_of, status_of, suffix_of, version_of
 from motivnet_cli.inputs.table import PATH_COLUMNS, TABLE_SUFFIXES, column_named, open_table
 from motivnet_cli.records import BOX_COLUMNS, FACE_COLUMNS, GivenFace, Problem
@@ -53,12 +55,19 @@ class Manifest:
         self._path = path
         table = open_table(path, "manifest")
         path_column = _path_column(table, inputs)
+        self._picture_column = path_column if holds_pictures(table.type_of(path_column)) else None
+        """Of a table that holds the pictures themselves, one a row."""
         boxes = _box_columns(table, inputs)
-        columns = [table.as_text(path_column).alias("path")]
+        is_path = self._picture_column is None
+        columns = [table.as_text(path_column).alias("path") if is_path else pl.int_range(pl.len()).alias("path")]
         columns += [pl.col(name).alias(f"kept{i}") for i, name in enumerate(inputs.keep)]
         if boxes:
             columns += [*box_cells(boxes, table), *_moments(table)]
         rows = table.read(columns)
+        if self._picture_column is not None:
+            names = names_of(path, self._picture_column, table.type_of(self._picture_column))
+            begins_names = bool(inputs.paths or inputs.files_from or inputs.files0_from or len(inputs.manifests) > 1)
+            rows = rows.with_columns(_picture_names(path, names or [None] * len(rows), begins_names=begins_names))
         self.types: dict[str, KeptType] = {}
         """Type of the values of each kept column."""
         for i, name in enumerate(inputs.keep):
@@ -73,7 +82,7 @@ class Manifest:
         elif has_openface_landmarks(table.columns):
             log.info("%s: the points x_0 to y_67 of OpenFace are no box: faces are searched for", path)
         self._has_boxes = boxes is not None
-        self._rows = _grouped(rows)
+        self._rows = _grouped(rows, by_path=is_path)
         self.num_repeated = 0
         """Rows that say nothing new of their path; known once `inputs` has ended."""
 
@@ -95,11 +104,18 @@ class Manifest:
     def _input(self, rows: list[_Row], folder: str) -> FoundInput:
         """The input that all of these rows are about."""
         number, name, kept = rows[0].number, rows[0].path, rows[0].kept
+        if name and self._picture_column is not None:
+            path = os.path.abspath(self._path)
+            version = (None, version_of(status_of(path)[0])[1])
+            found = FoundInput(name, path, "image", version, kept=kept, column=self._picture_column, row=number - 1)
+            return self._with_faces(found, rows)
         if not name or "\0" in name:
             message = f"row {number} of {self._path!r} names no file: its path is {name!r}"
             where = f"{self._path}#{number}"
             return FoundInput(where, os.path.abspath(where), "image", problem=Problem("not_found", message), kept=kept)
-        found = _located(name, folder)._replace(kept=kept)
+        return self._with_faces(_located(name, folder)._replace(kept=kept), rows)
+
+    def _with_faces(self, found: FoundInput, rows: list[_Row]) -> FoundInput:
         if all(row.box is None and row.bad_box is None for row in rows):
             self.num_repeated += len(rows) - 1
             return found
@@ -176,6 +192,11 @@ def _path_column(table: Table, inputs: InputConfig) -> str:
             )
     if inputs.path_column is not None:
         return inputs.path_column
+    with_pictures = [name for name in table.columns if holds_pictures(table.type_of(name))]
+    if with_pictures:
+        chosen = column_named(PATH_COLUMNS, with_pictures) or with_pictures[0]
+        log.info("%s: pictures are read from the column %r", table.path, chosen)
+        return chosen
     found = column_named(PATH_COLUMNS, table.columns)
     if found is None:
         raise ConfigError(
@@ -185,6 +206,20 @@ def _path_column(table: Table, inputs: InputConfig) -> str:
     if found != "path":
         log.info("%s: paths are read from the column %r", table.path, found)
     return found
+
+
+def _picture_names(path: str, names: list[str | None], *, begins_names: bool) -> pl.Series:
+    """The names of a table's pictures: as they are called there, or by the row where that is no name of its own.
+
+    Args:
+        begins_names: The table's name stands before theirs, since there are other inputs.
+    """
+    counts = Counter(names)
+    prefix = f"{path}/" if begins_names else ""
+    own = (
+        f"{prefix}{name}" if name and counts[name] == 1 else f"{path}#{number}" for number, name in enumerate(names, 1)
+    )
+    return pl.Series("path", list(own), pl.String)
 
 
 def _box_columns(table: Table, inputs: InputConfig) -> BoxColumns | None:
@@ -291,10 +326,12 @@ def common_type(types: set[KeptType]) -> KeptType:
     return "float64" if types == {"int64", "float64"} else "string"
 
 
-def _grouped(table: pl.DataFrame) -> pl.DataFrame:
+def _grouped(table: pl.DataFrame, *, by_path: bool) -> pl.DataFrame:
     """Rows of one path brought together at the place of the first; rows without a path stay alone."""
     row = pl.int_range(1, pl.len() + 1)
     table = table.select(row.alias("row"), pl.all())
+    if not by_path:
+        return table.select(pl.col("row").alias("first"), pl.all())
     has_path = pl.col("path").fill_null("") != ""
     first = pl.when(has_path).then(pl.col("row").min().over("path")).otherwise(pl.col("row"))
     table = table.select(first.alias("first"), pl.all())

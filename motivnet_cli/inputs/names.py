@@ -67,6 +67,9 @@ class FoundInput(NamedTuple):
     problem: Problem | None = None
     given: tuple[GivenFace, ...] | None = None
     kept: Kept = ()
+    column: str | None = None
+    row: int | None = None
+    """As in `Item`."""
 
 
 def status_of(path: str) -> tuple[os.stat_result | None, Problem | None]:

@@ -1,0 +1,118 @@
+"""Pictures that stand in the cells of a Parquet table, read one after the other.
+
+A cell holds a file's bytes, or an object of `bytes` and `path`, as Hugging Face's `datasets` writes them.
+"""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+from typing import TYPE_CHECKING
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from motivnet_cli.errors import ConfigError, InputError, error_type_of, first_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_BYTES, _PATH = "bytes", "path"
+_BATCH_ROWS = 8
+"""Cells that are decoded at once."""
+_NAMES_BATCH_ROWS = 1 << 16
+_BUFFER_BYTES = 1 << 20
+"""Of a column, read at a time. Without it, or with `pre_buffer`, pyarrow reads the column of a row group whole."""
+
+
+def holds_pictures(dtype: pl.DataType) -> bool:
+    """Whether the cells of a column can be files."""
+    return dtype == pl.Binary or (isinstance(dtype, pl.Struct) and _fields(dtype).get(_BYTES) == pl.Binary)
+
+
+def names_of(path: str, column: str, dtype: pl.DataType) -> list[str | None] | None:
+    """What a column of pictures calls each of them; None where it does not name them. No picture is read.
+
+    Raises:
+        ConfigError: The table cannot be read.
+    """
+    if not (isinstance(dtype, pl.Struct) and _fields(dtype).get(_PATH) == pl.String):
+        return None
+    try:
+        with pq.ParquetFile(path, buffer_size=_BUFFER_BYTES, pre_buffer=False) as file:
+            batches = file.iter_batches(_NAMES_BATCH_ROWS, columns=[f"{column}.{_PATH}"])
+            return [cell and cell[_PATH] for batch in batches for cell in batch[column].to_pylist()]
+    except (pa.ArrowException, OSError) as error:
+        raise ConfigError(f"the manifest {path!r} cannot be read: {first_line(error)}") from error
+
+
+def _fields(dtype: pl.Struct) -> dict[str, object]:
+    return {field.name: field.dtype for field in dtype.fields}
+
+
+class CellReader:
+    """Reads cells, of one table at a time and from front to back; going back costs a new start in the row group.
+
+    Memory is a few cells and a page of the column, which some writers make as large as the row group.
+    """
+
+    def __init__(self) -> None:
+        self._open: tuple[str, str] | None = None
+        self._file: pq.ParquetFile | None = None
+        self._starts: list[int] = []
+        """Of each row group, and where the last one ends."""
+        self._batches: Iterator[pa.RecordBatch] = iter(())
+        self._cells: pa.Array = pa.nulls(0)
+        self._first = self._end = 0
+        """The first row of the cells in hand, and the one after them."""
+
+    def read(self, path: str, column: str, row: int) -> bytes:
+        """The file in a cell.
+
+        Args:
+            row: From 0.
+
+        Raises:
+            InputError: The cell is empty, or the table is not what it was or cannot be read.
+        """
+        try:
+            cell = self._cell(path, column, row)
+        except OSError as error:
+            self.close()
+            raise InputError(error_type_of(error), f"cannot read the table {path!r}: {first_line(error)}") from error
+        except (pa.ArrowException, StopIteration) as error:
+            self.close()
+            raise InputError("damaged", f"the table {path!r} is damaged: {first_line(error)}") from error
+        data = cell.get(_BYTES) if isinstance(cell, dict) else cell
+        if not isinstance(data, bytes) or not data:
+            raise InputError("empty_file", f"row {row + 1} of the table {path!r} holds no bytes of a picture")
+        return data
+
+    def close(self) -> None:
+        """Let go of the table."""
+        if self._file is not None:
+            self._file.close()
+        self._file = self._open = None
+
+    def _cell(self, path: str, column: str, row: int) -> object:
+        if self._file is None or self._open != (path, column):
+            self.close()
+            self._file = pq.ParquetFile(path, buffer_size=_BUFFER_BYTES, pre_buffer=False)
+            metadata = self._file.metadata
+            sizes = (metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
+            self._starts = [0, *itertools.accumulate(sizes)]
+            self._first = self._end = self._starts[-1] + 1  # before which every row is
+            self._open = (path, column)
+        if row >= self._starts[-1] or column not in self._file.schema_arrow.names:
+            raise InputError("changed", f"the table {path!r} has other rows or columns than when the run was planned")
+        group = bisect.bisect_right(self._starts, row) - 1
+        if row < self._first or self._starts[group] > self._end:
+            groups = range(group, len(self._starts) - 1)
+            self._batches = self._file.iter_batches(_BATCH_ROWS, row_groups=groups, columns=[column])
+            self._first = self._end = self._starts[group]
+        while row >= self._end:
+            self._cells = next(self._batches).column(0)
+            self._first, self._end = self._end, self._end + len(self._cells)
+        cell: object = self._cells[row - self._first].as_py()
+        return cell
