@@ -10,7 +10,7 @@ INSTALL ?= $(BIN)/python -m pip install --quiet
 WHEEL_PYTHON ?= $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test-fast test test-all lint check fix dist constraints bench clean
+.PHONY: help setup demo test-fast test test-all coverage lint check fix dist constraints bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,11 @@ test: $(STAMP) ## Run the tests but for the slow ones
 
 test-all: $(STAMP) ## Run every test
 	$(BIN)/python -m pytest -n auto --dist loadgroup
+
+coverage: $(STAMP) ## Run the tests but for the slow ones, and show which lines no process ran; the floor is in pyproject.toml
+	rm -rf .coverage
+	$(BIN)/coverage run -m pytest -q -n auto --dist loadgroup -m 'not slow'
+	$(BIN)/coverage report
 
 lint: $(STAMP) ## Format, lint, types, import contract, generated docs, workflows
 	$(BIN)/ruff format --check .
@@ -86,4 +91,4 @@ bench: $(STAMP) ## Run the benchmarks and record their rows (about three hours)
 	$(BIN)/python benchmarks/scaling.py --record
 
 clean: ## Remove the virtual environment and what tools leave behind
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage dist build
