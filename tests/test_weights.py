@@ -185,6 +185,7 @@ def test_a_loaded_network_is_ready_for_inference(tmp_path):
         assert not any(t.requires_grad or t.is_meta or t.dtype != torch.float32 for t in tensors)
 
 
+@pytest.mark.skipif(torch.__version__.startswith("2.6."), reason="torch 2.6 imports it to check the size of a tensor")
 def test_loading_imports_no_compiler(tmp_path):
     """torch's compiler, which random draws on the meta device may import, costs more than all the rest."""
     save_file(random_checkpoint(), tmp_path / "motivnet.safetensors")

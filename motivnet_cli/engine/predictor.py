@@ -192,7 +192,8 @@ class Predictor:
         try:
             self._forward(torch.zeros((self.batch_size, 3, *self._input_size), dtype=torch.uint8, device=self.device))
         except Exception as error:  # whatever a compiler's tool chain says
-            raise ConfigError(f"--compile does not work here: {first_line(error)}; leave it out") from error
+            cause = getattr(error, "inner_exception", error)  # torch's own first line only says which backend it was
+            raise ConfigError(f"--compile does not work here: {first_line(cause)}; leave it out") from error
         self.compile_s = time.monotonic() - started
 
 

@@ -145,7 +145,7 @@ def _read_safetensors(path: Path, model: LoadedModel) -> Callable[[Tensor], Outp
 
 def _exported(graph: Graph, pixels: Tensor) -> torch.export.ExportedProgram:
     # Unless strict, `len(x)` of a tensor is taken for a constant, and the file would take batches of one size only.
-    shapes = {"pixels": {0: torch.export.Dim("batch")}}
+    shapes = {"pixels": {0: torch.export.Dim("batch", max=2**31 - 1)}}
     return torch.export.export(graph.eval(), (pixels,), dynamic_shapes=shapes, strict=True)
 
 

@@ -139,6 +139,9 @@ class Source:
 
         Args:
             columns: Those of the schema to read, in this order; None reads all.
+
+        Raises:
+            ConfigError: A file cannot be read.
         """
         schema = self.schema
         if columns is not None:
@@ -146,7 +149,7 @@ class Source:
         tested = [] if self._where is None else self._where.meta.root_names()
         read = list(dict.fromkeys([*schema.names, *tested]))
         for part in self._parts:
-            for batch in pq.ParquetFile(part).iter_batches(batch_size=ROW_GROUP, columns=read):
+            for batch in _read_batches(part, read):
                 decoded = [batch.column(name).cast(self._stored.field(name).type) for name in read]
                 rows = pa.RecordBatch.from_arrays(decoded, read)
                 if self._where is not None:
@@ -221,6 +224,16 @@ def _files_at(path: str | Path) -> tuple[list[Path], list[Path]]:
     if not faces:
         raise ConfigError(f"the folder {str(path)!r} holds no .parquet file; give the output of motivnet annotate")
     return faces, []
+
+
+def _read_batches(part: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    try:
+        yield from pq.ParquetFile(part).iter_batches(batch_size=ROW_GROUP, columns=columns)
+    except (OSError, pa.ArrowInvalid) as error:
+        problem = f"pyarrow {pa.__version__} cannot read {str(part)!r}: {first_line(error)}"
+        if "Expected all lists to be of size" in problem:  # pyarrow 25 and older
+            problem += "; it does not read rows without an embedding, pyarrow 26 does"
+        raise ConfigError(problem) from error
 
 
 def _schema_in(parts: Sequence[Path]) -> pa.Schema:
