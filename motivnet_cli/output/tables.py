@@ -232,7 +232,7 @@ class Rows:
 
 
 def numpy_dtype(kind: pa.DataType) -> np.dtype[np.generic]:
-    """NumPy's type for an Arrow type of numbers or truth values. Older pyarrow (21) needs pandas for `to_pandas_dtype`."""
+    """NumPy's type for an Arrow type of numbers or truth values; `to_pandas_dtype` of pyarrow 21 needs pandas."""
     dtype: np.dtype[np.generic] = pa.array([], kind).to_numpy(zero_copy_only=False).dtype
     return dtype
 
