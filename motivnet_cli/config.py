@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from motivnet_cli.catalogue import DEFAULT_MODEL
@@ -73,10 +74,18 @@ class InputConfig:
     """Of the manifests, as `inputs.box_columns.parse_box_columns` reads it; None looks for the usual names."""
     keep: tuple[str, ...] = _setting((), changes_output=True)
     """Columns of the manifests that pass through to the output."""
+    relative_to: str | None = _setting(None, changes_output=True)
+    """Name files by their paths below this folder, however they are given; URLs keep their names."""
+    absolute: bool = _setting(False, changes_output=True)
+    """Name files by their absolute paths, however they are given."""
 
     def __post_init__(self) -> None:
         if not (self.paths or self.files_from or self.files0_from or self.manifests):
             raise ConfigError("no inputs were given: name files or folders, a list, or a manifest")
+        if self.absolute and self.relative_to is not None:
+            raise ConfigError("give --relative-to or --absolute, not both")
+        if self.relative_to is not None:
+            object.__setattr__(self, "relative_to", str(Path(local_path(self.relative_to)).absolute()))
         for name in ("paths", "files_from", "files0_from", "manifests"):
             object.__setattr__(self, name, tuple(map(local_path, getattr(self, name))))
         names = [name.casefold() for name in self.keep]
@@ -294,6 +303,10 @@ class RunConfig:
             )
         if self.video.track and self.output.embeddings == "none":
             raise ConfigError("--track needs the embeddings to tell faces apart: leave out --embeddings none")
+
+
+NAMING_SETTINGS = ("inputs.relative_to", "inputs.absolute")
+"""Settings of a run that decide how inputs are named: the same file has other names under others."""
 
 
 def settings_that_change_output(config: DataclassInstance) -> dict[str, object]:

@@ -644,3 +644,42 @@ def test_summary_counts_kinds_and_bytes(folder):
     assert contents.size_bytes == {"image": 3, "video": 10, "archive": 20}
     assert (contents.num_without_size, contents.problems) == (1, {"link_loop": 1})
     assert contents.skipped == {".mp3": 1, ".txt": 1, "hidden": 1}
+
+
+@pytest.mark.parametrize("way", ["folder", "files", "pattern", "list", "manifest", "folder by a link"])
+def test_names_that_do_not_depend_on_how_files_are_named(folder, tmp_path, monkeypatch, way):
+    """--relative-to and --absolute name each file alike, by whatever way it is reached."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "list").write_text("photos/a.png\nphotos/b/c.webp\nphotos/z.JPG\n")
+    (folder / "b" / "m.csv").write_text("path\n../a.png\nc.webp\n../z.JPG\n")
+    (tmp_path / "link").symlink_to(folder)
+    ways = {
+        "folder": {"paths": ("photos/.",)},
+        "files": {"paths": ("photos/b/../a.png", "./photos/b", (folder / "z.JPG").as_uri())},
+        "pattern": {"paths": ("photos/**/*.*",)},
+        "list": {"files_from": ("list",)},
+        "manifest": {"manifests": ("photos/b/m.csv",)},
+        "folder by a link": {"paths": ("link",)},
+    }
+    expected = ["a.png", "b/c.webp", "z.JPG"]
+
+    for start in ("photos", str(folder), folder.as_uri()):
+        assert [item.input for item in listed(**ways[way], relative_to=start)] == expected
+    if way != "folder by a link":
+        assert [item.input for item in listed(**ways[way], absolute=True)] == [str(folder / name) for name in expected]
+
+
+def test_name_of_a_file_outside_of_the_folder(folder):
+    """Refused, since it has none below it; URLs keep theirs."""
+    with pytest.raises(ConfigError, match="does not lie in"):
+        listed(paths=(str(folder),), relative_to=str(folder / "b"))
+    items = listed(paths=("https://host/x.jpg", str(folder / "a.png")), relative_to=str(folder))
+
+    assert [item.input for item in items] == ["https://host/x.jpg", "a.png"]
+
+
+def test_one_file_by_two_ways_has_one_name(folder, tmp_path):
+    (tmp_path / "link").symlink_to(folder)
+    items = listed(paths=(str(folder / "a.png"), str(tmp_path / "link" / "a.png")), relative_to=str(folder))
+
+    assert [item.input for item in items] == ["a.png"]

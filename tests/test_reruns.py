@@ -9,6 +9,9 @@ import shutil
 import pytest
 
 from motivnet_cli.errors import ConfigError
+from motivnet_cli.evaluation.predictions import read_predictions
+from motivnet_cli.export.rows import media_path
+from motivnet_cli.export.source import Source
 from tests.outputs import nine_inputs, run, tables
 from tests.pictures import SAMPLE_DATA
 from tests.runs import motivnet
@@ -105,3 +108,31 @@ def test_missing_disk_is_no_run_of_failures(tmp_path):
         run(tmp_path / "p", None)
     (tmp_path / "elsewhere").rename(nine)
     assert run(tmp_path / "p", nine).done == 9
+
+
+def test_extend_keeps_the_kind_of_names(tmp_path, photos):
+    """An output of one folder is not extended by another, whose files would be taken for changed ones of the first."""
+    other = tmp_path / "other"
+    shutil.copytree(photos, other)
+    out = ("--out", tmp_path / "p.parquet")
+    motivnet("annotate", photos, *MODEL, *out)
+
+    for inputs in ((other,), (photos, other), (photos / "a.jpg",)):
+        assert (
+            "extend it with the same folder" in motivnet("annotate", *inputs, *MODEL, *out, "--extend", code=2).stderr
+        )
+    said = motivnet("annotate", photos, other, "--absolute", *MODEL, *out, "--extend", code=2).stderr
+    assert "inputs.absolute was False, is now True" in said
+
+
+def test_names_below_a_folder_are_extended_from_anywhere(tmp_path, photos, monkeypatch):
+    """Each file is one input, however it is named, and what the output is for finds it again."""
+    out = ("--out", tmp_path / "p.parquet", "--relative-to", tmp_path)
+    motivnet("annotate", photos / "a.jpg", *MODEL, *out)
+    monkeypatch.chdir(photos)
+    motivnet("annotate", "b.jpg", "../photos", *MODEL, *out, "--extend")
+
+    assert tables(tmp_path / "p.parquet")[1]["input"].to_list() == ["photos/a.jpg", "photos/b.jpg", "photos/c.jpg"]
+    source = Source(tmp_path / "p.parquet")
+    assert media_path(source, "photos/b.jpg") == str(photos / "b.jpg")
+    assert read_predictions(tmp_path / "p.parquet").paths == tuple(str(photos / f"{name}.jpg") for name in "abc")

@@ -73,6 +73,14 @@ class InputOptions(OptionGroup):
         list[str] | None, typer.Option(metavar="GLOB", help="Of the files in folders, skip those that match.")
     ] = None
 
+    relative_to: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Name inputs by their paths below this folder, however they are given."),
+    ] = None
+    absolute: Annotated[
+        bool, typer.Option("--absolute", help="Name inputs by their absolute paths, however they are given.")
+    ] = False
+
     def config(self, paths: Sequence[str]) -> InputConfig:
         return InputConfig(
             paths=tuple(paths),
@@ -85,6 +93,8 @@ class InputOptions(OptionGroup):
             path_column=self.path_column,
             box_columns=self.box_columns,
             keep=tuple(self.keep or ()),
+            relative_to=self.relative_to,
+            absolute=self.absolute,
         )
 
 

@@ -32,7 +32,7 @@ from motivnet_cli.inputs.table import (
 )
 from motivnet_cli.output.read import read_faces, read_inputs, read_record
 from motivnet_cli.records import EMOTIONS
-from motivnet_cli.remote.urls import local_path
+from motivnet_cli.remote.urls import is_remote, local_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -162,7 +162,9 @@ def _misses_in(inputs: pl.DataFrame) -> dict[str, str]:
 
 
 def _absolute_paths(settings: Mapping[str, object]) -> Callable[[str], str | None]:
-    """How the names of a run become absolute paths: by its one folder, or because they are."""
+    """How the names of a run become absolute paths: by the folder that they are relative to, or because they are."""
+    if isinstance(start := settings.get("inputs.relative_to"), str):
+        return lambda name: _if_absolute(name) if is_remote(name) else posixpath.join(printable(start), name)
     given = settings.get("inputs.paths")
     has_others = any(settings.get(f"inputs.{name}") for name in ("files_from", "files0_from", "manifests"))
     folder = printable(given[0]) if isinstance(given, list) and len(given) == 1 and not has_others else None

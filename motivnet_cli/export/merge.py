@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from motivnet_cli.config import NAMING_SETTINGS
 from motivnet_cli.durable import sync, temporary_name
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.export.destination import check_destination
@@ -119,7 +120,11 @@ def _check_one_run(records: dict[str, RunRecord]) -> None:
 def _fingerprint(record: RunRecord) -> dict[str, object]:
     """What the shards of one run agree in: all settings but which inputs they read."""
     settings = {"classes": record.get("classes"), **record.get("settings", {})}
-    return {key: value for key, value in settings.items() if key.partition(".")[0] not in ("inputs", "shard")}
+    return {
+        key: value
+        for key, value in settings.items()
+        if key in NAMING_SETTINGS or key.partition(".")[0] not in ("inputs", "shard")
+    }
 
 
 def _check_shards(shards: dict[str, dict[str, int]]) -> None:
@@ -202,6 +207,8 @@ def _joined_record(records: dict[str, RunRecord], order: Sequence[str]) -> RunRe
     for key in settings:
         if key.startswith("inputs.") and isinstance(settings[key], list):
             settings[key] = list(dict.fromkeys(each for output in order for each in listed(records[output], key)))
+    if len({records[output].get("settings", {}).get("inputs.relative_to") for output in order}) > 1:
+        settings["inputs.relative_to"] = None  # of a mix: where the files are is not known
     return record | RunRecord(settings=settings, merged=[Path(output).name for output in order])
 
 

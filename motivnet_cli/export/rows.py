@@ -251,7 +251,12 @@ def media_path(source: Source, name: str, *, is_member: bool = False) -> str:
     """
     paths = source.settings("inputs.paths")
     others = source.settings("inputs.files_from", "inputs.files0_from", "inputs.manifests")
-    if is_remote(name) or Path(name).is_absolute() or is_member or len(paths) != 1 or others:
+    folder = source.record.get("settings", {}).get("inputs.relative_to")
+    if is_remote(name) or Path(name).is_absolute() or is_member:
+        return name
+    if isinstance(folder, str):
+        return str(Path(folder, name))
+    if len(paths) != 1 or others:
         return name
     base = Path(paths[0])
     return str(base / name if base.is_dir() else base)

@@ -58,7 +58,8 @@ class Listing:
 
     Args:
         inputs: A sequence of names stands for `InputConfig(paths=...)`. With exactly one folder and nothing else, names
-            in the output are relative to it; otherwise they are, or begin with, the input as given.
+            in the output are relative to it; otherwise they are, or begin with, the input as given. `relative_to` and
+            `absolute` name files alike however they are given.
         stdin: Where `-` reads; None takes the process's own.
 
     Raises:
@@ -101,9 +102,12 @@ class Listing:
         seen: set[bytes] = set()
         number = 0
         for found in self._found(relative_names=only_folder):
+            name = self._name_of(found)
             if not only_folder:
                 # A digest in place of the path: about 100 bytes an input, however long the paths are.
                 where = found.path if found.row is None else f"{found.path}\0{found.column}\0{found.row}"
+                if self._inputs.relative_to and found.row is None:  # also what links lead to has one name
+                    where = name
                 key = hashlib.blake2b(os.fsencode(where), digest_size=16).digest()
                 if key in seen:
                     self.skipped["named twice"] += 1
@@ -111,7 +115,7 @@ class Listing:
                 seen.add(key)
             yield Item(
                 index=number,
-                input=printable(found.name),
+                input=printable(name),
                 path=found.path,
                 kind=found.kind,
                 problem=found.problem,
@@ -123,6 +127,28 @@ class Listing:
                 row=found.row,
             )
             number += 1
+
+    def _name_of(self, found: FoundInput) -> str:
+        """The name in the output.
+
+        Raises:
+            ConfigError: It is to be relative to a folder, and the file lies elsewhere.
+        """
+        is_a_file = found.row is None and not is_remote(found.path)
+        if self._inputs.absolute and is_a_file:
+            return found.path
+        folder = self._inputs.relative_to
+        if folder is None or not is_a_file:
+            return found.name
+        # Links on the way: to the file's folder, or to the one that names are relative to.
+        real = os.path.join(os.path.realpath(os.path.dirname(found.path)), os.path.basename(found.path))
+        for path, start in ((found.path, folder), (real, os.path.realpath(folder))):
+            name = os.path.relpath(path, start)
+            if not name.startswith("../"):
+                return name
+        raise ConfigError(
+            f"{found.path!r} does not lie in {folder!r}: give --relative-to a folder that holds all inputs"
+        )
 
     def _found(self, *, relative_names: bool) -> Iterator[FoundInput]:
         for path in self._paths:

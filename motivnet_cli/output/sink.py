@@ -13,13 +13,17 @@ import itertools
 import logging
 import os
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import filelock
 import pyarrow.parquet as pq
 
+from motivnet_cli.config import NAMING_SETTINGS
 from motivnet_cli.durable import temporary_name
 from motivnet_cli.errors import ConfigError, OutputConflictError
+from motivnet_cli.inputs.names import kind_of
+from motivnet_cli.inputs.patterns import has_wildcards
 from motivnet_cli.output.amend import Amendment, changes_since, changes_since_plan, hashed
 from motivnet_cli.output.ledger import Ledger, read_run
 from motivnet_cli.output.names import TABLES
@@ -32,7 +36,6 @@ from motivnet_cli.remote.urls import is_remote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     import pyarrow as pa
     from typing_extensions import Self
@@ -152,14 +155,27 @@ class Output:
             )
         before, now = record["settings"], self._record["settings"]
         keys = dict.fromkeys((*before, *now))
-        if self._config.extend:  # other inputs are its very purpose
-            keys = dict.fromkeys(key for key in keys if not key.startswith("inputs"))
+        if self._config.extend:  # other inputs are its very purpose, but under names of the same kind
+            self._refuse_other_names(before, now)
+            keys = dict.fromkeys(key for key in keys if key in NAMING_SETTINGS or not key.startswith("inputs"))
         differing = [key for key in keys if before.get(key) != now.get(key)]
         if differing:
             named = "; ".join(f"{key} was {before.get(key)!r}, is now {now.get(key)!r}" for key in differing)
             raise OutputConflictError(
                 f"{self._paths.given!r} belongs to a run with other settings ({named}); give that run's "
                 "settings to go on with it, choose another --out, or start anew with --overwrite"
+            )
+
+    def _refuse_other_names(self, before: Mapping[str, object], now: Mapping[str, object]) -> None:
+        """Refuse to extend an output whose names are relative to another folder: they would mean other files."""
+        if any(before.get(key) != now.get(key) for key in NAMING_SETTINGS) or any(map(before.get, NAMING_SETTINGS)):
+            return  # of which other differences are refused
+        folders = [_only_folder(settings) for settings in (before, now)]
+        if folders[0] != folders[1]:
+            first, second = (f"relative to {folder!r}" if folder else "as the inputs are given" for folder in folders)
+            raise OutputConflictError(
+                f"the names in {self._paths.given!r} are {first}, and with these inputs they would be {second}: extend "
+                "it with the same folder, or use --absolute or --relative-to from the first run on"
             )
 
     def finished_before(self, listing: Listing | None = None) -> OutputSummary | None:
@@ -345,6 +361,18 @@ def can_go_on(config: OutputConfig) -> bool:
         return False
     paths = output_paths(config.path, config.staging)
     return paths.backend.has(paths.run.about) or paths.is_complete()
+
+
+def _only_folder(settings: Mapping[str, object]) -> str | None:
+    """The folder that names are relative to, which is the only input of a run; None where names are as given."""
+    paths = settings.get("inputs.paths")
+    if not isinstance(paths, list) or len(paths) != 1:
+        return None
+    if any(settings.get(f"inputs.{name}") for name in ("files_from", "files0_from", "manifests")):
+        return None
+    path = str(paths[0])
+    is_gone = not os.path.lexists(path) and not has_wildcards(path) and kind_of(path) is None
+    return path.rstrip("/") if Path(path).is_dir() or is_gone else None
 
 
 class _OutputLock:

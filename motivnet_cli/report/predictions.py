@@ -351,6 +351,9 @@ def _local_path(name: str, source: Source) -> str | None:
     """The file of an input, if it is still there: absolute, or under, within or itself one of the given paths."""
     if Path(name).is_absolute():
         return name if Path(name).is_file() else None
+    folder = source.record.get("settings", {}).get("inputs.relative_to")
+    if isinstance(folder, str):
+        return str(Path(folder, name)) if Path(folder, name).is_file() else None
     parts = [part for part in Path(name).parts if part != ".."]
     for given in map(Path, source.settings("inputs.paths")):
         for shared in range(len(parts) + 1):
