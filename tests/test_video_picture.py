@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from fractions import Fraction
+from types import SimpleNamespace
 
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from motivnet_cli.config import VideoConfig
 from motivnet_cli.errors import InputError
 from motivnet_cli.inputs.video import VideoReader
+from motivnet_cli.inputs.video_picture import Presentations
 from tests.clips import can_encode, make_clip, numbered, read_number, write_clip
 
 ALL = VideoConfig(fps=None)
@@ -94,7 +98,7 @@ def test_odd_matrices(tmp_path):
     make_clip(path, frames=2)
     whole = path.read_bytes()
     show_by(path, 0.9962, 0.0872, -0.0872, 0.9962)
-    with pytest.raises(InputError, match=r"turned by -?5\.0 degrees"):
+    with pytest.raises(InputError, match=r"turns it by -?5\.0 degrees"):
         frames(path)
     path.write_bytes(whole)
     show_by(path, -0.5, 0, 0, -0.5)
@@ -167,6 +171,29 @@ def test_sizes_that_change(tmp_path, size):
     assert [read_number(picture) for picture in shown] == list(range(15))
 
 
+@pytest.mark.parametrize("orientation", [1, 2, 4, 6])
+def test_motion_jpeg_with_exif(tmp_path, orientation):
+    """Cameras put EXIF into each frame: its orientation is applied, and PyAV's ignorance of it is no crash."""
+    upright = {1: None, 2: 0, 4: 1, 6: 2}[orientation]  # Pillow's FLIP_LEFT_RIGHT, FLIP_TOP_BOTTOM, ROTATE_90
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "c.avi"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.width, stream.height = (64, 96) if orientation == 6 else (96, 64)
+        stream.pix_fmt = "yuvj420p"
+        for number in range(3):
+            picture = Image.fromarray(numbered(number, (96, 64)))
+            encoded = io.BytesIO()
+            (picture if upright is None else picture.transpose(upright)).save(encoded, "jpeg", exif=exif, quality=95)
+            packet = av.Packet(encoded.getvalue())
+            packet.stream, packet.pts, packet.dts, packet.is_keyframe = stream, number, number, True
+            packet.time_base = Fraction(1, 25)
+            container.mux(packet)
+
+    assert [read_number(picture) for picture in frames(path)] == [0, 1, 2]
+
+
 @pytest.mark.parametrize("name", ["c.mp4", "c.mkv", "c.ts"])
 def test_the_start_of_the_video_in_its_file_is_told(tmp_path, name):
     """Times count from the video's first frame; how long after the start of the file that is, is in the report."""
@@ -214,6 +241,23 @@ def test_a_matrix_that_is_not_converted_is_refused(tmp_path):
     with pytest.raises(InputError, match="matrix") as caught:
         frames(path)
     assert caught.value.error_type == "unsupported"
+
+
+def test_dolby_vision_alone_is_refused():
+    """Colours of profile 5 are in no matrix that the stream names; with a compatible base layer they are taken."""
+    context = SimpleNamespace(sample_aspect_ratio=None)
+    presentations = Presentations(SimpleNamespace(codec_context=context, sample_aspect_ratio=None), max_pixels=10**6)
+    side_data = [SimpleNamespace(type=SimpleNamespace(name="DOVI_METADATA"))]
+
+    def frame(transfer):
+        kind = SimpleNamespace(is_rgb=False, name="yuv420p10le")
+        about = {"colorspace": 2, "color_range": 2, "color_trc": transfer, "color_primaries": 2, "format": kind}
+        return SimpleNamespace(width=64, height=48, side_data=side_data, **about)
+
+    context.color_trc = context.color_primaries = 2
+    with pytest.raises(InputError, match="profile 5"):
+        presentations.of(frame(2))
+    assert presentations.of(frame(18)).is_hdr
 
 
 def pq_signal(nits):

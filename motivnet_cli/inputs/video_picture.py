@@ -7,6 +7,7 @@ of motivnet but its errors is imported, as for `video_worker`.
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass
 from enum import IntEnum
 from fractions import Fraction
@@ -14,11 +15,12 @@ from functools import cache
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
+from av.sidedata.sidedata import Type
 
 from motivnet_cli.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from av.sidedata.sidedata import SideData
     from av.video.frame import VideoFrame
@@ -31,8 +33,12 @@ _SKEW_TOLERANCE = 0.001
 _MATRICES = {0, 1, 2, 3, 4, 5, 6, 7, 9}
 """FFmpeg's AVCOL_SPC_*, as H.273 numbers them, that swscale converts; unspecified and reserved ones are BT.601."""
 _BT601, _BT709 = 5, 1
+_UNSAID = {0, 2}
+"""H.273's numbers of the reserved and of the unspecified transfer curve."""
 _LIMITED, _FULL = 1, 2
 """FFmpeg's AVCOL_RANGE_*."""
+_FRAMES_TO_COLLECT = 4
+"""A frame of PyAV whose side data was read refers to itself, and would keep its memory until Python looks for such."""
 _ROWS_AT_ONCE = 64
 """Rows whose colours are converted together: what is computed of them fits in a cache."""
 
@@ -129,14 +135,14 @@ class Presentation:
         sdr = np.empty(rgb.shape, np.uint8)  # [H, W, 3]
         for top in range(0, len(rgb), _ROWS_AT_ONCE):
             rows = slice(top, top + _ROWS_AT_ONCE)
-            light = _light_codes(self.transfer)[rgb[rows]]  # [R, W, 3]
+            light = _light_codes(self.transfer).take(rgb[rows])  # [R, W, 3]
             if self.transfer == _Transfer.HLG:
-                luma = light @ np.array(_LUMA_BT2020, np.float32)  # [R, W]
-                light *= np.power(luma, np.float32(_HLG_GAMMA - 1))[..., None] * (_HLG_PEAK_NITS / _WHITE_NITS)
+                red, green, blue = (share * light[..., i] for i, share in enumerate(_LUMA_BT2020))  # [R, W]
+                light *= (red + green + blue)[..., None] ** (_HLG_GAMMA - 1) * (_HLG_PEAK_NITS / _WHITE_NITS)
             if self.primaries in _TO_BT709:
                 light = light @ np.array(_TO_BT709[self.primaries], np.float32).T
             if self.is_hdr:
-                light = _compress_highlights(light)
+                _compress_highlights(light)
             codes = np.sqrt(light.clip(0, 1)) * (_CODES - 1)
             sdr[rows] = _sdr_codes()[(codes + 0.5).astype(np.intp)]
         return sdr
@@ -147,6 +153,8 @@ class Presentations:
 
     def __init__(self, stream: VideoStream, *, max_pixels: int) -> None:
         self._max_pixels = max_pixels
+        self._num_seen = 0
+        _know_all_side_data()
         self._context = stream.codec_context
         # What the container says comes before what the decoder finds, as in players; where the two are the same, the
         # decoder is followed, which hears of changes.
@@ -157,20 +165,28 @@ class Presentations:
         """How a frame is to be shown; to be asked before the next one is decoded.
 
         Raises:
-            InputError: It is too large, turned by an odd angle, or in colours that are not known to convert exactly.
+            InputError: It is too large, turned by an odd angle or sheared, or in colours that are not known to convert
+                exactly.
         """
+        self._num_seen += 1
+        if self._num_seen % _FRAMES_TO_COLLECT == 0:
+            gc.collect()
         context = self._context
+        # PyAV's stub says that these are names.
+        side_data = {data.type.name: data for data in cast("Iterable[SideData]", frame.side_data)}
         presentation = Presentation(
             width=frame.width,
             height=frame.height,
             pixel_aspect=Fraction(self._container_aspect or context.sample_aspect_ratio or 1),
-            orientation=_orientation_of(frame),
+            orientation=_orientation_of(side_data),
             matrix=_matrix_of(frame),
             is_full_range=frame.color_range == _FULL or frame.format.name.startswith("yuvj"),
             # The frame says it itself from PyAV 16 on.
             transfer=int(getattr(frame, "color_trc", context.color_trc) or 0),
             primaries=int(getattr(frame, "color_primaries", context.color_primaries) or 0),
         )
+        if "DOVI_METADATA" in side_data and presentation.transfer in _UNSAID:
+            raise InputError("unsupported", "its colours are those of Dolby Vision alone (profile 5)")
         width, height = presentation.square_size
         if width * height > self._max_pixels:
             pixels = f"{width} x {height} pixels a frame"
@@ -178,22 +194,28 @@ class Presentations:
         return presentation
 
 
-def _orientation_of(frame: VideoFrame) -> tuple[int, int, int, int]:
-    """The signs of a b c d of the frame's display matrix, of which two are 0."""
-    # PyAV's stub says that these are names.
-    for data in cast("Iterable[SideData]", frame.side_data):
-        if data.type.name == "DISPLAYMATRIX":
-            numbers = np.frombuffer(bytes(data), np.int32)  # [9], rows of a b u, c d v, x y w
-            a, b, c, d = numbers[[0, 1, 3, 4]] / (1 << 16)
-            break
-    else:
+def _know_all_side_data() -> None:
+    """Have a frame tell what it has besides its picture, also if one kind of it is unknown to PyAV.
+
+    PyAV 18 raises ValueError instead where FFmpeg 8 adds the EXIF of a frame of Motion JPEG.
+    """
+    setattr(Type, "_missing_", classmethod(lambda kinds, number: kinds.VIDEO_HINT))  # noqa: B010 - mypy
+
+
+def _orientation_of(side_data: Mapping[str, SideData]) -> tuple[int, int, int, int]:
+    """The signs of a b c d of a frame's display matrix, of which two are 0."""
+    if "DISPLAYMATRIX" not in side_data:
         return _IDENTITY
+    numbers = np.frombuffer(bytes(side_data["DISPLAYMATRIX"]), np.int32)  # [9], rows of a b u, c d v, x y w
+    a, b, c, d = numbers[[0, 1, 3, 4]] / (1 << 16)
     if a * d == b * c:  # players pass over a matrix that would leave nothing to see
         return _IDENTITY
     kept, others = ((a, d), (b, c)) if abs(a * d) > abs(b * c) else ((b, c), (a, d))
     if max(map(abs, others)) > _SKEW_TOLERANCE * min(map(abs, kept)):
         degrees = -np.degrees(np.arctan2(b, a))
-        raise InputError("unsupported", f"it is to be shown turned by {degrees:.1f} degrees: turn it upright first")
+        raise InputError(
+            "unsupported", f"its display matrix shears it or turns it by {degrees:.1f} degrees: make it upright first"
+        )
     return cast(
         "tuple[int, int, int, int]",
         tuple(int(np.sign(value)) if value in kept else 0 for value in (a, b, c, d)),
@@ -233,12 +255,14 @@ def _light_codes(transfer: int) -> NDArray[np.float32]:
     return light.astype(np.float32)
 
 
-def _compress_highlights(light: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Bring light in shares of white, [R, W, 3], to 0 to 1: exact up to the knee, in the same hue above."""
-    brightest = light.max(axis=-1, keepdims=True)  # [R, W, 1]
+def _compress_highlights(light: NDArray[np.float32]) -> None:
+    """Bring light in shares of white, [R, W, 3], to 0 to 1 in place: kept up to the knee, in the same hue above."""
+    brightest = np.maximum(np.maximum(light[..., 0], light[..., 1]), light[..., 2])  # [R, W]
+    if brightest.max(initial=0) <= _KNEE:
+        return
     above = np.maximum(brightest - _KNEE, 0)
-    kept = np.minimum(brightest, _KNEE) + (1 - _KNEE) * -np.expm1(-above / (1 - _KNEE))
-    return np.where(above > 0, light * (kept / np.maximum(brightest, _KNEE)), light)
+    compressed = np.minimum(brightest, _KNEE) - (1 - _KNEE) * np.expm1(above / (_KNEE - 1))
+    light *= np.where(above > 0, compressed / np.maximum(brightest, _KNEE), 1)[..., None]
 
 
 @cache

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import heapq
 import mmap
 import os
@@ -123,6 +124,7 @@ def main() -> None:
     request = DecodeRequest.from_line(sys.stdin.buffer.readline())
     _limit(request.memory_bytes)
     av.logging.set_level(av.logging.PANIC)
+    gc.freeze()  # what is imported stays: frames are looked for among the rest (see Presentations)
     try:
         report = decode(request, Slots(request.shared, request.num_slots))
     except InputError as error:
