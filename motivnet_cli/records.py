@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypedDict
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -16,6 +18,13 @@ if TYPE_CHECKING:
 
 EMOTIONS = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger")
 """The seven emotions, in the order of MotivNet's head (AffectNet's ids 0 to 6)."""
+
+
+def in_column_order(classes: Sequence[str]) -> tuple[str, ...]:
+    """Names of emotions in the order in which tables have them, whatever the model's: EMOTIONS, then any others."""
+    others = (name for name in classes if name not in EMOTIONS)
+    return (*(name for name in EMOTIONS if name in classes), *others)
+
 
 FaceSource = Literal["detected", "whole", "given"]
 Status = Literal["ok", "no_face", "partial", "failed"]

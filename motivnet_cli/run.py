@@ -18,7 +18,7 @@ from motivnet_cli.inputs.listing import Listing
 from motivnet_cli.output.sink import Output, can_go_on
 from motivnet_cli.output.stream import StreamOutput
 from motivnet_cli.output.tables import SCHEMA_VERSION
-from motivnet_cli.records import Progress, Summary, never, no_progress
+from motivnet_cli.records import Progress, Summary, in_column_order, never, no_progress
 from motivnet_cli.remote.urls import display_name, is_remote
 from motivnet_cli.scale.workforce import open_workforce
 
@@ -212,7 +212,7 @@ def _record_of(config: RunConfig, model: LoadedModel, choices: Choices) -> RunRe
         "tool": f"motivnet {__version__}",
         "schema_version": SCHEMA_VERSION,
         "model": model.card.name,
-        "classes": list(model.classes),
+        "classes": list(in_column_order(model.classes)),
         "weights_sha256": model.weights_sha256,
         "terms": model.card.terms,
         "recipe": model.recipe,

@@ -20,8 +20,8 @@ from motivnet_cli.errors import ConfigError, OutputConflictError
 from motivnet_cli.output import ledger
 from motivnet_cli.output.read import read_faces, read_inputs, read_record, scan_faces
 from motivnet_cli.output.sink import Output
-from motivnet_cli.output.tables import RowLayout, faces_schema
-from motivnet_cli.records import EMOTIONS
+from motivnet_cli.output.tables import RowLayout, Rows, faces_schema
+from motivnet_cli.records import EMOTIONS, Batch, Crop, Cursor, Face, Position, Prediction
 from tests.outputs import RECORD, Killed, nine_inputs, run, tables
 
 
@@ -92,6 +92,25 @@ def test_embedding_type(tmp_path, photos, embeddings, kind):
 
     assert str(field.type.value_type) == kind
     assert field.type.list_size == 4
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [EMOTIONS, tuple(sorted(EMOTIONS)), (*reversed(EMOTIONS), "contempt"), ("contempt", *EMOTIONS), ("fear", "anger")],
+)
+def test_probabilities_stand_in_one_order(classes):
+    """Whatever the model's is: the seven as ever, then others; each value under its own name."""
+    layout = RowLayout(classes, 1, "none")
+    rows = Rows(layout, layout.schemas({}))
+    values = np.arange(1, len(classes) + 1, dtype=np.float32) / 10  # [C]
+    crop = Crop(Position(0), "a.jpg", Face((0, 0, 1, 1), "whole"), 0, np.zeros((3, 1, 1), np.uint8))
+    rows.add(Batch((crop,), (), Cursor(Position(1))), Prediction(values[None], np.zeros((1, 1), np.float32)))
+    faces = rows.take(Position(1))[1]
+
+    expected = [name for name in (*EMOTIONS, "contempt") if name in classes]
+    assert [name for name in faces.column_names if name in classes] == expected
+    assert [faces[name][0].as_py() for name in classes] == values.tolist()
+    assert faces["emotion"][0].as_py() == classes[-1]
 
 
 def test_no_embeddings(tmp_path, photos):

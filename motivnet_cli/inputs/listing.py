@@ -146,6 +146,8 @@ class Listing:
             name = os.path.relpath(path, start)
             if not name.startswith("../"):
                 return name
+        if found.problem:  # such as a row that names no file
+            return found.name
         raise ConfigError(
             f"{found.path!r} does not lie in {folder!r}: give --relative-to a folder that holds all inputs"
         )

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from motivnet_cli.durable import sync
-from motivnet_cli.records import BOX_COLUMNS, SIZE_COLUMNS
+from motivnet_cli.records import BOX_COLUMNS, SIZE_COLUMNS, in_column_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -75,7 +75,7 @@ def faces_schema(
     """The columns of the faces table, one row a face; every field's `doc` says what it holds.
 
     Args:
-        classes: Names of the emotions; empty for a model without.
+        classes: Names of the emotions in any order; empty for a model without.
         embedding_size: D.
         tracks: Whether faces are followed from frame to frame.
         keep: Columns of the user's manifest that pass through, with their types.
@@ -102,7 +102,8 @@ def faces_schema(
             _column("emotion", text, "The most probable emotion."),
             _column("confidence", pa.float32(), "Its probability, 0 to 1."),
         ]
-        columns += [_column(name, pa.float32(), f"Probability of {name}, 0 to 1.") for name in classes]
+        names = in_column_order(classes)
+        columns += [_column(name, pa.float32(), f"Probability of {name}, 0 to 1.") for name in names]
     columns += [_column(name, _KEPT_TYPES[kind], "From the manifest.") for name, kind in (keep or {}).items()]
     if embeddings != "none":
         value = pa.float16() if embeddings == "float16" else pa.float32()
