@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -20,6 +22,17 @@ from motivnet_cli.report.timelines import timelines, videos_in
 from tests.clips import SAMPLE_DATA, can_encode, face_clip
 from tests.runs import finish
 
+CASES = Path(__file__).parent / "cases" / "video"
+LENGTHS = {
+    "hlg.mp4": 2,
+    "pq.mp4": 2,
+    "resize.ts": 8,
+    "sar2.mp4": 3,
+    "selfie_hflip.mp4": 3,
+    "transpose.mp4": 3,
+    "vflip.mp4": 3,
+}
+"""Clips of 25 frames a second, and their seconds."""
 SIZE = 320, 240
 LUMA = 0.2627, 0.6780, 0.0593
 """Of BT.2020."""
@@ -100,6 +113,24 @@ def test_a_face_is_the_same_however_it_is_stored(tmp_path):
             assert other[side].to_list() == pytest.approx(square[side].to_list(), abs=2)
         a, b = (table["embedding"].to_numpy().astype(np.float64) for table in (square, other))
         assert ((a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)).min() > 0.98
+
+
+def test_videos_from_the_field(tmp_path):
+    """Mirrored, squeezed, HDR and resized clips: the face begins 32 pixels to the right of 30 + 2 n in frame n."""
+    for name in LENGTHS:
+        shutil.copy(CASES / name, tmp_path)
+    finish(tmp_path, tmp_path / "o.parquet", "--faces", "detect")
+    rows = pl.read_parquet(tmp_path / "o.parquet")
+    inputs = pl.read_parquet(tmp_path / "o.inputs.parquet")
+
+    assert dict(inputs.select("input", "frames").iter_rows()) == LENGTHS
+    assert inputs.select("status", "width", "height").unique().rows() == [("ok", 640, 360)]
+    frames = rows.select("input", "frame").rows()
+    assert frames == [(name, 25 * second) for name in sorted(LENGTHS) for second in range(LENGTHS[name])]
+    assert set(rows["emotion"]) == {"happiness"}
+    expected = rows.select((62 + 2 * pl.col("frame")) * pl.col("picture_width") / 640).to_series()
+    assert rows["x1"].to_list() == pytest.approx(expected.to_list(), abs=3)
+    assert rows.filter(picture_width=320)["frame"].to_list() == [100, 125, 150, 175]
 
 
 AWAY = 1.0, 2.0
