@@ -24,6 +24,8 @@ from motivnet_cli.records import EMOTIONS
 from motivnet_cli.weights.checkpoint import file_sha256
 from motivnet_cli.weights.load import load_model
 
+pytestmark = pytest.mark.xdist_group("export_network")  # what one process has exported serves every test
+
 TINY = str(Path(__file__).parent / "golden" / "motivnet_tiny_7.safetensors")
 ASTRONAUT = Path(__file__).parents[1] / "sample_data" / "astronaut.png"
 NAMES = ["probabilities", "logits", "embedding"]

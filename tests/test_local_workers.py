@@ -35,6 +35,7 @@ def test_workers_share_one_output(photos, undisturbed, tmp_path, name):
     assert_same_rows(out, undisturbed)
 
 
+@pytest.mark.slow
 def test_killed_worker_is_replaced(photos, undisturbed, tmp_path):
     """A worker that is killed is told of and replaced; nothing is lost or doubled."""
     process = start_until_work_is_committed(photos, tmp_path / "p.parquet", *WORKERS)
@@ -62,6 +63,7 @@ def test_killed_run_takes_its_workers_along(photos, undisturbed, tmp_path):
     assert_same_rows(out, undisturbed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)], ids=str)
 def test_signal_to_the_group_stops_in_order(photos, undisturbed, tmp_path, number, code):
     """A signal that reaches the workers, too, lets them commit what they have; one process then goes on."""
@@ -95,6 +97,7 @@ def test_workers_that_always_die_end_the_run(photos, tmp_path, monkeypatch):
     assert "Traceback" not in talk
 
 
+@pytest.mark.slow
 def test_input_that_kills_workers_ends_the_run(photos, undisturbed, tmp_path, monkeypatch):
     """A file at which every worker dies, after others that it could do, is not tried for ever."""
     killer = at_start(
@@ -115,6 +118,7 @@ def test_input_that_kills_workers_ends_the_run(photos, undisturbed, tmp_path, mo
     assert_same_rows(out, undisturbed)
 
 
+@pytest.mark.slow
 def test_workers_take_up_failed_and_new_inputs(photos, tmp_path):
     """--retry-failed and --extend are shared among workers as any run is."""
     mine = tmp_path / "mine"

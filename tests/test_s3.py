@@ -38,7 +38,7 @@ from tests.agreement import assert_same_rows
 from tests.outputs import NO_PIXELS, RECORD, Killed, faces_in, nine_inputs, predict, report_of, tables
 from tests.outputs import run as write
 from tests.pictures import face_photo
-from tests.runs import command
+from tests.runs import HeldRun, command
 from tests.s3_server import PAGE_KEYS, FailingServer
 
 HUSH = "hushhush"
@@ -788,7 +788,7 @@ def test_stopped_with_a_signal(s3, photos, photo_bucket):
     """What is whole is committed, and the exit code says that the same command goes on."""
     bucket = s3.new_bucket()
     url = f"s3://{bucket}/preds"
-    process = subprocess.Popen(command(photos, url, "--batch-size", "1"), stderr=subprocess.PIPE, text=True)
+    process = HeldRun(command(photos, url, "--batch-size", "1"), held=r"2\d\.jpg$")
     while process.poll() is None and not any("inputs/part-" in key for key in s3.keys(bucket)):
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
