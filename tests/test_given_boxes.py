@@ -9,11 +9,15 @@ import pytest
 from typer.testing import CliRunner
 
 from motivnet_cli.cli import app
+from motivnet_cli.config import FaceConfig, LoaderConfig, VideoConfig
 from motivnet_cli.engine.given_frames import GivenFrames
+from motivnet_cli.engine.loader import load
+from motivnet_cli.engine.prepare import Preparer
 from motivnet_cli.errors import InputError
 from motivnet_cli.faces.crop import placed
 from motivnet_cli.output.read import read_faces, read_inputs
-from motivnet_cli.records import Frame, GivenFace
+from motivnet_cli.records import Cursor, Frame, GivenFace, Item, Position, Todo, never
+from motivnet_cli.weights.load import load_model
 from tests.pictures import SAMPLE_DATA, face_photo
 
 SIZE = {"height": 360, "width": 640}
@@ -156,3 +160,22 @@ def test_boxes_of_a_video(tmp_path):
     (row,) = inputs.iter_rows(named=True)
     assert (row["status"], row["error_type"], row["frames"]) == ("partial", "bad_box", 2)
     assert "there is no frame 900" in row["error"]
+
+
+def test_boxes_of_a_video_go_on_where_the_run_stopped():
+    """The frames that were committed are not looked at again, and are counted."""
+    item = Item(
+        index=0,
+        input="face.mp4",
+        path=str(SAMPLE_DATA / "face.mp4"),
+        kind="video",
+        given=(at(frame=3), at(frame=5), at(frame=8), at(frame=8, box=(30.0, 5.0, 60.0, 50.0)), at(frame=99_999)),
+    )
+    preparer = Preparer(load_model("expression-net"), FaceConfig(mode="whole"), VideoConfig(fps=1), LoaderConfig())
+    todo = Todo(item, Cursor(Position(0, 2), num_frames=2, num_faces=2))
+    (batch,) = load([todo], preparer, num_threads=1, batch_size=8, stop=never)
+
+    assert [(crop.position.step, crop.frame_index, crop.number) for crop in batch.crops] == [(2, 8, 0), (2, 8, 1)]
+    (report,) = batch.finished
+    assert (report.status, report.num_frames, report.num_faces) == ("partial", 3, 4)
+    assert "there is no frame 99999" in report.problem.message
