@@ -50,6 +50,8 @@ ErrorType = Literal[
     "decoder_crash",
     "decoder_stall",
     "frame_count_mismatch",
+    "time_restarts",
+    "other_streams",
     "bad_box",
 ]
 """What can be wrong with an input: the values of `error_type` in the inputs table (docs/output.md)."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import av
 import numpy as np
+from av.stream import Disposition
 from PIL import Image
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ def make_clip(
     rotation: int = 0,
     options: dict[str, str] | None = None,
     container_options: dict[str, str] | None = None,
-    audio: bool = False,
+    audio_s: float = 0,
+    first: int = 0,
 ) -> list[float]:
     """Write numbered frames; the container is told from the name.
 
@@ -67,12 +69,13 @@ def make_clip(
         gop: Frames from one key frame to the next.
         rotation: 0, 90, 180 or 270: frames are stored turned clockwise by it, and the metadata of the MP4 turns them
             back.
+        first: The number that the first frame says.
 
     Returns:
         The time of every frame in seconds from the first's.
     """
     times = [float(Fraction(k) / Fraction(fps)) for k in range(frames)] if times_s is None else list(times_s)
-    upright = (numbered(k, size) for k in range(frames))
+    upright = (numbered(first + k, size) for k in range(frames))
     stored = (np.ascontiguousarray(np.rot90(rgb, -rotation // 90)) for rgb in upright)
     write_clip(
         path,
@@ -84,7 +87,7 @@ def make_clip(
         rotation=rotation,
         options=options,
         container_options=container_options,
-        audio_s=frames / float(fps) if audio else 0,
+        audio_s=audio_s,
     )
     return times
 
@@ -109,7 +112,8 @@ def write_clip(
         stream.codec_context.gop_size = gop
         stream.codec_context.thread_count = 1
         stream.options = _QUICK.get(codec, {}) | (options or {})
-        if codec not in ("mpeg4", "mpeg2video"):  # their bitstreams hold the rate, in 16 bits
+        # The bitstreams of two hold the rate, in 16 bits; AVI writes an empty chunk for every tick.
+        if codec not in ("mpeg4", "mpeg2video") and path.suffix != ".avi":
             stream.codec_context.time_base = stream.time_base = _TICKS
         sound = container.add_stream("aac", rate=16_000, layout="mono") if audio_s else None
         ticks = stream.codec_context.time_base or Fraction(1, 30)
@@ -126,6 +130,23 @@ def write_clip(
             container.mux(packet for packet in _sound(sound, audio_s))
     if rotation:
         _turn_display(path, rotation)
+
+
+def write_streams(path: Path, clips: Sequence[Path], *, default: int | None = None) -> None:
+    """Write the video streams of several clips into one file, one of them marked as the default, or none."""
+    with av.open(str(path), "w") as container:
+        streams = []
+        for number, clip in enumerate(clips):
+            with av.open(str(clip)) as source:
+                stream = container.add_stream_from_template(source.streams.video[0])
+            stream.disposition = Disposition.default if number == default else Disposition(0)
+            streams.append(stream)
+        for stream, clip in zip(streams, clips, strict=True):
+            with av.open(str(clip)) as source:
+                for packet in source.demux(video=0):
+                    if packet.dts is not None:
+                        packet.stream = stream
+                        container.mux(packet)
 
 
 def _turn_display(path: Path, rotation: int) -> None:

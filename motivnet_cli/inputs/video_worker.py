@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
-import heapq
 import mmap
 import os
 import resource
@@ -20,7 +19,7 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import av
 import numpy as np
@@ -28,6 +27,7 @@ import numpy as np
 from motivnet_cli.errors import InputError, first_line
 from motivnet_cli.inputs.video_picture import Presentations
 from motivnet_cli.inputs.video_protocol import Alive, DecodeRequest, SharedFrame, VideoReport, to_line
+from motivnet_cli.inputs.video_timeline import Timeline
 from motivnet_cli.records import Problem
 
 if TYPE_CHECKING:
@@ -43,6 +43,9 @@ if TYPE_CHECKING:
     from motivnet_cli.inputs.video_picture import Presentation
     from motivnet_cli.inputs.video_protocol import Message
 
+_AVFMT_NOTIMESTAMPS = 0x80
+_DEFAULT, _PICTURES = 0x1, 0x400 | 0x800
+"""FFmpeg's AV_DISPOSITION_DEFAULT, ATTACHED_PIC and TIMED_THUMBNAILS."""
 BEAT_SECONDS = 1.0
 """Between two signs of life while nothing is sampled."""
 DECORD_CODECS = {"h264", "vp8", "vp9", "mpeg4"}
@@ -211,74 +214,61 @@ class _Reading:
         """Whether the end of the wanted part came before that of the video."""
         self.size: tuple[int, int] | None = None
         """Width and height of the first sampled frame, as it is shown."""
-        self._num_read = self._num_bad_packets = self._num_left_out = 0
-        self._is_tainted = False
-        self._last_s = 0.0
-        self._waiting: list[int] = []
-        """Presentation times of the packets whose frames have not come yet, as a heap."""
-        self._num_passed = 0
+        self._timeline = Timeline(stream, has_times=_has_times(container))
+        self._num_bad_packets = self._num_left_out = 0
+        self._others_end_s = 0.0
 
     def frames(self) -> Iterator[tuple[int, float, VideoFrame]]:
         """Number, time in seconds, and frame, in the order of presentation."""
-        base = float(self._stream.time_base or 0)
-        start = (self._stream.start_time or 0) * base
-        interval = 1 / float(self._stream.average_rate or 25)
         last_sign = time.monotonic()
-        for packet in self._packets():
-            if packet.pts is not None and not packet.is_discard:
-                heapq.heappush(self._waiting, packet.pts)
+        for packet in self._timeline.packets(self._packets()):
             try:
                 frames = packet.decode()
             except av.error.FFmpegError:
                 self._num_bad_packets += 1
-                self._is_tainted = True
+                self._timeline.lose(packet)
                 continue
             for frame in frames:
-                time_s = frame.pts * base - start if frame.pts is not None else self._last_s + interval
-                number = self._number_of(frame)
-                self._num_read += 1
-                self._is_tainted = frame.is_corrupt or (self._is_tainted and not frame.key_frame)
-                if self._is_tainted:
+                try:
+                    placed = self._timeline.place(frame)
+                except InputError as error:
+                    self.failure = Problem(error.error_type, f"its frames cannot be put in order: {error}")
+                    return
+                if placed:
+                    yield placed.number, placed.time_s, frame
+                else:
                     self._num_left_out += 1
-                    continue
-                self._last_s = time_s
-                yield number, time_s, frame
             if time.monotonic() - last_sign > BEAT_SECONDS:
                 last_sign = time.monotonic()
                 _send(Alive())
 
-    def _number_of(self, frame: VideoFrame) -> int:
-        """How many frames the container has before this one, those that did not decode among them.
-
-        Decoders give frames in the order of presentation, so every packet that is shown earlier was read by now.
-        """
-        if frame.pts is None:
-            return self._num_read - 1
-        while self._waiting and self._waiting[0] < frame.pts:
-            heapq.heappop(self._waiting)
-            self._num_passed += 1
-        return self._num_passed
-
     def _packets(self) -> Iterator[Packet[VideoStream]]:
+        """Those of the stream; of the others, only their end is noted."""
         try:
-            yield from self._container.demux(self._stream)
+            for packet in self._container.demux():
+                if packet.stream.index == self._stream.index:
+                    yield cast("Packet[VideoStream]", packet)
+                elif packet.pts is not None and packet.time_base:
+                    end_s = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+                    self._others_end_s = max(self._others_end_s, end_s)
         except (av.error.FFmpegError, UnicodeDecodeError) as error:
-            message = f"the file breaks off after frame {self._num_read - 1}: {_reason(error)}"
+            message = f"the file breaks off after {self._timeline.num_packets} frames: {_reason(error)}"
             self.failure = Problem("truncated", message)
 
     def report(self) -> VideoReport:
         """What the pass came to."""
-        if not self._num_read:
+        if not self._timeline.num_decoded:
             problem = self.failure or Problem("damaged", "not one frame could be decoded")
             return self._report(problem, is_whole=self.was_ended)
         if self.failure:
             return self._report(self.failure, is_whole=False)
+        remarks = list(self._remarks())
         if damage := self._damage():
-            return self._report(damage, is_whole=False)
-        announced = self._stream.frames
-        if announced and announced != self._num_read and not self.was_ended:
-            remark = f"the container announces {announced} frames, and {self._num_read} were read"
-            return self._report(Problem("frame_count_mismatch", remark), is_whole=True)
+            message = "; ".join([damage.message, *(remark.message for remark in remarks)])
+            return self._report(Problem(damage.error_type, message), is_whole=False)
+        if remarks:
+            message = "; ".join(remark.message for remark in remarks)
+            return self._report(Problem(remarks[0].error_type, message), is_whole=True)
         return self._report(None, is_whole=True)
 
     def _report(self, problem: Problem | None, *, is_whole: bool) -> VideoReport:
@@ -286,11 +276,26 @@ class _Reading:
         return VideoReport(
             is_whole=is_whole,
             problem=problem,
-            num_read=self._num_read,
+            num_read=self._timeline.num_decoded,
             width=width,
             height=height,
             time_offset_s=_time_offset_s(self._container, self._stream),
         )
+
+    def _remarks(self) -> Iterator[Problem]:
+        """What is to be said about a video that was read whole."""
+        timeline = self._timeline
+        if times := timeline.remark():
+            yield Problem("time_restarts", times)
+        if others := [s for s in _video_streams(self._container) if s.index != self._stream.index]:
+            sizes = ", ".join(f"{s.width} x {s.height}" for s in others)
+            read = f"{self._stream.width} x {self._stream.height}"
+            yield Problem("other_streams", f"of {len(others) + 1} video streams one was read ({read}), not {sizes}")
+        num_found = timeline.num_decoded + timeline.num_lost
+        # A packet of VP8 may hold a picture that is not to be shown.
+        if num_found < timeline.num_packets and not self.was_ended and self._stream.codec_context.name != "vp8":
+            message = f"of {timeline.num_packets} frames in the file the decoder gave {timeline.num_decoded}"
+            yield Problem("frame_count_mismatch", message)
 
     def _damage(self) -> Problem | None:
         """What did not decode or is missing at the end."""
@@ -301,26 +306,59 @@ class _Reading:
             found.append(f"{self._num_left_out} frames were damaged and left out")
         error_type: ErrorType = "damaged" if found else "truncated"
         missing_s = self._missing_s()
-        # The last frame of a variable rate may be held for long: frames must be missing too, or much time.
-        lacks_frames = self._num_read < self._stream.frames and missing_s > 3 / float(self._stream.average_rate or 25)
-        if (missing_s > MISSING_TOLERANCE_S or lacks_frames) and not self.was_ended:
+        if missing_s is not None and not self.was_ended:
             found.append(f"it ends {missing_s:.1f} s before its announced end")
         if not found:
             return None
-        return Problem(error_type, f"{'; '.join(found)}; {self._num_read} frames were read")
+        return Problem(error_type, f"{'; '.join(found)}; {self._timeline.num_decoded} frames were read")
 
-    def _missing_s(self) -> float:
-        stream = self._stream
-        if stream.duration and stream.time_base:
-            announced = float(stream.duration * stream.time_base)
-        else:
-            announced = (self._container.duration or 0) / av.time_base
-        return announced - self._last_s
+    def _missing_s(self) -> float | None:
+        """Seconds that the video itself is known to lack at its end."""
+        stream, timeline = self._stream, self._timeline
+        end_s = timeline.end_s
+        if end_s is None or timeline.has_restarts or not stream.time_base:
+            return None
+        start_s = float((stream.start_time or 0) * stream.time_base)
+        announced_s = _announced_s(self._container, stream)
+        if announced_s is None:  # only the file as a whole says how long it is: then all its streams must end early
+            end_s = max(start_s + end_s, self._others_end_s) - (self._container.start_time or 0) / av.time_base
+            announced_s = (self._container.duration or 0) / av.time_base
+        missing_s = announced_s - end_s
+        interval_s = timeline.end_s / max(1, timeline.num_packets)
+        lacks_frames = timeline.num_packets < stream.frames and missing_s > 3 * interval_s
+        is_long = missing_s > max(MISSING_TOLERANCE_S, 1.5 * interval_s)
+        return missing_s if is_long or lacks_frames else None
+
+
+def _has_times(container: InputContainer) -> bool:
+    """Whether packets have presentation times; AVI's are made up, and wrong where frames are reordered."""
+    return not (container.format.name == "avi" or container.format.flags & _AVFMT_NOTIMESTAMPS)
+
+
+def _announced_s(container: InputContainer, stream: VideoStream) -> float | None:
+    """How long a stream is by what its header says of itself, in seconds."""
+    name = container.format.name
+    if "matroska" in name:
+        said = next((value for key, value in stream.metadata.items() if key.startswith("DURATION")), "")
+        try:
+            hours, minutes, seconds = map(float, said.split(":"))
+        except ValueError:
+            return None
+        # Matroska's is the end, counted from 0.
+        start_s = float((stream.start_time or 0) * (stream.time_base or 0))
+        return hours * 3600 + minutes * 60 + seconds - start_s
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    return None
 
 
 def _check_for_decord(container: InputContainer, stream: VideoStream, *, max_pixels: int) -> None:
     """Refuse what decord reads wrongly without saying so (docs/decisions/0006-video-decoder.md)."""
     reasons = []
+    if len(container.streams.video) > 1:
+        reasons.append("more than one video stream")
+    if not _has_times(container) and stream.codec_context.has_b_frames:
+        reasons.append("frames without times in another order")
     codec = stream.codec_context.name
     if codec not in DECORD_CODECS:
         reasons.append(f"codec {codec}")
@@ -415,13 +453,33 @@ def _open(path: str) -> InputContainer:
 
 
 def _video_of(container: InputContainer) -> VideoStream:
-    streams = [stream for stream in container.streams.video if stream.codec_context is not None]
+    """The stream that a player shows: the one marked as default, then the largest, then the longest.
+
+    Raises:
+        InputError: There is none.
+    """
+    streams = _video_streams(container)
     if not streams:
-        kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
-        raise InputError("no_video_stream", f"it holds no video, only {kinds}")
+        kinds = ", ".join(sorted({stream.type for stream in container.streams if stream.type != "video"}))
+        pictures = "pictures" if container.streams.video else ""
+        raise InputError("no_video_stream", f"it holds no video, only {kinds or pictures or 'nothing'}")
+
+    def rank(stream: VideoStream) -> tuple[bool, int, int]:
+        return bool(stream.disposition & _DEFAULT), stream.width * stream.height, stream.duration or 0
+
+    stream = max(streams, key=rank)
     # Slices, not frames: frame threads hide errors, and drop the last frames of a file that is cut short.
-    streams[0].thread_type = "SLICE"
-    return streams[0]
+    stream.thread_type = "SLICE"
+    return stream
+
+
+def _video_streams(container: InputContainer) -> list[VideoStream]:
+    """Those with moving pictures: covers and thumbnails are none."""
+    return [
+        stream
+        for stream in container.streams.video
+        if stream.codec_context is not None and not stream.disposition & _PICTURES
+    ]
 
 
 def _limit(memory_bytes: int) -> None:

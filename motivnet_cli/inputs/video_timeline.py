@@ -1,0 +1,300 @@
+"""Where each decoded frame of a video stands: its number, its time, and whether it is what was filmed.
+
+Files say this badly. Time stamps are missing (AVI, raw streams), start again (joined transport streams) or repeat, and
+packets are lost. Here every packet gets a presentation time on one time line before it is decoded, and every frame that
+comes out is placed by it. Numbers and times strictly increase, whatever the file says.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from motivnet_cli.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from av.packet import Packet
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
+LOOKAHEAD_PACKETS = 32
+"""Packets read before one is decoded: more than any codec reorders, so that the earliest of a part is among them."""
+FALLBACK_RATE = 25
+"""Frames a second of a stream that does not say."""
+_MARK_REACH = 2
+"""FFmpeg's parsers mark the packet before the corrupt one: two are in doubt, and some may be missing behind them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where a frame stands."""
+
+    number: int
+    """Rank in display order among the frames that were decoded or are known to be lost, from 0."""
+    time_s: float
+    """Seconds after the start of the stream, to the microsecond."""
+
+
+@dataclass(slots=True)
+class _Mark:
+    """What is known of a packet until its frame has come."""
+
+    damage: int
+    """How often the stream was damaged up to it."""
+    can_heal: bool
+    """Whether its frame, if a key frame, ends the damage."""
+    is_lost: bool = False
+    """Whether it did not decode."""
+
+
+class Timeline:
+    """The time line of one stream, fed in the order of decoding and asked in that of display.
+
+    Args:
+        stream: Its rate, time base and start are used.
+        has_times: Whether the container holds presentation times. Without, frames take the places of the packets in
+            their order.
+    """
+
+    def __init__(self, stream: VideoStream, *, has_times: bool) -> None:
+        self._time_base = Fraction(stream.time_base or Fraction(1, 90_000))
+        self._rate = Fraction(stream.average_rate or stream.guessed_rate or FALLBACK_RATE)
+        self._has_times = has_times
+        self._origin = stream.start_time
+        self._offset = 0
+        self._last_dts: int | None = None
+        self._step = max(1, round(1 / self._rate / self._time_base))
+        self._end: int | None = None
+        self._max_pts: int | None = None
+        self._marks: dict[int, _Mark] = {}
+        self._waiting: list[int] = []
+        self._given_up: set[int] = set()
+        self._slots: deque[int] = deque()
+        self._num_slots_taken = 0
+        self._damage = self._healed = 0
+        self._in_doubt = 0
+        self._is_patched = False
+        self._last_ticks: Fraction | None = None
+        self._last_number = -1
+        self._last_time_s = -1.0
+        self._restarts: list[Fraction] = []
+        self.num_packets = self.num_decoded = self.num_lost = self.num_repeated = 0
+        """Of packets, those to be shown; of lost frames, those that were packets or are missing in a row of them."""
+
+    @property
+    def end_s(self) -> float | None:
+        """When the last packet's frame ends, in seconds after the start of the stream; None without any times."""
+        if self._end is None or (self._origin is None and not self._has_times):
+            return None
+        return float((self._end - (self._origin or 0)) * self._time_base)
+
+    @property
+    def has_restarts(self) -> bool:
+        return bool(self._restarts)
+
+    def packets(self, demuxed: Iterable[Packet[VideoStream]]) -> Iterator[Packet[VideoStream]]:
+        """The packets in the order of decoding, each with its presentation time on the time line."""
+        ahead: deque[Packet[VideoStream]] = deque()
+        for packet in demuxed:
+            ahead.append(packet)
+            if len(ahead) > LOOKAHEAD_PACKETS:
+                yield self._admit(ahead.popleft(), ahead)
+        while ahead:
+            yield self._admit(ahead.popleft(), ahead)
+
+    def lose(self, packet: Packet[VideoStream]) -> None:
+        """Say that a packet did not decode: what is predicted from it is in doubt up to the next key frame."""
+        self._damage += 1
+        mark = self._marks.get(packet.pts) if packet.pts is not None else None
+        if mark:
+            mark.is_lost = True
+        if not self._has_times:
+            self.num_lost += 1
+
+    def place(self, frame: VideoFrame) -> Placed | None:
+        """Where the next frame that came out of the decoder stands.
+
+        None where what it was predicted from is missing or damaged: it may show another picture than was filmed.
+
+        Raises:
+            InputError: It would not come after the one before it.
+        """
+        if frame.pts in self._given_up:  # damage lets frames come late
+            self._given_up.discard(frame.pts)
+            self.num_lost -= 1
+            self.num_decoded += 1
+            return None
+        mark = self._marks.get(frame.pts) if frame.pts is not None else None
+        self._pass_packets_before(frame)
+        damage, can_heal = (mark.damage, mark.can_heal) if mark else (self._damage, self._in_doubt <= 1)
+        if frame.key_frame and can_heal:
+            self._healed = max(self._healed, damage)
+        self._is_patched = frame.is_corrupt or (self._is_patched and not frame.key_frame)
+        number = self.num_decoded + self.num_lost
+        self.num_decoded += 1
+        self._last_ticks = ticks = self._ticks_of(frame, number)
+        if damage > self._healed or self._is_patched:
+            return None
+        time_s = round(float(ticks * self._time_base), 6)
+        if number <= self._last_number or time_s <= self._last_time_s:
+            message = f"frame {number} at {time_s} s would follow frame {self._last_number} at {self._last_time_s} s"
+            raise InputError("damaged", message)
+        self._last_number, self._last_time_s = number, time_s
+        return Placed(number, time_s)
+
+    def remark(self) -> str | None:
+        """What is to be said about its times."""
+        said = []
+        if self._restarts:
+            first = float(round((self._restarts[0] - (self._origin or 0)) * self._time_base, 3))
+            times = "once" if len(self._restarts) == 1 else f"{len(self._restarts)} times"
+            said.append(f"time stamps start again {times}, first at {first:g} s: time goes on from the frame before")
+        if self.num_repeated:
+            said.append(f"{self.num_repeated} frames have time stamps that are not after the one before")
+        return "; ".join(said) or None
+
+    def _admit(self, packet: Packet[VideoStream], ahead: deque[Packet[VideoStream]]) -> Packet[VideoStream]:
+        if not packet.size and packet.dts is None:  # asks the decoder for what it still holds
+            return packet
+        if not self._has_times:
+            self._admit_in_order(packet)
+        else:
+            self._admit_by_time(packet, ahead)
+        if not packet.is_discard:
+            self.num_packets += 1
+        if packet.pts is not None:
+            self._marks[packet.pts] = _Mark(self._damage, self._in_doubt <= 1)
+        self._in_doubt = max(0, self._in_doubt - 1)
+        return packet
+
+    def _admit_in_order(self, packet: Packet[VideoStream]) -> None:
+        """Its time is that of its place among the packets; it is named by that place until its frame comes."""
+        if packet.is_corrupt:
+            self._doubt()
+        if not self.num_packets:
+            self._origin = packet.dts
+        if packet.dts is not None:
+            self._slots.append(packet.dts)
+            self._step = packet.duration or self._step
+            self._end = packet.dts + self._step
+        packet.pts = self.num_packets
+
+    def _admit_by_time(self, packet: Packet[VideoStream], ahead: deque[Packet[VideoStream]]) -> None:
+        if self._origin is None or self._max_pts is None:
+            self._begin(packet, ahead)
+        elif self._goes_back(self._last_dts, packet):
+            self._begin_again(packet, ahead)
+        elif packet.is_corrupt or self._in_doubt:
+            self._count_missing(packet)
+        if packet.is_corrupt and not self._is_joint(packet, ahead):
+            self._doubt()
+        self._last_dts = packet.dts if packet.dts is not None else self._last_dts
+        self._step = packet.duration or self._step
+        if packet.dts is not None:
+            packet.dts += self._offset
+        if packet.pts is not None:
+            packet.pts += self._offset
+            if not packet.is_discard:
+                heapq.heappush(self._waiting, packet.pts)
+                self._max_pts = max(packet.pts, packet.pts if self._max_pts is None else self._max_pts)
+                self._end = max(self._end or packet.pts, packet.pts + self._step)
+
+    def _begin(self, packet: Packet[VideoStream], ahead: deque[Packet[VideoStream]]) -> None:
+        first = self._first_pts(packet, ahead)
+        if first is not None:
+            self._origin = first if self._origin is None else min(self._origin, first)
+
+    def _begin_again(self, packet: Packet[VideoStream], ahead: deque[Packet[VideoStream]]) -> None:
+        """Time stamps restart: have the earliest frame of the new part follow the last one of the old."""
+        first = self._first_pts(packet, ahead)
+        assert self._max_pts is not None, "another part came before"
+        if first is not None:
+            self._offset = self._max_pts + self._step - first
+        self._restarts.append(Fraction(self._max_pts + self._step))
+        self._damage += 1  # what the old part left in the decoder is no reference for the new one
+        self._in_doubt = 0
+
+    def _first_pts(self, packet: Packet[VideoStream], ahead: deque[Packet[VideoStream]]) -> int | None:
+        """The earliest presentation time of the part that begins with a packet."""
+        first, last_dts = None, None
+        for one in (packet, *ahead):
+            if self._goes_back(last_dts, one):
+                break
+            last_dts = one.dts if one.dts is not None else last_dts
+            if one.pts is not None and not one.is_discard:
+                first = one.pts if first is None else min(first, one.pts)
+        return first
+
+    @staticmethod
+    def _goes_back(last_dts: int | None, packet: Packet[VideoStream]) -> bool:
+        return last_dts is not None and packet.dts is not None and packet.dts < last_dts
+
+    def _is_joint(self, packet: Packet[VideoStream], ahead: deque[Packet[VideoStream]]) -> bool:
+        """Whether a packet is marked because another part follows it, whose packets are counted anew."""
+        last_dts = packet.dts
+        for one, _ in zip(ahead, range(_MARK_REACH), strict=False):
+            if self._goes_back(last_dts, one):
+                return True
+            last_dts = one.dts
+        return False
+
+    def _doubt(self) -> None:
+        self._damage += 1
+        self._in_doubt = _MARK_REACH + 1
+
+    def _count_missing(self, packet: Packet[VideoStream]) -> None:
+        """Frames that were lost before a packet, by the hole in the decode times: they stand after all before it."""
+        if packet.dts is None or self._last_dts is None or self._max_pts is None:
+            return
+        missing = round((packet.dts - self._last_dts) / self._step) - 1
+        if missing < 1:
+            return
+        self._damage += 1
+        for one in range(missing):
+            pts = self._max_pts + 1 + one
+            heapq.heappush(self._waiting, pts)
+            self._marks[pts] = _Mark(self._damage, can_heal=False, is_lost=True)
+
+    def _pass_packets_before(self, frame: VideoFrame) -> None:
+        """Forget the packets up to a frame's; one without a frame counts as lost where damage explains it."""
+        if frame.pts is None:
+            return
+        if not self._has_times:
+            self._marks.pop(frame.pts, None)
+            return
+        while self._waiting and self._waiting[0] <= frame.pts:
+            pts = heapq.heappop(self._waiting)
+            mark = self._marks.pop(pts, None)
+            if pts < frame.pts and mark and (mark.is_lost or mark.damage > self._healed):
+                self.num_lost += 1
+                self._given_up.add(pts)
+
+    def _ticks_of(self, frame: VideoFrame, number: int) -> Fraction:
+        """The frame's time after the start of the stream, in units of the time base."""
+        if not self._has_times:
+            return self._ticks_of_slot(number)
+        last = self._last_ticks
+        if frame.pts is None:
+            return Fraction(0) if last is None else last + self._step
+        ticks = Fraction(frame.pts - (self._origin or 0))
+        if last is not None and ticks <= last:
+            self.num_repeated += 1
+            return last + Fraction(self._step, 2)
+        return ticks
+
+    def _ticks_of_slot(self, number: int) -> Fraction:
+        """The time of a place among the packets: that of decoding where the container has it, else by the rate."""
+        if self._origin is None:
+            return number / self._rate / self._time_base
+        while self._slots and self._num_slots_taken < number:
+            self._slots.popleft()
+            self._num_slots_taken += 1
+        if not self._slots:
+            return (self._last_ticks or Fraction(0)) + self._step
+        self._num_slots_taken += 1
+        return Fraction(self._slots.popleft() - self._origin)
