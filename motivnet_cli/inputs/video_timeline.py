@@ -11,12 +11,13 @@ import heapq
 from collections import deque
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from motivnet_cli.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from av.packet import Packet
     from av.video.frame import VideoFrame
@@ -59,12 +60,17 @@ class Timeline:
         stream: Its rate, time base and start are used.
         has_times: Whether the container holds presentation times. Without, frames take the places of the packets in
             their order.
+        has_clean_joints_only: Whether nothing is missing between two bytes of the file although packets there are
+            marked as corrupt.
     """
 
-    def __init__(self, stream: VideoStream, *, has_times: bool) -> None:
+    def __init__(
+        self, stream: VideoStream, *, has_times: bool, has_clean_joints_only: Callable[[int, int], bool]
+    ) -> None:
         self._time_base = Fraction(stream.time_base or Fraction(1, 90_000))
         self._rate = Fraction(stream.average_rate or stream.guessed_rate or FALLBACK_RATE)
         self._has_times = has_times
+        self._has_clean_joints_only = has_clean_joints_only
         self._origin = stream.start_time
         self._offset = 0
         self._last_dts: int | None = None
@@ -78,7 +84,10 @@ class Timeline:
         self._num_slots_taken = 0
         self._damage = self._healed = 0
         self._in_doubt = 0
+        self._doubt_from: int | None = None
         self._is_patched = False
+        self.ends_early = False
+        """Whether packets are known to be missing at the end; to be set before the last frames are asked for."""
         self._last_ticks: Fraction | None = None
         self._last_number = -1
         self._last_time_s = -1.0
@@ -109,7 +118,7 @@ class Timeline:
 
     def lose(self, packet: Packet[VideoStream]) -> None:
         """Say that a packet did not decode: what is predicted from it is in doubt up to the next key frame."""
-        self._damage += 1
+        self._damage_from(packet.pts)
         mark = self._marks.get(packet.pts) if packet.pts is not None else None
         if mark:
             mark.is_lost = True
@@ -134,11 +143,14 @@ class Timeline:
         damage, can_heal = (mark.damage, mark.can_heal) if mark else (self._damage, self._in_doubt <= 1)
         if frame.key_frame and can_heal:
             self._healed = max(self._healed, damage)
+            if self._healed == self._damage:
+                self._doubt_from = None
         self._is_patched = frame.is_corrupt or (self._is_patched and not frame.key_frame)
         number = self.num_decoded + self.num_lost
         self.num_decoded += 1
-        self._last_ticks = ticks = self._ticks_of(frame, number)
-        if damage > self._healed or self._is_patched:
+        last, ticks = self._last_ticks, self._ticks_of(frame, number)
+        self._last_ticks = ticks
+        if damage > self._healed or self._is_patched or self._is_unsure(frame, last, ticks):
             return None
         time_s = round(float(ticks * self._time_base), 6)
         if number <= self._last_number or time_s <= self._last_time_s:
@@ -175,7 +187,7 @@ class Timeline:
     def _admit_in_order(self, packet: Packet[VideoStream]) -> None:
         """Its time is that of its place among the packets; it is named by that place until its frame comes."""
         if packet.is_corrupt:
-            self._doubt()
+            self._doubt(self.num_packets)
         if not self.num_packets:
             self._origin = packet.dts
         if packet.dts is not None:
@@ -191,8 +203,8 @@ class Timeline:
             self._begin_again(packet, ahead)
         elif packet.is_corrupt or self._in_doubt:
             self._count_missing(packet)
-        if packet.is_corrupt and not self._is_joint(packet, ahead):
-            self._doubt()
+        if packet.is_corrupt and not self._is_clean_joint(packet, ahead):
+            self._doubt(None if packet.pts is None else packet.pts + self._offset)
         self._last_dts = packet.dts if packet.dts is not None else self._last_dts
         self._step = packet.duration or self._step
         if packet.dts is not None:
@@ -234,17 +246,32 @@ class Timeline:
     def _goes_back(last_dts: int | None, packet: Packet[VideoStream]) -> bool:
         return last_dts is not None and packet.dts is not None and packet.dts < last_dts
 
-    def _is_joint(self, packet: Packet[VideoStream], ahead: deque[Packet[VideoStream]]) -> bool:
-        """Whether a packet is marked because another part follows it, whose packets are counted anew."""
-        last_dts = packet.dts
-        for one, _ in zip(ahead, range(_MARK_REACH), strict=False):
-            if self._goes_back(last_dts, one):
-                return True
-            last_dts = one.dts
-        return False
+    def _is_clean_joint(self, packet: Packet[VideoStream], ahead: deque[Packet[VideoStream]]) -> bool:
+        """Whether a packet is marked only because another part follows it, whose packets are counted anew."""
+        behind = ahead[_MARK_REACH - 1] if len(ahead) >= _MARK_REACH else None
+        if behind is None or packet.pos is None or behind.pos is None:
+            return False
+        times = [self._last_dts, packet.dts, *(one.dts for one in list(ahead)[:_MARK_REACH])]
+        for last, this in pairwise(time for time in times if time is not None):
+            if this - last > 1.5 * self._step:  # whole frames were lost
+                return False
+        return self._has_clean_joints_only(packet.pos, behind.pos)
 
-    def _doubt(self) -> None:
+    def _damage_from(self, pts: int | None) -> None:
+        """Frames from this time on are out up to the next key frame, also those that were decoded before the damage:
+        how many are missing among them is not known."""
         self._damage += 1
+        if pts is not None:
+            self._doubt_from = pts if self._doubt_from is None else min(pts, self._doubt_from)
+
+    def _is_unsure(self, frame: VideoFrame, last: Fraction | None, ticks: Fraction) -> bool:
+        """Whether frames may be missing before one that is sound itself, so that its number would be a guess."""
+        if self._doubt_from is not None and frame.pts is not None and frame.pts >= self._doubt_from:
+            return True
+        return self.ends_early and last is not None and ticks - last > 1.5 * self._step
+
+    def _doubt(self, pts: int | None) -> None:
+        self._damage_from(pts)
         self._in_doubt = _MARK_REACH + 1
 
     def _count_missing(self, packet: Packet[VideoStream]) -> None:
@@ -254,7 +281,7 @@ class Timeline:
         missing = round((packet.dts - self._last_dts) / self._step) - 1
         if missing < 1:
             return
-        self._damage += 1
+        self._damage_from(self._max_pts)
         for one in range(missing):
             pts = self._max_pts + 1 + one
             heapq.heappush(self._waiting, pts)

@@ -25,6 +25,7 @@ import av
 import numpy as np
 
 from motivnet_cli.errors import InputError, first_line
+from motivnet_cli.inputs.transport_stream import has_clean_joints_only
 from motivnet_cli.inputs.video_picture import Presentations
 from motivnet_cli.inputs.video_protocol import Alive, DecodeRequest, SharedFrame, VideoReport, to_line
 from motivnet_cli.inputs.video_timeline import Timeline
@@ -214,7 +215,9 @@ class _Reading:
         """Whether the end of the wanted part came before that of the video."""
         self.size: tuple[int, int] | None = None
         """Width and height of the first sampled frame, as it is shown."""
-        self._timeline = Timeline(stream, has_times=_has_times(container))
+        self._timeline = Timeline(
+            stream, has_times=_has_times(container), has_clean_joints_only=self._has_clean_joints_only
+        )
         self._num_bad_packets = self._num_left_out = 0
         self._others_end_s = 0.0
 
@@ -222,6 +225,8 @@ class _Reading:
         """Number, time in seconds, and frame, in the order of presentation."""
         last_sign = time.monotonic()
         for packet in self._timeline.packets(self._packets()):
+            if not packet.size:  # asks the decoder for what it still holds
+                self._timeline.ends_early = bool(self.failure) or self._missing_s() is not None
             try:
                 frames = packet.decode()
             except av.error.FFmpegError:
@@ -241,6 +246,10 @@ class _Reading:
             if time.monotonic() - last_sign > BEAT_SECONDS:
                 last_sign = time.monotonic()
                 _send(Alive())
+
+    def _has_clean_joints_only(self, start: int, end: int) -> bool:
+        container = self._container
+        return container.format.name == "mpegts" and has_clean_joints_only(container.name, self._stream.id, start, end)
 
     def _packets(self) -> Iterator[Packet[VideoStream]]:
         """Those of the stream; of the others, only their end is noted."""

@@ -1,0 +1,63 @@
+"""MPEG transport streams (ISO/IEC 13818-1), as far as FFmpeg does not tell: what they look like, and clean joints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+PACKET_BYTES = 188
+SYNC_BYTE = 0x47
+_MAX_SCAN_BYTES = 16 << 20
+_TRANSPORT_ERROR, _PAYLOAD_BEGINS = 0x80, 0x40
+
+
+def is_transport_stream(head: bytes) -> bool:
+    """Whether a file that begins so is one: a sync byte every 188 bytes, or every 192 behind a time code (Blu-ray)."""
+    return any(
+        len(marks := head[start::stride]) > 1 and set(marks[:8]) == {SYNC_BYTE}
+        for start, stride in ((0, PACKET_BYTES), (4, PACKET_BYTES + 4))
+    )
+
+
+def has_clean_joints_only(path: str, pid: int, start: int, end: int) -> bool:
+    """Whether nothing is missing of a stream's packets between two places of a file although their count breaks.
+
+    Where two streams were joined, the count of packets starts again between a PES packet that is whole and the
+    beginning of the next. It is whole if its last packet is filled up, as only last ones are; the one in 184 that
+    needs no filling counts as broken.
+
+    Args:
+        pid: The stream's number within the transport stream.
+        start: Byte at which a packet begins.
+        end: The byte after the last packet; the one that begins there, if any, belongs to the next PES packet.
+    """
+    if not 0 <= start < end or end - start > _MAX_SCAN_BYTES:
+        return False
+    with Path(path).open("rb") as file:
+        file.seek(start)
+        content = file.read(end - start + PACKET_BYTES)
+    count: int | None = None
+    is_filled = False
+    for at in range(0, len(content) - PACKET_BYTES + 1, PACKET_BYTES):
+        packet = content[at : at + PACKET_BYTES]
+        if packet[0] != SYNC_BYTE or packet[1] & _TRANSPORT_ERROR:
+            return False
+        if (packet[1] & 0x1F) << 8 | packet[2] != pid or not packet[3] & 0x10:
+            continue
+        is_counted_on = count is None or packet[3] & 0x0F == (count + 1) % 16
+        if not is_counted_on and not (is_filled and packet[1] & _PAYLOAD_BEGINS):
+            return False
+        count, is_filled = packet[3] & 0x0F, _is_filled(packet)
+    return count is not None
+
+
+def _is_filled(packet: bytes) -> bool:
+    """Whether a packet has stuffing bytes because its payload did not fill it."""
+    if not packet[3] & 0x20:
+        return False
+    length, flags = packet[4], packet[5]
+    if not length:
+        return True
+    if flags & 0x03:  # private data or an extension, of a length of its own
+        return False
+    needed = 1 + 6 * bool(flags & 0x10) + 6 * bool(flags & 0x08) + bool(flags & 0x04)
+    return length > needed
