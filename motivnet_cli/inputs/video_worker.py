@@ -328,12 +328,12 @@ class _Reading:
         if end_s is None or timeline.has_restarts or not stream.time_base:
             return None
         start_s = float((stream.start_time or 0) * stream.time_base)
+        interval_s = end_s / max(1, timeline.num_packets)
         announced_s = _announced_s(self._container, stream)
         if announced_s is None:  # only the file as a whole says how long it is: then all its streams must end early
             end_s = max(start_s + end_s, self._others_end_s) - (self._container.start_time or 0) / av.time_base
             announced_s = (self._container.duration or 0) / av.time_base
         missing_s = announced_s - end_s
-        interval_s = timeline.end_s / max(1, timeline.num_packets)
         lacks_frames = timeline.num_packets < stream.frames and missing_s > 3 * interval_s
         is_long = missing_s > max(MISSING_TOLERANCE_S, 1.5 * interval_s)
         return missing_s if is_long or lacks_frames else None
