@@ -19,15 +19,21 @@ def run(*arguments):
     return CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False)
 
 
-@pytest.fixture
-def folder(tmp_path):
-    """A clip, its predictions as a file and as a folder, and a checkpoint."""
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two clips, their predictions as a file and as a folder, and a checkpoint; one for all, since nothing changes."""
+    tmp_path = tmp_path_factory.mktemp("exports")
     shutil.copy(SAMPLE_DATA / "face.mp4", tmp_path / "clip.mp4")
     shutil.copy(GOLDEN, tmp_path / "net.safetensors")
+    shutil.copy(SAMPLE_DATA / "face.mp4", tmp_path / "other.mp4")
+    (tmp_path / "m.csv").write_text("path\nclip.mp4\n")
+    model = ("--model", "expression-net")
     for out in ("p.parquet", "run"):
         assert (
-            run("annotate", tmp_path / "clip.mp4", "--model", "expression-net", "--out", tmp_path / out).exit_code == 0
+            run("annotate", tmp_path / "clip.mp4", tmp_path / "other.mp4", *model, "--out", tmp_path / out).exit_code
+            == 0
         )
+    assert run("annotate", "--manifest", tmp_path / "m.csv", *model, "--out", tmp_path / "m.parquet").exit_code == 0
     (tmp_path / "link.mp4").symlink_to(tmp_path / "clip.mp4")
     return tmp_path
 
@@ -47,6 +53,9 @@ def contents(folder):
         ("report", "p.parquet", "--out", "p.inputs.parquet"),
         ("overlay", "clip.mp4", "p.parquet", "--out", "clip.mp4"),
         ("overlay", "clip.mp4", "p.parquet", "--out", "link.mp4"),
+        ("overlay", "clip.mp4", "p.parquet", "--out", "other.mp4"),
+        ("report", "p.parquet", "--out", "other.mp4"),
+        ("predictions", "m.parquet", "--to", "csv", "--out", "m.csv"),
         ("merge", "p.parquet", "run", "--force", "--out", "p.parquet"),
         ("model", "motivnet-1b", "--weights", "net.safetensors", "--to", "safetensors", "--out", "net.safetensors"),
     ],

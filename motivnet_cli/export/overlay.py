@@ -87,6 +87,7 @@ def write_overlay(
         raise ConfigError(f"no video at {video!r}: give the file that was annotated")
     check_destination(final, [video, predictions], overwrite=overwrite)
     rows = _VideoRows(video, predictions)
+    check_destination(final, rows.files_named, overwrite=overwrite)
     reader = VideoReader(video, VideoConfig(fps=None), max_pixels=max_pixels)
     try:
         with durably(final) as temporary:
@@ -112,6 +113,8 @@ class _VideoRows:
 
     def __init__(self, video: str, predictions: str) -> None:
         source = Source(predictions, embeddings=False)
+        self.files_named = source.files_named
+        """Files that the run read, none of which is replaced."""
         if missing := [name for name in _NEEDED if name not in source.schema.names]:
             raise ConfigError(f"{predictions!r} has no column {missing[0]!r}: an overlay needs boxes and frames")
         usual = [name for name in EMOTIONS if name in source.classes]

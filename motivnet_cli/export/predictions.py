@@ -111,7 +111,7 @@ def _write_to_path(source: Source, to: str, out: Path, *, overwrite: bool) -> No
     """Write beside `out` under a temporary name, and rename."""
     form = FORMATS[to]
     is_folder = out.suffix.lower() != form.suffix if form.is_folder is None else form.is_folder
-    check_destination(out, [source.path], is_folder=is_folder, overwrite=overwrite)
+    check_destination(out, [source.path, *source.files_named], is_folder=is_folder, overwrite=overwrite)
     temporary = temporary_name(out)
     try:
         _remove(temporary)

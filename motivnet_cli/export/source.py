@@ -120,6 +120,12 @@ class Source:
         """Which frames of videos were looked at; None where there is no record of it."""
         return cast("FrameSampling | None", self.record.get("video"))
 
+    @property
+    def files_named(self) -> list[str]:
+        """Files that the run was given by name: manifests, lists, pictures and videos, as far as it is recorded."""
+        given = self.settings("inputs.paths", "inputs.manifests", "inputs.files_from", "inputs.files0_from")
+        return [name for name in given if Path(name).is_file()]
+
     def settings(self, *names: str) -> list[str]:
         """What the run was given for some settings that are lists, such as `inputs.paths`, as far as it is recorded."""
         return [value for name in names for value in listed(self.record, name)]

@@ -74,6 +74,9 @@ def write_page(path: str, out: str, *, images: bool = True, overwrite: bool = Fa
     final = Path(out)
     check_destination(final, [path], overwrite=overwrite)
     source = Source(path)
+    check_destination(final, source.files_named, overwrite=overwrite)
+    if final.suffix.lower() not in (".html", ".htm"):  # it may be a picture that the run read
+        raise ConfigError(f"the report is a page: give --out a name ending in .html, got {out!r}")
     if not {"emotion", "confidence", "input"} <= set(source.schema.names):
         raise ConfigError(
             f"{path!r} names no emotions, and the page is about them: motivnet evaluate and compare read it"
