@@ -112,8 +112,9 @@ def write_clip(
         stream.codec_context.gop_size = gop
         stream.codec_context.thread_count = 1
         stream.options = _QUICK.get(codec, {}) | (options or {})
-        # The bitstreams of two hold the rate, in 16 bits; AVI writes an empty chunk for every tick.
-        if codec not in ("mpeg4", "mpeg2video") and path.suffix != ".avi":
+        # The bitstreams of two hold the rate, in 16 bits; AVI writes an empty chunk for every tick; raw H.264 has no
+        # other times than the rate.
+        if codec not in ("mpeg4", "mpeg2video") and path.suffix not in (".avi", ".h264"):
             stream.codec_context.time_base = stream.time_base = _TICKS
         sound = container.add_stream("aac", rate=16_000, layout="mono") if audio_s else None
         ticks = stream.codec_context.time_base or Fraction(1, 30)

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 from motivnet_cli.config import InputConfig
 from motivnet_cli.errors import ConfigError
+from motivnet_cli.inputs.content import is_source_text, kind_of_file
 from motivnet_cli.inputs.folders import LocalNode, RemoteNode, matches
 from motivnet_cli.inputs.manifest import Manifest, common_type, kept_name
 from motivnet_cli.inputs.names import IMAGE_SUFFIXES, FoundInput, kind_of, printable, status_of, suffix_of, version_of
@@ -187,7 +188,7 @@ class Listing:
         if status and stat.S_ISDIR(status.st_mode):
             yield from self._walk(LocalNode.at(path), _as_prefix(prefix))
         else:
-            yield FoundInput(given, path, kind_of(given) or "image", version_of(status), problem)
+            yield FoundInput(given, path, kind_of_file(path, given) or "image", version_of(status), problem)
 
     def _listed(self, source: str, end: bytes) -> Iterator[FoundInput]:
         for line in self._lines(source, end):
@@ -236,7 +237,8 @@ class Listing:
             elif not self._filter.takes_file(below, node.name):
                 self.skipped["excluded"] += 1
             elif is_spelt_out or kind_of(node.name):
-                yield FoundInput(prefix + below, node.path, kind_of(node.name) or "image", node.version)
+                kind = kind_of_file(node.path, node.name) or "image"
+                yield FoundInput(prefix + below, node.path, kind, node.version)
             else:
                 self.skipped[suffix_of(node.name) or "no ending"] += 1
         if found_any:
@@ -270,7 +272,7 @@ class Listing:
                     self.skipped["excluded"] += 1
                 else:
                     yield from self._enter(node, name, path)
-            elif kind := kind_of(node.name):
+            elif (kind := kind_of(node.name)) and not is_source_text(node.path):
                 if self._filter.takes_file(path, node.name):
                     yield FoundInput(name, node.path, kind, node.version)
                 else:

@@ -21,6 +21,7 @@ from motivnet_cli.inputs.box_columns import (
     with_boxes,
 )
 from motivnet_cli.inputs.cells import holds_pictures, names_of
+from motivnet_cli.inputs.content import kind_of_file
 from motivnet_cli.inputs.names import FoundInput, kind_of, status_of, suffix_of, version_of
 from motivnet_cli.inputs.table import PATH_COLUMNS, TABLE_SUFFIXES, column_named, open_table
 from motivnet_cli.records import BOX_COLUMNS, FACE_COLUMNS, GivenFace, Problem
@@ -348,4 +349,4 @@ def _located(name: str, folder: str) -> FoundInput:
     if status is None and os.path.lexists(name):
         path = os.path.abspath(name)
         status, problem = status_of(path)
-    return FoundInput(name, path, kind_of(name) or "image", version_of(status), problem)
+    return FoundInput(name, path, kind_of_file(path, name) or "image", version_of(status), problem)

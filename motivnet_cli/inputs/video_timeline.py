@@ -68,7 +68,9 @@ class Timeline:
         self, stream: VideoStream, *, has_times: bool, has_clean_joints_only: Callable[[int, int], bool]
     ) -> None:
         self._time_base = Fraction(stream.time_base or Fraction(1, 90_000))
-        self._rate = Fraction(stream.average_rate or stream.guessed_rate or FALLBACK_RATE)
+        rates = stream.average_rate, stream.guessed_rate
+        # The average that FFmpeg gives of a stream without times is no more than its default.
+        self._rate = Fraction((rates[0] if has_times else rates[1]) or rates[0] or FALLBACK_RATE)
         self._has_times = has_times
         self._has_clean_joints_only = has_clean_joints_only
         self._origin = stream.start_time
