@@ -28,6 +28,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from motivnet_cli.errors import InputError, error_type_of
+from motivnet_cli.inputs.picture_parts import PARTS
 from motivnet_cli.records import Frame
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 
 _HEAD_BYTES = 256
 """Enough for every signature, and for the list of brands that opens an AVIF or HEIC file."""
+
+_MAX_PARTS_BYTES = 256 << 20
+"""Larger files are not brought into memory for the sake of their metadata: Pillow reads them as they are."""
 
 _BAND_PIXELS = 1 << 18
 """Pixels that are converted at a time: see `upright_rgb`."""
@@ -70,8 +74,9 @@ def decode(path: str, *, max_pixels: int) -> Frame:
 
     The format is told from the content, never from the name: JPEG (of an MPO the first picture), PNG, WebP, GIF,
     BMP, TIFF, HEIC, AVIF, JPEG 2000 and PBM/PGM/PPM; of an animation or of many pages, the first. EXIF
-    orientation is applied; a broken EXIF block counts as none. Transparency is laid on white, as viewers show
-    it. Grey of 16 bits is divided by 257, so that 65535 becomes 255. Colour profiles are not applied.
+    orientation is applied; a broken EXIF block counts as none, and no other metadata can fail a picture.
+    Transparency is laid on white, as viewers show it; one that is complete everywhere counts as none. Grey of 16
+    bits is divided by 257, so that 65535 becomes 255. Colour profiles are not applied.
 
     Args:
         path: Name of the file as Python spells it (surrogate escapes for bytes that are not UTF-8).
@@ -112,13 +117,24 @@ def _frame(file: IO[bytes], size_bytes: int, max_pixels: int) -> Frame:
         head = file.read(_HEAD_BYTES)
         name = _format_of(head)
         file.seek(0)
-        image = _OPENERS[name](file)
+        image = _open(file, name, size_bytes)
         _refuse_by_size(image, max_pixels)
         _refuse_by_kind(image)
         image.load()
         return Frame(upright_rgb(image, _orientation(image)))
     except _READ_FAILURES as error:
         raise _as_input_error(error, name, size_bytes) from error
+
+
+def _open(file: IO[bytes], name: str, size_bytes: int) -> ImageFile:
+    """Pillow's image, from the parts of the file that pixels are made from; its EXIF block is put back unread."""
+    if name not in PARTS or size_bytes > _MAX_PARTS_BYTES:
+        return _OPENERS[name](file)
+    parts = PARTS[name](file.read())
+    image = _OPENERS[name](BytesIO(parts.content))
+    if parts.exif:
+        image.info["exif"] = parts.exif
+    return image
 
 
 def _size_of_regular_file(path: str) -> int:
@@ -204,12 +220,13 @@ _WIDTH_AND_HEIGHT = {"PNG": (16, ">II"), "BMP": (18, "<ii")}
 """Where a size of zero can be read: Pillow would only say that it does not know the file."""
 
 
-def _open_webp(file: IO[bytes]) -> ImageFile:
-    header_says = 8 + int.from_bytes(file.read(8)[4:], "little")
-    if header_says > file.seek(0, os.SEEK_END):
-        raise EOFError(f"its header says {header_says} bytes")  # libwebp would only say that it failed
-    file.seek(0)
-    return WebPImageFile(file)
+def _open_avif(file: IO[bytes]) -> ImageFile:
+    """Without the EXIF item, a broken one of which Pillow refuses: orientation stands in the container."""
+    content = bytearray(file.read())
+    for found in _ITEM_INFO.finditer(content):
+        if content[found.end() : found.end() + 4] == b"Exif":
+            content[found.end() : found.end() + 4] = b"none"
+    return AvifImagePlugin.AvifImageFile(BytesIO(content))
 
 
 def _open_heic(file: IO[bytes]) -> ImageFile:
@@ -236,12 +253,12 @@ kills the process where they are not UTF-8: one bit flipped in the four letters 
 _OPENERS: dict[str, Callable[[IO[bytes]], ImageFile]] = {
     "JPEG": JpegImageFile,
     "PNG": PngImageFile,
-    "WebP": _open_webp,
+    "WebP": WebPImageFile,
     "GIF": GifImageFile,
     "BMP": BmpImageFile,
     "TIFF": TiffImageFile,
     "HEIC": _open_heic,
-    "AVIF": AvifImagePlugin.AvifImageFile,
+    "AVIF": _open_avif,
     "JPEG 2000": Jpeg2KImageFile,
     "PPM": PpmImageFile,
 }
