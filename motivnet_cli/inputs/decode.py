@@ -278,18 +278,33 @@ def _refuse_by_size(image: ImageFile, max_pixels: int) -> None:
 
 
 def _refuse_by_kind(image: ImageFile) -> None:
-    """Refuse pixels whose meaning is not known, before they become something that looks like a picture."""
+    """Refuse pixels whose meaning is not known, or that Pillow is known to read wrongly: see test_picture_layouts."""
     if isinstance(image, TiffImageFile):
         # Camera raw files are TIFF files too; the first picture in them is a thumbnail or unfinished pixels.
         if _tag(image, _NEW_SUBFILE_TYPE) & 1 or _DNG_VERSION in image.tag_v2:
             raise InputError("unsupported", "the file is camera raw or a thumbnail: convert it to JPEG")
-        if image.mode in ("I", "F"):
-            kind = {"I": "signed or 32-bit integer", "F": "floating-point"}[image.mode]
+        if image.mode in ("I", "F") or _tag(image, _SAMPLE_FORMAT) not in (0, 1):
+            kind = "floating-point" if image.mode == "F" else "signed or 32-bit integer"
             message = f"which values are black and white in {kind} pixels is not known: save it with 8 or 16 bits"
             raise InputError("unsupported", message)
+        bits, num_samples = _tag(image, _BITS_PER_SAMPLE), _tag(image, _SAMPLES_PER_PIXEL)
+        is_plain = _tag(image, _COMPRESSION) == 1
+        if _tag(image, _PLANAR) == 2 and (num_samples == 2 or (is_plain and bits not in (0, 8))):
+            message = f"{num_samples} samples of {bits} bits in planes of their own are not read: save it as pixels"
+            raise InputError("unsupported", message)
+    elif isinstance(image, BmpImageFile) and image.info.get("compression") == BmpImageFile.COMPRESSIONS["BITFIELDS"]:
+        assert image.fp is not None
+        image.fp.seek(0)
+        header = image.fp.read(70)
+        (header_bytes,), (bits,), (alpha,) = (
+            struct.unpack_from(*at) for at in (("<I", header, 14), ("<H", header, 28), ("<I", header, 66))
+        )
+        if bits == 16 and header_bytes >= 56 and alpha:
+            raise InputError("unsupported", "transparency in pixels of 16 bits is not read: convert it to PNG")
 
 
-_NEW_SUBFILE_TYPE, _BITS_PER_SAMPLE, _PHOTOMETRIC = 254, 258, 262
+_NEW_SUBFILE_TYPE, _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLES_PER_PIXEL = 254, 258, 262, 277
+_COMPRESSION, _PLANAR, _SAMPLE_FORMAT = 259, 284, 339
 _TILE_WIDTH, _TILE_LENGTH, _DNG_VERSION = 322, 323, 50706
 _ORIENTATION = 0x0112
 
@@ -348,7 +363,12 @@ def _converter(image: Image.Image) -> Callable[[Image.Image], NDArray[np.uint8]]
         bits, is_white_zero = 16, False
         if isinstance(image, TiffImageFile):  # Pillow leaves both to us above 8 bits
             bits, is_white_zero = _tag(image, _BITS_PER_SAMPLE), _tag(image, _PHOTOMETRIC) == 0
-        return lambda band: _grey_to_8_bits(np.asarray(band), bits=bits, is_white_zero=is_white_zero)
+        transparent = image.info.get("transparency")
+        return lambda band: _grey_to_8_bits(
+            np.asarray(band), bits=bits, is_white_zero=is_white_zero, transparent=transparent
+        )
+    if image.mode in ("RGBA", "LA", "PA") and image.getchannel("A").getextrema() == (0, 0):
+        return lambda band: np.asarray(band.convert("RGB"))  # nobody means an empty picture
     if image.has_transparency_data:
         return _on_white
     if image.mode == "RGB":  # `convert` would copy it
@@ -356,11 +376,19 @@ def _converter(image: Image.Image) -> Callable[[Image.Image], NDArray[np.uint8]]
     return lambda band: np.asarray(band.convert("RGB"))
 
 
-def _grey_to_8_bits(grey: NDArray[np.integer], *, bits: int, is_white_zero: bool) -> NDArray[np.uint8]:
-    """Scale full white to 255, rounded; Pillow's own conversion would clip everything above 255 to white."""
+def _grey_to_8_bits(
+    grey: NDArray[np.integer], *, bits: int, is_white_zero: bool, transparent: int | None
+) -> NDArray[np.uint8]:
+    """Scale full white to 255, rounded; Pillow's own conversion would clip everything above 255 to white.
+
+    Pixels of the `transparent` value become white.
+    """
     white = (1 << bits) - 1
     scaled = (grey.astype(np.uint32) * 255 + white // 2) // white
-    return (255 - scaled if is_white_zero else scaled).astype(np.uint8)[:, :, np.newaxis]
+    scaled = 255 - scaled if is_white_zero else scaled
+    if transparent is not None:
+        scaled[grey == transparent] = 255
+    return scaled.astype(np.uint8)[:, :, np.newaxis]  # [H, W, 1]
 
 
 def _on_white(band: Image.Image) -> NDArray[np.uint8]:

@@ -12,6 +12,8 @@ import struct
 import zlib
 from typing import TYPE_CHECKING, NamedTuple
 
+from motivnet_cli.errors import InputError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -140,13 +142,22 @@ def _jpeg_end(content: bytes, at: int) -> int:
 
 
 def png_parts(content: bytes) -> PictureParts:
-    """Header, palette, transparency and data."""
+    """Header, palette, transparency and data.
+
+    Raises:
+        InputError: One colour of 16 bits is transparent. Pillow keeps 8 bits of the pixels, which cannot tell it.
+    """
+    bits, colour = content[24:25], content[25:26]
     kept, exif = bytearray(_PNG_SIGNATURE), b""
     for kind, start, end in _chunks(content, len(_PNG_SIGNATURE), _png_chunk, _PNG_PIXELS):
-        if kind in _PNG_PIXELS:
+        if kind == b"tRNS" and colour == b"\0" and bits in (b"\2", b"\4") and end - start == 14:
+            kept += _as_png_chunk(kind, bytes([0, content[start + 9] * (255 // ((1 << bits[0]) - 1)) & 255]))
+        elif kind == b"tRNS" and colour == b"\2" and bits == b"\x10":
+            raise InputError("unsupported", "a transparent colour of 16 bits is not read: convert it to 8 bits")
+        elif kind in _PNG_PIXELS:
             kept += memoryview(content)[start:end]
         elif kind == b"eXIf":
-            exif = content[start + 8 : end - 4]
+            exif = exif or content[start + 8 : end - 4]
         elif kind == b"IEND":
             break
     return PictureParts(bytes(kept + _PNG_END), exif)
@@ -155,6 +166,10 @@ def png_parts(content: bytes) -> PictureParts:
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_PIXELS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT"})
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+
+
+def _as_png_chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def _png_chunk(content: bytes, at: int, *, certain: bool) -> _Part | None:
@@ -309,11 +324,22 @@ def tiff_parts(content: bytes) -> PictureParts:
         raise SyntaxError("its first directory is missing") from None
     first = start + struct.calcsize(count)
     entries = [content[at : at + entry_bytes] for at in range(first, first + num_entries * entry_bytes, entry_bytes)]
-    kept = [entry for entry in entries if struct.unpack_from(order + "H", entry.ljust(2, b"\0"))[0] in _TIFF_PIXELS]
+    by_tag = {struct.unpack_from(order + "H", entry)[0]: entry for entry in entries if len(entry) == entry_bytes}
+    if _is_one_sample(by_tag.get(277, b""), order):
+        by_tag.pop(284, None)  # planes of one sample are pixels: Pillow would read them without their bits and colour
+    kept = [entry for tag, entry in by_tag.items() if tag in _TIFF_PIXELS]
     directory = struct.pack(order + count, len(kept)) + b"".join(kept) + struct.pack(order + offset, 0)
     mended = bytearray(content)
     mended[start : start + len(directory)] = directory
     return PictureParts(bytes(mended), b"")
+
+
+def _is_one_sample(entry: bytes, order: str) -> bool:
+    """Whether a directory's entry of SamplesPerPixel, a SHORT or LONG, says 1; it may be missing."""
+    kind = struct.unpack_from(order + "H", entry, 2)[0] if entry else 3
+    start = 12 if len(entry) == 20 else 8
+    value = entry[start : start + (2 if kind == 3 else 4)]
+    return not entry or int.from_bytes(value, "big" if order == ">" else "little") == 1
 
 
 _TIFF_PIXELS = frozenset(
