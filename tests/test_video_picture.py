@@ -247,7 +247,7 @@ def test_dolby_vision_alone_is_refused():
     """Colours of profile 5 are in no matrix that the stream names; with a compatible base layer they are taken."""
     context = SimpleNamespace(sample_aspect_ratio=None)
     presentations = Presentations(SimpleNamespace(codec_context=context, sample_aspect_ratio=None), max_pixels=10**6)
-    side_data = [SimpleNamespace(type=SimpleNamespace(name="DOVI_METADATA"))]
+    side_data = {"DOVI_METADATA": b""}
 
     def frame(transfer):
         kind = SimpleNamespace(is_rgb=False, name="yuv420p10le")

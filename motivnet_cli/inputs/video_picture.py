@@ -20,8 +20,6 @@ from av.sidedata.sidedata import Type
 from motivnet_cli.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from av.sidedata.sidedata import SideData
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
@@ -172,20 +170,18 @@ class Presentations:
         if self._num_seen % _FRAMES_TO_COLLECT == 0:
             gc.collect()
         context = self._context
-        # PyAV's stub says that these are names.
-        side_data = {data.type.name: data for data in cast("Iterable[SideData]", frame.side_data)}
         presentation = Presentation(
             width=frame.width,
             height=frame.height,
             pixel_aspect=Fraction(self._container_aspect or context.sample_aspect_ratio or 1),
-            orientation=_orientation_of(side_data),
+            orientation=_orientation_of(_side_data(frame, "DISPLAYMATRIX")),
             matrix=_matrix_of(frame),
             is_full_range=frame.color_range == _FULL or frame.format.name.startswith("yuvj"),
             # The frame says it itself from PyAV 16 on.
             transfer=int(getattr(frame, "color_trc", context.color_trc) or 0),
             primaries=int(getattr(frame, "color_primaries", context.color_primaries) or 0),
         )
-        if "DOVI_METADATA" in side_data and presentation.transfer in _UNSAID:
+        if _side_data(frame, "DOVI_METADATA") is not None and presentation.transfer in _UNSAID:
             raise InputError("unsupported", "its colours are those of Dolby Vision alone (profile 5)")
         width, height = presentation.square_size
         if width * height > self._max_pixels:
@@ -202,11 +198,15 @@ def _know_all_side_data() -> None:
     setattr(Type, "_missing_", classmethod(lambda kinds, number: kinds.VIDEO_HINT))  # noqa: B010 - mypy
 
 
-def _orientation_of(side_data: Mapping[str, SideData]) -> tuple[int, int, int, int]:
+def _side_data(frame: VideoFrame, name: str) -> SideData | None:
+    return cast("SideData | None", frame.side_data.get(name))
+
+
+def _orientation_of(matrix: SideData | None) -> tuple[int, int, int, int]:
     """The signs of a b c d of a frame's display matrix, of which two are 0."""
-    if "DISPLAYMATRIX" not in side_data:
+    if matrix is None:
         return _IDENTITY
-    numbers = np.frombuffer(bytes(side_data["DISPLAYMATRIX"]), np.int32)  # [9], rows of a b u, c d v, x y w
+    numbers = np.frombuffer(bytes(matrix), np.int32)  # [9], rows of a b u, c d v, x y w
     a, b, c, d = numbers[[0, 1, 3, 4]] / (1 << 16)
     if a * d == b * c:  # players pass over a matrix that would leave nothing to see
         return _IDENTITY

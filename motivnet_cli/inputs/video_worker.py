@@ -474,7 +474,7 @@ def _video_of(container: InputContainer) -> VideoStream:
         raise InputError("no_video_stream", f"it holds no video, only {kinds or pictures or 'nothing'}")
 
     def rank(stream: VideoStream) -> tuple[bool, int, int]:
-        return bool(stream.disposition & _DEFAULT), stream.width * stream.height, stream.duration or 0
+        return bool(stream.disposition.value & _DEFAULT), stream.width * stream.height, stream.duration or 0
 
     stream = max(streams, key=rank)
     # Slices, not frames: frame threads hide errors, and drop the last frames of a file that is cut short.
@@ -487,7 +487,7 @@ def _video_streams(container: InputContainer) -> list[VideoStream]:
     return [
         stream
         for stream in container.streams.video
-        if stream.codec_context is not None and not stream.disposition & _PICTURES
+        if stream.codec_context is not None and not stream.disposition.value & _PICTURES
     ]
 
 
