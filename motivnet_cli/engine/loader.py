@@ -254,13 +254,14 @@ class _Feeder:
             yield self._end(todo, InputReport(**about_item(item, step=step), status="failed", problem=problem))
             return
         status: Status = "ok" if found.is_whole and not bad_boxes else "partial" if step else "failed"
+        reason = bad_boxes if bad_boxes and found.is_whole else found.problem  # of a whole video, a mere remark
         about = about_item(item, step=step)
         yield self._end(
             todo,
             InputReport(
                 **about,
                 status=status,
-                problem=found.problem or bad_boxes,
+                problem=reason,
                 width=found.width,
                 height=found.height,
                 time_offset_s=found.time_offset_s,
