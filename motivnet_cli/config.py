@@ -38,8 +38,8 @@ MIN_CONFIDENCE = 0.6
 """Detections below it are mostly not faces (docs/decisions/0003-face-detector.md)."""
 DETECTION_SIZE = 720
 """Larger finds smaller faces and costs time by its square (docs/decisions/0003-face-detector.md)."""
-MAX_PIXELS = 100_000_000
-"""300 MB decoded: what a reading thread may hold. Larger than any camera but the 108 and 200 megapixel phones."""
+MAX_PIXELS = 210_000_000
+"""630 MB decoded, and about 1.5 GB while a reading thread decodes it. The largest of phones have 201 million pixels."""
 COMMIT_SECONDS = 30.0
 """A part costs tens of milliseconds, so this costs nothing and a crash costs half a minute."""
 

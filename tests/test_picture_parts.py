@@ -181,7 +181,7 @@ def test_metadata_of_jpeg_decide_no_colours():
 
 
 def test_adobe_segment_decides_colours():
-    """A whole Adobe segment says RGB, and is heard."""
+    """A whole Adobe segment that says RGB is followed."""
     whole = saved("JPEG", quality=100, keep_rgb=True, subsampling=0)
     difference = np.abs(rgb_of(whole).astype(int) - np.asarray(quadrants()))
 

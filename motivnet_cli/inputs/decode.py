@@ -368,7 +368,7 @@ def _converter(image: Image.Image) -> Callable[[Image.Image], NDArray[np.uint8]]
             np.asarray(band), bits=bits, is_white_zero=is_white_zero, transparent=transparent
         )
     if image.mode in ("RGBA", "LA", "PA") and image.getchannel("A").getextrema() == (0, 0):
-        return lambda band: np.asarray(band.convert("RGB"))  # nobody means an empty picture
+        return lambda band: np.asarray(band.convert("RGB"))  # written by programs that leave it unset
     if image.has_transparency_data:
         return _on_white
     if image.mode == "RGB":  # `convert` would copy it
