@@ -7,6 +7,7 @@ from pathlib import Path
 PACKET_BYTES = 188
 SYNC_BYTE = 0x47
 _MAX_SCAN_BYTES = 16 << 20
+_TAIL_PACKETS = 4096
 _TRANSPORT_ERROR, _PAYLOAD_BEGINS = 0x80, 0x40
 
 
@@ -48,6 +49,24 @@ def has_clean_joints_only(path: str, pid: int, start: int, end: int) -> bool:
             return False
         count, is_filled = packet[3] & 0x0F, _is_filled(packet)
     return count is not None
+
+
+def is_cut_off(path: str, pid: int) -> bool:
+    """Whether a file ends within a PES packet of a stream: its last packet is not filled up, or not whole."""
+    with Path(path).open("rb") as file:
+        num_bytes = file.seek(0, 2)
+        start = max(0, num_bytes // PACKET_BYTES - _TAIL_PACKETS) * PACKET_BYTES
+        file.seek(start)
+        content = file.read()
+    if num_bytes % PACKET_BYTES and content[0] == SYNC_BYTE == content[PACKET_BYTES]:
+        return True
+    for at in range(len(content) // PACKET_BYTES * PACKET_BYTES - PACKET_BYTES, -1, -PACKET_BYTES):
+        packet = content[at : at + PACKET_BYTES]
+        if packet[0] != SYNC_BYTE:
+            return False
+        if (packet[1] & 0x1F) << 8 | packet[2] == pid and packet[3] & 0x10:
+            return not _is_filled(packet)
+    return False
 
 
 def _is_filled(packet: bytes) -> bool:

@@ -60,12 +60,18 @@ class Timeline:
         stream: Its rate, time base and start are used.
         has_times: Whether the container holds presentation times. Without, frames take the places of the packets in
             their order.
+        is_cut_off: Whether the last packet is known to be incomplete.
         has_clean_joints_only: Whether nothing is missing between two bytes of the file although packets there are
             marked as corrupt.
     """
 
     def __init__(
-        self, stream: VideoStream, *, has_times: bool, has_clean_joints_only: Callable[[int, int], bool]
+        self,
+        stream: VideoStream,
+        *,
+        has_times: bool,
+        is_cut_off: bool,
+        has_clean_joints_only: Callable[[int, int], bool],
     ) -> None:
         self._time_base = Fraction(stream.time_base or Fraction(1, 90_000))
         rates = stream.average_rate, stream.guessed_rate
@@ -88,7 +94,7 @@ class Timeline:
         self._in_doubt = 0
         self._doubt_from: int | None = None
         self._is_patched = False
-        self.ends_early = False
+        self.ends_early = is_cut_off
         """Whether packets are known to be missing at the end; to be set before the last frames are asked for."""
         self._last_ticks: Fraction | None = None
         self._last_number = -1
@@ -99,10 +105,10 @@ class Timeline:
 
     @property
     def end_s(self) -> float | None:
-        """When the last packet's frame ends, in seconds after the start of the stream; None without any times."""
+        """When the last packet's frame ends, in seconds of the file's own time; None without any times."""
         if self._end is None or (self._origin is None and not self._has_times):
             return None
-        return float((self._end - (self._origin or 0)) * self._time_base)
+        return float(self._end * self._time_base)
 
     @property
     def has_restarts(self) -> bool:
@@ -207,6 +213,8 @@ class Timeline:
             self._count_missing(packet)
         if packet.is_corrupt and not self._is_clean_joint(packet, ahead):
             self._doubt(None if packet.pts is None else packet.pts + self._offset)
+        if self.ends_early and not any(one.size for one in ahead):  # the last packet, which is cut off
+            self._doubt(None if packet.pts is None else packet.pts + self._offset)
         self._last_dts = packet.dts if packet.dts is not None else self._last_dts
         self._step = packet.duration or self._step
         if packet.dts is not None:
@@ -246,7 +254,9 @@ class Timeline:
 
     @staticmethod
     def _goes_back(last_dts: int | None, packet: Packet[VideoStream]) -> bool:
-        return last_dts is not None and packet.dts is not None and packet.dts < last_dts
+        if last_dts is None or packet.dts is None:
+            return False
+        return packet.dts < last_dts or (packet.dts == last_dts and packet.is_keyframe)
 
     def _is_clean_joint(self, packet: Packet[VideoStream], ahead: deque[Packet[VideoStream]]) -> bool:
         """Whether a packet is marked only because another part follows it, whose packets are counted anew."""

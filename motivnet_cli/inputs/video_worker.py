@@ -25,7 +25,7 @@ import av
 import numpy as np
 
 from motivnet_cli.errors import InputError, first_line
-from motivnet_cli.inputs.transport_stream import has_clean_joints_only
+from motivnet_cli.inputs.transport_stream import has_clean_joints_only, is_cut_off
 from motivnet_cli.inputs.video_picture import Presentations
 from motivnet_cli.inputs.video_protocol import Alive, DecodeRequest, SharedFrame, VideoReport, to_line
 from motivnet_cli.inputs.video_timeline import Timeline
@@ -216,7 +216,10 @@ class _Reading:
         self.size: tuple[int, int] | None = None
         """Width and height of the first sampled frame, as it is shown."""
         self._timeline = Timeline(
-            stream, has_times=_has_times(container), has_clean_joints_only=self._has_clean_joints_only
+            stream,
+            has_times=_has_times(container),
+            is_cut_off=container.format.name == "mpegts" and is_cut_off(container.name, stream.id),
+            has_clean_joints_only=self._has_clean_joints_only,
         )
         self._num_bad_packets = self._num_left_out = 0
         self._others_end_s = 0.0
@@ -226,7 +229,7 @@ class _Reading:
         last_sign = time.monotonic()
         for packet in self._timeline.packets(self._packets()):
             if not packet.size:  # asks the decoder for what it still holds
-                self._timeline.ends_early = bool(self.failure) or self._missing_s() is not None
+                self._timeline.ends_early |= bool(self.failure) or self._ends_early()
             try:
                 frames = packet.decode()
             except av.error.FFmpegError:
@@ -323,20 +326,31 @@ class _Reading:
 
     def _missing_s(self) -> float | None:
         """Seconds that the video itself is known to lack at its end."""
-        stream, timeline = self._stream, self._timeline
-        end_s = timeline.end_s
-        if end_s is None or timeline.has_restarts or not stream.time_base:
+        found = self._missing_and_interval_s()
+        if found is None:
             return None
-        start_s = float((stream.start_time or 0) * stream.time_base)
-        interval_s = end_s / max(1, timeline.num_packets)
-        announced_s = _announced_s(self._container, stream)
-        if announced_s is None:  # only the file as a whole says how long it is: then all its streams must end early
-            end_s = max(start_s + end_s, self._others_end_s) - (self._container.start_time or 0) / av.time_base
-            announced_s = (self._container.duration or 0) / av.time_base
-        missing_s = announced_s - end_s
-        lacks_frames = timeline.num_packets < stream.frames and missing_s > 3 * interval_s
+        missing_s, interval_s = found
+        lacks_frames = self._timeline.num_packets < self._stream.frames and missing_s > 3 * interval_s
         is_long = missing_s > max(MISSING_TOLERANCE_S, 1.5 * interval_s)
         return missing_s if is_long or lacks_frames else None
+
+    def _ends_early(self) -> bool:
+        """Whether a frame or more may be missing at the end: too little to say so, but numbers there are unsure."""
+        found = self._missing_and_interval_s()
+        return found is not None and found[0] > found[1] / 2
+
+    def _missing_and_interval_s(self) -> tuple[float, float] | None:
+        """How much earlier than announced the video ends, and how long a frame stands; None where nothing says it."""
+        end_s, stream = self._timeline.end_s, self._stream
+        if end_s is None or self._timeline.has_restarts or not stream.time_base:
+            return None
+        start_s = float((stream.start_time or 0) * stream.time_base)
+        interval_s = (end_s - start_s) / max(1, self._timeline.num_packets)
+        announced_s = _announced_end_s(self._container, stream)
+        if announced_s is None:  # only the file as a whole says how long it is: then all its streams must end early
+            end_s = max(end_s, self._others_end_s)
+            announced_s = ((self._container.start_time or 0) + (self._container.duration or 0)) / av.time_base
+        return announced_s - end_s, interval_s
 
 
 def _has_times(container: InputContainer) -> bool:
@@ -344,20 +358,17 @@ def _has_times(container: InputContainer) -> bool:
     return not (container.format.name == "avi" or container.format.flags & _AVFMT_NOTIMESTAMPS)
 
 
-def _announced_s(container: InputContainer, stream: VideoStream) -> float | None:
-    """How long a stream is by what its header says of itself, in seconds."""
-    name = container.format.name
-    if "matroska" in name:
+def _announced_end_s(container: InputContainer, stream: VideoStream) -> float | None:
+    """When a stream ends by what its header says of itself, in seconds of the file's own time."""
+    if "matroska" in container.format.name:
         said = next((value for key, value in stream.metadata.items() if key.startswith("DURATION")), "")
         try:
             hours, minutes, seconds = map(float, said.split(":"))
         except ValueError:
             return None
-        # Matroska's is the end, counted from 0.
-        start_s = float((stream.start_time or 0) * (stream.time_base or 0))
-        return hours * 3600 + minutes * 60 + seconds - start_s
+        return hours * 3600 + minutes * 60 + seconds
     if stream.duration and stream.time_base:
-        return float(stream.duration * stream.time_base)
+        return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
     return None
 
 
