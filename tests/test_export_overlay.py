@@ -174,7 +174,7 @@ def test_tracks_have_colours_of_their_own(tmp_path):
 def test_variable_frame_rate_turned_odd_and_with_sound(tmp_path):
     """Times are the source's to 0.1 ms, pictures upright, an odd size one larger, and only the video is there."""
     times = [0.0, 0.02, 0.06, 0.26, 0.3, 1.3, 1.34, 2.5]
-    options = {"times_s": times, "pixel_format": "yuv444p", "rotation": 90, "audio": True}
+    options = {"times_s": times, "pixel_format": "yuv444p", "rotation": 90, "audio_s": 0.3}
     make_clip(tmp_path / "c.mp4", frames=8, size=(161, 121), **options)
     _, after = overlaid(tmp_path, [{"time_s": 99.0}])
 
