@@ -61,7 +61,6 @@ _JFIF = b"\xff\xe0\0\x10JFIF\0\1\1\0\0\1\0\1\0\0"
 _ADOBE_BYTES = 16
 _RESTARTS = frozenset(bytes([marker]) for marker in (0x01, *range(0xD0, 0xD8)))
 _JPEG_TABLES_OR_IMAGE = re.compile(rb"\xff(?:[\xc0-\xcf\xda-\xdf\xe0-\xef\xfe]|\xd8(?=\xff))", re.DOTALL)
-_JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
 
 
 def _is_jpeg_metadata(kind: bytes) -> bool:
@@ -134,10 +133,9 @@ def _jpeg_end(content: bytes, at: int) -> int:
     """Where the picture ends whose first scan begins at `at`."""
     if content.endswith(b"\xff\xd9"):
         return len(content)
-    while found := _JPEG_MARKER.search(content, at):
-        if found[1] == b"\xd9":
-            return found.end()
-        at = found.end() + int.from_bytes(content[found.end() : found.end() + 2], "big")
+    end = content.find(b"\xff\xd9", at)  # cannot occur in a scan
+    if end >= 0:
+        return end + 2
     raise EOFError("it has no end marker")
 
 
