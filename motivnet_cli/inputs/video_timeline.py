@@ -278,6 +278,8 @@ class Timeline:
 
     def _is_unsure(self, frame: VideoFrame, last: Fraction | None, ticks: Fraction) -> bool:
         """Whether frames may be missing before one that is sound itself, so that its number would be a guess."""
+        if self._doubt_from is not None and not self._has_times:
+            return True
         if self._doubt_from is not None and frame.pts is not None and frame.pts >= self._doubt_from:
             return True
         return self.ends_early and last is not None and ticks - last > 1.5 * self._step
