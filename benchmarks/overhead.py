@@ -82,7 +82,7 @@ def main() -> None:
         folder = Path(scratch) / "photos"
         photos = make_photos(folder, count=options.count, seed=1, sizes=tuple(options.sizes))
         paths = [photo.path for photo in photos]
-        modes: tuple[FaceMode, ...] = ("auto", "whole")
+        modes: tuple[FaceMode, ...] = ("detect", "whole")
         for mode in modes:
             rounds = []
             for number in range(options.rounds):

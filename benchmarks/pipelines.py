@@ -143,7 +143,7 @@ def dataloader(folder: str, out: str) -> None:
 def parts(folder: str, share: str, shares: str) -> None:
     """The parts alone, over one of so many equal shares of the photographs."""
     paths = sorted(Path(folder).iterdir())[int(share) :: int(shares)]
-    print(json.dumps(time_parts(paths, "auto")))
+    print(json.dumps(time_parts(paths, "detect")))
 
 
 def main() -> None:

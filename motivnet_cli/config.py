@@ -200,7 +200,9 @@ class ScaleConfig:
 class FaceConfig:
     """How faces are found and cut."""
 
-    mode: FaceMode = _setting("auto", changes_output=True)
+    mode: FaceMode = _setting("detect", changes_output=True)
+    """`whole`: every picture and frame is a face crop. `auto`: a picture in which no face is found is taken whole if it
+    can be a crop by its size."""
     detector: DetectorName = _setting("retinaface", changes_output=True)
     detection_size: int = _setting(DETECTION_SIZE, changes_output=True)
     """RetinaFace looks at pictures shrunk to this many pixels on their longer side."""

@@ -6,7 +6,7 @@ It knows no library but the types of numpy; the arrays inside are documented by 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypedDict, get_args
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +27,7 @@ def in_column_order(classes: Sequence[str]) -> tuple[str, ...]:
 
 
 FaceSource = Literal["detected", "whole", "given"]
+FACE_SOURCES: tuple[FaceSource, ...] = get_args(FaceSource)
 Status = Literal["ok", "no_face", "partial", "failed"]
 STATUSES: tuple[Status, ...] = ("ok", "no_face", "partial", "failed")
 
@@ -286,6 +287,8 @@ class OutputSummary:
     by_status: dict[str, int]
     """Inputs by status; without those that have none."""
     faces: int
+    face_sources: dict[FaceSource, int]
+    """Faces by how they were found; without those that there are none of."""
     emotions: dict[str, int]
     """Faces by dominant emotion; empty for a model without emotions."""
     outputs: tuple[str, ...]

@@ -132,7 +132,7 @@ def test_other_settings_exit_2(finished):
     run = annotate(photos, "--out", folder / "p.parquet", "--faces", "whole")
 
     assert run.exit_code == 2
-    assert "faces.mode was 'auto', is now 'whole'" in run.stderr
+    assert "faces.mode was 'detect', is now 'whole'" in run.stderr
     assert "--overwrite" in run.stderr
 
 
@@ -152,7 +152,7 @@ def test_overwrite(finished, tmp_path):
 def test_hostile_folder(tmp_path):
     """Every good picture is annotated, every bad one listed with its reason; exit 3, or 0 when allowed."""
     bad = hostile_folder(tmp_path / "hostile")
-    run = annotate(tmp_path / "hostile", "--out", tmp_path / "p.parquet")
+    run = annotate(tmp_path / "hostile", "--faces", "whole", "--out", tmp_path / "p.parquet")
     inputs = read_inputs(tmp_path / "p.parquet")
     failed = {row["input"]: row["error_type"] for row in inputs.iter_rows(named=True) if row["status"] == "failed"}
     expected = {os.fsencode(name).decode("utf-8", "backslashreplace"): kind for name, kind in bad.items()}
@@ -163,7 +163,9 @@ def test_hostile_folder(tmp_path):
     assert inputs["status"].to_list().count("ok") == 8
     assert inputs["input"].n_unique() == len(inputs)
     assert "Traceback" not in run.stderr
-    again = annotate(tmp_path / "hostile", "--out", tmp_path / "p.parquet", "--max-failures", "100%")
+    again = annotate(
+        tmp_path / "hostile", "--faces", "whole", "--out", tmp_path / "p.parquet", "--max-failures", "100%"
+    )
     assert again.exit_code == 0
 
 
@@ -205,8 +207,9 @@ def test_retry_failed(tmp_path):
         ([SAMPLE_DATA, "--max-failures", "some"], "a number or a percentage"),
         ([SAMPLE_DATA, "--margin", "-1"], "margin must be between 0 and 4"),
         ([SAMPLE_DATA, "--recipe", "pad"], "expression-net has no input recipe 'pad'"),
-        ([SAMPLE_DATA, "--faces", "some"], "--faces takes auto, detect, whole, largest or a number, got 'some'"),
-        ([SAMPLE_DATA, "--faces", "3", "--max-faces", "2"], "give the number of faces once"),
+        ([SAMPLE_DATA, "--faces", "some"], "--faces takes detect, whole or auto, got 'some'"),
+        ([SAMPLE_DATA, "--faces", "largest"], "--faces largest is now --max-faces 1"),
+        ([SAMPLE_DATA, "--faces", "3"], "--faces 3 is now --max-faces 3"),
         ([SAMPLE_DATA, "--out", "preds.csv"], ".parquet"),
         ([SAMPLE_DATA, "--retry-failed"], "needs a finished output"),
         ([SAMPLE_DATA, "--frobnicate"], "--frobnicate"),
@@ -345,7 +348,6 @@ SETTINGS = {
     "--include *.png": {"inputs.include": ("*.png",)},
     "--exclude x/*": {"inputs.exclude": ("x/*",)},
     "--faces whole": {"faces.mode": "whole"},
-    "--faces largest": {"faces.max_faces": 1},
     "--detector blazeface": {"faces.detector": "blazeface"},
     "--detection-size 640": {"faces.detection_size": 640},
     "--margin 0.5": {"faces.margin": 0.5},

@@ -48,7 +48,7 @@ def test_the_page_says_what_is_in_the_tables(preds, tmp_path):
     """Counts, the failure by name and reason, a timeline, faces as thumbnails; names stay text."""
     page = write_page(str(preds), str(tmp_path / "r.html")).read_text()
 
-    assert "8 faces in 4 inputs" in page
+    assert "8 faces (8 detected) in 4 inputs" in page
     assert "&lt;b&gt;bad.jpg" in page
     assert "<b>bad" not in page
     assert "not_an_image" in page

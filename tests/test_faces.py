@@ -181,6 +181,26 @@ def test_auto_falls_back_to_the_whole_picture(detectors):
 
     assert [f.source for f in find_faces(rgb, FaceConfig(mode="auto"), detectors["retinaface"])] == ["whole"]
     assert find_faces(rgb, FaceConfig(mode="detect"), detectors["retinaface"]) == []
+    assert find_faces(rgb, FaceConfig(), detectors["retinaface"]) == []
+
+
+@pytest.mark.parametrize(
+    ("size", "in_video", "is_whole"),
+    [
+        ((512, 512), False, True),
+        ((342, 512), False, True),
+        ((340, 512), False, False),
+        ((513, 513), False, False),
+        ((48, 73), False, False),
+        ((48, 48), True, False),
+    ],
+)
+def test_auto_takes_whole_only_what_can_be_a_crop(detectors, size, in_video, is_whole):
+    """The longer side is at most 512 pixels and 1.5 times the shorter, and the picture is no frame of a video."""
+    rgb = np.full((*size, 3), 128, np.uint8)
+    found = find_faces(rgb, FaceConfig(mode="auto"), detectors["retinaface"], in_video=in_video)
+
+    assert [face.source for face in found] == ["whole"] * is_whole
 
 
 def test_auto_keeps_what_it_finds(group, detectors):

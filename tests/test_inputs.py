@@ -349,11 +349,11 @@ def test_killed_inside_videos(film, tmp_path):
     assert_same_rows(out, tmp_path / "whole.parquet")
 
 
-@pytest.mark.parametrize(("faces", "count"), [("largest", 1), ("2", 2), ("9", 3)])
+@pytest.mark.parametrize(("faces", "count"), [("1", 1), ("2", 2), ("9", 3)])
 def test_largest_faces(tmp_path, faces, count):
-    """--faces largest, or a number, keeps so many, the largest, still from left to right."""
+    """--max-faces keeps so many, the largest, still from left to right."""
     face_photo(tmp_path / "three.jpg", size=(900, 300), faces=((150, 150, 90), (450, 150, 130), (750, 150, 110)))
-    annotate(tmp_path / "three.jpg", "--faces", faces, "--out", tmp_path / "p.parquet")
+    annotate(tmp_path / "three.jpg", "--max-faces", faces, "--out", tmp_path / "p.parquet")
     found = read_faces(tmp_path / "p.parquet")
     middles = [(row["x1"] + row["x2"]) / 2 for row in found.iter_rows(named=True)]
 

@@ -64,9 +64,11 @@ def test_a_run_before_and_after_its_end(pictures, tmp_path, name):
     run(pictures, out)
 
     assert 5 < done < 21
-    assert half == OutputStatus(False, NUM_PICTURES, done, 1, done - 1, None, ())
+    assert half == OutputStatus(False, NUM_PICTURES, done, 1, done - 1, None, (), {"whole": done - 1})
     assert half.missing == NUM_PICTURES - done
-    assert output_status(out) == OutputStatus(True, NUM_PICTURES, NUM_PICTURES, 2, NUM_PICTURES - 2, None, ())
+    assert output_status(out) == OutputStatus(
+        True, NUM_PICTURES, NUM_PICTURES, 2, NUM_PICTURES - 2, None, (), {"whole": NUM_PICTURES - 2}
+    )
 
 
 def test_the_tasks_are_known_as_soon_as_the_plan_is(pictures, tmp_path, monkeypatch):
@@ -148,7 +150,9 @@ def test_an_amendment_that_has_not_ended(pictures, tmp_path):
     assert status.finished
     assert status.amending == (1, 2)
     run(mine, out, retry_failed=True)
-    assert output_status(out) == OutputStatus(True, NUM_PICTURES, NUM_PICTURES, 0, NUM_PICTURES, None, ())
+    assert output_status(out) == OutputStatus(
+        True, NUM_PICTURES, NUM_PICTURES, 0, NUM_PICTURES, None, (), {"whole": NUM_PICTURES}
+    )
 
 
 def test_files_on_their_way_are_not_finished(pictures, tmp_path):
@@ -197,7 +201,7 @@ def test_what_status_prints(pictures, tmp_path):
 
     assert people.stdout.splitlines()[1:] == [
         "inputs: 6 of 24 done, 18 missing; 2 failed",
-        "faces: 4",
+        "faces: 4, 4 whole",
         "shards: 1 of 4 done",
         "  0 (task 0): 0 of 6 inputs",
         "  2 (task 2): 0 of 6 inputs",

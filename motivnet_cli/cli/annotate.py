@@ -138,7 +138,10 @@ def _print_summary(console: Console, summary: Summary) -> None:
     done = f"{summary.done} of {summary.inputs}" if summary.stopped else str(summary.inputs)
     table.add_row("inputs", done, statuses)
     emotions = sorted(summary.emotions.items(), key=lambda pair: -pair[1])
-    table.add_row("faces", str(summary.faces), ", ".join(f"{n} {name}" for name, n in emotions if n))
+    sources = ", ".join(f"{n} {source}" for source, n in summary.face_sources.items())
+    table.add_row("faces", str(summary.faces), sources)
+    if summary.emotions:
+        table.add_row("emotions", "", ", ".join(f"{n} {name}" for name, n in emotions if n))
     if summary.state != "already_finished":
         rate = f"{summary.faces_predicted / summary.seconds:.1f} faces/s" if summary.seconds else ""
         table.add_row("time", f"{summary.seconds:.1f} s", f"{rate} with {summary.model} on {summary.device}")
@@ -151,6 +154,11 @@ def _print_summary(console: Console, summary: Summary) -> None:
             console.print(f"written   {escape(path)}", soft_wrap=True)
     if summary.state == "already_finished":
         console.print("nothing to do: this run was already finished (--overwrite starts anew)")
+    looked_at = summary.done - summary.num_failed
+    without_face = summary.by_status.get("no_face", 0)
+    if 2 * without_face > looked_at:
+        hint = "if these are face crops already: --faces whole"
+        console.print(f"{without_face} of {looked_at} inputs had no face; {hint}", soft_wrap=True)
     if any(summary.changes):
         now = f"{summary.changes.new} inputs are new and {summary.changes.changed} changed since this run was begun"
         console.print(f"{now}: the same command with --extend reads them")
@@ -198,6 +206,6 @@ def _as_json(summary: Summary) -> dict[str, object]:
 
 
 _JSON_FIELDS = (
-    "inputs", "done", "by_status", "faces", "emotions", "faces_predicted", "seconds", "model", "device", "outputs",
-    "device_busy", "bound_by", "writing_s",
+    "inputs", "done", "by_status", "faces", "face_sources", "emotions", "faces_predicted", "seconds", "model", "device",
+    "outputs", "device_busy", "bound_by", "writing_s",
 )  # fmt: skip

@@ -105,13 +105,15 @@ class FaceOptions(OptionGroup):
     faces: Annotated[
         str,
         typer.Option(
-            metavar="auto|detect|whole|largest|N",
-            help="auto: find faces, and take the whole picture where there is none. detect: find faces only. "
-            "whole: every picture is a face already. largest, or a number: like auto, but keep only that many "
-            "faces, the largest first.",
+            metavar="detect|whole|auto",
+            help="detect: find faces; a picture without one has no row. whole: every picture is a face crop already. "
+            "auto: like detect, but a small, nearly square picture without a face is taken whole; never in a video.",
         ),
-    ] = "auto"
-    detector: Annotated[DetectorName, typer.Option(help="blazeface is faster and misses small faces.")] = "retinaface"
+    ] = "detect"
+    detector: Annotated[
+        DetectorName,
+        typer.Option(help="blazeface is faster, misses small faces, and takes more other things for faces."),
+    ] = "retinaface"
     detection_size: Annotated[
         int,
         typer.Option(
@@ -133,33 +135,29 @@ class FaceOptions(OptionGroup):
     min_confidence: Annotated[float, typer.Option(help="Skip detections with a lower score.")] = MIN_CONFIDENCE
 
     def config(self) -> FaceConfig:
-        mode, max_faces = parse_faces(self.faces, self.max_faces)
         return FaceConfig(
-            mode=mode,
+            mode=parse_faces(self.faces),
             detector=self.detector,
             detection_size=self.detection_size,
             margin=self.margin,
             min_face=self.min_face,
-            max_faces=max_faces,
+            max_faces=self.max_faces,
             min_confidence=self.min_confidence,
         )
 
 
-def parse_faces(text: str, max_faces: int | None) -> tuple[FaceMode, int | None]:
-    """The mode that --faces names, and how many faces per picture are kept (None: all).
+def parse_faces(text: str) -> FaceMode:
+    """The mode that --faces names.
 
     Raises:
-        ConfigError: It is neither a mode nor a number, or --max-faces gives a number as well.
+        ConfigError: It names none.
     """
-    if text in ("auto", "detect", "whole"):
-        return cast("FaceMode", text), max_faces
-    if max_faces is not None:
-        raise ConfigError(f"give the number of faces once: --faces {text} or --max-faces {max_faces}")
-    if text == "largest":
-        return "auto", 1
-    if not text.isdigit():
-        raise ConfigError(f"--faces takes auto, detect, whole, largest or a number, got {text!r}")
-    return "auto", int(text)
+    if text in ("detect", "whole", "auto"):
+        return cast("FaceMode", text)
+    if text == "largest" or text.isdigit():
+        number = 1 if text == "largest" else int(text)
+        raise ConfigError(f"--faces {text} is now --max-faces {number}, and --faces takes detect, whole or auto")
+    raise ConfigError(f"--faces takes detect, whole or auto, got {text!r}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

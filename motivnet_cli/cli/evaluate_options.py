@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 _FACES = {
     "auto": FaceConfig(mode="auto", max_faces=1),
     "detect": FaceConfig(mode="detect", max_faces=1),
-    "largest": FaceConfig(mode="auto", max_faces=1),
     "whole": FaceConfig(mode="whole"),
 }
 
@@ -117,7 +116,7 @@ class AnswerOptions(NetworkOptions):
         None
     )
     faces: Annotated[
-        Literal["auto", "detect", "largest", "whole"] | None,
+        Literal["auto", "detect", "whole"] | None,
         typer.Option(
             metavar="auto|detect|whole",
             help="Where the face is. Default: what suits the set (aligned crops are whole, given boxes are used).",

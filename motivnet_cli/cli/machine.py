@@ -35,7 +35,7 @@ def bench(
     network: NetworkOptions,
     precision: PrecisionName = "auto",
     compiled: Compile = False,
-    faces: Annotated[str, typer.Option(metavar="auto|detect|whole|largest|N", help="As for annotate.")] = "auto",
+    faces: Annotated[str, typer.Option(metavar="detect|whole|auto", help="As for annotate.")] = "detect",
     threads: Threads = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="About how long to measure each stage.")] = 10.0,
     agreement: Annotated[
@@ -51,12 +51,11 @@ def bench(
     JSON goes to stdout, a table to stderr. The figures hold for this machine, these pictures and this moment.
     """
     with reporting_errors(), talking(quiet=True) as console:
-        mode, max_faces = parse_faces(faces, None)
         config = RunConfig(
             inputs=InputConfig(paths=tuple(inputs)),
             output=OutputConfig(path="bench.parquet"),
             model=dataclasses.replace(network.config(), precision=precision, compile=compiled),
-            faces=FaceConfig(mode=mode, max_faces=max_faces),
+            faces=FaceConfig(mode=parse_faces(faces)),
             loader=LoaderConfig(threads=threads),
         )
         from motivnet_cli.bench import bench as measure

@@ -63,7 +63,7 @@ def _lines(path: str, status: OutputStatus) -> list[str]:
     lines = [
         f"{path}: {'finished' if status.finished else 'not finished'}",
         f"inputs: {status.done:,} of {status.inputs:,} done, {status.missing:,} missing; {status.failed:,} failed",
-        f"faces: {status.faces:,}",
+        f"faces: {status.faces:,}" + "".join(f", {n:,} {source}" for source, n in status.face_sources.items()),
     ]
     if status.amending:
         lines.append("amended by --extend or --retry-failed: {:,} of {:,} inputs done".format(*status.amending))

@@ -131,7 +131,8 @@ class Preparer:
             InputError: `bad_box`: a given box cannot be in this picture.
         """
         if given is None:
-            return [(face, ()) for face in find_faces(frame.rgb, self._faces, self._detector)]
+            in_video = frame.index is not None
+            return [(face, ()) for face in find_faces(frame.rgb, self._faces, self._detector, in_video=in_video)]
         height, width = frame.rgb.shape[:2]
         faces = [(Face(placed(face, height=height, width=width), "given"), face.kept) for face in given]
         return sorted(faces, key=lambda pair: pair[0].box[:2])

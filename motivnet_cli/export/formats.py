@@ -107,8 +107,8 @@ _FORMATS = (
         for_whom="scripts for OpenFace 2: a CSV for each video or picture, with its name",
         kept=(
             "for a video frame (from 1), face_id (the track, else the face's number), timestamp, confidence (the "
-            "detector's) and success; for a picture face and confidence; then, under motivnet's names, the emotion, "
-            "the probabilities and the box"
+            "detector's) and success (0 for a whole frame); for a picture face and confidence; then, under motivnet's "
+            "names, the emotion, the probabilities and the box"
         ),
         lost="frames without a face, embeddings, the manifest's columns; there are no landmarks, gaze, pose or AUs",
         embeddings=False,

@@ -34,14 +34,21 @@ _DEEPFACE_EMOTIONS = {
     "surprise": "surprise",
     "neutral": "neutral",
 }
-_OPTIONAL = {"frame": pl.Int64, "time_s": pl.Float64, "track": pl.Int64, "detection_score": pl.Float32}
+_OPTIONAL = {
+    "frame": pl.Int64,
+    "time_s": pl.Float64,
+    "track": pl.Int64,
+    "detection_score": pl.Float32,
+    "face_source": pl.String,
+}
 """Columns that a layout can do without."""
 
 
 def write_openface(source: Source, out: Path) -> None:
     """Write a CSV for each video and picture: the first columns are OpenFace 2's, the others motivnet's.
 
-    For a video `frame` (from 1), `face_id`, `timestamp` (seconds), `confidence` (the detector's) and `success`; for a
+    For a video `frame` (from 1), `face_id`, `timestamp` (seconds), `confidence` (the detector's) and `success` (0 where
+    the whole frame was taken, else 1); for a
     picture `face` and `confidence`. Then `emotion`, the probabilities, and `x1` to `y2`.
 
     Raises:
@@ -55,7 +62,7 @@ def write_openface(source: Source, out: Path) -> None:
         pl.coalesce("track", "face").alias("face_id"),
         pl.col("time_s").alias("timestamp"),
         confidence,
-        pl.lit(1).alias("success"),
+        (pl.col("face_source") != "whole").fill_null(value=True).cast(pl.Int64).alias("success"),
         *rest,
     ]
     written: set[str] = set()

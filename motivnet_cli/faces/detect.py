@@ -28,6 +28,12 @@ MIN_LONG_SIDE = 128
 """Pictures with a smaller long side are enlarged to it: of 20 faces that fill 48 x 48 RetinaFace then finds 20,
 not 14, and 20, not none, at 32 x 32 (benchmarks/detectors.py)."""
 
+MAX_CROP_SIDE = 512
+MAX_CROP_RATIO = 1.5
+"""Mode `auto` takes a picture whole only if its longer side is at most MAX_CROP_SIDE pixels and MAX_CROP_RATIO times
+the shorter one. Sets of face crops lie well within: 48 x 48 (FER2013), 100 x 100 (RAF-DB, aligned), 178 x 218 (CelebA),
+224 x 224 (AffectNet as commonly passed on), 250 x 250 (LFW). Photographs and screens are larger, or 16:9."""
+
 
 class Detector(Protocol):
     """Finds faces in one picture."""
@@ -60,16 +66,20 @@ def load_detector(name: str, *, detection_size: int = DETECTION_SIZE) -> Detecto
     raise ConfigError(f"no face detector is named {name!r}; known detectors: retinaface, blazeface")
 
 
-def find_faces(rgb: NDArray[np.uint8], config: FaceConfig, detector: Detector | None) -> list[Face]:
+def find_faces(
+    rgb: NDArray[np.uint8], config: FaceConfig, detector: Detector | None, *, in_video: bool = False
+) -> list[Face]:
     """The faces of a picture that a run asks for, left to right.
 
     Mode `whole` takes the picture as one face; `detect` may find none; `auto` takes the whole picture where the
-    detector finds none. Faces that were found but left out as too small do not make `auto` take the whole.
+    detector finds none and the picture can be a face crop by its size (MAX_CROP_SIDE, MAX_CROP_RATIO), never in a
+    video. Faces that were found but left out as too small do not make `auto` take the whole.
 
     Args:
         rgb: uint8 [H, W, 3], 0 to 255, upright.
         config: Of it `mode`, `min_confidence`, `min_face` and `max_faces` matter here.
         detector: None only for mode `whole`.
+        in_video: Whether the picture is a frame of a video.
     """
     height, width = rgb.shape[:2]
     whole = Face((0.0, 0.0, float(width), float(height)), "whole")
@@ -77,11 +87,16 @@ def find_faces(rgb: NDArray[np.uint8], config: FaceConfig, detector: Detector | 
         return [whole]
     assert detector is not None, f"mode {config.mode!r} needs a detector"
     found = detector.detect(rgb, min_confidence=config.min_confidence)
-    if not found and config.mode == "auto":
+    if not found and config.mode == "auto" and not in_video and _can_be_crop(height, width):
         return [whole]
     large = [face for face in found if min(_size(face)) >= config.min_face]
     large.sort(key=lambda face: -_size(face)[0] * _size(face)[1])
     return sorted(large[: config.max_faces], key=lambda face: face.box[:2])
+
+
+def _can_be_crop(height: int, width: int) -> bool:
+    shorter, longer = sorted((height, width))
+    return longer <= MAX_CROP_SIDE and longer <= MAX_CROP_RATIO * shorter
 
 
 def _size(face: Face) -> tuple[float, float]:

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 from abc import ABC, abstractmethod
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from motivnet_cli.output.backend import LocalFolder, ObjectStoreMirror
 from motivnet_cli.output.ledger import read_run, write_run
 from motivnet_cli.output.names import TABLES, RunFiles, inputs_beside, is_part
 from motivnet_cli.output.written import WrittenPaths
+from motivnet_cli.records import FACE_SOURCES
 from motivnet_cli.remote.urls import display_name, is_remote, local_path
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
     from motivnet_cli.output.backend import Backend, Version
     from motivnet_cli.output.ledger import Run
+    from motivnet_cli.records import FaceSource
 
 
 def output_paths(path: str, staging: str | None = None) -> OutputPaths:
@@ -94,8 +97,8 @@ class OutputPaths(ABC):
         return WrittenPaths(self.given, (), map(self.backend.name_of, paths))
 
     @abstractmethod
-    def num_faces(self, parts: Sequence[Path], *, listed: int) -> int:
-        """Rows in parts of the faces table.
+    def count_faces(self, parts: Sequence[Path], *, listed: int) -> tuple[int, dict[FaceSource, int]]:
+        """Rows in parts of the faces table, and how many there are of each source, where that is known cheaply.
 
         Args:
             listed: Faces of the inputs that have ended.
@@ -167,8 +170,12 @@ class LocalPaths(OutputPaths):
                 with contextlib.suppress(OSError):
                     self.path.rmdir()
 
-    def num_faces(self, parts: Sequence[Path], *, listed: int) -> int:
-        return sum(pq.read_metadata(part).num_rows for part in parts)
+    def count_faces(self, parts: Sequence[Path], *, listed: int) -> tuple[int, dict[FaceSource, int]]:
+        counts: Counter[FaceSource] = Counter()
+        for part in parts:
+            for batch in pq.ParquetFile(part).iter_batches(columns=["face_source"]):
+                counts.update({c["values"]: c["counts"] for c in batch["face_source"].value_counts().to_pylist()})
+        return counts.total(), {source: counts[source] for source in FACE_SOURCES if counts[source]}
 
 
 class StoredPaths(OutputPaths):
@@ -208,8 +215,8 @@ class StoredPaths(OutputPaths):
         if self.is_file and self.is_complete():
             self._remove_in_order([self.run.about], self._parts(), self._plans())
 
-    def num_faces(self, parts: Sequence[Path], *, listed: int) -> int:
-        return listed
+    def count_faces(self, parts: Sequence[Path], *, listed: int) -> tuple[int, dict[FaceSource, int]]:
+        return listed, {}
 
     def _refuse_foreign_objects(self) -> None:
         if self.is_file and self.backend.names(self.path):

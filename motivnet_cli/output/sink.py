@@ -31,7 +31,16 @@ from motivnet_cli.output.paths import finish_moves, move, output_paths
 from motivnet_cli.output.read import record_in
 from motivnet_cli.output.share import Share
 from motivnet_cli.output.tables import TableWriter, rows_in
-from motivnet_cli.records import MAX_NAMED_FAILURES, STATUSES, Changes, InputReport, OutputSummary, Position, Problem
+from motivnet_cli.records import (
+    FACE_SOURCES,
+    MAX_NAMED_FAILURES,
+    STATUSES,
+    Changes,
+    InputReport,
+    OutputSummary,
+    Position,
+    Problem,
+)
 from motivnet_cli.remote.urls import is_remote
 
 if TYPE_CHECKING:
@@ -46,7 +55,7 @@ if TYPE_CHECKING:
     from motivnet_cli.output.names import RunFiles
     from motivnet_cli.output.paths import OutputPaths
     from motivnet_cli.output.tables import RowLayout
-    from motivnet_cli.records import Batch, Item, Kind, Prediction, RunRecord, RunState, Status, Todo
+    from motivnet_cli.records import Batch, FaceSource, Item, Kind, Prediction, RunRecord, RunState, Status, Todo
     from motivnet_cli.shards import ArrayTask, Shard
 
 log = logging.getLogger(__name__)
@@ -495,17 +504,19 @@ def _summary(
             problem = Problem(row.error_type, row.error)
             failures.append(InputReport(Position(0), row.input, row.kind, "failed", problem=problem))
     emotions: Counter[str] = Counter()
-    num_faces = 0
+    sources: Counter[FaceSource] = Counter()
+    columns = ["face_source", "emotion"] if layout.classes else ["face_source"]
     for part in paths.backend.fetch_all(parts("faces")):
-        num_faces += pq.read_metadata(part).num_rows
-        if layout.classes:
-            for batch in pq.ParquetFile(part).iter_batches(columns=["emotion"]):
+        for batch in pq.ParquetFile(part).iter_batches(columns=columns):
+            sources.update({c["values"]: c["counts"] for c in batch["face_source"].value_counts().to_pylist()})
+            if layout.classes:
                 emotions.update({c["values"]: c["counts"] for c in batch["emotion"].value_counts().to_pylist()})
     return OutputSummary(
         inputs=max(statuses.total(), num_items),
         done=statuses.total(),
         by_status={status: statuses[status] for status in STATUSES if statuses[status]},
-        faces=num_faces,
+        faces=sources.total(),
+        face_sources={source: sources[source] for source in FACE_SOURCES if sources[source]},
         emotions={name: emotions[name] for name in layout.classes},
         outputs=tuple(paths.backend.name_of(paths.final_name(table)) for table in TABLES),
         failures=tuple(failures),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from motivnet_cli.output.paths import OutputPaths
+    from motivnet_cli.records import FaceSource
 
 MAX_ATTEMPTS = 20
 """How often an output is looked at that changes its form meanwhile, which each run does a few times."""
@@ -52,6 +53,8 @@ class OutputStatus:
     """Inputs done and in all of an `--extend` or `--retry-failed` that has not ended; None where there is none."""
     shards: tuple[ShardStatus, ...]
     """Of a run that is shared and not finished."""
+    face_sources: dict[FaceSource, int]
+    """Faces by how they were found; empty for an output in an object store, whose faces are not read for this."""
 
     @property
     def missing(self) -> int:
@@ -119,6 +122,7 @@ def _status_of(paths: OutputPaths, num_shards: int | None) -> OutputStatus:
         faces=counts.faces,
         amending=None if amendment is None else (amendment.num_done, amendment.num_items),
         shards=shards,
+        face_sources=counts.face_sources,
     )
 
 
@@ -139,6 +143,7 @@ class _Counts(NamedTuple):
     """Inputs that are no members of archives."""
     failed: int
     faces: int
+    face_sources: dict[FaceSource, int]
 
     @classmethod
     def of(cls, paths: OutputPaths, parts: Mapping[str, Sequence[Path]]) -> _Counts:
@@ -150,7 +155,7 @@ class _Counts(NamedTuple):
                 row["counts"] for row in rows["status"].value_counts().to_pylist() if row["values"] == "failed"
             )
             listed += sum(rows["faces"].to_pylist())
-        return cls(num_items, failed, paths.num_faces(parts["faces"], listed=listed))
+        return cls(num_items, failed, *paths.count_faces(parts["faces"], listed=listed))
 
 
 def _shards_of(ledger: Ledger, count: int | None) -> tuple[ShardStatus, ...]:

@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING
 import pyarrow as pa
 
 from motivnet_cli.output.tables import Rows, Tracks
-from motivnet_cli.records import MAX_NAMED_FAILURES, STATUSES, Cursor, OutputSummary, Position, Todo
+from motivnet_cli.records import FACE_SOURCES, MAX_NAMED_FAILURES, STATUSES, Cursor, OutputSummary, Position, Todo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from motivnet_cli.config import OutputConfig
     from motivnet_cli.inputs.listing import Listing
     from motivnet_cli.output.tables import RowLayout
-    from motivnet_cli.records import Batch, InputReport, Prediction, RunRecord, RunState, Status
+    from motivnet_cli.records import Batch, FaceSource, InputReport, Prediction, RunRecord, RunState, Status
 
 
 class StreamOutput:
@@ -75,7 +75,7 @@ class OpenStream:
         self._tracks = Tracks(layout.tracks) if layout.tracks else None
         self._statuses: Counter[Status] = Counter()
         self._emotions: Counter[str] = Counter()
-        self._num_faces = 0
+        self._sources: Counter[FaceSource] = Counter()
         self._failures: list[InputReport] = []
         self.worker_config = config
         self.num_items = 0
@@ -113,7 +113,7 @@ class OpenStream:
                 self._failures.append(report)
         if not faces.num_rows:
             return
-        self._num_faces += faces.num_rows
+        self._sources.update(faces["face_source"].to_pylist())
         if self._layout.classes:
             self._emotions.update(faces["emotion"].to_pylist())
         if self._writer is not None:
@@ -132,7 +132,8 @@ class OpenStream:
             inputs=self.num_items,
             done=self._statuses.total(),
             by_status={status: self._statuses[status] for status in STATUSES if self._statuses[status]},
-            faces=self._num_faces,
+            faces=self._sources.total(),
+            face_sources={source: self._sources[source] for source in FACE_SOURCES if self._sources[source]},
             emotions={name: self._emotions[name] for name in self._layout.classes},
             outputs=("-",),
             failures=tuple(self._failures),

@@ -93,6 +93,7 @@ def write_page(path: str, out: str, *, images: bool = True, overwrite: bool = Fa
         "name": Path(path).name,
         "record": source.record,
         "num_faces": source.num_rows,
+        "sources": dict(rows.sources.most_common()),
         "inputs": inputs,
         "figures": list(_figures(source, rows, inputs.faces)),
         "galleries": galleries,
@@ -129,6 +130,8 @@ class _Rows:
     """What one pass over the rows keeps."""
 
     emotions: Counter[str | None] = field(default_factory=Counter)
+    sources: Counter[str] = field(default_factory=Counter)
+    """Faces by how they were found; empty for a table without `face_source`."""
     histogram: Ints = field(default_factory=lambda: np.zeros(_NUM_BINS, np.int64))
     """Faces by confidence."""
     most: dict[str, list[_Ranked]] = field(default_factory=dict)
@@ -150,12 +153,14 @@ def _gather(source: Source) -> _Rows:
     embeddings: list[Floats] = []
     ids: list[Ints] = []
     numbers = {name: number for number, name in enumerate(source.classes)}
-    read = {"input", "time_s", *BOX_COLUMNS, "emotion", "confidence", "embedding"}
+    read = {"input", "time_s", "face_source", *BOX_COLUMNS, "emotion", "confidence", "embedding"}
     first_row = 0
     for batch in source.batches([name for name in source.schema.names if name in read]):
         emotions: list[str | None] = batch.column("emotion").to_pylist()
         confidence = batch.column("confidence").to_numpy(zero_copy_only=False)
         rows.emotions.update(emotions)
+        if "face_source" in batch.schema.names:
+            rows.sources.update(source or "unknown" for source in batch.column("face_source").to_pylist())
         rows.histogram += np.histogram(confidence[np.isfinite(confidence)], bins=_NUM_BINS, range=(0, 1))[0]
         if has_embeddings:
             begin, end = np.searchsorted(picks, [first_row, first_row + len(emotions)])
