@@ -55,6 +55,9 @@ def test_operations_are_those_of_the_network():
     assert encoder < count_flop(model) < 1.5 * encoder
 
 
+@pytest.mark.skipif(
+    torch.backends.cpu.get_cpu_capability() == "DEFAULT", reason="torch 2.14 writes C++ that does not compile there"
+)
 def test_bench_of_a_compiled_network():
     """--compile is measured, too."""
     arguments = ("--model", "expression-net", "--seconds", "0.1", "--faces", "whole", "--compile", "--batch-size", "2")
