@@ -169,6 +169,18 @@ def test_large_texts_and_profiles(num_bytes):
         assert np.array_equal(rgb_of(whole[:33] + added + whole[33:]), rgb_of(whole))
 
 
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "AVIF"])
+def test_orientation_in_xmp_is_not_used(file_format):
+    """EXIF and the container say how a picture is turned."""
+    xmp = XMP.replace(b"<rdf:RDF>", b'<rdf:RDF><rdf:Description tiff:Orientation="6"/>')
+    text = PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", xmp.decode())
+    content = saved(file_format, **({"pnginfo": text} if file_format == "PNG" else {"xmp": xmp}))
+
+    assert Image.open(io.BytesIO(content)).getexif()[0x0112] == 6
+    assert rgb_of(content).shape == (48, 64, 3)
+
+
 def test_metadata_of_jpeg_decide_no_colours():
     """Without an application segment, with a broken Adobe one and with JFIF the three components are YCbCr."""
     whole = saved("JPEG", quality=95)

@@ -315,8 +315,14 @@ def _tag(image: TiffImageFile, tag: int) -> int:
     return int(value[0] if isinstance(value, tuple) else value)
 
 
+_EXIF_SUBSTITUTES = ("xmp", "XML:com.adobe.xmp", "Raw profile type exif")
+"""Where Pillow looks for an orientation if EXIF says none."""
+
+
 def _orientation(image: ImageFile) -> int:
     """EXIF orientation, 1 to 8; 1 where there is none to be read. TIFF and HEIC come upright and say 1."""
+    for substitute in _EXIF_SUBSTITUTES:
+        image.info.pop(substitute, None)
     try:
         orientation = image.getexif().get(_ORIENTATION, 1)
     except _READ_FAILURES:

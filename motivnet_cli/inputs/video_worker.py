@@ -322,7 +322,9 @@ class _Reading:
             found.append(f"it ends {missing_s:.1f} s before its announced end")
         if not found:
             return None
-        return Problem(error_type, f"{'; '.join(found)}; {self._timeline.num_decoded} frames were read")
+        return Problem(
+            error_type, f"{'; '.join(found)}; {self._timeline.num_decoded - self._num_left_out} frames were read"
+        )
 
     def _missing_s(self) -> float | None:
         """Seconds that the video itself is known to lack at its end."""
