@@ -8,6 +8,7 @@ import re
 import shutil
 from fractions import Fraction
 from pathlib import Path
+from xml.etree import ElementTree
 
 import av
 import numpy as np
@@ -155,15 +156,26 @@ def test_rows_and_tracks_leave_out_where_nobody_is_seen(run):
     assert set(rows["track"]) == {0}
 
 
+def spans_of(text):
+    """From and to, in seconds, of every cue of WebVTT and SRT and of every annotation of ELAN."""
+    if "<ANNOTATION_DOCUMENT" not in text:
+        cues = re.findall(r"00:00:(\S+) --> 00:00:(\S+)", text)
+        return [tuple(float(time.replace(",", ".")) for time in cue) for cue in cues]
+    document = ElementTree.fromstring(text)
+    slots = {slot.get("TIME_SLOT_ID"): int(slot.get("TIME_VALUE")) / 1000 for slot in document.iter("TIME_SLOT")}
+    annotations = document.iter("ALIGNABLE_ANNOTATION")
+    return [tuple(slots[each.get(f"TIME_SLOT_REF{end}")] for end in (1, 2)) for each in annotations]
+
+
 @pytest.mark.parametrize(("kind", "suffix"), [("webvtt", ".vtt"), ("srt", ".srt"), ("elan", ".eaf")])
 def test_captions_leave_out_where_nobody_is_seen(run, tmp_path, kind, suffix):
-    """No cue and no annotation lies in the absence; a cue ends with the last frame before it."""
-    text = export_predictions(run[1], kind, tmp_path / f"clip{suffix}").read_text()
-    clock = r"TIME_VALUE=\"(\d+)" if kind == "elan" else r"00:00:(\d\d[.,]\d{3})"
-    times = [float(time.replace(",", ".")) / (1000 if kind == "elan" else 1) for time in re.findall(clock, text)]
+    """No cue and no annotation lies in the absence or goes over it; one ends as it begins, one begins as it ends."""
+    spans = spans_of(export_predictions(run[1], kind, tmp_path / f"clip{suffix}").read_text())
+    start, end = AWAY
 
-    assert {0.0, *AWAY, 3.0} <= set(times)
-    assert not [time for time in times if AWAY[0] < time < AWAY[1]]
+    assert {0.0, end} <= {span[0] for span in spans}
+    assert {start, 3.0} <= {span[1] for span in spans}
+    assert not [span for span in spans if span[0] < end and span[1] > start]
 
 
 def test_the_report_leaves_out_where_nobody_is_seen(run, monkeypatch):
