@@ -287,8 +287,14 @@ def test_fault_of_the_machine_exits_1(tmp_path):
     limited += "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
     limited += "sys.argv[0]='motivnet'; runpy.run_module('motivnet_cli', run_name='__main__')"
     arguments = ["annotate", str(SAMPLE_DATA), "--model", "expression-net", "--out", str(tmp_path / "p.parquet")]
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}  # it writes, too
     run = subprocess.run(
-        [sys.executable, "-c", limited, *arguments], capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, "-c", limited, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env=environ,
     )
 
     assert run.returncode == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 import psutil
 import pytest
@@ -21,12 +22,22 @@ def workers_of(process):
     return [child for child in children if "motivnet_cli.scale.local_worker" in child.cmdline()]
 
 
+def cores_of(process):
+    """The cores of each worker, once both have chosen: one may have committed work before the other is ready."""
+    for _ in range(1200):
+        cores = [set(worker.cpu_affinity()) for worker in workers_of(process)]
+        if len(cores) == 2 and os.sched_getaffinity(0) not in cores:
+            break
+        time.sleep(0.1)
+    return cores
+
+
 @pytest.mark.parametrize("name", ["preds.parquet", "preds"])
 def test_workers_share_one_output(photos, undisturbed, tmp_path, name):
     """Two workers write what one process writes; where there are enough cores, each has its own."""
     out = tmp_path / name
     process = start_until_work_is_committed(photos, out, *WORKERS)
-    cores = [set(worker.cpu_affinity()) for worker in workers_of(process)]
+    cores = cores_of(process)
     process.communicate(timeout=300)
 
     assert process.returncode == 0
