@@ -140,7 +140,7 @@ def write_streams(path: Path, clips: Sequence[Path], *, default: int | None = No
         for number, clip in enumerate(clips):
             with av.open(str(clip)) as source:
                 stream = container.add_stream_from_template(source.streams.video[0])
-            stream.disposition = Disposition.default if number == default else Disposition(0)
+            stream.disposition = Disposition.default.value if number == default else 0  # PyAV 15 takes numbers only
             streams.append(stream)
         for stream, clip in zip(streams, clips, strict=True):
             with av.open(str(clip)) as source:
