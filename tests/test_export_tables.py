@@ -27,6 +27,7 @@ from motivnet_cli.export.predictions import export_predictions
 from motivnet_cli.output.tables import METADATA_KEY, TableWriter, faces_schema
 from motivnet_cli.records import EMOTIONS
 from motivnet_cli.run import annotate
+from tests.exported import face, mixed_output, output
 from tests.pictures import SAMPLE_DATA
 
 BOX = ["x1", "y1", "x2", "y2"]
@@ -122,6 +123,100 @@ def test_a_spreadsheet_reads_the_csv(preds, rows, tmp_path):
         table = list(csv.DictReader(file))
 
     assert [(row["input"], row["emotion"]) for row in table] == rows.select("input", "emotion").rows()
+
+
+def test_csv_for_excel(tmp_path):
+    """`--bom` begins the file with the byte order mark, and changes nothing else; other formats refuse it."""
+    command = ["export", "predictions", str(synthetic(tmp_path / "p.parquet", 3, ["ü.jpg", "b", "c"])), "--to"]
+    for name, options in {"plain.csv": [], "excel.csv": ["--bom"]}.items():
+        assert CliRunner().invoke(app, [*command, "csv", "--out", str(tmp_path / name), *options]).exit_code == 0
+    refused = CliRunner().invoke(app, [*command, "jsonl", "--bom", "--out", str(tmp_path / "p.jsonl")])
+
+    assert (tmp_path / "excel.csv").read_bytes() == b"\xef\xbb\xbf" + (tmp_path / "plain.csv").read_bytes()
+    assert (refused.exit_code, "--bom" in refused.output) == (2, True)
+    assert not (tmp_path / "p.jsonl").exists()
+
+
+def test_embeddings_as_float32(tmp_path):
+    """`--float32` writes lists of float32, which Spark and R's arrow read, with the values of the float16."""
+    source = synthetic(tmp_path / "p.parquet", 5)
+    expected = np.stack(pq.read_table(source)["embedding"].to_numpy())
+    for form in ("parquet", "arrow", "hf", "npy", "npz", "jsonl"):
+        export_predictions(source, form, tmp_path / form, float32=True, embeddings=True)
+    tables = [
+        pq.read_table(tmp_path / "parquet"),
+        feather.read_table(tmp_path / "arrow"),
+        pq.read_table(tmp_path / "hf" / "data"),
+    ]
+    objects = [json.loads(line) for line in (tmp_path / "jsonl").read_text().splitlines()]
+    with np.load(tmp_path / "npz") as archive:
+        arrays = [np.load(tmp_path / "npy" / "embeddings.npy"), archive["embedding"]]
+
+    assert expected.dtype == np.float16
+    for table in tables:
+        assert table.schema.field("embedding").type.value_type == pa.float32()
+        arrays.append(np.stack(table["embedding"].to_numpy()))
+    assert [array.dtype for array in arrays] == [np.float32] * 5
+    assert all((array == expected).all() for array in arrays)
+    assert (np.array([each["embedding"] for each in objects], np.float32) == expected).all()
+
+
+def test_float32_without_embeddings_is_refused(tmp_path):
+    """A format that writes no embeddings says so."""
+    source = synthetic(tmp_path / "p.parquet", 1)
+    with pytest.raises(ConfigError, match="--float32"):
+        export_predictions(source, "csv", tmp_path / "p.csv", float32=True)
+
+
+def test_default_names(tmp_path):
+    """Every format has a name of its own, which says the format and is not that of the predictions."""
+    source = mixed_output(tmp_path)
+    there = {path.name for path in tmp_path.iterdir()}
+    for form in FORMATS:
+        done = CliRunner().invoke(app, ["export", "predictions", str(source), "--to", form])
+        assert done.exit_code == 0, done.output
+    names = {path.name for path in tmp_path.iterdir()} - there
+
+    assert names == {
+        *(
+            "preds.csv",
+            "preds.jsonl",
+            "preds-exported.parquet",
+            "preds.npy",
+            "preds.npz",
+            "preds.arrow",
+            "preds.hf",
+            "preds.openface",
+            "preds.pyfeat.csv",
+        ),
+        *(
+            "preds.deepface.jsonl",
+            "preds.coco.json",
+            "preds.fiftyone",
+            "preds.label-studio",
+            "preds.webvtt.vtt",
+            "preds.srt",
+            "preds.elan.eaf",
+        ),
+    }
+
+
+def test_whole_frames_are_no_success(tmp_path):
+    """Where no face was detected, scores and OpenFace's `success` are 0; a given box has no score."""
+    rows = [
+        face("a.mp4", frame=number, time_s=float(number)) | {"face_source": source, "detection_score": score}
+        for number, (source, score) in enumerate({"detected": 0.75, "whole": None, "given": None}.items())
+    ]
+    source = output(tmp_path, rows, {"a.mp4": {"kind": "video"}})
+    for form, name in (("deepface", "d.jsonl"), ("pyfeat", "f.csv"), ("openface", "o")):
+        export_predictions(source, form, tmp_path / name)
+    openface = pl.read_csv(tmp_path / "o" / "a.csv")
+    deepface = [json.loads(line) for line in (tmp_path / "d.jsonl").read_text().splitlines()]
+
+    assert openface["success"].to_list() == [1, 0, 1]
+    assert openface["confidence"].to_list() == [0.75, 0, None]
+    assert pl.read_csv(tmp_path / "f.csv")["FaceScore"].to_list() == [0.75, 0, None]
+    assert [each["face_confidence"] for each in deepface] == [0.75, 0, None]
 
 
 def test_jsonl(preds, rows, tmp_path):

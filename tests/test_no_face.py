@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import av
@@ -57,6 +59,18 @@ def test_no_row_where_there_is_no_face(nobody, tmp_path):
     assert read_faces(tmp_path / "p.parquet").height == 0
     assert inputs["status"].to_list() == ["no_face"] * 8
     assert "8 of 8 inputs had no face; if these are face crops already: --faces whole" in said
+
+
+def test_json_counts_rows_by_face_source(tmp_path):
+    """`--json` holds `face_sources`: as many as the table has rows of each."""
+    face_photo(tmp_path / "face.jpg")
+    Image.new("RGB", (200, 200)).save(tmp_path / "black.png")
+    Image.new("RGB", (60, 60)).save(tmp_path / "tiny.png")
+    summary = json.loads(annotate(tmp_path, "--faces", "auto", "--out", tmp_path / "p.parquet", "--json").stdout)
+    rows = read_faces(tmp_path / "p.parquet")["face_source"].to_list()
+
+    assert summary["face_sources"] == {"detected": 1, "whole": 2}
+    assert Counter(rows) == {"detected": 1, "whole": 2}
 
 
 def test_most_pictures_with_a_face_need_no_hint(tmp_path):

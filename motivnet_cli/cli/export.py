@@ -36,6 +36,9 @@ class RowOptions(OptionGroup):
             show_default=False,
         ),
     ] = None
+    float32: Annotated[
+        bool, typer.Option("--float32", help="Write the embeddings as float32: Spark and R's arrow read no float16.")
+    ] = False
 
 
 @export.command()
@@ -48,6 +51,9 @@ def predictions(
         str | None, typer.Option("--out", "-o", help="File or folder to write; - is stdout, for csv and jsonl.")
     ] = None,
     rows: RowOptions,
+    bom: Annotated[
+        bool, typer.Option("--bom", help="Begin a CSV file with a byte order mark, so that Excel knows it is UTF-8.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace what an earlier export wrote.")] = False,
     list_formats: Annotated[
         bool, typer.Option("--list", help="List the formats: what each is for, keeps and loses.")
@@ -72,10 +78,12 @@ def predictions(
         written = export_predictions(
             path,
             to,
-            out or _default_name(path, FORMATS[to].suffix if to in FORMATS else ""),
+            out or (_default_name(path, FORMATS[to]) if to in FORMATS else ""),
             where=rows.where,
             columns=[name.strip() for name in rows.columns.split(",")] if rows.columns else None,
             embeddings=rows.embeddings,
+            float32=rows.float32,
+            bom=bom,
             overwrite=overwrite,
         )
         if str(written) != STDOUT:
@@ -86,10 +94,13 @@ def _described(form: Format) -> str:
     return f"{form.name}\n  for: {form.for_whom}\n  kept: {form.kept}\n  lost: {form.lost}"
 
 
-def _default_name(path: str, suffix: str) -> str:
-    """Beside the predictions, or here if they are behind a URL: preds.parquet -> preds.csv, or a folder."""
-    stem = Path(Path(path).name if "://" in path else path)
-    return str(stem.with_name(f"{stem.stem}-exported" if suffix in ("", stem.suffix) else stem.stem + suffix))
+def _default_name(path: str, form: Format) -> str:
+    """Beside the predictions, or here if they are behind a URL: preds.csv, preds.coco.json, preds.label-studio."""
+    given = Path(Path(path).name if "://" in path else path)
+    suffix = f".{form.name}"
+    if not form.is_folder and form.suffix != suffix:
+        suffix += form.suffix
+    return str(given.with_name(given.stem + (f"-exported{suffix}" if suffix == given.suffix else suffix)))
 
 
 @export.command()

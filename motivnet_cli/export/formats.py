@@ -40,7 +40,10 @@ _FORMATS = (
         suffix=".csv",
         is_folder=False,
         for_whom="spreadsheets, R, anything",
-        kept="every row and column in UTF-8, LF at line ends, text in quotes; numbers read back exactly",
+        kept=(
+            "every row and column in UTF-8 (Excel needs --bom), LF at line ends, text in quotes; numbers read back "
+            "exactly"
+        ),
         lost=(
             "embeddings, unless asked for (columns embedding_0, ...); the inputs table and the run's record. Text that "
             "a spreadsheet would run (it begins with = + - @, tab, CR, LF or their wide forms) gets an apostrophe in "
@@ -61,7 +64,7 @@ _FORMATS = (
         name="parquet",
         suffix=".parquet",
         is_folder=False,
-        for_whom="polars, DuckDB, pandas; and motivnet export again (Spark reads no float16 embeddings)",
+        for_whom="polars, DuckDB, pandas; and motivnet export again (Spark needs --float32)",
         kept="every row and column exactly, in one file with the run's record",
         lost=_NO_INPUTS,
     ),
@@ -88,7 +91,7 @@ _FORMATS = (
         name="arrow",
         suffix=".arrow",
         is_folder=False,
-        for_whom="pyarrow, polars and pandas (Feather), memory-mapped (R reads no float16 embeddings)",
+        for_whom="pyarrow, polars and pandas (Feather), memory-mapped (R needs --float32)",
         kept="every row and column exactly, with the run's record; not compressed",
         lost="the inputs table",
     ),
@@ -107,8 +110,8 @@ _FORMATS = (
         for_whom="scripts for OpenFace 2: a CSV for each video or picture, with its name",
         kept=(
             "for a video frame (from 1), face_id (the track, else the face's number), timestamp, confidence (the "
-            "detector's) and success (0 for a whole frame); for a picture face and confidence; then, under motivnet's "
-            "names, the emotion, the probabilities and the box"
+            "detector's) and success (both 0 for a whole frame); for a picture face and confidence; then, under "
+            "motivnet's names, the emotion, the probabilities and the box"
         ),
         lost="frames without a face, embeddings, the manifest's columns; there are no landmarks, gaze, pose or AUs",
         embeddings=False,
@@ -120,7 +123,8 @@ _FORMATS = (
         for_whom="scripts for py-feat: feat.utils.io.read_feat, or pandas",
         kept=(
             "frame, FaceRectX, FaceRectY, FaceRectWidth, FaceRectHeight, FaceScore, the emotions in py-feat's order, "
-            "Identity (from the track), input, approx_time; pictures are numbered as frames; boxes within 1e-4 pixels"
+            "Identity (from the track), input, approx_time; pictures are numbered as frames; boxes within 1e-4 pixels; "
+            "FaceScore is 0 for a whole frame"
         ),
         lost="the dominant emotion (the largest of them), embeddings, times below a second, the manifest's columns",
         embeddings=False,
@@ -132,7 +136,8 @@ _FORMATS = (
         for_whom="scripts for DeepFace.analyze: one object per line and face",
         kept=(
             "emotion (angry, disgust, fear, happy, sad, surprise, neutral in percent), dominant_emotion, region in "
-            "whole pixels (each edge within half a pixel), face_confidence; and img_path"
+            "whole pixels (each edge within half a pixel), face_confidence (0 for a whole frame); and "
+            "img_path"
         ),
         lost="frame and time in a video, embeddings, the manifest's columns; there are no age, gender, race or eyes",
         embeddings=False,

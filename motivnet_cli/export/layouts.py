@@ -42,20 +42,22 @@ _OPTIONAL = {
     "face_source": pl.String,
 }
 """Columns that a layout can do without."""
+_SCORE = pl.when(pl.col("face_source") == "whole").then(pl.lit(0.0, pl.Float32)).otherwise("detection_score")
+"""The detector's score; 0 where no face was looked for and the whole picture was taken, null for a given box."""
 
 
 def write_openface(source: Source, out: Path) -> None:
     """Write a CSV for each video and picture: the first columns are OpenFace 2's, the others motivnet's.
 
-    For a video `frame` (from 1), `face_id`, `timestamp` (seconds), `confidence` (the detector's) and `success` (0 where
-    the whole frame was taken, else 1); for a
-    picture `face` and `confidence`. Then `emotion`, the probabilities, and `x1` to `y2`.
+    For a video `frame` (from 1), `face_id`, `timestamp` (seconds), `confidence` (the detector's) and `success`, both 0
+    where the whole frame was taken; for a picture `face` and `confidence`. Then `emotion`, the probabilities, and `x1`
+    to `y2`.
 
     Raises:
         ConfigError: A needed column is left out, or the rows of an input are not together.
     """
     rest = [*(("emotion", *source.classes) if source.classes else ()), *BOX_COLUMNS]
-    confidence = pl.col("detection_score").alias("confidence")
+    confidence = _SCORE.alias("confidence")
     of_picture = [pl.col("face"), confidence, *rest]
     of_video = [
         pl.col("frame") + 1,
@@ -91,7 +93,7 @@ def write_pyfeat(source: Source, out: Path) -> None:
     columns = [
         pl.col("frame").fill_null(pl.col("picture")),
         *_corner_and_size("FaceRectX", "FaceRectY", "FaceRectWidth", "FaceRectHeight"),
-        pl.col("detection_score").alias("FaceScore"),
+        _SCORE.alias("FaceScore"),
         *_PYFEAT_EMOTIONS,
         *([pl.format("Person_{}", "track").alias("Identity")] if "track" in source.schema.names else []),
         "input",
@@ -125,7 +127,7 @@ def write_deepface(source: Source, out: Path) -> None:
         pl.struct(percent).alias("emotion"),
         pl.col("emotion").replace(_DEEPFACE_EMOTIONS).alias("dominant_emotion"),
         pl.struct(x=x1, y=y1, w=x2 - x1, h=y2 - y1).alias("region"),
-        pl.col("detection_score").alias("face_confidence"),
+        _SCORE.alias("face_confidence"),
     ]
     with out.open("wb") as file:
         for table in _tables(source, "emotion", *BOX_COLUMNS, *_DEEPFACE_EMOTIONS):

@@ -6,6 +6,7 @@ looks like by the modules that hold the writers.
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import sys
@@ -59,6 +60,8 @@ def export_predictions(
     where: str | None = None,
     columns: Sequence[str] | None = None,
     embeddings: bool | None = None,
+    float32: bool = False,
+    bom: bool = False,
     overwrite: bool = False,
 ) -> Path:
     """Write predictions in another format; memory does not grow with them.
@@ -71,6 +74,8 @@ def export_predictions(
         columns: Write only these.
         embeddings: Whether to write the embeddings; None leaves it to the format, and to `columns` if they name
             `embedding`.
+        float32: Write the embeddings as float32; Spark and R's arrow read no float16.
+        bom: Begin a CSV file with the byte order mark of UTF-8, for Excel.
         overwrite: Replace a file, or a folder that an earlier export made.
 
     Returns:
@@ -84,30 +89,38 @@ def export_predictions(
         raise ConfigError(f"no format {to!r}; choose one of {', '.join(FORMATS)}")
     if embeddings is None:
         embeddings = FORMATS[to].embeddings or "embedding" in (columns or ())
-    source = Source(path, where=where, columns=columns, embeddings=embeddings)
+    if bom and to != "csv":
+        raise ConfigError(f"{to} takes no byte order mark; leave out --bom, which is for csv")
+    source = Source(path, where=where, columns=columns, embeddings=embeddings, float32=float32)
     if str(out) == STDOUT:
-        _write_to_stdout(source, to)
+        _write_to_stdout(source, to, bom=bom)
     else:
         out = local_path(str(out))
-        _write_to_path(source, to, Path(out), overwrite=overwrite)
+        write = functools.partial(tables.write_csv, bom=True) if bom else _WRITERS[to]
+        _write_to_path(source, to, write, Path(out), overwrite=overwrite)
     return Path(out)
 
 
-def _write_to_stdout(source: Source, to: str) -> None:
+def _write_to_stdout(source: Source, to: str, *, bom: bool) -> None:
     if to not in _STREAM_WRITERS:
         raise ConfigError(
             f"{to} cannot be written to a pipe, only {' and '.join(_STREAM_WRITERS)} can; give --out a name"
         )
     sys.stdout.flush()
     try:
-        _STREAM_WRITERS[to](source, sys.stdout.buffer)
+        if bom:
+            tables.write_csv(source, sys.stdout.buffer, bom=True)
+        else:
+            _STREAM_WRITERS[to](source, sys.stdout.buffer)
     except OSError as error:
         if "Broken pipe" in str(error):  # polars raises it without an errno, so Python does not make it this class
             raise BrokenPipeError from error
         raise
 
 
-def _write_to_path(source: Source, to: str, out: Path, *, overwrite: bool) -> None:
+def _write_to_path(
+    source: Source, to: str, write: Callable[[Source, Path], None], out: Path, *, overwrite: bool
+) -> None:
     """Write beside `out` under a temporary name, and rename."""
     form = FORMATS[to]
     is_folder = out.suffix.lower() != form.suffix if form.is_folder is None else form.is_folder
@@ -117,13 +130,13 @@ def _write_to_path(source: Source, to: str, out: Path, *, overwrite: bool) -> No
         _remove(temporary)
         if is_folder:
             temporary.mkdir()
-            _WRITERS[to](source, temporary)
+            write(source, temporary)
             marker = {"format": to, "predictions": str(source.path), "record": source.record}
             (temporary / MARKER).write_text(json.dumps(marker, indent=1), encoding="utf-8")
             _publish_folder(temporary, out)
         else:
             with durably(out):
-                _WRITERS[to](source, temporary)
+                write(source, temporary)
     except OSError as error:
         raise ConfigError(f"cannot write {str(out)!r} ({error.strerror or error}); choose another --out") from error
     finally:

@@ -74,6 +74,7 @@ class Source:
             which it is null is left out.
         columns: Names, in the order wanted; None takes all.
         embeddings: False leaves out the column `embedding`, even if `columns` names it.
+        float32: Give the embeddings as float32, as which every float16 is the same number.
 
     Raises:
         ConfigError: Nothing is there, it is no table of predictions, or `where` or `columns` do not fit it.
@@ -86,6 +87,7 @@ class Source:
         where: str | None = None,
         columns: Sequence[str] | None = None,
         embeddings: bool = True,
+        float32: bool = False,
     ) -> None:
         path = local_path(str(path))
         self.path = Path(path)
@@ -98,8 +100,10 @@ class Source:
         )
         """Names of the emotions in the order of the model, whether their columns are chosen or not."""
         _check_columns(self.path, stored, self.classes)
-        self._stored = pa.schema([_decoded(field) for field in stored], metadata=stored.metadata)
+        self._stored = pa.schema([_decoded(field, float32=float32) for field in stored], metadata=stored.metadata)
         chosen = self._chosen(columns, embeddings=embeddings)
+        if float32 and "embedding" not in chosen:
+            raise ConfigError("no embeddings are written, so they cannot be float32; leave out --float32")
         self.schema = pa.schema([self._stored.field(name) for name in chosen], metadata=stored.metadata)
         """Of the batches; its metadata holds the record, as in the file."""
         self._where = None if where is None else self._condition(where)
@@ -169,6 +173,8 @@ class Source:
         rows = pl.scan_parquet(self._parts, glob=False).with_columns(pl.col(pl.Categorical, pl.Enum).cast(pl.String))
         if self._where is not None:
             rows = rows.filter(self._where)
+        if "embedding" in self.schema.names:
+            rows = rows.with_columns(pl.col("embedding").cast(pl.Schema(self.schema)["embedding"]))
         return rows.select(self.schema.names)
 
     def inputs(self) -> Iterator[InputRow]:
@@ -283,7 +289,10 @@ def _kind_of(kind: pa.DataType) -> str:
     return "numbers" if pa.types.is_integer(kind) or pa.types.is_floating(kind) else str(kind)
 
 
-def _decoded(field: pa.Field) -> pa.Field:
+def _decoded(field: pa.Field, *, float32: bool) -> pa.Field:
+    """A column as it is given to a writer: text as strings, and the embeddings as float32 if that is wanted."""
+    if float32 and field.name == "embedding":
+        return field.with_type(pa.list_(pa.float32(), field.type.list_size))
     return field.with_type(pa.string()) if _kind_of(field.type) == "text" else field
 
 

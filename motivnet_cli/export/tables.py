@@ -23,18 +23,19 @@ _FORMULA = r"^[=+\-@\t\r\n＝＋－＠]"  # noqa: RUF001 - the wide forms are me
 """What makes a spreadsheet take a cell for a formula (OWASP, CSV injection)."""
 
 
-def write_csv(source: Source, out: Path | IO[bytes]) -> None:
+def write_csv(source: Source, out: Path | IO[bytes], *, bom: bool = False) -> None:
     """Write one CSV: RFC 4180 except for LF at line ends, UTF-8, with a header; null is an empty field.
 
     All text is in quotes, so that a spreadsheet that splits at semicolons finds no formula within a name. Text that it
-    would run gets an apostrophe in front. Numbers are not changed, and read back as the same float.
+    would run gets an apostrophe in front. Numbers are not changed, and read back as the same float. With `bom` the file
+    begins with the byte order mark of UTF-8, by which Excel knows the encoding.
     """
     rows = source.lazy()
     if "embedding" in source.schema.names:
         size = source.schema.field("embedding").type.list_size
         rows = rows.with_columns(pl.col("embedding").arr.to_struct([f"embedding_{i}" for i in range(size)]))
         rows = rows.unnest("embedding")
-    escape_formulas(rows).sink_csv(out, quote_style="non_numeric", engine="streaming")
+    escape_formulas(rows).sink_csv(out, include_bom=bom, quote_style="non_numeric", engine="streaming")
 
 
 def write_jsonl(source: Source, out: Path | IO[bytes]) -> None:
