@@ -91,7 +91,7 @@ _FORMATS = (
         name="arrow",
         suffix=".arrow",
         is_folder=False,
-        for_whom="pyarrow, polars and pandas (Feather), memory-mapped (R needs --float32)",
+        for_whom="pyarrow (memory-mapped), polars and pandas (Feather); R needs --float32",
         kept="every row and column exactly, with the run's record; not compressed",
         lost="the inputs table",
     ),
