@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from motivnet_cli.bench import agreement_of, count_flop
 from motivnet_cli.cli import app
 from motivnet_cli.engine import machine
-from motivnet_cli.engine.machine import choose_precision, core_quota, cpu_has_bf16, divide_cores
+from motivnet_cli.engine.machine import choose_precision, compiled_code_key, core_quota, cpu_has_bf16, divide_cores
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.weights.load import load_model
 from tests.pictures import SAMPLE_DATA
@@ -65,6 +65,15 @@ def test_bench_of_a_compiled_network():
 
     assert result["peak"]["flop_a_face"] == pytest.approx(2.06e8, rel=0.01)
     assert result["stages"]["network"]["faces_per_s"] > 0
+
+
+@pytest.mark.parametrize("changed", [(torch, "__version__", "9.9"), (torch.backends.cpu, "get_cpu_capability", str)])
+def test_compiled_code_is_kept_apart(monkeypatch, changed):
+    """Code that was compiled for other instructions, or by another torch, is not found."""
+    here = compiled_code_key()
+    monkeypatch.setattr(*changed)
+
+    assert compiled_code_key() != here
 
 
 def test_bench_without_a_usable_picture(tmp_path):

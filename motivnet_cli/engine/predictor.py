@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import logging
 import os
+import tempfile
 import time
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,19 +21,20 @@ import torch
 from torch import Tensor, nn
 
 from motivnet_cli.durable import durably
-from motivnet_cli.engine.machine import Choices, usable_cores
+from motivnet_cli.engine.machine import Choices, compiled_code_key, usable_cores
 from motivnet_cli.errors import ConfigError, first_line
 from motivnet_cli.records import Prediction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from pathlib import Path
 
     from motivnet_cli.config import ModelConfig
     from motivnet_cli.records import Batch, Crop
     from motivnet_cli.weights.load import LoadedModel
 
 log = logging.getLogger(__name__)
+_GIVEN_CODE_FOLDER = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
+"""Where the user has torch keep compiled code. Looked up before torch does, which sets the variable by itself."""
 MAX_AUTO_BATCH = 64
 """The largest batch that is chosen unasked. Throughput of vision transformers of this size is published as flat well
 before it (docs/performance.md)."""
@@ -74,7 +77,7 @@ class Predictor:
     Args:
         model: From `load_model`; its network is moved to the device, and converted in place.
         config: Device, precision, compilation, batch size, mirror averaging.
-        cache: Folder in which the batch sizes that fit a device are remembered, and compiled networks.
+        cache: Folder in which the batch sizes that fit a device are remembered, and compiled networks, by processor.
         num_threads: On a CPU; None takes the cores that this process may use.
 
     Raises:
@@ -185,8 +188,9 @@ class Predictor:
         return True
 
     def _compile(self, cache: Path | None) -> None:
-        if cache is not None:  # compiled code is found again by the next run
-            os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache / "compiled"))
+        folder = Path(tempfile.gettempdir(), f"motivnet-{os.getuid()}") if cache is None else cache / "compiled"
+        if _GIVEN_CODE_FOLDER is None:
+            os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder / compiled_code_key())  # for the next run, too
         started = time.monotonic()
         self._network = torch.compile(self._network, fullgraph=True, dynamic=False)
         try:
