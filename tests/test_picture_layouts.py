@@ -5,12 +5,14 @@ The files are written here, byte by byte, and what they show is computed from th
 
 from __future__ import annotations
 
+import io
 import itertools
 import struct
 import zlib
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from motivnet_cli.errors import InputError
 from motivnet_cli.inputs.decode import decode_bytes
@@ -19,10 +21,12 @@ HEIGHT, WIDTH = 5, 7
 
 
 def read(content):
-    """The pixels as [H, W, 3] of int, or None where they are refused."""
+    """The pixels as [H, W, 3] of int, or None where they are refused as `unsupported`."""
     try:
         return decode_bytes(content, max_pixels=10_000).rgb.astype(int)
-    except InputError:
+    except InputError as error:
+        if error.error_type != "unsupported":
+            raise
         return None
 
 
@@ -49,38 +53,88 @@ def packed_bits(row):
     return b"".join(bytes([len(run) - 1]) + run for run in runs)
 
 
+def lzw(rows):
+    """LZW (TIFF 6.0, section 13) by literal codes alone: the table is cleared before codes grow to 10 bits."""
+    codes = [code for index, byte in enumerate(b"".join(rows)) for code in ([256] if index % 200 == 0 else []) + [byte]]
+    bits = (np.array([*codes, 257])[:, None] >> np.arange(8, -1, -1)) & 1
+    return np.packbits(bits.astype(np.uint8).ravel()).tobytes()
+
+
 COMPRESSIONS = {
     1: b"".join,
+    5: lzw,
     8: lambda rows: zlib.compress(b"".join(rows)),
     32773: lambda rows: b"".join(map(packed_bits, rows)),
 }
-"""TIFF's numbers of no compression, Deflate and PackBits."""
+"""TIFF's numbers of no compression, LZW, Deflate and PackBits."""
 
 
-def tiff(values, bits, photometric, *, order="<", planar=1, compression=1, tiled=False, sample_format=1, extra=()):
-    """A TIFF of one strip or tile a plane."""
+def differences(values, bits):
+    """Predictor 2 (TIFF 6.0, section 14) of [H, W, C]."""
+    return np.concatenate((values[:, :1], np.diff(values, axis=1)), axis=1) % (1 << bits)
+
+
+def turned_bits(data):
+    """Fill order 2: the first pixel lies in the lowest bits of a byte."""
+    return np.packbits(np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")).tobytes()
+
+
+def tiff(
+    values,
+    bits,
+    photometric,
+    *,
+    order="<",
+    planar=1,
+    compression=1,
+    tiled=False,
+    sample_format=1,
+    extra=(),
+    predictor=1,
+    fill_order=1,
+    is_big=False,
+    tags=None,
+):
+    """A TIFF of one strip or tile a plane; `tags` are more of them, by number."""
     channels = values.shape[2]
-    planes = [values.reshape(HEIGHT, -1)] if planar == 1 else [values[:, :, index] for index in range(channels)]
+    stored = differences(values, bits) if predictor == 2 else values
     if tiled:
-        planes = [np.pad(plane, ((0, 16 - HEIGHT), (0, plane.shape[1] // WIDTH * (16 - WIDTH)))) for plane in planes]
-    parts = [COMPRESSIONS[compression](rows_of(plane, bits, order)) for plane in planes]
-    at = [8 + sum(len(part) for part in parts[:index]) for index in range(len(parts))]
+        stored = np.pad(stored, ((0, 16 - HEIGHT), (0, 16 - WIDTH), (0, 0)))
+    planes = [stored] if planar == 1 else np.split(stored, channels, axis=2)
+    rows = [rows_of(plane.reshape(len(plane), -1), bits, order) for plane in planes]
+    parts = [COMPRESSIONS[compression](plane) for plane in rows]
+    if fill_order == 2:
+        parts = [turned_bits(part) for part in parts]
+    all_tags = {258: [bits] * channels, 259: [compression], 262: [photometric], 266: [fill_order]}
+    all_tags |= {277: [channels], 284: [planar], 317: [predictor], 339: [sample_format] * channels}
+    all_tags |= {338: list(extra)} if extra else {}
+    return tiff_of(parts, all_tags | (tags or {}), order=order, tiled=tiled, is_big=is_big)
+
+
+def tiff_of(parts, tags, *, order="<", tiled=False, is_big=False):
+    """A TIFF of the strips or tiles `parts`; all its tags are LONG, but those of more than one value SHORT."""
+    head_bytes, offset, count, inline = (16, "Q", "Q", 8) if is_big else (8, "I", "H", 4)
+    at = [head_bytes + sum(len(part) for part in parts[:index]) for index in range(len(parts))]
     lengths = [len(part) for part in parts]
-    tags = {256: [WIDTH], 257: [HEIGHT], 258: [bits] * channels, 259: [compression], 262: [photometric]}
-    tags |= {277: [channels], 284: [planar], 339: [sample_format] * channels}
+    tags = {256: [WIDTH], 257: [HEIGHT]} | tags
     tags |= {322: [16], 323: [16], 324: at, 325: lengths} if tiled else {273: at, 278: [HEIGHT], 279: lengths}
-    if extra:
-        tags[338] = list(extra)
     body = b"".join(parts)
-    values_at, entries, behind = 8 + len(body) + 2 + 12 * len(tags) + 4, b"", b""
+    entry_bytes = 4 + 2 * inline
+    values_at = head_bytes + len(body) + struct.calcsize(f"={count}") + entry_bytes * len(tags) + inline
+    entries, behind = b"", b""
     for tag, numbers in sorted(tags.items()):
-        data = struct.pack(f"{order}{len(numbers)}I", *numbers)
-        where = data if len(numbers) == 1 else struct.pack(f"{order}I", values_at + len(behind))
-        behind += data if len(numbers) > 1 else b""
-        entries += struct.pack(f"{order}HHI", tag, 4, len(numbers)) + where
-    mark = b"II*\0" if order == "<" else b"MM\0*"
-    head = mark + struct.pack(f"{order}I", 8 + len(body)) + body
-    return head + struct.pack(f"{order}H", len(tags)) + entries + bytes(4) + behind
+        kind, letter = (3, "H") if len(numbers) > 1 else (4, "I")
+        data = struct.pack(f"{order}{len(numbers)}{letter}", *numbers)
+        entries += struct.pack(f"{order}HH{offset}", tag, kind, len(numbers))
+        if len(data) > inline:
+            entries += struct.pack(f"{order}{offset}", values_at + len(behind))
+            behind += data + bytes(len(data) % 2)
+        else:
+            entries += data.ljust(inline, b"\0")
+    mark = b"II" if order == "<" else b"MM"
+    version = struct.pack(f"{order}HHHQ", 43, 8, 0, 16 + len(body)) if is_big else b""
+    head = mark + (version or struct.pack(f"{order}HI", 42, 8 + len(body)))
+    return head + body + struct.pack(f"{order}{count}", len(tags)) + entries + bytes(inline) + behind
 
 
 def tiff_shows(values, bits, photometric, extra):
@@ -112,6 +166,124 @@ def test_tiff_is_exact_or_refused(photometric, base, bits):
             assert np.abs(rgb - tiff_shows(values, bits, photometric, extra)).max() < 3, layout
 
 
+@pytest.mark.parametrize("bits", [1, 4, 8, 16])
+@pytest.mark.parametrize(("photometric", "base"), [(0, 1), (1, 1), (2, 3), (5, 4)])
+def test_tiff_of_unusual_storage_is_exact_or_refused(photometric, base, bits):
+    """Differences in place of values, bits in reverse order, and BigTIFF."""
+    read_kinds = set()
+    for predictor, fill_order, is_big, planar, compression, order in itertools.product(
+        (1, 2), (1, 2), (False, True), (1, 2), COMPRESSIONS, "<>"
+    ):
+        values = samples(bits, base)
+        layout = {"planar": planar, "compression": compression, "order": order}
+        layout |= {"predictor": predictor, "fill_order": fill_order, "is_big": is_big}
+        rgb = read(tiff(values, bits, photometric, **layout))
+        if rgb is not None:
+            read_kinds.add((predictor, is_big, compression))
+            assert np.abs(rgb - tiff_shows(values, bits, photometric, ())).max() < 3, layout
+    if bits == 8:
+        assert {(1, False, 5), (2, False, 5), (2, False, 8), (1, True, 1), (2, True, 5)} <= read_kinds
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
+def test_palette_tiff_is_exact_or_refused(bits):
+    """Its colours have 16 bits; a palette that is too short, or of 8 bits, is refused."""
+    palette = np.random.default_rng(bits).integers(0, 256, (3, 1 << bits))
+    for extra, planar, compression, fill_order, is_big, order in itertools.product(
+        ((), (2,)), (1, 2), (1, 5, 8), (1, 2), (False, True), "<>"
+    ):
+        values = samples(bits, 1 + len(extra))
+        layout = {"planar": planar, "compression": compression, "order": order, "extra": extra}
+        layout |= {"fill_order": fill_order, "is_big": is_big}
+        rgb = read(tiff(values, bits, 3, **layout, tags={320: (palette * 257).ravel().tolist()}))
+        if rgb is not None:
+            alpha = values[:, :, 1:] / ((1 << bits) - 1) if extra else 1.0
+            assert np.abs(rgb - on_white(palette.T[values[:, :, 0]] / 255, alpha)).max() < 3, layout
+        else:
+            assert bits in (2, 16) or extra or fill_order == 2 or (is_big and order == ">"), layout
+    for wrong in (palette, palette[:, 1:] * 257):
+        assert read(tiff(samples(bits, 1), bits, 3, tags={320: wrong.ravel().tolist()})) is None
+
+
+def ycbcr_shows(values):
+    """By the matrix of BT.601, in the full range of values."""
+    y, cb, cr = np.moveaxis(values.astype(float) - [0, 128, 128], 2, 0)
+    rgb = np.stack([y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb], axis=2)
+    return np.clip(rgb, 0, 255)
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+@pytest.mark.parametrize("planar", [1, 2])
+@pytest.mark.parametrize("tiled", [False, True])
+def test_ycbcr_tiff_is_exact_or_refused(compression, planar, tiled):
+    """Luminance and chrominance for each pixel; uncompressed, other samplings and ranges are refused."""
+    values = samples(8, 3) // 2 + 64
+    layout = {"compression": compression, "planar": planar, "tiled": tiled}
+    rgb = read(tiff(values, 8, 6, **layout, tags={530: [1, 1]}))
+    if rgb is not None:
+        assert np.abs(rgb - ycbcr_shows(values)).max() < 3
+    assert rgb is not None or (compression, planar) == (1, 2)
+    if compression == 1:
+        for tags in ({}, {530: [2, 2]}, {530: [1, 1], 532: [16, 235, 128, 240, 128, 240]}):
+            assert read(tiff(values, 8, 6, **layout, tags=tags)) is None
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("photometric", [4, 9, 10, 32803, 32844, 32845, 34892])
+def test_tiff_of_other_colours_is_refused(photometric, channels):
+    """Masks, ICCLab, ITULab, colour filters, LogL, LogLuv and linear raw."""
+    assert read(tiff(samples(8, channels), 8, photometric)) is None
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_lab_tiff(compression):
+    """CIE L*a*b* of greys: a and b are signed, L* of 255 is white; the lightness is that of sRGB."""
+    values = np.zeros((HEIGHT, WIDTH, 3), dtype=int)
+    values[:, :, 0] = np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH) * 7
+    lightness = values[:, :, 0] / 255 * 100
+    linear = np.where(lightness > 8, ((lightness + 16) / 116) ** 3, lightness / 903.3)
+    grey = np.where(linear > 0.0031308, 1.055 * linear ** (1 / 2.4) - 0.055, 12.92 * linear)
+
+    assert np.abs(read(tiff(values, 8, 8, compression=compression)) - on_white(grey[:, :, None])).max() < 3
+
+
+def smooth(channels):
+    return np.stack(
+        [60 + 20 * i + np.add.outer(4 * np.arange(HEIGHT), (3 + i) * np.arange(WIDTH)) for i in range(channels)], 2
+    )
+
+
+def jpeg_of(values, mode, **options):
+    file = io.BytesIO()
+    Image.fromarray(values.astype(np.uint8).squeeze(), mode).save(file, "JPEG", quality=100, subsampling=0, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("tiled", [False, True])
+@pytest.mark.parametrize("planar", [1, 2])
+@pytest.mark.parametrize(("photometric", "channels"), [(0, 1), (1, 1), (2, 3), (6, 3)])
+def test_jpeg_in_tiff_is_exact_or_refused(photometric, channels, planar, tiled):
+    """The TIFF says what the components are, not the JPEG: see TIFF Technical Note 2."""
+    values = smooth(channels)
+    stored = np.pad(values, ((0, 16 - HEIGHT), (0, 16 - WIDTH), (0, 0)), "edge") if tiled else values
+    if planar == 2:
+        parts = [jpeg_of(stored[:, :, index], "L") for index in range(channels)]
+    else:
+        parts = [
+            jpeg_of(
+                stored,
+                *(("L",) if channels == 1 else ("YCbCr",) if photometric == 6 else ("RGB",)),
+                keep_rgb=photometric == 2,
+            )
+        ]
+    tags = {258: [8] * channels, 259: [7], 262: [photometric], 277: [channels], 284: [planar], 530: [1, 1]}
+    rgb = read(tiff_of(parts, tags, tiled=tiled))
+    shows = ycbcr_shows(values) if photometric == 6 else tiff_shows(values, 8, photometric, ())
+
+    assert rgb is not None
+    assert np.abs(rgb - shows).max() < 6
+
+
 @pytest.mark.parametrize(("photometric", "channels"), [(1, 1), (2, 3), (5, 4)])
 @pytest.mark.parametrize("planar", [1, 2])
 @pytest.mark.parametrize("order", "<>")
@@ -122,14 +294,15 @@ def test_common_tiffs_are_read(photometric, channels, planar, order):
         assert read(content) is not None, (bits, compression)
 
 
-@pytest.mark.parametrize("sample_format", [2, 3])
+@pytest.mark.parametrize("sample_format", [2, 3, 4, 5, 6])
 @pytest.mark.parametrize("bits", [8, 16, 32])
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [1, 3, 4])
 def test_signed_and_floating_point_tiffs_are_refused(sample_format, bits, channels):
     """Which of their values is white is not known."""
-    content = tiff(samples(bits, channels), bits, 1 if channels == 1 else 2, sample_format=sample_format)
-
-    assert read(content) is None
+    photometric = {1: 1, 3: 2, 4: 5}[channels]
+    for compression, planar in itertools.product((1, 5, 8), (1, 2)):
+        layout = {"sample_format": sample_format, "compression": compression, "planar": planar}
+        assert read(tiff(samples(bits, channels), bits, photometric, **layout)) is None
 
 
 def png(values, bits, colour_type, *, transparency=b"", palette=b""):
@@ -255,3 +428,41 @@ def test_alpha_of_0_everywhere_is_none(channels):
 
     values[0, 0, -1] = 1
     assert np.count_nonzero(read(png(values, 8, colour_type)) < 255) <= 3
+
+
+def palette_bmp(values, bits, palette, header_bytes, *, compression=0, data=None):
+    """A BMP of palette entries, from the lowest row up."""
+    if data is None:
+        data = b"".join(row + bytes(-len(row) % 4) for row in rows_of(values[::-1, :, 0], bits, "<"))
+    gap = bytes(header_bytes > 12)
+    entries = b"".join(bytes(colour[::-1]) + gap for colour in palette.tolist())
+    if header_bytes == 12:
+        header = struct.pack("<IHHHH", 12, WIDTH, HEIGHT, 1, bits)
+    else:
+        sizes = (WIDTH, HEIGHT, 1, bits, compression, len(data), 0, 0, len(palette), 0)
+        header = struct.pack("<IiiHHIIiiII", header_bytes, *sizes) + bytes(header_bytes - 40)
+    at = 14 + len(header) + len(entries)
+    return struct.pack("<2sIHHI", b"BM", at + len(data), 0, 0, at) + header + entries + data
+
+
+def run_lengths(values, bits):
+    """RLE8 or RLE4: four values as they are and the others in runs of one."""
+    first = {8: lambda row: bytes(row[:4]), 4: lambda row: bytes([row[0] << 4 | row[1], row[2] << 4 | row[3]])}[bits]
+    runs = [b"\0\4" + first(row) + b"".join(bytes([1, v << 8 - bits]) for v in row[4:]) for row in values.tolist()]
+    return b"\0\0".join(runs[::-1]) + b"\0\1"
+
+
+@pytest.mark.parametrize("header_bytes", [12, 40, 64, 108, 124])
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_palette_bmp_is_exact_or_refused(bits, header_bytes):
+    """Whole palettes and short ones, plain and in run lengths."""
+    for num_colours in (1 << bits, *(() if header_bytes == 12 else (max(2, 1 << bits - 1),))):
+        palette = np.random.default_rng(bits).integers(0, 256, (num_colours, 3))
+        values = samples(bits, 1) % num_colours
+        shows = palette[values[:, :, 0]]
+        rgb = read(palette_bmp(values, bits, palette, header_bytes))
+        assert (rgb is None) == (bits == 2)
+        assert rgb is None or np.array_equal(rgb, shows)
+        if bits >= 4 and header_bytes >= 40:
+            packed = {"compression": {8: 1, 4: 2}[bits], "data": run_lengths(values[:, :, 0], bits)}
+            assert np.array_equal(read(palette_bmp(values, bits, palette, header_bytes, **packed)), shows)

@@ -7,6 +7,7 @@ import io
 import random
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -98,12 +99,23 @@ def tiff():
 
 def bmp():
     content = saved("BMP", dpi=(72, 72))
-    return content, [*range(6, 10), *range(38, 46)]
+    return content, [*range(2, 10), *range(34, 46)]  # lengths of file and pixels among them
 
 
 def avif():
     content = saved("AVIF", quality=90, exif=exif(), icc_profile=profile(), xmp=XMP)
     return content, [i for part in (profile(), exif()[6:], XMP) for i in span(content, part)]
+
+
+def box(kind, data):
+    return struct.pack(">I4s", 8 + len(data), kind) + data
+
+
+def heic():
+    """Pillow writes none: one from `tests/golden` is given XMP in a box of its own, and free space."""
+    content = (Path(__file__).parent / "golden" / "quadrants.heic").read_bytes()
+    content += box(b"uuid", bytes(16) + XMP) + box(b"free", exif())
+    return content, [i for part in (bytes(16) + XMP, exif()) for i in span(content, part)]
 
 
 def jpeg_2000():
@@ -116,7 +128,7 @@ def ppm():
     return content[:3] + b"# a comment\n" + content[3:], range(4, 14)
 
 
-@pytest.mark.parametrize("make", [jpeg, png, webp, gif, tiff, bmp, avif, jpeg_2000, ppm])
+@pytest.mark.parametrize("make", [jpeg, png, webp, gif, tiff, bmp, avif, heic, jpeg_2000, ppm])
 def test_mutations_of_metadata_leave_pixels_as_they_were(make):
     """One to eight bytes of metadata, lengths and checksums among them, are given any values."""
     content, metadata = make()
@@ -147,6 +159,16 @@ def test_wrong_length_of_every_part(make, length):
         content[at : at + 4] = struct.pack("<I", length)
 
     assert np.array_equal(rgb_of(bytes(content)), expected)
+
+
+@pytest.mark.parametrize("length", [1, 7, 2000, 1 << 31])
+@pytest.mark.parametrize("make", [heic, jpeg_2000])
+def test_wrong_length_of_a_box_behind_the_pixels(make, length):
+    """Nothing that pixels are made from follows it."""
+    content, _ = make()
+    wrong = struct.pack(">I4s", length, b"free") + bytes(100)
+
+    assert np.array_equal(rgb_of(content + wrong), rgb_of(content))
 
 
 @pytest.mark.parametrize("length", [0, 2, 65_000])

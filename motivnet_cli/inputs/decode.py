@@ -202,7 +202,7 @@ _SIGNATURES = (
     (b"II*\0", "TIFF"),
     (b"MM\0*", "TIFF"),
     (b"II+\0", "TIFF"),
-    (b"MM\0+", "TIFF"),
+    (b"MM\0+", "a big-endian BigTIFF"),
     (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
     (b"\xff\x4f\xff\x51", "JPEG 2000"),
     *((b"P%d%c" % (number, space), "PPM") for number in range(1, 7) for space in b" \t\r\n#"),
@@ -280,18 +280,8 @@ def _refuse_by_size(image: ImageFile, max_pixels: int) -> None:
 def _refuse_by_kind(image: ImageFile) -> None:
     """Refuse pixels whose meaning is not known, or that Pillow is known to read wrongly: see test_picture_layouts."""
     if isinstance(image, TiffImageFile):
-        # Camera raw files are TIFF files too; the first picture in them is a thumbnail or unfinished pixels.
-        if _tag(image, _NEW_SUBFILE_TYPE) & 1 or _DNG_VERSION in image.tag_v2:
-            raise InputError("unsupported", "the file is camera raw or a thumbnail: convert it to JPEG")
-        if image.mode in ("I", "F") or _tag(image, _SAMPLE_FORMAT) not in (0, 1):
-            kind = "floating-point" if image.mode == "F" else "signed or 32-bit integer"
-            message = f"which values are black and white in {kind} pixels is not known: save it with 8 or 16 bits"
-            raise InputError("unsupported", message)
-        bits, num_samples = _tag(image, _BITS_PER_SAMPLE), _tag(image, _SAMPLES_PER_PIXEL)
-        is_plain = _tag(image, _COMPRESSION) == 1
-        if _tag(image, _PLANAR) == 2 and (num_samples == 2 or (is_plain and bits not in (0, 8))):
-            message = f"{num_samples} samples of {bits} bits in planes of their own are not read: save it as pixels"
-            raise InputError("unsupported", message)
+        _refuse_values_of_tiff(image)
+        _refuse_layout_of_tiff(image)
     elif isinstance(image, BmpImageFile) and image.info.get("compression") == BmpImageFile.COMPRESSIONS["BITFIELDS"]:
         assert image.fp is not None
         image.fp.seek(0)
@@ -303,8 +293,49 @@ def _refuse_by_kind(image: ImageFile) -> None:
             raise InputError("unsupported", "transparency in pixels of 16 bits is not read: convert it to PNG")
 
 
+def _refuse_values_of_tiff(image: TiffImageFile) -> None:
+    """Refuse values whose colour is not known."""
+    # Camera raw files are TIFF files too; the first picture in them is a thumbnail or unfinished pixels.
+    if _tag(image, _NEW_SUBFILE_TYPE) & 1 or _DNG_VERSION in image.tag_v2:
+        raise InputError("unsupported", "the file is camera raw or a thumbnail: convert it to JPEG")
+    if image.mode in ("I", "F") or _tag(image, _SAMPLE_FORMAT) not in (0, 1):
+        kind = "floating-point" if image.mode == "F" else "signed or 32-bit integer"
+        message = f"which values are black and white in {kind} pixels is not known: save it with 8 or 16 bits"
+        raise InputError("unsupported", message)
+    if _tag(image, _PHOTOMETRIC) == _PALETTE:
+        palette = image.tag_v2.get(_COLOR_MAP, ())
+        if len(palette) != 3 << _tag(image, _BITS_PER_SAMPLE) or 0 < max(palette) < 256:
+            raise InputError("unsupported", "its palette is short or of 8 bits where 16 are due: convert it to PNG")
+
+
+def _refuse_layout_of_tiff(image: TiffImageFile) -> None:
+    """Refuse layouts of which Pillow would make other pixels."""
+    bits, num_samples = _tag(image, _BITS_PER_SAMPLE), _tag(image, _SAMPLES_PER_PIXEL)
+    compression = _tag(image, _COMPRESSION)
+    is_plain, is_planar = compression == 1, _tag(image, _PLANAR) == 2
+    if is_planar and (num_samples == 2 or (is_plain and bits not in (0, 8))):
+        message = f"{num_samples} samples of {bits} bits in planes of their own are not read: save it as pixels"
+        raise InputError("unsupported", message)
+    if _tag(image, _FILL_ORDER) == 2 and is_plain and bits == 8:
+        raise InputError("unsupported", "bytes whose bits are in reverse order are not read: save it as usual")
+    predictor = _tag(image, _PREDICTOR)
+    if predictor > 1 and (predictor != 2 or compression not in _PREDICTED or bits not in (8, 16)):
+        message = f"predictor {predictor} with compression {compression} and {bits} bits is not read: save it without"
+        raise InputError("unsupported", message)
+    if _tag(image, _PHOTOMETRIC) == _YCBCR and is_plain:
+        tags = image.tag_v2
+        range_of = tuple(map(float, tags.get(_REFERENCE_BLACK_WHITE, _FULL_RANGE)))
+        if tags.get(_YCBCR_SUBSAMPLING) != (1, 1) or _YCBCR_COEFFICIENTS in tags or range_of != _FULL_RANGE:
+            raise InputError("unsupported", "uncompressed YCbCr of this kind is not read: save it as RGB")
+
+
 _NEW_SUBFILE_TYPE, _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLES_PER_PIXEL = 254, 258, 262, 277
-_COMPRESSION, _PLANAR, _SAMPLE_FORMAT = 259, 284, 339
+_COMPRESSION, _FILL_ORDER, _PLANAR, _PREDICTOR, _COLOR_MAP, _SAMPLE_FORMAT = 259, 266, 284, 317, 320, 339
+_YCBCR_COEFFICIENTS, _YCBCR_SUBSAMPLING, _REFERENCE_BLACK_WHITE = 529, 530, 532
+_PALETTE, _YCBCR = 3, 6
+_PREDICTED = (5, 8, 32946, 34925, 50000)
+"""LZW, Deflate by both its numbers, LZMA and Zstandard: with others libtiff takes differences for values."""
+_FULL_RANGE = (0.0, 255.0, 128.0, 255.0, 128.0, 255.0)
 _TILE_WIDTH, _TILE_LENGTH, _DNG_VERSION = 322, 323, 50706
 _ORIENTATION = 0x0112
 
@@ -423,5 +454,5 @@ def _as_input_error(error: BaseException, name: str, size_bytes: int) -> InputEr
 
 
 _TRUNCATED = ("truncated", "end of file", "eof", "incomplete", "not enough image data", "requires a buffer of")
-_UNSUPPORTED = ("unsupported", "unknown pixel mode")
+_UNSUPPORTED = ("unsupported", "unknown pixel mode", "unknown raw mode")
 """What Pillow, libavif and libheif say of such files: they have no exception types for it."""
