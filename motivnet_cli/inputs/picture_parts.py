@@ -349,11 +349,27 @@ _TIFF_PIXELS = frozenset(
     }
 )
 
+
+def jpeg_2000_parts(content: bytes) -> PictureParts:
+    """All up to the end of the first codestream; boxes that follow it go, for OpenJPEG would read them."""
+    at = 0
+    while len(content) >= at + 16:
+        length, kind, long_length = struct.unpack_from(">I4sQ", content, at)
+        length = long_length if length == 1 else length
+        if kind == b"jp2c":
+            return PictureParts(content[: at + length] if length else content, b"")
+        if length < 8:
+            break
+        at += length
+    return PictureParts(content, b"")
+
+
 PARTS: dict[str, Callable[[bytes], PictureParts]] = {
     "JPEG": jpeg_parts,
     "PNG": png_parts,
     "WebP": webp_parts,
     "GIF": gif_parts,
     "TIFF": tiff_parts,
+    "JPEG 2000": jpeg_2000_parts,
 }
 """By the name of the format. In BMP and PPM there is no metadata that a reader could trip over."""
