@@ -454,6 +454,12 @@ def _as_input_error(error: BaseException, name: str, size_bytes: int) -> InputEr
 
 
 _TRUNCATED = ("truncated", "end of file", "eof", "incomplete", "not enough image data", "requires a buffer of")
-_UNSUPPORTED = ("unsupported", "unknown pixel mode", "unknown raw mode", "string index out of range")
-"""What Pillow, libavif and libheif say of such files: they have no exception types for it. The last is said of a
-TIFF with more planes than its kind of pixel has."""
+_UNSUPPORTED = (
+    "unsupported",
+    "unknown pixel mode",
+    "unknown raw mode",
+    "string index out of range",
+    "to l not supported",
+)
+"""What Pillow, libavif and libheif say of such files: they have no exception types for it. The last two are said of a
+TIFF with more planes than its kind of pixel has, and of grey multiplied by its alpha."""
