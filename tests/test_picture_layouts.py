@@ -216,16 +216,13 @@ def ycbcr_shows(values):
 @pytest.mark.parametrize("planar", [1, 2])
 @pytest.mark.parametrize("tiled", [False, True])
 def test_ycbcr_tiff_is_exact_or_refused(compression, planar, tiled):
-    """Luminance and chrominance for each pixel; uncompressed, other samplings and ranges are refused."""
+    """Luminance and chrominance for each pixel; uncompressed is refused: Pillow before 13 misreads it."""
     values = samples(8, 3) // 2 + 64
-    layout = {"compression": compression, "planar": planar, "tiled": tiled}
-    rgb = read(tiff(values, 8, 6, **layout, tags={530: [1, 1]}))
+    rgb = read(tiff(values, 8, 6, compression=compression, planar=planar, tiled=tiled, tags={530: [1, 1]}))
+
+    assert (rgb is None) == (compression == 1)
     if rgb is not None:
         assert np.abs(rgb - ycbcr_shows(values)).max() < 3
-    assert rgb is not None or (compression, planar) == (1, 2)
-    if compression == 1:
-        for tags in ({}, {530: [2, 2]}, {530: [1, 1], 532: [16, 235, 128, 240, 128, 240]}):
-            assert read(tiff(values, 8, 6, **layout, tags=tags)) is None
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -255,7 +252,11 @@ def smooth(channels):
 
 def jpeg_of(values, mode, **options):
     file = io.BytesIO()
-    Image.fromarray(values.astype(np.uint8).squeeze(), mode).save(file, "JPEG", quality=100, subsampling=0, **options)
+    bands = [
+        Image.fromarray(np.ascontiguousarray(band))
+        for band in np.moveaxis(np.atleast_3d(values), 2, 0).astype(np.uint8)
+    ]
+    Image.merge(mode, bands).save(file, "JPEG", quality=100, subsampling=0, **options)
     return file.getvalue()
 
 

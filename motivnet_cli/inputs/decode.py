@@ -323,19 +323,14 @@ def _refuse_layout_of_tiff(image: TiffImageFile) -> None:
         message = f"predictor {predictor} with compression {compression} and {bits} bits is not read: save it without"
         raise InputError("unsupported", message)
     if _tag(image, _PHOTOMETRIC) == _YCBCR and is_plain:
-        tags = image.tag_v2
-        range_of = tuple(map(float, tags.get(_REFERENCE_BLACK_WHITE, _FULL_RANGE)))
-        if tags.get(_YCBCR_SUBSAMPLING) != (1, 1) or _YCBCR_COEFFICIENTS in tags or range_of != _FULL_RANGE:
-            raise InputError("unsupported", "uncompressed YCbCr of this kind is not read: save it as RGB")
+        raise InputError("unsupported", "uncompressed YCbCr is not read: save it as RGB")
 
 
 _NEW_SUBFILE_TYPE, _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLES_PER_PIXEL = 254, 258, 262, 277
 _COMPRESSION, _FILL_ORDER, _PLANAR, _PREDICTOR, _COLOR_MAP, _SAMPLE_FORMAT = 259, 266, 284, 317, 320, 339
-_YCBCR_COEFFICIENTS, _YCBCR_SUBSAMPLING, _REFERENCE_BLACK_WHITE = 529, 530, 532
 _PALETTE, _YCBCR = 3, 6
 _PREDICTED = (5, 8, 32946, 34925, 50000)
 """LZW, Deflate by both its numbers, LZMA and Zstandard: with others libtiff takes differences for values."""
-_FULL_RANGE = (0.0, 255.0, 128.0, 255.0, 128.0, 255.0)
 _TILE_WIDTH, _TILE_LENGTH, _DNG_VERSION = 322, 323, 50706
 _ORIENTATION = 0x0112
 
