@@ -382,7 +382,9 @@ def test_suite_with_a_set_twice(tmp_path, scores):
 
 
 @pytest.fixture(scope="module")
-def browser():
+def browser(request):
+    if request.config.getoption("quick"):
+        pytest.skip("not quick: it starts a browser")  # playwright does not survive to be stopped while it starts
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if chromium is None:
