@@ -21,9 +21,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from motivnet_cli import __version__
 from motivnet_cli.config import OutputConfig, RunConfig
 from motivnet_cli.engine.machine import choose_precision, usable_cores
-from motivnet_cli.engine.predictor import DTYPES, Predictor
+from motivnet_cli.engine.predictor import DTYPES
 from motivnet_cli.engine.prepare import Preparer
-from motivnet_cli.engine.work import load_network
+from motivnet_cli.engine.work import load_network, make_predictor
 from motivnet_cli.errors import ConfigError, InputError, MotivNetError
 from motivnet_cli.inputs.cells import CellReader
 from motivnet_cli.inputs.listing import Listing
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from motivnet_cli.config import Precision
+    from motivnet_cli.engine.predictor import Predictor
     from motivnet_cli.records import Prediction
     from motivnet_cli.weights.load import LoadedModel
 
@@ -190,7 +191,7 @@ def bench(config: RunConfig, *, seconds: float, agreement: bool, on_stage: Calla
             f"no face to measure with in {reading.pictures} pictures ({reading.unusable} unusable): give others"
         )
     flop_a_face = count_flop(model)
-    predictor = Predictor(model, config.model)
+    predictor = make_predictor(model, config.model)
     choices = predictor.choices
     on_stage(f"the network on {choices.device_name} in {choices.precision}, batches of {predictor.batch_size}")
     seconds_a_face = _network_seconds(predictor, reading.crops, seconds=seconds)
@@ -355,7 +356,7 @@ def _agreement(
         name = f"{precision} compiled" if is_compiled else precision
         model = load_network(config.model)
         try:
-            predictor = Predictor(model, replace(config.model, precision=precision, compile=is_compiled))
+            predictor = make_predictor(model, replace(config.model, precision=precision, compile=is_compiled))
         except MotivNetError as error:
             yield SkippedWay(name, str(error))
             continue

@@ -45,6 +45,31 @@ def can_encode(codec: str) -> bool:
     return codec in av.codecs_available
 
 
+def encode_yuv(
+    path: Path,
+    frames: Sequence[av.VideoFrame],
+    *,
+    rate: int,
+    crf: int,
+    codec: str = "libx264",
+    pixel_aspect: Fraction | None = None,
+    options: dict[str, str] | None = None,
+) -> Path:
+    """Encode frames of YUV as they are, `rate` a second."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate)
+        stream.width, stream.height, stream.pix_fmt = frames[0].width, frames[0].height, frames[0].format.name
+        stream.options = {"preset": "veryfast", "crf": str(crf)} | (options or {})
+        stream.codec_context.thread_count = 1
+        if pixel_aspect:
+            stream.codec_context.sample_aspect_ratio = pixel_aspect
+        for number, frame in enumerate(frames):
+            frame.pts, frame.time_base = number, Fraction(1, rate)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
 def make_clip(
     path: Path,
     *,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 from fractions import Fraction
+from functools import partial
 from types import SimpleNamespace
 
 import av
@@ -16,8 +17,9 @@ from motivnet_cli.config import VideoConfig
 from motivnet_cli.errors import InputError
 from motivnet_cli.inputs.video import VideoReader
 from motivnet_cli.inputs.video_picture import Presentations
-from tests.clips import can_encode, make_clip, numbered, read_number, write_clip
+from tests.clips import can_encode, encode_yuv, make_clip, numbered, read_number, write_clip
 
+encode = partial(encode_yuv, rate=30, crf=1)
 ALL = VideoConfig(fps=None)
 X265 = "log-level=none:pools=1:frame-threads=1:keyint=1:bframes=0"
 DECORD = VideoConfig(fps=None, backend="decord")
@@ -48,22 +50,6 @@ def show_by(path, a, b, c, d):
     )
     start = content.index(identity, content.index(b"tkhd"))
     path.write_bytes(content[:start] + matrix + content[start + len(matrix) :])
-
-
-def encode(path, pictures, *, codec="libx264", pixel_aspect=None, options=None):
-    """Encode frames of YUV as they are, 30 a second."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=30)
-        stream.width, stream.height, stream.pix_fmt = pictures[0].width, pictures[0].height, pictures[0].format.name
-        stream.options = {"preset": "veryfast", "crf": "1"} | (options or {})
-        stream.codec_context.thread_count = 1
-        if pixel_aspect:
-            stream.codec_context.sample_aspect_ratio = pixel_aspect
-        for number, picture in enumerate(pictures):
-            picture.pts, picture.time_base = number, Fraction(1, 30)
-            container.mux(stream.encode(picture))
-        container.mux(stream.encode(None))
-    return path
 
 
 def plain(codes, pixel_format, *, size=(96, 64)):

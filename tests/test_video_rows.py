@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -20,9 +21,10 @@ from motivnet_cli.export.overlay import write_overlay
 from motivnet_cli.export.predictions import export_predictions
 from motivnet_cli.export.source import Source
 from motivnet_cli.report.timelines import timelines, videos_in
-from tests.clips import SAMPLE_DATA, can_encode, face_clip
+from tests.clips import SAMPLE_DATA, can_encode, encode_yuv, face_clip
 from tests.runs import finish
 
+encode = partial(encode_yuv, rate=1, crf=12)
 CASES = Path(__file__).parent / "cases" / "video"
 LENGTHS = {
     "hlg.mp4": 2,
@@ -47,21 +49,6 @@ def pictures(num=2):
         picture = Image.new("RGB", SIZE, (70, 110, 150))
         picture.paste(head, (30 + 20 * number, 10))
         yield picture
-
-
-def encode(path, frames, *, codec="libx264", options=None, pixel_aspect=None):
-    """Encode frames of YUV, one a second."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=1)
-        stream.width, stream.height, stream.pix_fmt = frames[0].width, frames[0].height, frames[0].format.name
-        stream.options = {"preset": "veryfast", "crf": "12"} | (options or {})
-        stream.codec_context.thread_count = 1
-        if pixel_aspect:
-            stream.codec_context.sample_aspect_ratio = pixel_aspect
-        for number, frame in enumerate(frames):
-            frame.pts, frame.time_base = number, Fraction(1, 1)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
 
 
 def yuv(picture, pixel_format="yuv420p"):

@@ -69,21 +69,13 @@ def choose_precision(wanted: Precision, device: torch.device, *, is_small: bool)
 
 def cpu_name() -> str:
     """The processor as its maker calls it; where the system does not say, its architecture."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(": ")[2] for line in lines if line.startswith("model name"))
+    names = (line.partition(": ")[2] for line in _cpu_info() if line.startswith("model name"))
     return next(names, platform.processor() or platform.machine())
 
 
 def cpu_has_bf16() -> bool:
     """Whether this CPU multiplies matrices in bf16 by itself, as Linux lists its features."""
-    try:
-        features = Path("/proc/cpuinfo").read_text().split()
-    except OSError:
-        return False
-    return "amx_bf16" in features or "avx512_bf16" in features
+    return not {"amx_bf16", "avx512_bf16"}.isdisjoint(_cpu_features())
 
 
 def compiled_code_key() -> str:
@@ -91,13 +83,21 @@ def compiled_code_key() -> str:
 
     torch itself keeps code apart by less: with one folder for AVX-512 and AVX2 it loads what gives other numbers.
     """
+    known_by = (torch.__version__, torch.backends.cpu.get_cpu_capability(), cpu_name(), *_cpu_features())
+    return hashlib.sha256("\n".join(known_by).encode()).hexdigest()[:16]
+
+
+def _cpu_features() -> list[str]:
+    """The instructions of the first core, as Linux lists them; none elsewhere."""
+    lists = (line.partition(":")[2] for line in _cpu_info() if line.startswith(("flags", "Features")))
+    return next(lists, "").split()
+
+
+def _cpu_info() -> list[str]:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        lines = [platform.processor()]
-    features = next((line for line in lines if line.lower().startswith(("flags", "features"))), cpu_name())
-    known_by = "\n".join((torch.__version__, torch.backends.cpu.get_cpu_capability(), platform.machine(), features))
-    return hashlib.sha256(known_by.encode()).hexdigest()[:16]
+        return []
 
 
 def usable_cores() -> int:

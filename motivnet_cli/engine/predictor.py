@@ -9,11 +9,9 @@ from __future__ import annotations
 import json
 import logging
 import os
-import tempfile
 import time
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +25,7 @@ from motivnet_cli.records import Prediction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
 
     from motivnet_cli.config import ModelConfig
     from motivnet_cli.records import Batch, Crop
@@ -188,9 +187,8 @@ class Predictor:
         return True
 
     def _compile(self, cache: Path | None) -> None:
-        folder = Path(tempfile.gettempdir(), f"motivnet-{os.getuid()}") if cache is None else cache / "compiled"
-        if _GIVEN_CODE_FOLDER is None:
-            os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder / compiled_code_key())  # for the next run, too
+        if cache is not None and _GIVEN_CODE_FOLDER is None:  # compiled code is found again by the next run
+            os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache / "compiled" / compiled_code_key())
         started = time.monotonic()
         self._network = torch.compile(self._network, fullgraph=True, dynamic=False)
         try:
