@@ -444,6 +444,45 @@ def test_half_a_picture_is_never_passed_on(tmp_path, kind):
     assert refusal(tmp_path / "cut").error_type in ("truncated", "damaged")
 
 
+def noise(size=(40, 30)):
+    return Image.fromarray(np.random.default_rng(3).integers(0, 256, (*size[::-1], 3), np.uint8))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_cut_anywhere_it_is_whole_or_refused(tmp_path, kind):
+    """Whatever number of bytes is missing at the end, no pixel is another one than in the file as it was."""
+    mode, file_format, options, _ = KINDS[kind]
+    noise().convert(mode).save(tmp_path / "whole", file_format, **options)
+    content = (tmp_path / "whole").read_bytes()
+    whole = decode_bytes(content, max_pixels=10_000).rgb
+    for missing in (*range(1, 65), *range(65, len(content) - 16, max(1, len(content) // 40))):
+        rgb, error_type = outcome(content[:-missing])
+
+        assert rgb is not None or error_type in ("truncated", "damaged"), f"{missing} bytes are missing"
+        assert rgb is None or np.array_equal(rgb, whole), f"{missing} bytes are missing"
+
+
+def outcome(content):
+    """The pixels of a file, or why it is refused."""
+    try:
+        return decode_bytes(content, max_pixels=10_000).rgb, None
+    except InputError as error:
+        return None, error.error_type
+
+
+def test_png_whose_pixels_do_not_fit_their_checksum():
+    """Most changes of pixels do not inflate; of those that do, and were seen, only the checksum tells."""
+    file = io.BytesIO()
+    noise().save(file, "PNG")
+    content = bytearray(file.getvalue())
+    for at in (*range(content.index(b"IDAT") + 4, len(content) - 16, 97), len(content) - 16):
+        content[at] ^= 1
+        _, error_type = outcome(bytes(content))
+        content[at] ^= 1
+
+        assert error_type == "damaged"
+
+
 def test_damaged_header_says_which_format(tmp_path):
     """A file that begins as a JPEG and goes on as something else is damaged, not unknown."""
     (tmp_path / "x.jpg").write_bytes(b"\xff\xd8\xff\xdb\0\x04\xff\xff" + b"rubbish" * 20)

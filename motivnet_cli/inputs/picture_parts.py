@@ -143,21 +143,30 @@ def png_parts(content: bytes) -> PictureParts:
     """Header, palette, transparency and data.
 
     Raises:
+        EOFError: The file ends before or within them.
+        SyntaxError: The checksum of pixels is wrong, which Pillow does not look at.
         InputError: One colour of 16 bits is transparent. Pillow keeps 8 bits of the pixels, which cannot tell it.
     """
     bits, colour = content[24:25], content[25:26]
-    kept, exif = bytearray(_PNG_SIGNATURE), b""
+    kept, exif, has_data = bytearray(_PNG_SIGNATURE), b"", False
     for kind, start, end in _chunks(content, len(_PNG_SIGNATURE), _png_chunk, _PNG_PIXELS):
+        if end > len(content):
+            raise EOFError(f"a part of it should end at byte {end}")
+        if kind == b"IDAT" and zlib.crc32(memoryview(content)[start + 4 : end - 4]) != _u32(content, end - 4):
+            raise SyntaxError("the checksum of its pixels is wrong")
         if kind == b"tRNS" and colour == b"\0" and bits in (b"\2", b"\4") and end - start == 14:
             kept += _as_png_chunk(kind, bytes([0, content[start + 9] * (255 // ((1 << bits[0]) - 1)) & 255]))
         elif kind == b"tRNS" and colour == b"\2" and bits == b"\x10":
             raise InputError("unsupported", "a transparent colour of 16 bits is not read: convert it to 8 bits")
         elif kind in _PNG_PIXELS:
+            has_data |= kind == b"IDAT"
             kept += memoryview(content)[start:end]
         elif kind == b"eXIf":
             exif = exif or content[start + 8 : end - 4]
         elif kind == b"IEND":
             break
+    if not has_data:
+        raise EOFError("it ends before its pixels")
     return PictureParts(bytes(kept + _PNG_END), exif)
 
 
@@ -182,7 +191,7 @@ def _png_chunk(content: bytes, at: int, *, certain: bool) -> _Part | None:
         return None
     if end > len(content) and kind not in _PNG_PIXELS:
         return None
-    return _Part(kind, at, min(end, len(content)))
+    return _Part(kind, at, end)
 
 
 def _u32(content: bytes, at: int) -> int:
@@ -310,7 +319,7 @@ def tiff_parts(content: bytes) -> PictureParts:
     """The first directory with the tags that say how pixels are stored, in the place where it was.
 
     Raises:
-        SyntaxError: The file does not say where its first directory is.
+        EOFError: Its first directory should stand behind its end.
     """
     order = ">" if content.startswith(b"MM") else "<"
     is_big = content[2:4] in (b"+\0", b"\0+")
@@ -319,7 +328,7 @@ def tiff_parts(content: bytes) -> PictureParts:
         (start,) = struct.unpack_from(order + offset, content, offset_at)
         (num_entries,) = struct.unpack_from(order + count, content, start)
     except struct.error:
-        raise SyntaxError("its first directory is missing") from None
+        raise EOFError("its first directory is missing") from None
     first = start + struct.calcsize(count)
     entries = [content[at : at + entry_bytes] for at in range(first, first + num_entries * entry_bytes, entry_bytes)]
     by_tag = {struct.unpack_from(order + "H", entry)[0]: entry for entry in entries if len(entry) == entry_bytes}
