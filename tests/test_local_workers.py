@@ -32,6 +32,7 @@ def cores_of(process):
     return cores
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["preds.parquet", "preds"])
 def test_workers_share_one_output(photos, undisturbed, tmp_path, name):
     """Two workers write what one process writes; where there are enough cores, each has its own."""
@@ -58,6 +59,7 @@ def test_killed_worker_is_replaced(photos, undisturbed, tmp_path):
     assert_same_rows(tmp_path / "p.parquet", undisturbed)
 
 
+@pytest.mark.slow
 def test_killed_run_takes_its_workers_along(photos, undisturbed, tmp_path):
     """Workers end when their run is killed; one process alone then ends what they began."""
     out = tmp_path / "p.parquet"
@@ -171,6 +173,7 @@ def test_wrong_options_are_named(photos, tmp_path, options, words):
     assert "Traceback" not in talk
 
 
+@pytest.mark.slow
 def test_a_run_alone_waits_for_no_others(photos, tmp_path):
     """One process is refused while another is at work on the same output."""
     out = tmp_path / "p.parquet"

@@ -25,6 +25,7 @@ def run(*arguments, code=0):
     return result
 
 
+@pytest.mark.slow
 def test_bench_measures_every_stage(tmp_path):
     """Each stage has a rate, the binding one is the slowest, and fp32 agrees with itself."""
     plot = tmp_path / "stages.png"
@@ -55,6 +56,7 @@ def test_operations_are_those_of_the_network():
     assert encoder < count_flop(model) < 1.5 * encoder
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     torch.backends.cpu.get_cpu_capability() == "DEFAULT", reason="torch 2.14 writes C++ that does not compile there"
 )
