@@ -28,8 +28,8 @@ demo: $(STAMP) ## Annotate sample_data/ with the embedded model and show the res
 	import polars; polars.Config(tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True, tbl_width_chars=120); \
 	print(read_faces('demo.parquet').select('input', 'face', 'emotion', 'confidence', 'x1', 'y1', 'x2', 'y2'))"
 
-test-fast: $(STAMP) ## Run the tests that start no process, serve nothing and begin no run
-	$(BIN)/python -m pytest -n auto --dist loadgroup -m 'not slow' --quick -r fE
+test-fast: $(STAMP) ## Run the quick tests: no process, server or run, and no long series
+	$(BIN)/python -m pytest -n auto --dist loadgroup -m 'not slow and not thorough' --quick -r fE
 
 test: $(STAMP) ## Run the tests but for the slow ones
 	$(BIN)/python -m pytest -n auto --dist loadgroup -m 'not slow'

@@ -360,6 +360,7 @@ def peak_within(num_bytes):
     assert peak < num_bytes
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("packer", ["tar.gz", "tar.bz2", "tar.xz", "zip", "bzip2 zip", "lzma zip"])
 def test_bomb_is_refused_unread(packer):
     """Its header says that it is larger than what may be read; the member behind it comes."""
@@ -371,6 +372,7 @@ def test_bomb_is_refused_unread(packer):
     assert report.problem is None
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("packer", ["zip", "bzip2 zip", "lzma zip"])
 def test_bomb_that_lies_about_its_size(packer):
     """Reading stops at the size that the header says, and the member is damaged."""
@@ -560,6 +562,7 @@ def test_zip_from_a_pipe_is_refused():
     assert archive.report.problem.error_type == "unsupported"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("packer", ["tar", "tar.gz", "zip"])
 def test_thirty_thousand_members_in_bounded_memory(tmp_path, packer):
     """Each is answered for; a tar costs only what tells names apart, a zip its index."""
@@ -592,6 +595,7 @@ def test_thirty_thousand_members_in_bounded_memory(tmp_path, packer):
     assert most - before < (45 if packer == "zip" else 12) << 20
 
 
+@pytest.mark.thorough
 def test_no_damage_escapes_as_an_exception():
     """Mutated archives of all formats give members and a report."""
     chance = random.Random(20_260_101)

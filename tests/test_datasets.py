@@ -425,6 +425,7 @@ def test_missing_files_are_dropped_by_name(tmp_path):
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("split", "total"), [("train", 28709), ("public", 3589), ("private", 3589), ("PrivateTest", 3589), ("test", 7178)]
 )
@@ -565,6 +566,7 @@ def test_full_sfew_agrees_with_the_published_counts(tmp_path, split, total):
     assert second.remarks == (f"sfew {first.split} has {total + 1:,} images here, {total:,} published",)
 
 
+@pytest.mark.thorough
 def test_full_expw_agrees_with_the_published_counts(tmp_path):
     """91,793 faces, several of one image, bring no remark and have unique names."""
     (tmp_path / "origin").mkdir()

@@ -123,6 +123,7 @@ def test_another_split_is_never_given_the_predictions_of_the_first(tmp_path):
     assert private["scored"]["brier"] != public["scored"]["brier"]
 
 
+@pytest.mark.thorough
 def test_another_tools_predictions_are_scored_by_name(faces, tmp_path):
     """Right answers in another order of columns, in percent, score 1; a permuted map permutes the confusion matrix."""
     right = deepface_table(faces, tmp_path / "right.csv")
@@ -137,6 +138,7 @@ def test_another_tools_predictions_are_scored_by_name(faces, tmp_path):
     assert np.array_equal(np.array(other["confusion"]["counts"])[:, :7], A_CLASS * np.roll(np.eye(7), 1, axis=1))
 
 
+@pytest.mark.thorough
 def test_what_is_missed_counts_as_wrong_and_is_named(faces, tmp_path):
     """Images without a prediction lower the figure over all, not the one over those scored."""
     table = deepface_table(faces, tmp_path / "t.csv")
@@ -166,6 +168,7 @@ def test_a_broken_picture_is_a_miss_with_its_reason(faces, tmp_path):
     assert scored["missed"][0]["reason"]
 
 
+@pytest.mark.thorough
 def test_the_most_confident_mistakes_are_named(tmp_path):
     """Of 30 wrong answers 24 are named, the most confident first; of 120 missed images a hundred."""
     for number in range(150):
@@ -186,6 +189,7 @@ def test_the_most_confident_mistakes_are_named(tmp_path):
     assert "(the first 100)" in (tmp_path / "r" / "report.html").read_text()
 
 
+@pytest.mark.thorough
 def test_min_accuracy_gives_exit_code_4(faces, tmp_path):
     """Below the minimum the exit code is 4, at it 0."""
     right = deepface_table(faces, tmp_path / "right.csv")

@@ -250,6 +250,7 @@ def test_wrong_arguments_are_said(tmp_path, video, predictions, out, said):
     assert sorted(tmp_path.iterdir()) == before
 
 
+@pytest.mark.thorough
 def test_killed_it_leaves_nothing_under_the_name(tmp_path):
     """SIGKILL in the middle: what was under the name stays; the next call clears up and is whole."""
     clip = plain_clip(tmp_path / "c.mp4", count=200, size=(1280, 720))

@@ -67,6 +67,7 @@ def test_without_images(preds, tmp_path):
     assert '<span class="file">group.jpg</span>' in page
 
 
+@pytest.mark.thorough
 def test_many_rows_are_sampled_and_it_is_said(tmp_path):
     """Of 20,000 faces the map shows 5,000, and says so; without pictures on this disk the gallery says that."""
     source = synthetic(tmp_path / "p.parquet", 20_000)
@@ -86,6 +87,7 @@ def test_an_existing_page_and_another_table_are_refused(preds, tmp_path):
     write_page(str(preds), str(tmp_path / "r.html"), overwrite=True)
 
 
+@pytest.mark.thorough
 def test_every_video_has_its_timeline(tmp_path):
     """Of 14 videos with 20,000 rows each, 12 are drawn and it is said; the page stays small."""
     source = synthetic(tmp_path / "p.parquet", 280_000, [f"v{number // 20_000:02}.mp4" for number in range(280_000)])

@@ -45,6 +45,7 @@ def value(interval):
 # ---- values -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_torchmetrics_agrees_over_the_scored(made):
     """Each figure over the scored images is what torchmetrics computes."""
     tm = pytest.importorskip("torchmetrics.functional")
@@ -263,6 +264,7 @@ def coverage(hit_rows, truth, groups=None):
     return inside / len(hit_rows)
 
 
+@pytest.mark.thorough
 def test_the_interval_covers_a_known_rate():
     """Of 95 % intervals around Bernoulli(0.7) samples of 300, about 95 % hold 0.7."""
     hits = np.random.default_rng(11).random((100, 300)) < 0.7
@@ -270,6 +272,7 @@ def test_the_interval_covers_a_known_rate():
     assert 0.90 <= coverage(hits, 0.7) <= 0.99
 
 
+@pytest.mark.thorough
 def test_the_interval_by_subject_covers_where_that_by_image_does_not():
     """Ten images a subject that are all right or all wrong: only drawing subjects gives 95 %."""
     hits = np.repeat(np.random.default_rng(12).random((50, 40)) < 0.7, 10, axis=1)

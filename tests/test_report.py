@@ -34,6 +34,8 @@ from motivnet_cli.records import EMOTIONS
 from motivnet_cli.report.evaluation import write_report, write_suite
 from tests.pictures import cut_short, face_photo, quadrants
 
+pytestmark = pytest.mark.thorough  # matplotlib draws every page's figures
+
 if TYPE_CHECKING:
     from pathlib import Path
 

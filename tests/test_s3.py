@@ -469,6 +469,7 @@ def store(request):
         forget_memory()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["preds.parquet", "preds"])
 def test_killed_before_every_call_to_the_store(store, nine, tmp_path, small_units, monkeypatch, name):
     """And resumed on a machine that has nothing of it."""
@@ -488,6 +489,7 @@ def test_killed_before_every_call_to_the_store(store, nine, tmp_path, small_unit
     assert kill_at > 30
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["preds.parquet", "preds"])
 def test_killed_while_replacing(store, nine, tmp_path, small_units, monkeypatch, name):
     """Dying anywhere in --overwrite, a run is finished by the same command, and by one without it unless refused."""
@@ -508,6 +510,7 @@ def test_killed_while_replacing(store, nine, tmp_path, small_units, monkeypatch,
     assert kill_at > 30
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["preds.parquet", "preds"])
 def test_another_process_does_all_of_it_meanwhile(store, nine, tmp_path, small_units, monkeypatch, name):
     """By accident, between any two calls to the store: the rows are the same, and nothing is left over."""
@@ -526,6 +529,7 @@ def test_another_process_does_all_of_it_meanwhile(store, nine, tmp_path, small_u
     assert number > 30
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["preds.parquet", "preds"])
 def test_last_shard_finishes_while_another_looks(store, nine, tmp_path, small_units, monkeypatch, name):
     """Whoever comes second finds the output in its place, at whatever moment that happens: at any call of either."""

@@ -129,6 +129,7 @@ def test_model_without_emotions_has_no_emotion_columns(tmp_path, photos):
     assert columns[-1] == "embedding"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["preds.parquet", "preds"])
 def test_killed_at_every_file_and_resumed(tmp_path, photos, monkeypatch, name):
     """Dying before any one of its renames, then resumed with another batch size, a run ends as if undisturbed."""
@@ -183,6 +184,7 @@ def test_disk_that_is_full_for_a_moment(tmp_path, photos, monkeypatch, full_at):
     ]
 
 
+@pytest.mark.thorough
 @settings(max_examples=30)
 @given(stops=st.lists(st.tuples(st.integers(0, 9), st.integers(1, 5)), max_size=5))
 def test_stopped_anywhere_any_number_of_times(tmp_path_factory, stops):
@@ -310,6 +312,7 @@ def test_retry_takes_up_only_the_failed(tmp_path, photos, name):
         assert retried.rows() == whole.rows()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["preds.parquet", "preds"])
 def test_retry_killed_at_every_file(tmp_path, photos, monkeypatch, name):
     """A retry that dies anywhere leaves a whole output, and run again ends as if undisturbed."""

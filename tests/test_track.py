@@ -199,6 +199,7 @@ def clips(draw):
     return frames
 
 
+@pytest.mark.thorough
 @settings(max_examples=150)
 @given(clips(), st.sampled_from([2.0, 2.5]))
 def test_resumed_anywhere_as_undisturbed(frames, gap_s):
@@ -232,6 +233,7 @@ def test_ids_are_complete(frames):
     assert seen == list(range(tracker.next_id))
 
 
+@pytest.mark.thorough
 @settings(max_examples=100)
 @given(clips(), st.randoms(use_true_random=False))
 def test_order_of_rows_does_not_matter(frames, random):
