@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -157,6 +158,16 @@ def test_pympi_reads_a_tier_a_person(mixed, tmp_path):
     assert (media["RELATIVE_MEDIA_URL"], media["MIME_TYPE"]) == ("./clip.mp4", "video/mp4")
     entries = re.findall(r"<CVE_VALUE [^>]*>(\w+)<", (tmp_path / "clip.eaf").read_text("utf-8"))
     assert entries == list(EMOTIONS)
+
+
+def test_elan_is_given_the_path_of_the_video_as_it_is(tmp_path):
+    """ELAN takes what follows `file:` in the address for a path, and finds no file under one with %20 in it."""
+    name = "Größe/Zoë & 1.mp4"
+    path = output(tmp_path, clip(name, ["fear"]), {name: VIDEO}, settings={"inputs.paths": [str(tmp_path)]})
+    (media,) = ElementTree.parse(export_predictions(path, "elan", tmp_path / "clip.eaf")).iter("MEDIA_DESCRIPTOR")
+
+    assert media.get("MEDIA_URL") == f"file://{tmp_path}/{name}"
+    assert media.get("RELATIVE_MEDIA_URL") == "./Zoë & 1.mp4"
 
 
 @pytest.mark.parametrize("write", [write_webvtt, write_srt, write_elan])

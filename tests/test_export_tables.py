@@ -308,6 +308,16 @@ def test_where_and_columns(preds, rows, tmp_path):
     assert pl.read_parquet(tmp_path / "p.parquet").rows() == expected.select("face", "input").rows()
 
 
+@pytest.mark.parametrize("form", ["csv", "coco"])
+def test_a_condition_may_name_a_column_twice(tmp_path, form):
+    """`a OR b` on one column, for the formats that polars writes and for those that are written here."""
+    source = output(tmp_path, [face(name) for name in ("a.jpg", "b.png", "c.gif")])
+    out = export_predictions(source, form, tmp_path / "out", where="input LIKE 'a%' OR input LIKE 'b%'")
+    text = out.read_text()
+
+    assert [name in text for name in ("a.jpg", "b.png", "c.gif")] == [True, True, False]
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -153,7 +153,8 @@ def _write_eaf_header(xml: _Xml, media: str, *, num_annotations: int) -> None:
     with xml.element("HEADER", MEDIA_FILE="", TIME_UNITS="milliseconds"):
         xml.leaf(
             "MEDIA_DESCRIPTOR",
-            MEDIA_URL=Path(media).as_uri() if not is_remote(media) and Path(media).is_absolute() else media,
+            # ELAN takes what follows `file:` for a path as it is: it decodes no %20.
+            MEDIA_URL=f"file://{media}" if not is_remote(media) and Path(media).is_absolute() else media,
             MIME_TYPE=mimetypes.guess_type(media)[0] or "unknown",
             RELATIVE_MEDIA_URL=f"./{PurePosixPath(media).name}",
         )

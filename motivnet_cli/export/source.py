@@ -156,7 +156,7 @@ class Source:
         schema = self.schema
         if columns is not None:
             schema = pa.schema([schema.field(name) for name in columns], metadata=schema.metadata)
-        tested = [] if self._where is None else self._where.meta.root_names()
+        tested = [] if self._where is None else list(dict.fromkeys(self._where.meta.root_names()))
         read = list(dict.fromkeys([*schema.names, *tested]))
         for part in self._parts:
             for batch in _read_batches(part, read):
