@@ -21,7 +21,7 @@ def test_sigkill_at_random_moments(photos, undisturbed, tmp_path, name):
     """Killed with SIGKILL at random moments, each time resumed with another batch size and number of threads."""
     rng = random.Random(7)
     out = tmp_path / name
-    for _ in range(6):
+    for _ in range(4):
         options = ["--batch-size", str(rng.choice([1, 3, 8])), "--threads", str(rng.choice([1, 2, 4]))]
         process = start_until_work_is_committed(photos, out, *options, env={**os.environ, **slow_disk(tmp_path)})
         time.sleep(rng.uniform(0, 0.6))

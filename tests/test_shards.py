@@ -99,10 +99,9 @@ def run_all(starts, out, *, at_once=3, kill=()):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["p.parquet", "p"])
-def test_eight_shards_killed_and_resumed_with_five(photos, undisturbed, tmp_path, name):
+def test_eight_shards_killed_and_resumed_with_five(photos, undisturbed, tmp_path):
     """8 shards by 3 processes at a time, some killed; some submitted again; the rest in 5 shards, one killed again."""
-    out = tmp_path / name
+    out = tmp_path / "p.parquet"
 
     def tasks(numbers, *, slow=()):
         options = ("--shard", "auto", *ONE_BY_ONE)
