@@ -53,6 +53,20 @@ def test_pycocotools_reads_every_box_and_probability(mixed, tmp_path):
     assert len(detections.getAnnIds()) == len(rows)
 
 
+def test_datumaro_reads_the_boxes_of_pictures(mixed, tmp_path):
+    """It passes over annotations without a segmentation, and takes a file for one picture (where it is installed)."""
+    dataset = pytest.importorskip("datumaro.components.dataset").Dataset
+    (tmp_path / "set" / "annotations").mkdir(parents=True)
+    out = tmp_path / "set" / "annotations" / "instances_default.json"
+    export_predictions(mixed, "coco", out, where="frame IS NULL")
+    found = {item.id: item.annotations for item in dataset.import_from(str(tmp_path / "set"), "coco_instances")}
+    rows = [row for row in rows_of(mixed) if row["frame"] is None]
+    boxes = [((a.x, a.y, a.x + a.w, a.y + a.h), a.attributes) for name in ("a b", "ö/c") for a in found[name]]
+
+    assert list(found) == ["a b", "none", "ö/c"]
+    assert_same_faces(boxes, rows, tolerance=1e-3)
+
+
 def test_coco_lists_what_was_looked_at(mixed, tmp_path):
     """A picture without faces is an image, a failed one or an archive is not, and a video is its frames with faces."""
     coco = json.loads(export_predictions(mixed, "coco", tmp_path / "faces.json").read_text("utf-8"))
@@ -61,6 +75,7 @@ def test_coco_lists_what_was_looked_at(mixed, tmp_path):
     assert [(i["frame_id"], i["time_s"]) for i in coco["images"] if "video_id" in i] == [(0, 0.0), (25, 1.0), (50, 2.0)]
     assert coco["videos"] == [{"id": 1, "name": "clip.mp4", "width": WIDTH, "height": HEIGHT}]
     assert [category["name"] for category in coco["categories"]] == list(EMOTIONS)
+    assert all(note["segmentation"] == [] for note in coco["annotations"])  # without it, Datumaro takes none
 
 
 def test_a_filtered_picture_is_not_shown_as_empty(mixed, tmp_path):

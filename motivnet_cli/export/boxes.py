@@ -124,6 +124,7 @@ class _CocoLists:
             "category_id": self._categories[face.label],
             "bbox": [x1, y1, x2 - x1, y2 - y1],
             "area": (x2 - x1) * (y2 - y1),
+            "segmentation": [],  # Datumaro passes over an annotation without this key
             "iscrowd": 0,
             "score": face.score,
             "attributes": face.attributes,

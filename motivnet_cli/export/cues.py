@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 def write_webvtt(source: Source, out: Path) -> None:
-    """Write WebVTT captions, a cue for each segment: the voice is the person, the text emotion and mean confidence.
+    """Write WebVTT captions, a cue for each segment: the voice is the person, the text person, emotion and confidence.
 
     Into a folder that exists, a file for every video with faces, named like the video; else one file, of one video.
     Times to the millisecond from the start of the file, as players count, confidence to two digits; boxes and the
@@ -53,6 +53,7 @@ def write_webvtt(source: Source, out: Path) -> None:
             file.write(f"WEBVTT\n\nNOTE {note}\n")
             for number, segment in enumerate(segments, start=1):
                 times = f"{_clock(segment.start_ms, '.')} --> {_clock(segment.end_ms, '.')}"
+                # Browsers and players show the text alone, and not whose voice it is.
                 file.write(f"\n{number}\n{times}\n<v {segment.person.label}>{escape(segment.text)}\n")
 
     _write_videos(source, out, ".vtt", write)
@@ -68,7 +69,7 @@ def write_srt(source: Source, out: Path) -> None:
         with open_text(path) as file:
             for number, segment in enumerate(segments, start=1):
                 times = f"{_clock(segment.start_ms, ',')} --> {_clock(segment.end_ms, ',')}"
-                file.write(f"{number}\n{times}\n{segment.person.label}: {segment.text}\n\n")
+                file.write(f"{number}\n{times}\n{segment.text}\n\n")
 
     _write_videos(source, out, ".srt", write)
 

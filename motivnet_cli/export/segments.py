@@ -94,7 +94,9 @@ class Segment:
 
     @property
     def text(self) -> str:
-        return self.emotion if self.confidence is None else f"{self.emotion} {self.confidence:.2f}"
+        """Who, which emotion, and its mean confidence, as captions show them."""
+        score = "" if self.confidence is None else f" {self.confidence:.2f}"
+        return f"{self.person.label}: {self.emotion}{score}"
 
 
 @dataclass(frozen=True, slots=True)
