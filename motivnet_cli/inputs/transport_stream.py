@@ -6,17 +6,19 @@ from pathlib import Path
 
 PACKET_BYTES = 188
 SYNC_BYTE = 0x47
+_LAYOUTS = ((0, 188), (4, 192), (0, 204), (16, 204))
+"""Where the first packet is and how far the next: plain, behind a time code each (Blu-ray, AVCHD), and before parity
+bytes (DVB), of which FFmpeg counts the ones before a packet as its beginning."""
 _MAX_SCAN_BYTES = 16 << 20
 _TAIL_PACKETS = 4096
+_NUM_MARKS = 8
+_HEAD_BYTES = 4096
 _TRANSPORT_ERROR, _PAYLOAD_BEGINS = 0x80, 0x40
 
 
 def is_transport_stream(head: bytes) -> bool:
-    """Whether a file that begins so is one: a sync byte every 188 bytes, or every 192 behind a time code (Blu-ray)."""
-    return any(
-        len(marks := head[start::stride]) > 1 and set(marks[:8]) == {SYNC_BYTE}
-        for start, stride in ((0, PACKET_BYTES), (4, PACKET_BYTES + 4))
-    )
+    """Whether a file that begins so is one: packets of 188 bytes that begin with a sync byte."""
+    return _layout(head) is not None
 
 
 def has_clean_joints_only(path: str, pid: int, start: int, end: int) -> bool:
@@ -35,10 +37,14 @@ def has_clean_joints_only(path: str, pid: int, start: int, end: int) -> bool:
         return False
     with Path(path).open("rb") as file:
         file.seek(start)
-        content = file.read(end - start + PACKET_BYTES)
+        content = file.read(end - start + _LAYOUTS[-1][1])
+    layout = _layout(content)
+    if layout is None:
+        return False
+    first, stride = layout
     count: int | None = None
     is_filled = False
-    for at in range(0, len(content) - PACKET_BYTES + 1, PACKET_BYTES):
+    for at in range(first, min(end - start + first, len(content) - PACKET_BYTES) + 1, stride):
         packet = content[at : at + PACKET_BYTES]
         if packet[0] != SYNC_BYTE or packet[1] & _TRANSPORT_ERROR:
             return False
@@ -54,19 +60,36 @@ def has_clean_joints_only(path: str, pid: int, start: int, end: int) -> bool:
 def is_cut_off(path: str, pid: int) -> bool:
     """Whether a file ends within a PES packet of a stream: its last packet is not filled up, or not whole."""
     with Path(path).open("rb") as file:
+        layout = _layout(file.read(_HEAD_BYTES))
+        if layout is None:
+            return False
+        first, stride = layout
         num_bytes = file.seek(0, 2)
-        start = max(0, num_bytes // PACKET_BYTES - _TAIL_PACKETS) * PACKET_BYTES
-        file.seek(start)
+        num_whole, rest = divmod(num_bytes, stride)
+        num_read = min(num_whole, _TAIL_PACKETS)
+        file.seek((num_whole - num_read) * stride)
         content = file.read()
-    if num_bytes % PACKET_BYTES and content[0] == SYNC_BYTE == content[PACKET_BYTES]:
-        return True
-    for at in range(len(content) // PACKET_BYTES * PACKET_BYTES - PACKET_BYTES, -1, -PACKET_BYTES):
+    if rest:
+        return _layout(content) == layout
+    for at in range((num_read - 1) * stride + first, -1, -stride):
         packet = content[at : at + PACKET_BYTES]
         if packet[0] != SYNC_BYTE:
             return False
         if (packet[1] & 0x1F) << 8 | packet[2] == pid and packet[3] & 0x10:
             return not _is_filled(packet)
     return False
+
+
+def _layout(content: bytes) -> tuple[int, int] | None:
+    """Which of _LAYOUTS begins there."""
+    return next(
+        (
+            (first, stride)
+            for first, stride in _LAYOUTS
+            if len(marks := content[first::stride]) > 1 and set(marks[:_NUM_MARKS]) == {SYNC_BYTE}
+        ),
+        None,
+    )
 
 
 def _is_filled(packet: bytes) -> bool:

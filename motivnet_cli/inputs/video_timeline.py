@@ -8,6 +8,7 @@ comes out is placed by it. Numbers and times strictly increase, whatever the fil
 from __future__ import annotations
 
 import heapq
+import math
 from collections import deque
 from dataclasses import dataclass
 from fractions import Fraction
@@ -49,6 +50,7 @@ class _Mark:
     """How often the stream was damaged up to it."""
     can_heal: bool
     """Whether its frame, if a key frame, ends the damage."""
+    is_key: bool = False
     is_lost: bool = False
     """Whether it did not decode."""
 
@@ -61,8 +63,9 @@ class Timeline:
         has_times: Whether the container holds presentation times. Without, frames take the places of the packets in
             their order.
         is_cut_off: Whether the last packet is known to be incomplete.
-        has_clean_joints_only: Whether nothing is missing between two bytes of the file although packets there are
-            marked as corrupt.
+        is_paced: Whether a hole in the decode times can only be missing packets.
+        has_clean_joints_only: Whether nothing is missing between two bytes of the file although packets there may be
+            marked as corrupt; None where the container does not count its packets.
     """
 
     def __init__(
@@ -71,18 +74,21 @@ class Timeline:
         *,
         has_times: bool,
         is_cut_off: bool,
-        has_clean_joints_only: Callable[[int, int], bool],
+        is_paced: bool,
+        has_clean_joints_only: Callable[[int, int], bool] | None,
     ) -> None:
         self._time_base = Fraction(stream.time_base or Fraction(1, 90_000))
-        rates = stream.average_rate, stream.guessed_rate
+        rates = [stream.average_rate, stream.guessed_rate]
         # The average that FFmpeg gives of a stream without times is no more than its default.
-        self._rate = Fraction((rates[0] if has_times else rates[1]) or rates[0] or FALLBACK_RATE)
+        self._rate = Fraction(next(filter(None, rates if has_times else reversed(rates)), FALLBACK_RATE))
         self._has_times = has_times
+        self._is_paced = is_paced
         self._has_clean_joints_only = has_clean_joints_only
         self._origin = stream.start_time
         self._offset = 0
         self._last_dts: int | None = None
-        self._step = max(1, round(1 / self._rate / self._time_base))
+        self._num_since_last_dts = 0
+        self._step = self._frame_step = max(1, round(1 / self._rate / self._time_base))
         self._end: int | None = None
         self._max_pts: int | None = None
         self._marks: dict[int, _Mark] = {}
@@ -94,6 +100,10 @@ class Timeline:
         self._in_doubt = 0
         self._doubt_from: int | None = None
         self._is_patched = False
+        self._has_begun = False
+        self._first_key: int | None = None
+        self.begins_broken = False
+        """Whether `num_leading` frames are out because of damage, not because the file begins between key frames."""
         self.ends_early = is_cut_off
         """Whether packets are known to be missing at the end; to be set before the last frames are asked for."""
         self._last_ticks: Fraction | None = None
@@ -101,7 +111,10 @@ class Timeline:
         self._last_time_s = -1.0
         self._restarts: list[Fraction] = []
         self.num_packets = self.num_decoded = self.num_lost = self.num_repeated = 0
-        """Of packets, those to be shown; of lost frames, those that were packets or are missing in a row of them."""
+        """Of packets, those to be shown; of decoded frames, those from the first key frame on; of lost ones, those that
+        were packets or are missing in a row of them."""
+        self.num_leading = self.num_placed = 0
+        """Frames before the first key frame that was decoded; and those, from it on, that are what was filmed."""
 
     @property
     def end_s(self) -> float | None:
@@ -109,6 +122,11 @@ class Timeline:
         if self._end is None or (self._origin is None and not self._has_times):
             return None
         return float(self._end * self._time_base)
+
+    @property
+    def num_left_out(self) -> int:
+        """Frames that were decoded and are not what was filmed."""
+        return self.num_decoded - self.num_placed
 
     @property
     def has_restarts(self) -> bool:
@@ -147,7 +165,11 @@ class Timeline:
             self.num_decoded += 1
             return None
         mark = self._marks.get(frame.pts) if frame.pts is not None else None
+        if not self._has_begun and not frame.key_frame and not (mark and mark.is_key):
+            return None  # made up: what it refers to is not there
         self._pass_packets_before(frame)
+        if not self._has_begun:
+            self._begin_with(frame)
         damage, can_heal = (mark.damage, mark.can_heal) if mark else (self._damage, self._in_doubt <= 1)
         if frame.key_frame and can_heal:
             self._healed = max(self._healed, damage)
@@ -165,7 +187,17 @@ class Timeline:
             message = f"frame {number} at {time_s} s would follow frame {self._last_number} at {self._last_time_s} s"
             raise InputError("damaged", message)
         self._last_number, self._last_time_s = number, time_s
+        self.num_placed += 1
         return Placed(number, time_s)
+
+    def _begin_with(self, frame: VideoFrame) -> None:
+        """Begin with the first key frame that was decoded: what is to be shown before it counts."""
+        self._has_begun = True
+        if not self._has_times:
+            self.num_lost = max(self.num_lost, frame.pts or 0)
+        self.num_leading = self.num_lost
+        is_first_key_lost = self._first_key is not None and self._first_key != frame.pts
+        self.begins_broken = self.num_leading > 0 and (is_first_key_lost or self._damage > 0)
 
     def remark(self) -> str | None:
         """What is to be said about its times."""
@@ -186,9 +218,11 @@ class Timeline:
         else:
             self._admit_by_time(packet, ahead)
         if not packet.is_discard:
+            if not self.num_packets and packet.is_keyframe:
+                self._first_key = packet.pts
             self.num_packets += 1
         if packet.pts is not None:
-            self._marks[packet.pts] = _Mark(self._damage, self._in_doubt <= 1)
+            self._marks[packet.pts] = _Mark(self._damage, self._in_doubt <= 1, packet.is_keyframe)
         self._in_doubt = max(0, self._in_doubt - 1)
         return packet
 
@@ -209,13 +243,15 @@ class Timeline:
             self._begin(packet, ahead)
         elif self._goes_back(self._last_dts, packet):
             self._begin_again(packet, ahead)
-        elif packet.is_corrupt or self._in_doubt:
+        elif packet.is_corrupt or self._in_doubt or self._is_paced:
             self._count_missing(packet)
         if packet.is_corrupt and not self._is_clean_joint(packet, ahead):
             self._doubt(None if packet.pts is None else packet.pts + self._offset)
         if self.ends_early and not any(one.size for one in ahead):  # the last packet, which is cut off
             self._doubt(None if packet.pts is None else packet.pts + self._offset)
-        self._last_dts = packet.dts if packet.dts is not None else self._last_dts
+        self._num_since_last_dts += 1
+        if (dts := self._dts_of(packet)) is not None:
+            self._last_dts, self._num_since_last_dts = dts, 0
         self._step = packet.duration or self._step
         if packet.dts is not None:
             packet.dts += self._offset
@@ -230,6 +266,10 @@ class Timeline:
         first = self._first_pts(packet, ahead)
         if first is not None:
             self._origin = first if self._origin is None else min(self._origin, first)
+        # FFmpeg's parsers, which mark the packet before the corrupt one, have none to mark.
+        behind = next((one for one in ahead if one.pos is not None), None)
+        if behind and self._has_clean_joints_only and not self._joins_cleanly(packet, behind):
+            self._doubt(packet.pts)
 
     def _begin_again(self, packet: Packet[VideoStream], ahead: deque[Packet[VideoStream]]) -> None:
         """Time stamps restart: have the earliest frame of the new part follow the last one of the old."""
@@ -247,27 +287,37 @@ class Timeline:
         for one in (packet, *ahead):
             if self._goes_back(last_dts, one):
                 break
-            last_dts = one.dts if one.dts is not None else last_dts
+            dts = self._dts_of(one)
+            last_dts = last_dts if dts is None else dts
             if one.pts is not None and not one.is_discard:
                 first = one.pts if first is None else min(first, one.pts)
         return first
 
-    @staticmethod
-    def _goes_back(last_dts: int | None, packet: Packet[VideoStream]) -> bool:
-        if last_dts is None or packet.dts is None:
+    def _goes_back(self, last_dts: int | None, packet: Packet[VideoStream]) -> bool:
+        dts = self._dts_of(packet)
+        if last_dts is None or dts is None:
             return False
-        return packet.dts < last_dts or (packet.dts == last_dts and packet.is_keyframe)
+        return dts < last_dts or (dts == last_dts and packet.is_keyframe)
+
+    def _dts_of(self, packet: Packet[VideoStream]) -> int | None:
+        """Its decode time; of a paced stream, only if it is the file's own: FFmpeg's guesses go wrong at damage."""
+        return packet.dts if packet.pos is not None or not self._is_paced else None
 
     def _is_clean_joint(self, packet: Packet[VideoStream], ahead: deque[Packet[VideoStream]]) -> bool:
         """Whether a packet is marked only because another part follows it, whose packets are counted anew."""
-        behind = ahead[_MARK_REACH - 1] if len(ahead) >= _MARK_REACH else None
-        if behind is None or packet.pos is None or behind.pos is None:
+        if len(ahead) < _MARK_REACH:
             return False
         times = [self._last_dts, packet.dts, *(one.dts for one in list(ahead)[:_MARK_REACH])]
         for last, this in pairwise(time for time in times if time is not None):
             if this - last > 1.5 * self._step:  # whole frames were lost
                 return False
-        return self._has_clean_joints_only(packet.pos, behind.pos)
+        return self._joins_cleanly(packet, ahead[_MARK_REACH - 1])
+
+    def _joins_cleanly(self, first: Packet[VideoStream], last: Packet[VideoStream]) -> bool:
+        """Whether nothing is missing from one packet to the beginning of another."""
+        if self._has_clean_joints_only is None or first.pos is None or last.pos is None:
+            return False
+        return self._has_clean_joints_only(first.pos, last.pos)
 
     def _damage_from(self, pts: int | None) -> None:
         """Frames from this time on are out up to the next key frame, also those that were decoded before the damage:
@@ -290,9 +340,12 @@ class Timeline:
 
     def _count_missing(self, packet: Packet[VideoStream]) -> None:
         """Frames that were lost before a packet, by the hole in the decode times: they stand after all before it."""
-        if packet.dts is None or self._last_dts is None or self._max_pts is None:
+        dts = self._dts_of(packet)
+        if dts is None or self._last_dts is None or self._max_pts is None:
             return
-        missing = round((packet.dts - self._last_dts) / self._step) - 1
+        # A damaged packet may seem to be a field, which stands half as long.
+        steps = math.ceil((dts - self._last_dts) / max(self._step, self._frame_step) - 0.5)
+        missing = steps - self._num_since_last_dts - 1
         if missing < 1:
             return
         self._damage_from(self._max_pts)
@@ -311,7 +364,7 @@ class Timeline:
         while self._waiting and self._waiting[0] <= frame.pts:
             pts = heapq.heappop(self._waiting)
             mark = self._marks.pop(pts, None)
-            if pts < frame.pts and mark and (mark.is_lost or mark.damage > self._healed):
+            if pts < frame.pts and mark and (not self._has_begun or mark.is_lost or mark.damage > self._healed):
                 self.num_lost += 1
                 self._given_up.add(pts)
 

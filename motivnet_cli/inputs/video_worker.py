@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 _AVFMT_NOTIMESTAMPS = 0x80
 _DEFAULT, _PICTURES = 0x1, 0x400 | 0x800
 """FFmpeg's AV_DISPOSITION_DEFAULT, ATTACHED_PIC and TIMED_THUMBNAILS."""
+_PACED_CODECS = {"mpeg1video", "mpeg2video"}
+"""Of these, a program stream holds every frame, and says how long each stands."""
 BEAT_SECONDS = 1.0
 """Between two signs of life while nothing is sampled."""
 DECORD_CODECS = {"h264", "vp8", "vp9", "mpeg4"}
@@ -219,9 +221,10 @@ class _Reading:
             stream,
             has_times=_has_times(container),
             is_cut_off=container.format.name == "mpegts" and is_cut_off(container.name, stream.id),
-            has_clean_joints_only=self._has_clean_joints_only,
+            is_paced=container.format.name == "mpeg" and stream.codec_context.name in _PACED_CODECS,
+            has_clean_joints_only=self._has_clean_joints_only if container.format.name == "mpegts" else None,
         )
-        self._num_bad_packets = self._num_left_out = 0
+        self._num_bad_packets = 0
         self._others_end_s = 0.0
 
     def frames(self) -> Iterator[tuple[int, float, VideoFrame]]:
@@ -244,15 +247,12 @@ class _Reading:
                     return
                 if placed:
                     yield placed.number, placed.time_s, frame
-                else:
-                    self._num_left_out += 1
             if time.monotonic() - last_sign > BEAT_SECONDS:
                 last_sign = time.monotonic()
                 _send(Alive())
 
     def _has_clean_joints_only(self, start: int, end: int) -> bool:
-        container = self._container
-        return container.format.name == "mpegts" and has_clean_joints_only(container.name, self._stream.id, start, end)
+        return has_clean_joints_only(self._container.name, self._stream.id, start, end)
 
     def _packets(self) -> Iterator[Packet[VideoStream]]:
         """Those of the stream; of the others, only their end is noted."""
@@ -269,9 +269,9 @@ class _Reading:
 
     def report(self) -> VideoReport:
         """What the pass came to."""
-        if not self._timeline.num_decoded:
-            problem = self.failure or Problem("damaged", "not one frame could be decoded")
-            return self._report(problem, is_whole=self.was_ended)
+        if not self._timeline.num_placed:
+            problem = self.failure or Problem("damaged", "not one sound frame could be decoded")
+            return self._report(problem, is_whole=False)
         if self.failure:
             return self._report(self.failure, is_whole=False)
         remarks = list(self._remarks())
@@ -288,7 +288,7 @@ class _Reading:
         return VideoReport(
             is_whole=is_whole,
             problem=problem,
-            num_read=self._timeline.num_decoded,
+            num_read=self._timeline.num_placed,
             width=width,
             height=height,
             time_offset_s=_time_offset_s(self._container, self._stream),
@@ -303,6 +303,8 @@ class _Reading:
             sizes = ", ".join(f"{s.width} x {s.height}" for s in others)
             read = f"{self._stream.width} x {self._stream.height}"
             yield Problem("other_streams", f"of {len(others) + 1} video streams one was read ({read}), not {sizes}")
+        if timeline.num_leading and not timeline.begins_broken:
+            yield Problem("frame_count_mismatch", f"it begins {timeline.num_leading} frames before its first key frame")
         num_found = timeline.num_decoded + timeline.num_lost
         # A packet of VP8 may hold a picture that is not to be shown.
         if num_found < timeline.num_packets and not self.was_ended and self._stream.codec_context.name != "vp8":
@@ -311,20 +313,23 @@ class _Reading:
 
     def _damage(self) -> Problem | None:
         """What did not decode or is missing at the end."""
+        timeline = self._timeline
         found = []
         if self._num_bad_packets:
             found.append(f"{self._num_bad_packets} packets did not decode")
-        if self._num_left_out:
-            found.append(f"{self._num_left_out} frames were damaged and left out")
+        if timeline.num_leading and timeline.begins_broken:
+            found.append(f"{timeline.num_leading} frames before the first sound key frame were left out")
+        if timeline.num_left_out:
+            found.append(f"{timeline.num_left_out} frames were damaged and left out")
+        if found and self._container.format.flags & _AVFMT_NOTIMESTAMPS:
+            found.append("numbers and times behind the damage may be too low, as the file holds no times")
         error_type: ErrorType = "damaged" if found else "truncated"
         missing_s = self._missing_s()
         if missing_s is not None and not self.was_ended:
             found.append(f"it ends {missing_s:.1f} s before its announced end")
         if not found:
             return None
-        return Problem(
-            error_type, f"{'; '.join(found)}; {self._timeline.num_decoded - self._num_left_out} frames were read"
-        )
+        return Problem(error_type, f"{'; '.join(found)}; {timeline.num_placed} frames were read")
 
     def _missing_s(self) -> float | None:
         """Seconds that the video itself is known to lack at its end."""
