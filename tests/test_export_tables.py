@@ -105,24 +105,43 @@ def test_csv_is_never_live_in_a_spreadsheet(tmp_path, name):
     assert row["input"] == (f"'{name}" if name[0] in "=+-@\t" else name)
 
 
-@pytest.mark.skipif(not shutil.which("soffice"), reason="no LibreOffice here")
-def test_a_spreadsheet_reads_the_csv(preds, rows, tmp_path):
-    """LibreOffice opens it, and what it writes again has the same names and emotions."""
-    export_predictions(preds, "csv", tmp_path / "p.csv")
-    command = [
-        "soffice",
-        "--headless",
-        "--convert-to",
-        "csv",
-        "--outdir",
-        str(tmp_path / "again"),
-        str(tmp_path / "p.csv"),
-    ]
-    subprocess.run(command, check=True, capture_output=True, timeout=300)
-    with (tmp_path / "again" / "p.csv").open(newline="", encoding="utf-8") as file:
-        table = list(csv.DictReader(file))
+HARD_NAMES = ['Größe, "q".jpg', "b;c 日本.jpg", "1e5", "0012", "TRUE", "NA"]
 
-    assert [(row["input"], row["emotion"]) for row in table] == rows.select("input", "emotion").rows()
+
+@pytest.mark.skipif(not shutil.which("soffice"), reason="no LibreOffice here")
+@pytest.mark.slow
+def test_a_spreadsheet_reads_the_csv(tmp_path):
+    """LibreOffice, told that it is UTF-8 and that what is in quotes is text, shows every name and number."""
+    export_predictions(synthetic(tmp_path / "p.parquet", len(HARD_NAMES), HARD_NAMES), "csv", tmp_path / "p.csv")
+    command = ["soffice", f"-env:UserInstallation={(tmp_path / 'profile').as_uri()}", "--headless"]
+    command += ["--infilter=CSV:44,34,76,1,,0,true", "--convert-to", "csv:Text - txt - csv (StarCalc):44,34,76"]
+    command += ["--outdir", str(tmp_path / "again"), str(tmp_path / "p.csv")]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    before, after = (pl.read_csv(folder / "p.csv", infer_schema=False) for folder in (tmp_path, tmp_path / "again"))
+
+    assert after["input"].to_list() == before["input"].to_list() == HARD_NAMES
+    assert after["emotion"].to_list() == before["emotion"].to_list()
+    assert after["anger"].cast(pl.Float32).to_list() == before["anger"].cast(pl.Float32).to_list()
+
+
+@pytest.mark.skipif(not shutil.which("Rscript"), reason="no R here")
+def test_r_reads_the_csv(tmp_path):
+    """`read.csv` gives the same names and the same numbers, a time of 1.4 s as 1.4, and nothing where nothing is."""
+    names = [name for name in HARD_NAMES for _ in range(2)]
+    rows = [face(name, n % 2, frame=14, time_s=1.4 if n % 2 else None) for n, name in enumerate(names)]
+    export_predictions(output(tmp_path, rows), "csv", tmp_path / "p.csv")
+    (tmp_path / "p.R").write_text(
+        'd <- read.csv("p.csv", na.strings = "")\n'
+        "stopifnot(identical(d$time_s, rep(c(NA, 1.4), nrow(d) / 2)), all(is.na(d$track)))\n"
+        'cat(sprintf("%s\\t%s\\t%.9g\\n", d$input, d$emotion, d$anger), sep = "")\n'
+    )
+    command = ["Rscript", "--vanilla", "p.R"]
+    environment = os.environ | {"LC_ALL": "C.UTF-8"}
+    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    found = [line.split("\t") for line in run.stdout.splitlines()]
+
+    assert [(name, emotion) for name, emotion, _ in found] == [(row["input"], row["emotion"]) for row in rows]
+    assert [np.float32(anger) for *_, anger in found] == [np.float32(row["anger"]) for row in rows]
 
 
 def test_csv_for_excel(tmp_path):

@@ -37,7 +37,11 @@ class RowOptions(OptionGroup):
         ),
     ] = None
     float32: Annotated[
-        bool, typer.Option("--float32", help="Write the embeddings as float32: Spark and R's arrow read no float16.")
+        bool,
+        typer.Option(
+            "--float32",
+            help="Write the embeddings as float32: Spark reads no float16, and R's arrow up to 24 gets other numbers.",
+        ),
     ] = False
 
 

@@ -39,9 +39,9 @@ _FORMATS = (
         name="csv",
         suffix=".csv",
         is_folder=False,
-        for_whom="spreadsheets, R, anything",
+        for_whom="R, spreadsheets, anything",
         kept=(
-            "every row and column in UTF-8 (Excel needs --bom), LF at line ends, text in quotes; numbers read back "
+            "every row and column in UTF-8 (for Excel with --bom), LF at line ends, text in quotes; numbers read back "
             "exactly"
         ),
         lost=(
@@ -64,7 +64,7 @@ _FORMATS = (
         name="parquet",
         suffix=".parquet",
         is_folder=False,
-        for_whom="polars, DuckDB, pandas; and motivnet export again (Spark needs --float32)",
+        for_whom="polars, DuckDB, pandas; and motivnet export again (Spark and R need --float32)",
         kept="every row and column exactly, in one file with the run's record",
         lost=_NO_INPUTS,
     ),
@@ -146,7 +146,7 @@ _FORMATS = (
         name="coco",
         suffix=".json",
         is_folder=False,
-        for_whom="pycocotools, detection tools, CVAT",
+        for_whom="pycocotools, Datumaro (pictures), detection tools",
         kept="boxes, emotions as categories, scores, all probabilities, pictures without faces; frames of videos",
         lost=_BOXES_LOSE,
         embeddings=False,
@@ -173,7 +173,7 @@ _FORMATS = (
         name="webvtt",
         suffix=".vtt",
         is_folder=None,
-        for_whom="players in browsers, VLC: captions over the video",
+        for_whom="browsers, VLC, mpv: captions over the video",
         kept="a cue for each segment (one person with one dominant emotion), to the millisecond; the mean confidence",
         lost=_CUES_LOSE,
         embeddings=False,
@@ -182,7 +182,7 @@ _FORMATS = (
         name="srt",
         suffix=".srt",
         is_folder=None,
-        for_whom="every video player: subtitles",
+        for_whom="VLC, mpv, other video players: subtitles",
         kept="a subtitle for each segment (one person with one dominant emotion), to the millisecond",
         lost=_CUES_LOSE,
         embeddings=False,

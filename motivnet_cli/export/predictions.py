@@ -74,7 +74,7 @@ def export_predictions(
         columns: Write only these.
         embeddings: Whether to write the embeddings; None leaves it to the format, and to `columns` if they name
             `embedding`.
-        float32: Write the embeddings as float32; Spark and R's arrow read no float16.
+        float32: Write the embeddings as float32: Spark reads no float16, and R's arrow up to 24 gets other numbers.
         bom: Begin a CSV file with the byte order mark of UTF-8, for Excel.
         overwrite: Replace a file, or a folder that an earlier export made.
 
