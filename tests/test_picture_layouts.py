@@ -117,7 +117,7 @@ def tiff_of(parts, tags, *, order="<", tiled=False, is_big=False):
     at = [head_bytes + sum(len(part) for part in parts[:index]) for index in range(len(parts))]
     lengths = [len(part) for part in parts]
     tags = {256: [WIDTH], 257: [HEIGHT]} | tags
-    tags |= {322: [16], 323: [16], 324: at, 325: lengths} if tiled else {273: at, 278: [HEIGHT], 279: lengths}
+    tags |= {322: [16], 323: [16], 324: at, 325: lengths} if tiled else {273: at, 278: tags[257], 279: lengths}
     body = b"".join(parts)
     entry_bytes = 4 + 2 * inline
     values_at = head_bytes + len(body) + struct.calcsize(f"={count}") + entry_bytes * len(tags) + inline
@@ -250,13 +250,13 @@ def smooth(channels):
     )
 
 
-def jpeg_of(values, mode, **options):
+def jpeg_of(values, mode, *, subsampling=0, **options):
     file = io.BytesIO()
     bands = [
         Image.fromarray(np.ascontiguousarray(band))
         for band in np.moveaxis(np.atleast_3d(values), 2, 0).astype(np.uint8)
     ]
-    Image.merge(mode, bands).save(file, "JPEG", quality=100, subsampling=0, **options)
+    Image.merge(mode, bands).save(file, "JPEG", quality=100, subsampling=subsampling, **options)
     return file.getvalue()
 
 
@@ -283,6 +283,66 @@ def test_jpeg_in_tiff_is_exact_or_refused(photometric, channels, planar, tiled):
 
     assert rgb is not None
     assert np.abs(rgb - shows).max() < 6
+
+
+@pytest.mark.parametrize("tiled", [False, True])
+@pytest.mark.parametrize(("subsampling", "said"), list(itertools.product(range(3), ([1, 1], [2, 1], [2, 2]))))
+def test_jpeg_of_reduced_chrominance_in_tiff_is_exact_or_refused(subsampling, said, tiled):
+    """Also where the TIFF says another reduction than the JPEG has."""
+    values = smooth(3)
+    stored = np.pad(values, ((0, 16 - HEIGHT), (0, 16 - WIDTH), (0, 0)), "edge") if tiled else values
+    part = jpeg_of(stored, "YCbCr", subsampling=subsampling)
+    try:
+        rgb = read(tiff_of([part], {258: [8] * 3, 259: [7], 262: [6], 277: [3], 284: [1], 530: said}, tiled=tiled))
+    except InputError as error:
+        assert error.error_type == "damaged"  # noqa: PT017 - it may also be read
+        rgb = None
+
+    assert rgb is not None or said != [[1, 1], [2, 1], [2, 2]][subsampling]
+    if rgb is not None:
+        assert np.abs(rgb - ycbcr_shows(values)).max() < 12
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+@pytest.mark.parametrize("reduced", [(2, 1), (2, 2), (4, 2)])
+@pytest.mark.parametrize("tiled", [False, True])
+def test_ycbcr_tiff_of_reduced_chrominance_is_exact_or_refused(reduced, compression, tiled):
+    """The luminance of a block is followed by its chrominance (TIFF 6.0, section 21)."""
+    across, down = reduced
+    long = 16 if tiled else 8
+    y = np.random.default_rng(1).integers(64, 192, (long, long))
+    red, blue = np.random.default_rng(2).integers(64, 192, (2, long // down, long // across))
+    rows = [
+        b"".join(
+            bytes([*y[top : top + down, left : left + across].ravel(), blue[top // down, left // across]])
+            + bytes([red[top // down, left // across]])
+            for left in range(0, long, across)
+        )
+        for top in range(0, long, down)
+    ]
+    tags = {256: [8], 257: [8], 258: [8] * 3, 259: [compression], 262: [6], 277: [3], 284: [1], 530: list(reduced)}
+    rgb = read(tiff_of([COMPRESSIONS[compression](rows)], tags, tiled=tiled))
+    whole = [np.kron(each, np.ones((down, across), int)) for each in (blue, red)]
+
+    assert (rgb is None) == (compression == 1)
+    if rgb is not None:
+        assert np.abs(rgb - ycbcr_shows(np.stack([y, *whole], axis=2))[:8, :8]).max() < 3
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("transform", [0, 2])
+def test_jpeg_of_inks(transform, progressive):
+    """CMYK and YCCK, stored inverted as Adobe's segment says; without one, what its values mean is not known."""
+    stored = smooth(4)  # cyan, magenta, yellow; or their luminance and chrominance
+    content = jpeg_of(255 - stored, "CMYK", progressive=progressive)  # which Pillow inverts
+    start = content.index(b"\xff\xee")
+    adobe, rest = content[start : start + 16], content[start + 16 :]
+    assert adobe[15] == 0
+    inks = 255 - stored[:, :, :3] if transform == 0 else ycbcr_shows(stored[:, :, :3])
+    shows = (255 - inks) * stored[:, :, 3:] / 255
+
+    assert np.abs(read(content[:start] + adobe[:15] + bytes([transform]) + rest) - shows).max() < 6
+    assert read(content[:start] + rest) is None
 
 
 @pytest.mark.parametrize(("photometric", "channels"), [(1, 1), (2, 3), (5, 4)])

@@ -118,6 +118,24 @@ def heic():
     return content, [i for part in (bytes(16) + XMP, exif()) for i in span(content, part)]
 
 
+def heic_of_camera():
+    """Turned by a property, as its EXIF item says too; with a name, XMP and free space inside the `meta` box."""
+    content = (Path(__file__).parent / "golden" / "quadrants-turned.heic").read_bytes()
+    start, item = content.index(b"meta") - 4, content.index(b"Exif\0\0MM")
+    end = start + int.from_bytes(content[start : start + 4], "big")
+    more = box(b"uuid", bytes(16) + XMP) + box(b"free", b"nothing " * 30)
+    head = content[:start] + struct.pack(">I", end - start + len(more)) + content[start + 4 : end]
+    for offset in (492, 895):  # of the picture and of its EXIF, in the `iloc` box
+        head = head.replace(struct.pack(">I", offset), struct.pack(">I", offset + len(more)))
+    content = head + more + content[end:]
+    name = content.index(b"hdlr") + 28  # behind the kind: reserved, and the name of the handler
+    return content, [
+        *range(name - 12, name + 1),
+        *span(content, more[8:-248]),
+        *range(item + len(more) + 6, len(content)),
+    ]
+
+
 def jpeg_2000():
     content = saved("JPEG2000", comment="nothing " * 30)
     return content, span(content, b"nothing " * 30)
@@ -128,7 +146,7 @@ def ppm():
     return content[:3] + b"# a comment\n" + content[3:], range(4, 14)
 
 
-@pytest.mark.parametrize("make", [jpeg, png, webp, gif, tiff, bmp, avif, heic, jpeg_2000, ppm])
+@pytest.mark.parametrize("make", [jpeg, png, webp, gif, tiff, bmp, avif, heic, heic_of_camera, jpeg_2000, ppm])
 def test_mutations_of_metadata_leave_pixels_as_they_were(make):
     """One to eight bytes of metadata, lengths and checksums among them, are given any values."""
     content, metadata = make()

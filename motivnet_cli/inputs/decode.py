@@ -282,6 +282,8 @@ def _refuse_by_kind(image: ImageFile) -> None:
     if isinstance(image, TiffImageFile):
         _refuse_values_of_tiff(image)
         _refuse_layout_of_tiff(image)
+    elif isinstance(image, JpegImageFile) and image.mode == "CMYK" and "adobe" not in image.info:
+        raise InputError("unsupported", "which of its values are ink is not known (CMYK without a mark of Adobe's)")
     elif isinstance(image, BmpImageFile) and image.info.get("compression") == BmpImageFile.COMPRESSIONS["BITFIELDS"]:
         assert image.fp is not None
         image.fp.seek(0)
