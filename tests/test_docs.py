@@ -31,8 +31,18 @@ DOCUMENTS = sorted(
     )
     for path in ROOT.glob(pattern)
 )
-OTHER_TOOLS = {"--array", "--build-arg", "--nv", "--ntasks", "--record", "--requeue", "--signal", "--strict"}
-"""Options of Slurm, Docker, Apptainer, mypy and of the scripts in benchmarks/ that documents mention."""
+OTHER_TOOLS = {
+    "--array",
+    "--build-arg",
+    "--infilter",
+    "--nv",
+    "--ntasks",
+    "--record",
+    "--requeue",
+    "--signal",
+    "--strict",
+}
+"""Options of Slurm, Docker, LibreOffice, Apptainer, mypy and of the scripts in benchmarks/ that documents mention."""
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```", flags=re.M | re.S)
 OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*")
 
