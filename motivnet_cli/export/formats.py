@@ -99,7 +99,7 @@ _FORMATS = (
         name="hf",
         suffix="",
         is_folder=True,
-        for_whom="Hugging Face datasets: load_dataset(folder), offline; the folder can be pushed to the hub",
+        for_whom="Hugging Face datasets: load_dataset(folder), offline",
         kept="every row and column exactly, as the split train; a card with the model and its terms",
         lost="the inputs table",
     ),
