@@ -13,6 +13,7 @@ from collections import deque
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
+from statistics import fmean, median
 from typing import TYPE_CHECKING
 
 from motivnet_cli.errors import InputError
@@ -28,6 +29,7 @@ LOOKAHEAD_PACKETS = 32
 """Packets read before one is decoded: more than any codec reorders, so that the earliest of a part is among them."""
 FALLBACK_RATE = 25
 """Frames a second of a stream that does not say."""
+_MIN_INTERVALS = 5
 _MARK_REACH = 2
 """FFmpeg's parsers mark the packet before the corrupt one: two are in doubt, and some may be missing behind them."""
 
@@ -63,6 +65,7 @@ class Timeline:
         has_times: Whether the container holds presentation times. Without, frames take the places of the packets in
             their order.
         is_cut_off: Whether the last packet is known to be incomplete.
+        lacks_reference: Whether frames are missing before a packet that it may refer to; asked of each in its order.
         is_paced: Whether a hole in the decode times can only be missing packets.
         has_clean_joints_only: Whether nothing is missing between two bytes of the file although packets there may be
             marked as corrupt; None where the container does not count its packets.
@@ -74,6 +77,7 @@ class Timeline:
         *,
         has_times: bool,
         is_cut_off: bool,
+        lacks_reference: Callable[[Packet[VideoStream]], bool],
         is_paced: bool,
         has_clean_joints_only: Callable[[int, int], bool] | None,
     ) -> None:
@@ -82,12 +86,14 @@ class Timeline:
         # The average that FFmpeg gives of a stream without times is no more than its default.
         self._rate = Fraction(next(filter(None, rates if has_times else reversed(rates)), FALLBACK_RATE))
         self._has_times = has_times
+        self._lacks_reference = lacks_reference
         self._is_paced = is_paced
         self._has_clean_joints_only = has_clean_joints_only
         self._origin = stream.start_time
         self._offset = 0
         self._last_dts: int | None = None
         self._num_since_last_dts = 0
+        self._intervals: deque[int] = deque(maxlen=LOOKAHEAD_PACKETS)
         self._step = self._frame_step = max(1, round(1 / self._rate / self._time_base))
         self._end: int | None = None
         self._max_pts: int | None = None
@@ -107,12 +113,13 @@ class Timeline:
         self.ends_early = is_cut_off
         """Whether packets are known to be missing at the end; to be set before the last frames are asked for."""
         self._last_ticks: Fraction | None = None
-        self._last_number = -1
+        self._is_left_out = False
+        self._last_number = self._last_rank = -1
         self._last_time_s = -1.0
         self._restarts: list[Fraction] = []
         self.num_packets = self.num_decoded = self.num_lost = self.num_repeated = 0
         """Of packets, those to be shown; of decoded frames, those from the first key frame on; of lost ones, those that
-        were packets or are missing in a row of them."""
+        were packets or are missing next to damage."""
         self.num_leading = self.num_placed = 0
         """Frames before the first key frame that was decoded; and those, from it on, that are what was filmed."""
 
@@ -176,11 +183,15 @@ class Timeline:
             if self._healed == self._damage:
                 self._doubt_from = None
         self._is_patched = frame.is_corrupt or (self._is_patched and not frame.key_frame)
+        last, ticks = self._last_ticks, self._ticks_of(frame, self.num_decoded + self.num_lost)
+        was_left_out = self._is_left_out
+        self._is_left_out = damage > self._healed or self._is_patched or self._is_unsure(frame, last, ticks)
+        if self._has_times and last is not None and (was_left_out or self._is_left_out):
+            self.num_lost += self._hole_between(last, ticks)
         number = self.num_decoded + self.num_lost
         self.num_decoded += 1
-        last, ticks = self._last_ticks, self._ticks_of(frame, number)
-        self._last_ticks = ticks
-        if damage > self._healed or self._is_patched or self._is_unsure(frame, last, ticks):
+        self._last_ticks, self._last_rank = ticks, number
+        if self._is_left_out:
             return None
         time_s = round(float(ticks * self._time_base), 6)
         if number <= self._last_number or time_s <= self._last_time_s:
@@ -190,11 +201,17 @@ class Timeline:
         self.num_placed += 1
         return Placed(number, time_s)
 
+    def _hole_between(self, last: Fraction, ticks: Fraction) -> int:
+        """Frames that are missing before one, next to damage, by its time after the last and not yet known as lost."""
+        return max(0, self._steps_in(ticks - last) - (self.num_decoded + self.num_lost - self._last_rank))
+
     def _begin_with(self, frame: VideoFrame) -> None:
         """Begin with the first key frame that was decoded: what is to be shown before it counts."""
         self._has_begun = True
         if not self._has_times:
             self.num_lost = max(self.num_lost, frame.pts or 0)
+        elif self._damage:
+            self.num_lost = max(self.num_lost, self._steps_in(self._ticks_of(frame, 0)))
         self.num_leading = self.num_lost
         is_first_key_lost = self._first_key is not None and self._first_key != frame.pts
         self.begins_broken = self.num_leading > 0 and (is_first_key_lost or self._damage > 0)
@@ -230,6 +247,8 @@ class Timeline:
         """Its time is that of its place among the packets; it is named by that place until its frame comes."""
         if packet.is_corrupt:
             self._doubt(self.num_packets)
+        if self._lacks_reference(packet):
+            self._damage_from(self.num_packets)
         if not self.num_packets:
             self._origin = packet.dts
         if packet.dts is not None:
@@ -244,13 +263,17 @@ class Timeline:
         elif self._goes_back(self._last_dts, packet):
             self._begin_again(packet, ahead)
         elif packet.is_corrupt or self._in_doubt or self._is_paced:
-            self._count_missing(packet)
+            self._notice_hole(packet)
+        if self._lacks_reference(packet):
+            self._damage_from(self._waiting[0] if self._waiting else packet.pts)
         if packet.is_corrupt and not self._is_clean_joint(packet, ahead):
             self._doubt(None if packet.pts is None else packet.pts + self._offset)
         if self.ends_early and not any(one.size for one in ahead):  # the last packet, which is cut off
             self._doubt(None if packet.pts is None else packet.pts + self._offset)
         self._num_since_last_dts += 1
         if (dts := self._dts_of(packet)) is not None:
+            if self._last_dts is not None and dts > self._last_dts:
+                self._intervals.append(dts - self._last_dts)
             self._last_dts, self._num_since_last_dts = dts, 0
         self._step = packet.duration or self._step
         if packet.dts is not None:
@@ -338,21 +361,26 @@ class Timeline:
         self._damage_from(pts)
         self._in_doubt = _MARK_REACH + 1
 
-    def _count_missing(self, packet: Packet[VideoStream]) -> None:
-        """Frames that were lost before a packet, by the hole in the decode times: they stand after all before it."""
+    def _notice_hole(self, packet: Packet[VideoStream]) -> None:
+        """Note that frames were lost before a packet, if there is a hole in the decode times."""
         dts = self._dts_of(packet)
-        if dts is None or self._last_dts is None or self._max_pts is None:
+        if dts is None or self._last_dts is None:
             return
-        # A damaged packet may seem to be a field, which stands half as long.
-        steps = math.ceil((dts - self._last_dts) / max(self._step, self._frame_step) - 0.5)
-        missing = steps - self._num_since_last_dts - 1
-        if missing < 1:
-            return
-        self._damage_from(self._max_pts)
-        for one in range(missing):
-            pts = self._max_pts + 1 + one
-            heapq.heappush(self._waiting, pts)
-            self._marks[pts] = _Mark(self._damage, can_heal=False, is_lost=True)
+        if self._steps_in(dts - self._last_dts) - self._num_since_last_dts > 1:
+            self._damage_from(self._max_pts)
+
+    def _steps_in(self, ticks: Fraction | int) -> int:
+        """How many frames a time is long."""
+        return math.ceil(float(ticks) / self._usual_step() - 0.5)
+
+    def _usual_step(self) -> float:
+        """From one frame to the next: as the last of a paced stream says, else as most of the last ones were."""
+        if self._is_paced or len(self._intervals) < _MIN_INTERVALS:
+            return max(
+                self._step, self._frame_step
+            )  # a damaged frame may seem to be a field, which stands half as long
+        middle = median(self._intervals)
+        return fmean(interval for interval in self._intervals if interval < 1.5 * middle)
 
     def _pass_packets_before(self, frame: VideoFrame) -> None:
         """Forget the packets up to a frame's; one without a frame counts as lost where damage explains it."""
@@ -364,7 +392,7 @@ class Timeline:
         while self._waiting and self._waiting[0] <= frame.pts:
             pts = heapq.heappop(self._waiting)
             mark = self._marks.pop(pts, None)
-            if pts < frame.pts and mark and (not self._has_begun or mark.is_lost or mark.damage > self._healed):
+            if pts < frame.pts and mark and (not self._has_begun or mark.is_lost or self._damage > self._healed):
                 self.num_lost += 1
                 self._given_up.add(pts)
 

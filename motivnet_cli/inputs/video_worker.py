@@ -25,6 +25,7 @@ import av
 import numpy as np
 
 from motivnet_cli.errors import InputError, first_line
+from motivnet_cli.inputs.h264 import ReferenceCount
 from motivnet_cli.inputs.transport_stream import has_clean_joints_only, is_cut_off
 from motivnet_cli.inputs.video_picture import Presentations
 from motivnet_cli.inputs.video_protocol import Alive, DecodeRequest, SharedFrame, VideoReport, to_line
@@ -221,9 +222,12 @@ class _Reading:
             stream,
             has_times=_has_times(container),
             is_cut_off=container.format.name == "mpegts" and is_cut_off(container.name, stream.id),
+            lacks_reference=self._lacks_reference,
             is_paced=container.format.name == "mpeg" and stream.codec_context.name in _PACED_CODECS,
             has_clean_joints_only=self._has_clean_joints_only if container.format.name == "mpegts" else None,
         )
+        codec = stream.codec_context
+        self._references = ReferenceCount(codec.extradata) if codec.name == "h264" else None
         self._num_bad_packets = 0
         self._others_end_s = 0.0
 
@@ -253,6 +257,12 @@ class _Reading:
 
     def _has_clean_joints_only(self, start: int, end: int) -> bool:
         return has_clean_joints_only(self._container.name, self._stream.id, start, end)
+
+    def _lacks_reference(self, packet: Packet[VideoStream]) -> bool:
+        # Another description of the stream begins, which PyAV does not give (and before version 15.1 does not tell).
+        if hasattr(packet, "has_sidedata") and packet.has_sidedata("new_extradata"):
+            self._references = None
+        return self._references is not None and self._references.skips(bytes(packet), is_key=packet.is_keyframe)
 
     def _packets(self) -> Iterator[Packet[VideoStream]]:
         """Those of the stream; of the others, only their end is noted."""
@@ -321,7 +331,7 @@ class _Reading:
             found.append(f"{timeline.num_leading} frames before the first sound key frame were left out")
         if timeline.num_left_out:
             found.append(f"{timeline.num_left_out} frames were damaged and left out")
-        if found and self._container.format.flags & _AVFMT_NOTIMESTAMPS:
+        if found and not _has_times(self._container):
             found.append("numbers and times behind the damage may be too low, as the file holds no times")
         error_type: ErrorType = "damaged" if found else "truncated"
         missing_s = self._missing_s()

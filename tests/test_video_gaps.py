@@ -1,0 +1,65 @@
+"""Recordings that lack packets without a mark: no frame that is patched from older ones, and true numbers behind."""
+
+from __future__ import annotations
+
+import av
+import pytest
+
+from motivnet_cli.inputs.h264 import ReferenceCount
+from tests.clips import make_clip
+from tests.test_video import read
+
+LOST = range(40, 43)
+"""Packets in the order of decoding; the next key frame is number 51."""
+
+
+@pytest.fixture(scope="module", params=["0", "3"], ids=["in order", "reordered"])
+def source(request, tmp_path_factory):
+    path = tmp_path_factory.mktemp("source") / "c.mp4"
+    make_clip(path, frames=80, fps=25, gop=17, options={"bf": request.param, "sc_threshold": "0"})
+    return path
+
+
+@pytest.mark.parametrize("name", ["c.mp4", "c.mkv", "c.flv", "c.ts"])
+def test_packets_that_were_never_recorded(tmp_path, source, name):
+    """FFmpeg decodes what is left, and says nothing."""
+    with av.open(str(source)) as whole, av.open(str(tmp_path / name), "w") as recorded:
+        stream = recorded.add_stream_from_template(whole.streams.video[0])
+        for number, packet in enumerate(whole.demux(video=0)):
+            if packet.size and number not in LOST:
+                packet.stream = stream
+                recorded.mux(packet)
+    said, numbers, times, report = read(tmp_path / name)
+
+    assert said == numbers
+    assert times == pytest.approx([number / 25 for number in numbers], abs=2e-3)
+    assert set(range(38)) | set(range(51, 75)) <= set(numbers) <= set(range(40)) | set(range(51, 80))
+    assert (report.is_whole, report.problem.error_type) == (False, "damaged")
+
+
+@pytest.mark.parametrize(
+    ("pixel_format", "parameters"),
+    [
+        ("yuv420p", "b-pyramid=strict:bframes=8:b-adapt=0:ref=16:scenecut=0"),
+        ("yuv420p", "open-gop=1:bframes=3:keyint=20"),
+        ("yuv420p", "intra-refresh=1:keyint=20"),
+        ("yuv420p", "tff=1:slices=2:bframes=3"),
+        ("yuv420p10le", "cqm=jvt:bframes=3"),
+        ("yuv444p", "bframes=0"),
+    ],
+)
+@pytest.mark.parametrize("name", ["c.mkv", "c.ts"])
+def test_count_of_references(tmp_path, name, pixel_format, parameters):
+    """No frame is missed in a whole stream; where some are, the one behind them tells."""
+    options = {"x264-params": parameters}
+    make_clip(tmp_path / name, frames=60, fps=25, gop=60, pixel_format=pixel_format, options=options)
+    with av.open(str(tmp_path / name)) as container:
+        extradata = container.streams.video[0].codec_context.extradata
+        packets = [(bytes(packet), packet.is_keyframe) for packet in container.demux(video=0) if packet.size]
+
+    def told(packets):
+        count = ReferenceCount(extradata)
+        return [number for number, (packet, is_key) in enumerate(packets) if count.skips(packet, is_key=is_key)]
+
+    assert told(packets) == []
+    assert 25 in told(packets[:25] + packets[35:])
