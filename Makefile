@@ -86,6 +86,7 @@ bench: $(STAMP) ## Run the benchmarks and record their rows (about three hours)
 	$(BIN)/python benchmarks/export_onnx.py --record
 	$(BIN)/python benchmarks/feed.py --record
 	$(BIN)/python benchmarks/profiles.py --record
+	$(BIN)/python benchmarks/jpegs.py --record
 	$(BIN)/python benchmarks/full_network.py --record
 	$(BIN)/python benchmarks/pipelines.py --record
 	$(BIN)/python benchmarks/planning.py --record

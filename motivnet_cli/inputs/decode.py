@@ -28,6 +28,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from motivnet_cli.errors import InputError, error_type_of
+from motivnet_cli.inputs.jpeg import jpeg_pixels
 from motivnet_cli.inputs.picture_parts import PARTS
 from motivnet_cli.records import Frame
 
@@ -120,6 +121,9 @@ def _frame(file: IO[bytes], size_bytes: int, max_pixels: int) -> Frame:
         image = _open(file, name, size_bytes)
         _refuse_by_size(image, max_pixels)
         _refuse_by_kind(image)
+        pixels = _pixels_of_jpeg(image, size_bytes) if isinstance(image, JpegImageFile) else None
+        if pixels is not None:
+            return Frame(_upright(pixels, _orientation(image)))
         image.load()
         return Frame(upright_rgb(image, _orientation(image)))
     except _READ_FAILURES as error:
@@ -135,6 +139,15 @@ def _open(file: IO[bytes], name: str, size_bytes: int) -> ImageFile:
     if parts.exif:
         image.info["exif"] = parts.exif
     return image
+
+
+def _pixels_of_jpeg(image: JpegImageFile, size_bytes: int) -> NDArray[np.uint8] | None:
+    """As `jpeg_pixels`; None also if the file is too large to be taken into memory."""
+    if size_bytes > _MAX_PARTS_BYTES:
+        return None
+    assert image.fp is not None
+    image.fp.seek(0)
+    return jpeg_pixels(image.fp.read())
 
 
 def _size_of_regular_file(path: str) -> int:
@@ -370,6 +383,18 @@ _UPRIGHT = {
 }
 """By EXIF orientation: how to turn it upright, whether upright rows are stored as columns, and whether the
 upright top is stored last."""
+
+
+def _upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Stored pixels [H, W, 3] turned upright."""
+    if orientation == 1:
+        return pixels
+    whole = pixels.view("V3")[:, :, 0]  # [H, W]: a pixel is moved as one, in half the time
+    _, by_columns, top_is_last = _UPRIGHT[orientation]
+    left_is_last = orientation in (2, 3, 6, 7)
+    whole = whole.T if by_columns else whole
+    whole = np.ascontiguousarray(whole[:: -1 if top_is_last else 1, :: -1 if left_is_last else 1])
+    return whole.view(np.uint8).reshape(*whole.shape, 3)
 
 
 def upright_rgb(image: Image.Image, orientation: int) -> NDArray[np.uint8]:
