@@ -17,6 +17,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 """The threads of a network sleep while they have nothing to do: by themselves they keep the cores from other tests."""
 
 settings.register_profile("no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("quick", settings.get_profile("no clock"), max_examples=15)
 settings.load_profile("no clock")
 
 
@@ -33,6 +34,7 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     if config.getoption("quick"):
+        settings.load_profile("quick")
         config.pluginmanager.register(Quick())
 
 

@@ -140,6 +140,7 @@ def test_documents_with_python_are_found():
     assert {"README.md", "api.md", "output.md"} <= {document.name for document in DOCUMENTS}
 
 
+@pytest.mark.thorough
 def test_modules_import_from_where_a_name_is_defined():
     """Inside the package only `__version__` is imported from it: the import contract sees no further."""
     imported = {

@@ -386,6 +386,7 @@ def test_bomb_that_lies_about_its_size(packer):
     assert report.problem is None
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.XGLTYPE])
 def test_header_without_measure_ends_the_archive(kind):
     """Names and attributes of gigabytes would be read whole by tarfile."""

@@ -59,6 +59,7 @@ def test_rows_are_read_in_any_order(tmp_path):
     cells.close()
 
 
+@pytest.mark.thorough
 def test_memory_is_that_of_a_few_cells(tmp_path):
     """A row group may be larger than memory, if its pages are not."""
     size = 1 << 20

@@ -251,6 +251,7 @@ def save_large_safetensors(path: Path) -> None:
     save_file({name: torch.zeros(4 << 20) for name in NAMES}, path)
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
 @pytest.mark.parametrize("save", [save_large_zip, save_large_safetensors])
 def test_streaming_lets_go_of_what_was_read(tmp_path, save):
@@ -274,6 +275,7 @@ def resident_file_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[2]) * os.sysconf("SC_PAGE_SIZE")
 
 
+@pytest.mark.thorough
 def test_a_file_that_changes_under_the_reader_is_an_error(tmp_path):
     """Replaced by another of the same layout, it is not mixed with the first."""
     path = tmp_path / "large"

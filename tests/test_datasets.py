@@ -385,6 +385,7 @@ RAFDB_NUMBERS = {
 }
 
 
+@pytest.mark.thorough
 def test_full_rafdb_agrees_with_the_published_counts(tmp_path):
     """3,068 test lines bring no remark; in train the 12,271 missing files are counted and named."""
     full_rafdb(tmp_path, RAFDB_NUMBERS)
@@ -474,6 +475,7 @@ def test_full_jaffe_agrees_with_the_published_counts(tmp_path):
     assert len({image.subject for image in found.images}) == 10
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("protocol", "total"), [(None, 980), ("frontal", 980), ("all_angles", 4900)])
 def test_full_kdef_agrees_with_the_published_counts(tmp_path, protocol, total):
     """70 people in two sessions: 980 frontal pictures, 4,900 in all, and 70 subjects."""
@@ -490,6 +492,7 @@ def test_full_kdef_agrees_with_the_published_counts(tmp_path, protocol, total):
     assert found.protocol == protocol or protocol is None
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("protocol", "total", "neutral"),
     [
@@ -522,6 +525,7 @@ def test_full_ckplus_agrees_with_the_published_counts(tmp_path, protocol, total,
     assert "266 of 593 sequences have no label and are not used" in found.remarks
 
 
+@pytest.mark.thorough
 def test_full_affectnet_agrees_with_the_published_counts(tmp_path):
     """Val is 500 of each; as eight classes, 3,999 and 4,000 with contempt are both right and 3,998 is not."""
     lines = [AFFECTNET]

@@ -356,6 +356,7 @@ def test_every_format_obeys_max_pixels(tmp_path, file_format):
     assert decode(str(tmp_path / "picture"), max_pixels=1200).rgb.shape == (30, 40, 3)
 
 
+@pytest.mark.thorough
 def test_max_pixels_may_exceed_the_limit_of_pillow(tmp_path, monkeypatch):
     """In a run, Pillow's own limit does not count; outside of one it may refuse what is more than twice as large."""
     pixels = bytes(10_000 // 8 * 9000)
@@ -508,6 +509,7 @@ def test_heic_with_a_damaged_item_type_does_not_end_the_process(tmp_path):
     assert (done.returncode, done.stdout.strip()) == (0, "damaged")
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL.TiffImagePlugin", "ignore::UserWarning:PIL.PngImagePlugin")
 def test_no_damage_escapes_as_another_exception(tmp_path):
     """Of mutated files of all formats each gives a frame or an InputError with a clean sentence."""
@@ -552,6 +554,7 @@ def mutated(content, chance):
     return content
 
 
+@pytest.mark.thorough
 def test_threads_get_the_same_pictures(tmp_path):
     """Eight threads at once read what one thread reads, in every format."""
     paths = [GOLDEN / "quadrants.heic"]

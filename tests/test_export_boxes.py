@@ -186,6 +186,7 @@ def test_needed_columns_are_named(mixed, tmp_path):
         write_coco(Source(mixed, columns=["input", "x1", "y1", "x2", "confidence", *EMOTIONS]), tmp_path / "faces.json")
 
 
+@pytest.mark.thorough
 def test_memory_does_not_grow_with_the_rows(tmp_path, monkeypatch):
     """Writing COCO of eight times the faces takes no more memory at its peak."""
     batch = 512

@@ -101,6 +101,7 @@ def test_every_video_has_its_timeline(tmp_path):
     assert len(page) < 5_000_000
 
 
+@pytest.mark.thorough
 def test_no_emotion_hides_another():
     """Where two emotions alternate in a timeline, each has half of the ink; on the map, neither lies on top."""
     bars = {0: [(float(step), 1.0, step % 2) for step in range(240)]}
@@ -138,6 +139,7 @@ def test_what_pyarrow_does_not_read_is_said(tmp_path):
         write_page(with_holes(tmp_path), str(tmp_path / "r.html"))
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(not READS_MISSING_LISTS, reason="pyarrow 26 reads them, this one does not")
 def test_what_is_not_known_is_left_out(tmp_path):
     """No emotion, no confidence and no embedding: such rows are in no gallery and no dot, and nothing breaks."""
@@ -148,6 +150,7 @@ def test_what_is_not_known_is_left_out(tmp_path):
     assert 'id="inputs"' not in page
 
 
+@pytest.mark.thorough
 def test_pictures_are_found_from_several_given_paths(tmp_path):
     """A folder and a file were given by names relative to another folder: their faces are shown all the same."""
     (tmp_path / "a").mkdir()

@@ -155,6 +155,7 @@ def test_confidence_is_a_threshold(portrait, detectors):
     assert detectors["blazeface"].detect(rgb, min_confidence=min(1.0, face.score + 1e-4)) == []
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", DETECTORS)
 def test_threads_share_a_detector(name, group, portrait, detectors):
     """Several threads at once find what one finds."""
@@ -238,6 +239,7 @@ def test_unknown_detector_is_named():
         load_detector("haar")
 
 
+@pytest.mark.thorough
 @given(seed=st.integers(0, 2**32 - 1), num_boxes=st.integers(0, 40))
 def test_overlapping_boxes_are_dropped_as_torchvision_does(seed, num_boxes):
     """Our non-maximum suppression keeps the very boxes that torchvision's keeps, in its order."""

@@ -78,6 +78,7 @@ def test_scikit_learn_agrees_where_it_was_not_asked(made):
     assert value(scored["brier"]) == pytest.approx(((probabilities - np.eye(C)[labels]) ** 2).sum(axis=1).mean())
 
 
+@pytest.mark.thorough
 def test_torchmetrics_agrees_per_class(made):
     """Precision, recall, F1 and AUROC of each class over the scored images are torchmetrics'."""
     tm = pytest.importorskip("torchmetrics.functional")

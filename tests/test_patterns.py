@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,6 +25,7 @@ def fits(parts, names):
     return is_open and fnmatch.fnmatchcase(names[0], part) and fits(parts[1:], names[1:])
 
 
+@pytest.mark.thorough
 @settings(max_examples=500)
 @given(PARTS, NAMES)
 def test_names_that_a_pattern_fits(parts, names):

@@ -185,6 +185,7 @@ def test_tiff_of_unusual_storage_is_exact_or_refused(photometric, base, bits):
         assert {(1, False, 5), (2, False, 5), (2, False, 8), (1, True, 1), (2, True, 5)} <= read_kinds
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
 def test_palette_tiff_is_exact_or_refused(bits):
     """Its colours have 16 bits; a palette that is too short, or of 8 bits, is refused."""

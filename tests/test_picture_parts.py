@@ -146,6 +146,7 @@ def ppm():
     return content[:3] + b"# a comment\n" + content[3:], range(4, 14)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("make", [jpeg, png, webp, gif, tiff, bmp, avif, heic, heic_of_camera, jpeg_2000, ppm])
 def test_mutations_of_metadata_leave_pixels_as_they_were(make):
     """One to eight bytes of metadata, lengths and checksums among them, are given any values."""

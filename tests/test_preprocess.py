@@ -182,6 +182,7 @@ coordinate = st.floats(-60, 100, allow_nan=False)
 length = st.floats(0, 60, allow_nan=False)
 
 
+@pytest.mark.thorough
 @given(x=coordinate, y=coordinate, width=length, height=length, margin=st.floats(0, 1))
 def test_cut_is_the_square_around_the_box(x, y, width, height, margin):
     """The crop is the picture on an endless ground of the fill colour, seen through the square, wherever it lies."""

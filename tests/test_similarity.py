@@ -253,6 +253,7 @@ def test_mmd_and_overlap_are_their_definitions():
     assert (found.n_a, found.n_b, found.neighbours, found.permutations) == (23, 14, 5, 20)
 
 
+@pytest.mark.thorough
 def test_mmd_of_two_known_gaussians():
     """N(0, 1) against N(1.5, 1): MMD^2 is 2 s / sqrt(s^2 + 2) (1 - exp(-1.5^2 / (2 s^2 + 4))) for bandwidth s."""
     a, b = rng(0).normal(size=(1500, 1)), rng(1).normal(size=(1500, 1)) + 1.5

@@ -219,6 +219,7 @@ def test_resumed_anywhere_as_undisturbed(frames, gap_s):
         assert resumed.next_id == next_ids[-1]
 
 
+@pytest.mark.thorough
 @settings(max_examples=100)
 @given(clips())
 def test_ids_are_complete(frames):
