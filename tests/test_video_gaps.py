@@ -37,6 +37,24 @@ def test_packets_that_were_never_recorded(tmp_path, source, name):
     assert (report.is_whole, report.problem.error_type) == (False, "damaged")
 
 
+@pytest.mark.parametrize("codec", ["libx264", "libvpx-vp9"])
+def test_matroska_that_is_broken(tmp_path, codec):
+    """FFmpeg goes on at the next cluster, and says nothing."""
+    path = tmp_path / "c.mkv"
+    make_clip(path, frames=120, fps=25, gop=17, codec=codec, container_options={"cluster_time_limit": "500"})
+    content = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        place = [packet.pos for packet in container.demux(video=0)][40]
+    content[place - 30 : place + 30] = bytes(60)
+    path.write_bytes(content)
+    said, numbers, times, report = read(path)
+
+    assert said == numbers
+    assert times == pytest.approx([number / 25 for number in numbers], abs=2e-3)
+    assert set(range(30)) | set(range(68, 120)) <= set(numbers)
+    assert (report.is_whole, report.problem.error_type) == (False, "damaged")
+
+
 @pytest.mark.parametrize(
     ("pixel_format", "parameters"),
     [

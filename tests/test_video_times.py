@@ -127,6 +127,20 @@ def test_lost_packets_of_a_transport_stream(tmp_path, gone):
     assert (report.is_whole, report.problem.error_type) == (False, "damaged")
 
 
+def test_zeros_in_a_transport_stream(tmp_path):
+    """FFmpeg looks for the next packet, and marks nothing."""
+    content = bytearray(part(tmp_path / "c.ts", frames=100, gop=25, options={"bf": "0"}))
+    of_video = [at for at in range(0, len(content), 188) if content[at + 1] & 0x5F == 0x41 and content[at + 2] == 0]
+    content[of_video[40] : of_video[42]] = bytes(of_video[42] - of_video[40])
+    (tmp_path / "c.ts").write_bytes(content)
+    said, numbers, times, report = read(tmp_path / "c.ts")
+
+    assert said == numbers
+    assert times == [number / 25 for number in numbers]
+    assert set(range(37)) | set(range(50, 100)) <= set(numbers)
+    assert (report.is_whole, report.problem.error_type) == (False, "damaged")
+
+
 @pytest.mark.parametrize(
     ("name", "default", "shown"),
     [("c.mp4", 1, 1), ("c.mkv", 1, 1), ("c.mkv", None, 1), ("c.ts", None, 1), ("c.mp4", 0, 0), ("c.mkv", 0, 0)],

@@ -93,6 +93,7 @@ class Timeline:
         self._offset = 0
         self._last_dts: int | None = None
         self._num_since_last_dts = 0
+        self._last_pos: int | None = None
         self._intervals: deque[int] = deque(maxlen=LOOKAHEAD_PACKETS)
         self._step = self._frame_step = max(1, round(1 / self._rate / self._time_base))
         self._end: int | None = None
@@ -178,15 +179,15 @@ class Timeline:
         if not self._has_begun:
             self._begin_with(frame)
         damage, can_heal = (mark.damage, mark.can_heal) if mark else (self._damage, self._in_doubt <= 1)
+        is_next_to_damage = self._is_left_out or damage > self._healed
         if frame.key_frame and can_heal:
             self._healed = max(self._healed, damage)
             if self._healed == self._damage:
                 self._doubt_from = None
         self._is_patched = frame.is_corrupt or (self._is_patched and not frame.key_frame)
         last, ticks = self._last_ticks, self._ticks_of(frame, self.num_decoded + self.num_lost)
-        was_left_out = self._is_left_out
         self._is_left_out = damage > self._healed or self._is_patched or self._is_unsure(frame, last, ticks)
-        if self._has_times and last is not None and (was_left_out or self._is_left_out):
+        if self._has_times and last is not None and (is_next_to_damage or self._is_left_out):
             self.num_lost += self._hole_between(last, ticks)
         number = self.num_decoded + self.num_lost
         self.num_decoded += 1
@@ -262,7 +263,7 @@ class Timeline:
             self._begin(packet, ahead)
         elif self._goes_back(self._last_dts, packet):
             self._begin_again(packet, ahead)
-        elif packet.is_corrupt or self._in_doubt or self._is_paced:
+        else:
             self._notice_hole(packet)
         if self._lacks_reference(packet):
             self._damage_from(self._waiting[0] if self._waiting else packet.pts)
@@ -270,6 +271,7 @@ class Timeline:
             self._doubt(None if packet.pts is None else packet.pts + self._offset)
         if self.ends_early and not any(one.size for one in ahead):  # the last packet, which is cut off
             self._doubt(None if packet.pts is None else packet.pts + self._offset)
+        self._last_pos = packet.pos
         self._num_since_last_dts += 1
         if (dts := self._dts_of(packet)) is not None:
             if self._last_dts is not None and dts > self._last_dts:
@@ -366,7 +368,12 @@ class Timeline:
         dts = self._dts_of(packet)
         if dts is None or self._last_dts is None:
             return
-        if self._steps_in(dts - self._last_dts) - self._num_since_last_dts > 1:
+        is_marked = packet.is_corrupt or self._in_doubt > 0 or self._is_paced
+        check, start, end = self._has_clean_joints_only, self._last_pos, packet.pos
+        if not (is_marked or check) or self._steps_in(dts - self._last_dts) - self._num_since_last_dts <= 1:
+            return
+        # FFmpeg marks nothing where it had to look for the next packet.
+        if is_marked or (check and start is not None and end is not None and not check(start, end)):
             self._damage_from(self._max_pts)
 
     def _steps_in(self, ticks: Fraction | int) -> int:

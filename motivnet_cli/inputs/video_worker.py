@@ -26,6 +26,7 @@ import numpy as np
 
 from motivnet_cli.errors import InputError, first_line
 from motivnet_cli.inputs.h264 import ReferenceCount
+from motivnet_cli.inputs.matroska import Structure
 from motivnet_cli.inputs.transport_stream import has_clean_joints_only, is_cut_off
 from motivnet_cli.inputs.video_picture import Presentations
 from motivnet_cli.inputs.video_protocol import Alive, DecodeRequest, SharedFrame, VideoReport, to_line
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
 _AVFMT_NOTIMESTAMPS = 0x80
 _DEFAULT, _PICTURES = 0x1, 0x400 | 0x800
 """FFmpeg's AV_DISPOSITION_DEFAULT, ATTACHED_PIC and TIMED_THUMBNAILS."""
+_BLOCK_HEAD_BYTES = 32
+"""No less than the head of a block and that of the next."""
 _PACED_CODECS = {"mpeg1video", "mpeg2video"}
 """Of these, a program stream holds every frame, and says how long each stands."""
 BEAT_SECONDS = 1.0
@@ -226,6 +229,7 @@ class _Reading:
             is_paced=container.format.name == "mpeg" and stream.codec_context.name in _PACED_CODECS,
             has_clean_joints_only=self._has_clean_joints_only if container.format.name == "mpegts" else None,
         )
+        self._structure = Structure(container.name) if "matroska" in container.format.name else None
         codec = stream.codec_context
         self._references = ReferenceCount(codec.extradata) if codec.name == "h264" else None
         self._num_bad_packets = 0
@@ -259,10 +263,13 @@ class _Reading:
         return has_clean_joints_only(self._container.name, self._stream.id, start, end)
 
     def _lacks_reference(self, packet: Packet[VideoStream]) -> bool:
+        end = (packet.pos or 0) + packet.size + _BLOCK_HEAD_BYTES  # damage may begin in the packet before the break
+        is_at_break = self._structure is not None and self._structure.breaks_before(end)
         # Another description of the stream begins, which PyAV does not give (and before version 15.1 does not tell).
         if hasattr(packet, "has_sidedata") and packet.has_sidedata("new_extradata"):
             self._references = None
-        return self._references is not None and self._references.skips(bytes(packet), is_key=packet.is_keyframe)
+        skips = self._references is not None and self._references.skips(bytes(packet), is_key=packet.is_keyframe)
+        return skips or is_at_break
 
     def _packets(self) -> Iterator[Packet[VideoStream]]:
         """Those of the stream; of the others, only their end is noted."""
@@ -331,6 +338,8 @@ class _Reading:
             found.append(f"{timeline.num_leading} frames before the first sound key frame were left out")
         if timeline.num_left_out:
             found.append(f"{timeline.num_left_out} frames were damaged and left out")
+        if self._structure and self._structure.broken:
+            found.append(f"the file is broken at byte {self._structure.broken[0]}")
         if found and not _has_times(self._container):
             found.append("numbers and times behind the damage may be too low, as the file holds no times")
         error_type: ErrorType = "damaged" if found else "truncated"
