@@ -78,8 +78,8 @@ class ReferenceCount:
             bits.golomb()
         bits.take(2 * sequence.has_planes)
         count = bits.take(sequence.num_bits)
-        # A count of 0 may be one that the frame before has set back (memory_management_control_operation 5).
-        is_next = self._last is None or (count - self._last) % (1 << sequence.num_bits) <= 1 or count == 0
+        # A count of 0 or 1 may follow a frame that has set it back (memory_management_control_operation 5, 7.4.3).
+        is_next = self._last is None or (count - self._last) % (1 << sequence.num_bits) <= 1 or count <= 1
         if unit[0] & 0x60 or is_key:
             self._last = count
         return not (is_next or is_key or sequence.may_skip)

@@ -235,7 +235,9 @@ class Timeline:
             self._admit_in_order(packet)
         else:
             self._admit_by_time(packet, ahead)
-        if not packet.is_discard:
+        if packet.is_discard:
+            self._has_begun = self._has_begun or packet.is_keyframe  # it is decoded, and frames after it refer to it
+        else:
             if not self.num_packets and packet.is_keyframe:
                 self._first_key = packet.pts
             self.num_packets += 1
