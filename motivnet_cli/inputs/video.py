@@ -11,16 +11,15 @@ import mmap
 import os
 import selectors
 import signal
-import subprocess
-import sys
 import tempfile
 import time
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from motivnet_cli.children import Child, ProtocolError
 from motivnet_cli.errors import InputError
 from motivnet_cli.inputs.video_protocol import DecodeRequest, SharedFrame, VideoReport, from_line
 from motivnet_cli.records import Frame, Problem
@@ -39,8 +38,8 @@ STALL_SECONDS = 60.0
 """Without a frame or a sign of life for so long, a decoder counts as hung."""
 MEMORY_BYTES = 8 << 30
 """Address space of a decoder: 8K video decodes in less, a damaged header that asks for more does not."""
-_KEPT_STDERR_BYTES = 4096
-"""Of what a decoder writes to stderr, the last bytes: they hold the reason if it dies."""
+_KEPT_PRINTED_BYTES = 4096
+"""Of what a decoder prints, the last bytes: they hold the reason if it dies."""
 _MAX_REASON_LENGTH = 300
 
 
@@ -96,6 +95,8 @@ class VideoReader:
                         self._finish(message)
                         return
                 self._give_up(decoder.death())
+            except ProtocolError as error:
+                self._give_up(Problem("decoder_crash", str(error)))
             except TimeoutError:
                 self._give_up(Problem("decoder_stall", f"the decoder said nothing for {self._stall_s:g} s"))
 
@@ -133,43 +134,36 @@ class VideoReader:
 
 
 class _Decoder:
-    """The process that decodes: asked through its stdin, heard through its stdout and, if it dies, its stderr."""
+    """The process that decodes: asked through its stdin, heard through its messages and, if it dies, what it prints."""
 
     def __init__(self, request: DecodeRequest) -> None:
-        self._complaint = b""
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "motivnet_cli.inputs.video_worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            pass_fds=[request.shared],
-        )
-        self._write(request.to_line())
+        self._last_printed = b""
+        self._process = Child("motivnet_cli.inputs.video_worker", pass_fds=[request.shared])
+        self._process.give(request.to_line())
 
     def give_back_slot(self) -> None:
         """Say that the oldest frame was taken from the shared memory."""
-        self._write(b".")
+        self._process.give(b".")
 
     def messages(self, stall_s: float) -> Iterator[Message]:
         """What the process says until it ends.
 
         Raises:
             TimeoutError: Nothing came for `stall_s` seconds.
+            ProtocolError: It said what is no message.
         """
-        assert self._process.stdout, "it was asked for"
-        assert self._process.stderr, "it was asked for"
         rest = b""
         with selectors.DefaultSelector() as selector:
-            selector.register(self._process.stdout, selectors.EVENT_READ)
-            selector.register(self._process.stderr, selectors.EVENT_READ)
+            selector.register(self._process.messages, selectors.EVENT_READ)
+            selector.register(self._process.printed, selectors.EVENT_READ)
             last_heard = time.monotonic()
             while selector.get_map():
                 for key, _ in selector.select(max(0.0, last_heard + stall_s - time.monotonic())):
                     piece = os.read(key.fd, 1 << 16)
                     if not piece:
                         selector.unregister(key.fileobj)
-                    elif key.fileobj is self._process.stderr:
-                        self._complaint = (self._complaint + piece)[-_KEPT_STDERR_BYTES:]
+                    elif key.fileobj is self._process.printed:
+                        self._last_printed = (self._last_printed + piece)[-_KEPT_PRINTED_BYTES:]
                     else:
                         *lines, rest = (rest + piece).split(b"\n")
                         yield from map(from_line, lines)
@@ -178,28 +172,18 @@ class _Decoder:
                     raise TimeoutError
 
     def death(self) -> Problem:
-        """Why it ended before it was done, by the last line that it wrote to stderr."""
+        """Why it ended before it was done, by the last line that it printed."""
         code = self._process.wait()
         how = f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        lines = self._complaint.decode("utf-8", "replace").split("\n")
+        lines = self._last_printed.decode("utf-8", "replace").split("\n")
         reason = next((" ".join(line.split()) for line in reversed(lines) if line.strip()), "")
         return Problem("decoder_crash", f"the decoder {how}{reason and ': '}{reason[:_MAX_REASON_LENGTH]}")
 
     def close(self) -> None:
         """End it, whatever it is doing."""
         self._process.kill()
-        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
-            if pipe:
-                with suppress(BrokenPipeError):
-                    pipe.close()
-        self._process.wait()
-
-    def _write(self, data: bytes) -> None:
-        """To a process that may have died, which is noticed where it is read from."""
-        assert self._process.stdin, "it was asked for"
-        with suppress(BrokenPipeError):
-            self._process.stdin.write(data)
-            self._process.stdin.flush()
+        self._process.messages.close()
+        self._process.printed.close()
 
 
 class _Slots:

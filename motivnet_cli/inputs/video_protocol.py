@@ -9,6 +9,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal
 
+from motivnet_cli.children import ProtocolError
 from motivnet_cli.records import Problem
 
 if TYPE_CHECKING:
@@ -87,10 +88,18 @@ def to_line(message: Message) -> bytes:
 
 
 def from_line(line: bytes) -> Message:
-    kind, fields = json.loads(line)
-    if kind == "SharedFrame":
-        return SharedFrame(**fields)
-    if kind == "Alive":
-        return Alive()
-    problem = fields.pop("problem")
-    return VideoReport(problem=Problem(**problem) if problem else None, **fields)
+    """What `to_line` wrote.
+
+    Raises:
+        ProtocolError: It is something else.
+    """
+    try:
+        kind, fields = json.loads(line)
+        if kind == "SharedFrame":
+            return SharedFrame(**fields)
+        if kind == "Alive":
+            return Alive()
+        problem = fields.pop("problem")
+        return VideoReport(problem=Problem(**problem) if problem else None, **fields)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ProtocolError(line) from error

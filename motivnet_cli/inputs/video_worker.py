@@ -1,7 +1,7 @@
-"""The process that decodes one video: a request on stdin, frames into shared memory, and what they are to stdout.
+"""The process that decodes one video: a request on stdin, frames into shared memory, and messages of what they are.
 
-It imports no more than it needs, so that it starts in a fraction of a second. Nothing but messages is written to
-stdout, and FFmpeg is told to be silent; the last line on stderr is taken for the reason if the process dies.
+It imports no more than it needs, so that it starts in a fraction of a second. FFmpeg is told to be silent: the last
+line that is printed is taken for the reason if the process dies.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, cast
 import av
 import numpy as np
 
+from motivnet_cli.children import message_descriptor
 from motivnet_cli.errors import InputError, first_line
 from motivnet_cli.inputs.h264 import ReferenceCount
 from motivnet_cli.inputs.matroska import Structure
@@ -540,7 +541,7 @@ def _limit(memory_bytes: int) -> None:
 
 def _send(message: Message) -> None:
     """One write each, from either thread; a pipe takes so short a line whole."""
-    os.write(sys.stdout.fileno(), to_line(message))
+    os.write(message_descriptor(), to_line(message))
 
 
 def _reason(error: BaseException) -> str:

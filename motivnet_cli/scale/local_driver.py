@@ -1,30 +1,28 @@
 """Worker processes on this machine, one for each device, and the driver that watches them.
 
-Each is `python -m motivnet_cli.scale.local_worker`: its settings come through its stdin, which stays open. A byte
-there says stop; its end says that the driver is gone. Messages come back through its stdout, and what it prints
-through its stderr. A worker that dies is replaced, and its unit is taken up by whoever comes next.
+Each is a `Child` that runs `motivnet_cli.scale.local_worker`: its settings come through its stdin, which stays open. A
+byte there says stop; its end says that the driver is gone. A worker that dies is replaced, and its unit is taken up by
+whoever comes next.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import pickle
 import queue
 import signal
-import subprocess
-import sys
 import threading
 from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import IO, TYPE_CHECKING
 
+from motivnet_cli.children import Child, ProtocolError
 from motivnet_cli.config import ScaleConfig
 from motivnet_cli.engine.machine import Choices, divide_cores
 from motivnet_cli.engine.work import Tally
 from motivnet_cli.errors import WorkerError
 from motivnet_cli.output.share import begun_run
-from motivnet_cli.scale.messages import MAX_DEATHS_IN_A_ROW, STOP, Log, decode_message
+from motivnet_cli.scale.messages import MAX_DEATHS_IN_A_ROW, SETTINGS_LENGTH_BYTES, STOP, Failure, Log, decode_message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,17 +30,17 @@ if TYPE_CHECKING:
     from motivnet_cli.config import RunConfig
     from motivnet_cli.output.protocols import OpenRun
     from motivnet_cli.records import Cursor
-    from motivnet_cli.scale.messages import Failure, Message
+    from motivnet_cli.scale.messages import Message
     from motivnet_cli.weights.load import LoadedModel
 
 log = logging.getLogger(__name__)
 
 STOP_POLL_SECONDS = 0.2
 """How soon a stop is passed on."""
-MAX_STDERR_LINES = 3
-"""Of a worker that died: its last lines on stderr, which say why."""
-STDERR_SECONDS = 1.0
-"""How long the stderr of a worker that died is read on: processes that it has started may hold it open."""
+MAX_PRINTED_LINES = 3
+"""Of a worker that died: the last lines that it printed, which say why."""
+PRINTED_SECONDS = 1.0
+"""How long what a dead worker prints is read on: processes that it has started may hold the pipe open."""
 
 
 class LocalWorkers:
@@ -71,17 +69,17 @@ class LocalWorkers:
             pool.close()
 
 
-class _Stderr:
+class _Printed:
     """Logs what a worker prints, and keeps the end of it."""
 
     def __init__(self, pipe: IO[bytes], device: str) -> None:
-        self._lines: deque[str] = deque(maxlen=MAX_STDERR_LINES)
+        self._lines: deque[str] = deque(maxlen=MAX_PRINTED_LINES)
         self._thread = threading.Thread(target=self._read, args=(pipe, device), daemon=True)
         self._thread.start()
 
     def last_lines(self) -> str:
         """The last lines of a worker that has ended; empty if there are none."""
-        self._thread.join(STDERR_SECONDS)
+        self._thread.join(PRINTED_SECONDS)
         return " | ".join(self._lines)
 
     def _read(self, pipe: IO[bytes], device: str) -> None:
@@ -97,9 +95,8 @@ class _Stderr:
 class _Worker:
     number: int
     device: str
-    process: subprocess.Popen[bytes]
-    stdin: IO[bytes]
-    stderr: _Stderr
+    process: Child
+    printed: _Printed
     tally: Tally = field(default_factory=Tally)
     failure: Failure | None = None
     """What it said before it died."""
@@ -107,9 +104,9 @@ class _Worker:
     def why_it_died(self) -> str:
         if self.failure is not None:
             return str(self.failure)
-        code = self.process.returncode
+        code = self.process.wait()
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        said = self.stderr.last_lines()
+        said = self.printed.last_lines()
         return f"{how}: {said}" if said else how
 
 
@@ -119,7 +116,7 @@ class _Pool:
     def __init__(self, config: RunConfig, devices: Sequence[str]) -> None:
         self._config = config
         self._messages: queue.SimpleQueue[tuple[_Worker, Message | None]] = queue.SimpleQueue()
-        """None: the worker has closed its stdout, and so has ended."""
+        """None: there are no more messages of this worker: it has ended."""
         self._tally_of_ended = Tally()
         self._deaths_in_a_row = 0
         self._reached: list[Cursor] = []
@@ -152,32 +149,27 @@ class _Pool:
         """End what still runs: nothing is lost but what was not yet committed."""
         for worker in self._workers.values():
             worker.process.kill()
-            worker.process.wait()
-            with contextlib.suppress(OSError):
-                worker.stdin.close()
 
     # ---- one worker ---------------------------------------------------------------------------------------
 
     def _start(self, number: int, device: str) -> _Worker:
         config = replace(self._config, model=replace(self._config.model, device=device), scale=ScaleConfig())
         settings = pickle.dumps((config, self._cores[number]))
-        command = [sys.executable, "-m", "motivnet_cli.scale.local_worker"]
-        pipe = subprocess.PIPE
-        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe)
-        assert process.stdin is not None
-        assert process.stdout is not None
-        assert process.stderr is not None
-        worker = _Worker(number, device, process, process.stdin, _Stderr(process.stderr, device))
-        threading.Thread(target=self._read_messages, args=(worker, process.stdout), daemon=True).start()
-        with contextlib.suppress(BrokenPipeError):  # it died already, and its end is noticed
-            worker.stdin.write(settings)
-            worker.stdin.flush()
+        process = Child("motivnet_cli.scale.local_worker")
+        worker = _Worker(number, device, process, _Printed(process.printed, device))
+        threading.Thread(target=self._read_messages, args=(worker,), daemon=True).start()
+        process.give(len(settings).to_bytes(SETTINGS_LENGTH_BYTES, "big") + settings)
         return worker
 
-    def _read_messages(self, worker: _Worker, stdout: IO[bytes]) -> None:
-        with stdout:
-            for line in stdout:
-                self._messages.put((worker, decode_message(line)))
+    def _read_messages(self, worker: _Worker) -> None:
+        with worker.process.messages as lines:
+            for line in lines:
+                try:
+                    message = decode_message(line)
+                except ProtocolError as error:
+                    message = Failure.of(error)
+                    worker.process.kill()
+                self._messages.put((worker, message))
         self._messages.put((worker, None))
 
     def _take_in(self, worker: _Worker, message: Message) -> None:
@@ -191,11 +183,10 @@ class _Pool:
 
     def _settle_end(self, worker: _Worker) -> None:
         """Count what a worker has done that has ended, and replace it if it died."""
-        worker.process.wait()
-        worker.stdin.close()
+        code = worker.process.wait()
         self._tally_of_ended += worker.tally
         del self._workers[worker.number]
-        if worker.process.returncode and not self._is_stopping and self._failure is None:
+        if code and not self._is_stopping and self._failure is None:
             self._replace(worker)
 
     def _replace(self, worker: _Worker) -> None:
@@ -221,6 +212,4 @@ class _Pool:
     def _stop_all(self) -> None:
         self._is_stopping = True
         for worker in self._workers.values():
-            with contextlib.suppress(OSError):
-                worker.stdin.write(STOP)
-                worker.stdin.flush()
+            worker.process.give(STOP)

@@ -1,7 +1,7 @@
 """The program that `local_driver` starts for each device: it takes up units of a run until none is left.
 
-Messages go out through its stdout, a line of JSON each. When its stdin ends, its driver is gone, and it ends at once:
-what it committed is kept.
+Messages go out through a pipe of their own, a line of JSON each. When its stdin ends, its driver is gone, and it ends
+at once: what it committed is kept.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import sys
 import threading
 from typing import IO, TYPE_CHECKING
 
+from motivnet_cli.children import message_descriptor
 from motivnet_cli.engine.work import load_network, make_predictor, row_layout
 from motivnet_cli.errors import MotivNetError
 from motivnet_cli.output.share import take_part
-from motivnet_cli.scale.messages import Failure, Log, encode_message
+from motivnet_cli.scale.messages import SETTINGS_LENGTH_BYTES, Failure, Log, encode_message
 from motivnet_cli.scale.worker import take_units
 
 if TYPE_CHECKING:
@@ -28,13 +29,11 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Read the settings from stdin, and do the work."""
-    messages = MessageWriter(os.fdopen(os.dup(1), "w"))
-    os.dup2(2, 1)  # what a library prints is no message
+    messages = MessageWriter(os.fdopen(message_descriptor(), "w"))
     for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
         if hasattr(signal, name):  # they reach the whole process group, and the driver decides
             signal.signal(getattr(signal, name), lambda *_: None)
-    with open(0, "rb", buffering=0, closefd=False) as stdin:  # unbuffered: the bytes that follow are orders
-        config, cores = pickle.load(stdin)
+    config, cores = pickle.loads(_read_stdin(int.from_bytes(_read_stdin(SETTINGS_LENGTH_BYTES), "big")))
     if cores:
         os.sched_setaffinity(0, cores)
     stop = threading.Event()
@@ -57,9 +56,20 @@ def _work(config: RunConfig, messages: MessageWriter, stop: threading.Event) -> 
 
 
 def _watch_stdin(stop: threading.Event) -> None:
-    while os.read(0, 1):
+    while True:
+        _read_stdin(1)
         stop.set()
-    os._exit(1)
+
+
+def _read_stdin(num_bytes: int) -> bytes:
+    """So many bytes; ends the process if the driver is gone. Past Python's buffer: a thread waits here to the end."""
+    data = b""
+    while len(data) < num_bytes:
+        piece = os.read(0, num_bytes - len(data))
+        if not piece:
+            os._exit(1)
+        data += piece
+    return data
 
 
 class MessageWriter:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from motivnet_cli import errors
+from motivnet_cli.children import ProtocolError
 from motivnet_cli.engine.predictor import Stages
 from motivnet_cli.engine.work import Tally
 from motivnet_cli.errors import InputError, MotivNetError
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 MAX_DEATHS_IN_A_ROW = 3
 """Workers that may die one after the other while nothing more gets done; then the run ends with an error."""
+
+SETTINGS_LENGTH_BYTES = 8
+"""Of the number that a worker on this machine reads first: how long its settings are."""
 
 STOP = b"s"
 """To a worker on this machine: finish the batches that are begun, and end."""
@@ -69,8 +73,15 @@ def encode_message(message: Message) -> str:
 
 
 def decode_message(line: bytes) -> Message:
-    """What `encode_message` wrote."""
-    ((kind, values),) = json.loads(line).items()
-    if kind == "Tally":
-        return Tally(**values | {"stages": Stages(**values["stages"])})
-    return Log(**values) if kind == "Log" else Failure(**values)
+    """What `encode_message` wrote.
+
+    Raises:
+        ProtocolError: It is something else.
+    """
+    try:
+        ((kind, values),) = json.loads(line).items()
+        if kind == "Tally":
+            return Tally(**values | {"stages": Stages(**values["stages"])})
+        return Log(**values) if kind == "Log" else Failure(**values)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ProtocolError(line) from error

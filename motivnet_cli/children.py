@@ -1,0 +1,95 @@
+"""Child processes: each runs a module of this package and sends its messages through a pipe of its own.
+
+The folder in which a program stands is no place to import from: a data set may hold an `av.py`. `python -m` puts that
+folder first, so children are started in another way, on every version of Python the same.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_RUN_MODULE = """\
+import sys
+sys.path[:] = filter(None, sys.path)
+import runpy
+runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
+"""
+"""An empty entry of the path is the working folder. `sys` is built in: no file of that folder stands for it."""
+
+
+class Child:
+    """A process that runs a module of this package.
+
+    Args:
+        module: Its full name. It finds the descriptor of its messages with `message_descriptor`.
+        pass_fds: Descriptors that it inherits.
+    """
+
+    def __init__(self, module: str, *, pass_fds: Sequence[int] = ()) -> None:
+        read_end, write_end = os.pipe()
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _RUN_MODULE, module, str(write_end)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                pass_fds=[write_end, *pass_fds],
+            )
+        except BaseException:
+            os.close(read_end)
+            raise
+        finally:
+            os.close(write_end)
+        assert self._process.stdin is not None, "a pipe was asked for"
+        assert self._process.stdout is not None, "a pipe was asked for"
+        self.orders: IO[bytes] = self._process.stdin
+        """Its stdin."""
+        self.messages: IO[bytes] = os.fdopen(read_end, "rb")
+        """What the module sends; ends with the process."""
+        self.printed: IO[bytes] = self._process.stdout
+        """Its stdout and stderr: what Python, a library or the linker prints, at any time."""
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def give(self, data: bytes) -> None:
+        """Write to its stdin. If it has ended nothing happens: that is noticed where its messages are read."""
+        with suppress(BrokenPipeError):
+            self.orders.write(data)
+            self.orders.flush()
+
+    def wait(self) -> int:
+        """Wait for its end, and close its stdin.
+
+        Returns:
+            Its exit code; if a signal has ended it, the signal's number, negative.
+        """
+        code = self._process.wait()
+        with suppress(BrokenPipeError):
+            self.orders.close()
+        return code
+
+    def kill(self) -> None:
+        """End it, whatever it is doing."""
+        self._process.kill()
+        self.wait()
+
+
+def message_descriptor() -> int:
+    """In a child: the write end of the pipe for its messages. Processes that it starts in turn do not inherit it."""
+    return int(sys.argv[1])
+
+
+class ProtocolError(Exception):
+    """A child has sent something that is no message."""
+
+    def __init__(self, line: bytes) -> None:
+        super().__init__(f"a message of a child process cannot be read: {line[:80]!r}")
