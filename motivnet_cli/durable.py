@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 import weakref
 from pathlib import Path
@@ -27,6 +28,22 @@ def durably(final: Path) -> Iterator[Path]:
     sync(temporary)
     temporary.replace(final)
     sync(final.parent)
+
+
+def write_at_once(final: Path, text: str) -> None:
+    """Write a small file that many processes may write at once: a reader sees one of theirs whole, or none.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    descriptor, name = tempfile.mkstemp(dir=final.parent, prefix=f".{final.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        Path(name).replace(final)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
 
 
 def temporary_name(final: Path) -> Path:
@@ -65,8 +82,9 @@ class TemporaryFolder:
 
     def __init__(self) -> None:
         for left in Path(tempfile.gettempdir()).glob(f"{_TEMPORARY}*.lock"):
-            with contextlib.suppress(OSError, filelock.Timeout):  # another user's, or in use
-                _remove(left.with_suffix(""), _lock(left))
+            with contextlib.suppress(OSError, filelock.Timeout):  # gone meanwhile, or in use
+                if _is_own_file(left):
+                    _remove(left.with_suffix(""), _lock(left))
         self.path, lock = _locked_folder()
         self.remove = weakref.finalize(self, _remove, self.path, lock)
 
@@ -79,6 +97,12 @@ def _locked_folder() -> tuple[Path, filelock.BaseFileLock]:
             lock = _lock(folder.with_suffix(".lock"))
             if folder.exists() and Path(lock.lock_file).exists():
                 return folder, lock
+
+
+def _is_own_file(path: Path) -> bool:
+    """Whether it is a regular file of this user: in a folder that is shared, anybody may have put a link there."""
+    status = path.lstat()
+    return stat.S_ISREG(status.st_mode) and status.st_uid == os.getuid()
 
 
 def _lock(path: Path) -> filelock.BaseFileLock:

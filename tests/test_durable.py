@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -66,6 +67,26 @@ def test_what_another_process_holds_stays(scratch, holder):
 
     assert {str(path) for path in scratch.iterdir() if path.is_dir()} == {holder[1], str(mine.path), str(another.path)}
     assert (scratch / holder[1] / "large").stat().st_size == 1000
+
+
+def test_what_others_have_put_there_is_not_touched(scratch, tmp_path_factory, monkeypatch):
+    """In a shared TMPDIR anybody may write: no link by such a name is followed, no other user's file locked."""
+    target = tmp_path_factory.mktemp("mine") / "thesis.txt"
+    target.write_text("five years")
+    (scratch / "motivnet-tmp-planted.lock").symlink_to(target)
+    (scratch / "motivnet-tmp-planted").mkdir()
+    os.mkfifo(scratch / "motivnet-tmp-pipe.lock")  # who opens it waits for ever
+    TemporaryFolder()
+    (scratch / "motivnet-tmp-theirs.lock").touch()
+    (scratch / "motivnet-tmp-theirs").mkdir()
+    monkeypatch.setattr(os, "getuid", lambda: os.geteuid() + 1)
+    TemporaryFolder()
+
+    assert target.read_text() == "five years"
+    assert {path.name for path in scratch.iterdir()} >= {
+        "motivnet-tmp-planted.lock", "motivnet-tmp-planted", "motivnet-tmp-pipe.lock",
+        "motivnet-tmp-theirs.lock", "motivnet-tmp-theirs",
+    }  # fmt: skip
 
 
 MAKE_MANY = """

@@ -22,9 +22,11 @@ import pyarrow
 import pytest
 from typer.testing import CliRunner
 
+from motivnet_cli import run as runs
 from motivnet_cli.cli import app
+from motivnet_cli.config import InputConfig, ModelConfig, OutputConfig, RunConfig
 from motivnet_cli.output.read import read_faces, read_inputs
-from motivnet_cli.records import EMOTIONS
+from motivnet_cli.records import EMOTIONS, MAX_NAMED_FAILURES
 from tests.agreement import assert_same_rows
 from tests.pictures import SAMPLE_DATA, cut_short, face_photo
 from tests.server import Answer, FileServer
@@ -225,6 +227,38 @@ def test_rows_to_stdout_as_arrow(photos, expected):
     assert table.num_rows == len(expected)
     assert table.schema.field("embedding").type.list_size == 256
     assert json.loads(table.schema.metadata[b"motivnet"])["model"] == "expression-net"
+
+
+@pytest.mark.parametrize("stream_format", ["jsonl", "arrow"])
+@pytest.mark.parametrize("packed", [True, False])
+def test_rows_to_stdout_that_are_stopped_midway_are_not_whole(photos, tmp_path, packed, stream_format):
+    """An archive counts once, when it has ended: a run that is stopped in the middle of it says so."""
+    archive_of(tmp_path / "a.zip", [(photo.name, photo.read_bytes()) for photo in sorted(photos.iterdir())])
+    config = RunConfig(
+        inputs=InputConfig(paths=(str(tmp_path / "a.zip" if packed else photos),)),
+        model=ModelConfig(name="expression-net", batch_size=1),
+        output=OutputConfig(path="-", stream_format=stream_format),
+    )
+    seen = []
+    summary = runs.annotate(config, progress=seen.append, stop=lambda: len(seen) > 1, pipe=io.BytesIO())
+    whole = runs.annotate(config, pipe=io.BytesIO())
+
+    assert summary.stopped
+    assert 0 < summary.faces < whole.faces
+    assert summary.done < (1 if packed else NUM_PICTURES)
+    assert not whole.stopped
+    assert (whole.done, whole.inputs) == ((1, 1) if packed else (NUM_PICTURES, NUM_PICTURES))
+
+
+def test_rows_to_stdout_beside_many_failures(tmp_path):
+    """There is no table in which the rest of them is listed: their number is said."""
+    for number in range(MAX_NAMED_FAILURES + 3):
+        (tmp_path / f"{number}.jpg").write_bytes(b"no picture")
+    run = annotate(tmp_path, "--out", "-", code=3)
+
+    assert run.stdout == ""
+    assert run.stderr.count("failed: ") == MAX_NAMED_FAILURES
+    assert "and 3 more\n" in run.stderr
 
 
 def test_reader_that_has_enough(photos):

@@ -209,7 +209,7 @@ def test_other_errors_of_the_network_are_not_taken_for_a_full_device():
     assert network.sizes == [2]
 
 
-def test_the_largest_batch_is_found_once_andremembered_batch_size(tmp_path):
+def test_the_largest_batch_is_found_once_and_remembered(tmp_path):
     """Doubling stops at the first size that does not fit; the next run reads the answer, another model asks anew."""
     tried = []
 
@@ -222,8 +222,40 @@ def test_the_largest_batch_is_found_once_andremembered_batch_size(tmp_path):
     assert remembered_batch_size(tmp_path, "a", fits) == 8
     assert len(tried) == 4
     assert remembered_batch_size(tmp_path, "b", lambda size: True) == MAX_AUTO_BATCH
-    (tmp_path / "batch_sizes.json").write_text("{")
-    assert remembered_batch_size(tmp_path, "a", lambda size: False) == 1
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "[]", '{"key": "a"}', '{"key": "a", "batch_size": -3}', '{"key": "b", "batch_size": 8}']
+)
+def test_a_memory_that_makes_no_sense_is_written_anew(tmp_path, content):
+    """Whatever stands there: the size is found again."""
+    remembered_batch_size(tmp_path, "a", lambda size: size <= 4)
+    (path,) = tmp_path.rglob("*.json")
+    path.write_text(content)
+
+    assert remembered_batch_size(tmp_path, "a", lambda size: size <= 2) == 2
+    assert remembered_batch_size(tmp_path, "a", lambda size: False) == 2
+
+
+def test_a_store_that_cannot_be_written_ends_nothing(tmp_path):
+    """A cache is no condition of a run: many clusters have the store read-only."""
+    (tmp_path / "cache").write_text("not a folder")
+
+    assert remembered_batch_size(tmp_path / "cache", "a", lambda size: size <= 4) == 4
+    assert remembered_batch_size(tmp_path / "cache", "a", lambda size: size <= 2) == 2
+
+
+def test_many_find_their_batch_size_at_once(tmp_path):
+    """Workers that begin together neither disturb each other nor lose what another has found."""
+    with ThreadPoolExecutor(16) as pool:
+        sizes = [2**power for power in range(7)] * 16
+        found = list(
+            pool.map(lambda most: remembered_batch_size(tmp_path, str(most), lambda size: size <= most), sizes)
+        )
+
+    assert found == sizes
+    assert [remembered_batch_size(tmp_path, str(most), lambda size: False) for most in sizes[:7]] == sizes[:7]
+    assert len(list((tmp_path / "batch_sizes").iterdir())) == 7
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("bf16", 0.05), ("int8", 0.05)])

@@ -6,6 +6,8 @@ copies and the writing of one batch overlap the computing of the next; on a CPU 
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import logging
 import os
@@ -18,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from motivnet_cli.durable import durably
+from motivnet_cli.durable import write_at_once
 from motivnet_cli.engine.machine import Choices, compiled_code_key, usable_cores
 from motivnet_cli.errors import ConfigError, first_line
 from motivnet_cli.records import Prediction
@@ -37,6 +39,7 @@ _GIVEN_CODE_FOLDER = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
 MAX_AUTO_BATCH = 64
 """The largest batch that is chosen unasked. Throughput of vision transformers of this size is published as flat well
 before it (docs/performance.md)."""
+_BATCH_SIZES = {2**power for power in range(MAX_AUTO_BATCH.bit_length())}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.float32}
 """In which numbers a network computes at each precision; int8 only multiplies in other ones."""
 _CPU_OUT_OF_MEMORY = "DefaultCPUAllocator: can't allocate memory"
@@ -188,7 +191,11 @@ class Predictor:
 
     def _compile(self, cache: Path | None) -> None:
         if cache is not None and _GIVEN_CODE_FOLDER is None:  # compiled code is found again by the next run
-            os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache / "compiled" / compiled_code_key())
+            folder = cache / "compiled" / compiled_code_key()
+            with contextlib.suppress(OSError):  # in a store that is read-only torch's own folder serves
+                folder.mkdir(parents=True, exist_ok=True)
+            if os.access(folder, os.W_OK):
+                os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
         started = time.monotonic()
         self._network = torch.compile(self._network, fullgraph=True, dynamic=False)
         try:
@@ -280,23 +287,24 @@ def remembered_batch_size(cache: Path | None, key: str, fits: Callable[[int], bo
     """The largest batch that fits, found once for each `key`: a device, model and precision.
 
     Args:
-        cache: Folder of what is remembered; None remembers nothing.
+        cache: Folder of what is remembered, a file for each key; where it cannot be written nothing is remembered.
+            None remembers nothing.
         fits: Whether a batch of this size fits in the device's memory.
     """
-    path = cache / "batch_sizes.json" if cache else None
-    known: dict[str, int] = {}
-    if path is not None and path.exists():
-        try:
-            known = json.loads(path.read_text())
-        except ValueError:
-            log.warning("%s cannot be read, and is written anew", path)
-    if key not in known:
-        known[key] = largest_batch(fits)
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with durably(path) as temporary:
-                temporary.write_text(json.dumps(known, indent=1))
-    return known[key]
+    if cache is None:
+        return largest_batch(fits)
+    path = cache / "batch_sizes" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+    with contextlib.suppress(OSError, ValueError):  # not there yet, or not readable, or cut short
+        known = json.loads(path.read_text())
+        if isinstance(known, dict) and known.get("key") == key and known.get("batch_size") in _BATCH_SIZES:
+            return int(known["batch_size"])
+    size = largest_batch(fits)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_at_once(path, json.dumps({"key": key, "batch_size": size}))
+    except OSError as error:
+        log.info("the batch size is not remembered: %s", error)
+    return size
 
 
 def largest_batch(fits: Callable[[int], bool]) -> int:

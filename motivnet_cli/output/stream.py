@@ -79,6 +79,9 @@ class OpenStream:
         self._failures: list[InputReport] = []
         self.worker_config = config
         self.num_items = 0
+        self._num_done = 0
+        """Items, each once: an archive at its end, whatever became of its members."""
+        self._are_all_listed = False
         self.skipped: dict[str, int] = {}
         schemas = layout.schemas(record)
         self._rows = Rows(layout, schemas)
@@ -99,6 +102,7 @@ class OpenStream:
         for item in self._listing:
             self.num_items += 1
             yield Todo(item, Cursor(Position(item.index)))
+        self._are_all_listed = True
         self.skipped = dict(self._listing.skipped)
 
     def write(self, batch: Batch, prediction: Prediction | None) -> None:
@@ -108,6 +112,7 @@ class OpenStream:
         if self._tracks is not None:
             faces = self._tracks.follow(positions, faces)
         for report in batch.finished:
+            self._num_done += report.archive is None
             self._statuses[report.status] += 1
             if report.status == "failed" and len(self._failures) < MAX_NAMED_FAILURES:
                 self._failures.append(report)
@@ -124,13 +129,13 @@ class OpenStream:
 
     def complete(self) -> RunState:
         """Nothing is left to do: every row is out."""
-        return "finished" if self._statuses.total() >= self.num_items else "stopped"
+        return "finished" if self._are_all_listed and self._num_done >= self.num_items else "stopped"
 
     def summary(self) -> OutputSummary:
         """What went into the pipe."""
         return OutputSummary(
             inputs=self.num_items,
-            done=self._statuses.total(),
+            done=self._num_done,
             by_status={status: self._statuses[status] for status in STATUSES if self._statuses[status]},
             faces=self._sources.total(),
             face_sources={source: self._sources[source] for source in FACE_SOURCES if self._sources[source]},
