@@ -338,3 +338,7 @@ def no_progress(progress: Progress) -> None:
 def never() -> bool:
     """The stop callback of a run that nothing interrupts."""
     return False
+
+
+class Stopped(Exception):  # noqa: N818 - a way out, not an error
+    """Reading was given up because the stop callback said so."""

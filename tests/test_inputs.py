@@ -415,6 +415,26 @@ def test_extend_by_content(photos, tmp_path):
     assert statuses["01.jpg"] == hashlib.sha256(content).hexdigest()
 
 
+def test_a_stop_does_not_wait_for_a_video_that_is_still_coming(photos, film, tmp_path):
+    """A server that says nothing more would hold it up for its time-out, and for that of every new try."""
+    seen = []
+    with FileServer() as server:
+        url = server.on("/film.mp4", Answer(film.read_bytes(), stall_after=100_000))
+        config = RunConfig(
+            inputs=InputConfig(paths=(str(sorted(photos.iterdir())[0]), url)),
+            model=ModelConfig(name="expression-net", batch_size=1),
+            output=OutputConfig(path=str(tmp_path / "p.parquet")),
+        )
+        summary = runs.annotate(config, progress=seen.append, stop=lambda: bool(seen and server.requests))
+        requests = len(server.requests)
+        server.on("/film.mp4", Answer(film.read_bytes()))
+
+        assert summary.stopped
+        assert requests == 1
+        assert not runs.annotate(config).stopped
+    assert read_inputs(tmp_path / "p.parquet")["status"].to_list() == ["ok", "ok"]
+
+
 def test_pipe_that_blocks_slows_the_run(photos, tmp_path):
     """While nobody reads, the run waits and does nothing; then every row comes, in order."""
     for turn in range(10):

@@ -23,7 +23,7 @@ from motivnet_cli.engine.prepare import Prepared, about_item
 from motivnet_cli.errors import InputError
 from motivnet_cli.inputs.archive import Archive
 from motivnet_cli.inputs.cells import CellReader
-from motivnet_cli.records import Batch, Crop, Cursor, InputReport, Position, Problem
+from motivnet_cli.records import Batch, Crop, Cursor, InputReport, Position, Problem, Stopped
 from motivnet_cli.remote.files import local_copy
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+JOIN_SECONDS = 3.0
+"""How long the end of a run waits for a read that hangs, of a server that says nothing: nobody asks for it any more."""
 MAX_HELD_BYTES = 512 << 20
 """Pictures, frames and crops between the feeder and the network; beyond it nothing new is read."""
 MAX_REPORTS = 256
@@ -162,6 +164,7 @@ class _Feeder:
         self._preparer = preparer
         self._budget = budget
         self._cells = CellReader()
+        self._is_over = threading.Event()
         self._pool = ThreadPoolExecutor(num_threads, "prepare", initializer=torch.set_num_threads, initargs=(1,))
         self._ready: queue.SimpleQueue[_Piece | BaseException | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._feed, name="feed", daemon=True)
@@ -181,9 +184,10 @@ class _Feeder:
             yield piece
 
     def close(self) -> None:
+        self._is_over.set()
         self._budget.close()
         self._pool.shutdown(cancel_futures=True)
-        self._thread.join()
+        self._thread.join(JOIN_SECONDS)
 
     def _feed(self) -> None:
         try:
@@ -239,9 +243,11 @@ class _Feeder:
     def _read_video(self, todo: Todo) -> Iterator[_Piece]:
         item, step = todo.item, todo.cursor.position.step
         try:
-            with local_copy(item.path) as path:
+            with local_copy(item.path, stop=self._is_over.is_set) as path:
                 given = GivenFrames(item.given) if item.given else None
-                video = self._preparer.open_video(path, skip_frames=0 if given else step, every_frame=bool(given))
+                video = self._preparer.open_video(
+                    path, skip_frames=0 if given else step, every_frame=bool(given), stop=self._is_over.is_set
+                )
                 frames = ((frame, None) for frame in video) if given is None else islice(given.among(video), step, None)
                 for frame, faces in frames:
                     work = partial(self._preparer.frame, item, step, frame, faces)
@@ -249,6 +255,8 @@ class _Feeder:
                     step += 1
                 found = video.report
                 bad_boxes = given.problem if given else None
+        except Stopped:
+            raise _RunIsOver from None
         except InputError as error:
             problem = Problem(error.error_type, str(error))
             yield self._end(todo, InputReport(**about_item(item, step=step), status="failed", problem=problem))

@@ -13,12 +13,12 @@ from motivnet_cli.errors import InputError
 from motivnet_cli.faces.crop import cut, placed, to_pixels
 from motivnet_cli.faces.detect import find_faces, load_detector
 from motivnet_cli.inputs.decode import decode, decode_bytes
-from motivnet_cli.records import Crop, Face, InputReport, Position, Problem
+from motivnet_cli.records import Crop, Face, InputReport, Position, Problem, never
 from motivnet_cli.remote.files import read_bytes
 from motivnet_cli.remote.urls import is_remote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     import numpy as np
     from numpy.typing import NDArray
@@ -99,7 +99,9 @@ class Preparer:
         """A sampled frame of the video `item`, the `step`-th from 0, with the faces that are given for it."""
         return self._cropped(Position(item.index, step), item.input, frame, self.find(frame, given), item.kept)
 
-    def open_video(self, path: str, *, skip_frames: int, every_frame: bool = False) -> VideoReader:
+    def open_video(
+        self, path: str, *, skip_frames: int, every_frame: bool = False, stop: Callable[[], bool] = never
+    ) -> VideoReader:
         """The frames of a video that the settings ask for, or every one, but for the first `skip_frames`.
 
         Raises:
@@ -108,7 +110,7 @@ class Preparer:
         from motivnet_cli.inputs.video import VideoReader
 
         video = replace(self._video, fps=None, every=None) if every_frame else self._video
-        return VideoReader(path, video, max_pixels=self._max_pixels, skip_frames=skip_frames)
+        return VideoReader(path, video, max_pixels=self._max_pixels, skip_frames=skip_frames, stop=stop)
 
     # ---- the three steps ----------------------------------------------------------------------------------
 

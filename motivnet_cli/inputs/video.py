@@ -22,10 +22,10 @@ import numpy as np
 from motivnet_cli.children import Child, ProtocolError
 from motivnet_cli.errors import InputError
 from motivnet_cli.inputs.video_protocol import DecodeRequest, SharedFrame, VideoReport, from_line
-from motivnet_cli.records import Frame, Problem
+from motivnet_cli.records import Frame, Problem, Stopped, never
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -57,9 +57,11 @@ class VideoReader:
         max_pixels: A video with larger frames is refused.
         skip_frames: So many sampled frames were done before: they are decoded past, and the rest is the same.
         stall_s: As STALL_SECONDS.
+        stop: Asked about once a second, also while no frame is taken.
 
     Raises:
         InputError: While iterating, when there is not one frame to be had: the file is no video, or cannot be read.
+        Stopped: While iterating, after `stop` has said so.
     """
 
     def __init__(
@@ -70,12 +72,14 @@ class VideoReader:
         max_pixels: int,
         skip_frames: int = 0,
         stall_s: float = STALL_SECONDS,
+        stop: Callable[[], bool] = never,
     ) -> None:
         self._path = path
         self._config = config
         self._max_pixels = max_pixels
         self._skip_frames = skip_frames
         self._stall_s = stall_s
+        self._stop = stop
         self._num_frames = skip_frames
         self._size: tuple[int, int] | None = None
         self.report: VideoReport
@@ -85,6 +89,8 @@ class VideoReader:
         with closing(_Slots()) as slots, closing(_Decoder(self._request(slots.descriptor))) as decoder:
             try:
                 for message in decoder.messages(self._stall_s):
+                    if self._stop():
+                        raise Stopped
                     if isinstance(message, SharedFrame):
                         rgb = slots.copy(message)
                         decoder.give_back_slot()

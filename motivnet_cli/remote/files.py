@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
-import shutil
 import threading
 import time
 from http import HTTPStatus
@@ -20,6 +19,7 @@ from urllib.parse import urlsplit
 
 from motivnet_cli.durable import TemporaryFolder
 from motivnet_cli.errors import InputError
+from motivnet_cli.records import Stopped, never
 from motivnet_cli.remote import http
 from motivnet_cli.remote.retries import InterruptedTryError, RefusedError, seconds_before_retry
 from motivnet_cli.remote.storage import explained, file_system, fsspec_failures
@@ -60,11 +60,15 @@ def read_bytes(url: str, *, max_bytes: int, retries: int = RETRIES) -> bytes:
 
 
 @contextlib.contextmanager
-def local_copy(path: str) -> Iterator[str]:
+def local_copy(path: str, *, stop: Callable[[], bool] = never) -> Iterator[str]:
     """A path that can be opened by name: of a URL, a temporary copy that is gone after the block.
+
+    Args:
+        stop: Asked with every piece that arrives.
 
     Raises:
         InputError: As `open_remote`.
+        Stopped: `stop` has said so.
     """
     if not is_remote(path):
         yield path
@@ -73,13 +77,16 @@ def local_copy(path: str) -> Iterator[str]:
     copy = folder.path / f"copy{Path(urlsplit(path).path).suffix}"
     try:
         with open_remote(path) as source, copy.open("wb") as file:
-            shutil.copyfileobj(source, file, 1 << 20)
+            while piece := source.read1(1 << 20):  # what is there: of a slow server not a whole MiB
+                if stop():
+                    raise Stopped
+                file.write(piece)
         yield str(copy)
     finally:
         folder.remove()
 
 
-def open_remote(url: str, *, retries: int = RETRIES) -> IO[bytes]:
+def open_remote(url: str, *, retries: int = RETRIES) -> io.BufferedReader:
     """The file behind a URL, to be read from front to back or, where `seekable()` is true, anywhere.
 
     A read that breaks is tried again until `retries` tries in a row brought nothing new, after 0.5, 1, 2... seconds.
