@@ -105,6 +105,17 @@ def undisturbed(photos, tmp_path_factory):
     return out
 
 
+@pytest.fixture
+def traps(tmp_path):
+    """A folder that holds a file by the name of every module that is, or may be, imported; none of them may be run."""
+    folder, sprung = tmp_path / "traps", tmp_path / "sprung"
+    folder.mkdir()
+    for name in {module.partition(".")[0] for module in sys.modules} | sys.stdlib_module_names:
+        (folder / f"{name}.py").write_text(f"open({str(sprung)!r}, 'a').write(__name__ + ' ')\n")
+    yield folder
+    assert not sprung.exists(), sprung.read_text()
+
+
 @pytest.fixture(scope="session")
 def s3_server():
     """A real S3 server, for the whole session."""

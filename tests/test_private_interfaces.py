@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import fsspec
 import pytest
@@ -28,6 +28,7 @@ def bare_ray(monkeypatch):
     ray.__version__ = "9.0"
     ray.is_initialized = lambda: False
     ray.init = init
+    ray.job_config = SimpleNamespace(JobConfig=SimpleNamespace)
     monkeypatch.setitem(sys.modules, "ray", ray)
     monkeypatch.setitem(sys.modules, "ray._private.services", None)
 

@@ -119,6 +119,17 @@ def test_run_survives_a_node_and_a_worker(cluster, photos, undisturbed, tmp_path
 
 
 @needs_ray
+def test_workers_import_nothing_from_the_working_folder(photos, undisturbed, traps, tmp_path):
+    """Ray would put the folder in which the run is started before all others: a data set may hold an `av.py`."""
+    motivnet = Path(sys.executable).with_name("motivnet")  # `python -m` itself looks there
+    arguments = command(photos, tmp_path / "p.parquet", *HERE)[3:]
+    done = subprocess.run([motivnet, *arguments], cwd=traps, capture_output=True, text=True, timeout=600)
+
+    assert done.returncode == 0, done.stderr
+    assert_same_rows(tmp_path / "p.parquet", undisturbed)
+
+
+@needs_ray
 def test_says_what_it_waits_for(cluster, photos, undisturbed, tmp_path):
     """On a cluster too small for one worker a run waits and says so; it goes on when a node comes."""
     cluster.add_node(1)

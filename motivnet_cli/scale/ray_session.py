@@ -100,7 +100,11 @@ class Session:
         if hasattr(signal, "pthread_sigmask"):
             # A signal to the whole process group is for the driver: Ray's processes inherit this mask.
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR1})
-        options: dict[str, object] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        options: dict[str, object] = {
+            "log_to_driver": False,
+            "logging_level": logging.ERROR,
+            "job_config": _config_of_job(self.ray),
+        }
         if self.is_local:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray sends no statistics of a run
             options |= {
@@ -119,6 +123,17 @@ def _import_ray() -> ModuleType:
         return importlib.import_module("ray")
     except ImportError as error:
         raise ConfigError("--engine ray needs Ray: pip install 'motivnet-cli[ray]'") from error
+
+
+def _config_of_job(ray: ModuleType) -> object:
+    """Keep workers from importing what lies in the folder in which the run is started: it may be a data set.
+
+    Ray puts that folder, and the one of the script, at the front of every worker's path, but for a job that brings a
+    working folder along (docs/decisions/0014-private-interfaces.md).
+    """
+    config = ray.job_config.JobConfig()
+    config._runtime_env_has_working_dir = lambda: True
+    return config
 
 
 def _silence_stdout(ray: ModuleType) -> None:
