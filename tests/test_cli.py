@@ -314,6 +314,26 @@ def test_models_says_what_was_never_verified():
     assert [card["name"] for card in cards] == ["motivnet-1b", "sapiens-1b", "expression-net"]
 
 
+def test_other_systems_are_refused():
+    """Before anything is tried that cannot work there."""
+    code = "import os, motivnet_cli.cli as cli; os.name = 'nt'; cli.main()"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+
+    assert run.returncode == 1
+    assert run.stderr.startswith("error: motivnet runs on Linux and macOS, and this is ")
+    assert run.stderr.endswith("on Windows, run it within WSL\n")
+
+
+def test_python_m_imports_nothing_from_the_working_folder(tmp_path):
+    """As the `motivnet` command: what lies among the pictures is no part of it."""
+    (tmp_path / "typer.py").write_text("raise SystemExit('sprung')")
+    run = subprocess.run(
+        [sys.executable, "-m", "motivnet_cli", "--version"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+
+    assert (run.returncode, run.stdout) == (0, f"motivnet {motivnet_cli.__version__}\n"), run.stderr
+
+
 def test_version():
     """--version names the version, and nothing else."""
     assert motivnet("--version").stdout == f"motivnet {motivnet_cli.__version__}\n"

@@ -7,6 +7,8 @@ stdout carries data only; everything else goes to stderr.
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Annotated
 
 import typer
@@ -29,6 +31,8 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line: the entry point of the console script."""
+    if os.name != "posix":
+        sys.exit(f"error: motivnet runs on Linux and macOS, and this is {sys.platform}: on Windows, run it within WSL")
     app()
 
 

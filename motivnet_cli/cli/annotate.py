@@ -120,7 +120,7 @@ class Allowance:
 
 def _exit_code(summary: Summary, stop: StopSignals, allowed: Allowance) -> int:
     if summary.stopped:
-        return stop.exit_code or errors.EXIT_STOPPED_RESUMABLE
+        return stop.exit_code_of_stop
     return errors.EXIT_OK if allowed.covers(summary) else errors.EXIT_TOO_MANY_FAILED
 
 
@@ -164,7 +164,9 @@ def _print_summary(console: Console, summary: Summary) -> None:
         now = f"{summary.changes.new} inputs are new and {summary.changes.changed} changed since this run was begun"
         console.print(f"{now}: the same command with --extend reads them")
     if summary.stopped:
-        console.print("stopped; what is done is committed: run the same command again to continue")
+        is_piped = summary.outputs == ("-",)
+        rest = "is out, and a pipe keeps nothing to" if is_piped else "is committed: run the same command again to"
+        console.print(f"stopped; what is done {rest} continue")
     elif not summary.finished:
         console.print("this shard is done; the last shard to finish completes the output")
 

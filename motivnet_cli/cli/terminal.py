@@ -35,6 +35,11 @@ class StopSignals:
         """The exit code that the first signal asks for."""
         self._over = False
 
+    @property
+    def exit_code_of_stop(self) -> int:
+        """The exit code of a run that was stopped, be it without a signal: processes beside it hold the rest."""
+        return self.exit_code or errors.EXIT_STOPPED_RESUMABLE
+
     def __enter__(self) -> StopSignals:
         for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
             if hasattr(signal, name):
@@ -61,7 +66,7 @@ class StopSignals:
 def exit_stopped(stop: StopSignals, console: Console) -> typer.Exit:
     """The end of a command that a signal stopped, to be raised."""
     console.print("stopped; what is done is kept: run the same command again to continue")
-    return typer.Exit(stop.exit_code or errors.EXIT_OK)
+    return typer.Exit(stop.exit_code_of_stop)
 
 
 def command_line() -> str:
