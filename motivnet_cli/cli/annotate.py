@@ -132,8 +132,8 @@ def _print_summary(console: Console, summary: Summary) -> None:
         reason = report.problem.message if report.problem else ""
         console.print(f"failed: {escape(_one_line(report.input))}: {escape(reason)}", soft_wrap=True)
     if summary.num_failed > len(summary.failures):
-        table = f", listed in {escape(summary.outputs[1])}" if len(summary.outputs) > 1 else ""  # a pipe has no table
-        console.print(f"and {summary.num_failed - len(summary.failures)} more{table}", soft_wrap=True)
+        listed = f", listed in {escape(summary.outputs[1])}" if len(summary.outputs) > 1 else ""  # not of a pipe
+        console.print(f"and {summary.num_failed - len(summary.failures)} more{listed}", soft_wrap=True)
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     statuses = ", ".join(f"{n} {status}" for status, n in summary.by_status.items())
     done = f"{summary.done} of {summary.inputs}" if summary.stopped else str(summary.inputs)
