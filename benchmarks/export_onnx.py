@@ -67,7 +67,7 @@ def make(path: str) -> None:
 def export(weights: str, out: str, precision: str) -> None:
     from motivnet_cli.export.network import export_model
 
-    exported = export_model("motivnet-1b", "onnx", out, weights=weights, precision=precision)
+    exported = export_model(None, "onnx", out, weights=weights, precision=precision)
     print(json.dumps(dataclasses.asdict(exported)))
 
 

@@ -167,7 +167,7 @@ def engine(weights: str, scratch: str) -> None:
 
     folder = Path(scratch) / "photos"
     photos = make_photos(folder, count=NUM_PICTURES, seed=2, sizes=(1000, 3000))
-    model = load_model("motivnet-1b", weights=weights)
+    model = load_model(weights=weights)
     sum(float(parameter.detach().sum()) for parameter in model.network.parameters())  # read from the disk
 
     def crop(path: Path) -> Crop:

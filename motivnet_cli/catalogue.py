@@ -6,6 +6,7 @@ Opens no file and imports no torch, so that `motivnet models` answers at once.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 DEFAULT_MODEL = "motivnet-1b"
@@ -130,3 +131,16 @@ _EXPRESSION_NET = ModelCard(
 )
 
 CARDS = {card.name: card for card in (_MOTIVNET, _SAPIENS, _EXPRESSION_NET)}
+
+
+def recorded_name(name: str | None, weights: str | None) -> str:
+    """What a run calls its model: the name of the weights file if one is given, else the model's.
+
+    Args:
+        name: Of the model; None is the default model.
+        weights: Path of a checkpoint file.
+    """
+    if weights is None:
+        return name or DEFAULT_MODEL
+    file = Path(weights).name
+    return file if file.isprintable() else file.encode("unicode_escape", "surrogatepass").decode()

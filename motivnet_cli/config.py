@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from motivnet_cli.catalogue import DEFAULT_MODEL
+from motivnet_cli.catalogue import recorded_name
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.remote.urls import local_path
 
@@ -130,9 +130,11 @@ class VideoConfig:
 class ModelConfig:
     """Which network runs, and how."""
 
-    name: str = _setting(DEFAULT_MODEL, changes_output=True)
+    name: str | None = _setting(None, changes_output=True)
+    """Of the catalogue or the store; None is the file of `weights`, else the catalogue's first. With `weights`, it
+    demands that network of the file."""
     weights: str | None = _setting(None, changes_output=False)
-    """A checkpoint file to use for `name`; what counts for the output is its hash, which the run adds."""
+    """A checkpoint file, recorded under its own name; what counts for the output is its hash, which the run adds."""
     store: str | None = _setting(None, changes_output=False)
     """Folder of the model store; None takes the default."""
     recipe: str | None = _setting(None, changes_output=True)
@@ -146,6 +148,11 @@ class ModelConfig:
     device: str = _setting("auto", changes_output=False)
     batch_size: int | None = _setting(None, changes_output=False)
     """Faces in one pass of the network; None chooses by model and device."""
+
+    @property
+    def recorded_name(self) -> str:
+        """What the output calls the model."""
+        return recorded_name(self.name, self.weights)
 
     def __post_init__(self) -> None:
         if self.batch_size is not None and self.batch_size < 1:

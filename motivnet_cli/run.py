@@ -192,6 +192,8 @@ def _log_start(config: RunConfig, run: OpenRun, model: LoadedModel, workforce: W
         log.info("%d inputs%s%s", run.num_items, share, done_before)
     if run.skipped:
         log.info("passed over: %s", ", ".join(f"{n} {what}" for what, n in run.skipped.items()))
+    if config.model.weights is not None and config.model.name is None and not model.classes:
+        log.warning("%s is a Sapiens encoder without an emotion head: rows get no emotions", model.card.name)
     if workforce.choices.device.type == "cpu" and not model.card.single_thread:
         log.warning("%s is made for a GPU: on a CPU each face takes a minute or more", model.card.name)
 
@@ -202,6 +204,7 @@ def _record_of(config: RunConfig, model: LoadedModel, choices: Choices) -> RunRe
         "inputs.paths": [
             display_name(given) if is_remote(given) else str(Path(given).absolute()) for given in config.inputs.paths
         ],
+        "model.name": model.card.name,
         "model.recipe": model.recipe,
         "model.flip": choices.flip,
         "model.precision": choices.precision,

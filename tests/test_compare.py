@@ -26,6 +26,7 @@ TINY = Path(__file__).parent / "golden" / "motivnet_tiny_7.safetensors"
 WHOLE = Reading(faces=FaceConfig(mode="whole"))
 SMALL = ModelConfig(name="expression-net")
 ENCODER = "pose_encoder."
+NAMES = ["tuned.safetensors", "encoder.safetensors"]
 
 
 def colours(folder, *, n, seed, low=0, high=256):
@@ -47,12 +48,16 @@ def tuned(tmp_path_factory):
     path = tmp_path_factory.mktemp("tuned") / "tuned.safetensors"
     tensors = load_file(TINY)
     tensors |= {name: 1.1 * values for name, values in tensors.items() if name.startswith(f"{ENCODER}layers.1.")}
-    save_file(tensors, path, metadata={"heads": "4", "height": "128", "width": "96"})
+    metadata = {"heads": "4", "height": "128", "width": "96"}
+    save_file(tensors, path, metadata=metadata)
+    encoder = {name: values for name, values in load_file(TINY).items() if name.startswith(ENCODER)}
+    save_file(encoder, path.with_name("encoder.safetensors"), metadata=metadata)
     return str(path)
 
 
 def tiny_pair(tuned):
-    return ModelConfig(name="motivnet-1b", weights=tuned), ModelConfig(name="sapiens-1b", weights=str(TINY))
+    """A MotivNet, and the encoder of the golden one."""
+    return ModelConfig(weights=tuned), ModelConfig(weights=str(Path(tuned).with_name("encoder.safetensors")))
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +70,7 @@ def models(tmp_path_factory, images, tuned):
 def test_models_are_compared_on_the_same_faces(models):
     """CKA and cosine are those of the two outputs' embeddings, face by face."""
     found, work = models
-    x, y = (read_faces(work / name)["embedding"].to_numpy().astype(float) for name in ("motivnet-1b", "sapiens-1b"))
+    x, y = (read_faces(work / name)["embedding"].to_numpy().astype(float) for name in NAMES)
     cosines = np.sum(x * y, axis=1) / np.linalg.norm(x, axis=1) / np.linalg.norm(y, axis=1)
     x, y = x - x.mean(0), y - y.mean(0)
     cka = np.sum((x.T @ y) ** 2) / np.linalg.norm(x.T @ x) / np.linalg.norm(y.T @ y)
@@ -97,7 +102,7 @@ def test_a_comparison_says_what_it_compared(models):
     """Models, hashes, recipes, terms and the command are in it; it is JSON, and says when faces are few."""
     found, _ = models
 
-    assert [side.model for side in (found.a, found.b)] == ["motivnet-1b", "sapiens-1b"]
+    assert [side.model for side in (found.a, found.b)] == NAMES
     assert found.a.weights_sha256 != found.b.weights_sha256
     assert found.a.recipe == "stretch"
     assert found.a.embedding_size == 96
@@ -132,10 +137,13 @@ def test_a_stopped_comparison_goes_on(tmp_path, images, tuned, models):
 
 def test_two_weights_of_one_name(tmp_path, images, tuned):
     """Two checkpoints under one name do not meet in one folder, and the heads count for the drift."""
-    a, b = (ModelConfig(name="motivnet-1b", weights=weights) for weights in (tuned, str(TINY)))
-    found = compare_models(a, b, images, work=tmp_path, reading=WHOLE)
+    other = tmp_path / "other" / Path(tuned).name
+    other.parent.mkdir()
+    shutil.copyfile(TINY, other)
+    a, b = (ModelConfig(weights=str(weights)) for weights in (tuned, other))
+    found = compare_models(a, b, images, work=tmp_path / "work", reading=WHOLE)
 
-    assert {path.name for path in tmp_path.iterdir()} == {"motivnet-1b", "motivnet-1b-b"}
+    assert {path.name for path in (tmp_path / "work").iterdir()} == {"tuned.safetensors", "tuned.safetensors-b"}
     assert found.drift.num_only_a == 0
     assert any(layer.layer.startswith("head.") for layer in found.drift.layers)
 
@@ -155,9 +163,9 @@ def test_faces_are_paired_by_name(tmp_path, tuned):
     """A face that only one run knows is counted and named; the others are compared with themselves."""
     folder = tmp_path / "images"
     images = InputConfig(paths=(colours(folder, n=5, seed=0),))
-    a, b = (ModelConfig(name=name, weights=str(TINY)) for name in ("motivnet-1b", "sapiens-1b"))
+    a, b = ModelConfig(weights=str(TINY)), tiny_pair(tuned)[1]
     compare_models(a, b, images, work=tmp_path / "work", reading=WHOLE)
-    shutil.rmtree(tmp_path / "work" / "sapiens-1b")
+    shutil.rmtree(tmp_path / "work" / NAMES[1])
     (folder / "01.png").unlink()
     colours(folder / "02", n=1, seed=2)
     found = compare_models(a, b, images, work=tmp_path / "work", reading=WHOLE)
@@ -174,7 +182,7 @@ def test_how_much_is_read_at_a_time_changes_nothing(tmp_path, tuned, monkeypatch
     images = InputConfig(paths=(colours(folder, n=11, seed=0),))
     pair = tiny_pair(tuned)
     compare_models(*pair, images, work=tmp_path / "work", reading=WHOLE)
-    shutil.rmtree(tmp_path / "work" / "sapiens-1b")
+    shutil.rmtree(tmp_path / "work" / NAMES[1])
     for name in ("00.png", "04.png"):
         (folder / name).unlink()
     at_once = compare_models(*pair, images, work=tmp_path / "work", reading=WHOLE)

@@ -95,7 +95,7 @@ def test_a_model_is_scored_on_a_folder(faces, tmp_path):
 def test_both_recipes_are_scored_side_by_side(faces, tmp_path):
     """--recipe both runs the reference's two input recipes, each with its own predictions and figures."""
     weights = Path(__file__).parent / "golden" / "motivnet_tiny_7.safetensors"
-    arguments = ("--model", "motivnet-1b", "--weights", weights, "--recipe", "both", "--out", tmp_path / "r")
+    arguments = ("--weights", weights, "--recipe", "both", "--out", tmp_path / "r")
     run("evaluate", "--dataset", "folder", "--root", faces, *arguments)
     scored = metrics(tmp_path / "r")["runs"]
     rows = [polars.read_parquet(tmp_path / "r" / f"predictions-{recipe}.parquet") for recipe in ("stretch", "pad")]

@@ -47,7 +47,7 @@ def test_bench_measures_every_stage(tmp_path):
 
 def test_operations_are_those_of_the_network():
     """Counted without computing: MotivNet's tiny sibling by the formula of its layers."""
-    model = load_model("motivnet-1b", weights=str(Path(__file__).parent / "golden" / "motivnet_tiny_7.safetensors"))
+    model = load_model(weights=str(Path(__file__).parent / "golden" / "motivnet_tiny_7.safetensors"))
     sizes = model.network.sizes
     tokens, d = sizes.grid_height * sizes.grid_width, sizes.width
     encoder = sizes.depth * (2 * tokens * d * (4 * d + 2 * sizes.mlp) + 4 * tokens**2 * d)

@@ -292,20 +292,6 @@ def test_names_that_cannot_be_used(store, name):
     assert not store.root.exists()
 
 
-def test_catalogue_name_needs_its_architecture(store, tmp_path):
-    """An encoder alone cannot be stored as MotivNet."""
-    from safetensors.torch import load_file, save_file
-
-    encoder = {name: tensor for name, tensor in load_file(TINY).items() if name.startswith("pose_encoder.")}
-    metadata = {"heads": "4", "height": "128", "width": "96"}
-    save_file(encoder, tmp_path / "encoder.safetensors", metadata=metadata)
-    with pytest.raises(WeightsError, match="sapiens"):
-        store.install("motivnet-1b", file=tmp_path / "encoder.safetensors")
-
-    assert entries(store) == []
-    assert store.install("sapiens-1b", file=tmp_path / "encoder.safetensors").architecture == "sapiens"
-
-
 # ---- the command ------------------------------------------------------------------------------------------
 
 
@@ -328,7 +314,7 @@ def test_command_stores_and_annotate_finds(store, tmp_path):
 
 
 def test_encoder_alone_gives_embeddings_without_emotions(store, tmp_path):
-    """--model sapiens-1b writes no emotion columns, and under its own terms."""
+    """A stored encoder writes no emotion columns, and under its own terms."""
     from safetensors.torch import load_file, save_file
 
     encoder = {
@@ -337,9 +323,9 @@ def test_encoder_alone_gives_embeddings_without_emotions(store, tmp_path):
         if name.startswith("pose_encoder.")
     }
     save_file(encoder, tmp_path / "e.safetensors", metadata={"heads": "4", "height": "128", "width": "96"})
-    download("sapiens-1b", "--from-file", tmp_path / "e.safetensors", "--accept-terms", store=store)
+    download("encoder", "--from-file", tmp_path / "e.safetensors", "--accept-terms", store=store)
     out = tmp_path / "p.parquet"
-    arguments = ["annotate", str(SAMPLE_DATA), "--model", "sapiens-1b", "--store", str(store.root), "--out", str(out)]
+    arguments = ["annotate", str(SAMPLE_DATA), "--model", "encoder", "--store", str(store.root), "--out", str(out)]
     run = CliRunner().invoke(app, [*arguments, "--json"], catch_exceptions=False)
     faces = read_faces(out)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import hashlib
 import logging
 import os
@@ -28,10 +29,11 @@ from motivnet_cli.weights.networks import (
     convert,
     embedded_weights,
     load_checkpoint,
-    load_encoder,
     load_expression_net,
+    load_network,
 )
 
+load_encoder = functools.partial(load_network, encoder_only=True)
 GOLDEN = Path(__file__).parent / "golden" / "motivnet_tiny_7.safetensors"
 GOLDEN_METADATA = {"heads": "4", "height": "128", "width": "96", "decoder_heads": "8"}
 PIXELS = torch.randint(0, 256, (2, 3, 64, 48), dtype=torch.uint8, generator=torch.Generator().manual_seed(5))

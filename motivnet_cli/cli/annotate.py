@@ -88,7 +88,8 @@ def annotate(
             return
         from motivnet_cli.weights.store import Store, find_card
 
-        find_card(config.model.name, Store(config.model.store))  # a mistyped name is an error before torch is imported
+        if config.model.name is not None:  # a mistyped one is an error before torch is imported
+            find_card(config.model.name, Store(config.model.store))
         from motivnet_cli.run import annotate as run
 
         with watch_run(console, quiet=quiet) as progress:
@@ -145,7 +146,7 @@ def _print_summary(console: Console, summary: Summary) -> None:
         table.add_row("emotions", "", ", ".join(f"{n} {name}" for name, n in emotions if n))
     if summary.state != "already_finished":
         rate = f"{summary.faces_predicted / summary.seconds:.1f} faces/s" if summary.seconds else ""
-        table.add_row("time", f"{summary.seconds:.1f} s", f"{rate} with {summary.model} on {summary.device}")
+        table.add_row("time", f"{summary.seconds:.1f} s", f"{rate} with {escape(summary.model)} on {summary.device}")
         if summary.faces_predicted:
             busy = f"the device was busy {summary.device_busy:.0%} of the time"
             table.add_row("bound by", summary.bound_by, busy)

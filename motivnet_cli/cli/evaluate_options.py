@@ -127,13 +127,14 @@ class AnswerOptions(NetworkOptions):
 
     def applied_to(self, config: EvaluateConfig) -> EvaluateConfig:
         """The settings of an evaluation, with those of this group."""
-        from motivnet_cli.weights.store import Store, find_card
+        from motivnet_cli.weights.load import model_card
 
         model = self.config()
+        card = model_card(model.name, weights=model.weights, store=model.store)
         return dataclasses.replace(
             config,
             predictions=self.predictions,
-            recipes=find_card(model.name, Store(model.store)).recipes if self.recipe == "both" else (self.recipe,),
+            recipes=card.recipes if self.recipe == "both" else (self.recipe,),
             model=model,
             faces=_FACES[self.faces] if self.faces else None,
             loader=LoaderConfig(threads=self.threads),

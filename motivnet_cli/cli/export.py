@@ -130,7 +130,14 @@ def merge(
 
 @export.command()
 def model(
-    name: Annotated[str, typer.Argument(help=f"One of {', '.join(CARDS)}, or a model in the store.")] = DEFAULT_MODEL,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help=f"One of {', '.join(CARDS)}, or a model in the store. Default: {DEFAULT_MODEL}, or what the file of "
+            "--weights holds.",
+            show_default=False,
+        ),
+    ] = None,
     *,
     to: Annotated[NetworkFormat, typer.Option(help="The format.")],
     out: Annotated[str, typer.Option("--out", "-o", help="File to write.")],

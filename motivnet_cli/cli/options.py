@@ -18,10 +18,19 @@ from motivnet_cli.config import ModelConfig, Precision
 from motivnet_cli.errors import ConfigError
 
 Model = Annotated[
-    str, typer.Option(help=f"One of {', '.join(CARDS)} (see `motivnet models`), or a model in the store.")
+    str | None,
+    typer.Option(
+        help=f"One of {', '.join(CARDS)} (see `motivnet models`), or a model in the store. Default: {DEFAULT_MODEL}, "
+        "or what the file of --weights holds.",
+        show_default=False,
+    ),
 ]
 Weights = Annotated[
-    str | None, typer.Option(help="A checkpoint file (.pth or .safetensors) in place of the stored weights.")
+    str | None,
+    typer.Option(
+        help="A checkpoint file (.pth or .safetensors), recorded under its own name. With --model, it must hold that "
+        "network."
+    ),
 ]
 StoreFolder = Annotated[
     str | None,
@@ -54,7 +63,7 @@ class OptionGroup:
 class NetworkOptions(OptionGroup):
     """Which network runs, and on what."""
 
-    model: Model = DEFAULT_MODEL
+    model: Model = None
     weights: Weights = None
     store: StoreFolder = None
     device: Device = "auto"

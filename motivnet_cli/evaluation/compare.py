@@ -176,14 +176,17 @@ def compare_models(
         OutputConflictError: The work folder holds runs of other settings or inputs.
     """
     _parameters(b)  # missing weights show now, and not after hours of running a
-    runs = [_Run(a, images, work / a.name), _Run(b, images, work / (f"{b.name}-b" if a.name == b.name else b.name))]
+    name_a, name_b = a.recorded_name, b.recorded_name
+    if name_a == name_b:
+        name_b = f"{name_b}-b"
+    runs = [_Run(a, images, work / name_a), _Run(b, images, work / name_b)]
     outputs = _outputs_of(runs, reading=reading, command=command, progress=progress, stop=stop)
     if outputs is None:
         return None
     pairing = pair_faces(*outputs)
     similarity, num_unusable = _similarity(outputs, pairing)
     side_a, side_b = map(_side, outputs)
-    log.info("comparing the parameters of %s and %s", a.name, b.name)
+    log.info("comparing the parameters of %s and %s", side_a.model, side_b.model)
     drift = parameter_drift(_parameters(a), _parameters(b))
     return ModelComparison(
         kind="models",
@@ -393,7 +396,7 @@ def _outputs_of(
             loader=reading.loader,
             command=command,
         )
-        log.info("running %s into %s", run.model.name, run.folder)
+        log.info("running %s into %s", run.model.recorded_name, run.folder)
         if annotate(config, progress=progress, stop=stop).stopped:
             return None
         outputs.append(config.output.path)

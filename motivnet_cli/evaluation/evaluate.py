@@ -39,7 +39,7 @@ from motivnet_cli.output.written import WrittenPaths
 from motivnet_cli.records import BOX_COLUMNS, EMOTIONS, never, no_progress
 from motivnet_cli.remote.urls import local_path
 from motivnet_cli.run import annotate
-from motivnet_cli.weights.store import Store, find_card
+from motivnet_cli.weights.load import model_card
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -168,7 +168,8 @@ def _check_destination(config: EvaluateConfig) -> None:
 def _read(config: EvaluateConfig) -> LabelledSet:
     if config.predictions and config.recipes != (None,):
         raise ConfigError("predictions made before have their recipe already: leave out --recipe, or --predictions")
-    card = find_card(config.model.name, Store(config.model.store))
+    model = config.model
+    card = model_card(model.name, weights=model.weights, store=model.store)
     if not config.predictions and card.architecture == "sapiens":
         raise ConfigError(f"{card.name} names no emotions: evaluate takes a model that does (see `motivnet models`)")
     return read_dataset(

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 import torch
 
 from motivnet_cli import __version__
-from motivnet_cli.catalogue import DEFAULT_MODEL
 from motivnet_cli.durable import sync, temporary_name
 from motivnet_cli.errors import ConfigError, WeightsError
 from motivnet_cli.export.destination import check_destination
@@ -69,7 +68,7 @@ class ExportedNetwork:
 
 
 def export_model(
-    name: str = DEFAULT_MODEL,
+    name: str | None = None,
     to: NetworkFormat = "onnx",
     out: str | os.PathLike[str] = "model.onnx",
     *,
@@ -89,7 +88,7 @@ def export_model(
     there under its name. `safetensors` holds the weights alone; `weights` takes such files of MotivNet and Sapiens.
 
     Args:
-        name: A model; it, `weights`, `store` and `recipe` are as for `load_model`.
+        name: A model; this, `weights`, `store` and `recipe` are as for `load_model`.
         precision: Of weights and arithmetic; normalisation and outputs stay float32. ONNX has no bf16.
         input_type: `float` is float32, for runtimes without uint8; the values are 0 to 255 all the same.
 
@@ -104,7 +103,7 @@ def export_model(
     metadata = _describe(model, precision=precision, input_type=input_type)
     files, outputs, differences = _write(form, model, metadata, out, precision=precision, input_type=input_type)
     return ExportedNetwork(
-        model=name,
+        model=model.card.name,
         format=to,
         precision=precision,
         files=tuple(map(str, files)),

@@ -162,7 +162,7 @@ class Output:
                 f"{self._paths.given!r} was not written by motivnet; choose another --out, "
                 "or replace it with --overwrite"
             )
-        before, now = record["settings"], self._record["settings"]
+        before, now = ({"classes": each.get("classes"), **each["settings"]} for each in (record, self._record))
         keys = dict.fromkeys((*before, *now))
         if self._config.extend:  # other inputs are its very purpose, but under names of the same kind
             self._refuse_other_names(before, now)

@@ -1,4 +1,4 @@
-"""A model's name -> its network with weights, and what the output records of it.
+"""A model's name or a checkpoint file -> the network with its weights, and what the output records of it.
 
 Chooses no device and caches nothing: every call reads the weights anew. What a checkpoint file holds is known to
 `networks`, what an input recipe does to pixels to `faces.crop`.
@@ -10,15 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from motivnet_cli.catalogue import DEFAULT_MODEL, ModelCard
+from motivnet_cli.catalogue import CARDS, DEFAULT_MODEL, ModelCard, recorded_name
 from motivnet_cli.errors import ConfigError, WeightsError
 from motivnet_cli.faces.crop import image_rows
+from motivnet_cli.model import MotivNet, SapiensEmbedder
 from motivnet_cli.weights.checkpoint import file_sha256
-from motivnet_cli.weights.networks import embedded_weights, load_checkpoint, load_encoder, load_expression_net
-from motivnet_cli.weights.store import Store, find_card
+from motivnet_cli.weights.networks import embedded_weights, load_expression_net, load_network, outline
+from motivnet_cli.weights.published import check_published
+from motivnet_cli.weights.store import Store, find_card, own_card
 
 if TYPE_CHECKING:
-    from motivnet_cli.model import ExpressionNet, SapiensEmbedder
+    from motivnet_cli.model import ExpressionNet
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -26,6 +28,7 @@ class LoadedModel:
     """A network with its weights, on the CPU, in eval mode, and what a run needs to know of it."""
 
     card: ModelCard
+    """Of a checkpoint file that was given, one with the file's name."""
     network: ExpressionNet | SapiensEmbedder
     """uint8 RGB faces [B, 3, height, width], 0 to 255 -> (logits [B, C], embeddings [B, embedding_size])."""
     recipe: str
@@ -44,33 +47,38 @@ class LoadedModel:
 
 
 def load_model(
-    name: str = DEFAULT_MODEL,
+    name: str | None = None,
     *,
     weights: str | None = None,
     recipe: str | None = None,
     store: str | None = None,
 ) -> LoadedModel:
-    """Load a model by name, with weights from the package, from the model store, or from a checkpoint file.
+    """Load a model by name from the package or the model store, or a network from a checkpoint file.
+
+    A file's network is told from its tensors, and goes by the name of the file: a MotivNet, or a Sapiens encoder alone.
 
     Args:
-        name: A model of the catalogue, or one that was stored under another name.
-        weights: A checkpoint file to use in place of the store's.
+        name: A model of the catalogue, or one that was stored under another name; None is the catalogue's first. With
+            `weights`, a name of the catalogue demands that network of the file, and of sapiens-1b takes the encoder.
+        weights: A checkpoint file.
         recipe: One of the model's input recipes; None takes its first.
         store: Folder of the model store; None takes `MOTIVNET_HOME`, else the platform's cache folder.
 
     Raises:
         ConfigError: The model or the recipe is unknown, or weights are given for a model that has its own.
-        WeightsError: The weights are not installed, or the file cannot be used.
+        WeightsError: The weights are not installed, the file cannot be used, or either is another network than the one
+            of the catalogue's name.
     """
     models = Store(store)
-    card = find_card(name, models)
-    recipe = card.recipes[0] if recipe is None else recipe
-    if recipe not in card.recipes:
-        raise ConfigError(f"{name} has no input recipe {recipe!r}; it has: {', '.join(card.recipes)}")
-    if card.embedded:
-        return _load_embedded(card, recipe=recipe, weights=weights)
     if weights is not None:
-        return _load_file(card, recipe=recipe, path=weights, sha256=file_sha256(weights))
+        _refuse_own_weights(name, weights, models)
+        return _load_file(name, weights, recipe=recipe)
+    name = name or DEFAULT_MODEL
+    card = find_card(name, models)
+    _check_recipe(card, recipe)
+    if card.embedded:
+        with embedded_weights() as path:
+            return _loaded(card, load_expression_net(), recipe=recipe, path=str(path), sha256=file_sha256(path))
     stored = models.find(name)
     if stored is None:
         raise WeightsError(
@@ -78,29 +86,78 @@ def load_model(
             f"`motivnet download-weights {name}`, or give a checkpoint file with --weights PATH. To try the tool "
             "without them: --model expression-net, the small model inside the package, which is not MotivNet"
         )
-    return _load_file(card, recipe=recipe, path=stored.path, sha256=stored.sha256)
+    network = load_network(stored.path, encoder_only=card.architecture == "sapiens")
+    remedy = f"remove it with `motivnet download-weights {name} --remove`, and store it under a name of your own"
+    check_published(name, network, source=stored.path, remedy=remedy)
+    return _loaded(card, network, recipe=recipe, path=stored.path, sha256=stored.sha256)
 
 
-def _load_embedded(card: ModelCard, *, recipe: str, weights: str | None) -> LoadedModel:
-    if weights is not None:
+def model_card(name: str | None = None, *, weights: str | None = None, store: str | None = None) -> ModelCard:
+    """The card of what `load_model` loads. Of a checkpoint file, only names and shapes of tensors are read.
+
+    Raises:
+        ConfigError: As `load_model`.
+        WeightsError: The file cannot be used.
+    """
+    models = Store(store)
+    if weights is None:
+        return find_card(name or DEFAULT_MODEL, models)
+    _refuse_own_weights(name, weights, models)
+    return _card_of_file(weights, outline(weights, encoder_only=_takes_encoder(name)))
+
+
+def _refuse_own_weights(name: str | None, weights: str, models: Store) -> None:
+    """Raise where a model is named that has its own weights, or that is not known."""
+    if name is None:
+        return
+    card = find_card(name, models)
+    if card.embedded or name not in CARDS:
+        place = "inside the package" if card.embedded else f"in the store ({models.root})"
         raise ConfigError(
-            f"{card.name} has its weights inside the package and takes no others, got {weights}: leave out "
-            f"--weights, or use --model {DEFAULT_MODEL} with it"
+            f"{name} has its weights {place} and takes no others, got {weights}: give --model or --weights, not both"
         )
-    with embedded_weights() as path:
-        return _loaded(card, load_expression_net(), recipe=recipe, path=path, sha256=file_sha256(path))
 
 
-def _load_file(card: ModelCard, *, recipe: str, path: str, sha256: str) -> LoadedModel:
-    network = load_encoder(path) if card.architecture == "sapiens" else load_checkpoint(path)
-    top, bottom = image_rows(recipe, network.input_height, network.input_width)
-    network.image_rows = (top // network.sizes.patch, bottom // network.sizes.patch)
-    return _loaded(card, network, recipe=recipe, path=Path(path), sha256=sha256)
+def _load_file(name: str | None, weights: str, *, recipe: str | None) -> LoadedModel:
+    network = load_network(weights, encoder_only=_takes_encoder(name))
+    if name is not None:
+        remedy = (
+            "give it without --model: it is then recorded under its own name; or store it under a name of your own: "
+            f"`motivnet download-weights NAME --from-file {weights}`"
+        )
+        check_published(name, network, source=weights, remedy=remedy)
+    card = _card_of_file(weights, network)
+    _check_recipe(card, recipe)
+    return _loaded(card, network, recipe=recipe, path=weights, sha256=file_sha256(weights))
+
+
+def _takes_encoder(name: str | None) -> bool:
+    return name is not None and CARDS[name].architecture == "sapiens"
+
+
+def _card_of_file(weights: str, network: SapiensEmbedder) -> ModelCard:
+    name = recorded_name(None, weights)
+    return own_card(
+        name,
+        "motivnet" if isinstance(network, MotivNet) else "sapiens",
+        num_parameters=sum(parameter.numel() for parameter in network.parameters()),
+        about="A checkpoint file that was given in place of a model.",
+        source=name,
+    )
+
+
+def _check_recipe(card: ModelCard, recipe: str | None) -> None:
+    if recipe is not None and recipe not in card.recipes:
+        raise ConfigError(f"{card.name} has no input recipe {recipe!r}; it has: {', '.join(card.recipes)}")
 
 
 def _loaded(
-    card: ModelCard, network: ExpressionNet | SapiensEmbedder, *, recipe: str, path: Path, sha256: str
+    card: ModelCard, network: ExpressionNet | SapiensEmbedder, *, recipe: str | None, path: str, sha256: str
 ) -> LoadedModel:
+    recipe = recipe or card.recipes[0]
+    if isinstance(network, SapiensEmbedder):
+        top, bottom = image_rows(recipe, network.input_height, network.input_width)
+        network.image_rows = (top // network.sizes.patch, bottom // network.sizes.patch)
     return LoadedModel(
         card=card,
         network=network,
@@ -110,5 +167,5 @@ def _loaded(
         height=network.input_height,
         width=network.input_width,
         weights_sha256=sha256,
-        weights_path=str(path.absolute()),
+        weights_path=str(Path(path).absolute()),
     )

@@ -81,8 +81,10 @@ _DECODER_SIZE_TENSORS = {
 }
 
 _CLASSES_BY_COUNT = {7: EMOTIONS, 8: (*EMOTIONS, "contempt")}
+_HEADS_BY_WIDTH = {1024: 16, 1280: 16, 1536: 24, 1920: 32}
+"""Attention heads of the published Sapiens encoders (0.3B, 0.6B, 1B, 2B): no rule of the width gives all four."""
 _HEAD_WIDTH = 64
-"""Of an attention head of the encoder, where the metadata does not give the number of heads."""
+"""Of an attention head of an encoder of another width, where the metadata does not give the number of heads."""
 _PATCH = 16
 """Side of a patch in pixels, in every Sapiens encoder."""
 _GRID_RATIO = (4, 3)
@@ -115,9 +117,9 @@ def load_checkpoint(path: StrPath) -> MotivNet:
 
     Sizes are read from the tensors, so variants of another width, depth or number of classes load too. What tensors
     do not show, a safetensors file may give in its metadata: `heads`, `decoder_heads`, `height` and `width` (input
-    size in pixels) and `classes` (comma-separated names). By default an encoder head is 64 numbers wide, the decoder
-    has 8 heads, and the token grid has the proportions 4:3. Parameters that are float32 in the file are memory-mapped,
-    not copied.
+    size in pixels) and `classes` (comma-separated names). By default the encoder has as many heads as the published
+    one of its width, else heads of 64 numbers; the decoder has 8 heads, and the token grid has the proportions 4:3.
+    Parameters that are float32 in the file are memory-mapped, not copied.
 
     Returns:
         A module that takes uint8 RGB faces [B, 3, H, W], 0 to 255, and returns (logits [B, C], embeddings [B, D]).
@@ -131,29 +133,40 @@ def load_checkpoint(path: StrPath) -> MotivNet:
     return _load_parameters(network, names, checkpoint)
 
 
-def load_encoder(path: StrPath) -> SapiensEmbedder:
-    """Load the Sapiens encoder of a `.pth` or `.safetensors` file: float32, eval mode, without gradients, on the CPU.
+def load_network(path: StrPath, *, encoder_only: bool = False) -> SapiensEmbedder:
+    """Load what a file holds, otherwise as `load_checkpoint`: a MotivNet if it has an emotion head, else the encoder.
 
-    The file may hold the encoder alone, a whole MotivNet, or another network built on the encoder, such as the
-    published pose estimator. Tensors of other parts are ignored. An encoder with a class token is refused. Otherwise
-    as `load_checkpoint`.
+    The file of an encoder may hold it alone, or another network built on it, such as the published pose estimator.
+    Tensors of other parts are ignored. An encoder with a class token is refused.
+
+    Args:
+        encoder_only: Of a MotivNet, too, load the Sapiens encoder alone.
 
     Raises:
         WeightsError: As `load_checkpoint`.
     """
     checkpoint = read_checkpoint(path)
-    network, names = _build_encoder(checkpoint)
+    network, names = _build(checkpoint, encoder_only=encoder_only)
     if num_ignored := len(checkpoint.tensors) - len(names):
         log.info("%s: loaded the %d tensors of the encoder and ignored %d others", path, len(names), num_ignored)
     return _load_parameters(network, names, checkpoint)
 
 
+def outline(path: StrPath, *, encoder_only: bool = False) -> SapiensEmbedder:
+    """The network that `load_network` loads, without its numbers: on torch's meta device.
+
+    Raises:
+        WeightsError: As `load_checkpoint`.
+    """
+    return _build(read_checkpoint(path), encoder_only=encoder_only)[0]
+
+
 def convert(source: StrPath, destination: Path, *, metadata: Mapping[str, str]) -> Converted:
     """Rewrite a checkpoint as float32 safetensors under the names of `motivnet_cli.model`, for the model store.
 
-    The new file's metadata holds its sizes and classes, so that loading needs no defaults: with `load_checkpoint` if
-    the source holds a MotivNet, else with `load_encoder`. Tensors are copied one at a time: of a source that can be
-    mapped, at most 128 MiB and one tensor are in memory. The file is synced to disk.
+    The new file's metadata holds its sizes and classes, so that `load_network` needs no defaults. Tensors are copied
+    one at a time: of a source that can be mapped, at most 128 MiB and one tensor are in memory. The file is synced to
+    disk.
 
     Args:
         source: A `.pth` or `.safetensors` file.
@@ -165,15 +178,14 @@ def convert(source: StrPath, destination: Path, *, metadata: Mapping[str, str]) 
         OSError: The destination cannot be written, or the disk is full.
     """
     checkpoint = read_checkpoint(source)
-    is_motivnet = any(name.startswith(_DECODER) for name in _published_names(checkpoint.tensors))
-    network, names = _build_motivnet(checkpoint) if is_motivnet else _build_encoder(checkpoint)
+    network, names = _build(checkpoint, encoder_only=False)
     shapes = {parameter: tuple(tensor.shape) for parameter, tensor in network.state_dict().items()}
     dtypes = {str(checkpoint.tensors[name].dtype).removeprefix("torch.") for name in names.values()}
     num_ignored = len(checkpoint.tensors) - len(names)
     tensors = checkpoint.stream(names[parameter] for parameter in shapes)
     sha256 = write_safetensors(destination, tensors, shapes=shapes, metadata={**metadata, **_metadata_of(network)})
     return Converted(
-        kind="motivnet" if is_motivnet else "sapiens",
+        kind="motivnet" if isinstance(network, MotivNet) else "sapiens",
         sizes=network.sizes,
         num_tensors=len(shapes),
         num_parameters=sum(math.prod(shape) for shape in shapes.values()),
@@ -199,6 +211,12 @@ def load_expression_net() -> ExpressionNet:
 def embedded_weights() -> AbstractContextManager[Path]:
     """The weights file of `load_expression_net`, as a path that exists inside the `with` block."""
     return resources.as_file(resources.files("motivnet_cli") / "assets" / "expression.safetensors")
+
+
+def _build(checkpoint: Checkpoint, *, encoder_only: bool) -> tuple[SapiensEmbedder, dict[str, str]]:
+    """As `_build_motivnet` if there is an emotion head and it is wanted, else as `_build_encoder`."""
+    has_head = any(name.startswith(_DECODER) for name in _published_names(checkpoint.tensors))
+    return _build_motivnet(checkpoint) if has_head and not encoder_only else _build_encoder(checkpoint)
 
 
 def _build_motivnet(checkpoint: Checkpoint) -> tuple[MotivNet, dict[str, str]]:
@@ -257,7 +275,7 @@ def _load_parameters(network: _NetworkT, names: dict[str, str], checkpoint: Chec
 
 
 def _metadata_of(network: SapiensEmbedder) -> dict[str, str]:
-    """What the tensors of a network do not show, as `load_checkpoint` and `load_encoder` read it."""
+    """What the tensors of a network do not show, as `load_network` reads it."""
     metadata = {
         "format": STORED_FORMAT,
         "heads": str(network.sizes.heads),
@@ -347,11 +365,12 @@ def _encoder_sizes(tensors: dict[str, Tensor], metadata: dict[str, str]) -> Sapi
     """As `_motivnet_sizes`, for the encoder alone."""
     shapes = _shapes_of(tensors, _ENCODER_SIZE_TENSORS)
     width = shapes[f"{_ENCODER}projection.weight"][0]
+    heads = _HEADS_BY_WIDTH.get(width, width / _HEAD_WIDTH)
     grid_height, grid_width = _token_grid(shapes[f"{_ENCODER}pos_embed"][1], metadata)
     return SapiensSizes(
         width=width,
         depth=_count_layers(tensors, f"{_ENCODER}layers."),
-        heads=_heads(width, given=_number(metadata, "heads"), default=width / _HEAD_WIDTH, key="heads"),
+        heads=_heads(width, given=_number(metadata, "heads"), default=heads, key="heads"),
         mlp=shapes[f"{_ENCODER}layers.0.ffn.layers.0.0.weight"][0],
         grid_height=grid_height,
         grid_width=grid_width,

@@ -148,7 +148,7 @@ class Store:
         Raises:
             ConfigError: The name cannot be used, or no source is known for it.
             FetchError: The download failed, or the file has another SHA-256.
-            WeightsError: The file is no checkpoint, or holds another network than the catalogue's.
+            WeightsError: The file is no checkpoint, or holds another network than the one of the catalogue's name.
         """
         source = self._url_of(name, url, file)
         self.root.mkdir(parents=True, exist_ok=True)
@@ -272,18 +272,17 @@ class Store:
 
     def _convert(self, name: str, file: Path, *, source: str, sha256: str) -> StoredModel:
         """Convert a checkpoint file and move the result into place, with its record."""
-        from motivnet_cli.weights.networks import convert
+        from motivnet_cli.weights.networks import convert, outline
+        from motivnet_cli.weights.published import check_published
 
         card = CARDS.get(name)
+        if card:
+            remedy = "store it under a name of your own: `motivnet download-weights NAME ...`"
+            check_published(name, outline(file), source=source, remedy=remedy)
         with self._incoming_folder(name) as incoming:
             self._check_free_space(file)
             metadata = {"name": name, "source": source, "source_sha256": sha256}
             converted = convert(file, incoming / WEIGHTS_FILE, metadata=metadata)
-            if card and card.architecture != converted.kind:
-                raise WeightsError(
-                    f"{source} holds a {converted.kind} network, and {name} is a {card.architecture} one: "
-                    "give it another name, or another file"
-                )
             model = StoredModel(
                 name=name,
                 architecture=converted.kind,
@@ -366,15 +365,35 @@ def find_card(name: str, store: Store) -> ModelCard:
         stored = [each.name for each in store.models() if each.name not in CARDS]
         known = ", ".join([*CARDS, *stored])
         raise ConfigError(f"no model is named {name!r}; known models: {known} (see `motivnet models`)")
-    like = next(card for card in CARDS.values() if card.architecture == model.architecture)
+    return own_card(
+        name,
+        model.architecture,
+        num_parameters=model.num_parameters,
+        about=f"Stored from {model.source} on {model.date[:10]}.",
+        source=model.source,
+        terms=model.terms,
+    )
+
+
+def own_card(
+    name: str,
+    architecture: Architecture,
+    *,
+    num_parameters: int,
+    about: str,
+    source: str,
+    terms: str = UNKNOWN_TERMS,
+) -> ModelCard:
+    """The card of a network that the catalogue does not name: input as for the catalogue's of this architecture."""
+    like = next(card for card in CARDS.values() if card.architecture == architecture)
     return dataclasses.replace(
         like,
         name=name,
-        title=f"a {model.architecture} checkpoint of your own, {model.num_parameters:,} parameters",
-        about=f"Stored from {model.source} on {model.date[:10]}.",
+        title=f"a {architecture} checkpoint of your own, {num_parameters:,} parameters",
+        about=about,
         url=None,
-        terms=model.terms,
-        sources=model.source,
+        terms=terms,
+        sources=source,
         limits=("Nothing is known of its accuracy here.",),
     )
 
