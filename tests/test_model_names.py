@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from motivnet_cli.catalogue import CARDS, recorded_name
 from motivnet_cli.cli import app
-from motivnet_cli.config import FaceConfig, InputConfig, ModelConfig, OutputConfig, RunConfig
+from motivnet_cli.config import FaceConfig, InputConfig, ModelConfig, OutputConfig, RunConfig, ScaleConfig
 from motivnet_cli.errors import ConfigError, OutputConflictError, WeightsError
 from motivnet_cli.model import MotivNet, MotivNetSizes, SapiensEmbedder, SapiensSizes
 from motivnet_cli.output.read import read_faces, read_record
@@ -90,8 +90,7 @@ def unread(monkeypatch):
     def refuse(*_, **__):
         raise OSError("the conversion begins")
 
-    monkeypatch.setattr("motivnet_cli.weights.load.file_sha256", lambda path: "0" * 64)
-    monkeypatch.setattr("motivnet_cli.weights.checkpoint.file_sha256", lambda path: "0" * 64)
+    monkeypatch.setattr("motivnet_cli.weights.checkpoint.sha256_of", lambda path: "0" * 64)
     monkeypatch.setattr("motivnet_cli.weights.networks.write_safetensors", refuse)
     monkeypatch.setattr(Store, "_check_free_space", lambda self, file: None)
 
@@ -196,6 +195,78 @@ def test_a_model_with_its_own_weights_takes_no_others(tmp_path, name):
             load(name, weights=str(TINY), store=str(tmp_path / "store"))
 
 
+@pytest.fixture
+def hashings(monkeypatch):
+    """The files that were hashed in this process, all to one hash that is not theirs."""
+    found = []
+
+    def sha256_of(path):
+        found.append(path)
+        return "f" * 64
+
+    monkeypatch.setattr("motivnet_cli.weights.checkpoint.sha256_of", sha256_of)
+    return found
+
+
+def copy_of_tiny(path):
+    path.write_bytes(TINY.read_bytes())
+    return path
+
+
+def replaced(path):
+    """The same bytes and times in another file."""
+    times = path.stat()
+    copy_of_tiny(path.with_suffix(".new")).replace(path)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda path: path.read_bytes(), 1),
+        (lambda path: os.utime(path, ns=(0, 0)), 2),
+        (lambda path: path.chmod(0o600), 2),
+        (replaced, 2),
+        (lambda path: copy_of_tiny(path.with_suffix(".b")), 1),
+    ],
+    ids=["read", "times", "status", "replaced", "another"],
+)
+def test_a_file_is_hashed_again_only_if_it_changed(tmp_path, hashings, change, expected):
+    """Its device, inode, size and times tell; the hash that is known stands for a file in that state alone."""
+    file = copy_of_tiny(tmp_path / "w.safetensors")
+    first = load_model(weights=str(file))
+    change(file)
+
+    again = load_model(weights=str(file), known_hash=first.file_hash)
+
+    assert again.weights_sha256 == first.weights_sha256 == "f" * 64
+    assert len(hashings) == expected
+
+
+def test_a_file_that_changes_while_it_is_hashed_is_refused(tmp_path, monkeypatch):
+    """Its hash would be that of neither state."""
+    file = copy_of_tiny(tmp_path / "w.safetensors")
+    monkeypatch.setattr("motivnet_cli.weights.checkpoint.sha256_of", lambda path: str(path.write_bytes(b"new")))
+
+    with pytest.raises(WeightsError, match="was changed while it was read"):
+        load_model(weights=str(file))
+
+
+def test_workers_do_not_hash_the_weights_again(tmp_path, hashings):
+    """One hashing, in the process that starts them: a worker that hashed itself would refuse the run's hash."""
+    config = RunConfig(
+        inputs=InputConfig(paths=(str(SAMPLE_DATA / "astronaut.png"),)),
+        output=OutputConfig(path=str(tmp_path / "p.parquet")),
+        model=ModelConfig(weights=str(TINY)),
+        faces=FaceConfig(mode="whole"),
+        scale=ScaleConfig(devices=("cpu",)),
+    )
+
+    assert annotate(config).faces == 1
+    assert len(hashings) == 1
+    assert read_record(config.output.path)["weights_sha256"] == "f" * 64
+
+
 @pytest.mark.parametrize(
     ("name", "weights", "expected"),
     [
@@ -216,8 +287,7 @@ def test_recorded_names(name, weights, expected):
 
 def test_everything_that_is_written_says_the_files_name(tmp_path):
     """The record, the log, the summary, --json and the page; markup in the name stays text."""
-    file = tmp_path / "[red]<i>.safetensors"
-    file.write_bytes(TINY.read_bytes())
+    file = copy_of_tiny(tmp_path / "[red]<i>.safetensors")
     out = tmp_path / "p.parquet"
     command = ["annotate", str(SAMPLE_DATA / "astronaut.png"), "--weights", str(file), "--out", str(out), "--json"]
 
@@ -259,7 +329,7 @@ def test_a_run_under_another_name_is_refused_with_both(tmp_path):
     """The same weights under another name belong to another run, since the rows would bear two names."""
     files = [tmp_path / name for name in ("a.safetensors", "b.safetensors")]
     for file in files:
-        file.write_bytes(TINY.read_bytes())
+        copy_of_tiny(file)
     configs = [
         RunConfig(
             inputs=InputConfig(paths=(str(SAMPLE_DATA / "astronaut.png"),)),

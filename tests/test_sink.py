@@ -259,6 +259,15 @@ def test_other_settings_are_refused_by_name(tmp_path, photos, name, stop_after):
     assert snapshot(tmp_path) == before
 
 
+def test_other_classes_are_refused(tmp_path, photos):
+    """A whole network and its encoder alone may be one file: the same name and hash, and other columns."""
+    record = RECORD | {"classes": ["neutral", "anger"]}
+    run(tmp_path / "p.parquet", photos, record=record)
+
+    with pytest.raises(OutputConflictError, match=r"classes was \['neutral', 'anger'\], is now \[\]"):
+        run(tmp_path / "p.parquet", photos, record=record | {"classes": []})
+
+
 @pytest.mark.parametrize("name", ["preds.parquet", "preds"])
 def test_overwrite_starts_anew(tmp_path, photos, name):
     """--overwrite replaces another run's output."""

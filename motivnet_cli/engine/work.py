@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from motivnet_cli.config import ModelConfig, RunConfig
     from motivnet_cli.faces.track import TrackConfig
     from motivnet_cli.output.protocols import RunPart
+    from motivnet_cli.weights.checkpoint import FileHash
     from motivnet_cli.weights.load import LoadedModel
 
 
@@ -47,9 +48,11 @@ class Tally:
         )
 
 
-def load_network(config: ModelConfig) -> LoadedModel:
-    """The model of a run."""
-    return load_model(config.name, weights=config.weights, recipe=config.recipe, store=config.store)
+def load_network(config: ModelConfig, known_hash: FileHash | None = None) -> LoadedModel:
+    """The model of a run; `known_hash` is as for `load_model`."""
+    return load_model(
+        config.name, weights=config.weights, recipe=config.recipe, store=config.store, known_hash=known_hash
+    )
 
 
 def make_predictor(model: LoadedModel, config: ModelConfig, *, num_threads: int | None = None) -> Predictor:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from motivnet_cli.output.protocols import OpenRun
     from motivnet_cli.records import Cursor
     from motivnet_cli.scale.messages import Message
+    from motivnet_cli.weights.checkpoint import FileHash
     from motivnet_cli.weights.load import LoadedModel
 
 log = logging.getLogger(__name__)
@@ -56,13 +57,14 @@ class LocalWorkers:
     def __init__(self, config: RunConfig, model: LoadedModel, devices: Sequence[str]) -> None:
         self._config = config
         self._devices = devices
+        self._known_hash = model.file_hash
         self.choices = Choices.of(model, replace(config.model, device=devices[0]))
         self.name = ", ".join(devices)
         self.num_workers = len(devices)
 
     def do(self, run: OpenRun, *, on_progress: Callable[[Tally], None], stop: Callable[[], bool]) -> Tally:
         """As `Workforce.do`."""
-        pool = _Pool(replace(self._config, output=run.worker_config), self._devices)
+        pool = _Pool(replace(self._config, output=run.worker_config), self._devices, self._known_hash)
         try:
             return pool.run(on_progress, stop)
         finally:
@@ -113,8 +115,9 @@ class _Worker:
 class _Pool:
     """The workers of one run, from their start to their end."""
 
-    def __init__(self, config: RunConfig, devices: Sequence[str]) -> None:
+    def __init__(self, config: RunConfig, devices: Sequence[str], known_hash: FileHash | None) -> None:
         self._config = config
+        self._known_hash = known_hash
         self._messages: queue.SimpleQueue[tuple[_Worker, Message | None]] = queue.SimpleQueue()
         """None: there are no more messages of this worker: it has ended."""
         self._tally_of_ended = Tally()
@@ -154,7 +157,7 @@ class _Pool:
 
     def _start(self, number: int, device: str) -> _Worker:
         config = replace(self._config, model=replace(self._config.model, device=device), scale=ScaleConfig())
-        settings = pickle.dumps((config, self._cores[number]))
+        settings = pickle.dumps((config, self._cores[number], self._known_hash))
         process = Child("motivnet_cli.scale.local_worker")
         worker = _Worker(number, device, process, _Printed(process.printed, device))
         threading.Thread(target=self._read_messages, args=(worker,), daemon=True).start()

@@ -25,6 +25,7 @@ from motivnet_cli.scale.worker import take_units
 if TYPE_CHECKING:
     from motivnet_cli.config import RunConfig
     from motivnet_cli.scale.messages import Message
+    from motivnet_cli.weights.checkpoint import FileHash
 
 
 def main() -> None:
@@ -33,7 +34,7 @@ def main() -> None:
     for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
         if hasattr(signal, name):  # they reach the whole process group, and the driver decides
             signal.signal(getattr(signal, name), lambda *_: None)
-    config, cores = pickle.loads(_read_stdin(int.from_bytes(_read_stdin(SETTINGS_LENGTH_BYTES), "big")))
+    config, cores, known_hash = pickle.loads(_read_stdin(int.from_bytes(_read_stdin(SETTINGS_LENGTH_BYTES), "big")))
     if cores:
         os.sched_setaffinity(0, cores)
     stop = threading.Event()
@@ -42,14 +43,14 @@ def main() -> None:
     logger.addHandler(logging.handlers.QueueHandler(messages))  # type: ignore[arg-type]  # it only puts, never gets
     logger.setLevel(logging.INFO)
     try:
-        _work(config, messages, stop)
+        _work(config, known_hash, messages, stop)
     except Exception as error:  # noqa: BLE001 - the driver says it
         messages.send(Failure.of(error))
         sys.exit(2 if isinstance(error, MotivNetError) else 1)
 
 
-def _work(config: RunConfig, messages: MessageWriter, stop: threading.Event) -> None:
-    model = load_network(config.model)
+def _work(config: RunConfig, known_hash: FileHash | None, messages: MessageWriter, stop: threading.Event) -> None:
+    model = load_network(config.model, known_hash)
     predictor = make_predictor(model, config.model)
     share = take_part(config.output, row_layout(config, model))
     messages.send(take_units(share, config, model, predictor, on_progress=messages.send, stop=stop.is_set))

@@ -82,7 +82,7 @@ class Checkpoint:
                 self.tensors.clear()
                 again = read_checkpoint(self.path)
                 if again._version != self._version:
-                    raise WeightsError(f"{self.path} was changed while it was read: try again when it is whole")
+                    raise _changed(self.path)
                 self.tensors.update(again.tensors)
             tensor = self.tensors.pop(name)
             num_bytes += tensor.nbytes
@@ -125,16 +125,45 @@ def read_checkpoint(path: StrPath) -> Checkpoint:
     return Checkpoint(path=path, tensors=tensors, metadata=metadata, _is_mapped=is_mapped, _version=version)
 
 
+@dataclass(frozen=True, slots=True)
+class FileHash:
+    """The SHA-256 of a file in hexadecimal, and the state of the file in which it has it."""
+
+    sha256: str
+    state: tuple[int, ...]
+    """Device, inode, size in bytes, and the times of the last changes of content and status in nanoseconds."""
+
+
 def file_sha256(path: StrPath) -> str:
     """The SHA-256 of a weights file in hexadecimal.
 
     Raises:
-        WeightsError: The file cannot be read.
+        WeightsError: The file cannot be read, or was changed meanwhile.
+    """
+    return hash_file(path).sha256
+
+
+def hash_file(path: StrPath, known: FileHash | None = None) -> FileHash:
+    """Hash a weights file, or return `known` if the file is in the state in which it was hashed.
+
+    Raises:
+        WeightsError: The file cannot be read, or was changed meanwhile.
     """
     try:
-        return sha256_of(Path(path))
+        state = _state_of(path)
+        if known is not None and known.state == state:
+            return known
+        found = FileHash(sha256_of(Path(path)), state)
+        if _state_of(path)[:-1] != state[:-1]:  # another link to it changes its status, not its content
+            raise _changed(path)
     except OSError as error:
         raise _unreadable(path, error) from error
+    return found
+
+
+def _state_of(path: StrPath) -> tuple[int, ...]:
+    status = Path(path).stat()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def write_safetensors(
@@ -339,6 +368,10 @@ def first_few(names: list[str]) -> str:
 
 def _not_weights(path: StrPath, reason: str) -> WeightsError:
     return WeightsError(f"{path} is not a checkpoint (.pth or .safetensors) that can be used: {reason}")
+
+
+def _changed(path: StrPath) -> WeightsError:
+    return WeightsError(f"{path} was changed while it was read: try again when it is whole")
 
 
 def _unreadable(path: StrPath, error: OSError) -> WeightsError:

@@ -6,7 +6,7 @@ Chooses no device and caches nothing: every call reads the weights anew. What a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from motivnet_cli.catalogue import CARDS, DEFAULT_MODEL, ModelCard, recorded_nam
 from motivnet_cli.errors import ConfigError, WeightsError
 from motivnet_cli.faces.crop import image_rows
 from motivnet_cli.model import MotivNet, SapiensEmbedder
-from motivnet_cli.weights.checkpoint import file_sha256
+from motivnet_cli.weights.checkpoint import FileHash, file_sha256, hash_file
 from motivnet_cli.weights.networks import embedded_weights, load_expression_net, load_network, outline
 from motivnet_cli.weights.published import check_published
 from motivnet_cli.weights.store import Store, find_card, own_card
@@ -44,6 +44,8 @@ class LoadedModel:
     """Of the file as published or given: a model of the store keeps the hash of its source."""
     weights_path: str
     """Absolute."""
+    file_hash: FileHash | None = None
+    """Of a checkpoint file that was given: `load_model` takes it for `known_hash`."""
 
 
 def load_model(
@@ -52,6 +54,7 @@ def load_model(
     weights: str | None = None,
     recipe: str | None = None,
     store: str | None = None,
+    known_hash: FileHash | None = None,
 ) -> LoadedModel:
     """Load a model by name from the package or the model store, or a network from a checkpoint file.
 
@@ -63,6 +66,7 @@ def load_model(
         weights: A checkpoint file.
         recipe: One of the model's input recipes; None takes its first.
         store: Folder of the model store; None takes `MOTIVNET_HOME`, else the platform's cache folder.
+        known_hash: Of `weights`, when it was loaded before: a file in the same state is not hashed again.
 
     Raises:
         ConfigError: The model or the recipe is unknown, or weights are given for a model that has its own.
@@ -72,7 +76,7 @@ def load_model(
     models = Store(store)
     if weights is not None:
         _refuse_own_weights(name, weights, models)
-        return _load_file(name, weights, recipe=recipe)
+        return _load_file(name, weights, recipe=recipe, known_hash=known_hash)
     name = name or DEFAULT_MODEL
     card = find_card(name, models)
     _check_recipe(card, recipe)
@@ -118,7 +122,7 @@ def _refuse_own_weights(name: str | None, weights: str, models: Store) -> None:
         )
 
 
-def _load_file(name: str | None, weights: str, *, recipe: str | None) -> LoadedModel:
+def _load_file(name: str | None, weights: str, *, recipe: str | None, known_hash: FileHash | None) -> LoadedModel:
     network = load_network(weights, encoder_only=_takes_encoder(name))
     if name is not None:
         remedy = (
@@ -128,7 +132,9 @@ def _load_file(name: str | None, weights: str, *, recipe: str | None) -> LoadedM
         check_published(name, network, source=weights, remedy=remedy)
     card = _card_of_file(weights, network)
     _check_recipe(card, recipe)
-    return _loaded(card, network, recipe=recipe, path=weights, sha256=file_sha256(weights))
+    found = hash_file(weights, known_hash)
+    loaded = _loaded(card, network, recipe=recipe, path=weights, sha256=found.sha256)
+    return replace(loaded, file_hash=found)
 
 
 def _takes_encoder(name: str | None) -> bool:
