@@ -53,6 +53,7 @@ ErrorType = Literal[
     "time_restarts",
     "other_streams",
     "bad_box",
+    "bad_prediction",
 ]
 """What can be wrong with an input: the values of `error_type` in the inputs table (docs/output.md)."""
 

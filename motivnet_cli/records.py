@@ -26,6 +26,9 @@ def in_column_order(classes: Sequence[str]) -> tuple[str, ...]:
     return (*(name for name in EMOTIONS if name in classes), *others)
 
 
+SUM_TOLERANCE = 1e-4
+"""How far the probabilities of a face may be from a sum of 1; a softmax in float32 is within 1e-6."""
+
 FaceSource = Literal["detected", "whole", "given"]
 FACE_SOURCES: tuple[FaceSource, ...] = get_args(FaceSource)
 Status = Literal["ok", "no_face", "partial", "failed"]
@@ -148,6 +151,8 @@ class Cursor:
     """Of the item at `position`: frames, or members of an archive, before the step."""
     num_faces: int = 0
     """Of the item at `position`: faces before the step."""
+    num_lost: int = 0
+    """And faces before the step that got no usable answer, beside those."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +191,8 @@ class InputReport:
     status: Status
     num_frames: int = 0
     num_faces: int = 0
+    num_lost: int = 0
+    """Faces besides those, for which the network gave no usable answer."""
     width: int | None = None
     height: int | None = None
     """Of the upright picture, or of the first frame of a video that was looked at."""

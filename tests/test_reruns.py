@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
 
 import pytest
 
+from motivnet_cli.config import FaceConfig, InputConfig, LoaderConfig, ModelConfig, OutputConfig, RunConfig
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.evaluation.predictions import read_predictions
 from motivnet_cli.export.rows import media_path
 from motivnet_cli.export.source import Source
+from motivnet_cli.run import annotate
+from tests.agreement import assert_same_rows
+from tests.clips import make_clip
 from tests.outputs import nine_inputs, run, tables
 from tests.pictures import SAMPLE_DATA
 from tests.runs import motivnet
@@ -110,6 +115,25 @@ def test_missing_disk_is_no_run_of_failures(tmp_path):
     assert run(tmp_path / "p", nine).done == 9
 
 
+@pytest.mark.parametrize("healed", ["a.png", "c.png"])
+@pytest.mark.parametrize("name", ["p.parquet", "p"])
+def test_a_video_in_several_parts_survives_a_retry(tmp_path, name, healed):
+    """A part that is rewritten for one of its inputs may hold the first or the last faces of a long video."""
+    folder = tmp_path / "inputs"
+    folder.mkdir()
+    for picture in ("a.png", "c.png"):
+        shutil.copy(SAMPLE_DATA / "astronaut.png", folder / picture)
+    (folder / healed).write_bytes(b"not a picture")
+    make_clip(folder / "b.mp4", frames=11, fps=1)
+    command = ("annotate", folder, *MODEL, "--batch-size", 4, "--commit-seconds", 0)
+    motivnet(*command, "--out", tmp_path / name, code=3)
+    shutil.copy(SAMPLE_DATA / "astronaut.png", folder / healed)
+    motivnet(*command, "--out", tmp_path / name, "--retry-failed")
+    motivnet(*command, "--out", tmp_path / "anew.parquet")
+
+    assert_same_rows(tmp_path / name, tmp_path / "anew.parquet")
+
+
 def test_extend_keeps_the_kind_of_names(tmp_path, photos):
     """An output of one folder is not extended by another, whose files would be taken for changed ones of the first."""
     other = tmp_path / "other"
@@ -136,3 +160,29 @@ def test_names_below_a_folder_are_extended_from_anywhere(tmp_path, photos, monke
     source = Source(tmp_path / "p.parquet")
     assert media_path(source, "photos/b.jpg") == str(photos / "b.jpg")
     assert read_predictions(tmp_path / "p.parquet").paths == tuple(str(photos / f"{name}.jpg") for name in "abc")
+
+
+def test_a_video_that_is_gone_when_the_run_goes_on(tmp_path):
+    """What was committed of it stays, and its input says how much that is."""
+    make_clip(tmp_path / "a.mp4", frames=12, fps=1)
+    config = RunConfig(
+        inputs=InputConfig(paths=(str(tmp_path / "a.mp4"), str(SAMPLE_DATA / "astronaut.png"))),
+        model=ModelConfig(name="expression-net", device="cpu", batch_size=1),
+        faces=FaceConfig(mode="whole"),
+        loader=LoaderConfig(threads=1),
+        output=OutputConfig(path=str(tmp_path / "p.parquet"), commit_seconds=0),
+    )
+    batches = []
+    assert annotate(config, progress=batches.append, stop=lambda: len(batches) >= 3).stopped
+    (tmp_path / "a.mp4").rename(tmp_path / "elsewhere")
+    annotate(config)
+    faces, inputs = tables(tmp_path / "p.parquet")
+
+    assert inputs["error_type"].to_list() == ["not_found", None]
+    assert inputs["status"].to_list() == ["partial", "ok"]
+    assert 0 < inputs["faces"][0] == inputs["frames"][0] == len(faces) - 1 < 12
+
+    (tmp_path / "elsewhere").rename(tmp_path / "a.mp4")
+    annotate(dataclasses.replace(config, output=dataclasses.replace(config.output, retry_failed=True)))
+
+    assert tables(tmp_path / "p.parquet")[1]["faces"].to_list() == [12, 1]

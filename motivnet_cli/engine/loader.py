@@ -87,7 +87,9 @@ def _at(piece: _Piece, reached: Cursor) -> Cursor:
 
 def _after(piece: _Piece, prepared: Prepared, reached: Cursor) -> Cursor:
     position = Position(piece.position.item, piece.position.step + 1)
-    return Cursor(position, reached.num_frames + prepared.num_frames, reached.num_faces + prepared.num_faces)
+    return Cursor(
+        position, reached.num_frames + prepared.num_frames, reached.num_faces + prepared.num_faces, reached.num_lost
+    )
 
 
 def _with_totals(report: InputReport, reached: Cursor) -> InputReport:
@@ -99,7 +101,8 @@ def _with_totals(report: InputReport, reached: Cursor) -> InputReport:
     status = report.status
     if status == "ok" and not reached.num_faces:
         status = "no_face"
-    return replace(report, status=status, num_frames=reached.num_frames, num_faces=reached.num_faces)
+    counts = reached.num_frames, reached.num_faces, reached.num_lost
+    return replace(report, status=status, num_frames=counts[0], num_faces=counts[1], num_lost=counts[2])
 
 
 class Budget:
@@ -242,6 +245,7 @@ class _Feeder:
 
     def _read_video(self, todo: Todo) -> Iterator[_Piece]:
         item, step = todo.item, todo.cursor.position.step
+        status: Status
         try:
             with local_copy(item.path, stop=self._is_over.is_set) as path:
                 given = GivenFrames(item.given) if item.given else None
@@ -258,10 +262,11 @@ class _Feeder:
         except Stopped:
             raise _RunIsOver from None
         except InputError as error:
-            problem = Problem(error.error_type, str(error))
-            yield self._end(todo, InputReport(**about_item(item, step=step), status="failed", problem=problem))
+            status = "partial" if step else "failed"  # what an earlier start committed of it stays
+            about = about_item(item, step=step)
+            yield self._end(todo, InputReport(**about, status=status, problem=Problem.of(error)))
             return
-        status: Status = "ok" if found.is_whole and not bad_boxes else "partial" if step else "failed"
+        status = "ok" if found.is_whole and not bad_boxes else "partial" if step else "failed"
         reason = bad_boxes if bad_boxes and found.is_whole else found.problem  # of a whole video, a mere remark
         about = about_item(item, step=step)
         yield self._end(

@@ -10,6 +10,7 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from motivnet_cli.engine.answers import usable_answers
 from motivnet_cli.engine.loader import load
 from motivnet_cli.engine.machine import usable_cores
 from motivnet_cli.engine.predictor import Predictor, Stages
@@ -102,7 +103,7 @@ def work(
             batches = load(todos, preparer, num_threads=num_threads, batch_size=predictor.batch_size, stop=stop)
             # Closed here, not by the garbage collector: as the process ends it would wait for threads that are gone.
             with contextlib.closing(batches):
-                for batch, prediction in predictor.run(batches):
+                for batch, prediction in usable_answers(predictor.run(batches), config.output.embeddings):
                     part.write(batch, prediction)
                     tally.inputs += sum(report.archive is None for report in batch.finished)
                     tally.faces += len(batch.crops)

@@ -9,10 +9,12 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+import pyarrow.parquet as pq
+
 from motivnet_cli.durable import sha256_of, temporary_name
 from motivnet_cli.output.names import TABLES, part_name, unit_of
 from motivnet_cli.output.paths import move
-from motivnet_cli.output.tables import Stream, TableWriter, rows_in
+from motivnet_cli.output.tables import ROW_GROUP, Stream, TableWriter, rows_in
 from motivnet_cli.records import Changes
 
 if TYPE_CHECKING:
@@ -20,10 +22,19 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from motivnet_cli.errors import ErrorType
     from motivnet_cli.inputs.listing import Listing
     from motivnet_cli.output.ledger import Ledger
     from motivnet_cli.output.paths import Move, OutputPaths
     from motivnet_cli.records import Item, Status
+
+_RETRIED_IF_PARTIAL: frozenset[ErrorType] = frozenset(
+    (
+        *("bad_prediction", "not_found", "broken_link", "permission_denied", "read_error", "unreachable", "changed"),
+        *("out_of_memory", "decoder_crash", "decoder_stall"),
+    )
+)
+"""What broke off an input and is not in its content: the next time it may be read to its end."""
 
 
 class Amendment:
@@ -45,7 +56,7 @@ class Amendment:
         for row in rows_in(self._paths.final_parts("inputs"), _Known):
             if row.archive is None:
                 known[row.input] = row
-            if row.status == "failed":
+            if row.status == "failed" or (row.status == "partial" and row.error_type in _RETRIED_IF_PARTIAL):
                 failed.add(row.archive or row.input)  # an archive is read as a whole
         if self._retry_failed:
             wanted = [item for item in items if item.input in failed]
@@ -67,15 +78,17 @@ class Amendment:
         new = _NewRows(ledger)
         each_table = map(self._paths.final_parts, TABLES)
         parts = [dict(zip(TABLES, finals, strict=True)) for finals in zip(*each_table, strict=True)]
-        for finals in parts:
-            takes_rest = self._paths.is_file and finals is parts[-1]
-            if not takes_rest and new.again.isdisjoint(row.group for row in rows_in([finals["inputs"]], _Name)):
+        for together in _with_all_faces(parts):
+            names = rows_in([finals["inputs"] for finals in together], _Name)
+            if not self._paths.is_file and new.again.isdisjoint(row.group for row in names):
                 continue
-            with _writers(finals, schemas) as writers:
-                _rewrite(finals["inputs"], {table: Stream([final]) for table, final in finals.items()}, new, writers)
-                if takes_rest:
-                    new.copy_rest(writers)
-            yield from ((temporary_name(final), final) for final in finals.values())
+            before = {table: Stream([finals[table] for finals in together]) for table in TABLES}
+            for finals in together:
+                with _writers(finals, schemas) as writers:
+                    _rewrite(finals["inputs"], before, new, writers)
+                    if self._paths.is_file:
+                        new.copy_rest(writers)
+                yield from ((temporary_name(final), final) for final in finals.values())
         if new.names:
             added = part_name(unit_of(parts[-1]["inputs"]) + 1)
             finals = {table: self._paths.final_name(table) / added for table in TABLES}
@@ -140,6 +153,7 @@ class _Known(NamedTuple):
     input: str
     archive: str | None
     status: Status
+    error_type: ErrorType | None
     size_bytes: int | None
     mtime_ns: int | None
     sha256: str | None
@@ -153,6 +167,10 @@ class _Name(NamedTuple):
     def group(self) -> str:
         """What is done as one: an archive with its members, or the input alone."""
         return self.archive or self.input
+
+
+class _NumFaces(NamedTuple):
+    faces: int
 
 
 class _NewRows:
@@ -177,6 +195,20 @@ class _NewRows:
             _copy_input(self._rows, writers)
 
 
+def _with_all_faces(parts: Iterable[dict[str, Path]]) -> Iterator[list[dict[str, Path]]]:
+    """Parts by runs of neighbours that hold all faces of their inputs: a long video has faces in several parts."""
+    together: list[dict[str, Path]] = []
+    num_waiting = 0  # faces whose input is in a later part
+    for finals in parts:
+        together.append(finals)
+        num_waiting += pq.read_metadata(finals["faces"]).num_rows
+        num_waiting -= sum(row.faces for row in rows_in([finals["inputs"]], _NumFaces))
+        if num_waiting == 0:
+            yield together
+            together = []
+    assert not together, f"{num_waiting} faces are of no input"
+
+
 def _rewrite(inputs: Path, before: Mapping[str, Stream], new: _NewRows, writers: Mapping[str, TableWriter]) -> None:
     """Copy the rows of one part of both tables, with the new ones in the place of those that were done again."""
     for row in rows_in([inputs], _Name):
@@ -191,11 +223,20 @@ def _copy_input(source: Mapping[str, Stream], writers: Mapping[str, TableWriter]
     """Copy the next input and its faces."""
     entry = source["inputs"].take(1)
     writers["inputs"].add(entry)
-    writers["faces"].add(source["faces"].take(entry["faces"][0].as_py()))
+    for faces in _faces_of(entry, source):
+        writers["faces"].add(faces)
 
 
 def _skip_input(source: Mapping[str, Stream]) -> None:
-    source["faces"].take(source["inputs"].take(1)["faces"][0].as_py())
+    for _ in _faces_of(source["inputs"].take(1), source):
+        pass
+
+
+def _faces_of(entry: pa.Table, source: Mapping[str, Stream]) -> Iterator[pa.Table]:
+    """The faces of the next input, a few thousand at a time: a video may have a million."""
+    num_faces = entry["faces"][0].as_py()
+    for start in range(0, num_faces, ROW_GROUP):
+        yield source["faces"].take(min(ROW_GROUP, num_faces - start))
 
 
 @contextlib.contextmanager

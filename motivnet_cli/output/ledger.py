@@ -385,8 +385,8 @@ def _write_plan(plan: Path, items: Iterable[Item]) -> tuple[array[int], bool]:
 
 
 def _cursor_in(part: Path) -> Cursor:
-    (item, step), num_frames, num_faces = json.loads(pq.read_metadata(part).metadata[_CURSOR_KEY])
-    return Cursor(Position(item, step), num_frames, num_faces)
+    (item, step), *counts = json.loads(pq.read_metadata(part).metadata[_CURSOR_KEY])
+    return Cursor(Position(item, step), *counts)
 
 
 def _line_of(item: Item) -> str:

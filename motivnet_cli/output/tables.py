@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from motivnet_cli.config import EmbeddingType, KeptType
     from motivnet_cli.faces.track import Embeddings, TrackConfig, Tracker
-    from motivnet_cli.records import Batch, Crop, InputReport, Position, Prediction, RunRecord
+    from motivnet_cli.records import Batch, Box, Crop, InputReport, Position, Prediction, RunRecord
 
 SCHEMA_VERSION = 2
 METADATA_KEY = b"motivnet"
@@ -125,7 +126,7 @@ def inputs_schema() -> pa.Schema:
             _column(
                 "status",
                 pa.dictionary(pa.int32(), pa.string()),
-                "`ok`, `no_face` (read, nothing found), `partial` (rows up to a break), or `failed`.",
+                "`ok`, `no_face` (read, nothing found), `partial` (rows up to a break, or of some faces), or `failed`.",
             ),
             _column("error", pa.string(), "What was wrong, in a sentence; null when nothing was."),
             _column("error_type", pa.string(), "A short name of it to filter by, such as `truncated`."),
@@ -199,7 +200,7 @@ class Rows:
         return [position for position, _ in taken], faces, inputs
 
     def _face_row(self, crop: Crop) -> dict[str, object]:
-        x1, y1, x2, y2 = crop.face.box
+        x1, y1, x2, y2 = _box_of(crop)
         row: dict[str, object] = {
             "input": crop.input,
             "frame": crop.frame_index,
@@ -230,6 +231,17 @@ class Rows:
         stacked = np.stack(self._embeddings[:n]) if n else np.zeros((0, kind.list_size), np.float32)
         values = pa.array(stacked.astype(numpy_dtype(kind.value_type)).reshape(-1))
         return pa.FixedSizeListArray.from_arrays(values, type=kind)
+
+
+def _box_of(crop: Crop) -> Box:
+    """Its box, which lies in the picture unless the user gave it."""
+    x1, y1, x2, y2 = crop.face.box
+    least, width, height = -math.inf, math.inf, math.inf
+    if crop.picture_size is not None and crop.face.source != "given":
+        least, (width, height) = 0, crop.picture_size
+    assert least <= x1 < x2 <= width, f"{crop.input}: {crop.face.box} in {crop.picture_size}"
+    assert least <= y1 < y2 <= height, f"{crop.input}: {crop.face.box} in {crop.picture_size}"
+    return crop.face.box
 
 
 def numpy_dtype(kind: pa.DataType) -> np.dtype[np.generic]:
