@@ -52,13 +52,12 @@ def are_usable(prediction: Prediction, embeddings: EmbeddingType) -> NDArray[np.
     probabilities = prediction.probabilities  # [B, C]
     with np.errstate(over="ignore"):
         stored = prediction.embeddings.astype(np.float16 if embeddings == "float16" else np.float32)  # [B, D]
-    usable = np.isfinite(stored).all(axis=1)  # [B]
+    usable: NDArray[np.bool_] = np.all(np.isfinite(stored), axis=1)  # [B]
     if probabilities.shape[1]:
-        usable &= np.isfinite(probabilities).all(axis=1)
+        sums = probabilities.sum(axis=1, dtype=np.float64)  # [B]; NaN where one is NaN
         usable &= (probabilities >= 0).all(axis=1)
-        usable &= abs(probabilities.sum(axis=1, dtype=np.float64) - 1) <= SUM_TOLERANCE
-    answer: NDArray[np.bool_] = usable
-    return answer
+        usable &= abs(sums - 1) <= SUM_TOLERANCE
+    return usable
 
 
 class _Losses:
