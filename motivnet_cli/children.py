@@ -22,6 +22,8 @@ import runpy
 runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 """
 """An empty entry of the path is the working folder. `sys` is built in: no file of that folder stands for it."""
+_OPTIONS = ["-P"] if sys.version_info >= (3, 11) else []
+"""No such entry from the start: Python 3.13 imports `linecache` before it runs what `-c` gives."""
 
 
 class Child:
@@ -36,7 +38,7 @@ class Child:
         read_end, write_end = os.pipe()
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _RUN_MODULE, module, str(write_end)],
+                [sys.executable, *_OPTIONS, "-c", _RUN_MODULE, module, str(write_end)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
