@@ -29,6 +29,10 @@ def in_column_order(classes: Sequence[str]) -> tuple[str, ...]:
 SUM_TOLERANCE = 1e-4
 """How far the probabilities of a face may be from a sum of 1; a softmax in float32 is within 1e-6."""
 
+FLOAT16_STEP = 2**-10
+"""The relative distance of two neighbours in float16, of which two float32 values that differ may become the one and
+the other."""
+
 FaceSource = Literal["detected", "whole", "given"]
 FACE_SOURCES: tuple[FaceSource, ...] = get_args(FaceSource)
 Status = Literal["ok", "no_face", "partial", "failed"]
@@ -249,6 +253,10 @@ class RunRecord(TypedDict, total=False):
     schema_version: int
     model: str
     classes: list[str]
+    embedding_size: int
+    """Of what the model says of a face, stored or not."""
+    checksums: bool
+    """Pages have checksums, and every file says how many rows were written to it."""
     weights_sha256: str
     terms: str
     recipe: str

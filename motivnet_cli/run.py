@@ -218,6 +218,8 @@ def _record_of(config: RunConfig, model: LoadedModel, choices: Choices) -> RunRe
         "schema_version": SCHEMA_VERSION,
         "model": model.card.name,
         "classes": list(in_column_order(model.classes)),
+        "embedding_size": model.embedding_size,
+        "checksums": True,
         "weights_sha256": model.weights_sha256,
         "terms": model.card.terms,
         "recipe": model.recipe,

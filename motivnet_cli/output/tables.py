@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 2
 METADATA_KEY = b"motivnet"
 """Key of the Parquet file metadata that holds the run's JSON record."""
+WRITTEN_KEY = b"motivnet.written"
+"""Key of what was written to the file, in JSON: `rows`, and whether pages have checksums (`page_checksums`)."""
 _KEPT_TYPES = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64(), "bool": pa.bool_()}
 
 ROW_GROUP = 4096
@@ -314,8 +316,8 @@ class Tracks:
             return faces
         tracks: list[int | None] = [None] * len(positions)
         boxes = np.stack([faces[name].to_numpy() for name in BOX_COLUMNS], axis=1)  # [N, 4]
-        boxes = _in_heights(boxes, faces["picture_height"].to_pylist())
-        embeddings = _matrix(faces["embedding"])  # [N, D]
+        boxes = in_heights(boxes, faces["picture_height"].to_pylist())
+        embeddings = embedding_matrix(faces["embedding"])  # [N, D]
         times = faces["time_s"].to_pylist()
         for position, group in itertools.groupby(range(len(positions)), key=lambda i: positions[i]):
             rows = list(group)
@@ -344,20 +346,20 @@ class Tracks:
         for _, group in itertools.groupby(recent, key=lambda row: row.frame):
             rows = list(group)
             boxes = np.array([[row.x1, row.y1, row.x2, row.y2] for row in rows], np.float32)  # [N, 4]
-            boxes = _in_heights(boxes, [row.picture_height for row in rows])
+            boxes = in_heights(boxes, [row.picture_height for row in rows])
             embeddings = np.array([row.embedding for row in rows], dtype)  # [N, D]
             frames.append((rows[0].time_s, boxes, embeddings, np.array([row.track for row in rows], np.int64)))
         return Tracker.resume(self._config, frames, next_id=next_id)
 
 
-def _in_heights(boxes: NDArray[np.float32], heights: Sequence[int | None]) -> NDArray[np.float32]:
+def in_heights(boxes: NDArray[np.float32], heights: Sequence[int | None]) -> NDArray[np.float32]:
     """Boxes, [N, 4], in heights of their frames: a face stays where it is if the size of a video changes."""
     return boxes / np.array([height or 1 for height in heights], np.float32)[:, None]
 
 
-def _matrix(column: pa.ChunkedArray) -> Embeddings:
-    """A column of lists of one length."""
-    array = column.combine_chunks()
+def embedding_matrix(column: pa.ChunkedArray | pa.Array) -> Embeddings:
+    """A column of lists of one length, none of them missing: [N, D]."""
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     flat = array.flatten().to_numpy(zero_copy_only=False)
     matrix: Embeddings = flat.reshape(len(array), array.type.list_size)
     return matrix
@@ -403,12 +405,15 @@ def rows_in(parts: Iterable[Path], kind: type[_Row]) -> Iterator[_Row]:
 
 
 class TableWriter:
-    """A Parquet file written in row groups of a few thousand rows, synced when closed."""
+    """A Parquet file written in row groups of a few thousand rows, with checksums, synced when closed."""
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self._path = path
-        self._schema = schema
+        # What another file says of itself does not hold for this one.
+        metadata = {key: value for key, value in (schema.metadata or {}).items() if key != WRITTEN_KEY}
+        self._schema = schema.with_metadata(metadata)
         self._waiting: list[pa.Table] = []
+        self._num_rows = 0
 
     def __enter__(self) -> Self:
         self._writer = pq.ParquetWriter(
@@ -418,6 +423,7 @@ class TableWriter:
             compression_level=1,
             # Dictionaries cost on floats; byte-stream-split float16 cannot be read by DuckDB 2.0.
             use_dictionary=[field.name for field in self._schema if not _is_numeric(field.type)],
+            write_page_checksum=True,
         )
         return self
 
@@ -430,11 +436,14 @@ class TableWriter:
         if self._waiting:
             rows = pa.concat_tables(table.replace_schema_metadata() for table in self._waiting)
             self._writer.write_table(rows.cast(self._schema).combine_chunks())
+            self._num_rows += rows.num_rows
             self._waiting = []
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self._flush()
+        written = {"rows": self._num_rows, "page_checksums": True}
+        self._writer.add_key_value_metadata({WRITTEN_KEY: json.dumps(written).encode()})
         self._writer.close()
         sync(self._path)
 
