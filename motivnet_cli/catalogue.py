@@ -32,6 +32,9 @@ class ModelCard:
     """Average with the horizontal mirror image by default."""
     cpu_batch_size: int
     """Faces in one pass on a CPU."""
+    batch_tolerance: float
+    """How far a face's numbers in fp32 may be apart in two batches: a matrix product of another size takes its sums in
+    another order. Of embeddings, relative to values above one."""
     single_thread: bool
     """More than one thread would slow this network down: it is too small (benchmarks/README.md)."""
     embedded: bool
@@ -61,6 +64,7 @@ _MOTIVNET = ModelCard(
     fill_rgb=(124, 116, 104),
     flip=False,
     cpu_batch_size=1,
+    batch_tolerance=1e-4,
     single_thread=False,
     embedded=False,
     url=(
@@ -113,6 +117,7 @@ _EXPRESSION_NET = ModelCard(
     fill_rgb=(0, 0, 0),
     flip=True,
     cpu_batch_size=16,
+    batch_tolerance=1e-5,
     single_thread=True,
     embedded=True,
     url=None,

@@ -12,16 +12,13 @@ import numpy as np
 import polars
 import polars.testing
 
+from motivnet_cli.catalogue import CARDS
 from motivnet_cli.output.read import read_faces, read_inputs
-from motivnet_cli.records import EMOTIONS
+from motivnet_cli.records import EMOTIONS, FLOAT16_STEP
 
-TOLERANCE = 1e-5
-"""Between float32 outputs of `expression-net` in two batches, as docs/output.md says. A matrix product of another size
-takes its sums in another order; measured were 2e-7, with AVX-512, with AVX2 and with neither."""
-
-FLOAT16_STEP = 2**-10
-"""The relative distance of two neighbours in float16, of which two float32 values that differ may become the one and
-the other."""
+TOLERANCE = CARDS["expression-net"].batch_tolerance
+"""Between float32 outputs of `expression-net` in two batches; measured were 2e-7, with AVX-512, with AVX2 and with
+neither."""
 
 _OUTPUTS = (*EMOTIONS, "confidence")
 
