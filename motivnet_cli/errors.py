@@ -21,6 +21,7 @@ EXIT_FAULT = 1
 EXIT_USAGE = 2
 EXIT_TOO_MANY_FAILED = 3
 EXIT_BELOW_MINIMUM = 4
+EXIT_NOT_WHOLE = 5
 EXIT_STOPPED_RESUMABLE = 75
 EXIT_INTERRUPTED = 130
 
@@ -55,7 +56,7 @@ ErrorType = Literal[
     "bad_box",
     "bad_prediction",
 ]
-"""What can be wrong with an input: the values of `error_type` in the inputs table (docs/errors.md)."""
+"""What can be wrong with an input: the values of `error_type` in the inputs table (docs/output.md)."""
 
 
 class MotivNetError(Exception):

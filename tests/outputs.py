@@ -9,9 +9,12 @@ from motivnet_cli.inputs.listing import Listing
 from motivnet_cli.output.read import read_faces, read_inputs
 from motivnet_cli.output.sink import Output
 from motivnet_cli.output.tables import RowLayout
+from motivnet_cli.output.verify import verify_output
 from motivnet_cli.records import EMOTIONS, Batch, Crop, Cursor, Face, InputReport, Position, Prediction, Problem, never
 
 NO_PIXELS = np.zeros((3, 1, 1), np.uint8)
+SIZE = 640, 480
+"""Of every picture."""
 RECORD = {"model": "m", "settings": {"model.name": "m", "inputs": ["/photos"]}}
 
 
@@ -51,7 +54,7 @@ def run(out, photos, *, batch_size=2, healed=False, record=RECORD, stop_after=No
             count = faces_in(item, healed)
             for number in range(count or 0):
                 face = Face((1, 2, 3, 4), "detected", 0.5)
-                crops.append(Crop(reached.position, item.input, face, number, NO_PIXELS))
+                crops.append(Crop(reached.position, item.input, face, number, NO_PIXELS, picture_size=SIZE))
                 if len(crops) == batch_size:
                     begun.write(Batch(tuple(crops), tuple(finished), reached), predict(crops))
                     crops, finished = [], []
@@ -68,7 +71,8 @@ def report_of(item, count):
         problem = Problem("damaged", "does not decode")
         return InputReport(Position(item.index), item.input, item.kind, "failed", problem=problem, **about)
     status = "ok" if count else "no_face"
-    return InputReport(Position(item.index), item.input, item.kind, status, 1, count, 640, 480, **about)
+    about |= {"num_frames": 1, "num_faces": count, "width": SIZE[0], "height": SIZE[1]}
+    return InputReport(Position(item.index), item.input, item.kind, status, **about)
 
 
 def predict(crops):
@@ -77,6 +81,11 @@ def predict(crops):
     probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     embeddings = np.stack([np.arange(4) + seed for seed in seeds])
     return Prediction(probabilities.astype(np.float32), embeddings.astype(np.float32))
+
+
+def assert_whole(out):
+    """No check of `motivnet verify` finds a fault in an output."""
+    assert {check.check: check.examples for check in verify_output(out).checks if check.result == "wrong"} == {}
 
 
 def tables(out):

@@ -11,13 +11,13 @@ from PIL import Image
 
 from motivnet_cli.config import FaceConfig, InputConfig, LoaderConfig, ModelConfig, OutputConfig, RunConfig, VideoConfig
 from motivnet_cli.engine.answers import are_usable
-from motivnet_cli.faces.detect import RetinaFace
 from motivnet_cli.model.expression_net import ExpressionNet
 from motivnet_cli.output.read import read_faces, read_inputs
 from motivnet_cli.records import Prediction
 from motivnet_cli.run import annotate
 from tests.agreement import assert_same_rows
 from tests.clips import write_clip
+from tests.outputs import assert_whole
 
 RED, BLUE = (230, 20, 20), (20, 20, 230)
 FRAMES = (BLUE, RED, RED, BLUE, BLUE, RED, BLUE)
@@ -61,11 +61,11 @@ def inputs(tmp_path_factory):
     return folder
 
 
-def run(inputs, out, *, mode="whole", batch_size=2, stop_after=None, **output):
+def run(inputs, out, *, batch_size=2, stop_after=None, **output):
     config = RunConfig(
         inputs=InputConfig(paths=tuple(str(inputs / name) for name in ("a.png", "b.png", "c.png", "d.tar", "e.mp4"))),
         model=ModelConfig(name="expression-net", device="cpu", batch_size=batch_size),
-        faces=FaceConfig(mode=mode),
+        faces=FaceConfig(mode="whole"),
         video=VideoConfig(fps=1),
         loader=LoaderConfig(threads=1),
         output=OutputConfig(path=str(out), commit_seconds=0, **output),
@@ -117,6 +117,7 @@ def test_other_faces_of_a_picture_keep_their_numbers(inputs, sick, tmp_path):
     assert faces["face"].to_list() == [0, 3, 4]
     assert faces["x1"].to_list() == [0, 192, 256]
     assert outcomes(tmp_path / "p.parquet")["wide.png"] == ["partial", "bad_prediction", 1, 3]
+    assert_whole(tmp_path / "p.parquet")
 
 
 @pytest.mark.parametrize("name", ["p.parquet", "p"])
@@ -128,6 +129,7 @@ def test_a_run_that_is_resumed_forgets_no_loss(inputs, sick, tmp_path, name):
             break
 
     assert_same_rows(tmp_path / name, tmp_path / "undisturbed.parquet")
+    assert_whole(tmp_path / name)
 
 
 def test_retry_does_them_again(inputs, sick, tmp_path):
@@ -168,36 +170,3 @@ def test_a_network_without_classes_has_no_sum():
     prediction = Prediction(np.zeros((2, 0), np.float32), np.array([[1, 2], [np.nan, 2]], np.float32))
 
     assert are_usable(prediction, "float16").tolist() == [True, False]
-
-
-@pytest.fixture
-def sick_detector(monkeypatch):
-    """The face detector's network answers red pictures with NaN, until it is healed."""
-    state = {"is_sick": True}
-    detect = RetinaFace._input
-
-    def make(self, rgb):
-        image = detect(self, rgb)
-        is_red = rgb[..., 0].mean() > rgb[..., 2].mean()
-        return image * np.float32("nan") if is_red and state["is_sick"] else image
-
-    monkeypatch.setattr(RetinaFace, "_input", make)
-    return state
-
-
-def test_a_detector_without_numbers_is_never_a_picture_without_a_face(sick_detector, inputs, tmp_path):
-    """Pictures, members and videos fail, and are looked at again by --retry-failed; a resumed video forgets nothing."""
-    out = tmp_path / "p.parquet"
-    run(inputs, out, mode="detect", stop_after=3)
-    run(inputs, out, mode="detect")
-
-    assert outcomes(out) == {
-        "a.png": ["no_face", None, 1, 0],
-        "b.png": ["failed", "bad_prediction", 0, 0],
-        "c.png": ["no_face", None, 1, 0],
-        "d.tar": ["ok", None, 3, 0],
-        "e.mp4": ["failed", "bad_prediction", 7, 0],
-    }
-    sick_detector["is_sick"] = False
-    run(inputs, out, mode="detect", retry_failed=True)
-    assert {status for status, *_ in outcomes(out).values()} == {"ok", "no_face"}

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.agreement import assert_same_rows
+from tests.outputs import assert_whole
 from tests.runs import command, finish, slow_disk, start_until_work_is_committed
 
 
@@ -31,6 +32,7 @@ def test_sigkill_at_random_moments(photos, undisturbed, tmp_path, name):
     finish(photos, out, "--batch-size", "5")
 
     assert_same_rows(out, undisturbed)
+    assert_whole(out)
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ import pytest
 
 from motivnet_cli.output.read import read_faces, read_inputs
 from tests.agreement import assert_same_rows
+from tests.outputs import assert_whole
 from tests.runs import at_start, finish, start_until_work_is_committed
 
 WORKERS = ("--devices", "cpu,cpu")
@@ -45,6 +46,7 @@ def test_workers_share_one_output(photos, undisturbed, tmp_path, name):
     assert len(cores) == 2
     assert not cores[0] & cores[1] or len(os.sched_getaffinity(0)) < 2
     assert_same_rows(out, undisturbed)
+    assert_whole(out)
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from motivnet_cli.export.source import Source
 from motivnet_cli.run import annotate
 from tests.agreement import assert_same_rows
 from tests.clips import make_clip
-from tests.outputs import nine_inputs, run, tables
+from tests.outputs import assert_whole, nine_inputs, run, tables
 from tests.pictures import SAMPLE_DATA
 from tests.runs import motivnet
 
@@ -57,6 +57,7 @@ def test_new_and_changed_inputs_are_counted(tmp_path, photos, out):
     assert told["inputs"] == 3
 
     assert json.loads(motivnet(*command, "--extend", "--json").stdout)["inputs"] == 5
+    assert_whole(tmp_path / out)
     assert "--extend" not in motivnet(*command).stderr
 
 
@@ -132,6 +133,7 @@ def test_a_video_in_several_parts_survives_a_retry(tmp_path, name, healed):
     motivnet(*command, "--out", tmp_path / "anew.parquet")
 
     assert_same_rows(tmp_path / name, tmp_path / "anew.parquet")
+    assert_whole(tmp_path / name)
 
 
 def test_extend_keeps_the_kind_of_names(tmp_path, photos):

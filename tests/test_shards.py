@@ -18,6 +18,7 @@ from motivnet_cli.output.read import read_inputs
 from motivnet_cli.output.status import output_status
 from motivnet_cli.shards import task_list
 from tests.agreement import assert_same_rows
+from tests.outputs import assert_whole
 from tests.runs import NUM_PHOTOS, command, finish, slow_disk, start_until_work_is_committed
 
 ONE_BY_ONE = ("--batch-size", "1", "--threads", "1")
@@ -133,6 +134,7 @@ def test_eight_shards_killed_and_resumed_with_five(photos, undisturbed, tmp_path
     assert output_status(out).finished
     assert output_status(out).array == ""
     assert_same_rows(out, undisturbed)
+    assert_whole(out)
 
 
 def test_the_same_shard_twice_at_once(photos, undisturbed, tmp_path):

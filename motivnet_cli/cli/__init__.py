@@ -14,13 +14,14 @@ from typing import Annotated
 import typer
 
 from motivnet_cli import __version__
-from motivnet_cli.cli import annotate, compare, evaluate, export, machine, scale, weights
+from motivnet_cli.cli import annotate, compare, evaluate, export, machine, scale, verify, weights
 
 app = typer.Typer(
     name="motivnet",
     help="Find every face in pictures and videos, predict its emotion with MotivNet, and write Parquet.",
     epilog="Exit codes: 0 done; 1 a fault in motivnet or on this machine; 2 wrong usage or settings; 3 done, but more "
-    "inputs failed than --max-failures allows; 4 accuracy below --min-accuracy; 75 stopped by SIGTERM or SIGUSR1; 130 "
+    "inputs failed than --max-failures allows; 4 accuracy below --min-accuracy; 5 an output "
+    "that is not whole (verify); 75 stopped by SIGTERM or SIGUSR1; 130 "
     "stopped by Ctrl-C. After 75 and 130, run the same command again to continue.",
     no_args_is_help=True,
     rich_markup_mode=None,  # boxes and markdown double the time that --help takes (benchmarks/startup.py)
@@ -54,6 +55,7 @@ def _root(
 
 app.command("annotate")(annotate.annotate)
 app.command("status")(scale.status)
+app.command("verify")(verify.verify)
 app.command("slurm-script")(scale.slurm_script)
 app.command("download-weights")(weights.download_weights)
 app.command("models")(weights.models)

@@ -289,7 +289,7 @@ class Ledger:
             self._claims.pop(unit).release()
 
     def _cursor_after(self, unit: int, part: Path) -> Cursor:
-        return _cursor_in(part) if self._backend.has_locks else Cursor(Position(self.end_of(unit)))
+        return cursor_in(part) if self._backend.has_locks else Cursor(Position(self.end_of(unit)))
 
     # ---- the plan ----
 
@@ -384,7 +384,8 @@ def _write_plan(plan: Path, items: Iterable[Item]) -> tuple[array[int], bool]:
     return offsets, are_pictures
 
 
-def _cursor_in(part: Path) -> Cursor:
+def cursor_in(part: Path) -> Cursor:
+    """How far the unit of a part of the inputs is, by what its file says."""
     (item, step), *counts = json.loads(pq.read_metadata(part).metadata[_CURSOR_KEY])
     return Cursor(Position(item, step), *counts)
 

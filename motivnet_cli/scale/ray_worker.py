@@ -77,9 +77,7 @@ class Worker:
         logger.setLevel(logging.INFO)
         try:
             if self._version != __version__:
-                raise ConfigError(  # noqa: TRY301
-                    f"motivnet {__version__} is installed here, and {self._version} runs the run: have one on all nodes"
-                )
+                raise ConfigError(f"motivnet {__version__} is installed here, and {self._version} runs the run")  # noqa: TRY301
             self._config: RunConfig = pickle.loads(self._settings)
             self._model = load_network(self._config.model)
             self._predictor = make_predictor(self._model, self._config.model, num_threads=self._num_cpus)

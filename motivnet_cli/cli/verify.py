@@ -1,0 +1,106 @@
+"""`motivnet verify`: whether an output is whole."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from motivnet_cli import errors
+from motivnet_cli.cli.options import Device, OptionGroup, Quiet, StoreFolder, Weights, expand_groups
+from motivnet_cli.cli.terminal import print_json, print_message, reporting_errors, talking
+from motivnet_cli.config import ModelConfig
+from motivnet_cli.output.findings import CheckResult
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from motivnet_cli.engine.again import SampleConfig
+    from motivnet_cli.output.findings import Verification
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SampleOptions(OptionGroup):
+    """Which rows are computed again, and with what."""
+
+    sample: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Also compute N faces, drawn at random, again from their inputs, and compare."),
+    ] = None
+    seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same faces.")] = 7
+    inputs_from: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR", help="The inputs lie below this folder by their names. Default: where the run had them."
+        ),
+    ] = None
+    weights: Weights = None
+    store: StoreFolder = None
+    device: Device = "auto"
+
+    def config(self) -> SampleConfig | None:
+        """What to compute again; None for nothing."""
+        if self.sample is None:
+            if self.inputs_from is not None or self.weights is not None:
+                raise errors.ConfigError("--inputs-from and --weights are for --sample N: say how many faces")
+            return None
+        from motivnet_cli.engine.again import SampleConfig
+
+        return SampleConfig(
+            size=self.sample,
+            seed=self.seed,
+            inputs_from=self.inputs_from,
+            model=ModelConfig(weights=self.weights, store=self.store, device=self.device),
+        )
+
+
+@expand_groups
+def verify(
+    path: Annotated[str, typer.Argument(metavar="OUT", help="An output of annotate: a .parquet file or a folder.")],
+    *,
+    sampling: SampleOptions,
+    quiet: Quiet = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was found to stdout as JSON.")] = False,
+) -> None:
+    """Read an output from end to end, and say whether it is whole.
+
+    Example: motivnet verify preds.parquet
+
+    It only reads. The exit code is 0 if every check holds, and 5 if one does not or the run is not finished.
+    """
+    with reporting_errors(), talking(quiet=quiet) as console:
+        sample = sampling.config()
+        found = _verified(path, sample)
+        if as_json:
+            print_json({"whole": found.is_whole, **dataclasses.asdict(found)})
+        if not quiet:
+            for line in _lines(found):
+                print_message(console, line)
+        if not found.is_whole:
+            raise typer.Exit(errors.EXIT_NOT_WHOLE)
+
+
+def _verified(path: str, sample: SampleConfig | None) -> Verification:
+    from motivnet_cli.output.verify import verify_output
+
+    found = verify_output(path)
+    if sample is None:
+        return found
+    if not found.is_readable:
+        return found.replacing(CheckResult("sample", "skipped", 0, (), "rows can be taken from a whole output only"))
+    from motivnet_cli.engine.again import check_sample
+
+    return found.replacing(check_sample(path, sample))
+
+
+def _lines(found: Verification) -> Iterator[str]:
+    for check in found.checks:
+        result = check.result if check.result != "wrong" else f"wrong ({check.faults:,})"
+        yield f"{check.check:<18}{result}{f': {check.note}' if check.note else ''}"
+        for fault in check.examples:
+            yield f"    {fault.where}: {fault.what}"
+        if check.faults > len(check.examples):
+            yield f"    and more, {check.faults:,} in all"
+    is_whole = "whole" if found.is_whole else "not whole"
+    yield f"{found.output}: {is_whole}; {found.inputs:,} inputs and {found.faces:,} faces were read"

@@ -1,0 +1,372 @@
+"""Rows of an output, computed again from their inputs: whether what is stored is what the run's settings give.
+
+The inputs are looked for where the plan has them, else where the run's settings lead, else where the user says. What is
+gone or changed is counted, and is no difference.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter, deque
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from motivnet_cli import __version__
+from motivnet_cli.config import FaceConfig, InputConfig, LoaderConfig, ModelConfig, VideoConfig
+from motivnet_cli.durable import sha256_of
+from motivnet_cli.engine.given_frames import GivenFrames
+from motivnet_cli.engine.prepare import Preparer
+from motivnet_cli.engine.work import load_network, make_predictor
+from motivnet_cli.errors import ConfigError, InputError, first_line
+from motivnet_cli.inputs.archive import Archive
+from motivnet_cli.inputs.cells import CellReader
+from motivnet_cli.inputs.listing import Listing
+from motivnet_cli.inputs.pillow import decoding_settings
+from motivnet_cli.output.findings import Findings
+from motivnet_cli.output.read import read_record
+from motivnet_cli.output.verify_sample import planned_items, sample_faces
+from motivnet_cli.records import FLOAT16_STEP, Batch, Crop, Cursor, Face, Item, Position
+from motivnet_cli.remote.files import local_copy
+from motivnet_cli.remote.urls import is_remote
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from motivnet_cli.config import Precision
+    from motivnet_cli.engine.predictor import Predictor
+    from motivnet_cli.output.findings import CheckResult
+    from motivnet_cli.output.verify_sample import SampledFace, SampledInput
+    from motivnet_cli.records import Frame, GivenFace, RunRecord
+    from motivnet_cli.weights.load import LoadedModel
+
+DEFAULT_SEED = 7
+_WEIGHTS_SUFFIXES = (".pth", ".pt", ".safetensors")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleConfig:
+    """Which rows of an output are computed again, and with what."""
+
+    size: int
+    """Rows."""
+    seed: int = DEFAULT_SEED
+    inputs_from: str | None = None
+    """The folder below which the inputs lie by their names; None looks where the run had them."""
+    model: ModelConfig = ModelConfig()
+    """Of it weights, store, device and batch size count; all else is the record's."""
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ConfigError(f"--sample takes at least 1 row, got {self.size}")
+        if self.inputs_from is not None and not Path(self.inputs_from).is_dir():
+            raise ConfigError(f"--inputs-from takes a folder, and there is none at {self.inputs_from!r}")
+
+
+def check_sample(path: str, config: SampleConfig) -> CheckResult:
+    """Compute some rows of a whole output again, and compare them as docs/output.md says how exact rows are.
+
+    Raises:
+        ConfigError: The run's version or model is another than here, or the output is gone.
+        WeightsError: The model's weights are not here.
+    """
+    record = read_record(path)
+    settings = record.get("settings", {})
+    if settings.get("version") != __version__:
+        raise ConfigError(
+            f"{path!r} was written by motivnet {settings.get('version')}, and this is {__version__}, whose rows may be "
+            "others: take --sample with that version, or leave it out"
+        )
+    model, predictor = _network(record, config)
+    faces = sample_faces(path, model.classes, size=config.size, seed=config.seed)
+    again = _Again(record, model, predictor)
+    with decoding_settings():
+        again.run(faces, _located(path, faces, settings, config))
+    return again.result(len(faces), config)
+
+
+def _network(record: RunRecord, config: SampleConfig) -> tuple[LoadedModel, Predictor]:
+    """The network of the run.
+
+    Raises:
+        ConfigError: The weights here are others.
+    """
+    settings = record.get("settings", {})
+    name = str(settings.get("model.name"))
+    asked = replace(
+        config.model,
+        name=None if config.model.weights is not None else name,
+        recipe=cast("str | None", settings.get("model.recipe")),
+        flip=cast("bool | None", settings.get("model.flip")),
+        precision=cast("Precision", settings.get("model.precision", "auto")),
+    )
+    if asked.weights is None and Path(name).suffix in _WEIGHTS_SUFFIXES:
+        raise ConfigError(f"the run took its weights from a file called {name!r}: give it with --weights")
+    model = load_network(asked)
+    if model.weights_sha256 != record.get("weights_sha256"):
+        raise ConfigError(
+            f"the weights of {model.card.name} here have the hash {model.weights_sha256[:12]}, and the run's had "
+            f"{str(record.get('weights_sha256'))[:12]}: give the run's file with --weights"
+        )
+    return model, make_predictor(model, asked)
+
+
+# ---- where the inputs are -----------------------------------------------------------------------------------
+
+
+def _located(
+    path: str, faces: Sequence[SampledFace], settings: Mapping[str, object], config: SampleConfig
+) -> dict[str, Item]:
+    """The items of the sampled rows, by the names of their inputs, of an archive's members by that of the archive."""
+    names = {face.input.archive or face.input.name for face in faces}
+    if config.inputs_from is not None:
+        kinds = {face.input.name: face.input.kind for face in faces if face.input.archive is None}
+        return {name: Item(0, name, str(Path(config.inputs_from, name)), kinds.get(name, "archive")) for name in names}
+    found = planned_items(path, names)
+    return found if len(found) == len(names) else _listed(settings, names - set(found)) | found
+
+
+def _listed(settings: Mapping[str, object], names: set[str]) -> dict[str, Item]:
+    """The items of these names that the run's own inputs hold now."""
+    try:
+        listing = Listing(_input_config(settings))
+    except ConfigError:
+        return {}
+    found: dict[str, Item] = {}
+    by_end: dict[str, list[Item]] = {}
+    ends = {name: _without_dots(name) for name in names}
+    last_parts = {Path(end).name for end in ends.values()}
+    try:
+        for item in listing:
+            if item.input in names:
+                found[item.input] = item
+            elif Path(item.input).name in last_parts:
+                by_end.setdefault(Path(item.input).name, []).append(item)
+    except ConfigError:
+        return found
+    for name in names - set(found):
+        # Names that were given relative to a folder: the record has the inputs by their absolute paths.
+        fitting = [item for item in by_end.get(Path(name).name, []) if f"/{item.input}".endswith(f"/{ends[name]}")]
+        if len(fitting) == 1:
+            found[name] = replace(fitting[0], input=name)
+    return found
+
+
+def _input_config(settings: Mapping[str, object]) -> InputConfig:
+    """What the run read, without what came on stdin.
+
+    Raises:
+        ConfigError: Nothing else was read.
+    """
+    values = {}
+    for name in InputConfig.__dataclass_fields__:
+        value = settings.get(f"inputs.{name}")
+        if isinstance(value, list):
+            value = tuple(str(each) for each in value if each != "-")
+        if value is not None:
+            values[name] = value
+    return InputConfig(**values)  # type: ignore[arg-type]
+
+
+def _without_dots(name: str) -> str:
+    return "/".join(part for part in name.split("/") if part not in ("", ".", ".."))
+
+
+def _is_changed(item: Item, about: SampledInput) -> bool:
+    """Whether the file is another one than the run read, as far as its size and its hash tell."""
+    if is_remote(item.path) or item.row is not None or about.archive is not None or about.size_bytes is None:
+        return False
+    path = Path(item.path)
+    return path.stat().st_size != about.size_bytes or (about.sha256 is not None and sha256_of(path) != about.sha256)
+
+
+# ---- the rows again -----------------------------------------------------------------------------------------
+
+
+class _Again:
+    """Computes rows again, and gathers where they differ."""
+
+    def __init__(self, record: RunRecord, model: LoadedModel, predictor: Predictor) -> None:
+        settings = record.get("settings", {})
+        self._model = model
+        self._predictor = predictor
+        self._preparer = Preparer(
+            model,
+            FaceConfig(**_section(settings, "faces")),  # type: ignore[arg-type]
+            VideoConfig(**_section(settings, "video")),  # type: ignore[arg-type]
+            LoaderConfig(**_section(settings, "loader")),  # type: ignore[arg-type]
+        )
+        self._tolerance = model.card.batch_tolerance if record.get("precision") == "fp32" else None
+        self._findings = Findings()
+        self._not_run: Counter[str] = Counter()
+        self._cells = CellReader()
+        self._waiting: deque[SampledFace] = deque()
+        """Whose crops are in batches that the network has not answered."""
+
+    def run(self, faces: Sequence[SampledFace], items: Mapping[str, Item]) -> None:
+        """Go through the rows, input by input."""
+        try:
+            for batch, prediction in self._predictor.run(self._batches(faces, items)):
+                for number in range(len(batch.crops)):
+                    face = self._waiting.popleft()
+                    assert prediction is not None, "a batch with faces has a prediction"
+                    self._compare(face, prediction.probabilities[number], prediction.embeddings[number])
+        finally:
+            self._cells.close()
+
+    def result(self, num_faces: int, config: SampleConfig) -> CheckResult:
+        """What was found, as one check."""
+        num_not_run = self._not_run.total()
+        note = f"{num_faces - num_not_run} rows were computed again (seed {config.seed})"
+        if num_not_run:
+            reasons = "; ".join(f"{count} {reason}" for reason, count in self._not_run.most_common())
+            note += f", {num_not_run} could not be: {reasons}"
+        if self._tolerance is None and num_faces > num_not_run:
+            note += "; of the network's numbers none but the emotion was compared: no limit is promised but in fp32"
+        if num_faces == num_not_run:
+            self._findings.skip("sample", note)
+        self._findings.note("sample", note)
+        return next(result for result in self._findings.results() if result.check == "sample")
+
+    def _batches(self, faces: Iterable[SampledFace], items: Mapping[str, Item]) -> Iterator[Batch]:
+        crops = self._crops(faces, items)
+        while taken := tuple(itertools.islice(crops, self._predictor.batch_size)):
+            yield Batch(taken, (), Cursor(Position(0)))
+
+    def _crops(self, faces: Iterable[SampledFace], items: Mapping[str, Item]) -> Iterator[Crop]:
+        for name, group in itertools.groupby(faces, key=lambda face: face.input.archive or face.input.name):
+            rows = list(group)
+            item = items.get(name)
+            if item is None:
+                self._not_run["were not found"] += len(rows)
+                continue
+            try:
+                if _is_changed(item, rows[0].input):
+                    self._not_run["have changed"] += len(rows)
+                    continue
+                yield from self._crops_of(item, rows)
+            except OSError:
+                self._not_run["were not found"] += len(rows)
+
+    def _crops_of(self, item: Item, rows: list[SampledFace]) -> Iterator[Crop]:
+        """The crops of the rows of one item; if it cannot be read, or has no such face, that is a difference."""
+        left = {(row.input.name, row.frame, row.number): row for row in rows}
+        try:
+            for name, frame, given in self._frames(item, rows):
+                here = [row for row in left.values() if (row.input.name, row.frame) == (name, frame.index)]
+                for row in here:
+                    del left[row.input.name, row.frame, row.number]
+                yield from self._crops_in(frame, here, given)
+                if not left:
+                    break
+        except InputError as error:
+            for row in left.values():
+                self._findings.fault("sample", row.where, f"cannot be read now: {first_line(error)}")
+            return
+        for row in left.values():
+            self._findings.fault("sample", row.where, "is not in its input now")
+
+    def _frames(
+        self, item: Item, rows: Sequence[SampledFace]
+    ) -> Iterator[tuple[str, Frame, tuple[GivenFace, ...] | None]]:
+        """The pictures of an item that may hold the rows: name of the input, pixels, and faces that are given.
+
+        Raises:
+            InputError: It cannot be read.
+        """
+        if item.kind == "archive":
+            wanted = {row.input.name for row in rows}
+            for member in Archive(item.path):
+                name = f"{item.input}/{member.name}"
+                if name in wanted:
+                    yield name, self._preparer.decode(item.path, member.data), None
+        elif item.kind == "video":
+            with local_copy(item.path) as path:
+                every = item.given is not None or any(row.source == "given" for row in rows)
+                video = self._preparer.open_video(path, skip_frames=0, every_frame=every)
+                if item.given is not None:
+                    for frame, faces in GivenFrames(item.given).among(video):
+                        yield item.input, frame, faces
+                else:
+                    for frame in video:
+                        yield item.input, frame, None
+        elif item.column is not None and item.row is not None:
+            data = self._cells.read(item.path, item.column, item.row)
+            yield item.input, self._preparer.decode(item.path, data), item.given
+        else:
+            yield item.input, self._preparer.decode(item.path), item.given
+
+    def _crops_in(
+        self, frame: Frame, rows: Sequence[SampledFace], given: tuple[GivenFace, ...] | None
+    ) -> Iterator[Crop]:
+        if not rows:
+            return
+        found = [face for face, _ in self._preparer.find(frame, given)] if self._finds(rows, given) else []
+        for row in rows:
+            face = found[row.number] if row.number < len(found) else None
+            if row.source == "given" and given is None:  # the manifest is not known: its box is stored
+                face = Face(row.box, "given")
+            wrong = "no such face is found" if face is None else _other_place(row, face, frame)
+            if face is None or wrong:
+                self._findings.fault("sample", row.where, wrong)
+                continue
+            self._waiting.append(row)
+            size = frame.rgb.shape[1], frame.rgb.shape[0]
+            pixels = self._preparer.crop(frame, face)
+            yield Crop(Position(0), row.input.name, face, row.number, pixels, frame.index, frame.time_s, (), size)
+
+    def _finds(self, rows: Sequence[SampledFace], given: tuple[GivenFace, ...] | None) -> bool:
+        return given is not None or any(row.source != "given" for row in rows)
+
+    def _compare(self, row: SampledFace, probabilities: NDArray[np.float32], embedding: NDArray[np.float32]) -> None:
+        for wrong in (self._other_emotion(row, probabilities), self._other_embedding(row, embedding)):
+            if wrong:
+                self._findings.fault("sample", row.where, wrong)
+
+    def _other_emotion(self, row: SampledFace, probabilities: NDArray[np.float32]) -> str:
+        if not len(probabilities):
+            return ""
+        now = self._model.classes[int(probabilities.argmax())]
+        if self._tolerance is None:
+            return "" if now == row.emotion else f"the emotion is {row.emotion}, and now {now}"
+        difference = float(abs(probabilities.astype(np.float64) - row.probabilities).max())
+        if difference <= self._tolerance:
+            return ""
+        return f"a probability differs by {difference:.1e}, more than {self._tolerance:g}: {row.emotion}, and now {now}"
+
+    def _other_embedding(self, row: SampledFace, embedding: NDArray[np.float32]) -> str:
+        stored = row.embedding
+        if stored is None or self._tolerance is None:
+            return ""
+        step = FLOAT16_STEP if stored.dtype == np.float16 else 0.0
+        before, now = stored.astype(np.float64), embedding.astype(stored.dtype).astype(np.float64)
+        if before.shape != now.shape:
+            return f"an embedding of {len(before)} numbers, and now {len(now)}"
+        excess = abs(now - before) - (self._tolerance + (self._tolerance + step) * abs(now))
+        return "" if (excess <= 0).all() else f"the embedding differs by up to {float(abs(now - before).max()):.1e}"
+
+
+def _section(settings: Mapping[str, object], name: str) -> dict[str, object]:
+    prefix = f"{name}."
+    return {key.removeprefix(prefix): value for key, value in settings.items() if key.startswith(prefix)}
+
+
+def _other_place(row: SampledFace, face: Face, frame: Frame) -> str:
+    """Where a face lies otherwise than its row says: what is not the network's is exactly the same."""
+    box = tuple(np.array(face.box, np.float32).tolist())
+    score = None if face.score is None else float(np.float32(face.score))
+    size = frame.rgb.shape[1], frame.rgb.shape[0]
+    for name, before, now in (
+        ("face_source", row.source, face.source),
+        ("box", row.box, box),
+        ("detection_score", row.score, score),
+        ("picture size", row.picture_size, size),
+        ("time_s", row.time_s, frame.time_s),
+    ):
+        if before != now:
+            return f"{name} is {before}, and now {now}"
+    return ""

@@ -1,0 +1,416 @@
+"""Whether an output is whole: its files, read from their first byte to their last, held against each other.
+
+Nothing that a run counted is believed, and nothing is changed. What rows may say is known to `verify_inputs`,
+`verify_faces` and `verify_tracks`; here is how their files are found and read, and what files must be like.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from motivnet_cli import __version__
+from motivnet_cli.durable import temporary_name
+from motivnet_cli.errors import ConfigError, first_line
+from motivnet_cli.output.findings import MAX_EXAMPLES, Findings, Verification
+from motivnet_cli.output.ledger import cursor_in, read_run
+from motivnet_cli.output.names import TABLES, is_part
+from motivnet_cli.output.paths import output_paths
+from motivnet_cli.output.tables import METADATA_KEY, ROW_GROUP, SCHEMA_VERSION, WRITTEN_KEY
+from motivnet_cli.output.verify_faces import FacesCheck
+from motivnet_cli.output.verify_inputs import InputsCheck
+from motivnet_cli.output.verify_plan import Plan
+from motivnet_cli.output.verify_record import Extremes, check_record, check_schema
+from motivnet_cli.records import RunRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from motivnet_cli.output.findings import Check
+    from motivnet_cli.output.ledger import Run
+    from motivnet_cli.output.paths import OutputPaths
+    from motivnet_cli.output.verify_inputs import InputIndex
+    from motivnet_cli.records import Cursor
+
+READ_FAILURES = (
+    *(OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, MemoryError),
+    *(NotImplementedError, pa.ArrowException),
+)
+"""What pyarrow and json raise of files that are damaged in one way or another."""
+_PART = re.compile(r"part-(\d{6,})-(\d{4,})\.parquet")
+
+
+def verify_output(path: str | Path) -> Verification:
+    """Look at all that an output holds. Its files are read once; memory holds some 45 bytes an input.
+
+    Of an output in an object store, copies are read, which need as much room in the temporary folder.
+
+    Args:
+        path: A `.parquet` file or a folder, here or in an object store, finished or not.
+
+    Raises:
+        ConfigError: No output of motivnet is there, it has another schema than this version's, or it changes meanwhile.
+    """
+    paths = output_paths(str(path))
+    before = paths.fingerprint()
+    try:
+        verification = _Look(paths).verification()
+    finally:
+        if paths.fingerprint() != before:
+            raise ConfigError(f"{paths.given!r} changes while it is read: verify it when no process writes it")
+    return verification
+
+
+class PartKey(NamedTuple):
+    """By which the parts of an output are ordered; a single file is the only part of unit 0."""
+
+    unit: int
+    segment: int
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file whose footer could be read."""
+
+    path: Path
+    name: str
+    """By which the user knows it."""
+    table: str
+    record: RunRecord
+    written: dict[str, object]
+    """What the writer said of the file; empty in one by an older version."""
+
+
+class _Look:
+    """One look at an output."""
+
+    def __init__(self, paths: OutputPaths) -> None:
+        self._paths = paths
+        self._findings = Findings()
+        self._files: dict[str, dict[PartKey, _File]] = {}
+        """By table, those whose footer could be read."""
+        self._read: list[tuple[_File, int, int]] = []
+        """Files of inputs, with their first row and the one after their last."""
+        self._records: dict[bytes, RunRecord] = {}
+        """By their text."""
+        self._is_final = False
+        """Whether it is a single file that has been put in its place, or half of it."""
+        self._are_rows_missing = False
+        """Some rows could not be read, and others cannot be held against them."""
+
+    def verification(self) -> Verification:
+        self._run = self._read_run()
+        keys, is_finished = self._find()
+        self._files = {table: self._footers(table, keys) for table in TABLES}
+        record = self._check_footers()
+        inputs = self._look_at_inputs(keys, record, is_finished=is_finished)
+        index = inputs.index()
+        self._check_repeated(index)
+        num_faces = self._look_at_faces(index, record)
+        self._findings.skip("sample", "not asked for")
+        return Verification(
+            output=self._paths.given, inputs=inputs.num_rows, faces=num_faces, checks=self._findings.results()
+        )
+
+    # ---- which files there are ----------------------------------------------------------------------------
+
+    def _read_run(self) -> Run | None:
+        about = self._paths.run.about
+        try:
+            return read_run(self._paths.run, self._paths.backend)
+        except READ_FAILURES as error:
+            self._findings.fault("plan", self._name_of(about), f"cannot be read: {first_line(error)}")
+            return None
+
+    def _name_of(self, path: Path) -> str:
+        return self._paths.backend.name_of(path)
+
+    def _find(self) -> tuple[list[PartKey], bool]:
+        """The parts that count, in order, and whether the output is said to be finished.
+
+        Raises:
+            ConfigError: There is no output.
+        """
+        paths, backend = self._paths, self._paths.backend
+        there = [table for table in TABLES if backend.has(paths.final_name(table))]
+        if paths.is_file and there:
+            for table in set(TABLES) - set(there):
+                self._findings.fault("finished", self._name_of(paths.final_name(table)), "is missing")
+            self._check_leftovers()
+            self._is_final = True
+            return [PartKey(0, 0)], True
+        names = {table: backend.names(paths.run.table(table)) for table in TABLES}
+        if self._run is None and not any(map(is_part, itertools.chain.from_iterable(names.values()))):
+            if self._findings.has("plan"):
+                return [], False
+            expected = self._name_of(paths.final_name("inputs"))
+            why = "its inputs are not listed yet" if backend.has(paths.work) else f"expected {expected}"
+            raise ConfigError(f"no motivnet output at {paths.given!r}; {why}")
+        is_finished = not paths.is_file and self._run is not None and self._run.is_finished
+        if not is_finished:
+            self._findings.fault("finished", paths.given, self._why_unfinished())
+        else:
+            self._check_leftovers()
+        return self._check_parts(names, is_finished=is_finished), is_finished
+
+    def _why_unfinished(self) -> str:
+        if self._run is None:
+            return f"{self._name_of(self._paths.run.about)} is missing, which says whether everything is done"
+        return "not everything is done: run the same command again to go on; what is committed was looked at"
+
+    def _check_leftovers(self) -> None:
+        """Of a finished output: what a run that was killed leaves, and the next one removes."""
+        paths, backend = self._paths, self._paths.backend
+        if backend.has(paths.run.journal):
+            what = "its files were being renamed: run the same command again, which ends it"
+            self._findings.fault("finished", self._name_of(paths.run.journal), what)
+        if backend.has(paths.run.amendment.about):
+            self._findings.note("finished", "an --extend or --retry-failed has not ended: run it again to go on")
+        elif paths.is_file and (backend.has(paths.work) if paths.staging is None else backend.names(paths.work)):
+            self._findings.fault("leftovers", self._name_of(paths.work), "the run's working folder is still there")
+        temporary = [temporary_name(paths.final_name(table)) for table in TABLES] if paths.is_file else []
+        if not paths.is_file:
+            folders = [paths.work, *map(paths.run.table, TABLES)]
+            temporary = [folder / name for folder in folders for name in backend.names(folder) if _is_temporary(name)]
+        for file in temporary:
+            if backend.has(file):
+                self._findings.fault("leftovers", self._name_of(file), "a temporary file")
+
+    def _check_parts(self, names: dict[str, list[str]], *, is_finished: bool) -> list[PartKey]:
+        """Whether parts come in pairs and none is missing; the parts that readers see."""
+        keys: dict[str, set[PartKey]] = {}
+        for table in TABLES:
+            found = {name: _PART.fullmatch(name) for name in names[table] if name.endswith(".parquet")}
+            keys[table] = {PartKey(int(part[1]), int(part[2])) for part in found.values() if part}
+            for name in (name for name, part in found.items() if part is None):
+                self._findings.fault("parts", self._name_of(self._paths.run.table(table) / name), "is no part of a run")
+        for key in sorted(keys["inputs"] - keys["faces"]):
+            self._findings.fault("parts", self._part_name("faces", key), "is missing")
+        unmarked = sorted(keys["faces"] - keys["inputs"])
+        if is_finished:
+            for key in unmarked:
+                what = f"has faces, and {self._part_name('inputs', key)} is missing"
+                self._findings.fault("parts", self._part_name("faces", key), what)
+        elif unmarked:
+            self._findings.note("parts", f"{len(unmarked)} parts of faces are not committed: they are written again")
+        self._check_gaps(keys["inputs"], is_finished=is_finished)
+        return sorted(keys["inputs"])
+
+    def _check_gaps(self, keys: set[PartKey], *, is_finished: bool) -> None:
+        by_unit = {unit: {key.segment for key in group} for unit, group in itertools.groupby(sorted(keys), _unit)}
+        for unit, segments in by_unit.items():
+            for segment in sorted(set(range(max(segments) + 1)) - segments):
+                self._findings.fault("parts", self._part_name("inputs", PartKey(unit, segment)), "is missing")
+        if is_finished and self._run is not None:
+            last = max([len(self._run.offsets) - 1, *by_unit])
+            for unit in sorted(set(range(last + 1)) - set(by_unit)):
+                self._findings.fault("parts", self._part_name("inputs", PartKey(unit, 0)), "is missing")
+
+    def _part_name(self, table: str, key: PartKey) -> str:
+        return self._name_of(self._paths.run.part(table, key.unit, key.segment))
+
+    # ---- footers ------------------------------------------------------------------------------------------
+
+    def _footers(self, table: str, keys: Sequence[PartKey]) -> dict[PartKey, _File]:
+        paths = self._paths
+        files = {key: paths.run.part(table, key.unit, key.segment) for key in keys}
+        if self._is_final:
+            files = {key: paths.final_name(table) for key in keys}
+        there = set(paths.backend.fetch_all(list(files.values()), anew=True))
+        found = {}
+        for key, path in files.items():
+            file = self._footer(table, path) if path in there else None
+            if file is not None:
+                found[key] = file
+            else:
+                self._are_rows_missing = True
+        return found
+
+    def _footer(self, table: str, path: Path) -> _File | None:
+        name = self._name_of(path)
+        try:
+            metadata = pq.read_metadata(path).metadata or {}
+        except READ_FAILURES as error:
+            self._findings.fault("readable", name, f"cannot be opened as Parquet: {first_line(error)}")
+            return None
+        try:
+            record = self._record_in(metadata.get(METADATA_KEY, b"{}"))
+            written = json.loads(metadata.get(WRITTEN_KEY, b"{}"))
+        except ValueError as error:
+            self._findings.fault("record", name, f"cannot be read: {first_line(error)}")
+            record, written = RunRecord(), {}
+        return _File(path, name, table, record, written if isinstance(written, dict) else {})
+
+    def _record_in(self, text: bytes) -> RunRecord:
+        """The record that a footer holds; one object for all files that have the same.
+
+        Raises:
+            ValueError: It is no record.
+        """
+        if text not in self._records:
+            record = json.loads(text)
+            if not isinstance(record, dict) or not isinstance(record.get("settings", {}), dict):
+                raise ValueError("the record is no JSON object with settings")
+            self._records[text] = cast("RunRecord", record)
+        return self._records[text]
+
+    def _check_footers(self) -> RunRecord:
+        """Whether the files say the same of the run; what most of them say.
+
+        Raises:
+            ConfigError: They are not motivnet's, or of another schema.
+        """
+        given, findings = self._paths.given, self._findings
+        files = [file for table in TABLES for file in self._files[table].values()]
+        records = [file.record for file in files if file.record]
+        if files and not any("settings" in record for record in records) and not findings.has("record"):
+            raise ConfigError(f"{given!r} was not written by motivnet")
+        versions = {record.get("schema_version") for record in records}
+        if len(versions) == 1 and versions.isdisjoint({SCHEMA_VERSION, None}):
+            raise ConfigError(
+                f"{given!r} has schema {versions.pop()}, and motivnet {__version__} verifies schema {SCHEMA_VERSION}: "
+                "verify it with the version that wrote it"
+            )
+        if self._run is not None:
+            record = self._run.record
+        else:
+            texts = Counter(json.dumps(record, sort_keys=True) for record in records)
+            record = json.loads(texts.most_common(1)[0][0]) if texts else RunRecord()
+        if record or self._run is not None:
+            check_record(findings, given, record)
+        for file in files:
+            if file.record != record:
+                findings.fault("record", file.name, "has another record than the rest of the output")
+        for file in (file for file in files if not file.written):
+            if record.get("checksums"):
+                findings.fault("row_counts", file.name, "another program has written it anew: checksums are gone")
+            else:
+                findings.skip("row_counts", "the run was begun by a version that did not note it")
+                findings.skip("checksums", "the run was begun by a version that wrote none")
+        return record
+
+    def _check_repeated(self, index: InputIndex) -> None:
+        repeated = index.repeated()
+        if len(repeated):
+            name = self._names_at(index, [int(repeated[0])]).get(int(repeated[0]), "")
+            self._findings.fault("inputs_once", name, "is there more than once", count=len(repeated))
+
+    # ---- rows ---------------------------------------------------------------------------------------------
+
+    def _look_at_inputs(self, keys: Sequence[PartKey], record: RunRecord, *, is_finished: bool) -> InputsCheck:
+        check = InputsCheck(self._findings)
+        plan = None if self._run is None or self._is_final else Plan(self._findings, self._paths, self._run)
+        if plan is None:
+            self._findings.skip("plan", "no plan is kept: that of a single file goes when it is finished")
+        for unit, group in itertools.groupby(keys, _unit):
+            names: list[str] = []
+            is_read = True
+            reached: Cursor | None = None
+            for key in group:
+                file = self._files["inputs"].get(key)
+                is_read = file is not None and self._read_inputs(file, check, names, record) and is_read
+                reached = None if is_finished or file is None else self._reached(file)
+            expected = plan.check_unit(unit, names, reached) if plan is not None and is_read else None
+            check.end_unit(expected, is_done=is_finished or (reached is not None and not reached.position.step))
+        return check
+
+    def _read_inputs(self, file: _File, check: InputsCheck, names: list[str], record: RunRecord) -> bool:
+        before = check.num_rows
+        is_read = True
+        for rows in self._rows_of(file, record):
+            if rows is None:
+                is_read = False
+            else:
+                names += check.add(rows)
+        self._read.append((file, before, check.num_rows))
+        return is_read
+
+    def _reached(self, file: _File) -> Cursor | None:
+        try:
+            return cursor_in(file.path)
+        except READ_FAILURES as error:
+            self._findings.fault("plan", file.name, f"does not say how far its unit is: {first_line(error)}")
+            return None
+
+    def _look_at_faces(self, index: InputIndex, record: RunRecord) -> int:
+        settings = record.get("settings", {})
+        recomputes = settings.get("version") == __version__
+        if not settings.get("video.track"):
+            self._findings.skip("tracks", "the run did not follow faces")
+        elif not recomputes:
+            self._findings.note("tracks", f"motivnet {settings.get('version')} wrote them: they are not followed again")
+        check = FacesCheck(
+            self._findings,
+            index,
+            record,
+            recomputes_tracks=recomputes,
+            are_inputs_whole=not self._are_rows_missing,
+        )
+        for file in self._files["faces"].values():
+            for rows in self._rows_of(file, record):
+                if rows is None:
+                    check.interrupt()
+                else:
+                    check.add(rows)
+        wrong = check.end()
+        if self._are_rows_missing:
+            self._findings.skip("faces_of_inputs", "not all rows could be read")
+        else:
+            names = self._names_at(index, [place for place, _ in wrong[:MAX_EXAMPLES]])
+            for place, what in wrong:
+                self._findings.fault("faces_of_inputs", names.get(place, ""), what)
+        return check.num_rows
+
+    def _rows_of(self, file: _File, record: RunRecord) -> Iterator[pa.RecordBatch | None]:
+        """The rows of a file, a few thousand at a time; None where no more of them can be read."""
+        num_rows = said = 0
+        try:
+            with pq.ParquetFile(file.path, page_checksum_verification=True) as parquet:
+                if not check_schema(self._findings, file.name, file.table, parquet.schema_arrow, record):
+                    self._are_rows_missing = True
+                    yield None
+                    return
+                said = parquet.metadata.num_rows
+                for number in range(parquet.num_row_groups):
+                    extremes = Extremes()
+                    for rows in parquet.iter_batches(ROW_GROUP, row_groups=[number]):
+                        rows.validate(full=True)
+                        extremes.add(rows)
+                        num_rows += len(rows)
+                        yield rows
+                    extremes.check(self._findings, file.name, parquet.metadata.row_group(number))
+        except READ_FAILURES as error:
+            check: Check = "checksums" if "crc" in str(error).lower() else "readable"
+            self._findings.fault(check, file.name, f"cannot be read to its end: {first_line(error)}")
+            self._are_rows_missing = True
+            yield None
+            return
+        if not num_rows == said == file.written.get("rows", num_rows):
+            written = file.written.get("rows", said)
+            self._findings.fault("row_counts", file.name, f"has {num_rows} rows, and {written} were written to it")
+
+    def _names_at(self, index: InputIndex, places: Sequence[int]) -> dict[int, str]:
+        """Names of inputs by their places in the index, quoted; those that cannot be read again are left out."""
+        names = {place: repr(index.name_without_row(place)) for place in places if place >= index.num_rows}
+        for file, start, end in self._read:
+            wanted = [place for place in places if start <= place < end]
+            if wanted:
+                column = pq.read_table(file.path, columns=["input"])["input"]
+                names |= {place: repr(column[place - start].as_py()) for place in wanted}
+        return names
+
+
+def _unit(key: PartKey) -> int:
+    return key.unit
+
+
+def _is_temporary(name: str) -> bool:
+    return name.startswith(".") and name.endswith(".tmp")
