@@ -11,6 +11,7 @@ from PIL import Image
 
 from motivnet_cli.config import FaceConfig, InputConfig, LoaderConfig, ModelConfig, OutputConfig, RunConfig, VideoConfig
 from motivnet_cli.engine.answers import are_usable
+from motivnet_cli.faces.detect import RetinaFace
 from motivnet_cli.model.expression_net import ExpressionNet
 from motivnet_cli.output.read import read_faces, read_inputs
 from motivnet_cli.records import Prediction
@@ -61,11 +62,11 @@ def inputs(tmp_path_factory):
     return folder
 
 
-def run(inputs, out, *, batch_size=2, stop_after=None, **output):
+def run(inputs, out, *, mode="whole", batch_size=2, stop_after=None, **output):
     config = RunConfig(
         inputs=InputConfig(paths=tuple(str(inputs / name) for name in ("a.png", "b.png", "c.png", "d.tar", "e.mp4"))),
         model=ModelConfig(name="expression-net", device="cpu", batch_size=batch_size),
-        faces=FaceConfig(mode="whole"),
+        faces=FaceConfig(mode=mode),
         video=VideoConfig(fps=1),
         loader=LoaderConfig(threads=1),
         output=OutputConfig(path=str(out), commit_seconds=0, **output),
@@ -170,3 +171,36 @@ def test_a_network_without_classes_has_no_sum():
     prediction = Prediction(np.zeros((2, 0), np.float32), np.array([[1, 2], [np.nan, 2]], np.float32))
 
     assert are_usable(prediction, "float16").tolist() == [True, False]
+
+
+@pytest.fixture
+def sick_detector(monkeypatch):
+    """The face detector's network answers red pictures with NaN, until it is healed."""
+    state = {"is_sick": True}
+    detect = RetinaFace._input
+
+    def make(self, rgb):
+        image = detect(self, rgb)
+        is_red = rgb[..., 0].mean() > rgb[..., 2].mean()
+        return image * np.float32("nan") if is_red and state["is_sick"] else image
+
+    monkeypatch.setattr(RetinaFace, "_input", make)
+    return state
+
+
+def test_a_detector_without_numbers_is_never_a_picture_without_a_face(sick_detector, inputs, tmp_path):
+    """Pictures, members and videos fail, and are looked at again by --retry-failed; a resumed video forgets nothing."""
+    out = tmp_path / "p.parquet"
+    run(inputs, out, mode="detect", stop_after=3)
+    run(inputs, out, mode="detect")
+
+    assert outcomes(out) == {
+        "a.png": ["no_face", None, 1, 0],
+        "b.png": ["failed", "bad_prediction", 0, 0],
+        "c.png": ["no_face", None, 1, 0],
+        "d.tar": ["ok", None, 3, 0],
+        "e.mp4": ["failed", "bad_prediction", 7, 0],
+    }
+    sick_detector["is_sick"] = False
+    run(inputs, out, mode="detect", retry_failed=True)
+    assert {status for status, *_ in outcomes(out).values()} == {"ok", "no_face"}

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from motivnet_cli.config import DETECTION_SIZE, FaceConfig
-from motivnet_cli.errors import ConfigError
+from motivnet_cli.errors import ConfigError, InputError
 from motivnet_cli.faces.boxes import non_maximum_suppression
 from motivnet_cli.faces.detect import find_faces, load_detector
 
@@ -231,6 +231,72 @@ def test_max_faces_keeps_the_largest_left_to_right(group, detectors):
 
     assert overlap(first.box, boxes[0]) > 0.5
     assert overlap(second.box, boxes[2]) > 0.5
+
+
+class FakeNetwork:
+    """Stands for a detector's network: every number that it says is drawn, in the shapes that the true one gives."""
+
+    def __init__(self, name, seed, spread):
+        self._session = load_detector(name)._session
+        self._rng = np.random.default_rng(seed)
+        self._spread = spread
+
+    def run(self, names, feed):
+        answers = [np.array(answer) for answer in self._session.run(names, feed)]
+        if "image" in feed:
+            boxes, scores = answers
+            boxes[:] = self._rng.normal(0, self._spread, boxes.shape)
+            scores[..., 1] = self._rng.uniform(0, 1, scores.shape[:-1]) ** 8
+        else:
+            for answer in answers:  # logits, and 16 numbers of each anchor in pixels
+                spread = 3 if answer.shape[-1] == 1 else 20 * self._spread
+                answer[:] = self._rng.normal(0, spread, answer.shape)
+        return answers
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+@given(
+    size=st.tuples(st.integers(1, 400), st.integers(1, 400)),
+    seed=st.integers(0, 2**32 - 1),
+    spread=st.sampled_from((0.1, 1, 5)),
+)
+@settings(max_examples=25)
+def test_boxes_lie_inside_the_picture(name, size, seed, spread):
+    """Whatever the network says, a box has a width and a height, and no part of it is outside."""
+    height, width = size
+    detector = load_detector(name)
+    detector._session = FakeNetwork(name, seed, spread)
+
+    faces = detector.detect(np.zeros((height, width, 3), np.uint8), min_confidence=0.5)
+
+    for face in faces:
+        x1, y1, x2, y2 = face.box
+        assert 0 <= x1 < x2 <= width
+        assert 0 <= y1 < y2 <= height
+        assert 0.5 <= face.score <= 1
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize(
+    ("number", "which"), [(np.nan, "box"), (np.nan, "score"), (np.inf, "box"), (-np.inf, "score"), (1e30, "box")]
+)
+def test_a_detector_that_gives_no_numbers_fails_the_picture(name, number, which, portrait):
+    """NaN, infinity or a box beyond all reason is an error, neither a face nor a picture without one."""
+    detector = load_detector(name)
+    network = detector._session
+
+    class Sick:
+        def run(self, names, feed):
+            answers = [np.array(answer) for answer in network.run(names, feed)]
+            for answer in answers:
+                if which == ("box" if answer.shape[-1] >= 4 else "score"):
+                    answer[:] = number
+            return answers
+
+    detector._session = Sick()
+    with pytest.raises(InputError, match="the face detector gave") as caught:
+        detector.detect(np.array(portrait), min_confidence=0.6)
+    assert caught.value.error_type == "bad_prediction"
 
 
 def test_unknown_detector_is_named():

@@ -90,7 +90,8 @@ class _Losses:
         num_lost, num_faces = report.num_lost + here, report.num_faces - here
         if not num_lost:
             return report
-        message = f"the network gave no usable numbers (NaN or infinite) for {num_lost} of {num_lost + num_faces} faces"
+        source = "the network or the face detector" if report.kind == "video" else "the network"
+        message = f"{source} gave no usable numbers (NaN or infinite) for {num_lost} of {num_lost + num_faces} faces"
         if report.problem is not None:
             message += f"; {report.problem.message}"
         return replace(

@@ -88,7 +88,10 @@ def _at(piece: _Piece, reached: Cursor) -> Cursor:
 def _after(piece: _Piece, prepared: Prepared, reached: Cursor) -> Cursor:
     position = Position(piece.position.item, piece.position.step + 1)
     return Cursor(
-        position, reached.num_frames + prepared.num_frames, reached.num_faces + prepared.num_faces, reached.num_lost
+        position,
+        reached.num_frames + prepared.num_frames,
+        reached.num_faces + prepared.num_faces,
+        reached.num_lost + prepared.num_lost,
     )
 
 

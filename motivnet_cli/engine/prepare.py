@@ -44,6 +44,8 @@ class Prepared:
     report: InputReport | None = None
     num_frames: int = 0
     num_faces: int = 0
+    num_lost: int = 0
+    """As `Cursor.num_lost`."""
     num_bytes: int = 0
     """Memory that it holds."""
 
@@ -91,13 +93,20 @@ class Preparer:
             return Prepared(report=_failed(about, member.problem), num_frames=1)
         try:
             frame = decode_bytes(member.data, max_pixels=self._max_pixels)
+            return self._picture(about, frame, kept=item.kept)
         except InputError as error:
             return Prepared(report=_failed(about, Problem(error.error_type, str(error))), num_frames=1)
-        return self._picture(about, frame, kept=item.kept)
 
     def frame(self, item: Item, step: int, frame: Frame, given: tuple[GivenFace, ...] | None = None) -> Prepared:
-        """A sampled frame of the video `item`, the `step`-th from 0, with the faces that are given for it."""
-        return self._cropped(Position(item.index, step), item.input, frame, self.find(frame, given), item.kept)
+        """A sampled frame of the video `item`, the `step`-th from 0, with the faces that are given for it.
+
+        One in which the detector gives no usable numbers counts as a face that is lost.
+        """
+        try:
+            faces = self.find(frame, given)
+        except InputError:
+            return Prepared(num_frames=1, num_lost=1)
+        return self._cropped(Position(item.index, step), item.input, frame, faces, item.kept)
 
     def open_video(
         self, path: str, *, skip_frames: int, every_frame: bool = False, stop: Callable[[], bool] = never
@@ -130,7 +139,7 @@ class Preparer:
         """The faces of a picture from left to right, each with what passes through with it: as given, else as found.
 
         Raises:
-            InputError: `bad_box`: a given box cannot be in this picture.
+            InputError: `bad_box`: a given box cannot be in this picture. `bad_prediction`: as `Detector.detect`.
         """
         if given is None:
             in_video = frame.index is not None
@@ -168,9 +177,10 @@ class Preparer:
         )
         ready = list(itertools.islice(crops, MAX_READY_FACES))
         num_bytes = sum(crop.pixels.nbytes for crop in ready)
+        prepared = Prepared(ready, num_frames=1, num_faces=len(faces), num_bytes=num_bytes)
         if len(faces) > len(ready):
-            return Prepared(itertools.chain(ready, crops), None, 1, len(faces), num_bytes + frame.rgb.nbytes)
-        return Prepared(ready, None, 1, len(faces), num_bytes)
+            return replace(prepared, crops=itertools.chain(ready, crops), num_bytes=num_bytes + frame.rgb.nbytes)
+        return prepared
 
 
 class About(TypedDict, total=False):

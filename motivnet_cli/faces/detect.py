@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody reads
 
 from motivnet_cli.config import DETECTION_SIZE
-from motivnet_cli.errors import ConfigError
+from motivnet_cli.errors import ConfigError, InputError
 from motivnet_cli.faces.boxes import non_maximum_suppression
 from motivnet_cli.records import Face
 
@@ -34,6 +34,9 @@ MAX_CROP_RATIO = 1.5
 the shorter one. Sets of face crops lie well within: 48 x 48 (FER2013), 100 x 100 (RAF-DB, aligned), 178 x 218 (CelebA),
 224 x 224 (AffectNet as commonly passed on), 250 x 250 (LFW). Photographs and screens are larger, or 16:9."""
 
+MAX_REACH = 100
+"""A box that reaches further than this many long sides of the picture is no answer: the largest anchor is 4 long."""
+
 
 class Detector(Protocol):
     """Finds faces in one picture."""
@@ -46,7 +49,10 @@ class Detector(Protocol):
             min_confidence: 0 to 1.
 
         Returns:
-            Faces with a score and a box in pixels of `rgb`, clipped to it.
+            Faces with a score and a box in pixels of `rgb`, clipped to it: 0 <= x1 < x2 <= W and 0 <= y1 < y2 <= H.
+
+        Raises:
+            InputError: `bad_prediction`: the network's numbers are none, as of a damaged file or a faulty device.
         """
 
 
@@ -80,6 +86,9 @@ def find_faces(
         config: Of it `mode`, `min_confidence`, `min_face` and `max_faces` matter here.
         detector: None only for mode `whole`.
         in_video: Whether the picture is a frame of a video.
+
+    Raises:
+        InputError: As `Detector.detect`.
     """
     height, width = rgb.shape[:2]
     whole = Face((0.0, 0.0, float(width), float(height)), "whole")
@@ -131,7 +140,7 @@ class RetinaFace:
         scale = min(max(longer, MIN_LONG_SIDE), self._detection_size) / longer
         rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
         image = self._input(_resize(rgb, rows, columns))  # [1, 3, H', W']
-        (offsets,), (scores,) = self._session.run(["boxes", "scores"], {"image": image})  # [A, 4], [A, 2]
+        (offsets,), (scores,) = _numbers(self._session.run(["boxes", "scores"], {"image": image}))  # [A, 4], [A, 2]
         likely = np.flatnonzero(scores[:, 1] >= min_confidence)  # [N]
         boxes = self._decode(offsets[likely], likely, image.shape[2:])  # [N, 4]
         boxes *= np.tile((width / columns, height / rows), 2).astype(np.float32)
@@ -167,7 +176,8 @@ class RetinaFace:
             first += num_anchors
         side = anchors[:, 2:]  # [N, 1]
         centre = anchors[:, :2] + self._CENTRE_VARIANCE * offsets[:, :2] * side  # [N, 2]
-        half = side * np.exp(self._SIZE_VARIANCE * offsets[:, 2:]) / 2  # [N, 2]
+        with np.errstate(over="ignore"):  # to infinity, which `_faces` refuses
+            half = side * np.exp(self._SIZE_VARIANCE * offsets[:, 2:]) / 2  # [N, 2]
         return np.concatenate((centre - half, centre + half), axis=1)  # [N, 4]
 
 
@@ -214,7 +224,7 @@ class BlazeFace:
     ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
         """Boxes [N, 4] in pixels of the square, as RetinaFace would draw them, and their scores [N]."""
         image = (square.astype(np.float32) / 127.5 - 1).transpose(2, 0, 1)[None]  # [1, 3, 256, 256]
-        by_size = {output.shape[1:]: output[0] for output in self._session.run(None, {"x": image})}
+        by_size = {output.shape[1:]: output[0] for output in _numbers(self._session.run(None, {"x": image}))}
         levels = [cells * cells * num_anchors for cells, num_anchors in self._GRIDS]
         logits = np.concatenate([by_size[n, 1] for n in levels])[:, 0]  # [A]
         scores = 1 / (1 + np.exp(-logits.clip(-80, 80)))
@@ -246,10 +256,23 @@ def _resize(rgb: NDArray[np.uint8], rows: int, columns: int) -> NDArray[np.uint8
     return resized[0].permute(1, 2, 0).numpy()  # [rows, columns, 3]
 
 
+def _numbers(answers: list[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+    """What the network has said of a picture, whether or not it makes a face: all of it must be finite."""
+    if not all(np.isfinite(answer).all() for answer in answers):
+        raise InputError("bad_prediction", "the face detector gave numbers that are NaN or infinite")
+    return answers
+
+
 def _faces(
     boxes: NDArray[np.float32], scores: NDArray[np.float32], shape: tuple[int, int], *, max_overlap: float
 ) -> list[Face]:
-    """Of boxes [N, 4] the best of those that overlap, clipped to a picture [H, W] = `shape`, best first."""
+    """Of boxes [N, 4] the best of those that overlap, clipped to a picture [H, W] = `shape`, best first.
+
+    Raises:
+        InputError: A box reaches beyond all reason, or a score is not between 0 and 1.
+    """
+    if not (np.abs(boxes) <= MAX_REACH * max(shape)).all() or not ((scores >= 0) & (scores <= 1)).all():
+        raise InputError("bad_prediction", "the face detector gave boxes or scores that cannot be")
     kept = non_maximum_suppression(boxes, scores, max_overlap)
     height, width = shape
     clipped = boxes[kept].clip(0, np.tile((width, height), 2)).tolist()
