@@ -73,7 +73,7 @@ constraints: $(STAMP) ## Write constraints.txt from what is installed in .venv
 	    --all-extras --constraint $(VENV)/installed.txt pyproject.toml; } > $(VENV)/constraints.txt
 	mv $(VENV)/constraints.txt constraints.txt
 
-bench: $(STAMP) ## Run the benchmarks and record their rows (about three hours)
+bench: $(STAMP) ## Run the benchmarks and record their rows (about four hours)
 	$(BIN)/python benchmarks/startup.py --record
 	$(BIN)/python benchmarks/detectors.py --record
 	$(BIN)/python benchmarks/overhead.py --record
@@ -91,6 +91,7 @@ bench: $(STAMP) ## Run the benchmarks and record their rows (about three hours)
 	$(BIN)/python benchmarks/pipelines.py --record
 	$(BIN)/python benchmarks/planning.py --record
 	$(BIN)/python benchmarks/scaling.py --record
+	$(BIN)/python benchmarks/long_run.py --record
 
 clean: ## Remove the virtual environment and what tools leave behind
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage dist build
