@@ -56,7 +56,7 @@ ErrorType = Literal[
     "bad_box",
     "bad_prediction",
 ]
-"""What can be wrong with an input: the values of `error_type` in the inputs table (docs/output.md)."""
+"""What can be wrong with an input: the values of `error_type` in the inputs table (docs/errors.md)."""
 
 
 class MotivNetError(Exception):

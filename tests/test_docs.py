@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import get_args
 
 import pytest
 import typer
@@ -34,6 +33,7 @@ DOCUMENTS = sorted(
 OTHER_TOOLS = {
     "--array",
     "--build-arg",
+    "--head",
     "--infilter",
     "--nv",
     "--ntasks",
@@ -42,7 +42,7 @@ OTHER_TOOLS = {
     "--signal",
     "--strict",
 }
-"""Options of Slurm, Docker, LibreOffice, Apptainer, mypy and of the scripts in benchmarks/ that documents mention."""
+"""Options that documents mention, of Slurm, Ray, Docker, LibreOffice, Apptainer, mypy, and of benchmarks/."""
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```", flags=re.M | re.S)
 OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*")
 
@@ -194,14 +194,3 @@ def test_contributing_names_what_to_change():
     assert undefined == []
     for folder in re.findall(r"`([\w/]+/)`", text):
         assert (ROOT / folder).is_dir() or (ROOT / "motivnet_cli" / folder).is_dir(), folder
-
-
-def test_error_types_are_documented():
-    """The table of docs/output.md has the error types that an input can have, and no others; each is in use."""
-    text = (ROOT / "docs" / "output.md").read_text()
-    table = text.partition("| `error_type` | meaning |\n")[2].partition("\n\n")[0]
-    documented = [name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.split("|")[1])]
-    sources = [path.read_text() for path in (ROOT / "motivnet_cli").rglob("*.py") if path.name != "errors.py"]
-
-    assert sorted(documented) == sorted(get_args(errors.ErrorType))
-    assert [name for name in documented if not any(f'"{name}"' in source for source in sources)] == []

@@ -291,7 +291,10 @@ def _summarise(output: str, *, seed: tuple[int, int]) -> _Faces:
         gaussian.update(x[is_usable])
         sample.update(x[is_usable])
     if gaussian.n < 2:
-        raise ConfigError(f"comparing sets takes at least 2 faces on each side, and {output} holds {gaussian.n}")
+        raise ConfigError(
+            f"comparing sets takes at least 2 faces on each side, and {output} holds {gaussian.n}: give more pictures, "
+            "or look into its inputs table for why none was found"
+        )
     return _Faces(gaussian, sample.rows, num_unusable)
 
 

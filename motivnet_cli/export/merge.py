@@ -113,7 +113,7 @@ def _check_one_run(records: dict[str, RunRecord]) -> None:
             raise ConfigError(
                 f"{output!r} is of another run than {first!r}: {key} is {got.get(key)!r}, not {expected.get(key)!r}"
                 f"{f' (and {len(differing) - 1} more differ)' if len(differing) > 1 else ''}; "
-                "merge the outputs of one run, or allow a mix"
+                "merge the outputs of one run, or allow a mix with --force"
             )
 
 
@@ -133,8 +133,8 @@ def _check_shards(shards: dict[str, dict[str, int]]) -> None:
         found = [shard["index"] for shard in shards.values() if shard["count"] == count]
         if missing := sorted(set(range(count)) - set(found)):
             raise ConfigError(
-                f"shard {', '.join(map(str, missing))} of {count} (from 0) is missing; add its output, or allow a mix "
-                "to go without"
+                f"shard {', '.join(map(str, missing))} of {count} (from 0) is missing; add its output, or go "
+                "without it by --force"
             )
     if len({shard["count"] for shard in shards.values()}) > 1:
         counts = ", ".join(f"{output!r}: {shard['count']}" for output, shard in shards.items())
@@ -150,7 +150,10 @@ def _check_columns(files: dict[str, list[Path]]) -> None:
         if not got.equals(expected):
             differing = [field.name for field in (*got, *expected) if field not in got or field not in expected]
             names = ", ".join(dict.fromkeys(differing)) or "their order"
-            raise ConfigError(f"the columns of {output!r} and {first!r} differ ({names}); they cannot be one table")
+            raise ConfigError(
+                f"the columns of {output!r} and {first!r} differ ({names}), so they cannot be one table: merge those "
+                "of one run"
+            )
 
 
 def _checked_finals(out: Path, outputs: Sequence[str], *, overwrite: bool) -> dict[str, Path]:
@@ -195,7 +198,7 @@ def _check_doubled(doubled: dict[str, set[str]]) -> None:
             some = ", ".join(map(repr, sorted(names)[:_NAMED_INPUTS]))
             raise ConfigError(
                 f"{sum(map(len, doubled.values()))} inputs are in more than one output, such as {some} in {output!r}; "
-                "leave that output out, or allow a mix: then the first one counts"
+                "leave that output out, or allow a mix with --force: then the first one counts"
             )
 
 

@@ -252,11 +252,16 @@ class Output:
             ConfigError: There is none, or none of the inputs that are left is there: perhaps a disk is missing.
         """
         if ledger is None:
-            raise ConfigError(f"the inputs cannot be listed, and no run has been begun at {self._paths.given!r}")
+            raise ConfigError(
+                f"the inputs cannot be listed, and no run has been begun at {self._paths.given!r}: check both names"
+            )
         left = (todo.item for unit in ledger.units for todo in ledger.todos(unit))
         first = next(left, None)
         if first is not None and not any(is_remote(item.path) or os.path.lexists(item.path) for item in (first, *left)):
-            raise ConfigError(f"none of the inputs that are still to do is there, such as {first.path!r}")
+            raise ConfigError(
+                f"none of the inputs that are still to do is there, such as {first.path!r}: mount their disk, or put "
+                "them back"
+            )
         return ledger
 
     def _frozen(self, listing: Listing) -> Ledger:

@@ -133,7 +133,7 @@ def _check_is_output(paths: OutputPaths, finals: Sequence[Path]) -> None:
         why = "its inputs are not listed yet" if paths.backend.has(paths.work) else f"expected {expected}"
         raise ConfigError(f"no motivnet output at {paths.given!r}; {why}")
     if "settings" not in record_in(finals[0]):
-        raise ConfigError(f"{paths.given!r} was not written by motivnet")
+        raise ConfigError(f"{paths.given!r} was not written by motivnet: name what --out named")
 
 
 class _Counts(NamedTuple):

@@ -77,7 +77,9 @@ class Worker:
         logger.setLevel(logging.INFO)
         try:
             if self._version != __version__:
-                raise ConfigError(f"motivnet {__version__} is installed here, and {self._version} runs the run")  # noqa: TRY301
+                raise ConfigError(  # noqa: TRY301
+                    f"motivnet {__version__} is installed here, and {self._version} runs the run: have one on all nodes"
+                )
             self._config: RunConfig = pickle.loads(self._settings)
             self._model = load_network(self._config.model)
             self._predictor = make_predictor(self._model, self._config.model, num_threads=self._num_cpus)

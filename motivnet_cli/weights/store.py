@@ -208,7 +208,7 @@ class Store:
         """
         folder = self.root / name
         if not _NAME.fullmatch(name) or not (folder.is_dir() or any(self._download_files(name))):
-            raise ConfigError(f"no model {name!r} in {self.root}")
+            raise ConfigError(f"no model {name!r} in {self.root}: see motivnet download-weights --list")
         with self._locked(name):
             for path in self._download_files(name):
                 path.unlink()
