@@ -112,6 +112,13 @@ def test_every_message_has_its_cause_and_cure():
     assert [messages for messages, remedy in rows if len(remedy) < 10] == []
 
 
+def test_every_exit_code_is_explained():
+    """The first table has the exit codes that there are, and no others."""
+    codes = {value for name, value in vars(errors).items() if name.startswith("EXIT_")}
+
+    assert {int(code) for code in re.findall(r"^\| (\d+) \|", PAGE.read_text(), flags=re.M)} == codes
+
+
 def test_every_error_type_has_its_cause_and_cure():
     """The page has the error types that an input can have, and no others; each is in use."""
     listed = [name for names, _ in tables()[0] for name in names]
