@@ -54,6 +54,13 @@ _BLOCK_HEAD_BYTES = 32
 """No less than the head of a block and that of the next."""
 _PACED_CODECS = {"mpeg1video", "mpeg2video"}
 """Of these, a program stream holds every frame, and says how long each stands."""
+_FORMATS_THAT_NAME_FILES = {
+    *("hls", "dash", "concat", "imf", "vobsub", "image2", "webm_dash_manifest", "smoothstreaming", "hds"),
+    *("sdp", "rtsp", "rtp", "sap", "avisynth", "vapoursynth", "lavfi"),
+}
+"""What FFmpeg opens besides the file that it is given: whoever made the file would choose which."""
+_PLAYLIST_MARKS = (b"#EXTM3U", b"ffconcat", b"# VobSub", b"v=0", b"<?xml", b"<MPD")
+"""How files of these formats begin."""
 BEAT_SECONDS = 1.0
 """Between two signs of life while nothing is sampled."""
 DECORD_CODECS = {"h264", "vp8", "vp9", "mpeg4"}
@@ -483,20 +490,37 @@ def _opened(path: str) -> Iterator[InputContainer]:
     except OSError as error:  # FFmpeg's errors are of this kind too
         if isinstance(error, PermissionError):
             raise InputError("permission_denied", "this user may not read it") from error
+        _refuse_playlist(path)
         raise InputError(
             "not_a_video", f"no video that FFmpeg knows, or one without its index: {_reason(error)}"
         ) from error
     except (ValueError, LookupError, EOFError) as error:
+        _refuse_playlist(path)
         raise InputError("not_a_video", f"no video that FFmpeg can open: {_reason(error)}") from error
     with container:
         yield container
 
 
+def _refuse_playlist(path: str) -> None:
+    """Say of a file that was not opened that it is a playlist, if it is one."""
+    with contextlib.suppress(OSError), open(path, "rb") as file:  # noqa: PTH123
+        head = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
+        if head.startswith(_PLAYLIST_MARKS):
+            raise InputError("unsupported", "a playlist, which names other files: these are not opened; give them")
+
+
 def _open(path: str) -> InputContainer:
-    """Open a video, also one with tags that are not UTF-8: before version 19, PyAV refuses it unless asked not to."""
+    """Open a video, and no other file: not what a playlist names, be it here or on a network.
+
+    Tags that are not UTF-8 are no reason to refuse it, as PyAV before version 19 does unless asked not to.
+    """
+    options = {
+        "format_whitelist": ",".join(sorted(av.formats_available - _FORMATS_THAT_NAME_FILES)),
+        "protocol_whitelist": "file",
+    }
     if int(av.__version__.partition(".")[0]) < 19:
-        return av.open(path, metadata_errors="replace")
-    return av.open(path)
+        return av.open(path, options=options, metadata_errors="replace")
+    return av.open(path, options=options)
 
 
 def _video_of(container: InputContainer) -> VideoStream:
