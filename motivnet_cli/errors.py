@@ -30,10 +30,12 @@ ErrorType = Literal[
     "not_found",
     "broken_link",
     "link_loop",
+    "link_leaves_root",
     "permission_denied",
     "unreadable_folder",
     "read_error",
     "unreachable",
+    "refused_url",
     "changed",
     "is_a_folder",
     "not_a_file",
@@ -99,6 +101,17 @@ class InputError(MotivNetError):
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, for a message of our own; the error's class where it has none."""
     return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def one_line(text: str) -> str:
+    """The text on one line, fit for a terminal and a log: what does not print as itself stands as an escape.
+
+    Ends of lines, commands to a terminal, marks that turn the direction of writing and halves of surrogate pairs
+    become `\\n`, `\\x1b`, `\\u202e`, `\\udcff`; letters of every script stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def error_type_of(error: OSError) -> ErrorType:

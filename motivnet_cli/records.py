@@ -26,6 +26,12 @@ def in_column_order(classes: Sequence[str]) -> tuple[str, ...]:
     return (*(name for name in EMOTIONS if name in classes), *others)
 
 
+def is_class_name(name: str) -> bool:
+    """Whether a class can be called so: a column of the faces table is, and texts, pages and figures name it."""
+    is_taken = name.casefold() in FACE_COLUMNS and name not in (*EMOTIONS, "contempt")
+    return bool(name) and name.isprintable() and name == name.strip() and not is_taken
+
+
 SUM_TOLERANCE = 1e-4
 """How far the probabilities of a face may be from a sum of 1; a softmax in float32 is within 1e-6."""
 

@@ -126,34 +126,16 @@ def _exit_code(summary: Summary, stop: StopSignals, allowed: Allowance) -> int:
 
 
 def _print_summary(console: Console, summary: Summary) -> None:
-    from rich.markup import escape
-    from rich.table import Table
-
     for report in summary.failures:
         reason = report.problem.message if report.problem else ""
-        console.print(f"failed: {escape(_one_line(report.input))}: {escape(reason)}", soft_wrap=True)
+        print_message(console, f"failed: {report.input}: {reason}")
     if summary.num_failed > len(summary.failures):
-        listed = f", listed in {escape(summary.outputs[1])}" if len(summary.outputs) > 1 else ""  # not of a pipe
-        console.print(f"and {summary.num_failed - len(summary.failures)} more{listed}", soft_wrap=True)
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    statuses = ", ".join(f"{n} {status}" for status, n in summary.by_status.items())
-    done = f"{summary.done} of {summary.inputs}" if summary.stopped else str(summary.inputs)
-    table.add_row("inputs", done, statuses)
-    emotions = sorted(summary.emotions.items(), key=lambda pair: -pair[1])
-    sources = ", ".join(f"{n} {source}" for source, n in summary.face_sources.items())
-    table.add_row("faces", str(summary.faces), sources)
-    if summary.emotions:
-        table.add_row("emotions", "", ", ".join(f"{n} {name}" for name, n in emotions if n))
-    if summary.state != "already_finished":
-        rate = f"{summary.faces_predicted / summary.seconds:.1f} faces/s" if summary.seconds else ""
-        table.add_row("time", f"{summary.seconds:.1f} s", f"{rate} with {escape(summary.model)} on {summary.device}")
-        if summary.faces_predicted:
-            busy = f"the device was busy {summary.device_busy:.0%} of the time"
-            table.add_row("bound by", summary.bound_by, busy)
-    console.print(table)
+        listed = f", listed in {summary.outputs[1]}" if len(summary.outputs) > 1 else ""  # not of a pipe
+        print_message(console, f"and {summary.num_failed - len(summary.failures)} more{listed}")
+    _print_figures(console, summary)
     if summary.finished:
         for path in summary.outputs:
-            console.print(f"written   {escape(path)}", soft_wrap=True)
+            print_message(console, f"written   {path}")
     if summary.state == "already_finished":
         console.print("nothing to do: this run was already finished (--overwrite starts anew)")
     looked_at = summary.done - summary.num_failed
@@ -172,6 +154,29 @@ def _print_summary(console: Console, summary: Summary) -> None:
         console.print("this shard is done; the last shard to finish completes the output")
 
 
+def _print_figures(console: Console, summary: Summary) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+
+    def add(*cells: str) -> None:
+        table.add_row(*(Text(errors.one_line(cell)) for cell in cells))  # a checkpoint names its classes and itself
+
+    statuses = ", ".join(f"{n} {status}" for status, n in summary.by_status.items())
+    add("inputs", f"{summary.done} of {summary.inputs}" if summary.stopped else str(summary.inputs), statuses)
+    add("faces", str(summary.faces), ", ".join(f"{n} {source}" for source, n in summary.face_sources.items()))
+    if summary.emotions:
+        emotions = sorted(summary.emotions.items(), key=lambda pair: -pair[1])
+        add("emotions", "", ", ".join(f"{n} {name}" for name, n in emotions if n))
+    if summary.state != "already_finished":
+        rate = f"{summary.faces_predicted / summary.seconds:.1f} faces/s" if summary.seconds else ""
+        add("time", f"{summary.seconds:.1f} s", f"{rate} with {summary.model} on {summary.device}")
+        if summary.faces_predicted:
+            add("bound by", summary.bound_by or "", f"the device was busy {summary.device_busy:.0%} of the time")
+    console.print(table)
+
+
 def _print_listing(console: Console, config: RunConfig, *, as_json: bool) -> None:
     from motivnet_cli.inputs.listing import Listing, summarise
 
@@ -185,10 +190,6 @@ def _print_listing(console: Console, config: RunConfig, *, as_json: bool) -> Non
             print_message(console, f"{what}: {named}")
     if as_json:
         print_json(dataclasses.asdict(found))
-
-
-def _one_line(text: str) -> str:
-    return text.encode("unicode_escape").decode() if not text.isprintable() else text
 
 
 def _as_json(summary: Summary) -> dict[str, object]:

@@ -66,6 +66,13 @@ class InputOptions(OptionGroup):
         typer.Option(metavar="FILE", help="A list of inputs that end in NUL bytes, as find -print0 writes it."),
     ] = None
     recursive: Annotated[bool, typer.Option("--recursive/--no-recursive", help="Read subfolders.")] = True
+    follow: Annotated[
+        bool,
+        typer.Option(
+            "--follow/--no-follow",
+            help="Follow symbolic links that lead out of the given folders, or list each of them as failed.",
+        ),
+    ] = True
     include: Annotated[
         list[str] | None, typer.Option(metavar="GLOB", help="Of the files in folders, read only those that match.")
     ] = None
@@ -73,6 +80,14 @@ class InputOptions(OptionGroup):
         list[str] | None, typer.Option(metavar="GLOB", help="Of the files in folders, skip those that match.")
     ] = None
 
+    allow_scheme: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SCHEME",
+            help="Read URLs of this scheme, too, where lists and manifests name them. Always read: http, https, s3, "
+            "gs, hf, and the schemes of URLs among the arguments.",
+        ),
+    ] = None
     relative_to: Annotated[
         str | None,
         typer.Option(metavar="DIR", help="Name inputs by their paths below this folder, however they are given."),
@@ -85,11 +100,13 @@ class InputOptions(OptionGroup):
         return InputConfig(
             paths=tuple(paths),
             recursive=self.recursive,
+            follow_links=self.follow,
             include=tuple(self.include or ()),
             exclude=tuple(self.exclude or ()),
             files_from=tuple(self.files_from or ()),
             files0_from=tuple(self.files0_from or ()),
             manifests=tuple(self.manifest or ()),
+            allow_schemes=tuple(self.allow_scheme or ()),
             path_column=self.path_column,
             box_columns=self.box_columns,
             keep=tuple(self.keep or ()),
@@ -227,8 +244,16 @@ class ReadingOptions(OptionGroup):
         MAX_PIXELS
     )
 
+    allow_private: Annotated[
+        bool,
+        typer.Option(
+            "--allow-private-addresses",
+            help="Follow redirects of public web servers into a private network, and read from link-local addresses.",
+        ),
+    ] = False
+
     def config(self) -> LoaderConfig:
-        return LoaderConfig(threads=self.threads, max_pixels=self.max_pixels)
+        return LoaderConfig(threads=self.threads, max_pixels=self.max_pixels, allow_private=self.allow_private)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

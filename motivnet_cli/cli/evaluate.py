@@ -14,8 +14,8 @@ from motivnet_cli.cli.terminal import (
     StopSignals,
     command_line,
     exit_stopped,
-    print_data,
     print_json,
+    print_lines,
     print_message,
     reporting_errors,
     talking,
@@ -102,7 +102,7 @@ def _print_evaluations(console: Console, evaluations: list[Evaluation], *, is_su
     if as_json:
         print_json(to_json(evaluations if is_suite else evaluations[0]))
     else:
-        print_data(_table(evaluations))
+        print_lines(_table(evaluations))
 
 
 def _check_accuracy(console: Console, evaluations: list[Evaluation], minimum: float | None) -> None:
@@ -119,33 +119,33 @@ def _print_datasets(*, as_json: bool) -> None:
     if as_json:
         print_json([dataclasses.asdict(card) for card in DATASETS.values()])
         return
-    blocks = []
+    lines: list[str] = []
     for card in DATASETS.values():
-        lines = [f"{card.name}: {card.title}"]
+        lines += [""] if lines else []
+        lines += [f"{card.name}: {card.title}"]
         lines += [f"  layout: {layout}" for layout in card.layouts]
         if card.splits:
             lines.append(f"  splits: {', '.join(card.splits)} (default {card.default_split})")
         if card.protocols:
             lines.append(f"  protocols: {', '.join(card.protocols)} (default {card.default_protocol})")
         lines += [f"  terms: {card.terms}", f"  from: {card.where}"]
-        blocks.append("\n".join(lines))
-    print_data("\n\n".join(blocks))
+    print_lines(lines)
 
 
 _HEADLINES = ("accuracy", "uar", "macro_f1", "weighted_f1", "top2_accuracy", "kappa")
 
 
-def _table(evaluations: list[Evaluation]) -> str:
+def _table(evaluations: list[Evaluation]) -> list[str]:
     """Tab-separated, so that cut and column read it: a line for each run, over all images and over those scored."""
     lines = ["\t".join(("dataset", "run", "over", "n", *(f"{name}\t{name}_95%" for name in _HEADLINES)))]
     for evaluation in evaluations:
         for run in evaluation.runs:
             scores = run.scores
             for over, n, figures in (("all", scores.n, scores.all), ("scored", scores.n_scored, scores.scored)):
-                cells = [evaluation.dataset.name, run.name, over, str(n)]
+                cells = [evaluation.dataset.name, errors.one_line(run.name), over, str(n)]
                 cells += [_figure(figures[name]) for name in _HEADLINES]
                 lines.append("\t".join(cells))
-    return "\n".join(lines)
+    return lines
 
 
 def _figure(figure: Interval | None) -> str:

@@ -19,7 +19,7 @@ from motivnet_cli.cli.options import (
     Threads,
     expand_groups,
 )
-from motivnet_cli.cli.terminal import print_data, print_json, print_message, reporting_errors, talking
+from motivnet_cli.cli.terminal import print_json, print_lines, print_message, reporting_errors, talking
 from motivnet_cli.config import FaceConfig, InputConfig, LoaderConfig, OutputConfig, RunConfig
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def bench(
             config,
             seconds=seconds,
             agreement=agreement,
-            on_stage=(lambda text: None) if quiet else lambda text: console.print(f"measuring: {text}", markup=False),
+            on_stage=(lambda text: None) if quiet else lambda text: print_message(console, f"measuring: {text}"),
         )
         if not quiet:
             _print_bench(console, result)
@@ -91,7 +91,7 @@ def doctor(
         if as_json:
             print_json(found)
         else:
-            print_data("\n".join(_lines(found)))
+            print_lines(_lines(found))
 
 
 def _print_bench(console: Console, result: BenchResult) -> None:

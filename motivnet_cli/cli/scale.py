@@ -12,7 +12,8 @@ import typer
 from motivnet_cli import __version__, errors
 from motivnet_cli.cli.annotate import annotate
 from motivnet_cli.cli.options import OptionGroup, expand_groups
-from motivnet_cli.cli.terminal import print_data, print_json, reporting_errors
+from motivnet_cli.cli.terminal import print_data, print_json, print_lines, reporting_errors
+from motivnet_cli.remote.urls import shown
 
 if TYPE_CHECKING:
     from motivnet_cli.output.status import OutputStatus
@@ -46,6 +47,7 @@ def status(
         if array and as_json:
             raise errors.ConfigError("give --array or --json, not both: the JSON has the array too")
         found = output_status(path, shards=shards)
+        path = shown(path)
         if array:
             if not (found.finished or found.shards):
                 raise errors.ConfigError(
@@ -56,7 +58,7 @@ def status(
             about = {"output": path, **dataclasses.asdict(found), "missing": found.missing, "array": found.array}
             print_json(about)
         else:
-            print_data("\n".join(_lines(path, found)))
+            print_lines(_lines(path, found))
 
 
 def _lines(path: str, status: OutputStatus) -> list[str]:

@@ -11,7 +11,7 @@ import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -85,7 +85,7 @@ def reporting_errors() -> Iterator[None]:
     try:
         yield
     except errors.MotivNetError as error:
-        typer.echo(f"error: {error}", err=True)
+        _echo_error(str(error))
         is_fault = isinstance(error, errors.FetchError | errors.WorkerError)
         raise typer.Exit(errors.EXIT_FAULT if is_fault else errors.EXIT_USAGE) from error
     except BrokenPipeError:  # the reader of stdout has gone away
@@ -95,19 +95,34 @@ def reporting_errors() -> Iterator[None]:
         advice = "what was committed is kept: run the same command again to continue"
         if error.errno == errno.ENOSPC:
             advice = f"free some space; {advice}"
-        typer.echo(f"error: {error.strerror or error}: {error.filename or ''}; {advice}", err=True)
+        _echo_error(f"{error.strerror or error}: {error.filename or ''}; {advice}")
         raise typer.Exit(errors.EXIT_FAULT) from error
     except typer.Exit:
         raise
     except Exception as error:
         if os.environ.get("MOTIVNET_DEBUG"):
             traceback.print_exc()
-        typer.echo(
-            f"error: a fault in motivnet: {type(error).__name__}: {error}; what was committed is kept. "
-            "Set MOTIVNET_DEBUG=1 for the traceback, and please report it",
-            err=True,
+        _echo_error(
+            f"a fault in motivnet: {type(error).__name__}: {error}; what was committed is kept. "
+            "Set MOTIVNET_DEBUG=1 for the traceback, and please report it"
         )
         raise typer.Exit(errors.EXIT_FAULT) from error
+
+
+def _echo_error(text: str) -> None:
+    typer.echo(f"error: {_shown(text)}", err=True)
+
+
+def _shown(text: str) -> str:
+    """A message as it is shown: on one line, without anything a terminal obeys and without the secrets of URLs.
+
+    What names, columns, servers and libraries say is among it, so this holds for every message.
+    """
+    if "://" in text:
+        from motivnet_cli.remote.urls import without_secrets
+
+        text = without_secrets(text)
+    return errors.one_line(text)
 
 
 @contextlib.contextmanager
@@ -137,19 +152,26 @@ class _ConsoleHandler(logging.Handler):
 
 
 def print_message(console: Console, text: str) -> None:
-    """Print a line to stderr as it is: names in it are no markup, and long lines are not wrapped."""
-    console.print(text, markup=False, soft_wrap=True)
+    """Print a message to stderr: names in it are no markup and no commands, and long lines are not wrapped."""
+    console.print(_shown(text), markup=False, emoji=False, soft_wrap=True)  # a name may be `:x:`, or `[red]`
 
 
 def print_json(value: object) -> None:
-    """Print a value to stdout as indented JSON."""
-    print_data(json.dumps(value, indent=2, ensure_ascii=False))
+    """Print a value to stdout as indented JSON, in which nothing stands that a terminal obeys."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)  # beside ends of lines, all that does not print is in texts
+    print_data("".join(each if each.isprintable() or each == "\n" else json.dumps(each)[1:-1] for each in text))
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines for people to stdout: what is in them is neither a further line nor a command to the terminal."""
+    print_data("\n".join("\t".join(map(errors.one_line, line.split("\t"))) for line in lines))
 
 
 def print_data(text: str) -> None:
-    """Print to stdout; a reader that has gone away is not an error."""
+    """Print to stdout as it is; a reader that has gone away is not an error."""
     try:
-        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+        sys.stdout.buffer.write(f"{text}\n".encode(sys.stdout.encoding or "utf-8", "surrogateescape"))
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

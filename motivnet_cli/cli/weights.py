@@ -12,7 +12,7 @@ import typer
 from motivnet_cli import errors
 from motivnet_cli.catalogue import CARDS, DEFAULT_MODEL
 from motivnet_cli.cli.options import OptionGroup, Quiet, StoreFolder, expand_groups
-from motivnet_cli.cli.terminal import print_data, print_json, print_message, reporting_errors, talking
+from motivnet_cli.cli.terminal import print_json, print_lines, print_message, reporting_errors, talking
 from motivnet_cli.progress import watch_bytes
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def models(
         ]
         lines += [f"  Note: {limit}" for limit in card.limits]
         lines.append("")
-    print_data("\n".join(lines[:-1]))
+    print_lines(lines[:-1])
 
 
 def _ask_for_terms(console: Console, plan: InstallPlan, *, are_accepted: bool) -> None:
@@ -164,7 +164,7 @@ def _list_models(models: Store, *, as_json: bool) -> None:
         where = row.path or ("inside the package" if row.here else f"not here; from {row.source}")
         size = f"{row.size_bytes / 1e9:.2f} GB, " if row.size_bytes else ""
         lines += [f"{row.name}: {size}{where}", f"  terms: {row.terms}"]
-    print_data("\n".join(lines))
+    print_lines(lines)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

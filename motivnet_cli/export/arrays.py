@@ -41,6 +41,8 @@ def write_npz(source: Source, out: Path) -> None:
     Text is as wide as its longest value (4 bytes per character). Null is NaN in numbers, and empty in text; a column
     of whole numbers or truth values with nulls becomes float64.
     """
+    if bad := [name for name in source.schema.names if "/" in name or "\\" in name or not name.isprintable()]:
+        raise ConfigError(f"an npz cannot have an array called {bad[0]!r}: leave the column out with --columns")
     with zipfile.ZipFile(out, "w") as archive:
         for name in source.schema.names:
             with archive.open(f"{name}.npy", "w", force_zip64=True) as file:

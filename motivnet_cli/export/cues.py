@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import itertools
 import mimetypes
+import re
+import shlex
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 from xml.sax.saxutils import XMLGenerator, escape
 from xml.sax.xmlreader import AttributesImpl
 
-from motivnet_cli.errors import ConfigError
+from motivnet_cli.errors import ConfigError, one_line
 from motivnet_cli.export.destination import path_below
 from motivnet_cli.export.rows import (
     EMOTION_COLUMNS,
@@ -69,7 +71,7 @@ def write_srt(source: Source, out: Path) -> None:
         with open_text(path) as file:
             for number, segment in enumerate(segments, start=1):
                 times = f"{_clock(segment.start_ms, ',')} --> {_clock(segment.end_ms, ',')}"
-                file.write(f"{number}\n{times}\n{segment.text}\n\n")
+                file.write(f"{number}\n{times}\n{segment.text.translate(_NO_TAGS)}\n\n")
 
     _write_videos(source, out, ".srt", write)
 
@@ -114,11 +116,16 @@ def _write_videos(
         else:
             raise ConfigError(
                 f"{suffix[1:]} takes a file for each video, and there are several ({written!r}, {video!r}, ...); "
-                f"give a folder to write to, or choose one, such as --where \"input = '{video}'\""
+                f"give a folder to write to, or choose one, such as --where {_sql_equal('input', video)}"
             )
         written = video
     if written is None:
         raise ConfigError(f"there is no face in a video to write as {suffix[1:]}; pictures have no times")
+
+
+def _sql_equal(column: str, value: str) -> str:
+    """A condition of SQL as a word of the shell, whatever the value: it is there to be copied."""
+    return shlex.quote(f"{column} = '{value.replace(chr(39), chr(39) * 2)}'")
 
 
 def _clock(ms: int, point: str) -> str:
@@ -129,6 +136,8 @@ def _clock(ms: int, point: str) -> str:
     return f"{hours:02d}:{minutes:02d}:{seconds:02d}{point}{ms:03d}"
 
 
+_NO_TAGS = str.maketrans("<>{}", "\u2039\u203a()")
+"""Of SRT, which has no escapes: players take <i> and {\\an8} for commands."""
 _EAF_SCHEMA = "http://www.mpi.nl/tools/elan/EAFv3.0.xsd"
 _EAF_DATE = "1970-01-01T00:00:00Z"
 """The format asks for a date; with a fixed one, the same export gives the same bytes."""
@@ -204,11 +213,16 @@ class _Xml:
 
     @contextlib.contextmanager
     def element(self, name: str, **attributes: str) -> Iterator[None]:
-        self._generator.startElement(name, AttributesImpl(attributes))
+        self._generator.startElement(name, AttributesImpl({key: _in_xml(value) for key, value in attributes.items()}))
         yield
         self._generator.endElement(name)
         self._generator.ignorableWhitespace("\n")
 
     def leaf(self, name: str, text: str = "", **attributes: str) -> None:
         with self.element(name, **attributes):
-            self._generator.characters(text)
+            self._generator.characters(_in_xml(text))
+
+
+def _in_xml(text: str) -> str:
+    """The text with an escape such as `\\x1b` for every character that XML 1.0 cannot hold."""
+    return re.sub("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", lambda found: one_line(found[0]), text)

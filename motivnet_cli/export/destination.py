@@ -60,7 +60,7 @@ def path_below(folder: Path, name: str, suffix: str) -> Path:
 
     It is the name with another suffix: `a.csv` for `a.jpg`; where that is taken `a.jpg.csv`, then `a.jpg-2.csv`.
     """
-    parts = [part for part in re.split(r"[/\\:]+", name) if part not in ("", ".", "..")] or ["input"]
+    parts = [part for part in re.split(r"[/\\:\0]+", name) if part not in ("", ".", "..")] or ["input"]
     path = folder.joinpath(*parts)
     path.parent.mkdir(parents=True, exist_ok=True)
     numbered = (path.with_name(f"{path.name}-{n}{suffix}") for n in itertools.count(2))

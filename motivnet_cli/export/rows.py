@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from motivnet_cli.errors import ConfigError
+from motivnet_cli.errors import ConfigError, one_line
 from motivnet_cli.export.source import InputRow
 from motivnet_cli.records import BOX_COLUMNS, SIZE_COLUMNS
 from motivnet_cli.remote.urls import is_remote
@@ -264,4 +264,4 @@ def media_path(source: Source, name: str, *, is_member: bool = False) -> str:
 
 def describe(source: Source) -> str:
     """A line for the formats that have a place for a description."""
-    return f"Faces and their emotions as predicted by {source.record.get('model', 'an unnamed model')}"
+    return one_line(f"Faces and their emotions as predicted by {source.record.get('model', 'an unnamed model')}")

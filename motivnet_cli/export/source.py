@@ -19,8 +19,8 @@ from motivnet_cli.errors import ConfigError, first_line
 from motivnet_cli.output.names import INPUTS_SUFFIX, inputs_beside
 from motivnet_cli.output.read import parts_of
 from motivnet_cli.output.tables import METADATA_KEY, ROW_GROUP, faces_schema, rows_in
-from motivnet_cli.records import EMOTIONS
-from motivnet_cli.remote.urls import is_remote, local_path
+from motivnet_cli.records import EMOTIONS, is_class_name
+from motivnet_cli.remote.urls import is_remote, local_path, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -90,7 +90,7 @@ class Source:
         float32: bool = False,
     ) -> None:
         path = local_path(str(path))
-        self.path = Path(path)
+        self.path = Path(shown(path))
         self._parts, self._inputs = _files_at(path)
         stored = _schema_in(self._parts)
         self.record: RunRecord = json.loads((stored.metadata or {}).get(METADATA_KEY, b"{}"))
@@ -99,6 +99,8 @@ class Source:
             self.record.get("classes", [name for name in EMOTIONS if name in stored.names])
         )
         """Names of the emotions in the order of the model, whether their columns are chosen or not."""
+        if bad := [name for name in self.classes if not is_class_name(name)]:
+            raise ConfigError(f"{str(self.path)!r} has a record with the class {bad[0]!r}, which is no class's name")
         _check_columns(self.path, stored, self.classes)
         self._stored = pa.schema([_decoded(field, float32=float32) for field in stored], metadata=stored.metadata)
         chosen = self._chosen(columns, embeddings=embeddings)

@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING
 import polars as pl
 import pyarrow as pa
 
+from motivnet_cli.errors import one_line
 from motivnet_cli.output.tables import TableWriter
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def write_hf(source: Source, out: Path) -> None:
     """Write a folder that `datasets.load_dataset` reads: `data/train-00000-of-00001.parquet` and a card."""
     (out / "data").mkdir()
     write_columns(source, out / "data" / "train-00000-of-00001.parquet", source.schema.names)
+    model = _plain(source.record.get("model", "an unnamed model"))
     lines = [
         "---",
         "configs:",
@@ -81,11 +83,16 @@ def write_hf(source: Source, out: Path) -> None:
         "",
         "# Emotions and embeddings of faces",
         "",
-        f"{source.num_rows} faces as predicted by {source.record.get('model', 'an unnamed model')}, one row per face.",
+        f"{source.num_rows} faces as predicted by {model}, one row per face.",
     ]
     if terms := source.record.get("terms"):
-        lines += ["", f"Terms of the model: {terms}"]
+        lines += ["", f"Terms of the model: {_plain(terms)}"]
     (out / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _plain(text: str) -> str:
+    """The text on one line of Markdown, without links, pictures and HTML."""
+    return re.sub(r"([\\`*_\[\]<>#|!])", r"\\\1", one_line(text))
 
 
 def write_columns(source: Source, out: Path, columns: Sequence[str]) -> None:

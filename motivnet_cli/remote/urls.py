@@ -43,6 +43,17 @@ def is_remote(path: str) -> bool:
     return re.match(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]+://", path, re.IGNORECASE) is not None
 
 
+def scheme_of(url: str) -> str:
+    """What stands before `://`, in lower case."""
+    return url.partition("://")[0].lower()
+
+
+def is_chain(url: str) -> bool:
+    """Whether a second URL stands within, as in `zip://a.jpg::s3://bucket/b.zip`; two colons in a key are none."""
+    rest = url.partition("://")[2]
+    return "::" in rest and "://" in rest
+
+
 def local_path(name: str) -> str:
     """The path that a `file://` URL stands for, as `Path.as_uri` writes it; any other name as it is.
 
@@ -64,6 +75,16 @@ def display_name(url: str) -> str:
         return plain
     kept = [part for part in query.split("&") if part and not _SECRET.fullmatch(part.partition("=")[0])]
     return f"{plain}?{'&'.join(kept)}" if kept else plain
+
+
+def shown(path: str) -> str:
+    """A path as it is, and a URL as `display_name` has it."""
+    return display_name(path) if is_remote(path) else path
+
+
+def without_secrets(text: str) -> str:
+    """A text with every URL in it as `display_name` shows it."""
+    return re.sub(r"[A-Za-z][A-Za-z0-9+.-]*://\S+", lambda found: display_name(found[0]), text)
 
 
 _SECRET = re.compile(

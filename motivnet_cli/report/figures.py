@@ -48,6 +48,7 @@ _STYLE = mpl.RcParams(
         "grid.linewidth": 0.6,
         "legend.frameon": False,
         "svg.fonttype": "path",
+        "text.parse_math": False,  # a class may be called $x$
         "svg.hashsalt": "motivnet",
     }
 )

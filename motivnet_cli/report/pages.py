@@ -13,7 +13,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from motivnet_cli.config import MAX_PIXELS
-from motivnet_cli.errors import InputError
+from motivnet_cli.errors import InputError, one_line
 from motivnet_cli.evaluation.results import to_json
 from motivnet_cli.inputs.decode import decode
 
@@ -85,11 +85,18 @@ def _flat(value: JSON, name: str = "") -> Iterator[tuple[str, str]]:
         yield name, value if isinstance(value, str) else json.dumps(value)
 
 
+def _visible(value: object) -> object:
+    """A value of a template without what would not be seen on a page, or would turn the direction of what follows."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return "".join(each if each.isprintable() or each in "\n\t" else one_line(each) for each in value)
+
+
 def _markdown(value: object) -> object:
     """A value of a template with everything escaped that means something in Markdown or ends a cell of a table."""
     if isinstance(value, Markup):
         return value
-    return re.sub(r"([\\`*_{}\[\]<>#|~&!])", r"\\\1", re.sub(r"\s+", " ", str(value)))
+    return re.sub(r"([\\`*_{}\[\]<>#|~&!])", r"\\\1", one_line(re.sub(r"\s+", " ", str(value))))
 
 
 def _latex(value: object) -> object:
@@ -104,7 +111,7 @@ def _latex(value: object) -> object:
     return re.sub(
         r"[\\~^&%$#_{}\[\N{EN DASH}]",
         lambda found: special.get(found[0], "\\" + found[0]),
-        re.sub(r"\s+", " ", str(value)),
+        one_line(re.sub(r"\s+", " ", str(value))),
     )
 
 
@@ -123,7 +130,7 @@ def _prepared(environment: jinja2.Environment) -> jinja2.Environment:
     return environment
 
 
-PAGES = _prepared(jinja2.Environment(autoescape=True))
+PAGES = _prepared(jinja2.Environment(autoescape=True, finalize=_visible))
 """HTML."""
 MARKDOWN = _prepared(jinja2.Environment(autoescape=False, finalize=_markdown, keep_trailing_newline=True))
 LATEX = _prepared(

@@ -272,7 +272,7 @@ def _figures(source: Source, rows: _Rows, faces: Counter[int]) -> Iterator[_Figu
         names = [f"{number}" if number < _MANY_FACES else f"{_MANY_FACES}+" for number in numbers]
         drawing = figures.bars(names, [faces[number] for number in numbers])
         yield _Figure("Faces a picture", "Pictures by the number of faces in them.", drawing)
-    if len(rows.embeddings) >= 3 and rows.embeddings.shape[1] >= 2:
+    if len(rows.embeddings) >= 3 and rows.embeddings.shape[1] >= 2 and np.ptp(rows.embeddings, axis=0).any():
         yield _map_of(rows, source)
 
 

@@ -20,7 +20,7 @@ from motivnet_cli.children import Child, ProtocolError
 from motivnet_cli.config import ScaleConfig
 from motivnet_cli.engine.machine import Choices, divide_cores
 from motivnet_cli.engine.work import Tally
-from motivnet_cli.errors import WorkerError
+from motivnet_cli.errors import WorkerError, one_line
 from motivnet_cli.output.share import begun_run
 from motivnet_cli.scale.messages import MAX_DEATHS_IN_A_ROW, SETTINGS_LENGTH_BYTES, STOP, Failure, Log, decode_message
 
@@ -87,7 +87,7 @@ class _Printed:
     def _read(self, pipe: IO[bytes], device: str) -> None:
         with pipe:
             for line in pipe:
-                text = line.decode(errors="replace").strip()
+                text = one_line(line.decode(errors="replace").strip())
                 if text:
                     self._lines.append(text)
                     log.info("%s: %s", device, text)

@@ -18,7 +18,7 @@ import torch
 
 from motivnet_cli.errors import WeightsError
 from motivnet_cli.model import ExpressionNet, MotivNet, MotivNetSizes, SapiensEmbedder, SapiensSizes
-from motivnet_cli.records import EMOTIONS
+from motivnet_cli.records import EMOTIONS, is_class_name
 from motivnet_cli.weights.checkpoint import first_few, read_checkpoint, write_safetensors
 
 if TYPE_CHECKING:
@@ -476,6 +476,11 @@ def _class_names(count: int, metadata: dict[str, str]) -> tuple[str, ...]:
         names = tuple(name.strip() for name in given.split(","))
         if len(names) != count or len(set(names)) != count or "" in names:
             raise WeightsError(f"its metadata `classes` must be {count} different names, got {given!r}")
+        if bad := [name for name in names if not is_class_name(name)]:
+            raise WeightsError(
+                f"its metadata `classes` has {bad[0]!r}, which no class can be called: expected printable text that is "
+                "no other column of the output"
+            )
         return names
     if count not in _CLASSES_BY_COUNT:
         raise WeightsError(
