@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from motivnet_cli.catalogue import recorded_name
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.remote.urls import local_path
+from motivnet_cli.remote.urls import is_chain, is_remote, local_path, scheme_of, shown
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -44,6 +44,10 @@ COMMIT_SECONDS = 30.0
 """A part costs tens of milliseconds, so this costs nothing and a crash costs half a minute."""
 
 
+USUAL_SCHEMES = ("http", "https", "s3", "s3a", "gs", "gcs", "hf")
+"""Of URLs, whoever names them."""
+
+
 def _setting(default: T, *, changes_output: bool) -> T:
     return field(default=default, metadata={"changes_output": changes_output})
 
@@ -57,6 +61,8 @@ class InputConfig:
     stdin. A file or folder of that very name is itself, not a pattern."""
     recursive: bool = _setting(True, changes_output=True)
     """Enter the folders within the given ones."""
+    follow_links: bool = _setting(True, changes_output=True)
+    """Follow symbolic links out of the given folders; else each is listed as failed (`link_leaves_root`)."""
     include: tuple[str, ...] = _setting((), changes_output=True)
     """Of files found in folders and by patterns, take only those whose name, or path below the folder, fits one;
     `*` also crosses slashes."""
@@ -68,6 +74,8 @@ class InputConfig:
     """The same with a NUL byte after every name, as `find -print0` writes it."""
     manifests: tuple[str, ...] = _setting((), changes_output=True)
     """Tables (.csv, .tsv, .jsonl, .ndjson, .parquet) with a picture, video, archive or URL in every row."""
+    allow_schemes: tuple[str, ...] = _setting((), changes_output=True)
+    """Of URLs in lists and manifests, beside USUAL_SCHEMES and those of `paths`; others are `refused_url`."""
     path_column: str | None = _setting(None, changes_output=True)
     """Of the manifests; None looks for one of the usual names, `path` first."""
     box_columns: str | None = _setting(None, changes_output=True)
@@ -88,9 +96,26 @@ class InputConfig:
             object.__setattr__(self, "relative_to", str(Path(local_path(self.relative_to)).absolute()))
         for name in ("paths", "files_from", "files0_from", "manifests"):
             object.__setattr__(self, name, tuple(map(local_path, getattr(self, name))))
+        object.__setattr__(self, "allow_schemes", tuple(map(_plain_scheme, self.allow_schemes)))
         names = [name.casefold() for name in self.keep]
         if twice := [name for name in self.keep if names.count(name.casefold()) > 1]:
             raise ConfigError(f"keep names the column {twice[0]!r} twice: name each once, whatever the case of letters")
+
+    def allows(self, url: str) -> bool:
+        """Whether a URL is read that stands in a list or a manifest, which somebody else may have written.
+
+        It has a usual scheme, or one that the user has named, and no second URL within: fsspec reads
+        `zip://a.jpg::file:///b.zip` as a file in another.
+        """
+        given = {scheme_of(path) for path in self.paths if is_remote(path)}
+        return scheme_of(url) in {*USUAL_SCHEMES, *self.allow_schemes, *given} and not is_chain(url)
+
+
+def _plain_scheme(text: str) -> str:
+    scheme = text.lower().removesuffix("://")
+    if not re.fullmatch("[a-z][a-z0-9+.-]+", scheme):
+        raise ConfigError(f"a scheme is what stands before :// in a URL, such as abfs; got {text!r}")
+    return scheme
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +180,11 @@ class ModelConfig:
         return recorded_name(self.name, self.weights)
 
     def __post_init__(self) -> None:
+        if self.weights is not None and is_remote(self.weights):
+            raise ConfigError(
+                f"weights are a file on this machine, got {shown(self.weights)!r}: bring it here with "
+                "motivnet download-weights NAME --url URL"
+            )
         if self.batch_size is not None and self.batch_size < 1:
             raise ConfigError(f"batch size must be at least 1 or auto, got {self.batch_size}")
         if not re.fullmatch(f"auto|{_DEVICE}", self.device):
@@ -243,6 +273,8 @@ class LoaderConfig:
     """Threads that decode, detect and crop; None takes the number of usable cores."""
     max_pixels: int = _setting(MAX_PIXELS, changes_output=True)
     """A picture with more pixels is listed as failed, not decoded: it bounds the memory of a reading thread."""
+    allow_private: bool = _setting(False, changes_output=True)
+    """Follow redirects of web servers to private addresses, and read from link-local ones; else `refused_url`."""
 
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING
 from motivnet_cli import __version__
 from motivnet_cli.config import settings_that_change_output
 from motivnet_cli.engine.work import Tally, load_network, row_layout
-from motivnet_cli.errors import ConfigError
+from motivnet_cli.errors import ConfigError, one_line
 from motivnet_cli.inputs.listing import Listing
 from motivnet_cli.output.sink import Output, can_go_on
 from motivnet_cli.output.stream import StreamOutput
@@ -191,7 +191,7 @@ def _log_start(config: RunConfig, run: OpenRun, model: LoadedModel, workforce: W
         done_before = f", {run.num_resumed} of them done before" if run.num_resumed else ""
         log.info("%d inputs%s%s", run.num_items, share, done_before)
     if run.skipped:
-        log.info("passed over: %s", ", ".join(f"{n} {what}" for what, n in run.skipped.items()))
+        log.info("passed over: %s", ", ".join(f"{n} {one_line(what)}" for what, n in run.skipped.items()))
     if config.model.weights is not None and config.model.name is None and not model.classes:
         log.warning("%s is a Sapiens encoder without an emotion head: rows get no emotions", model.card.name)
     if workforce.choices.device.type == "cpu" and not model.card.single_thread:

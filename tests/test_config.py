@@ -23,6 +23,9 @@ from motivnet_cli.shards import Shard
 CONFIG = RunConfig(inputs=InputConfig(paths=("a",)), output=OutputConfig(path="p.parquet"))
 RAY_ONLY = ("ray_address", "workers", "gpus_per_worker", "cpus_per_worker")
 OTHER_VALUES = {
+    "follow_links": False,
+    "allow_schemes": ("abfs",),
+    "allow_private": True,
     "staging": "folder",
     "paths": ("b",),
     "recursive": False,

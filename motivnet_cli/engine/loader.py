@@ -20,7 +20,7 @@ import torch
 
 from motivnet_cli.engine.given_frames import GivenFrames
 from motivnet_cli.engine.prepare import Prepared, about_item
-from motivnet_cli.errors import InputError
+from motivnet_cli.errors import InputError, one_line
 from motivnet_cli.inputs.archive import Archive
 from motivnet_cli.inputs.cells import CellReader
 from motivnet_cli.records import Batch, Crop, Cursor, InputReport, Position, Problem, Stopped
@@ -233,7 +233,7 @@ class _Feeder:
 
     def _read_archive(self, todo: Todo) -> Iterator[_Piece]:
         item = todo.item
-        archive = Archive(item.path, skip=todo.cursor.position.step)
+        archive = Archive(item.path, skip=todo.cursor.position.step, allow_private=self._preparer.allow_private)
         for member in archive:
             work = partial(self._preparer.member, item, member)
             yield self._submit(todo, member.number, work, num_bytes=len(member.data))
@@ -242,7 +242,7 @@ class _Feeder:
         if found.problem:
             status = "partial" if found.num_members else "failed"
         for what, count in found.skipped.items():
-            log.info("%s: passed over %d members: %s", item.input, count, what)
+            log.info("%s: passed over %d members: %s", one_line(item.input), count, one_line(what))
         about = about_item(item, step=found.num_members)
         yield self._end(todo, InputReport(**about, status=status, num_frames=found.num_members, problem=found.problem))
 
@@ -250,7 +250,8 @@ class _Feeder:
         item, step = todo.item, todo.cursor.position.step
         status: Status
         try:
-            with local_copy(item.path, stop=self._is_over.is_set) as path:
+            private = self._preparer.allow_private
+            with local_copy(item.path, stop=self._is_over.is_set, allow_private=private) as path:
                 given = GivenFrames(item.given) if item.given else None
                 video = self._preparer.open_video(
                     path, skip_frames=0 if given else step, every_frame=bool(given), stop=self._is_over.is_set

@@ -57,7 +57,7 @@ class Preparer:
         model: Its recipe and input size say what a crop is.
         faces: How faces are found and cut.
         video: Which frames of a video are taken.
-        loader: Of it `max_pixels` matters here.
+        loader: Of it, `max_pixels` and `allow_private` matter here.
     """
 
     def __init__(self, model: LoadedModel, faces: FaceConfig, video: VideoConfig, loader: LoaderConfig) -> None:
@@ -66,6 +66,8 @@ class Preparer:
         self._video = video
         self._margin = model.card.margin if faces.margin is None else faces.margin
         self._max_pixels = loader.max_pixels
+        self.allow_private = loader.allow_private
+        """As in `open_remote`."""
         self._detector = (
             None if faces.mode == "whole" else load_detector(faces.detector, detection_size=faces.detection_size)
         )
@@ -132,7 +134,8 @@ class Preparer:
         if data is not None:
             return decode_bytes(data, max_pixels=self._max_pixels)
         if is_remote(path):
-            return decode_bytes(read_bytes(path, max_bytes=MAX_REMOTE_BYTES), max_pixels=self._max_pixels)
+            content = read_bytes(path, max_bytes=MAX_REMOTE_BYTES, allow_private=self.allow_private)
+            return decode_bytes(content, max_pixels=self._max_pixels)
         return decode(path, max_pixels=self._max_pixels)
 
     def find(self, frame: Frame, given: tuple[GivenFace, ...] | None) -> list[tuple[Face, Kept]]:

@@ -70,10 +70,19 @@ class Archive:
         source: Path of a file, URL, or an open file, which stays open. A zip has to be seekable.
         max_member_bytes: Reading a member stops here, whatever its header says.
         skip: So many members are passed by unread: those that an earlier run has answered for.
+        allow_private: Of a URL, as in `open_remote`.
     """
 
-    def __init__(self, source: str | IO[bytes], *, max_member_bytes: int = MAX_MEMBER_BYTES, skip: int = 0) -> None:
+    def __init__(
+        self,
+        source: str | IO[bytes],
+        *,
+        max_member_bytes: int = MAX_MEMBER_BYTES,
+        skip: int = 0,
+        allow_private: bool = False,
+    ) -> None:
         self._source = source
+        self._allow_private = allow_private
         self._max_bytes = max_member_bytes
         self._skip = skip
         self._names = _Names()
@@ -136,7 +145,7 @@ class Archive:
     @contextlib.contextmanager
     def _opened(self) -> Iterator[Iterator[Entry]]:
         if isinstance(self._source, str):
-            with opened_archive(self._source) as file:
+            with opened_archive(self._source, allow_private=self._allow_private) as file:
                 yield entries_of(file)
         else:
             if self._source.seekable():

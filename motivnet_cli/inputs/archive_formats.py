@@ -309,9 +309,9 @@ _METHODS = {
 
 
 @contextlib.contextmanager
-def opened_archive(path: str) -> Iterator[IO[bytes]]:
+def opened_archive(path: str, *, allow_private: bool = False) -> Iterator[IO[bytes]]:
     if is_remote(path):
-        with open_remote(path) as file:
+        with open_remote(path, allow_private=allow_private) as file:
             yield file
         return
     try:

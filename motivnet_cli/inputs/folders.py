@@ -41,6 +41,10 @@ class Node(Protocol):
         """Whether it is a symbolic link to a folder that holds it."""
 
     @property
+    def is_outside(self) -> bool:
+        """Whether it is a symbolic link that leads out of the folder to begin with."""
+
+    @property
     def version(self) -> Version:
         """Of a file."""
 
@@ -68,6 +72,8 @@ class LocalNode:
     is_link: bool = False
     above: tuple[Identity, ...] = ()
     """The folders that hold it."""
+    root: str = ""
+    """The folder to begin with, without symbolic links."""
 
     @classmethod
     def at(cls, path: str) -> LocalNode:
@@ -79,11 +85,15 @@ class LocalNode:
             parents = parent
             if identity := _identity(parent):
                 above.append(identity)
-        return cls(path, os.path.basename(path), is_folder=True, above=tuple(above))
+        return cls(path, os.path.basename(path), True, above=tuple(above), root=os.path.realpath(path))
 
     @property
     def is_loop(self) -> bool:
         return self.is_link and self.is_folder and _identity(self.path) in self.above
+
+    @property
+    def is_outside(self) -> bool:
+        return self.is_link and os.path.commonpath([self.root, os.path.realpath(self.path)]) != self.root
 
     @property
     def version(self) -> Version:
@@ -96,11 +106,13 @@ class LocalNode:
         if is_listed:
             with os.scandir(self.path) as scan:
                 for entry in scan:
-                    found[entry.name] = LocalNode(entry.path, entry.name, _is_folder(entry), entry.is_symlink(), above)
+                    kind = _is_folder(entry), entry.is_symlink()
+                    found[entry.name] = LocalNode(entry.path, entry.name, *kind, above, self.root)
         for name in named:
             path = os.path.join(self.path, name)
             if name not in found and os.path.lexists(path):
-                found[name] = LocalNode(os.path.abspath(path), name, os.path.isdir(path), os.path.islink(path), above)
+                kind = os.path.isdir(path), os.path.islink(path)
+                found[name] = LocalNode(os.path.abspath(path), name, *kind, above, self.root)
         return sorted(found.values(), key=lambda node: os.fsencode(node.name))
 
 
@@ -134,6 +146,7 @@ class RemoteNode:
     start: int = 0
     """Where the part of their names begins that lies below the folder."""
     is_loop: ClassVar[bool] = False
+    is_outside: ClassVar[bool] = False
 
     @classmethod
     def at(cls, url: str, *, is_recursive: bool = True) -> RemoteNode:
@@ -169,7 +182,13 @@ class RemoteNode:
 
 
 def matches(
-    folder: Node, pattern: Pattern, *, enters_matches: bool, state: State | None = None, below: str = ""
+    folder: Node,
+    pattern: Pattern,
+    *,
+    enters_matches: bool,
+    follow_links: bool = True,
+    state: State | None = None,
+    below: str = "",
 ) -> Iterator[tuple[str, Node | OSError]]:
     """What a pattern finds below a folder, in the order of a walk: where below it, and what.
 
@@ -178,6 +197,7 @@ def matches(
 
     Args:
         enters_matches: Look also below folders that fit the whole pattern.
+        follow_links: Else a link to a folder outside of the first one is found where the pattern would enter it.
         state: Of the pattern, by the parts of `below`.
         below: The path of `folder` below the first one, with a slash at its end.
     """
@@ -192,9 +212,18 @@ def matches(
     for node in nodes:
         following = pattern.after(state, node.name, is_loop=node.is_loop)
         path = below + node.name
-        if path and pattern.is_whole(following):
+        goes_on = node.is_folder and pattern.goes_on(following)
+        is_barred = not follow_links and node.is_outside
+        if path and (pattern.is_whole(following) or (goes_on and is_barred)):
             yield path, node
             if not enters_matches:
                 continue
-        if node.is_folder and pattern.goes_on(following):
-            yield from matches(node, pattern, enters_matches=enters_matches, state=following, below=f"{path}/")
+        if goes_on and not is_barred:
+            yield from matches(
+                node,
+                pattern,
+                enters_matches=enters_matches,
+                follow_links=follow_links,
+                state=following,
+                below=f"{path}/",
+            )

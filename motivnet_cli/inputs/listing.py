@@ -25,11 +25,20 @@ from motivnet_cli.errors import ConfigError
 from motivnet_cli.inputs.content import is_source_text, kind_of_file
 from motivnet_cli.inputs.folders import LocalNode, RemoteNode, matches
 from motivnet_cli.inputs.manifest import Manifest, common_type, kept_name
-from motivnet_cli.inputs.names import IMAGE_SUFFIXES, FoundInput, kind_of, printable, status_of, suffix_of, version_of
+from motivnet_cli.inputs.names import (
+    IMAGE_SUFFIXES,
+    FoundInput,
+    kind_of,
+    printable,
+    refused,
+    status_of,
+    suffix_of,
+    version_of,
+)
 from motivnet_cli.inputs.patterns import Filter, Pattern, existing_folder, expand_braces, has_wildcards, split_pattern
 from motivnet_cli.records import Item, Problem
 from motivnet_cli.remote.storage import can_list, is_remote_file, is_remote_folder
-from motivnet_cli.remote.urls import display_name, is_remote, local_path
+from motivnet_cli.remote.urls import display_name, is_remote, local_path, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -46,9 +55,10 @@ class Listing:
 
     A folder is walked whole, its entries sorted by the bytes of their names; pictures, videos and archives are
     known by their endings, and hidden entries are left out. Symbolic links are followed, except to a folder that
-    the walk is already inside. What a pattern finds comes in the order of such a walk, known by its ending too
-    unless the pattern spells out another. A file that is named outright always counts. All this holds for what lies
-    in an object store (`s3://bucket/photos/`), where the slashes in keys make the folders.
+    the walk is already inside, and without `follow_links` out of the given folder. What a pattern finds comes in the
+    order of such a walk, known by its ending too unless the pattern spells out another. A file that is named outright
+    always counts. All this holds for what lies in an object store (`s3://bucket/photos/`), where the slashes in keys
+    make the folders.
 
     Lines of a list are relative to the current folder. Rows of a manifest are relative to the manifest's folder
     where such a file is there, else to the current one; rows of one path are one item, at the place of the first.
@@ -77,7 +87,7 @@ class Listing:
         lists = (*(path for path in self._paths if path == "-"), *self._inputs.files_from, *self._inputs.files0_from)
         _check_lists(lists)
         self._has_others = bool(lists or self._inputs.manifests)
-        if not self._has_others and not any(map(_leads_somewhere, self._paths)):
+        if not self._has_others and not any(map(self._leads_somewhere, self._paths)):
             named = ", ".join(repr(name) for name in self._inputs.paths[:5])
             raise ConfigError(f"no such file or folder: {named}; name files or folders that hold pictures")
         if self._inputs.keep and not self._inputs.manifests:
@@ -128,6 +138,17 @@ class Listing:
                 row=found.row,
             )
             number += 1
+
+    def _leads_somewhere(self, path: str) -> bool:
+        if is_remote(path) or os.path.lexists(path):
+            return True
+        return _is_pattern(path) and any(not isinstance(node, OSError) for _, node in self._matches(path))
+
+    def _matches(self, pattern: str) -> Iterator[tuple[str, Node | OSError]]:
+        """What a pattern finds, and where below the folder that it spells out."""
+        parts, follow = split_pattern(pattern)[1], self._inputs.follow_links
+        enters = _enters_matches(parts)
+        return matches(_first_folder(pattern), Pattern(parts), enters_matches=enters, follow_links=follow)
 
     def _name_of(self, found: FoundInput) -> str:
         """The name in the output.
@@ -193,7 +214,10 @@ class Listing:
     def _listed(self, source: str, end: bytes) -> Iterator[FoundInput]:
         for line in self._lines(source, end):
             name = local_path(os.fsdecode(line))
-            yield from self._named(name, prefix=name)
+            if is_remote(name) and not self._inputs.allows(name):
+                yield refused(name)
+            else:
+                yield from self._named(name, prefix=name)
 
     def _lines(self, source: str, end: bytes) -> Iterator[bytes]:
         """The entries of a list, blank ones left out."""
@@ -226,12 +250,14 @@ class Listing:
         is_spelt_out = bool(ending) and not has_wildcards(ending)
         prefix = display_name(start) if is_url else start
         found_any = False
-        for below, node in matches(_first_folder(pattern), Pattern(parts), enters_matches=enters_matches):
+        for below, node in self._matches(pattern):
             if isinstance(node, OSError):
                 yield _unreadable((prefix + below).rstrip("/") or ".", os.path.abspath(start + below), node)
                 continue
             found_any = True
-            if node.is_folder:
+            if not self._inputs.follow_links and node.is_outside:
+                yield from self._outside(node, prefix + below, below, is_wanted=is_spelt_out)
+            elif node.is_folder:
                 if not enters_matches:
                     yield from self._walk(node, _as_prefix(prefix + below))
             elif not self._filter.takes_file(below, node.name):
@@ -265,10 +291,12 @@ class Listing:
             name, path = prefix + node.name, below + node.name
             if node.name.startswith("."):
                 self.skipped["hidden"] += 1
+            elif node.is_folder and not self._inputs.recursive:
+                self.skipped["subfolder"] += 1
+            elif not self._inputs.follow_links and node.is_outside:
+                yield from self._outside(node, name, path)
             elif node.is_folder:
-                if not self._inputs.recursive:
-                    self.skipped["subfolder"] += 1
-                elif not self._filter.takes_folder(path, node.name):
+                if not self._filter.takes_folder(path, node.name):
                     self.skipped["excluded"] += 1
                 else:
                     yield from self._enter(node, name, path)
@@ -279,6 +307,23 @@ class Listing:
                     self.skipped["excluded"] += 1
             else:
                 self.skipped[suffix_of(node.name) or "no ending"] += 1
+
+    def _outside(self, node: Node, name: str, below: str, *, is_wanted: bool = False) -> Iterator[FoundInput]:
+        """A link that leads out of the given folder, listed if it would be read or entered otherwise.
+
+        Args:
+            below: Its path below that folder.
+            is_wanted: Whatever the ending of a file's name.
+        """
+        takes = self._filter.takes_folder if node.is_folder else self._filter.takes_file
+        kind = "folder" if node.is_folder else kind_of(node.name)
+        if kind is None and not is_wanted:
+            self.skipped[suffix_of(node.name) or "no ending"] += 1
+        elif not takes(below, node.name):
+            self.skipped["excluded"] += 1
+        else:
+            message = "a symbolic link out of the given folder, not followed because of --no-follow"
+            yield FoundInput(name, node.path, kind or "image", problem=Problem("link_leaves_root", message))
 
     def _enter(self, folder: Node, name: str, below: str) -> Iterator[FoundInput]:
         if folder.is_loop:
@@ -336,16 +381,6 @@ def summarise(listing: Listing) -> Contents:
 
 def _is_pattern(path: str) -> bool:
     return not is_remote(path) and has_wildcards(path.removeprefix(existing_folder(path))) and not os.path.lexists(path)
-
-
-def _leads_somewhere(path: str) -> bool:
-    return is_remote(path) or os.path.lexists(path) or (_is_pattern(path) and _finds(path))
-
-
-def _finds(pattern: str) -> bool:
-    parts = split_pattern(pattern)[1]
-    found = matches(_first_folder(pattern), Pattern(parts), enters_matches=_enters_matches(parts))
-    return any(not isinstance(node, OSError) for _, node in found)
 
 
 def _first_folder(pattern: str) -> Node:
@@ -417,7 +452,7 @@ def _check_lists(lists: Sequence[str]) -> None:
         raise ConfigError("stdin (-) was given as a list more than once: it can be read once")
     for path in lists:
         if path != "-" and not os.path.exists(path):
-            raise ConfigError(f"no such file: {path!r}, which should hold a list of inputs")
+            raise ConfigError(f"no such file: {shown(path)!r}, which should hold a list of inputs")
         if path != "-" and os.path.isdir(path):
             raise ConfigError(f"{path!r} is a folder, not a list of inputs: name it as an input to read what it holds")
 

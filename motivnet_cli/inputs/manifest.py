@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import polars as pl
 
-from motivnet_cli.errors import ConfigError
+from motivnet_cli.errors import ConfigError, one_line
 from motivnet_cli.inputs.box_columns import (
     box_cells,
     find_box_columns,
@@ -22,10 +22,10 @@ from motivnet_cli.inputs.box_columns import (
 )
 from motivnet_cli.inputs.cells import holds_pictures, names_of
 from motivnet_cli.inputs.content import kind_of_file
-from motivnet_cli.inputs.names import FoundInput, kind_of, status_of, suffix_of, version_of
+from motivnet_cli.inputs.names import FoundInput, kind_of, refused, status_of, suffix_of, version_of
 from motivnet_cli.inputs.table import PATH_COLUMNS, TABLE_SUFFIXES, column_named, open_table
 from motivnet_cli.records import BOX_COLUMNS, FACE_COLUMNS, GivenFace, Problem
-from motivnet_cli.remote.urls import display_name, is_remote, local_path
+from motivnet_cli.remote.urls import display_name, is_remote, local_path, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -53,8 +53,8 @@ class Manifest:
 
     def __init__(self, path: str, inputs: InputConfig) -> None:
         if suffix_of(path) not in TABLE_SUFFIXES:
-            raise ConfigError(f"a manifest's name ends in one of {', '.join(TABLE_SUFFIXES)}, got {path!r}")
-        self._path = path
+            raise ConfigError(f"a manifest's name ends in one of {', '.join(TABLE_SUFFIXES)}, got {shown(path)!r}")
+        self._path, self._inputs = path, inputs
         table = open_table(path, "manifest")
         path_column = _path_column(table, inputs)
         self._picture_column = path_column if holds_pictures(table.type_of(path_column)) else None
@@ -80,7 +80,7 @@ class Manifest:
             rows, boxes = with_boxes(rows, boxes)
             self._is_relative = bool(boxes.is_relative)
             whose = f", as {boxes.tool} writes them" if boxes.tool else ""
-            log.info("%s: boxes are read from %s: %s%s", path, ", ".join(boxes.names), boxes.meaning, whose)
+            log.info("%s: boxes are read from %s: %s%s", path, one_line(", ".join(boxes.names)), boxes.meaning, whose)
         elif has_openface_landmarks(table.columns):
             log.info("%s: the points x_0 to y_67 of OpenFace are no box: faces are searched for", path)
         self._has_boxes = boxes is not None
@@ -115,6 +115,9 @@ class Manifest:
             message = f"row {number} of {self._path!r} names no file: its path is {name!r}"
             where = f"{self._path}#{number}"
             return FoundInput(where, os.path.abspath(where), "image", problem=Problem("not_found", message), kept=kept)
+        name = local_path(name)
+        if is_remote(name) and not self._inputs.allows(name):
+            return refused(name)._replace(kept=kept)
         return self._with_faces(_located(name, folder)._replace(kept=kept), rows)
 
     def _with_faces(self, found: FoundInput, rows: list[_Row]) -> FoundInput:
@@ -342,7 +345,6 @@ def _grouped(table: pl.DataFrame, *, by_path: bool) -> pl.DataFrame:
 
 def _located(name: str, folder: str) -> FoundInput:
     """A file beside the manifest or, where there is none, in the current folder; or a URL."""
-    name = local_path(name)
     if is_remote(name):
         return FoundInput(display_name(name), name, kind_of(urlsplit(name).path) or "image")
     path = os.path.abspath(os.path.join(folder, name))

@@ -7,6 +7,7 @@ import stat
 from typing import TYPE_CHECKING, NamedTuple
 
 from motivnet_cli.records import GivenFace, Problem
+from motivnet_cli.remote.urls import display_name, is_chain, scheme_of
 
 if TYPE_CHECKING:
     from motivnet_cli.records import Kept, Kind
@@ -70,6 +71,17 @@ class FoundInput(NamedTuple):
     column: str | None = None
     row: int | None = None
     """As in `Item`."""
+
+
+def refused(url: str) -> FoundInput:
+    """A URL in a list or a manifest that is not read."""
+    message = (
+        f"a list or manifest names a URL of the scheme {scheme_of(url)}, which is read only if it is allowed: "
+        f"--allow-scheme {scheme_of(url)}"
+    )
+    if is_chain(url):
+        message = "a list or manifest names a URL within a URL, which is not read: name it as an argument"
+    return FoundInput(display_name(url), url, kind_of(url) or "image", problem=Problem("refused_url", message))
 
 
 def status_of(path: str) -> tuple[os.stat_result | None, Problem | None]:

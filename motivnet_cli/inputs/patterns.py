@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING
 
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.remote.urls import is_remote
+from motivnet_cli.remote.urls import is_remote, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -141,7 +141,9 @@ def expand_braces(given: str) -> Iterable[str]:
     choices = [_choices(piece) if number % 2 else [piece] for number, piece in enumerate(pieces)]
     count = math.prod(map(len, choices))
     if count > MAX_BRACED_NAMES:
-        raise ConfigError(f"{given!r} stands for {count} names, more than {MAX_BRACED_NAMES}: give a list or a folder")
+        raise ConfigError(
+            f"{shown(given)!r} stands for {count} names, more than {MAX_BRACED_NAMES}: give a list or a folder"
+        )
     return map("".join, itertools.product(*choices))
 
 

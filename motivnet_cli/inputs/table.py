@@ -22,6 +22,7 @@ import polars as pl
 
 from motivnet_cli.errors import ConfigError, first_line
 from motivnet_cli.inputs.names import suffix_of
+from motivnet_cli.remote.urls import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -120,7 +121,7 @@ def open_table(path: str, what: str) -> Table:
         ConfigError: There is no such file, or no table can be read from it.
     """
     if not Path(path).is_file():
-        raise ConfigError(f"no such {what}: {path!r} is no file")
+        raise ConfigError(f"no such {what}: {shown(path)!r} is no file")
     suffix = suffix_of(path)
     try:
         if suffix in PARQUET_SUFFIXES:

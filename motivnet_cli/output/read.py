@@ -80,13 +80,13 @@ def parts_of(path: str | Path, table: str) -> list[Path]:
     parts = paths.backend.fetch_all(paths.final_parts(table), anew=True)
     if not parts:
         raise ConfigError(
-            f"no motivnet output at {str(path)!r}; expected {paths.backend.name_of(paths.final_name(table))}"
+            f"no motivnet output at {paths.given!r}; expected {paths.backend.name_of(paths.final_name(table))}"
         )
     ledger = None if paths.is_file else Ledger.find(paths.run, paths.backend)
     if ledger is not None and not ledger.run.is_finished and table == "inputs":
         log.warning(
             "%s is not finished: %d of %d inputs are done, and what follows is of these",
-            path,
+            paths.given,
             ledger.num_done,
             ledger.num_items,
         )

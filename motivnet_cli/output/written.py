@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from motivnet_cli.durable import temporary_name
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.remote.urls import is_remote
+from motivnet_cli.remote.urls import is_remote, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -56,7 +56,9 @@ class WrittenPaths:
         """
         for read in reads:
             if self.holds(read):
-                raise ConfigError(f"{self._out!r} would replace {read!r}, which is read: give --out another name")
+                raise ConfigError(
+                    f"{self._out!r} would replace {shown(read)!r}, which is read: give --out another name"
+                )
 
     def _is_inside(self, path: Path) -> bool:
         return any(_identity(each) in self._identities for each in (path, *path.parents))

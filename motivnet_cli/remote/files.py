@@ -21,7 +21,7 @@ from motivnet_cli.durable import TemporaryFolder
 from motivnet_cli.errors import InputError
 from motivnet_cli.records import Stopped, never
 from motivnet_cli.remote import http
-from motivnet_cli.remote.retries import InterruptedTryError, RefusedError, seconds_before_retry
+from motivnet_cli.remote.retries import InterruptedTryError, PrivateAddressError, RefusedError, seconds_before_retry
 from motivnet_cli.remote.storage import explained, file_system, fsspec_failures
 from motivnet_cli.remote.urls import is_remote, redacted
 
@@ -39,8 +39,11 @@ _MAX_SKIPPED_BYTES = 1 << 20
 """A gap up to this size is read over rather than asked for in a new request."""
 
 
-def read_bytes(url: str, *, max_bytes: int, retries: int = RETRIES) -> bytes:
+def read_bytes(url: str, *, max_bytes: int, retries: int = RETRIES, allow_private: bool = False) -> bytes:
     """The whole file.
+
+    Args:
+        allow_private: As in `open_remote`.
 
     Raises:
         InputError: As `open_remote`, or `too_large`: it has more than `max_bytes`.
@@ -48,7 +51,7 @@ def read_bytes(url: str, *, max_bytes: int, retries: int = RETRIES) -> bytes:
     """
     for failures in itertools.count():
         try:
-            with open_remote(url, retries=retries) as file:
+            with open_remote(url, retries=retries, allow_private=allow_private) as file:
                 data = file.read(max_bytes + 1)
             break
         except _CannotGoOnError:  # but it can begin anew
@@ -60,11 +63,12 @@ def read_bytes(url: str, *, max_bytes: int, retries: int = RETRIES) -> bytes:
 
 
 @contextlib.contextmanager
-def local_copy(path: str, *, stop: Callable[[], bool] = never) -> Iterator[str]:
+def local_copy(path: str, *, stop: Callable[[], bool] = never, allow_private: bool = False) -> Iterator[str]:
     """A path that can be opened by name: of a URL, a temporary copy that is gone after the block.
 
     Args:
         stop: Asked with every piece that arrives.
+        allow_private: As in `open_remote`.
 
     Raises:
         InputError: As `open_remote`.
@@ -76,7 +80,7 @@ def local_copy(path: str, *, stop: Callable[[], bool] = never) -> Iterator[str]:
     folder = TemporaryFolder()
     copy = folder.path / f"copy{Path(urlsplit(path).path).suffix}"
     try:
-        with open_remote(path) as source, copy.open("wb") as file:
+        with open_remote(path, allow_private=allow_private) as source, copy.open("wb") as file:
             while piece := source.read1(1 << 20):  # what is there: of a slow server not a whole MiB
                 if stop():
                     raise Stopped
@@ -86,18 +90,22 @@ def local_copy(path: str, *, stop: Callable[[], bool] = never) -> Iterator[str]:
         folder.remove()
 
 
-def open_remote(url: str, *, retries: int = RETRIES) -> io.BufferedReader:
+def open_remote(url: str, *, retries: int = RETRIES, allow_private: bool = False) -> io.BufferedReader:
     """The file behind a URL, to be read from front to back or, where `seekable()` is true, anywhere.
 
     A read that breaks is tried again until `retries` tries in a row brought nothing new, after 0.5, 1, 2... seconds.
     Memory is a few megabytes, however long the file is.
 
+    Args:
+        allow_private: Follow redirects of web servers to private addresses, and read from link-local ones.
+
     Raises:
-        InputError: Here or by a read: not_found, permission_denied, unreachable, changed, read_error, unsupported.
+        InputError: Here or by a read: not_found, permission_denied, unreachable, refused_url, changed, read_error,
+            unsupported.
         ConfigError: Software for this kind of URL is not installed.
     """
     scheme = url.partition("://")[0].lower()
-    source = _Http(url) if scheme in ("http", "https") else _Fsspec(url)
+    source = _Http(url, allow_private=allow_private) if scheme in ("http", "https") else _Fsspec(url)
     return io.BufferedReader(_Remote(source, redacted(url), retries), _BUFFER_BYTES)
 
 
@@ -229,7 +237,8 @@ class _Remote(io.RawIOBase):
                 raise _CannotGoOnError("changed", f"{self._name} changed while it was read: try again") from None
             except RefusedError as refused:
                 self._leave()
-                raise InputError(refused.error_type, f"{self._name} {refused}") from None
+                advice = ": --allow-private-addresses allows it" if isinstance(refused, PrivateAddressError) else ""
+                raise InputError(refused.error_type, f"{self._name} {refused}{advice}") from None
 
     def _leave(self) -> None:
         self._source.close()
@@ -244,8 +253,9 @@ class _Remote(io.RawIOBase):
 class _Http:
     """A file on a web server. `requests` and not fsspec's own way, which needs aiohttp and does not go on."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, allow_private: bool) -> None:
         self._url = url
+        self._allow_private = allow_private
         self._response: requests.Response | None = None
         self._chunks: Iterator[bytes] = iter(())
         self._version = http.Version()
@@ -261,7 +271,9 @@ class _Http:
 
     def start(self, position: int) -> int:
         wanted = position if self.can_jump else 0
-        self._response = response = http.get(_session(), self._url, start=wanted, version=self._version)
+        self._response = response = http.get(
+            _session(), self._url, start=wanted, version=self._version, allow_private=self._allow_private
+        )
         if response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise _ChangedError
         http.check_status(response)

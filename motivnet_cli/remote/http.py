@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 import requests
 
+from motivnet_cli.remote import addresses
 from motivnet_cli.remote.retries import InterruptedTryError, RefusedError
 from motivnet_cli.remote.urls import direct_url, redacted
 
@@ -108,7 +109,14 @@ def new_session() -> requests.Session:
     """Connections and cookies that several requests share; for one thread."""
     session = requests.Session()
     session.headers.update(_HEADERS)
+    session.hooks["response"].append(_leave_redirect)
     return session
+
+
+def _leave_redirect(response: requests.Response, **_: object) -> None:
+    """Read nothing of the page that comes with a redirect: requests reads it whole, and it need not end."""
+    if response.is_redirect:
+        response.close()
 
 
 def get(
@@ -118,24 +126,47 @@ def get(
     start: int = 0,
     version: Version | None = None,
     timeout: tuple[float, float] = TIMEOUT_SECONDS,
+    allow_private: bool = False,
 ) -> requests.Response:
-    """Ask for a file, share links understood; of the answer only the headers were read.
+    """Ask for a file, share links and redirects understood; of the answer only the headers were read.
 
     Args:
         start: The first byte that is wanted; the answer may begin at 0 all the same.
         version: Of which file, if it is another by now.
+        allow_private: Go also where `remote.addresses` would not.
 
     Raises:
         InterruptedTryError: There was no answer.
         RefusedError: The URL leads to no file, or the server is not the one it names.
+        PrivateAddressError: It leads to an address that is not allowed.
     """
     headers = {"Range": f"bytes={start}-"} if start else {}
     if start and version and version.if_range:
         headers["If-Range"] = version.if_range
     try:
-        return session.get(direct_url(url), headers=headers, stream=True, timeout=timeout)
+        return _followed(session, direct_url(url), headers, timeout, allow_private=allow_private)
     except (requests.RequestException, ValueError) as error:  # ValueError: URLs that urllib3 cannot read
         raise _explained(error, url, timeout) from None
+
+
+def _followed(
+    session: requests.Session, url: str, headers: dict[str, str], timeout: tuple[float, float], *, allow_private: bool
+) -> requests.Response:
+    """The answer behind all redirects. What is meant for one host is not sent to another: requests sees to that."""
+    request: requests.PreparedRequest | None = session.prepare_request(requests.Request("GET", url, headers))
+    start = None
+    for _ in range(session.max_redirects + 1):
+        assert request is not None, "there was a redirect"
+        assert request.url is not None, "it is prepared"
+        settings = session.merge_environment_settings(request.url, {}, True, None, None)
+        by_proxy = requests.utils.select_proxy(request.url, settings["proxies"]) is not None
+        addresses.check(request.url, start=start, allow_private=allow_private, by_proxy=by_proxy)
+        start = start or request.url
+        response = session.send(request, timeout=timeout, allow_redirects=False, **settings)
+        request = response.next
+        if request is None:
+            return response
+    raise requests.TooManyRedirects
 
 
 def chunks(response: requests.Response, url: str, *, timeout: tuple[float, float] = TIMEOUT_SECONDS) -> Iterator[bytes]:

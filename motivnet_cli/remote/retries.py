@@ -35,6 +35,13 @@ class RefusedError(Exception):
         self.error_type: ErrorType = error_type
 
 
+class PrivateAddressError(RefusedError):
+    """A URL leads to an address that is read only if the user allows it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("refused_url", message)
+
+
 def seconds_before_retry(failures: int, *, asked: float | None = None, backoff_seconds: float | None = None) -> float:
     """How long to wait after so many failures in a row: what the server asks for, or else twice as long each time.
 

@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, NamedTuple, Protocol, TypedDict, TypeVar, 
 
 from motivnet_cli.errors import ConfigError, FetchError
 from motivnet_cli.remote.retries import InterruptedTryError, RefusedError, seconds_before_retry
-from motivnet_cli.remote.urls import redacted
+from motivnet_cli.remote.urls import is_chain, redacted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -216,13 +216,12 @@ def file_system(url: str) -> tuple[FileSystem, str]:
         ConfigError: Software for this kind of URL is not installed.
         ValueError: There is none.
     """
-    scheme, _, rest = url.partition("://")
+    scheme = url.partition("://")[0]
     try:
         import fsspec
 
         driver = fsspec.get_filesystem_class(scheme)
-        is_chain = "::" in rest and "://" in rest  # such as zip://a.jpg::s3://bucket/b.zip
-        if is_chain or not (hasattr(driver, "_get_kwargs_from_urls") and hasattr(driver, "_strip_protocol")):
+        if is_chain(url) or not (hasattr(driver, "_get_kwargs_from_urls") and hasattr(driver, "_strip_protocol")):
             fs, path = fsspec.core.url_to_fs(url)
         else:  # two colons in a key are no chain (docs/decisions/0014-private-interfaces.md)
             fs, path = fsspec.filesystem(scheme, **driver._get_kwargs_from_urls(url)), driver._strip_protocol(url)
