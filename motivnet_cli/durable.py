@@ -24,6 +24,7 @@ _TEMPORARY = "motivnet-tmp-"
 def durably(final: Path) -> Iterator[Path]:
     """A temporary name beside `final`; what the block writes there is synced and appears under `final`."""
     temporary = temporary_name(final)
+    temporary.unlink(missing_ok=True)  # left by a process that was killed, or a link that somebody else put there
     yield temporary
     sync(temporary)
     temporary.replace(final)
@@ -71,6 +72,15 @@ def sha256_of(path: Path) -> str:
         while piece := file.read(1 << 20):
             digest.update(piece)
     return digest.hexdigest()
+
+
+def is_private(folder: Path) -> bool:
+    """Whether a folder is this user's own, and nobody else can put anything into it."""
+    try:
+        status = folder.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o022
 
 
 class TemporaryFolder:

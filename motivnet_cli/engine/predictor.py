@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from motivnet_cli.durable import write_at_once
+from motivnet_cli.durable import TemporaryFolder, is_private, write_at_once
 from motivnet_cli.engine.machine import Choices, compiled_code_key, usable_cores
 from motivnet_cli.errors import ConfigError, first_line
 from motivnet_cli.records import Prediction
@@ -192,10 +192,13 @@ class Predictor:
     def _compile(self, cache: Path | None) -> None:
         if cache is not None and _GIVEN_CODE_FOLDER is None:  # compiled code is found again by the next run
             folder = cache / "compiled" / compiled_code_key()
-            with contextlib.suppress(OSError):  # in a store that is read-only torch's own folder serves
-                folder.mkdir(parents=True, exist_ok=True)
-            if os.access(folder, os.W_OK):
-                os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
+            with contextlib.suppress(OSError):  # a store may be read-only
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                folder.mkdir(mode=0o700, exist_ok=True)
+            if not is_private(folder):  # torch runs what lies there, and its own folder in TMPDIR anybody can make
+                self._code_folder = TemporaryFolder()
+                folder = self._code_folder.path
+            os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
         started = time.monotonic()
         self._network = torch.compile(self._network, fullgraph=True, dynamic=False)
         try:

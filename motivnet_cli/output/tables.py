@@ -416,6 +416,7 @@ class TableWriter:
         self._num_rows = 0
 
     def __enter__(self) -> Self:
+        self._path.unlink(missing_ok=True)  # a link that somebody put there is not followed
         self._writer = pq.ParquetWriter(
             self._path,
             self._schema,
