@@ -10,7 +10,7 @@ INSTALL ?= $(BIN)/python -m pip install --quiet
 WHEEL_PYTHON ?= $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test-fast test test-all coverage lint check fix dist constraints bench clean
+.PHONY: help setup demo test-fast test test-all coverage lint audit check fix dist constraints bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ lint: $(STAMP) ## Format, lint, types, import contract, generated docs, workflow
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/feature.yml
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.citation-file-format CITATION.cff
 	$(BIN)/zizmor --quiet --offline --strict-collection .github
+
+audit: $(STAMP) ## Ask a public database for known flaws of the versions in constraints.txt (needs the network)
+	.ci/audit $(BIN)/uv
 
 check: lint test ## What must pass before every commit: lint and test
 
