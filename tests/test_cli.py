@@ -368,6 +368,9 @@ SETTINGS = {
     "--files-from f": {"inputs.files_from": ("f",)},
     "--files0-from z": {"inputs.files0_from": ("z",)},
     "--no-recursive": {"inputs.recursive": False},
+    "--no-follow": {"inputs.follow_links": False},
+    "--allow-scheme abfs": {"inputs.allow_schemes": ("abfs",)},
+    "--allow-private-addresses": {"loader.allow_private": True},
     "--box-columns x1,y1,x2,y2": {"inputs.box_columns": "x1,y1,x2,y2"},
     "--relative-to /photos": {"inputs.relative_to": "/photos"},
     "--absolute": {"inputs.absolute": True},
@@ -455,8 +458,9 @@ def test_every_option_of_annotate_is_tried():
         - {
             "--no-recursive",
             "--no-flip",
+            "--no-follow",
         }
-        | {"--recursive", "--flip"}
+        | {"--recursive", "--flip", "--follow"}
         | OF_THE_CALL
     )
 
