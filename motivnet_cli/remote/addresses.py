@@ -38,8 +38,11 @@ def check(url: str, *, start: str | None, allow_private: bool, by_proxy: bool) -
         RefusedError: It leads from https to http.
     """
     if start and start.startswith("https:") and not url.startswith("https:"):
-        message = "is redirected from https to http, which anybody on the way can read and change"
-        raise RefusedError("refused_url", f"{message}: give that address itself if it is right")
+        raise RefusedError(
+            "refused_url",
+            "is redirected from https to http, which anybody on the way can read and change: give that address itself "
+            "if it is right",
+        )
     if allow_private:
         return
     host = urlsplit(url).hostname or ""
