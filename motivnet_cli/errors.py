@@ -55,10 +55,15 @@ ErrorType = Literal[
     "frame_count_mismatch",
     "time_restarts",
     "other_streams",
+    "decoder_errors",
     "bad_box",
     "bad_prediction",
 ]
 """What can be wrong with an input: the values of `error_type` in the inputs table (docs/errors.md)."""
+
+
+REMARKS: tuple[ErrorType, ...] = ("frame_count_mismatch", "time_restarts", "other_streams", "decoder_errors")
+"""Those that an input may have that was read whole."""
 
 
 class MotivNetError(Exception):

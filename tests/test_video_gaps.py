@@ -20,20 +20,40 @@ def source(request, tmp_path_factory):
     return path
 
 
+def copy_without(source, path, lost=LOST):
+    """Copy a clip but for some of its packets, as a recorder that was too slow writes it."""
+    with av.open(str(source)) as whole, av.open(str(path), "w") as recorded:
+        stream = recorded.add_stream_from_template(whole.streams.video[0])
+        for number, packet in enumerate(whole.demux(video=0)):
+            if packet.size and number not in lost:
+                packet.stream = stream
+                recorded.mux(packet)
+
+
 @pytest.mark.parametrize("name", ["c.mp4", "c.mkv", "c.flv", "c.ts"])
 def test_packets_that_were_never_recorded(tmp_path, source, name):
     """FFmpeg decodes what is left, and says nothing."""
-    with av.open(str(source)) as whole, av.open(str(tmp_path / name), "w") as recorded:
-        stream = recorded.add_stream_from_template(whole.streams.video[0])
-        for number, packet in enumerate(whole.demux(video=0)):
-            if packet.size and number not in LOST:
-                packet.stream = stream
-                recorded.mux(packet)
+    copy_without(source, tmp_path / name)
     said, numbers, times, report = read(tmp_path / name)
 
     assert said == numbers
     assert times == pytest.approx([number / 25 for number in numbers], abs=2e-3)
     assert set(range(38)) | set(range(51, 75)) <= set(numbers) <= set(range(40)) | set(range(51, 80))
+    assert (report.is_whole, report.problem.error_type) == (False, "damaged")
+
+
+@pytest.mark.parametrize("num_b_frames", [0, 3])
+@pytest.mark.parametrize("name", ["c.mp4", "c.mkv"])
+def test_packets_of_hevc_that_were_never_recorded(tmp_path, num_b_frames, name):
+    """FFmpeg passes over what lacks its reference, and says so in its log alone."""
+    parameters = f"log-level=none:pools=1:frame-threads=1:bframes={num_b_frames}:scenecut=0:keyint=17:min-keyint=17"
+    make_clip(tmp_path / "w.mp4", frames=80, fps=25, codec="libx265", options={"x265-params": parameters})
+    copy_without(tmp_path / "w.mp4", tmp_path / name)
+    said, numbers, times, report = read(tmp_path / name)
+
+    assert said == numbers
+    assert times == pytest.approx([number / 25 for number in numbers], abs=2e-3)
+    assert set(range(38)) | set(range(51, 80)) <= set(numbers) <= set(range(40)) | set(range(51, 80))
     assert (report.is_whole, report.problem.error_type) == (False, "damaged")
 
 
@@ -81,3 +101,29 @@ def test_count_of_references(tmp_path, name, pixel_format, parameters):
 
     assert told(packets) == []
     assert 25 in told(packets[:25] + packets[35:])
+
+
+@pytest.mark.parametrize(
+    ("end", "numbers", "is_whole", "error_type"),
+    [
+        (b"\xff\xd9" + bytes(38), range(20), True, "decoder_errors"),
+        (b"\xfe" * 58 + b"\xff\xd9", [*range(10), *range(11, 20)], False, "damaged"),
+    ],
+    ids=["sound but for its end", "patched"],
+)
+def test_errors_that_the_decoder_only_logs(tmp_path, end, numbers, is_whole, error_type):
+    """A frame that FFmpeg made up in part is left out; one that may be sound is read, and the video has a remark."""
+    path = tmp_path / "c.avi"
+    make_clip(path, frames=20, fps=25, codec="mjpeg", pixel_format="yuvj420p")
+    content = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        packet = [packet for packet in container.demux(video=0) if packet.size][10]
+        stop = content.index(bytes(packet)) + packet.size
+    content[stop - len(end) : stop] = end
+    path.write_bytes(content)
+    said, read_numbers, _, report = read(path)
+
+    assert said == read_numbers == list(numbers)
+    assert (report.is_whole, report.problem.error_type) == (is_whole, error_type)
+    if is_whole:
+        assert "errors in 1 frames that were read, first in frame 10 at 0.4 s (overread" in report.problem.message

@@ -121,6 +121,8 @@ class Timeline:
         self.num_packets = self.num_decoded = self.num_lost = self.num_repeated = 0
         """Of packets, those to be shown; of decoded frames, those from the first key frame on; of lost ones, those that
         were packets or are missing next to damage."""
+        self.num_patched = 0
+        """Packets that did not decode whole, as the decoder said."""
         self.num_leading = self.num_placed = 0
         """Frames before the first key frame that was decoded; and those, from it on, that are what was filmed."""
 
@@ -158,6 +160,16 @@ class Timeline:
             mark.is_lost = True
         if not self._has_times:
             self.num_lost += 1
+
+    def suspect(self, packet: Packet[VideoStream]) -> None:
+        """Say that a packet's frame was patched, or could not be: what is to be shown is out up to the next key frame.
+
+        How many are missing before it is not known, so that the numbers of those which the decoder still holds are not.
+        Before the first key frame nothing is expected to decode.
+        """
+        if self._has_begun:
+            self.num_patched += 1
+            self._damage_from(self._waiting[0] if self._waiting else packet.pts)
 
     def place(self, frame: VideoFrame) -> Placed | None:
         """Where the next frame that came out of the decoder stands.

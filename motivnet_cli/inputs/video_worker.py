@@ -29,6 +29,7 @@ from motivnet_cli.errors import InputError, first_line
 from motivnet_cli.inputs.h264 import ReferenceCount
 from motivnet_cli.inputs.matroska import Structure
 from motivnet_cli.inputs.transport_stream import has_clean_joints_only, is_cut_off
+from motivnet_cli.inputs.video_errors import DecoderErrors
 from motivnet_cli.inputs.video_picture import Presentations
 from motivnet_cli.inputs.video_protocol import Alive, DecodeRequest, SharedFrame, VideoReport, to_line
 from motivnet_cli.inputs.video_timeline import Timeline
@@ -240,6 +241,7 @@ class _Reading:
         self._structure = Structure(container.name) if "matroska" in container.format.name else None
         codec = stream.codec_context
         self._references = ReferenceCount(codec.extradata) if codec.name == "h264" else None
+        self._errors = DecoderErrors(stream)
         self._num_bad_packets = 0
         self._others_end_s = 0.0
 
@@ -249,18 +251,22 @@ class _Reading:
         for packet in self._timeline.packets(self._packets()):
             if not packet.size:  # asks the decoder for what it still holds
                 self._timeline.ends_early |= bool(self.failure) or self._ends_early()
+            self._errors.begin()
             try:
                 frames = packet.decode()
             except av.error.FFmpegError:
                 self._num_bad_packets += 1
                 self._timeline.lose(packet)
                 continue
+            if self._errors.tells_of_patches(packet):
+                self._timeline.suspect(packet)
             for frame in frames:
                 try:
                     placed = self._timeline.place(frame)
                 except InputError as error:
                     self.failure = Problem(error.error_type, f"its frames cannot be put in order: {error}")
                     return
+                self._errors.note(frame, placed)
                 if placed:
                     yield placed.number, placed.time_s, frame
             if time.monotonic() - last_sign > BEAT_SECONDS:
@@ -335,6 +341,8 @@ class _Reading:
         if num_found < timeline.num_packets and not self.was_ended and self._stream.codec_context.name != "vp8":
             message = f"of {timeline.num_packets} frames in the file the decoder gave {timeline.num_decoded}"
             yield Problem("frame_count_mismatch", message)
+        if errors := self._errors.remark():
+            yield errors
 
     def _damage(self) -> Problem | None:
         """What did not decode or is missing at the end."""
@@ -342,6 +350,8 @@ class _Reading:
         found = []
         if self._num_bad_packets:
             found.append(f"{self._num_bad_packets} packets did not decode")
+        if timeline.num_patched:
+            found.append(f"{timeline.num_patched} packets did not decode whole")
         if timeline.num_leading and timeline.begins_broken:
             found.append(f"{timeline.num_leading} frames before the first sound key frame were left out")
         if timeline.num_left_out:

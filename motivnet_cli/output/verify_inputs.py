@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from motivnet_cli.errors import ErrorType
+from motivnet_cli.errors import REMARKS, ErrorType
 from motivnet_cli.records import KINDS, STATUSES
 
 if TYPE_CHECKING:
@@ -31,8 +31,6 @@ NULL, UNKNOWN = -1, -2
 MISSING = -(2**31)
 """Stands for a number that is missing."""
 ERROR_TYPES: tuple[ErrorType, ...] = get_args(ErrorType)
-REMARKS: tuple[ErrorType, ...] = ("frame_count_mismatch", "time_restarts", "other_streams")
-"""What may be said of a video that was read whole."""
 IMAGE, VIDEO, ARCHIVE = (KINDS.index(kind) for kind in ("image", "video", "archive"))
 _OK, _NO_FACE, _PARTIAL, _FAILED = range(len(STATUSES))
 _BAD_PREDICTION = ERROR_TYPES.index("bad_prediction")
