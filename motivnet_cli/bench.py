@@ -6,6 +6,7 @@ moment, and say so.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import tempfile
@@ -246,10 +247,14 @@ class _Reading:
 
 
 def _read(config: RunConfig, model: LoadedModel, *, seconds: float) -> _Reading:
-    preparer = Preparer(model, config.faces, config.video, config.loader)
+    torch.set_num_threads(1)
+    with contextlib.closing(Preparer(model, config.faces, config.video, config.loader)) as preparer:
+        return _read_with(preparer, config, seconds=seconds)
+
+
+def _read_with(preparer: Preparer, config: RunConfig, *, seconds: float) -> _Reading:
     reading = _Reading()
     crops: list[Crop] = []
-    torch.set_num_threads(1)
     started = time.perf_counter()
     cells = CellReader()
     for item in Listing(config.inputs):

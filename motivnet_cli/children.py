@@ -7,9 +7,12 @@ folder first, so children are started in another way, on every version of Python
 from __future__ import annotations
 
 import os
+import resource
+import signal
 import subprocess
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -79,6 +82,10 @@ class Child:
             self.orders.close()
         return code
 
+    def send_kill(self) -> None:
+        """Have it end, whatever it is doing, and do not wait; any thread may."""
+        self._process.kill()
+
     def kill(self) -> None:
         """End it, whatever it is doing."""
         self._process.kill()
@@ -88,6 +95,30 @@ class Child:
 def message_descriptor() -> int:
     """In a child: the write end of the pipe for its messages. Processes that it starts in turn do not inherit it."""
     return int(sys.argv[1])
+
+
+def confine(memory_bytes: int, *, dies_with_thread: bool = True) -> None:
+    """In a child: leave Ctrl-C to the parent, leave no core file, and take no more memory than this from now on.
+
+    Args:
+        memory_bytes: Address space beside what is taken already: with many cores, libraries reserve gigabytes.
+        dies_with_thread: Die with the thread that has started this process; on Linux only.
+    """
+    if dies_with_thread:
+        import ctypes
+
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    taken = 0
+    with suppress(OSError, ValueError):
+        taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_AS, (taken + memory_bytes, taken + memory_bytes))
+
+
+_PR_SET_PDEATHSIG = 1
 
 
 class ProtocolError(Exception):

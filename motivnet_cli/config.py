@@ -40,6 +40,8 @@ DETECTION_SIZE = 720
 """Larger finds smaller faces and costs time by its square (docs/decisions/0003-face-detector.md)."""
 MAX_PIXELS = 210_000_000
 """630 MB decoded, and about 1.5 GB while a reading thread decodes it. The largest of phones have 201 million pixels."""
+INPUT_TIMEOUT_SECONDS = 120.0
+"""The largest pictures decode in less than a fifth of it, on a machine where nothing else runs."""
 COMMIT_SECONDS = 30.0
 """A part costs tens of milliseconds, so this costs nothing and a crash costs half a minute."""
 
@@ -275,12 +277,16 @@ class LoaderConfig:
     """A picture with more pixels is listed as failed, not decoded: it bounds the memory of a reading thread."""
     allow_private: bool = _setting(False, changes_output=True)
     """Follow redirects of web servers to private addresses, and read from link-local ones; else `refused_url`."""
+    input_timeout_s: float = _setting(INPUT_TIMEOUT_SECONDS, changes_output=False)
+    """A picture that is not decoded in this time, or a video of which nothing comes for as long, is given up."""
 
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
             raise ConfigError(f"threads must be at least 1, got {self.threads}")
         if self.max_pixels < 1:
             raise ConfigError(f"max-pixels must be at least 1, got {self.max_pixels}")
+        if not 0 < self.input_timeout_s < float("inf"):
+            raise ConfigError(f"input-timeout must be more than 0 seconds, got {self.input_timeout_s}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

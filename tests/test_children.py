@@ -6,7 +6,7 @@ import pytest
 
 from motivnet_cli.children import Child, ProtocolError
 from motivnet_cli.config import VideoConfig
-from motivnet_cli.inputs import video, video_protocol
+from motivnet_cli.inputs import decoder_process, video_protocol
 from motivnet_cli.inputs.video import VideoReader
 from motivnet_cli.scale import messages
 from tests.agreement import assert_same_rows
@@ -55,7 +55,7 @@ def test_a_line_that_is_no_message_costs_the_video(monkeypatch):
             super().__init__("this", **options)  # a module of Python that prints
             self.messages, self.printed = self.printed, self.messages
 
-    monkeypatch.setattr(video, "Child", Babbler)
+    monkeypatch.setattr(decoder_process, "Child", Babbler)
 
     with pytest.raises(Exception, match="a message of a child process cannot be read: b'The Zen of Python"):
         read_sample()

@@ -64,6 +64,7 @@ OTHER_VALUES = {
     "min_confidence": 0.9,
     "threads": 3,
     "max_pixels": 1000,
+    "input_timeout_s": 9.0,
     "path": "other",
     "embeddings": "none",
     "overwrite": True,

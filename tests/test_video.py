@@ -321,7 +321,7 @@ def test_decoder_that_does_not_start_says_why(tmp_path, monkeypatch, noise):
 
 def test_decoder_that_hangs_is_given_up(long_clip):
     """A decoder that says nothing is killed after the stall time, and the frames that came stay."""
-    reader = VideoReader(str(long_clip), ALL, max_pixels=10**7, stall_s=5)
+    reader = VideoReader(str(long_clip), ALL, max_pixels=10**7, timeout_s=5)
     taken = 0
     for _ in reader:
         taken += 1

@@ -13,6 +13,7 @@ from motivnet_cli.config import (
     COMMIT_SECONDS,
     DEFAULT_FPS,
     DETECTION_SIZE,
+    INPUT_TIMEOUT_SECONDS,
     MAX_PIXELS,
     MIN_CONFIDENCE,
     DetectorName,
@@ -243,6 +244,13 @@ class ReadingOptions(OptionGroup):
     max_pixels: Annotated[int, typer.Option(help="A picture with more pixels is listed as failed and not decoded.")] = (
         MAX_PIXELS
     )
+    input_timeout: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            help="Give up a picture that is not decoded in this time, and a video of which nothing comes for as long.",
+        ),
+    ] = INPUT_TIMEOUT_SECONDS
 
     allow_private: Annotated[
         bool,
@@ -253,7 +261,12 @@ class ReadingOptions(OptionGroup):
     ] = False
 
     def config(self) -> LoaderConfig:
-        return LoaderConfig(threads=self.threads, max_pixels=self.max_pixels, allow_private=self.allow_private)
+        return LoaderConfig(
+            threads=self.threads,
+            max_pixels=self.max_pixels,
+            input_timeout_s=self.input_timeout,
+            allow_private=self.allow_private,
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -192,7 +192,9 @@ class _Feeder:
     def close(self) -> None:
         self._is_over.set()
         self._budget.close()
+        self._preparer.close()  # no picture that is still decoded is waited for: nobody takes it any more
         self._pool.shutdown(cancel_futures=True)
+        self._preparer.close()  # a thread may have begun another one meanwhile
         self._thread.join(JOIN_SECONDS)
 
     def _feed(self) -> None:

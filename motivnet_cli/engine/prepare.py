@@ -13,6 +13,7 @@ from motivnet_cli.errors import InputError
 from motivnet_cli.faces.crop import cut, placed, to_pixels
 from motivnet_cli.faces.detect import find_faces, load_detector
 from motivnet_cli.inputs.decode import decode, decode_bytes
+from motivnet_cli.inputs.picture_processes import PictureProcesses
 from motivnet_cli.records import Crop, Face, InputReport, Position, Problem, never
 from motivnet_cli.remote.files import read_bytes
 from motivnet_cli.remote.urls import is_remote
@@ -57,7 +58,7 @@ class Preparer:
         model: Its recipe and input size say what a crop is.
         faces: How faces are found and cut.
         video: Which frames of a video are taken.
-        loader: Of it, `max_pixels` and `allow_private` matter here.
+        loader: Of it, `max_pixels`, `input_timeout_s` and `allow_private` matter here.
     """
 
     def __init__(self, model: LoadedModel, faces: FaceConfig, video: VideoConfig, loader: LoaderConfig) -> None:
@@ -68,9 +69,15 @@ class Preparer:
         self._max_pixels = loader.max_pixels
         self.allow_private = loader.allow_private
         """As in `open_remote`."""
+        self._timeout_s = loader.input_timeout_s
+        self._processes = PictureProcesses(max_pixels=loader.max_pixels, timeout_s=loader.input_timeout_s)
         self._detector = (
             None if faces.mode == "whole" else load_detector(faces.detector, detection_size=faces.detection_size)
         )
+
+    def close(self) -> None:
+        """End the processes that decode, whatever they are doing."""
+        self._processes.close()
 
     # ---- whole pieces of an input -------------------------------------------------------------------------
 
@@ -94,7 +101,7 @@ class Preparer:
         if member.problem:
             return Prepared(report=_failed(about, member.problem), num_frames=1)
         try:
-            frame = decode_bytes(member.data, max_pixels=self._max_pixels)
+            frame = self._decode_bytes(member.data)
             return self._picture(about, frame, kept=item.kept)
         except InputError as error:
             return Prepared(report=_failed(about, Problem(error.error_type, str(error))), num_frames=1)
@@ -121,7 +128,14 @@ class Preparer:
         from motivnet_cli.inputs.video import VideoReader
 
         video = replace(self._video, fps=None, every=None) if every_frame else self._video
-        return VideoReader(path, video, max_pixels=self._max_pixels, skip_frames=skip_frames, stop=stop)
+        return VideoReader(
+            path,
+            video,
+            max_pixels=self._max_pixels,
+            skip_frames=skip_frames,
+            timeout_s=self._timeout_s,
+            stop=stop,
+        )
 
     # ---- the three steps ----------------------------------------------------------------------------------
 
@@ -132,11 +146,14 @@ class Preparer:
             InputError: It cannot be read.
         """
         if data is not None:
-            return decode_bytes(data, max_pixels=self._max_pixels)
+            return self._decode_bytes(data)
         if is_remote(path):
             content = read_bytes(path, max_bytes=MAX_REMOTE_BYTES, allow_private=self.allow_private)
-            return decode_bytes(content, max_pixels=self._max_pixels)
-        return decode(path, max_pixels=self._max_pixels)
+            return self._decode_bytes(content)
+        return decode(path, max_pixels=self._max_pixels, apart=self._processes.decode)
+
+    def _decode_bytes(self, data: bytes) -> Frame:
+        return decode_bytes(data, max_pixels=self._max_pixels, apart=self._processes.decode)
 
     def find(self, frame: Frame, given: tuple[GivenFace, ...] | None) -> list[tuple[Face, Kept]]:
         """The faces of a picture from left to right, each with what passes through with it: as given, else as found.

@@ -69,8 +69,9 @@ def entries_of(file: IO[bytes]) -> Iterator[Entry]:
     file, head = _with_head(file)
     opener = next((opener for magic, opener in _OPENERS if head.startswith(magic)), None)
     if opener is not None:
-        with opener(file) as plain:
-            yield from _tar_entries(_Forward(plain, can_seek=False))
+        counted = _Counted(file)
+        with opener(cast("IO[bytes]", counted)) as plain:
+            yield from _tar_entries(_Forward(plain, can_seek=False, packed=counted))
     elif head.startswith(_ZIP_MAGIC) or _is_zip_behind_others(file, head):
         yield from _zip_entries(file)
     elif unread := next((name for magic, name in _UNREAD.items() if head.startswith(magic)), None):
@@ -132,13 +133,13 @@ def _zip_entries(file: IO[bytes]) -> Iterator[Entry]:
     if not file.seekable():
         message = "the index of a zip stands at its end, and this source only reads from the front: download it"
         raise InputError("unsupported", message)
-    _refuse_split(file)
+    expansion = _Expansion(_check_end_of_zip(file))
     with zipfile.ZipFile(file) as archive:
         for entry in archive.infolist():
             name = _zip_name(entry)
             if name.endswith("/"):
                 continue
-            read = partial(_read_zip, archive, entry)
+            read = partial(_read_zip, archive, entry, expansion)
             mode = stat.S_IFMT(entry.external_attr >> 16) if entry.create_system == _UNIX else 0
             if entry.flag_bits & _ENCRYPTED:
                 refusal = Problem("unsupported", "the member is encrypted: unpack the archive with its password")
@@ -161,8 +162,13 @@ def _zip_link(name: str, entry: zipfile.ZipInfo, read: Callable[[], bytes]) -> L
     return Link(name, _target_of(name, given) if given else None, given)
 
 
-def _refuse_split(file: IO[bytes]) -> None:
-    """Refuse one part of a zip that was split into several files; zipfile takes it for a damaged one."""
+def _check_end_of_zip(file: IO[bytes]) -> int:
+    """The size of a zip in bytes.
+
+    Raises:
+        InputError: It is one part of a zip that was split into several files, which zipfile takes for a damaged one; or
+            its index is longer than is read.
+    """
     size = file.seek(0, io.SEEK_END)
     file.seek(max(0, size - _MAX_ZIP_END_BYTES))
     end = file.read()
@@ -173,12 +179,67 @@ def _refuse_split(file: IO[bytes]) -> None:
         raise InputError("unsupported", f"the last of {number + 1} parts of a split zip: join them first (zip -s 0)")
     if at < 0 and end and _begins_split(file):
         raise InputError("unsupported", "the first part of a split zip: join the parts first (zip -s 0)")
+    index_bytes = int.from_bytes(end[at + 12 : at + 16], "little") if at >= 0 else 0
+    if index_bytes == 0xFFFFFFFF and at >= _ZIP64_END_BYTES:
+        index_bytes = int.from_bytes(end[at - _ZIP64_END_BYTES + 40 :][:8], "little")
+    if index_bytes > MAX_INDEX_BYTES:
+        message = f"the index of the zip has {index_bytes} bytes, more than the {MAX_INDEX_BYTES} that are read"
+        raise InputError("too_large", f"{message}: split it, or pack it as a tar")
+    return size
+
+
+MAX_INDEX_BYTES = 512 << 20
+"""Of a zip: about five million members, which take 3 GB of memory."""
+_ZIP64_END_BYTES = 56 + 20
+"""The record of a large zip, and what says where it is, stand in front of the usual one (APPNOTE.TXT 4.3.14)."""
 
 
 def _begins_split(file: IO[bytes]) -> bool:
     head = file.read(4)
     file.seek(0)
     return head == _ZIP_SPLIT
+
+
+class _Counted:
+    """A file that counts what is read of it."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.count = 0
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size)
+        self.count += len(data)
+        return data
+
+    def seekable(self) -> bool:
+        return False
+
+
+class _Expansion:
+    """How much comes out of compressed bytes: a bomb of megabytes would take hours."""
+
+    def __init__(self, packed_bytes: int) -> None:
+        self.packed_bytes = packed_bytes
+        self._count = 0
+
+    def add(self, count: int) -> None:
+        """Count what came out.
+
+        Raises:
+            InputError: It is more than pictures can be compressed by.
+        """
+        self._count += count
+        if self._count > FREE_EXPANDED_BYTES + MAX_EXPANSION * self.packed_bytes:
+            raise InputError(
+                "too_large",
+                f"{self.packed_bytes} bytes of the archive expand to more than {self._count}, and over "
+                f"{FREE_EXPANDED_BYTES >> 30} GB only {MAX_EXPANSION} times as much is read: unpack it",
+            )
+
+
+MAX_EXPANSION, FREE_EXPANDED_BYTES = 250, 1 << 30
+"""How many times its own bytes an archive may expand to, beside the second. Flat drawings in BMP come to about 100."""
 
 
 class _Forward:
@@ -188,8 +249,10 @@ class _Forward:
     whatever size a header names.
     """
 
-    def __init__(self, file: IO[bytes], *, can_seek: bool) -> None:
+    def __init__(self, file: IO[bytes], *, can_seek: bool, packed: _Counted | None = None) -> None:
         self._file = file
+        self._packed = packed
+        self._expansion = _Expansion(0)
         self._can_seek = can_seek
         self._position = 0
         self._allowed = 0
@@ -214,13 +277,13 @@ class _Forward:
             skipped = len(self._file.read(min(_CHUNK_BYTES, position - self._position)))
             if not skipped:
                 raise EOFError
-            self._position += skipped
+            self._move(skipped)
 
     def read(self, size: int) -> bytes:
         if not 0 <= size <= self._allowed:
             raise tarfile.ReadError(f"a header asks for {size} bytes")
         data = self._file.read(size)
-        self._position += len(data)
+        self._move(len(data))
         self._allowed -= len(data)
         is_first_block = self._may_end and size == tarfile.BLOCKSIZE
         if len(data) < size and (data or not is_first_block):
@@ -229,6 +292,12 @@ class _Forward:
             self._may_end = False
             self._last_block = data
         return data
+
+    def _move(self, count: int) -> None:
+        self._position += count
+        if self._packed is not None:
+            self._expansion.packed_bytes = self._packed.count
+            self._expansion.add(count)
 
     def check_end(self) -> None:
         """Raise unless tarfile stopped at the mark that ends an archive, with nothing behind it."""
@@ -265,7 +334,7 @@ def _read_tar(tar: tarfile.TarFile, entry: tarfile.TarInfo, file: _Forward) -> b
     return content.read() if content else b""
 
 
-def _read_zip(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
+def _read_zip(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, expansion: _Expansion) -> bytes:
     """At most the size that its header says: zipfile reads no further and then finds the checksum wrong."""
     # For these, zipfile expands whatever it has read: 4 KiB of bzip2 can become 90 MB, 64 KiB 1.4 GB.
     is_bounded = entry.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -276,7 +345,11 @@ def _read_zip(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
         message = f"the member is compressed by method {method}, which is not read: pack the archive anew with Deflate"
         raise InputError("unsupported", message) from error
     with opened as file:
-        return b"".join(iter(partial(file.read, _CHUNK_BYTES if is_bounded else 4096), b""))
+        pieces = []
+        for piece in iter(partial(file.read, _CHUNK_BYTES if is_bounded else 4096), b""):
+            expansion.add(len(piece))
+            pieces.append(piece)
+        return b"".join(pieces)
 
 
 def _zip_name(entry: zipfile.ZipInfo) -> str:
@@ -299,8 +372,8 @@ _POSIX_SYSTEMS = (_UNIX, _DARWIN)
 _MAX_LINK_BYTES = 4096
 _ZIP_SPLIT, _ZIP_END = b"PK\x07\x08", b"PK\x05\x06"
 _ZIP_MAGIC = (b"PK\x03\x04", _ZIP_END, _ZIP_SPLIT)
-_MAX_ZIP_END_BYTES = 22 + 0xFFFF
-"""The record at the end of a zip, with the longest comment."""
+_MAX_ZIP_END_BYTES = _ZIP64_END_BYTES + 22 + 0xFFFF
+"""The records at the end of a zip, with the longest comment."""
 _METHODS = {
     1: "Shrink", 2: "Reduce", 3: "Reduce", 4: "Reduce", 5: "Reduce", 6: "Implode", 9: "Deflate64",
     10: "PKWARE Implode", 93: "Zstandard", 95: "XZ", 96: "JPEG", 97: "WavPack", 98: "PPMd",

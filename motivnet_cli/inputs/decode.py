@@ -12,6 +12,7 @@ import re
 import stat
 import struct
 import zlib
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -29,7 +30,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from motivnet_cli.errors import InputError, error_type_of
 from motivnet_cli.inputs.jpeg import jpeg_pixels
-from motivnet_cli.inputs.picture_parts import PARTS
+from motivnet_cli.inputs.picture_parts import PARTS, only_orientation
 from motivnet_cli.records import Frame
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ _READ_FAILURES = (
 )
 
 
-def decode(path: str, *, max_pixels: int) -> Frame:
+def decode(path: str, *, max_pixels: int, apart: Callable[[str], Frame] | None = None) -> Frame:
     """Read the first picture of a file as an upright RGB frame.
 
     The format is told from the content, never from the name: JPEG (of an MPO the first picture), PNG, WebP, GIF,
@@ -82,6 +83,8 @@ def decode(path: str, *, max_pixels: int) -> Frame:
     Args:
         path: Name of the file as Python spells it (surrogate escapes for bytes that are not UTF-8).
         max_pixels: The largest width times height that is decoded; more is refused on the header alone.
+        apart: Decodes the file in place of this function if its decoder is not known to end soon and without a crash,
+            whatever it holds (`picture_processes`). None decodes all files here.
 
     Returns:
         `rgb` is uint8 [H, W, 3], C-contiguous, writable, 0 to 255; `index` and `time_s` are None.
@@ -96,12 +99,12 @@ def decode(path: str, *, max_pixels: int) -> Frame:
         # An open file and not its name: given a name, Pillow maps raw pixels into memory, and a mapped file
         # that shrinks while it is read kills the process (SIGBUS).
         with Path(path).open("rb") as file:
-            return _frame(file, size_bytes, max_pixels)
+            return _frame(file, size_bytes, max_pixels, apart and partial(apart, path))
     except _READ_FAILURES as error:  # of opening
         raise _as_input_error(error, "file", size_bytes) from error
 
 
-def decode_bytes(data: bytes, *, max_pixels: int) -> Frame:
+def decode_bytes(data: bytes, *, max_pixels: int, apart: Callable[[bytes], Frame] | None = None) -> Frame:
     """As `decode`, from the bytes of a file: a member of an archive, or what came over the network.
 
     Raises:
@@ -109,14 +112,16 @@ def decode_bytes(data: bytes, *, max_pixels: int) -> Frame:
     """
     if not data:
         raise InputError("empty_file", "the file holds 0 bytes")
-    return _frame(BytesIO(data), len(data), max_pixels)
+    return _frame(BytesIO(data), len(data), max_pixels, apart and partial(apart, data))
 
 
-def _frame(file: IO[bytes], size_bytes: int, max_pixels: int) -> Frame:
+def _frame(file: IO[bytes], size_bytes: int, max_pixels: int, apart: Callable[[], Frame] | None) -> Frame:
     name = "file"
     try:
         head = file.read(_HEAD_BYTES)
         name = _format_of(head)
+        if apart is not None and (name not in _BOUNDED or size_bytes > _MAX_PARTS_BYTES):
+            return apart()
         file.seek(0)
         image = _open(file, name, size_bytes)
         _refuse_by_size(image, max_pixels)
@@ -131,13 +136,13 @@ def _frame(file: IO[bytes], size_bytes: int, max_pixels: int) -> Frame:
 
 
 def _open(file: IO[bytes], name: str, size_bytes: int) -> ImageFile:
-    """Pillow's image, from the parts of the file that pixels are made from; its EXIF block is put back unread."""
+    """Pillow's image, from the parts of the file that pixels are made from; its orientation is put back unread."""
     if name not in PARTS or size_bytes > _MAX_PARTS_BYTES:
         return _OPENERS[name](file)
     parts = PARTS[name](file.read())
     image = _OPENERS[name](BytesIO(parts.content))
-    if parts.exif:
-        image.info["exif"] = parts.exif
+    if exif := only_orientation(parts.exif):
+        image.info["exif"] = exif
     return image
 
 
@@ -275,6 +280,11 @@ _OPENERS: dict[str, Callable[[IO[bytes]], ImageFile]] = {
     "JPEG 2000": Jpeg2KImageFile,
     "PPM": PpmImageFile,
 }
+
+
+_BOUNDED = frozenset({"JPEG", "PNG", "WebP", "GIF"})
+"""Of these, parts that cost time or memory are counted or left out before a decoder sees them. Of the others some take
+hours for a few megabytes (PPM as text with comments), or come from decoders that crashed on damaged files (libheif)."""
 
 
 def _refuse_by_size(image: ImageFile, max_pixels: int) -> None:

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from motivnet_cli.inputs.folders import Node
 
 _LIST_BYTES = 1 << 16
+_MAX_NAME_BYTES = 1 << 17
+"""In a list: paths have at most 4 KiB, and signed URLs a few."""
 """Of a list, read at a time."""
 
 
@@ -224,7 +226,7 @@ class Listing:
         what = "the list on stdin" if source == "-" else f"the list {source!r}"
         try:
             with nullcontext(self._stdin or sys.stdin.buffer) if source == "-" else Path(source).open("rb") as file:
-                for line in _split(file, end):
+                for line in _split(file, end, what):
                     if end == b"\n":
                         line = line.removesuffix(b"\r")
                         if b"\0" in line:
@@ -421,12 +423,22 @@ def _is_remote_pattern(path: str) -> bool:
     return has_wildcards(urlsplit(path).netloc) or not is_remote_file(path)
 
 
-def _split(file: IO[bytes], end: bytes) -> Iterator[bytes]:
-    """What stands between the ends, without a byte order mark. Lines may be UTF-16, and become UTF-8."""
+def _split(file: IO[bytes], end: bytes, what: str) -> Iterator[bytes]:
+    """What stands between the ends, without a byte order mark. Lines may be UTF-16, and become UTF-8.
+
+    Raises:
+        ConfigError: One is longer than any name.
+    """
     rest = b""
     for chunk in _chunks(file, may_be_utf16=end == b"\n"):
         *whole, rest = (rest + chunk).split(end)
         yield from whole
+        if len(rest) > _MAX_NAME_BYTES:
+            how = "a line" if end == b"\n" else "a NUL byte"
+            raise ConfigError(
+                f"{what} holds a name of more than {_MAX_NAME_BYTES} bytes, which begins with {rest[:40]!r}: each name "
+                f"ends in {how}"
+            )
     yield from rest.split(end)
 
 

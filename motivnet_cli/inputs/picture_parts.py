@@ -3,6 +3,8 @@
 Each function takes the content of a file and leaves out profiles, text, thumbnails, further pictures and the rest of
 the metadata, also where their lengths and checksums are wrong: behind a wrong length, the next part that pixels need
 is searched for. The parts that are kept are not checked here.
+
+Time is in proportion to the size of the file, also for one that is made to be followed for ever.
 """
 
 from __future__ import annotations
@@ -25,6 +27,32 @@ class PictureParts(NamedTuple):
     """The EXIF block as it stands in the file, sound or not; empty where there is none."""
 
 
+class _Effort:
+    """What may be spent on one file: steps of these functions, of which a second has about a million."""
+
+    def __init__(self, steps: int) -> None:
+        self._left = steps
+
+    def spend(self, steps: int = 1) -> None:
+        """Count steps.
+
+        Raises:
+            SyntaxError: They are too many for a file that a camera or program writes.
+        """
+        self._left -= steps
+        if self._left < 0:
+            raise SyntaxError("its parts are too many, or lead nowhere")
+
+
+_MAX_PARTS = 2_000_000
+"""Of 128 bytes on average in the largest file that is taken apart; programs write parts of 255 bytes or more."""
+_MAX_SEARCHED = 100_000
+"""Segments of a JPEG looked at behind a wrong length."""
+_CRC_BYTES_A_STEP = 1024
+MAX_SCANS = 200
+"""Of a JPEG. Programs write up to about 30; a file of a megabyte can hold enough to decode for hours."""
+
+
 class _Part(NamedTuple):
     """A JPEG segment, or a PNG or WebP chunk: bytes `start` to `end` of the file."""
 
@@ -40,6 +68,7 @@ def jpeg_parts(content: bytes) -> PictureParts:
         EOFError: The file has no scan or no end marker. Whether such a file has all its pixels cannot be told without
             decoding it in a way that Pillow does not offer.
         SyntaxError: No chain of segments leads to the scans.
+        InputError: There are more scans than MAX_SCANS.
     """
     kept, exif = bytearray(b"\xff\xd8"), b""
     segments = _jpeg_header(content)
@@ -53,7 +82,13 @@ def jpeg_parts(content: bytes) -> PictureParts:
         elif kind == b"\xe1" and content.startswith(b"Exif\0", start + 4):
             exif = exif or content[start + 4 : end]
     scans = segments[-1].start
-    kept += memoryview(content)[scans : _jpeg_end(content, scans)]
+    end = _jpeg_end(content, scans)
+    num_scans = content.count(b"\xff\xda", scans, end)  # cannot occur in a scan
+    if num_scans > MAX_SCANS:
+        raise InputError(
+            "unsupported", f"it has {num_scans} scans, more than the {MAX_SCANS} that are read: save it anew"
+        )
+    kept += memoryview(content)[scans:end]
     return PictureParts(bytes(kept), exif)
 
 
@@ -69,26 +104,28 @@ def _is_jpeg_metadata(kind: bytes) -> bool:
 
 def _jpeg_header(content: bytes) -> list[_Part]:
     """The segments up to and including the first start of scan."""
-    segments, complete = _jpeg_chain(content, 2)
+    effort = _Effort(_MAX_SEARCHED)
+    segments, complete = _jpeg_chain(content, 2, effort)
     is_cut = not complete and bool(segments) and segments[-1].end > len(content)
     while not complete:
         while segments and not _is_jpeg_metadata(segments[-1].kind):
             segments.pop()
         if not segments:
             raise EOFError("it ends before its pixels") if is_cut else SyntaxError("its segments lead to no pixels")
-        rest = _jpeg_chain_behind(content, segments.pop().start)
+        rest = _jpeg_chain_behind(content, segments.pop().start, effort)
         if rest:
             return segments + rest
     return segments
 
 
-def _jpeg_chain(content: bytes, at: int) -> tuple[list[_Part], bool]:
+def _jpeg_chain(content: bytes, at: int, effort: _Effort) -> tuple[list[_Part], bool]:
     """The segments from `at` on, and whether they lead to a start of scan by a start of frame.
 
     If they do not, the last one is not whole, or something else than a segment follows it.
     """
     segments: list[_Part] = []
     while content[at : at + 1] == b"\xff":
+        effort.spend()
         kind = content[at + 1 : at + 2]
         if kind == b"\xff":  # padding
             at += 1
@@ -112,10 +149,11 @@ def _is_frame(kind: bytes) -> bool:
     return b"\xc0" <= kind <= b"\xcf" and kind not in (b"\xc4", b"\xc8", b"\xcc")
 
 
-def _jpeg_chain_behind(content: bytes, start: int) -> list[_Part]:
+def _jpeg_chain_behind(content: bytes, start: int, effort: _Effort) -> list[_Part]:
     """The first whole chain behind a segment whose length is wrong; thumbnails inside it are passed over."""
     at = start + 2
     while found := _JPEG_TABLES_OR_IMAGE.search(content, at):
+        effort.spend()
         at = found.start() + 1
         if found[0] == b"\xff\xd8":
             end = content.find(b"\xff\xd9", at)
@@ -123,7 +161,7 @@ def _jpeg_chain_behind(content: bytes, start: int) -> list[_Part]:
                 break
             at = end + 2
             continue
-        segments, complete = _jpeg_chain(content, found.start())
+        segments, complete = _jpeg_chain(content, found.start(), effort)
         if complete:
             return segments
     return []
@@ -179,7 +217,7 @@ def _as_png_chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def _png_chunk(content: bytes, at: int, *, certain: bool) -> _Part | None:
+def _png_chunk(content: bytes, at: int, effort: _Effort, *, certain: bool) -> _Part | None:
     """The chunk at `at`; if it is to be `certain`, only with a right checksum. Data that are cut short count."""
     if len(content) < at + 8:
         return None
@@ -187,8 +225,13 @@ def _png_chunk(content: bytes, at: int, *, certain: bool) -> _Part | None:
     end = at + 12 + length
     if not kind.isalpha() or not kind.isascii():
         return None
-    if certain and (end > len(content) or zlib.crc32(content[at + 4 : end - 4]) != _u32(content, end - 4)):
-        return None
+    if certain:
+        effort.spend()
+        if end > len(content):
+            return None
+        effort.spend(length // _CRC_BYTES_A_STEP)
+        if zlib.crc32(memoryview(content)[at + 4 : end - 4]) != _u32(content, end - 4):
+            return None
     if end > len(content) and kind not in _PNG_PIXELS:
         return None
     return _Part(kind, at, end)
@@ -225,10 +268,11 @@ _WEBP_PIXELS = frozenset({b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF"})
 _WEBP_ALPHA, _WEBP_ANIMATION = 0x10, 0x02
 
 
-def _webp_chunk(content: bytes, at: int, *, certain: bool) -> _Part | None:
+def _webp_chunk(content: bytes, at: int, effort: _Effort, *, certain: bool) -> _Part | None:
     """The chunk at `at`; if it is to be `certain`, only if it ends at another one or with the file."""
     if len(content) < at + 8:
         return None
+    effort.spend()
     kind, length = struct.unpack_from("<4sI", content, at)
     end = at + 8 + length
     if not kind.isascii() or not all(32 <= letter < 127 for letter in kind):
@@ -236,7 +280,7 @@ def _webp_chunk(content: bytes, at: int, *, certain: bool) -> _Part | None:
     if (certain or kind not in _WEBP_PIXELS) and end > len(content):
         return None
     behind = end + length % 2
-    if certain and behind < len(content) and _webp_chunk(content, behind, certain=False) is None:
+    if certain and behind < len(content) and _webp_chunk(content, behind, effort, certain=False) is None:
         return None
     return _Part(kind, at, end)
 
@@ -248,11 +292,13 @@ def _chunks(
     search_from = at  # behind the last part that was needed
     pattern = re.compile(b"|".join(sorted(needed)))
     kind_at, padding = (4, 0) if chunk_at is _png_chunk else (0, 1)
+    effort = _Effort(_MAX_PARTS)
     while at < len(content):
-        part = chunk_at(content, at, certain=False)
+        effort.spend()
+        part = chunk_at(content, at, effort, certain=False)
         if part is None:
             found = pattern.finditer(content, search_from + kind_at)
-            certain = (chunk_at(content, match.start() - kind_at, certain=True) for match in found)
+            certain = (chunk_at(content, match.start() - kind_at, effort, certain=True) for match in found)
             part = next((chunk for chunk in certain if chunk), None)
         if part is None:
             return
@@ -269,15 +315,16 @@ def gif_parts(content: bytes) -> PictureParts:
         SyntaxError: No block in it is a picture.
     """
     screen_end = 13 + _palette_bytes(content[10:11])
+    effort = _Effort(_MAX_PARTS)
     control, at = b"", screen_end
     while content[at : at + 1] == b"\x21":
-        end = _sub_blocks_end(content, at + 2)
+        end = _sub_blocks_end(content, at + 2, effort)
         if content[at + 1 : at + 3] == b"\xf9\x04":
             control = content[at : at + 7] + b"\0"
         elif content[end : end + 1] not in (b"\x21", b"\x2c"):
             break
         at = end
-    start, end = _gif_picture(content, at)
+    start, end = _gif_picture(content, at, effort)
     before = content[start - 8 : start]
     if start != at and before.startswith(b"\x21\xf9\x04") and before.endswith(b"\0"):
         control = before
@@ -288,23 +335,25 @@ def _palette_bytes(packed: bytes) -> int:
     return 3 << (packed[0] & 7) + 1 if packed and packed[0] & 0x80 else 0
 
 
-def _sub_blocks_end(content: bytes, at: int) -> int:
+def _sub_blocks_end(content: bytes, at: int, effort: _Effort) -> int:
     """Behind the empty sub-block that ends those from `at` on; behind the file where none does."""
     while at < len(content) and content[at]:
+        effort.spend()
         at += 1 + content[at]
     return at + 1
 
 
-def _gif_picture(content: bytes, at: int) -> tuple[int, int]:
+def _gif_picture(content: bytes, at: int, effort: _Effort) -> tuple[int, int]:
     """First and last byte of the next picture: at `at`, or behind an extension there whose length is wrong."""
     width, height = struct.unpack_from("<HH", content, 6)
     start = at
     while (start := content.find(b"\x2c", start)) >= 0:
+        effort.spend()
         descriptor = content[start : start + 10]
         if len(descriptor) == 10:
             left, top, wide, high = struct.unpack_from("<HHHH", descriptor, 1)
             data = start + 10 + _palette_bytes(descriptor[9:])
-            end = _sub_blocks_end(content, data + 1)
+            end = _sub_blocks_end(content, data + 1, effort)
             follows = content[end : end + 1] in (b"\x21", b"\x2c", b"\x3b", b"") and end <= len(content)
             inside = 0 < left + wide <= width and 0 < top + high <= height and 2 <= content[data : data + 1][0] <= 8
             if start == at or (inside and follows):
@@ -315,8 +364,11 @@ def _gif_picture(content: bytes, at: int) -> tuple[int, int]:
     raise SyntaxError("no block in it is a picture")
 
 
-def tiff_parts(content: bytes) -> PictureParts:
+def tiff_parts(content: bytes, tags: frozenset[int] | None = None) -> PictureParts:
     """The first directory with the tags that say how pixels are stored, in the place where it was.
+
+    Args:
+        tags: Others that are kept in place of those.
 
     Raises:
         EOFError: Its first directory should stand behind its end.
@@ -330,11 +382,12 @@ def tiff_parts(content: bytes) -> PictureParts:
     except struct.error:
         raise EOFError("its first directory is missing") from None
     first = start + struct.calcsize(count)
+    num_entries = min(num_entries, max(0, len(content) - first) // entry_bytes)
     entries = [content[at : at + entry_bytes] for at in range(first, first + num_entries * entry_bytes, entry_bytes)]
     by_tag = {struct.unpack_from(order + "H", entry)[0]: entry for entry in entries if len(entry) == entry_bytes}
     if _is_one_sample(by_tag.get(277, b""), order):
         by_tag.pop(284, None)  # planes of one sample are pixels: Pillow would read them without their bits and colour
-    kept = [entry for tag, entry in by_tag.items() if tag in _TIFF_PIXELS]
+    kept = [entry for tag, entry in by_tag.items() if tag in (tags or _TIFF_PIXELS)]
     directory = struct.pack(order + count, len(kept)) + b"".join(kept) + struct.pack(order + offset, 0)
     mended = bytearray(content)
     mended[start : start + len(directory)] = directory
@@ -357,6 +410,25 @@ _TIFF_PIXELS = frozenset(
         50706,  # the version of DNG
     }
 )
+
+
+def only_orientation(exif: bytes) -> bytes:
+    """An EXIF block without all tags but the orientation, in place; empty where it has no directory.
+
+    Pillow brings every tag into memory, each of the size that it says: of 64 KB, a block can make 300 MB.
+    """
+    start = 6 if exif.startswith(b"Exif\0\0") else 0
+    start += 6 if exif.startswith(b"Exif\0\0", start) else 0
+    block = exif[start:]
+    if not block.startswith((b"II", b"MM")):
+        return b""
+    try:
+        return tiff_parts(block, _ORIENTATION).content
+    except EOFError:
+        return b""
+
+
+_ORIENTATION = frozenset({274})
 
 
 def jpeg_2000_parts(content: bytes) -> PictureParts:

@@ -40,6 +40,7 @@ PATH_COLUMNS = (
 _EXCEL_SEPARATOR_ROW = ["sep=", ""]
 """The first row of a text in which Excel says what separates the cells."""
 _MAX_HEADER_BYTES = 1 << 20
+_MAX_LINE_LENGTH = 1 << 24
 _CHUNK_BYTES = 1 << 20
 _CHUNK_ROWS = 1 << 16
 _BYTE_ORDER_MARKS = (
@@ -189,7 +190,7 @@ class _Text:
         """
         width, last_line = 0, 0
         with Path(self.path).open(encoding=self.encoding, newline="") as file:
-            reader = csv.reader(file, delimiter=self._separator(file), strict=True)
+            reader = csv.reader(self._lines(file), delimiter=self._separator(file), strict=True)
             try:
                 for row in reader:
                     line, last_line = last_line + 1, reader.line_num
@@ -205,6 +206,23 @@ class _Text:
             except csv.Error as error:
                 where = f"line {last_line + 1} of the {self.what} {self.path!r}"
                 raise ConfigError(f"{where} cannot be read: {error}") from error
+
+    def _lines(self, file: IO[str]) -> Iterator[str]:
+        """The lines of the file.
+
+        Raises:
+            ConfigError: One is longer than is read.
+        """
+        for number in itertools.count(1):
+            line = file.readline(_MAX_LINE_LENGTH)
+            if not line:
+                return
+            if len(line) == _MAX_LINE_LENGTH:
+                raise ConfigError(
+                    f"line {number} of the {self.what} {self.path!r} has more than {_MAX_LINE_LENGTH} characters: "
+                    "no row of a table has so many"
+                )
+            yield line
 
     def _separator(self, file: IO[str]) -> str:
         """What separates the cells, by the first line; the file is at its beginning before and after."""

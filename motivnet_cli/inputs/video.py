@@ -7,40 +7,27 @@ it however either side ends. A crash, a hang or a want of memory ends that one v
 
 from __future__ import annotations
 
-import mmap
-import os
-import selectors
-import signal
-import tempfile
-import time
 from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from motivnet_cli.children import Child, ProtocolError
+from motivnet_cli.children import ProtocolError
+from motivnet_cli.config import INPUT_TIMEOUT_SECONDS
 from motivnet_cli.errors import InputError
+from motivnet_cli.inputs.decoder_process import DecoderProcess, SharedMemory, stalled
 from motivnet_cli.inputs.video_protocol import DecodeRequest, SharedFrame, VideoReport, from_line
 from motivnet_cli.records import Frame, Problem, Stopped, never
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from numpy.typing import NDArray
-
     from motivnet_cli.config import VideoConfig
-    from motivnet_cli.inputs.video_protocol import Message
 
 SLOTS = 2
 """Frames between the decoder and its consumer: one that is being filled, one that is being taken."""
-STALL_SECONDS = 60.0
-"""Without a frame or a sign of life for so long, a decoder counts as hung."""
-MEMORY_BYTES = 8 << 30
-"""Address space of a decoder: 8K video decodes in less, a damaged header that asks for more does not."""
-_KEPT_PRINTED_BYTES = 4096
-"""Of what a decoder prints, the last bytes: they hold the reason if it dies."""
-_MAX_REASON_LENGTH = 300
+BASE_MEMORY_BYTES, MEMORY_BYTES_A_PIXEL = 1 << 30, 36
+"""What a decoder may take, the second for each of `max_pixels`: 8.6 GB by default. 8K video, of 33 million pixels and
+16 frames that others refer to, decodes in less; a damaged header that asks for more does not."""
 
 
 class VideoReader:
@@ -56,7 +43,7 @@ class VideoReader:
         config: Sampling and decoder.
         max_pixels: A video with larger frames is refused.
         skip_frames: So many sampled frames were done before: they are decoded past, and the rest is the same.
-        stall_s: As STALL_SECONDS.
+        timeout_s: Without a frame or a sign of life for so many seconds, the decoder counts as hung.
         stop: Asked about once a second, also while no frame is taken.
 
     Raises:
@@ -71,14 +58,14 @@ class VideoReader:
         *,
         max_pixels: int,
         skip_frames: int = 0,
-        stall_s: float = STALL_SECONDS,
+        timeout_s: float = INPUT_TIMEOUT_SECONDS,
         stop: Callable[[], bool] = never,
     ) -> None:
         self._path = path
         self._config = config
         self._max_pixels = max_pixels
         self._skip_frames = skip_frames
-        self._stall_s = stall_s
+        self._timeout_s = timeout_s
         self._stop = stop
         self._num_frames = skip_frames
         self._size: tuple[int, int] | None = None
@@ -86,14 +73,18 @@ class VideoReader:
         """Whole once the iteration has ended."""
 
     def __iter__(self) -> Iterator[Frame]:
-        with closing(_Slots()) as slots, closing(_Decoder(self._request(slots.descriptor))) as decoder:
+        with (
+            closing(SharedMemory("motivnet-frames")) as slots,
+            closing(DecoderProcess("motivnet_cli.inputs.video_worker", shared=slots.descriptor)) as decoder,
+        ):
+            decoder.give(self._request(slots.descriptor).to_line())
             try:
-                for message in decoder.messages(self._stall_s):
+                for message in map(from_line, decoder.lines(self._timeout_s)):
                     if self._stop():
                         raise Stopped
                     if isinstance(message, SharedFrame):
-                        rgb = slots.copy(message)
-                        decoder.give_back_slot()
+                        rgb = slots.copy(message.height, message.width, message.offset)
+                        decoder.give(b".")  # its place can be used again
                         self._size = self._size or (message.width, message.height)
                         self._num_frames += 1
                         yield Frame(rgb, message.number, message.time_s)
@@ -104,7 +95,7 @@ class VideoReader:
             except ProtocolError as error:
                 self._give_up(Problem("decoder_crash", str(error)))
             except TimeoutError:
-                self._give_up(Problem("decoder_stall", f"the decoder said nothing for {self._stall_s:g} s"))
+                self._give_up(stalled(self._timeout_s))
 
     def _request(self, shared: int) -> DecodeRequest:
         config = self._config
@@ -117,7 +108,7 @@ class VideoReader:
             end_s=config.end_s,
             skip_frames=self._skip_frames,
             max_pixels=self._max_pixels,
-            memory_bytes=MEMORY_BYTES,
+            memory_bytes=BASE_MEMORY_BYTES + MEMORY_BYTES_A_PIXEL * self._max_pixels,
             shared=shared,
             num_slots=SLOTS,
         )
@@ -137,90 +128,3 @@ class VideoReader:
         self.report = VideoReport(
             is_whole=False, problem=problem, num_read=self._num_frames, width=width, height=height
         )
-
-
-class _Decoder:
-    """The process that decodes: asked through its stdin, heard through its messages and, if it dies, what it prints."""
-
-    def __init__(self, request: DecodeRequest) -> None:
-        self._last_printed = b""
-        self._process = Child("motivnet_cli.inputs.video_worker", pass_fds=[request.shared])
-        self._process.give(request.to_line())
-
-    def give_back_slot(self) -> None:
-        """Say that the oldest frame was taken from the shared memory."""
-        self._process.give(b".")
-
-    def messages(self, stall_s: float) -> Iterator[Message]:
-        """What the process says until it ends.
-
-        Raises:
-            TimeoutError: Nothing came for `stall_s` seconds.
-            ProtocolError: It said what is no message.
-        """
-        rest = b""
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._process.messages, selectors.EVENT_READ)
-            selector.register(self._process.printed, selectors.EVENT_READ)
-            last_heard = time.monotonic()
-            while selector.get_map():
-                for key, _ in selector.select(max(0.0, last_heard + stall_s - time.monotonic())):
-                    piece = os.read(key.fd, 1 << 16)
-                    if not piece:
-                        selector.unregister(key.fileobj)
-                    elif key.fileobj is self._process.printed:
-                        self._last_printed = (self._last_printed + piece)[-_KEPT_PRINTED_BYTES:]
-                    else:
-                        *lines, rest = (rest + piece).split(b"\n")
-                        yield from map(from_line, lines)
-                        last_heard = time.monotonic()  # what the consumer did in between does not count
-                if time.monotonic() - last_heard >= stall_s:
-                    raise TimeoutError
-
-    def death(self) -> Problem:
-        """Why it ended before it was done, by the last line that it printed."""
-        code = self._process.wait()
-        how = f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        lines = self._last_printed.decode("utf-8", "replace").split("\n")
-        reason = next((" ".join(line.split()) for line in reversed(lines) if line.strip()), "")
-        return Problem("decoder_crash", f"the decoder {how}{reason and ': '}{reason[:_MAX_REASON_LENGTH]}")
-
-    def close(self) -> None:
-        """End it, whatever it is doing."""
-        self._process.kill()
-        self._process.messages.close()
-        self._process.printed.close()
-
-
-class _Slots:
-    """Shared memory for frames, which the decoding process makes as large as they need."""
-
-    def __init__(self) -> None:
-        self.descriptor = _unnamed_file("motivnet-frames")
-        self._map: mmap.mmap | None = None
-
-    def copy(self, frame: SharedFrame) -> NDArray[np.uint8]:
-        """The frame as an array of its own, uint8 [H, W, 3]."""
-        num_bytes = frame.height * frame.width * 3
-        if self._map is None or len(self._map) < frame.offset + num_bytes:
-            self._unmap()
-            self._map = mmap.mmap(self.descriptor, 0, prot=mmap.PROT_READ)
-        rgb = np.empty((frame.height, frame.width, 3), np.uint8)  # [H, W, 3]
-        rgb[:] = np.frombuffer(self._map, np.uint8, num_bytes, frame.offset).reshape(rgb.shape)
-        return rgb
-
-    def close(self) -> None:
-        self._unmap()
-        os.close(self.descriptor)
-
-    def _unmap(self) -> None:
-        if self._map is not None:
-            self._map.close()
-
-
-def _unnamed_file(prefix: str) -> int:
-    """A descriptor of memory that the kernel frees with its last user; where it has none, of a file without a name."""
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create(prefix, os.MFD_CLOEXEC)
-    with tempfile.TemporaryFile(prefix=f"{prefix}-") as file:
-        return os.dup(file.fileno())

@@ -32,7 +32,7 @@ class DecodeRequest:
     """Sampled frames that are decoded past."""
     max_pixels: int
     memory_bytes: int
-    """Address space that the process may take."""
+    """Memory that the process may take beside what it holds at its start."""
     shared: int
     """File descriptor of the shared memory."""
     num_slots: int

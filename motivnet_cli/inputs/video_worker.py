@@ -7,12 +7,9 @@ line that is printed is taken for the reason if the process dies.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import mmap
 import os
-import resource
-import signal
 import sys
 import time
 from collections import deque
@@ -24,7 +21,7 @@ from typing import TYPE_CHECKING, cast
 import av
 import numpy as np
 
-from motivnet_cli.children import message_descriptor
+from motivnet_cli.children import confine, message_descriptor
 from motivnet_cli.errors import InputError, first_line
 from motivnet_cli.inputs.h264 import ReferenceCount
 from motivnet_cli.inputs.matroska import Structure
@@ -69,7 +66,6 @@ DECORD_WINDOW = 16
 """Frames that decord is asked for at once; then it is told to let go of what it read ahead."""
 MISSING_TOLERANCE_S = 1.0
 """A video that ends more than this before its announced end counts as cut short."""
-_PR_SET_PDEATHSIG = 1
 
 
 class Sampler:
@@ -141,7 +137,7 @@ class Slots:
 
 def main() -> None:
     request = DecodeRequest.from_line(sys.stdin.buffer.readline())
-    _limit(request.memory_bytes)
+    confine(request.memory_bytes)
     av.logging.set_level(av.logging.PANIC)
     gc.freeze()  # what is imported stays: frames are looked for among the rest (see Presentations)
     try:
@@ -504,7 +500,9 @@ def _opened(path: str) -> Iterator[InputContainer]:
         raise InputError(
             "not_a_video", f"no video that FFmpeg knows, or one without its index: {_reason(error)}"
         ) from error
-    except (ValueError, LookupError, EOFError) as error:
+    except av.error.PatchWelcomeError as error:
+        raise InputError("unsupported", f"FFmpeg does not read such a file: {_reason(error)}") from error
+    except (av.error.FFmpegError, ValueError, LookupError, EOFError) as error:
         _refuse_playlist(path)
         raise InputError("not_a_video", f"no video that FFmpeg can open: {_reason(error)}") from error
     with container:
@@ -561,16 +559,6 @@ def _video_streams(container: InputContainer) -> list[VideoStream]:
         for stream in container.streams.video
         if stream.codec_context is not None and not stream.disposition.value & _PICTURES
     ]
-
-
-def _limit(memory_bytes: int) -> None:
-    """Die with the parent, leave Ctrl-C to it, leave no core file, and take no more than this memory."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
 
 
 def _send(message: Message) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import pyarrow.parquet as pq
 
 from motivnet_cli.durable import sha256_of, temporary_name
+from motivnet_cli.output.damage import reading
 from motivnet_cli.output.names import TABLES, part_name, unit_of
 from motivnet_cli.output.paths import move
 from motivnet_cli.output.tables import ROW_GROUP, Stream, TableWriter, rows_in
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from motivnet_cli.errors import ErrorType
     from motivnet_cli.inputs.listing import Listing
     from motivnet_cli.output.ledger import Ledger
-    from motivnet_cli.output.paths import Move, OutputPaths
+    from motivnet_cli.output.paths import OutputPaths
     from motivnet_cli.records import Item, Status
 
 _RETRIED_IF_PARTIAL: frozenset[ErrorType] = frozenset(
@@ -70,11 +71,15 @@ class Amendment:
         return True
 
     def put_in_place(self, ledger: Ledger, schemas: Mapping[str, pa.Schema]) -> None:
-        move(self._paths.run.journal, list(self._rewritten(ledger, schemas)))
+        move(self._paths, list(self._rewritten(ledger, schemas)))
         shutil.rmtree(self.files.control)
 
-    def _rewritten(self, ledger: Ledger, schemas: Mapping[str, pa.Schema]) -> Iterator[Move]:
-        """Rewrite the parts in which inputs were done again, and add what is new, each file beside its place."""
+    def _rewritten(self, ledger: Ledger, schemas: Mapping[str, pa.Schema]) -> Iterator[Path]:
+        """Rewrite the parts in which inputs were done again, and add what is new, each file under a temporary name.
+
+        Yields:
+            The names that they are to get.
+        """
         new = _NewRows(ledger)
         each_table = map(self._paths.final_parts, TABLES)
         parts = [dict(zip(TABLES, finals, strict=True)) for finals in zip(*each_table, strict=True)]
@@ -88,13 +93,13 @@ class Amendment:
                     _rewrite(finals["inputs"], before, new, writers)
                     if self._paths.is_file:
                         new.copy_rest(writers)
-                yield from ((temporary_name(final), final) for final in finals.values())
+                yield from finals.values()
         if new.names:
             added = part_name(unit_of(parts[-1]["inputs"]) + 1)
             finals = {table: self._paths.final_name(table) / added for table in TABLES}
             with _writers(finals, schemas) as writers:
                 new.copy_rest(writers)
-            yield from ((temporary_name(final), final) for final in finals.values())
+            yield from finals.values()
 
 
 def changes_since(parts: Iterable[Path], listing: Listing) -> Changes:
@@ -201,7 +206,8 @@ def _with_all_faces(parts: Iterable[dict[str, Path]]) -> Iterator[list[dict[str,
     num_waiting = 0  # faces whose input is in a later part
     for finals in parts:
         together.append(finals)
-        num_waiting += pq.read_metadata(finals["faces"]).num_rows
+        with reading(finals["faces"]):
+            num_waiting += pq.read_metadata(finals["faces"]).num_rows
         num_waiting -= sum(row.faces for row in rows_in([finals["inputs"]], _NumFaces))
         if num_waiting == 0:
             yield together

@@ -13,23 +13,23 @@ import dataclasses
 import json
 from array import array
 from collections import Counter
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, get_args
 
 import filelock
+import pyarrow as pa
 import pyarrow.parquet as pq
 
+from motivnet_cli.config import KeptType
 from motivnet_cli.durable import durably
+from motivnet_cli.output.damage import reading
 from motivnet_cli.output.names import is_part, unit_of
 from motivnet_cli.output.tables import TableWriter, TrackedFace, rows_in
-from motivnet_cli.records import Cursor, GivenFace, Item, Position, Problem, Todo
+from motivnet_cli.records import KINDS, Cursor, GivenFace, Item, Position, Problem, Todo
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    import pyarrow as pa
-
-    from motivnet_cli.config import KeptType
     from motivnet_cli.inputs.listing import Listing
     from motivnet_cli.output.backend import Backend
     from motivnet_cli.output.names import RunFiles
@@ -70,21 +70,47 @@ class Run:
 
 
 def read_run(files: RunFiles, backend: Backend) -> Run | None:
-    """What is known of a run by now; None if none has been begun, or it is gone."""
+    """What is known of a run by now; None if none has been begun, or it is gone.
+
+    Raises:
+        OutputConflictError: It is damaged.
+    """
     if not backend.fetch(files.about):
         return None
-    values = json.loads(files.about.read_text())
-    return Run(
-        record=values["record"],
-        num_items=values["num_items"],
-        skipped=values["skipped"],
-        keep=values["keep"],
-        shards=values["shards"],
-        plan=values.get("plan", files.plan.name),
-        unit_size=values["unit"],
-        offsets=values["offsets"],
-        is_finished=bool(values.get("finished")),
-    )
+    with reading(f"the record of a run, {backend.name_of(files.about)!r},"):
+        values = json.loads(files.about.read_bytes())
+        run = Run(
+            record=values["record"],
+            num_items=values["num_items"],
+            skipped=values["skipped"],
+            keep=values["keep"],
+            shards=values["shards"],
+            plan=values.get("plan", files.plan.name),
+            unit_size=values["unit"],
+            offsets=values["offsets"],
+            is_finished=bool(values.get("finished")),
+        )
+        _check_run(run, files)
+    return run
+
+
+def _check_run(run: Run, files: RunFiles) -> None:
+    """Raise where what a file says cannot be: it decides which inputs are done, and which files are written.
+
+    Raises:
+        ValueError: What cannot be.
+    """
+    counts = [run.num_items, run.unit_size, *run.offsets, *run.skipped.values(), *(run.shards or {}).values()]
+    if not all(type(count) is int and count >= 0 for count in counts) or run.unit_size < 1:
+        raise ValueError("its counts are no counts")
+    if len(run.offsets) != -(-run.num_items // run.unit_size) or run.offsets != sorted(set(run.offsets)):
+        raise ValueError("its units do not fit its inputs")
+    if not files.is_plan(run.plan) or "/" in run.plan:
+        raise ValueError(f"its plan cannot be {run.plan!r}")
+    if not isinstance(run.record, dict) or not isinstance(run.record.get("settings", {}), dict):
+        raise TypeError("its settings are none")
+    if not all(isinstance(name, str) and kind in get_args(KeptType) for name, kind in run.keep.items()):
+        raise ValueError("its columns are of unknown types")
 
 
 def write_run(files: RunFiles, backend: Backend, run: Run, *, is_new: bool = False) -> bool:
@@ -289,7 +315,13 @@ class Ledger:
             self._claims.pop(unit).release()
 
     def _cursor_after(self, unit: int, part: Path) -> Cursor:
-        return cursor_in(part) if self._backend.has_locks else Cursor(Position(self.end_of(unit)))
+        if not self._backend.has_locks:
+            return Cursor(Position(self.end_of(unit)))
+        with reading(part):
+            cursor = cursor_in(part)
+            if not self._start_of(unit) <= cursor.position.item <= self.end_of(unit):
+                raise ValueError(f"it ends at input {cursor.position.item}, which is none of its unit")
+        return cursor
 
     # ---- the plan ----
 
@@ -297,8 +329,10 @@ class Ledger:
         """What is still to do of a unit."""
         reached = self.reached(unit)
         with self._open_plan() as lines:
-            lines.seek(self.run.offsets[unit])
-            for index, line in zip(range(self._start_of(unit), self.end_of(unit)), lines, strict=False):
+            with reading("the record of the run"):
+                lines.seek(self.run.offsets[unit])
+            for index in range(self._start_of(unit), self.end_of(unit)):
+                line = lines.readline()
                 if index >= reached.position.item:
                     cursor = reached if index == reached.position.item else Cursor(Position(index))
                     yield Todo(_item_of(index, line), cursor)
@@ -387,6 +421,8 @@ def _write_plan(plan: Path, items: Iterable[Item]) -> tuple[array[int], bool]:
 def cursor_in(part: Path) -> Cursor:
     """How far the unit of a part of the inputs is, by what its file says."""
     (item, step), *counts = json.loads(pq.read_metadata(part).metadata[_CURSOR_KEY])
+    if not all(type(count) is int and count >= 0 for count in (item, step, *counts)):
+        raise ValueError("it says nothing of how far its unit is")
     return Cursor(Position(item, step), *counts)
 
 
@@ -407,6 +443,23 @@ _WRITTEN = [field.name for field in dataclasses.fields(Item) if field.name != "i
 
 
 def _item_of(index: int, line: bytes) -> Item:
+    """The item that a line of the plan describes.
+
+    Raises:
+        OutputConflictError: The line is damaged, or missing.
+    """
+    with reading(f"line {index + 1} of the plan"):
+        item = _read_item(index, line)
+        texts = (item.input, item.path, item.column or "", item.sha256 or "")
+        numbers = (item.row, item.size_bytes, item.mtime_ns)
+        if not all(isinstance(text, str) for text in texts) or item.kind not in KINDS:
+            raise ValueError("it names no input")
+        if not all(number is None or type(number) is int for number in numbers):
+            raise ValueError("its numbers are none")
+        return item
+
+
+def _read_item(index: int, line: bytes) -> Item:
     values = json.loads(line)
     if "problem" in values:
         values["problem"] = Problem(**values["problem"])

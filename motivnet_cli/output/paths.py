@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 
-from motivnet_cli.durable import TemporaryFolder, durably, sync
+from motivnet_cli.durable import TemporaryFolder, durably, sync, temporary_name
 from motivnet_cli.errors import ConfigError, OutputConflictError
 from motivnet_cli.output.backend import LocalFolder, ObjectStoreMirror
+from motivnet_cli.output.damage import reading
 from motivnet_cli.output.ledger import read_run, write_run
 from motivnet_cli.output.names import TABLES, RunFiles, inputs_beside, is_part
 from motivnet_cli.output.written import WrittenPaths
@@ -24,7 +25,7 @@ from motivnet_cli.records import FACE_SOURCES
 from motivnet_cli.remote.urls import display_name, is_remote, local_path
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from motivnet_cli.output.backend import Backend, Version
     from motivnet_cli.output.ledger import Run
@@ -116,6 +117,20 @@ class OutputPaths(ABC):
             return [final] if self.backend.has(final) else []
         return [final / name for name in self.backend.names(self.run.table("inputs")) if is_part(name)]
 
+    def final_like(self, path: Path) -> Path:
+        """The file of this output that has the name of a path, and lies in the same table.
+
+        Raises:
+            ValueError: There can be none.
+        """
+        for table in TABLES:
+            final = self.final_name(table)
+            if self.is_file and path.name == final.name:
+                return final
+            if not self.is_file and is_part(path.name) and path.parent.name == final.name:
+                return final / path.name
+        raise ValueError(f"{path} is no file of this output")
+
     def is_complete(self) -> bool:
         """Whether readers find both tables in their place."""
         return all(self.backend.has(self.final_name(table)) for table in TABLES)
@@ -173,8 +188,9 @@ class LocalPaths(OutputPaths):
     def count_faces(self, parts: Sequence[Path], *, listed: int) -> tuple[int, dict[FaceSource, int]]:
         counts: Counter[FaceSource] = Counter()
         for part in parts:
-            for batch in pq.ParquetFile(part).iter_batches(columns=["face_source"]):
-                counts.update({c["values"]: c["counts"] for c in batch["face_source"].value_counts().to_pylist()})
+            with reading(part):
+                for batch in pq.ParquetFile(part).iter_batches(columns=["face_source"]):
+                    counts.update({c["values"]: c["counts"] for c in batch["face_source"].value_counts().to_pylist()})
         return counts.total(), {source: counts[source] for source in FACE_SOURCES if counts[source]}
 
 
@@ -206,7 +222,9 @@ class StoredPaths(OutputPaths):
         if self.is_file:
             for table in reversed(TABLES):
                 self.backend.remove([self.final_name(table)])
-        run = read_run(self.run, self.backend)
+        run = None
+        with contextlib.suppress(OutputConflictError):  # it is damaged
+            run = read_run(self.run, self.backend)
         if run is not None:  # until it is gone, what is left of it may go on, but is not finished
             write_run(self.run, self.backend, dataclasses.replace(run, is_finished=False))
         self._remove_in_order(self._parts(), [self.run.about], self._plans())
@@ -267,25 +285,37 @@ def _make_folder(folder: Path, given: str) -> None:
         raise ConfigError(f"cannot write at {given!r} ({error.strerror}); choose another --out") from error
 
 
-Move = tuple[Path, Path]
-"""From where, to where."""
+def move(paths: OutputPaths, finals: Iterable[Path]) -> None:
+    """Give files of an output their names, from their temporary ones, as one step.
+
+    It is written down first, so that a killed process's next start ends it.
+    """
+    with durably(paths.run.journal) as temporary:
+        temporary.write_text(json.dumps([(str(temporary_name(final)), str(final)) for final in finals]))
+    finish_moves(paths)
 
 
-def move(journal: Path, moves: list[Move]) -> None:
-    """Rename several files as one step: written down first, so that a killed process's next start ends it."""
-    with durably(journal) as temporary:
-        temporary.write_text(json.dumps([(str(source), str(final)) for source, final in moves]))
-    finish_moves(journal)
+def finish_moves(paths: OutputPaths) -> None:
+    """Do what is left of the renames that the journal lists, if there is one.
 
-
-def finish_moves(journal: Path) -> None:
-    """Do what is left of the renames that a journal lists, if there is one."""
+    Raises:
+        OutputConflictError: It is damaged, or names a file that is none of this output.
+    """
+    journal = paths.run.journal
     if not journal.exists():
         return
-    moves = [(Path(source), Path(final)) for source, final in json.loads(journal.read_text())]
-    for source, final in moves:
+    try:
+        # The names alone count: from another folder, a relative path leads elsewhere.
+        finals = [paths.final_like(Path(final)) for _, final in json.loads(journal.read_bytes())]
+    except (ValueError, TypeError, RecursionError) as error:
+        raise OutputConflictError(
+            f"{str(journal)!r}, which lists files that are being renamed, is damaged: start anew with --overwrite, or "
+            "take another --out"
+        ) from error
+    for final in finals:
+        source = temporary_name(final)
         if source.exists():
             source.replace(final)
-    for folder in {final.parent for _, final in moves}:
+    for folder in {final.parent for final in finals}:
         sync(folder)
     journal.unlink()

@@ -10,7 +10,8 @@ from typing import IO, TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from motivnet_cli.errors import ConfigError
+from motivnet_cli.errors import ConfigError, first_line
+from motivnet_cli.output.damage import reading
 from motivnet_cli.output.ledger import Ledger
 from motivnet_cli.output.paths import OutputPaths, output_paths
 from motivnet_cli.output.tables import METADATA_KEY
@@ -32,9 +33,8 @@ def read_faces(path: str | Path) -> pl.DataFrame:
     Raises:
         ConfigError: No output of motivnet is there.
     """
-    import polars
 
-    return polars.read_parquet(parts_of(path, "faces"), glob=False)
+    return _read(parts_of(path, "faces"))
 
 
 def scan_faces(path: str | Path) -> pl.LazyFrame:
@@ -54,9 +54,26 @@ def read_inputs(path: str | Path) -> pl.DataFrame:
     Raises:
         ConfigError: No output of motivnet is there.
     """
+
+    return _read(parts_of(path, "inputs"))
+
+
+def _read(parts: list[Path]) -> pl.DataFrame:
+    """Parts as one table.
+
+    Raises:
+        OutputConflictError: One is damaged.
+    """
     import polars
 
-    return polars.read_parquet(parts_of(path, "inputs"), glob=False)
+    for part in parts:  # pyarrow says which
+        with reading(part):
+            pq.read_metadata(part)
+    with reading(f"a file of {str(parts[0].parent)!r}"):
+        try:
+            return polars.read_parquet(parts, glob=False)
+        except (polars.exceptions.PolarsError, polars.exceptions.PanicException) as error:
+            raise ValueError(first_line(error)) from error
 
 
 def read_record(path: str | Path) -> RunRecord:
@@ -110,5 +127,8 @@ def record_in(part: Path | IO[bytes]) -> RunRecord:
         metadata = pq.read_metadata(part).metadata or {}
     except (OSError, pa.ArrowInvalid):
         metadata = {}
-    record: RunRecord = json.loads(metadata.get(METADATA_KEY, b"{}"))
-    return record
+    with reading("the record of the run"):
+        record: RunRecord = json.loads(metadata.get(METADATA_KEY, b"{}"))
+        if not isinstance(record, dict) or not isinstance(record.get("settings", {}), dict):
+            raise TypeError("it is none")
+        return record

@@ -25,6 +25,7 @@ from motivnet_cli.errors import ConfigError, OutputConflictError
 from motivnet_cli.inputs.names import kind_of
 from motivnet_cli.inputs.patterns import has_wildcards
 from motivnet_cli.output.amend import Amendment, changes_since, changes_since_plan, hashed
+from motivnet_cli.output.damage import reading
 from motivnet_cli.output.ledger import Ledger, read_run
 from motivnet_cli.output.names import TABLES
 from motivnet_cli.output.paths import finish_moves, move, output_paths
@@ -135,10 +136,15 @@ class Output:
     def _settle(self) -> None:
         """Find out whose output is here, how far it is, and what is to be done."""
         paths, config = self._paths, self._config
-        finish_moves(paths.run.journal)
-        run = read_run(paths.run, paths.backend)
+        run = None
+        if config.overwrite:  # it is cleared once the inputs are listed
+            with contextlib.suppress(OutputConflictError):
+                finish_moves(paths)
+        else:
+            finish_moves(paths)
+            run = read_run(paths.run, paths.backend)
         if config.overwrite:
-            pass  # it is cleared once the inputs are listed
+            pass
         elif run is not None:
             self._refuse_other(run.record)
         else:
@@ -478,8 +484,9 @@ class _NewFile(_NewFolder):
         for table, final in finals.items():
             with TableWriter(temporary_name(final), schemas[table]) as writer:
                 for part in ledger.committed(table):
-                    writer.add(pq.read_table(part))
-        move(self.files.journal, [(temporary_name(final), final) for final in finals.values()])
+                    with reading(part):
+                        writer.add(pq.read_table(part))
+        move(self._paths, finals.values())
         for final in finals.values():  # inputs last: without them it is no output
             self._paths.backend.publish(final)
 
@@ -512,10 +519,11 @@ def _summary(
     sources: Counter[FaceSource] = Counter()
     columns = ["face_source", "emotion"] if layout.classes else ["face_source"]
     for part in paths.backend.fetch_all(parts("faces")):
-        for batch in pq.ParquetFile(part).iter_batches(columns=columns):
-            sources.update({c["values"]: c["counts"] for c in batch["face_source"].value_counts().to_pylist()})
-            if layout.classes:
-                emotions.update({c["values"]: c["counts"] for c in batch["emotion"].value_counts().to_pylist()})
+        with reading(part):
+            for batch in pq.ParquetFile(part).iter_batches(columns=columns):
+                sources.update({c["values"]: c["counts"] for c in batch["face_source"].value_counts().to_pylist()})
+                if layout.classes:
+                    emotions.update({c["values"]: c["counts"] for c in batch["emotion"].value_counts().to_pylist()})
     return OutputSummary(
         inputs=max(statuses.total(), num_items),
         done=statuses.total(),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pyarrow.parquet as pq
 
 from motivnet_cli.errors import ConfigError
+from motivnet_cli.output.damage import reading
 from motivnet_cli.output.ledger import Ledger
 from motivnet_cli.output.names import TABLES
 from motivnet_cli.output.read import paths_to_read, record_in
@@ -149,12 +150,13 @@ class _Counts(NamedTuple):
     def of(cls, paths: OutputPaths, parts: Mapping[str, Sequence[Path]]) -> _Counts:
         num_items, failed, listed = 0, 0, 0
         for part in paths.backend.fetch_all(parts["inputs"]):
-            rows = pq.read_table(part, columns=["archive", "status", "faces"])
-            num_items += rows["archive"].null_count
-            failed += sum(
-                row["counts"] for row in rows["status"].value_counts().to_pylist() if row["values"] == "failed"
-            )
-            listed += sum(rows["faces"].to_pylist())
+            with reading(part):
+                rows = pq.read_table(part, columns=["archive", "status", "faces"])
+                num_items += rows["archive"].null_count
+                failed += sum(
+                    row["counts"] for row in rows["status"].value_counts().to_pylist() if row["values"] == "failed"
+                )
+                listed += sum(rows["faces"].to_pylist())
         return cls(num_items, failed, *paths.count_faces(parts["faces"], listed=listed))
 
 

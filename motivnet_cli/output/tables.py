@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from motivnet_cli.durable import sync
+from motivnet_cli.output.damage import reading
 from motivnet_cli.records import BOX_COLUMNS, SIZE_COLUMNS, in_column_order
 
 if TYPE_CHECKING:
@@ -365,16 +366,32 @@ def embedding_matrix(column: pa.ChunkedArray | pa.Array) -> Embeddings:
     return matrix
 
 
+def batches_in(part: Path, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """The rows of a file, a few thousand at a time; with all columns, or with some.
+
+    Raises:
+        OutputConflictError: The file is damaged.
+    """
+    with reading(part):
+        yield from pq.ParquetFile(part).iter_batches(batch_size=ROW_GROUP, columns=columns)
+
+
+def schema_of(part: Path) -> pa.Schema:
+    """The columns of a file.
+
+    Raises:
+        OutputConflictError: The file is damaged.
+    """
+    with reading(part):
+        return pq.read_schema(part)
+
+
 class Stream:
     """Rows of some files one after another; only a few thousand are in memory."""
 
     def __init__(self, parts: Sequence[Path]) -> None:
-        self._batches = (
-            pa.Table.from_batches([batch])
-            for part in parts
-            for batch in pq.ParquetFile(part).iter_batches(batch_size=ROW_GROUP)
-        )
-        self._schema = pq.read_schema(parts[0]) if parts else pa.schema([])
+        self._batches = (pa.Table.from_batches([batch]) for part in parts for batch in batches_in(part))
+        self._schema = schema_of(parts[0]) if parts else pa.schema([])
         self._waiting = self._schema.empty_table()
 
     def take(self, num_rows: int) -> pa.Table:
@@ -391,17 +408,22 @@ def rows_in(parts: Iterable[Path], kind: type[_Row]) -> Iterator[_Row]:
     """The rows of some files, with the columns that a named tuple has as its fields.
 
     A field with a default has that where there is no such column: another version of motivnet wrote the file.
+
+    Raises:
+        OutputConflictError: A file is damaged.
     """
     for part in parts:
-        file = pq.ParquetFile(part)
-        lacking = {name: value for name, value in kind._field_defaults.items() if name not in file.schema_arrow.names}
-        names = [name for name in kind._fields if name not in lacking]
-        for batch in file.iter_batches(columns=names, batch_size=ROW_GROUP):
-            columns: list[Iterable[object]] = [
-                itertools.repeat(lacking[name], len(batch)) if name in lacking else batch[name].to_pylist()
-                for name in kind._fields
-            ]
-            yield from map(kind._make, zip(*columns, strict=True))
+        with reading(part):
+            file = pq.ParquetFile(part)
+            own = file.schema_arrow.names
+            lacking = {name: value for name, value in kind._field_defaults.items() if name not in own}
+            names = [name for name in kind._fields if name not in lacking]
+            for batch in file.iter_batches(columns=names, batch_size=ROW_GROUP):
+                columns: list[Iterable[object]] = [
+                    itertools.repeat(lacking[name], len(batch)) if name in lacking else batch[name].to_pylist()
+                    for name in kind._fields
+                ]
+                yield from map(kind._make, zip(*columns, strict=True))
 
 
 class TableWriter:

@@ -324,8 +324,8 @@ def _receive(response: requests.Response, task: _Task, part: _Part, start: int) 
     for chunk in itertools.chain((b"",), (head,), chunks):
         part.append(chunk)
         task.progress(part.size, offered.size)
-    length = response.headers.get("Content-Length", "")
-    if offered.size not in (None, part.size) or (length.isdecimal() and response.raw.tell() < int(length)):
+    length = http.number_in(response.headers.get("Content-Length", ""))
+    if offered.size not in (None, part.size) or (length is not None and response.raw.tell() < length):
         raise InterruptedTryError(f"the connection closed after {part.size} of {offered.size or length} bytes")
     return part.version or offered
 

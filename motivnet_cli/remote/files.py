@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+import shutil
 import threading
 import time
 from http import HTTPStatus
@@ -35,6 +36,8 @@ RETRIES = 3
 """Tries in a row that may bring nothing new before an input counts as failed."""
 _CHUNK_BYTES = 1 << 16
 _BUFFER_BYTES = 1 << 18
+_KEPT_FREE_BYTES = 1 << 30
+"""On the disk of copies, or a twentieth of a small one: others write there too, and a server may send without end."""
 _MAX_SKIPPED_BYTES = 1 << 20
 """A gap up to this size is read over rather than asked for in a new request."""
 
@@ -71,19 +74,24 @@ def local_copy(path: str, *, stop: Callable[[], bool] = never, allow_private: bo
         allow_private: As in `open_remote`.
 
     Raises:
-        InputError: As `open_remote`.
+        InputError: As `open_remote`, or `too_large`: there is no room for it.
         Stopped: `stop` has said so.
     """
     if not is_remote(path):
         yield path
         return
     folder = TemporaryFolder()
+    size, _, _ = shutil.disk_usage(folder.path)
+    kept_free = min(_KEPT_FREE_BYTES, size // 20)
     copy = folder.path / f"copy{Path(urlsplit(path).path).suffix}"
     try:
         with open_remote(path, allow_private=allow_private) as source, copy.open("wb") as file:
             while piece := source.read1(1 << 20):  # what is there: of a slow server not a whole MiB
                 if stop():
                     raise Stopped
+                if shutil.disk_usage(folder.path).free < kept_free:
+                    message = f"{redacted(path)} does not fit into {folder.path.parent}, of which some room stays free"
+                    raise InputError("too_large", f"{message}: have TMPDIR name a larger disk")
                 file.write(piece)
         yield str(copy)
     finally:

@@ -10,22 +10,25 @@ import os
 import re
 import socket
 import ssl
+import time
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from errno import EADDRNOTAVAIL, ECONNREFUSED, EHOSTDOWN, EHOSTUNREACH, ENETDOWN, ENETUNREACH
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import requests
+from urllib3.exceptions import HTTPError
 
 from motivnet_cli.remote import addresses
 from motivnet_cli.remote.retries import InterruptedTryError, RefusedError
 from motivnet_cli.remote.urls import direct_url, redacted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from motivnet_cli.errors import ErrorType
 
@@ -91,18 +94,21 @@ class Answer:
     def of(cls, response: requests.Response) -> Answer:
         headers = response.headers
         is_encoded = headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity")
-        length = headers.get("Content-Length", "")
-        size, first = (int(length) if length.isdecimal() else None), None
+        size, first = number_in(headers.get("Content-Length", "")), None
         if response.status_code != HTTPStatus.OK:
             size = None
-            span = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", headers.get("Content-Range", "").strip())
+            span = re.fullmatch(r"bytes (?:([0-9]+)-[0-9]+|\*)/([0-9]+|\*)", headers.get("Content-Range", "").strip())
             if span:
-                first = int(span[1]) if span[1] else None
-                size = int(span[2]) if span[2] != "*" else None
+                first, size = number_in(span[1] or ""), number_in(span[2])
         if is_encoded:
             size = first = None
         version = Version(headers.get("ETag"), headers.get("Last-Modified"), size)
         return cls(version, is_encoded, first, headers.get("Accept-Ranges", "").strip().lower() == "bytes")
+
+
+def number_in(text: str) -> int | None:
+    """The number that a header says; None for anything else, and for more digits than sizes of files have."""
+    return int(text) if re.fullmatch("[0-9]{1,18}", text) else None
 
 
 def new_session() -> requests.Session:
@@ -170,15 +176,41 @@ def _followed(
 
 
 def chunks(response: requests.Response, url: str, *, timeout: tuple[float, float] = TIMEOUT_SECONDS) -> Iterator[bytes]:
-    """The bytes of an answer.
+    """The bytes of an answer, as they come.
 
     Raises:
         InterruptedTryError: The connection broke.
+        RefusedError: Less than MIN_BYTES_A_SECOND came for PACE_SECONDS.
     """
     try:
-        yield from response.iter_content(_CHUNK_BYTES)
-    except requests.RequestException as error:
+        if hasattr(response.raw, "read1"):
+            yield from _paced(partial(response.raw.read1, _CHUNK_BYTES, decode_content=True))
+        else:  # urllib3 before version 2.1 waits for a whole piece, however slowly it comes
+            yield from response.iter_content(_CHUNK_BYTES)
+    except (requests.RequestException, HTTPError) as error:
         raise _explained(error, url, timeout) from None
+
+
+PACE_SECONDS, MIN_BYTES_A_SECOND = 300.0, 10_000
+"""A server that sends a byte now and then never reaches the time that it may say nothing."""
+
+
+def _paced(read: Callable[[], bytes]) -> Iterator[bytes]:
+    """What is read, until it is nothing; the time in which nobody reads does not count."""
+    waited_s, num_bytes = 0.0, 0
+    while True:
+        started = time.monotonic()
+        piece = read()
+        waited_s += time.monotonic() - started
+        num_bytes += len(piece)
+        if not piece:
+            return
+        if waited_s >= PACE_SECONDS:
+            if num_bytes < waited_s * MIN_BYTES_A_SECOND:
+                slow = f"was given up: {num_bytes} bytes came in {waited_s:.0f} s"
+                raise RefusedError("unreachable", f"{slow}, and it takes {MIN_BYTES_A_SECOND} a second")
+            waited_s, num_bytes = 0.0, 0
+        yield piece
 
 
 def check_status(response: requests.Response) -> None:
@@ -204,19 +236,19 @@ def check_status(response: requests.Response) -> None:
 def _retry_after(value: str) -> float | None:
     """Seconds that the server asks to wait: given as a number or as a date (RFC 9110, 10.2.3)."""
     value = value.strip()
-    if value.isdecimal():
-        return float(value)
+    if (number := number_in(value)) is not None:
+        return float(number)
     try:
         date = parsedate_to_datetime(value)
-    except ValueError:
+        if date.tzinfo is None:
+            date = date.replace(tzinfo=timezone.utc)
+        return max(0.0, (date - datetime.now(timezone.utc)).total_seconds())
+    except (ValueError, OverflowError):
         return None
-    if date.tzinfo is None:
-        date = date.replace(tzinfo=timezone.utc)
-    return max(0.0, (date - datetime.now(timezone.utc)).total_seconds())
 
 
 def _explained(
-    error: requests.RequestException | ValueError, url: str, timeout: tuple[float, float]
+    error: requests.RequestException | HTTPError | ValueError, url: str, timeout: tuple[float, float]
 ) -> InterruptedTryError | RefusedError:
     """The same failure without the words of requests, which hold the URL with its secrets."""
     if isinstance(error, ValueError | requests.TooManyRedirects):

@@ -184,14 +184,37 @@ def _list_s3(fs: _S3FileSystem, url: str, path: str, *, recursive: bool, retries
     request = {"Bucket": bucket, "Prefix": prefix, "Delimiter": "" if recursive else "/", **fs.req_kw}
     while True:
         page = with_retries(lambda: fs.call_s3("list_objects_v2", **request), url, retries=retries)
-        for found in page.get("Contents", ()):
-            if not found["Key"].endswith("/"):
-                yield RemoteEntry(found["Key"][len(prefix) :], (found["Size"], _time_ns(found["LastModified"])))
-        for folder in page.get("CommonPrefixes", ()):
-            yield RemoteEntry(folder["Prefix"][len(prefix) :])
-        if not page.get("IsTruncated"):
+        try:
+            entries = list(_entries_of(page, prefix))
+            token = page["NextContinuationToken"] if page.get("IsTruncated") else None
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise FetchError(f"{redacted(url)} cannot be listed: the storage gives no list ({error!r})") from None
+        yield from entries
+        if token is None:
             return
-        request["ContinuationToken"] = page["NextContinuationToken"]
+        if token == request.get("ContinuationToken"):
+            raise FetchError(f"{redacted(url)} cannot be listed: the storage gives the same page again and again")
+        request["ContinuationToken"] = token
+
+
+def _entries_of(page: _S3Page, prefix: str) -> Iterator[RemoteEntry]:
+    """What a page of a list names.
+
+    Raises:
+        LookupError, TypeError, ValueError, AttributeError: It is none, or names what was not asked for.
+    """
+    for found in page.get("Contents", ()):
+        if not found["Key"].endswith("/"):
+            yield RemoteEntry(_below(prefix, found["Key"]), (found["Size"], _time_ns(found["LastModified"])))
+    for folder in page.get("CommonPrefixes", ()):
+        yield RemoteEntry(_below(prefix, folder["Prefix"]))
+
+
+def _below(prefix: str, key: str) -> str:
+    """What follows a prefix in a key."""
+    if not key.startswith(prefix):
+        raise ValueError(f"{key!r} does not begin with {prefix!r}")
+    return key[len(prefix) :]
 
 
 def _version_of(found: _Description) -> tuple[int | None, int | None]:

@@ -13,6 +13,7 @@ import math
 import os
 import pickle
 import re
+import struct
 import warnings
 import zipfile
 from collections import OrderedDict
@@ -216,7 +217,7 @@ def _check_zip(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
             is_compressed = any(each.compress_type != zipfile.ZIP_STORED for each in archive.infolist())
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, *_DAMAGE_ERRORS) as error:
         reason = "it is cut short or damaged (a zip without its directory, which comes last): download it again"
         raise _not_weights(path, reason) from error
     parts = {name.split("/", 1)[-1] for name in names}
@@ -317,6 +318,8 @@ _DAMAGE_ERRORS = (
     AttributeError,
     AssertionError,
     OverflowError,
+    MemoryError,  # a length asks for more than there is
+    struct.error,
 )
 
 
@@ -330,7 +333,7 @@ def _read_safetensors(path: Path, *, size: int) -> tuple[dict[str, Tensor], dict
     try:
         offsets = [each["data_offsets"][1] for name, each in json.loads(header).items() if name != "__metadata__"]
         needed = 8 + header_size + max(offsets, default=0)
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
+    except _DAMAGE_ERRORS as error:
         raise _not_weights(path, "its safetensors header is damaged: download it again") from error
     if size < needed:
         reason = f"it is cut short ({size} bytes where its header announces {needed}): download it again"
@@ -338,8 +341,9 @@ def _read_safetensors(path: Path, *, size: int) -> tuple[dict[str, Tensor], dict
     try:
         with safe_open(str(path), framework="pt", device="cpu") as opened:
             return {name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata() or {}  # noqa: SIM118
-    except SafetensorError as error:
-        raise _not_weights(path, f"it is a damaged safetensors file ({error}): download it again") from error
+    except (SafetensorError, *_DAMAGE_ERRORS) as error:
+        reason = f"it is a damaged safetensors file ({first_line(error)[:200]}): download it again"
+        raise _not_weights(path, reason) from error
 
 
 def _describe(head: bytes) -> str:

@@ -1,0 +1,105 @@
+"""The process that decodes pictures one after the other: a request a line on stdin, pixels into shared memory."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import sys
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from motivnet_cli.children import ProtocolError, confine, message_descriptor
+from motivnet_cli.errors import InputError
+from motivnet_cli.inputs.decode import decode, decode_bytes
+from motivnet_cli.inputs.decoder_process import write_whole
+from motivnet_cli.inputs.pillow import decoding_settings
+from motivnet_cli.records import Problem
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+_GRACE_SECONDS = 30
+"""Left to the parent, which ends this process when a picture's time is over. Without a parent it ends by itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PictureRequest:
+    """A picture to decode."""
+
+    path: str | None
+    """None where the content lies in the shared memory."""
+    num_bytes: int
+    """Of that content."""
+    max_pixels: int
+    memory_bytes: int
+    """Memory that the process may take beside what it holds at its start; the first request says it for all."""
+    timeout_s: float
+    shared: int
+    """File descriptor of the shared memory, which the pixels go to."""
+
+    def to_line(self) -> bytes:
+        return json.dumps(asdict(self)).encode() + b"\n"
+
+    @classmethod
+    def from_line(cls, line: bytes) -> Self:
+        return cls(**json.loads(line))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PictureAnswer:
+    """What became of it."""
+
+    problem: Problem | None = None
+    height: int = 0
+    width: int = 0
+    """Of the pixels in the shared memory, uint8 [height, width, 3]."""
+
+    def to_line(self) -> bytes:
+        return json.dumps(asdict(self)).encode() + b"\n"
+
+    @classmethod
+    def from_line(cls, line: bytes) -> Self:
+        """What `to_line` wrote.
+
+        Raises:
+            ProtocolError: It is something else.
+        """
+        try:
+            fields = json.loads(line)
+            problem = fields.pop("problem")
+            return cls(problem=Problem(**problem) if problem else None, **fields)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ProtocolError(line) from error
+
+
+def main() -> None:
+    is_confined = False
+    with decoding_settings():
+        for line in sys.stdin.buffer:
+            request = PictureRequest.from_line(line)
+            if not is_confined:
+                confine(request.memory_bytes, dies_with_thread=False)  # threads come and go, and it serves them all
+                is_confined = True
+            signal.alarm(math.ceil(request.timeout_s) + _GRACE_SECONDS)
+            answer = _answer(request)
+            signal.alarm(0)
+            os.write(message_descriptor(), answer.to_line())
+
+
+def _answer(request: PictureRequest) -> PictureAnswer:
+    try:
+        if request.path is None:
+            content = os.pread(request.shared, request.num_bytes, 0)
+            rgb = decode_bytes(content, max_pixels=request.max_pixels).rgb
+        else:
+            rgb = decode(request.path, max_pixels=request.max_pixels).rgb
+    except InputError as error:
+        return PictureAnswer(problem=Problem.of(error))
+    write_whole(request.shared, rgb.data.cast("B"))
+    return PictureAnswer(height=rgb.shape[0], width=rgb.shape[1])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""Outputs in which files of the run itself are damaged, or not ours: a clear error, and nothing else is changed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from motivnet_cli.errors import OutputConflictError
+from motivnet_cli.output.status import output_status
+from tests.outputs import nine_inputs, run, tables
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """A run that was stopped after five of nine inputs: its output, and the folder of its inputs."""
+    photos = nine_inputs(tmp_path / "photos")
+    out = tmp_path / "p.parquet"
+    run(out, photos, stop_after=5, commit_seconds=0)
+    return out, photos
+
+
+def control(out):
+    return out.with_name(f"{out.name}.work")
+
+
+def change(path: Path, **values):
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | values))
+
+
+RECORDS = {
+    "no JSON": None,
+    "nested": b"[" * 100_000,
+    "a list": b"[1, 2]",
+    "no text": b"\xff\xfe{}",
+    "a plan elsewhere": {"plan": "../../plan.jsonl"},
+    "no plan": {"plan": "lock"},
+    "units of nothing": {"unit": 0},
+    "units of half": {"unit": 0.5},
+    "units of text": {"unit": "9"},
+    "fewer units": {"offsets": []},
+    "units that go back": {"unit": 4, "offsets": [0, 90, 50]},
+    "units before the plan": {"offsets": [-1]},
+    "more inputs": {"num_items": 100_000},
+    "inputs that are none": {"num_items": True},
+    "columns of no type": {"keep": {"age": "int7"}},
+    "columns that are none": {"keep": ["age"]},
+    "a record that is none": {"record": [1]},
+    "settings that are none": {"record": {"settings": 7}},
+}
+
+
+@pytest.mark.parametrize("damage", RECORDS.values(), ids=RECORDS.keys())
+def test_the_record_of_a_run(begun, damage):
+    """It is refused by whoever reads it, and `--overwrite` begins anew."""
+    out, photos = begun
+    about = control(out) / "run.json"
+    if isinstance(damage, dict):
+        change(about, **damage)
+    else:
+        about.write_bytes(about.read_bytes()[:100] if damage is None else damage)
+    for look in (output_status, lambda path: run(path, photos)):
+        with pytest.raises(OutputConflictError, match=r"run\.json.* damaged .*--overwrite"):
+            look(out)
+
+    run(out, photos, overwrite=True)
+
+    assert len(tables(out)[1]) == 9
+
+
+PLANS = {
+    "a line that is no JSON": lambda lines: [*lines[:7], b"{\n", lines[8]],
+    "a missing line": lambda lines: lines[:8],
+    "an unknown field": lambda lines: [*lines[:8], b'{"input": "a", "path": "a", "kind": "image", "x": 1}\n'],
+    "no path": lambda lines: [*lines[:8], b'{"input": "a", "kind": "image"}\n'],
+    "a path that is none": lambda lines: [*lines[:8], b'{"input": "a", "path": 7, "kind": "image"}\n'],
+    "an unknown kind": lambda lines: [*lines[:8], b'{"input": "a", "path": "a", "kind": "song"}\n'],
+    "a size that is none": lambda lines: [
+        *lines[:8],
+        b'{"input": "a", "path": "a", "kind": "image", "size_bytes": "7"}\n',
+    ],
+    "nested": lambda lines: [*lines[:8], b"[" * 100_000 + b"\n"],
+}
+
+
+@pytest.mark.parametrize("damage", PLANS.values(), ids=PLANS.keys())
+def test_the_plan_of_a_run(begun, damage):
+    """A damaged line, or one that is missing, ends the run: no input is left out in silence."""
+    out, photos = begun
+    plan = control(out) / "plan.jsonl"
+    plan.write_bytes(b"".join(damage(plan.read_bytes().splitlines(keepends=True))))
+
+    with pytest.raises(OutputConflictError, match="plan is damaged"):
+        run(out, photos)
+
+
+@pytest.mark.parametrize("damage", [b"", b"PAR1", b"x" * 1000])
+def test_a_part_of_a_run(begun, damage):
+    """A part that marks inputs as done is read, or the run ends."""
+    out, photos = begun
+    last = sorted((control(out) / "inputs").iterdir())[-1]
+    last.write_bytes(damage)
+
+    with pytest.raises(OutputConflictError, match=r"part-.*damaged"):
+        run(out, photos)
+
+
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_a_journal_moves_no_file_but_those_of_its_output(tmp_path, is_folder):
+    """Renames that an interrupted process has left are done for files of this output, whatever else is asked for."""
+    photos = nine_inputs(tmp_path / "photos")
+    out = tmp_path / ("folder" if is_folder else "p.parquet")
+    run(out, photos, stop_after=5, commit_seconds=0)
+    mine, target = tmp_path / "mine.txt", tmp_path / "target.txt"
+    mine.write_text("mine")
+    journal = (out / ".motivnet" if is_folder else control(out)) / "moves.json"
+    for move in ([str(mine), str(target)], [str(photos / "0.jpg"), str(photos / "1.jpg")], "x", 7, [1, 2]):
+        journal.write_text(json.dumps([move]))
+        with pytest.raises(OutputConflictError, match=r"moves\.json.* damaged"):
+            run(out, photos)
+    assert (mine.read_text(), target.exists()) == ("mine", False)
+    assert len(list(photos.iterdir())) == 9
+
+    run(out, photos, overwrite=True)
+
+    assert len(tables(out)[1]) == 9
+    assert not journal.exists()
+
+
+def test_a_journal_is_followed_from_another_folder(tmp_path, monkeypatch):
+    """Its paths may be relative to the folder in which the process before was started."""
+    photos = nine_inputs(tmp_path / "photos")
+    (tmp_path / "elsewhere").mkdir()
+    out = tmp_path / "folder"
+    run(out, photos)
+    part = next((out / "faces").iterdir())
+    content = part.read_bytes()
+    (out / ".motivnet" / "moves.json").write_text(
+        json.dumps([[f"folder/faces/.{part.name}.tmp", f"folder/faces/{part.name}"]])
+    )
+    part.rename(part.with_name(f".{part.name}.tmp"))
+    monkeypatch.chdir(tmp_path / "elsewhere")
+
+    run(Path("../folder"), photos)
+
+    assert part.read_bytes() == content
