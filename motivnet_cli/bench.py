@@ -6,7 +6,6 @@ moment, and say so.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 import tempfile
@@ -248,8 +247,12 @@ class _Reading:
 
 def _read(config: RunConfig, model: LoadedModel, *, seconds: float) -> _Reading:
     torch.set_num_threads(1)
-    with contextlib.closing(Preparer(model, config.faces, config.video, config.loader)) as preparer:
+    preparer = Preparer(model, config.faces, config.video, config.loader)
+    try:
         return _read_with(preparer, config, seconds=seconds)
+    finally:
+        with preparer.closed():
+            pass
 
 
 def _read_with(preparer: Preparer, config: RunConfig, *, seconds: float) -> _Reading:

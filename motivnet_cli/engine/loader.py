@@ -192,9 +192,8 @@ class _Feeder:
     def close(self) -> None:
         self._is_over.set()
         self._budget.close()
-        self._preparer.close()  # no picture that is still decoded is waited for: nobody takes it any more
-        self._pool.shutdown(cancel_futures=True)
-        self._preparer.close()  # a thread may have begun another one meanwhile
+        with self._preparer.closed():  # no picture that is still being decoded is waited for: nobody takes it any more
+            self._pool.shutdown(cancel_futures=True)
         self._thread.join(JOIN_SECONDS)
 
     def _feed(self) -> None:

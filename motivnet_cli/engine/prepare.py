@@ -19,6 +19,7 @@ from motivnet_cli.remote.files import read_bytes
 from motivnet_cli.remote.urls import is_remote
 
 if TYPE_CHECKING:
+    import contextlib
     from collections.abc import Callable, Iterable
 
     import numpy as np
@@ -75,9 +76,9 @@ class Preparer:
             None if faces.mode == "whole" else load_detector(faces.detector, detection_size=faces.detection_size)
         )
 
-    def close(self) -> None:
-        """End the processes that decode, whatever they are doing."""
-        self._processes.close()
+    def closed(self) -> contextlib.AbstractContextManager[None]:
+        """A block in which no picture is decoded by another process: what such a process is doing ends at once."""
+        return self._processes.closed()
 
     # ---- whole pieces of an input -------------------------------------------------------------------------
 

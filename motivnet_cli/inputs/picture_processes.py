@@ -7,6 +7,7 @@ other, and there are never more than threads that ask.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,6 +45,7 @@ class PictureProcesses:
         self._lock = threading.Lock()
         self._idle: list[_Process] = []
         self._busy: set[_Process] = set()
+        self._is_closed = False
 
     def __enter__(self) -> Self:
         return self
@@ -66,29 +68,49 @@ class PictureProcesses:
         finally:
             self._give_back(process)
 
-    def close(self) -> None:
-        """End all processes; what is being decoded fails. It may be used again."""
+    @contextlib.contextmanager
+    def closed(self) -> Iterator[None]:
+        """End all processes, and start none while the block runs: what is being decoded, or would be, fails."""
         with self._lock:
+            self._is_closed = True
             idle, self._idle = self._idle, []
             for process in self._busy:
                 process.kill()
         for process in idle:
             process.close()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._is_closed = False
+
+    def close(self) -> None:
+        """End all processes."""
+        with self.closed():
+            pass
 
     def _take(self) -> _Process:
         with self._lock:
+            self._check_open()
             process = self._idle.pop() if self._idle else None
         process = process or _Process()
         with self._lock:
             self._busy.add(process)
+            if self._is_closed:
+                process.kill()
         return process
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise InputError("decoder_crash", "the processes that decode were ended")
 
     def _give_back(self, process: _Process) -> None:
         with self._lock:
             self._busy.remove(process)
-            if process.is_usable:
+            is_kept = process.is_usable and not self._is_closed
+            if is_kept:
                 self._idle.append(process)
-        if not process.is_usable:
+        if not is_kept:
             process.close()
 
 

@@ -100,7 +100,7 @@ class VideoReader:
     def _request(self, shared: int) -> DecodeRequest:
         config = self._config
         return DecodeRequest(
-            path=os.path.abspath(self._path),  # noqa: PTH100 - FFmpeg takes `concat:a.mp4` for no name of a file
+            path=os.path.abspath(self._path),
             backend=config.backend,
             fps=config.fps,
             every=config.every,

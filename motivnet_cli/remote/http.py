@@ -108,7 +108,7 @@ class Answer:
 
 def number_in(text: str) -> int | None:
     """The number that a header says; None for anything else, and for more digits than sizes of files have."""
-    return int(text) if re.fullmatch("[0-9]{1,18}", text) else None
+    return int(text) if re.fullmatch("[0-9]{1,19}", text) else None
 
 
 def new_session() -> requests.Session:
