@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from motivnet_cli import __version__
 from motivnet_cli.durable import temporary_name
-from motivnet_cli.errors import ConfigError, first_line
+from motivnet_cli.errors import ConfigError, OutputConflictError, first_line
 from motivnet_cli.output.findings import MAX_EXAMPLES, Findings, Verification
 from motivnet_cli.output.ledger import cursor_in, read_run
 from motivnet_cli.output.names import TABLES, is_part
@@ -126,7 +126,7 @@ class _Look:
         about = self._paths.run.about
         try:
             return read_run(self._paths.run, self._paths.backend)
-        except READ_FAILURES as error:
+        except (OutputConflictError, *READ_FAILURES) as error:
             self._findings.fault("plan", self._name_of(about), f"cannot be read: {first_line(error)}")
             return None
 
