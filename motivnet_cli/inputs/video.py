@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from motivnet_cli.children import ProtocolError
@@ -100,7 +101,7 @@ class VideoReader:
     def _request(self, shared: int) -> DecodeRequest:
         config = self._config
         return DecodeRequest(
-            path=os.path.abspath(self._path),
+            path=str(Path(self._path).absolute()),
             backend=config.backend,
             fps=config.fps,
             every=config.every,
