@@ -39,8 +39,9 @@ pytestmark = pytest.mark.thorough  # matplotlib draws every page's figures
 if TYPE_CHECKING:
     from pathlib import Path
 
-HOSTILE = "<script>alert(1)</script> | \"x\" & 'y' `z` {{ 7 * 7 }} \\ $5 _a_ #b\nline \udcff"
-"""What a file may be called: markup of every format written here, a line break, and a byte that is not UTF-8."""
+HOSTILE = "<script>alert(1)</script> | \"x\" & 'y' `z` {{ 7 * 7 }} \\ $5 _a_ #b\nline \x1b\u202e\udcff"
+"""What a file may be called: markup of every format written here, a line break, a command to a terminal, a mark that
+turns the direction of writing, and a byte that is not UTF-8."""
 
 
 @pytest.fixture(scope="module")
@@ -227,7 +228,10 @@ def test_hostile_names_stay_text(tmp_path, scores):
 
     for page in pages:
         assert not page.every("script")
-        assert "<script>alert(1)</script> | \"x\" & 'y' `z` {{ 7 * 7 }} \\ $5 _a_ #b\nline \\udcff" in page.text
+        assert (
+            "<script>alert(1)</script> | \"x\" & 'y' `z` {{ 7 * 7 }} \\ $5 _a_ #b\nline \\x1b\\u202e\\udcff"
+            in page.text
+        )
         assert all(not link["href"].startswith("javascript") for link in page.every("a"))
     assert where in pages[0].text
     for markdown in (tmp_path / "rafdb" / "report.md", tmp_path / "suite.md"):

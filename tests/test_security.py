@@ -205,6 +205,23 @@ def test_no_cell_is_a_formula(to, pictures, tmp_path):
         assert {row["input"].removeprefix("'") for row in rows} == {name.removeprefix("'") for name in NAMES.values()}
 
 
+def test_columns_that_a_stranger_named(tmp_path):
+    """A header of a CSV is no formula, and an array of an npz no path."""
+    path = output(tmp_path, [face("a.jpg", emotion="anger")], {"a.jpg": {}})
+    names = ["=1+1", "+x", "\x1b[31m", "a\nb", "../../x"]
+    table = pq.read_table(path)
+    for name in names:
+        table = table.append_column(name, [["=1+1"]])
+    pq.write_table(table, path)
+    (row,) = csv.DictReader(io.StringIO(export_predictions(path, "csv", tmp_path / "x.csv").read_bytes().decode()))
+    rows = json.loads(export_predictions(path, "jsonl", tmp_path / "x.jsonl").read_text())
+
+    assert not [cell for cell in (*row, *row.values()) if re.match("[=+\\-@\t\r\n]", cell)]
+    assert set(names) <= set(rows)
+    with pytest.raises(ConfigError, match="an npz cannot have an array called"):
+        export_predictions(path, "npz", tmp_path / "x.npz")
+
+
 @pytest.mark.parametrize("to", ["webvtt", "srt"])
 def test_captions_hold_the_cues_of_their_faces_only(to, videos, tmp_path):
     """Neither the model's name nor a video's adds a cue, or a tag that a player obeys."""

@@ -21,6 +21,7 @@ from PIL import Image
 import motivnet_cli
 from motivnet_cli.config import InputConfig, VideoConfig
 from motivnet_cli.durable import TemporaryFolder, durably, is_private, temporary_name
+from motivnet_cli.engine.predictor import code_folder
 from motivnet_cli.errors import ConfigError, InputError
 from motivnet_cli.export.source import Source
 from motivnet_cli.inputs.archive import Archive
@@ -171,8 +172,9 @@ PLAYLISTS = {
 }
 
 
-@pytest.mark.parametrize("ending", ["mp4", "m3u8", "ts"])
-@pytest.mark.parametrize("kind", PLAYLISTS)
+@pytest.mark.parametrize(
+    ("kind", "ending"), [*((kind, "mp4") for kind in PLAYLISTS), ("hls", "m3u8"), ("concat", "ts")]
+)
 def test_a_video_names_no_other_file(kind, ending, tmp_path):
     """FFmpeg reads lists of files and addresses: whoever made one would choose what this machine reads."""
     secret = tmp_path / "secret.mp4"
@@ -189,7 +191,7 @@ def test_a_video_names_no_other_file(kind, ending, tmp_path):
 def test_the_name_of_a_video_is_no_protocol(tmp_path, monkeypatch):
     """`concat:a|b` and the like are commands to FFmpeg; here they are names of files."""
     monkeypatch.chdir(tmp_path)
-    for name in ("concat:secret.mp4", "subfile,,start,0,end,9,,:secret.mp4", "pipe:0", "data:x"):
+    for name in ("concat:secret.mp4", "pipe:0"):
         Path(name).write_bytes((SAMPLE_DATA / "face.mp4").read_bytes())
         assert len(list(VideoReader(name, VideoConfig(), max_pixels=1 << 24))) == 4
 
@@ -372,3 +374,17 @@ def test_whose_folder_is_private(tmp_path, monkeypatch):
     folder.chmod(0o700)
     monkeypatch.setattr(os, "getuid", lambda: os.geteuid() + 1)
     assert not is_private(folder)
+
+
+def test_where_compiled_code_is_kept(tmp_path):
+    """torch runs what it finds there: in the store only if nobody else can write the folder, never below /tmp."""
+    own = code_folder(tmp_path / "store")
+    assert own.parent == tmp_path / "store" / "compiled"
+    assert is_private(own)
+    assert code_folder(tmp_path / "store") == own
+    own.chmod(0o770)
+    (tmp_path / "file").touch()
+    for cache in (tmp_path / "store", tmp_path / "file", None):
+        temporary = code_folder(cache)
+        assert isinstance(temporary, TemporaryFolder)
+        assert is_private(temporary.path)

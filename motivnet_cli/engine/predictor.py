@@ -190,15 +190,9 @@ class Predictor:
         return True
 
     def _compile(self, cache: Path | None) -> None:
-        if cache is not None and _GIVEN_CODE_FOLDER is None:  # compiled code is found again by the next run
-            folder = cache / "compiled" / compiled_code_key()
-            with contextlib.suppress(OSError):  # a store may be read-only
-                folder.parent.mkdir(parents=True, exist_ok=True)
-                folder.mkdir(mode=0o700, exist_ok=True)
-            if not is_private(folder):  # torch runs what lies there, and its own folder in TMPDIR anybody can make
-                self._code_folder = TemporaryFolder()
-                folder = self._code_folder.path
-            os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
+        if _GIVEN_CODE_FOLDER is None:
+            self._code_folder = code_folder(cache)  # a temporary one goes with this object
+            os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(getattr(self._code_folder, "path", self._code_folder))
         started = time.monotonic()
         self._network = torch.compile(self._network, fullgraph=True, dynamic=False)
         try:
@@ -207,6 +201,21 @@ class Predictor:
             cause = getattr(error, "inner_exception", error)  # torch's own first line only says which backend it was
             raise ConfigError(f"--compile does not work here: {first_line(cause)}; leave it out") from error
         self.compile_s = time.monotonic() - started
+
+
+def code_folder(cache: Path | None) -> Path | TemporaryFolder:
+    """Where torch keeps the code that it compiles, and runs what lies there: a folder that nobody else can write.
+
+    torch's own, below `TMPDIR`, has a name that anybody can take first. One in the cache is found again by the next
+    run; where that is read-only, or others can write it, a temporary one is made.
+    """
+    if cache is None:
+        return TemporaryFolder()
+    folder = cache / "compiled" / compiled_code_key()
+    with contextlib.suppress(OSError):  # a store may be read-only
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+    return folder if is_private(folder) and os.access(folder, os.W_OK) else TemporaryFolder()
 
 
 def _compute_on(num_threads: int) -> None:
