@@ -23,7 +23,7 @@ from tests.outputs import run as write
 from tests.pictures import face_photo, quadrants
 from tests.runs import finish, motivnet
 
-OPTIONS = ("--track", "--fps", "5", "--threads", "2")
+OPTIONS = ("--track", "--fps", "5", "--threads", "2", "--detection-size", "256")
 
 
 @pytest.fixture(scope="module")
@@ -335,6 +335,10 @@ def test_damage_is_found(out, kind):
     assert check in wrong(out / name.replace(".inputs", ""))
 
 
+def test_every_check_has_its_damage():
+    assert {check for _, _, check in DAMAGE.values()} == set(CHECKS) - {"sample"}
+
+
 @pytest.mark.parametrize("name", ["p.parquet", "p"])
 def test_a_whole_output_passes(outputs, name):
     """Each check holds; only what is not there is skipped."""
@@ -545,3 +549,15 @@ def test_given_boxes_and_pictures_in_tables_are_found_again(media, tmp_path):
     assert_whole(tmp_path / "m.parquet")
 
     assert sampled(tmp_path / "m.parquet")["note"] == "3 rows were computed again (seed 7)"
+
+
+def test_names_as_they_were_given_are_found_again(media, tmp_path, monkeypatch):
+    """They are relative to the folder of then, and the record has the whole paths."""
+    monkeypatch.chdir(shutil.copytree(media, tmp_path / "media"))
+    command = ("annotate", "./a.jpg", "../media/f.png", "e.tar", "--model", "expression-net", "--max-failures", 9)
+    motivnet(*command, "--precision", "bf16", "--out", tmp_path / "p.parquet")
+    monkeypatch.chdir(tmp_path)
+    found = sampled(tmp_path / "p.parquet")
+
+    assert found["result"] == "ok"
+    assert found["note"].startswith("6 rows were computed again (seed 7); of the network's numbers only clear emotions")

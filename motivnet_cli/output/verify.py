@@ -49,7 +49,7 @@ _PART = re.compile(r"part-(\d{6,})-(\d{4,})\.parquet")
 
 
 def verify_output(path: str | Path) -> Verification:
-    """Look at all that an output holds. Its files are read once; memory holds some 45 bytes an input.
+    """Look at all that an output holds. Its files are read once; memory holds about 100 bytes an input.
 
     Of an output in an object store, copies are read, which need as much room in the temporary folder.
 

@@ -1,6 +1,6 @@
 """The rows of an inputs table, held against each other and against what they may say; and an index of them.
 
-It holds about 45 bytes an input, and of names none.
+It holds about 100 bytes an input, and of names none.
 """
 
 from __future__ import annotations
