@@ -127,3 +127,22 @@ def test_errors_that_the_decoder_only_logs(tmp_path, end, numbers, is_whole, err
     assert (report.is_whole, report.problem.error_type) == (is_whole, error_type)
     if is_whole:
         assert "errors in 1 frames that were read, first in frame 10 at 0.4 s (overread" in report.problem.message
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libvpx-vp9"])
+def test_one_time_stamp_that_is_damaged(tmp_path, codec):
+    """A single block of a Matroska file says that it stands at the start of its cluster: times do not start again."""
+    path = tmp_path / "c.mkv"
+    make_clip(path, frames=80, fps=25, gop=17, codec=codec, options={"sc_threshold": "0"})
+    content = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        place = [packet.pos for packet in container.demux(video=0) if packet.size][40]
+    content[place + 1 : place + 3] = bytes(2)  # behind the number of its track
+    path.write_bytes(content)
+    said, numbers, times, report = read(path)
+
+    assert said == numbers
+    assert times == pytest.approx([number / 25 for number in numbers], abs=2e-3)
+    assert set(range(38)) | set(range(51, 80)) <= set(numbers) <= set(range(40)) | set(range(51, 80))
+    assert (report.is_whole, report.problem.error_type) == (False, "damaged")
+    assert "start again" not in report.problem.message

@@ -276,7 +276,10 @@ class Timeline:
         if self._origin is None or self._max_pts is None:
             self._begin(packet, ahead)
         elif self._goes_back(self._last_dts, packet):
-            self._begin_again(packet, ahead)
+            if self._is_stray(packet, ahead):
+                self._forget_times_of(packet)
+            else:
+                self._begin_again(packet, ahead)
         else:
             self._notice_hole(packet)
         if self._lacks_reference(packet):
@@ -319,6 +322,18 @@ class Timeline:
         self._restarts.append(Fraction(self._max_pts + self._step))
         self._damage += 1  # what the old part left in the decoder is no reference for the new one
         self._in_doubt = 0
+
+    def _is_stray(self, packet: Packet[VideoStream], ahead: deque[Packet[VideoStream]]) -> bool:
+        """Whether the packet after one that goes back stands where the time line was: then its time is damaged."""
+        following = next((dts for one in ahead if (dts := self._dts_of(one)) is not None), None)
+        if packet.is_keyframe or following is None or self._last_dts is None:
+            return False
+        return 0 < following - self._last_dts <= LOOKAHEAD_PACKETS * self._step
+
+    def _forget_times_of(self, packet: Packet[VideoStream]) -> None:
+        """A damaged time puts no frame anywhere, and what else of the packet is damaged is not known."""
+        self._damage_from(self._waiting[0] if self._waiting else self._max_pts)
+        packet.pts = packet.dts = None
 
     def _first_pts(self, packet: Packet[VideoStream], ahead: deque[Packet[VideoStream]]) -> int | None:
         """The earliest presentation time of the part that begins with a packet."""
