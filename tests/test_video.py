@@ -246,23 +246,23 @@ def test_hole_in_the_middle(tmp_path):
 @pytest.mark.parametrize(
     ("make", "kind"),
     [
-        (lambda path: path.write_bytes(b""), "empty_file"),
-        (lambda path: path.write_text("not a video"), "not_a_video"),
-        (lambda path: path.write_bytes(random.Random(1).randbytes(5000)), "not_a_video"),
-        (lambda path: make_sound(path), "no_video_stream"),
-        (lambda path: None, "not_found"),
-        (lambda path: path.mkdir(), "not_a_file"),
+        (lambda path: path.write_bytes(b""), "empty_file: the file holds 0 bytes"),
+        (lambda path: path.write_text("not a video"), "not_a_video: no video that FFmpeg"),
+        (lambda path: path.write_bytes(random.Random(1).randbytes(5000)), "not_a_video: no video that FFmpeg"),
+        (lambda path: make_sound(path), "no_video_stream: it holds no video, only audio"),
+        (lambda path: None, "not_found: there is no such file"),
+        (lambda path: path.mkdir(), "not_a_file: something else than a file stands where"),
     ],
     ids=["empty", "text", "noise", "sound", "missing", "folder"],
 )
 def test_what_is_no_video(tmp_path, make, kind):
-    """A file without one frame raises InputError of a stable type."""
+    """A file without one frame raises InputError of a stable type, and the message says what is there."""
     path = tmp_path / "c.mp4"
     make(path)
 
     with pytest.raises(InputError) as error:
         read(path)
-    assert error.value.error_type == kind
+    assert f"{error.value.error_type}: {error.value}".startswith(kind)
 
 
 def test_large_frames_are_refused(tmp_path):

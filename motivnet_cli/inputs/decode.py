@@ -306,7 +306,7 @@ def _refuse_by_kind(image: ImageFile) -> None:
         _refuse_values_of_tiff(image)
         _refuse_layout_of_tiff(image)
     elif isinstance(image, JpegImageFile) and image.mode == "CMYK" and "adobe" not in image.info:
-        raise InputError("unsupported", "which of its values are ink is not known (CMYK without a mark of Adobe's)")
+        raise InputError("unsupported", "its inks may be inverted (CMYK without a mark of Adobe's): convert it to RGB")
     elif isinstance(image, BmpImageFile) and image.info.get("compression") == BmpImageFile.COMPRESSIONS["BITFIELDS"]:
         assert image.fp is not None
         image.fp.seek(0)

@@ -182,11 +182,15 @@ class Presentations:
             primaries=int(getattr(frame, "color_primaries", context.color_primaries) or 0),
         )
         if _side_data(frame, "DOVI_METADATA") is not None and presentation.transfer in _UNSAID:
-            raise InputError("unsupported", "its colours are those of Dolby Vision alone (profile 5)")
+            raise InputError(
+                "unsupported", "its colours are those of Dolby Vision alone (profile 5): convert it to SDR"
+            )
         width, height = presentation.square_size
         if width * height > self._max_pixels:
             pixels = f"{width} x {height} pixels a frame"
-            raise InputError("too_large", f"{pixels}, and --max-pixels allows {self._max_pixels}")
+            raise InputError(
+                "too_large", f"{pixels}, and --max-pixels allows {self._max_pixels}: raise it, or shrink the video"
+            )
         return presentation
 
 
@@ -234,7 +238,8 @@ def _matrix_of(frame: VideoFrame) -> int:
         return _BT601  # has none
     if frame.colorspace not in _MATRICES:
         raise InputError(
-            "unsupported", f"its colours have a matrix (number {frame.colorspace} of H.273) that is not converted here"
+            "unsupported",
+            f"its colours have a matrix (number {frame.colorspace} of H.273) that is not read: convert it to BT.709",
         )
     return _BT601 if frame.colorspace in (0, 2, 3, 6) else int(frame.colorspace)
 

@@ -159,7 +159,9 @@ def decode(request: DecodeRequest, slots: Slots) -> VideoReport:
         stream = _video_of(container)
         if stream.width * stream.height > request.max_pixels:
             pixels = f"{stream.width} x {stream.height} pixels a frame"
-            raise InputError("too_large", f"{pixels}, and --max-pixels allows {request.max_pixels}")
+            raise InputError(
+                "too_large", f"{pixels}, and --max-pixels allows {request.max_pixels}: raise it, or shrink the video"
+            )
         if request.backend == "decord":
             _check_for_decord(container, stream, max_pixels=request.max_pixels)
             report = _decode_by_decord(request, slots)
@@ -488,10 +490,11 @@ def _time_offset_s(container: InputContainer, stream: VideoStream) -> float:
 def _opened(path: str) -> Iterator[InputContainer]:
     try:
         if not os.path.isfile(path):  # noqa: PTH113 - a pipe or device would block
-            is_there = os.path.lexists(path)
-            raise InputError("not_a_file" if is_there else "not_found", "there is no such file to read")
+            if os.path.lexists(path):
+                raise InputError("not_a_file", "something else than a file stands where a video was expected")
+            raise InputError("not_found", "there is no such file: check the name, and that its disk is mounted")
         if os.path.getsize(path) == 0:  # noqa: PTH202
-            raise InputError("empty_file", "0 bytes")
+            raise InputError("empty_file", "the file holds 0 bytes")
         container = _open(path)
     except OSError as error:  # FFmpeg's errors are of this kind too
         if isinstance(error, PermissionError):
