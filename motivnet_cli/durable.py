@@ -25,10 +25,22 @@ def durably(final: Path) -> Iterator[Path]:
     """A temporary name beside `final`; what the block writes there is synced and appears under `final`."""
     temporary = temporary_name(final)
     temporary.unlink(missing_ok=True)  # left by a process that was killed, or a link that somebody else put there
-    yield temporary
-    sync(temporary)
-    temporary.replace(final)
-    sync(final.parent)
+    with naming(final):
+        yield temporary
+        sync(temporary)
+        temporary.replace(final)
+        sync(final.parent)
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Have an OSError of the block name this file, if it names none: those of a write or a sync know a number only."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def write_at_once(final: Path, text: str) -> None:
@@ -56,7 +68,8 @@ def sync(path: Path) -> None:
     """Have a file's bytes, or a folder's names, on the disk before going on (fsync)."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        with naming(path):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

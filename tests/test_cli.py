@@ -298,7 +298,8 @@ def test_fault_of_the_machine_exits_1(tmp_path):
     )
 
     assert run.returncode == 1
-    assert "run the same command again to continue" in run.stderr
+    assert "File too large; what was committed is kept: run the same command again to continue" in run.stderr
+    assert f"error: {tmp_path / 'p.parquet.work'}" in run.stderr
     assert "Traceback" not in run.stderr
     assert not (tmp_path / "p.parquet").exists()
     assert annotate(SAMPLE_DATA, "--out", tmp_path / "p.parquet").exit_code == 0

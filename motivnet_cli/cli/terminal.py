@@ -95,7 +95,8 @@ def reporting_errors() -> Iterator[None]:
         advice = "what was committed is kept: run the same command again to continue"
         if error.errno == errno.ENOSPC:
             advice = f"free some space; {advice}"
-        _echo_error(f"{error.strerror or error}: {error.filename or ''}; {advice}")
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        _echo_error(f"{f'{error.filename}: ' if error.filename else ''}{reason}; {advice}")
         raise typer.Exit(errors.EXIT_FAULT) from error
     except typer.Exit:
         raise

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from motivnet_cli.durable import sync
+from motivnet_cli.durable import naming, sync
 from motivnet_cli.output.damage import reading
 from motivnet_cli.records import BOX_COLUMNS, SIZE_COLUMNS, in_column_order
 
@@ -439,15 +439,16 @@ class TableWriter:
 
     def __enter__(self) -> Self:
         self._path.unlink(missing_ok=True)  # a link that somebody put there is not followed
-        self._writer = pq.ParquetWriter(
-            self._path,
-            self._schema,
-            compression="zstd",
-            compression_level=1,
-            # Dictionaries cost on floats; byte-stream-split float16 cannot be read by DuckDB 2.0.
-            use_dictionary=[field.name for field in self._schema if not _is_numeric(field.type)],
-            write_page_checksum=True,
-        )
+        with naming(self._path):
+            self._writer = pq.ParquetWriter(
+                self._path,
+                self._schema,
+                compression="zstd",
+                compression_level=1,
+                # Dictionaries cost on floats; byte-stream-split float16 cannot be read by DuckDB 2.0.
+                use_dictionary=[field.name for field in self._schema if not _is_numeric(field.type)],
+                write_page_checksum=True,
+            )
         return self
 
     def add(self, rows: pa.Table) -> None:
@@ -458,7 +459,8 @@ class TableWriter:
     def _flush(self) -> None:
         if self._waiting:
             rows = pa.concat_tables(table.replace_schema_metadata() for table in self._waiting)
-            self._writer.write_table(rows.cast(self._schema).combine_chunks())
+            with naming(self._path):
+                self._writer.write_table(rows.cast(self._schema).combine_chunks())
             self._num_rows += rows.num_rows
             self._waiting = []
 
@@ -467,7 +469,8 @@ class TableWriter:
             self._flush()
         written = {"rows": self._num_rows, "page_checksums": True}
         self._writer.add_key_value_metadata({WRITTEN_KEY: json.dumps(written).encode()})
-        self._writer.close()
+        with naming(self._path):
+            self._writer.close()
         sync(self._path)
 
 
