@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -13,7 +14,7 @@ from motivnet_cli.errors import OutputConflictError
 from motivnet_cli.output.backend import LocalFolder
 from motivnet_cli.output.ledger import Ledger
 from motivnet_cli.output.names import RunFiles
-from motivnet_cli.output.share import begun_run, take_part
+from motivnet_cli.output.share import Share, begun_run, take_part
 from motivnet_cli.output.tables import RowLayout, TableWriter, inputs_schema, rows_in
 from motivnet_cli.records import EMOTIONS, Cursor, Position, never
 from tests.outputs import RECORD, nine_inputs, run, tables
@@ -82,17 +83,77 @@ def test_no_run_is_found_where_none_was_begun(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_lost_part_is_said(tmp_path, photos):
-    """An output is not made of what is left when a part is gone."""
-    out = tmp_path / "p.parquet"
+@pytest.mark.parametrize("table", ["faces", "inputs"])
+@pytest.mark.parametrize("name", ["p.parquet", "p"])
+def test_lost_part_is_said(tmp_path, photos, name, table):
+    """An output is not made of what is left when a part is gone, be it a file or a folder."""
+    out = tmp_path / name
     run(out, photos, stop_after=7, commit_seconds=0)
-    first, *others = sorted((tmp_path / "p.parquet.work" / "faces").glob("*"))
+    first, *others = sorted((out.with_name(f"{name}.work") if out.suffix else out).glob(f"{table}/*"))
     first.unlink()
-    with pytest.raises(OutputConflictError, match="are gone: start anew with --overwrite"):
-        run(out, photos)
+    for _ in range(2):
+        with pytest.raises(OutputConflictError, match="are gone: start anew with --overwrite"):
+            run(out, photos)
 
     assert others
-    assert not out.exists()
+    assert not out.is_file()
+    run(out, photos, overwrite=True)
+    run(tmp_path / "whole", photos)
+    assert [table.rows() for table in tables(out)] == [table.rows() for table in tables(tmp_path / "whole")]
+
+
+def test_parts_of_which_several_are_lost_are_not_written_again(tmp_path, photos):
+    """The next part of a unit comes after the last one, however many are missing before it."""
+    run(tmp_path / "p", photos, stop_after=7, commit_seconds=0)
+    parts = sorted((tmp_path / "p" / "inputs").glob("*"))
+    assert len(parts) > 2
+    for part in parts[:-1]:
+        part.unlink()
+    before = parts[-1].read_bytes()
+    with pytest.raises(OutputConflictError, match="are gone: start anew"):
+        run(tmp_path / "p", photos, commit_seconds=0)
+
+    assert parts[-1].read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["p.parquet", "p"])
+def test_working_folder_that_somebody_removes_is_said(tmp_path, photos, monkeypatch, name):
+    """A run whose plan is gone when its last part is written is not taken for one that another process finished."""
+    out = tmp_path / name
+    flush = Share.flush
+
+    def flush_and_lose(share):
+        flush(share)
+        shutil.rmtree(RunFiles.at(out, is_file=bool(out.suffix)).control)
+
+    monkeypatch.setattr(Share, "flush", flush_and_lose)
+    with pytest.raises(OutputConflictError, match="is gone: somebody has removed it"):
+        run(out, photos)
+
+
+def test_parts_of_an_earlier_run_are_none_of_the_next(tmp_path, photos):
+    """What could not be removed of a working folder is not taken for work that is done."""
+    run(tmp_path / "p.parquet", photos, stop_after=7, commit_seconds=0)
+    (tmp_path / "p.parquet.work" / "run.json").unlink()
+    (photos / "0.jpg").unlink()
+    run(tmp_path / "p.parquet", photos)
+    run(tmp_path / "whole", photos)
+
+    assert len(tables(tmp_path / "whole")[1]) == 8
+    assert [table.rows() for table in tables(tmp_path / "p.parquet")] == [
+        table.rows() for table in tables(tmp_path / "whole")
+    ]
+
+
+def test_folder_of_parts_without_a_plan_is_refused(tmp_path, photos):
+    """Nobody can tell what is missing from it; it is replaced only if that is asked for."""
+    run(tmp_path / "p", photos, stop_after=7, commit_seconds=0)
+    (tmp_path / "p" / ".motivnet" / "run.json").unlink()
+    with pytest.raises(OutputConflictError, match="whose plan is gone: start anew with --overwrite"):
+        run(tmp_path / "p", photos)
+    run(tmp_path / "p", photos, overwrite=True)
+
+    assert len(tables(tmp_path / "p")[1]) == 9
 
 
 def test_unit_is_taken_by_one_at_a_time(tmp_path, photos):

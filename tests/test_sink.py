@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -351,6 +352,64 @@ def test_retry_killed_at_every_file(tmp_path, photos, monkeypatch, name):
         if not died:
             break
     assert kill_at > 5
+
+
+@pytest.mark.parametrize("name", ["preds.parquet", "preds"])
+def test_what_an_amendment_could_not_remove_is_none_of_the_next(tmp_path, photos, monkeypatch, name):
+    """The rest of a working folder is not taken for work that is done, and goes with the next start."""
+    out = tmp_path / name
+    run(out, photos, healed=True)
+    (photos / "9.jpg").write_bytes(b"")
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", lambda *_, **__: None)  # as on a disk that fails
+        run(out, photos, healed=True, extend=True)
+    control = out.with_name(f"{name}.work") if out.suffix else out / ".motivnet"
+    assert (control / "amend" / "inputs").exists()
+    (photos / "7.jpg").write_bytes(b"changed")
+    run(out, photos, extend=True)
+    run(tmp_path / "whole", photos, healed=True)
+
+    for amended, whole in zip(tables(out), tables(tmp_path / "whole"), strict=True):
+        assert amended.rows() == whole.rows()
+    assert not (control / "amend").exists()
+
+
+def test_renames_are_ended_from_another_folder(tmp_path, photos, monkeypatch):
+    """Two tables that a killed process was putting in their place do not depend on where the next one stands."""
+    run(tmp_path / "whole.parquet", photos, healed=True)
+    monkeypatch.chdir(tmp_path)
+    run("p.parquet", photos)
+    rename = Path.replace
+
+    def dying(self, target):
+        if Path(target).name == "p.inputs.parquet":
+            raise Killed
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", dying)
+        with pytest.raises(Killed):
+            run("p.parquet", photos, healed=True, retry_failed=True)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    run(tmp_path / "p.parquet", photos, healed=True)
+
+    for ended, whole in zip(tables(tmp_path / "p.parquet"), tables(tmp_path / "whole.parquet"), strict=True):
+        assert ended.rows() == whole.rows()
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [(errno.ENOSPC, OSError), (errno.EIO, OSError), (errno.EACCES, ConfigError)]
+)
+def test_place_that_cannot_be_made(tmp_path, photos, monkeypatch, number, kind):
+    """A fault of the machine passes, with the same command; a place that may not be written is a wrong setting."""
+
+    def refuse(path, **_):
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(kind, match=os.strerror(number)):
+        run(tmp_path / "p.parquet", photos)
 
 
 def test_retry_needs_a_finished_output(tmp_path, photos):

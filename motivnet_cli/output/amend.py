@@ -68,11 +68,12 @@ class Amendment:
         return (dataclasses.replace(item, index=number) for number, item in enumerate(wanted))
 
     def has_parts(self, ledger: Ledger) -> bool:
-        return True
+        return ledger.has_all_parts()
 
     def put_in_place(self, ledger: Ledger, schemas: Mapping[str, pa.Schema]) -> None:
         move(self._paths, list(self._rewritten(ledger, schemas)))
-        shutil.rmtree(self.files.control)
+        self.files.about.unlink()  # first: of a run that is known, all parts are there
+        shutil.rmtree(self.files.control, ignore_errors=True)
 
     def _rewritten(self, ledger: Ledger, schemas: Mapping[str, pa.Schema]) -> Iterator[Path]:
         """Rewrite the parts in which inputs were done again, and add what is new, each file under a temporary name.

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from motivnet_cli.config import KeptType
 from motivnet_cli.durable import durably
 from motivnet_cli.output.damage import reading
-from motivnet_cli.output.names import is_part, unit_of
+from motivnet_cli.output.names import TABLES, is_part, segment_of, unit_of
 from motivnet_cli.output.tables import TableWriter, TrackedFace, rows_in
 from motivnet_cli.records import KINDS, Cursor, GivenFace, Item, Position, Problem, Todo
 
@@ -176,6 +176,9 @@ class Ledger:
         """
         files.control.mkdir(parents=True, exist_ok=True)
         offsets, are_pictures = _write_plan(files.plan, items)
+        if backend.has_locks:  # what an earlier run could not remove is of another plan
+            for folder in map(files.table, reversed(TABLES)):
+                backend.remove(folder / name for name in backend.names(folder) if is_part(name))
         plan = backend.publish_distinct(files.plan)
         unit_size = _unit_size(len(offsets), num_workers, are_pictures=are_pictures, are_whole=not backend.has_locks)
         run = Run(
@@ -211,11 +214,11 @@ class Ledger:
     def _take_in(self, run: Run) -> None:
         self.run = run
         self._num_parts: Counter[int] = Counter()
-        """Of each unit."""
+        """Of each unit, those included that were lost before the last one."""
         last: dict[int, str] = {}
         for name in filter(is_part, self._backend.names(self._files.table("inputs"))):
             unit = unit_of(name)
-            self._num_parts[unit] += 1
+            self._num_parts[unit] = segment_of(name) + 1
             last[unit] = name
         self._reached: dict[int, Cursor] = {}
         if not run.is_finished:
@@ -358,6 +361,11 @@ class Ledger:
         """
         units = self.units if units is None else units
         return [self._files.part(table, unit, number) for unit in units for number in range(self._num_parts[unit])]
+
+    def has_all_parts(self) -> bool:
+        """Whether no committed part was lost, of neither table; before the run is finished."""
+        there = {table: set(self._backend.names(self._files.table(table))) for table in TABLES}
+        return all(part.name in there[table] for table in TABLES for part in self.committed(table))
 
     def can_commit(self, unit: int, reached: Cursor) -> bool:
         """Whether a part that ends there adds something to its unit, and may be written."""

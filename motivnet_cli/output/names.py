@@ -86,3 +86,8 @@ def is_part(name: str) -> bool:
 def unit_of(part: str | Path) -> int:
     """The unit that a part belongs to, by its name."""
     return int(Path(part).stem.split("-")[1])
+
+
+def segment_of(part: str | Path) -> int:
+    """Which part of its unit it is, from 0, by its name."""
+    return int(Path(part).stem.split("-")[2])

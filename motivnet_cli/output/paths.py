@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import shutil
@@ -178,9 +179,15 @@ class LocalPaths(OutputPaths):
         self.run.journal.unlink(missing_ok=True)
 
     def leave(self) -> None:
+        if self.run.journal.exists():
+            return
+        if not self.run.amendment.about.exists():  # what is there is the rest of one that is done
+            shutil.rmtree(self.run.amendment.control, ignore_errors=True)
         needed = self.run.amendment if self.is_file and self.is_complete() else self.run
-        if not needed.about.exists() and not self.run.journal.exists():
-            shutil.rmtree(self.work, ignore_errors=True)
+        if not needed.about.exists() and (self.is_file or not self.final_parts("inputs")):
+            with contextlib.suppress(OSError):
+                self.run.about.unlink(missing_ok=True)  # first: of a run that is known, all parts are there
+                shutil.rmtree(self.work, ignore_errors=True)
             if self._is_new and not self.is_file:
                 with contextlib.suppress(OSError):
                     self.path.rmdir()
@@ -282,7 +289,13 @@ def _make_folder(folder: Path, given: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
+        if error.errno in _PASSING:
+            raise
         raise ConfigError(f"cannot write at {given!r} ({error.strerror}); choose another --out") from error
+
+
+_PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+"""Faults of the machine, after which the same place will do."""
 
 
 def move(paths: OutputPaths, finals: Iterable[Path]) -> None:

@@ -151,6 +151,10 @@ class Output:
             for part in (part for table in TABLES for part in paths.final_parts(table)):
                 with paths.backend.open(part) as file:
                     self._refuse_other(record_in(file))
+            if not paths.is_file and paths.backend.has_locks and paths.final_parts("inputs"):
+                raise OutputConflictError(
+                    f"{paths.given!r} holds parts of a run whose plan is gone: start anew with --overwrite"
+                )
         self._is_finished = not config.overwrite and paths.is_finished(run)
         self._goal: _Goal = _NewFile(paths) if paths.is_file else _NewFolder(paths)
         if self._amending:
@@ -355,9 +359,18 @@ class OpenOutput:
                     f"parts of the run at {self._paths.given!r} are gone: start anew with --overwrite"
                 )
             return "share_done" if self.shard is not None and self._share.is_done else "stopped"
-        # else another process was the last one, and has put it in its place
+        elif not self._was_put_in_place():
+            raise OutputConflictError(
+                f"the working folder of the run, {self._paths.backend.name_of(self._goal.files.control)!r}, is gone: "
+                "somebody has removed it, and what is done with it; start anew"
+            )
         self._is_finished = True
         return "finished"
+
+    def _was_put_in_place(self) -> bool:
+        """Whether another process was the last one: of one that amends an output there are no others."""
+        is_amended = isinstance(self._goal, Amendment)
+        return not is_amended and self._paths.is_finished(read_run(self._paths.run, self._paths.backend))
 
     def summary(self) -> OutputSummary:
         """What the output holds by now; of a shard before all are done, what that shard holds."""
@@ -466,7 +479,7 @@ class _NewFolder:
         return itertools.chain(first, items)
 
     def has_parts(self, ledger: Ledger) -> bool:
-        return True
+        return ledger.has_all_parts()
 
     def put_in_place(self, ledger: Ledger, schemas: Mapping[str, pa.Schema]) -> None:
         ledger.finish()
