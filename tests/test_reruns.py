@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
 import shutil
+import zipfile
 
+import polars
 import pytest
+from PIL import Image
 
 from motivnet_cli.config import FaceConfig, InputConfig, LoaderConfig, ModelConfig, OutputConfig, RunConfig
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.evaluation.predictions import read_predictions
 from motivnet_cli.export.rows import media_path
 from motivnet_cli.export.source import Source
+from motivnet_cli.output.read import read_faces
 from motivnet_cli.run import annotate
 from tests.agreement import assert_same_rows
-from tests.clips import make_clip
+from tests.clips import make_clip, numbered
 from tests.outputs import assert_whole, nine_inputs, run, tables
 from tests.pictures import SAMPLE_DATA
 from tests.runs import motivnet
@@ -164,16 +169,67 @@ def test_names_below_a_folder_are_extended_from_anywhere(tmp_path, photos, monke
     assert read_predictions(tmp_path / "p.parquet").paths == tuple(str(photos / f"{name}.jpg") for name in "abc")
 
 
-def test_a_video_that_is_gone_when_the_run_goes_on(tmp_path):
-    """What was committed of it stays, and its input says how much that is."""
-    make_clip(tmp_path / "a.mp4", frames=12, fps=1)
-    config = RunConfig(
-        inputs=InputConfig(paths=(str(tmp_path / "a.mp4"), str(SAMPLE_DATA / "astronaut.png"))),
+def whole_at(tmp_path, long_input, **output):
+    """The settings of a run over one long input, and a picture, one face at a time."""
+    return RunConfig(
+        inputs=InputConfig(paths=(str(long_input), str(SAMPLE_DATA / "astronaut.png"))),
         model=ModelConfig(name="expression-net", device="cpu", batch_size=1),
         faces=FaceConfig(mode="whole"),
         loader=LoaderConfig(threads=1),
-        output=OutputConfig(path=str(tmp_path / "p.parquet"), commit_seconds=0),
+        output=OutputConfig(path=str(tmp_path / "p.parquet"), commit_seconds=0, **output),
     )
+
+
+def long_input(path, *, first):
+    """A video of twelve pictures, or an archive of them, whose first says a number."""
+    if path.suffix == ".mp4":
+        make_clip(path, frames=12, fps=1, first=first)
+        return
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(12):
+            picture = io.BytesIO()
+            Image.fromarray(numbered(first + number, (96, 64))).save(picture, "PNG")
+            archive.writestr(f"{number}.png", picture.getvalue())
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.zip"])
+def test_a_long_input_that_is_replaced_before_the_run_goes_on(tmp_path, name):
+    """Frames of two videos never become the rows of one that is `ok`; --retry-failed reads the new one."""
+    long_input(tmp_path / name, first=0)
+    config = whole_at(tmp_path, tmp_path / name)
+    batches = []
+    assert annotate(config, progress=batches.append, stop=lambda: len(batches) >= 3).stopped
+    long_input(tmp_path / name, first=100)
+    change(tmp_path / name)
+    annotate(config)
+    whole = tables(tmp_path / "p.parquet")[1].filter(polars.col("archive").is_null())
+
+    assert whole["error_type"].to_list() == ["changed", None]
+    assert whole["status"].to_list() == ["partial", "ok"]
+
+    annotate(whole_at(tmp_path, tmp_path / name, retry_failed=True))
+    (tmp_path / "anew").mkdir()
+    annotate(whole_at(tmp_path / "anew", tmp_path / name))
+    assert_same_rows(read_faces(tmp_path / "p.parquet"), read_faces(tmp_path / "anew" / "p.parquet"))
+    assert set(tables(tmp_path / "p.parquet")[1]["status"]) == {"ok"}
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.zip"])
+def test_a_long_input_that_changes_while_it_is_read(tmp_path, name):
+    """It says so: nobody can tell which of its rows are of which content."""
+    long_input(tmp_path / name, first=0)
+    changes = iter([lambda: change(tmp_path / name)])
+    annotate(whole_at(tmp_path, tmp_path / name), progress=lambda _: next(changes, lambda: None)())
+    whole = tables(tmp_path / "p.parquet")[1].filter(polars.col("archive").is_null())
+
+    assert whole["error_type"].to_list() == ["changed", None]
+    assert whole["status"].to_list() == ["partial", "ok"]
+
+
+def test_a_video_that_is_gone_when_the_run_goes_on(tmp_path):
+    """What was committed of it stays, and its input says how much that is."""
+    make_clip(tmp_path / "a.mp4", frames=12, fps=1)
+    config = whole_at(tmp_path, tmp_path / "a.mp4")
     batches = []
     assert annotate(config, progress=batches.append, stop=lambda: len(batches) >= 3).stopped
     (tmp_path / "a.mp4").rename(tmp_path / "elsewhere")

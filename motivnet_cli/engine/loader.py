@@ -23,13 +23,16 @@ from motivnet_cli.engine.prepare import Prepared, about_item
 from motivnet_cli.errors import InputError, one_line
 from motivnet_cli.inputs.archive import Archive
 from motivnet_cli.inputs.cells import CellReader
+from motivnet_cli.inputs.names import status_of, version_of
 from motivnet_cli.records import Batch, Crop, Cursor, InputReport, Position, Problem, Stopped
 from motivnet_cli.remote.files import local_copy
+from motivnet_cli.remote.urls import is_remote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
 
     from motivnet_cli.engine.prepare import Preparer
+    from motivnet_cli.inputs.names import Version
     from motivnet_cli.records import Status, Todo
 
 log = logging.getLogger(__name__)
@@ -211,13 +214,15 @@ class _Feeder:
 
     def _read(self, todo: Todo) -> Iterator[_Piece]:
         """The pieces of an item."""
-        item = todo.item
+        item, step = todo.item, todo.cursor.position.step
         if item.problem:
             yield self._end(todo, InputReport(**about_item(item), status="failed", problem=item.problem))
         elif item.column is not None and item.row is not None:
             yield self._read_cell(todo, item.column, item.row)
         elif item.kind == "image":
             yield self._submit(todo, 0, partial(self._preparer.image, item), ends_item=True)
+        elif step and _is_another_file(item.path, (item.size_bytes, item.mtime_ns)):
+            yield self._end(todo, InputReport(**about_item(item, step=step), status="partial", problem=_CHANGED))
         elif item.kind == "archive":
             yield from self._read_archive(todo)
         else:
@@ -234,21 +239,24 @@ class _Feeder:
 
     def _read_archive(self, todo: Todo) -> Iterator[_Piece]:
         item = todo.item
+        before = _version_of(item.path)
         archive = Archive(item.path, skip=todo.cursor.position.step, allow_private=self._preparer.allow_private)
         for member in archive:
             work = partial(self._preparer.member, item, member)
             yield self._submit(todo, member.number, work, num_bytes=len(member.data))
         found = archive.report
+        problem = found.problem or (_CHANGED if _is_another_file(item.path, before) else None)
         status: Status = "ok"
-        if found.problem:
+        if problem:
             status = "partial" if found.num_members else "failed"
         for what, count in found.skipped.items():
             log.info("%s: passed over %d members: %s", one_line(item.input), count, one_line(what))
         about = about_item(item, step=found.num_members)
-        yield self._end(todo, InputReport(**about, status=status, num_frames=found.num_members, problem=found.problem))
+        yield self._end(todo, InputReport(**about, status=status, num_frames=found.num_members, problem=problem))
 
     def _read_video(self, todo: Todo) -> Iterator[_Piece]:
         item, step = todo.item, todo.cursor.position.step
+        before = _version_of(item.path)
         status: Status
         try:
             private = self._preparer.allow_private
@@ -263,7 +271,7 @@ class _Feeder:
                     yield self._submit(todo, step, work, num_bytes=frame.rgb.nbytes)
                     step += 1
                 found = video.report
-                bad_boxes = given.problem if given else None
+                broken = _CHANGED if _is_another_file(item.path, before) else given.problem if given else None
         except Stopped:
             raise _RunIsOver from None
         except InputError as error:
@@ -271,8 +279,8 @@ class _Feeder:
             about = about_item(item, step=step)
             yield self._end(todo, InputReport(**about, status=status, problem=Problem.of(error)))
             return
-        status = "ok" if found.is_whole and not bad_boxes else "partial" if step else "failed"
-        reason = bad_boxes if bad_boxes and found.is_whole else found.problem  # of a whole video, a mere remark
+        status = "ok" if found.is_whole and not broken else "partial" if step else "failed"
+        reason = broken if broken and found.is_whole else found.problem  # of a whole video, a mere remark
         about = about_item(item, step=step)
         yield self._end(
             todo,
@@ -309,6 +317,22 @@ class _Feeder:
         """The end of an item of which nothing is left to prepare."""
         prepared = Prepared(report=report)
         return self._submit(todo, report.position.step, lambda: prepared, ends_item=True)
+
+
+_CHANGED = Problem(
+    "changed", "the file was changed or replaced before it was read to its end: its rows may be of either"
+)
+
+
+def _version_of(path: str) -> Version:
+    """Size and time of last change of a file; unknown where it is behind a URL, or gone."""
+    return (None, None) if is_remote(path) else version_of(status_of(path)[0])
+
+
+def _is_another_file(path: str, before: Version) -> bool:
+    """Whether a file that had this size and time is known to be another one by now."""
+    now = _version_of(path)
+    return None not in (*now, *before) and now != before
 
 
 class _RunIsOver(Exception):  # noqa: N818 - a way out of nested generators, not an error
