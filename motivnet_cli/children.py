@@ -92,6 +92,29 @@ class Child:
         self.wait()
 
 
+class Silence:
+    """How long a child has not been heard of, by a process that listens.
+
+    A process that is suspended with its children (a scheduler does that to whole jobs, a laptop to everything) finds
+    hours gone when it goes on, in which none could say a thing: one wait counts for a second at most.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def add(self, waited_s: float) -> None:
+        """Nothing came in a wait of so many seconds, about one or less."""
+        self.seconds += min(waited_s, MAX_WAIT_SECONDS)
+
+    def end(self) -> None:
+        """Something came."""
+        self.seconds = 0.0
+
+
+MAX_WAIT_SECONDS = 1.0
+"""Of one wait for a child."""
+
+
 def message_descriptor() -> int:
     """In a child: the write end of the pipe for its messages. Processes that it starts in turn do not inherit it."""
     return int(sys.argv[1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from motivnet_cli.children import Child, ProtocolError
+from motivnet_cli.children import Child, ProtocolError, Silence
 from motivnet_cli.config import VideoConfig
 from motivnet_cli.inputs import decoder_process, video_protocol
 from motivnet_cli.inputs.video import VideoReader
@@ -69,3 +69,14 @@ def test_what_is_no_message(decode, line):
     """Whatever else comes through the pipe is one error."""
     with pytest.raises(ProtocolError, match="a message of a child process cannot be read"):
         decode(line)
+
+
+def test_time_in_which_everything_was_suspended_is_no_silence():
+    """A job that a scheduler suspends for an hour finds none of its children hung when it goes on."""
+    silence = Silence()
+    silence.add(3600.0)
+    silence.add(0.25)
+
+    assert silence.seconds == 1.25
+    silence.end()
+    assert silence.seconds == 0

@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from motivnet_cli.output.read import read_faces, read_inputs
+from motivnet_cli.scale import local_driver
 from tests.agreement import assert_same_rows
 from tests.outputs import assert_whole
 from tests.runs import at_start, finish, start_until_work_is_committed
@@ -110,6 +111,44 @@ def test_workers_that_always_die_end_the_run(photos, tmp_path, monkeypatch):
     assert "the last on cpu of SIGSEGV: the driver | is too old; what was committed is kept" in " ".join(talk.split())
     assert "error: 3 workers died one after the other" in talk
     assert "Traceback" not in talk
+
+
+@pytest.mark.slow
+def test_worker_that_hangs_is_replaced(photos, undisturbed, tmp_path, monkeypatch):
+    """One that gives no sign of life for too long is ended; what it had taken is done by another."""
+    held = tmp_path / "held"
+    stopper = at_start(
+        tmp_path,
+        "import os, signal, sys\n"
+        "def stop(event, arguments):\n"
+        "    if event == 'open' and str(arguments[0]).endswith('067.jpg'):\n"
+        f"        try: os.mkdir({str(held)!r})\n"
+        "        except FileExistsError: return\n"
+        "        os.kill(os.getpid(), signal.SIGSTOP)\n"
+        "if 'motivnet_cli.scale.local_worker' in sys.orig_argv: sys.addaudithook(stop)\n",
+    )
+    monkeypatch.setattr(local_driver, "STALL_SECONDS", 20.0)
+    monkeypatch.setenv("PYTHONPATH", stopper["PYTHONPATH"])
+    talk = finish(photos, tmp_path / "p.parquet", *WORKERS)
+
+    assert held.exists()
+    assert "has said nothing for 20 s and is ended" in talk
+    assert "the worker on cpu died (SIGKILL): another takes its place" in talk
+    assert_same_rows(tmp_path / "p.parquet", undisturbed)
+
+
+@pytest.mark.slow
+def test_stop_does_not_wait_for_a_worker_that_hangs(photos, tmp_path):
+    """The run ends by one SIGTERM, however its workers are."""
+    process = start_until_work_is_committed(photos, tmp_path / "p.parquet", *WORKERS)
+    for worker in workers_of(process):
+        worker.suspend()
+    process.send_signal(signal.SIGTERM)
+    _, talk = process.communicate(timeout=300)
+
+    assert process.returncode == 75
+    assert "has said nothing for 30 s and is ended" in talk
+    assert "run the same command again to continue" in talk
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from motivnet_cli.children import Child
+from motivnet_cli.children import MAX_WAIT_SECONDS, Child, Silence
 from motivnet_cli.records import Problem
 
 if TYPE_CHECKING:
@@ -50,13 +50,15 @@ class DecoderProcess:
         Raises:
             TimeoutError: Nothing came for `timeout_s` seconds.
         """
-        rest = b""
+        rest, silence = b"", Silence()
         with selectors.DefaultSelector() as selector:
             selector.register(self._process.messages, selectors.EVENT_READ)
             selector.register(self._process.printed, selectors.EVENT_READ)
-            last_heard = time.monotonic()
             while selector.get_map():
-                for key, _ in selector.select(max(0.0, last_heard + timeout_s - time.monotonic())):
+                began = time.monotonic()
+                ready = selector.select(min(MAX_WAIT_SECONDS, timeout_s))
+                silence.add(time.monotonic() - began)
+                for key, _ in ready:
                     piece = os.read(key.fd, 1 << 16)
                     if not piece:
                         selector.unregister(key.fileobj)
@@ -65,8 +67,8 @@ class DecoderProcess:
                     else:
                         *lines, rest = (rest + piece).split(b"\n")
                         yield from lines
-                        last_heard = time.monotonic()
-                if time.monotonic() - last_heard >= timeout_s:
+                        silence.end()
+                if silence.seconds >= timeout_s:
                     raise TimeoutError
 
     def death(self) -> Problem:

@@ -12,11 +12,12 @@ import pickle
 import queue
 import signal
 import threading
+import time
 from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import IO, TYPE_CHECKING
 
-from motivnet_cli.children import Child, ProtocolError
+from motivnet_cli.children import Child, ProtocolError, Silence
 from motivnet_cli.config import ScaleConfig
 from motivnet_cli.engine.machine import Choices, divide_cores
 from motivnet_cli.engine.work import Tally
@@ -38,6 +39,10 @@ log = logging.getLogger(__name__)
 
 STOP_POLL_SECONDS = 0.2
 """How soon a stop is passed on."""
+STALL_SECONDS = 300.0
+"""Without a sign of life for so long, a worker counts as hung; importing torch from a slow disk takes minutes."""
+STALL_SECONDS_OF_STOP = 30.0
+"""The same once the run is to stop."""
 MAX_PRINTED_LINES = 3
 """Of a worker that died: the last lines that it printed, which say why."""
 PRINTED_SECONDS = 1.0
@@ -102,6 +107,7 @@ class _Worker:
     tally: Tally = field(default_factory=Tally)
     failure: Failure | None = None
     """What it said before it died."""
+    silence: Silence = field(default_factory=Silence)
 
     def why_it_died(self) -> str:
         if self.failure is not None:
@@ -134,10 +140,10 @@ class _Pool:
         while self._workers:
             if (stop() or self._failure) and not self._is_stopping:
                 self._stop_all()
-            try:
-                worker, message = self._messages.get(timeout=STOP_POLL_SECONDS)
-            except queue.Empty:
+            heard = self._next_message()
+            if heard is None:
                 continue
+            worker, message = heard
             if message is None:
                 self._settle_end(worker)
             else:
@@ -180,9 +186,38 @@ class _Pool:
             worker.tally = message
         elif isinstance(message, Log):
             log.log(message.level, "%s: %s", worker.device, message.text)
-        else:
+        elif isinstance(message, Failure):
             worker.failure = message
             self._failure = self._failure or message.for_user()
+
+    def _next_message(self) -> tuple[_Worker, Message | None] | None:
+        """What comes next of any worker; None if nothing does for a while."""
+        began = time.monotonic()
+        try:
+            heard = self._messages.get(timeout=STOP_POLL_SECONDS)
+        except queue.Empty:
+            heard = None
+        waited_s = time.monotonic() - began
+        for worker in self._workers.values():
+            worker.silence.add(waited_s)
+        if heard is not None:
+            heard[0].silence.end()
+        self._end_hung()
+        return heard
+
+    def _end_hung(self) -> None:
+        """End workers that have given no sign of life for too long."""
+        limit = STALL_SECONDS_OF_STOP if self._is_stopping else STALL_SECONDS
+        for worker in self._workers.values():
+            if worker.silence.seconds >= limit:
+                log.warning(
+                    "the worker on %s (process %d) has said nothing for %.0f s and is ended",
+                    worker.device,
+                    worker.process.pid,
+                    limit,
+                )
+                worker.silence.end()
+                worker.process.kill()
 
     def _settle_end(self, worker: _Worker) -> None:
         """Count what a worker has done that has ended, and replace it if it died."""

@@ -13,13 +13,14 @@ import pickle
 import signal
 import sys
 import threading
+import time
 from typing import IO, TYPE_CHECKING
 
 from motivnet_cli.children import message_descriptor
 from motivnet_cli.engine.work import load_network, make_predictor, row_layout
 from motivnet_cli.errors import MotivNetError
 from motivnet_cli.output.share import take_part
-from motivnet_cli.scale.messages import SETTINGS_LENGTH_BYTES, Failure, Log, encode_message
+from motivnet_cli.scale.messages import ALIVE_SECONDS, SETTINGS_LENGTH_BYTES, Alive, Failure, Log, encode_message
 from motivnet_cli.scale.worker import take_units
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def main() -> None:
         os.sched_setaffinity(0, cores)
     stop = threading.Event()
     threading.Thread(target=_watch_stdin, args=(stop,), daemon=True).start()
+    threading.Thread(target=_show_life, args=(messages,), daemon=True).start()
     logger = logging.getLogger("motivnet_cli")
     logger.addHandler(logging.handlers.QueueHandler(messages))  # type: ignore[arg-type]  # it only puts, never gets
     logger.setLevel(logging.INFO)
@@ -60,6 +62,12 @@ def _watch_stdin(stop: threading.Event) -> None:
     while True:
         _read_stdin(1)
         stop.set()
+
+
+def _show_life(messages: MessageWriter) -> None:
+    while True:
+        messages.send(Alive())
+        time.sleep(ALIVE_SECONDS)
 
 
 def _read_stdin(num_bytes: int) -> bytes:

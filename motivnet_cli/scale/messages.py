@@ -21,6 +21,9 @@ MAX_DEATHS_IN_A_ROW = 3
 SETTINGS_LENGTH_BYTES = 8
 """Of the number that a worker on this machine reads first: how long its settings are."""
 
+ALIVE_SECONDS = 1.0
+"""Between two signs of life of a worker on this machine."""
+
 STOP = b"s"
 """To a worker on this machine: finish the batches that are begun, and end."""
 
@@ -63,8 +66,13 @@ class Failure:
         return f"{self.error_class}: {self.text}"
 
 
-Message = Tally | Log | Failure
-"""What a worker on this machine says: what it did by now, what it logs, or what ended it."""
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """Said about once a second, whatever the worker does."""
+
+
+Message = Tally | Log | Failure | Alive
+"""What a worker on this machine says: what it did by now, what it logs, what ended it, or that it is there."""
 
 
 def encode_message(message: Message) -> str:
@@ -82,6 +90,8 @@ def decode_message(line: bytes) -> Message:
         ((kind, values),) = json.loads(line).items()
         if kind == "Tally":
             return Tally(**values | {"stages": Stages(**values["stages"])})
+        if kind == "Alive":
+            return Alive()
         return Log(**values) if kind == "Log" else Failure(**values)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ProtocolError(line) from error
