@@ -10,7 +10,7 @@ INSTALL ?= $(BIN)/python -m pip install --quiet
 WHEEL_PYTHON ?= $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test-fast test test-all coverage lint audit check fix dist constraints fuzz bench clean
+.PHONY: help setup demo test-fast test test-all coverage lint audit check fix dist constraints fuzz torture bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -78,6 +78,9 @@ constraints: $(STAMP) ## Write constraints.txt from what is installed in .venv
 
 fuzz: $(STAMP) ## Damage 50,000 files and answers, and judge what becomes of them (about an hour)
 	$(BIN)/python -m tests.fuzz --record
+
+torture: $(STAMP) ## Disturb runs in every way, hold them against undisturbed ones, and record the counts (two hours at most)
+	$(BIN)/python -m tests.torture --record
 
 bench: $(STAMP) ## Run the benchmarks and record their rows (about four hours)
 	$(BIN)/python benchmarks/startup.py --record
