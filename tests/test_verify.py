@@ -429,6 +429,18 @@ def test_an_unfinished_output_is_not_whole(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["p.parquet", "p"])
+def test_an_amended_output_is_whole(tmp_path, name):
+    """The parts of a folder that --retry-failed and --extend wrote have records with other commands and inputs."""
+    out, photos = tmp_path / name, nine_inputs(tmp_path / "photos")
+    write(out, photos, record={**RECORD, "command": "motivnet annotate photos"})
+    for option in ("retry_failed", "extend"):
+        (photos / "9.jpg").write_bytes(b"")
+        write(out, photos, record={**RECORD, "command": f"motivnet annotate --{option}"}, healed=True, **{option: True})
+
+        assert_whole(out)
+
+
+@pytest.mark.parametrize("name", ["p.parquet", "p"])
 def test_an_output_in_a_bucket(s3, tmp_path, name):
     """It is copied and looked at as one on this machine."""
     bucket = s3.new_bucket()

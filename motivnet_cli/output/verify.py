@@ -286,8 +286,9 @@ class _Look:
             record = json.loads(texts.most_common(1)[0][0]) if texts else RunRecord()
         if record or self._run is not None:
             check_record(findings, given, record)
+        expected = _same_in_amendments(record)
         for file in files:
-            if file.record != record:
+            if _same_in_amendments(file.record) != expected:
                 findings.fault("record", file.name, "has another record than the rest of the output")
         for file in (file for file in files if not file.written):
             if record.get("checksums"):
@@ -414,3 +415,10 @@ def _unit(key: PartKey) -> int:
 
 def _is_temporary(name: str) -> bool:
     return name.startswith(".") and name.endswith(".tmp")
+
+
+def _same_in_amendments(record: RunRecord) -> dict[str, object]:
+    """What parts of one output agree in: those that `--retry-failed` and `--extend` wrote have a command of their own."""
+    settings = record.get("settings", {})
+    kept = {key: value for key, value in settings.items() if not key.startswith("inputs.")}
+    return {key: value for key, value in record.items() if key not in ("command", "device")} | {"settings": kept}
