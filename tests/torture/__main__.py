@@ -56,6 +56,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--share", type=float, default=1.0, help="of the cases of each kind, from 0 to 1")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--record", action="store_true", help="write the counts to results.json, kind by kind")
+    parser.add_argument("--journal", type=Path, help="a file of cases: those in it without findings are not done again")
     parser.add_argument("--no-bucket", action="store_true", help="leave out what needs moto's server")
     parser.add_argument("--folder", type=Path, help="where to work; kept")
     return parser.parse_args()
@@ -81,34 +82,64 @@ def laboratory(folder: Path, *, with_bucket: bool) -> Iterator[Laboratory]:
 
 def _run(lab: Laboratory, options: argparse.Namespace) -> int:
     deadline = time.monotonic() + 60 * options.minutes
-    wanted = options.kinds.split(",") if options.kinds else [kind.name for kind in KINDS]
-    if options.case:
-        wanted = [options.case.partition("/")[0]]
-    num_found = 0
     by_name = {kind.name: kind for kind in KINDS}
-    for kind in map(by_name.__getitem__, wanted):
+    names = options.kinds.split(",") if options.kinds else list(by_name)
+    if options.case:
+        names = [options.case.partition("/")[0]]
+    num_found = 0
+    for kind in map(by_name.__getitem__, names):
         if (kind.needs_bucket and not lab.server) or (kind.needs_root and os.geteuid()):
             continue
-        began, starts = time.monotonic(), lab.starter.num_starts
-        results = []
         numbers = cases_of(lab, kind, options.seed)
         chosen = numbers[: max(1, round(len(numbers) * options.share))]
         if options.case:
             chosen = [int(options.case.partition("/")[2])]
-        for number in chosen:
+        done = _known(options, kind)
+        for number in (each for each in chosen if each not in done):
             if time.monotonic() > deadline:
                 break
-            what, result = run_case(lab, kind, number, options.seed)
-            results.append(result)
-            row = _row(kind, results, planned=len(numbers), starts=lab.starter.num_starts - starts, began=began)
+            done[number] = _entry(lab, kind, number, options)
             if options.record:
-                record(row, options.seed)
-            for finding in result.findings[:_MAX_PRINTED]:
-                print(f"  {kind.name}/{number}: {finding.kind}: {what}: {finding.text}", flush=True)
-        if results:
+                record(_row(kind, list(done.values()), planned=len(numbers)), options.seed)
+        if done:
+            row = _row(kind, list(done.values()), planned=len(numbers))
             num_found += sum(row[name] for name in _FINDINGS)
             print(json.dumps(row), flush=True)
     return num_found
+
+
+def _known(options: argparse.Namespace, kind: Kind) -> dict[int, dict]:
+    """Cases of a kind that the journal holds, and in which nothing was found."""
+    if options.journal is None or not options.journal.exists():
+        return {}
+    entries = map(json.loads, options.journal.read_text().splitlines())
+    return {
+        entry["number"]: entry
+        for entry in entries
+        if (entry["kind"], entry["seed"]) == (kind.name, options.seed) and not entry["findings"]
+    }
+
+
+def _entry(lab: Laboratory, kind: Kind, number: int, options: argparse.Namespace) -> dict:
+    """Do a case; what the journal says of it."""
+    starts = lab.starter.num_starts
+    what, result = run_case(lab, kind, number, options.seed)
+    for finding in result.findings[:_MAX_PRINTED]:
+        print(f"  {kind.name}/{number}: {finding.kind}: {what}: {finding.text}", flush=True)
+    entry = {
+        "kind": kind.name,
+        "number": number,
+        "seed": options.seed,
+        "what": what,
+        "code": result.codes[0],
+        "reached": result.hits > 0 or result.codes[0] != 0,
+        "starts": lab.starter.num_starts - starts,
+        "findings": [finding.kind for finding in result.findings],
+    }
+    if options.journal is not None:
+        with options.journal.open("a") as journal:
+            journal.write(json.dumps(entry) + "\n")
+    return entry
 
 
 def cases_of(lab: Laboratory, kind: Kind, seed: int) -> list[int]:
@@ -128,19 +159,18 @@ def run_case(lab: Laboratory, kind: Kind, number: int, seed: int) -> tuple[str, 
     return kind.run(lab, number, random.Random(f"{seed}/{kind.name}/{number}"))
 
 
-def _row(kind: Kind, results: list[Disturbed], *, planned: int, starts: int, began: float) -> dict:
-    codes = Counter(result.codes[0] for result in results if result.codes)
-    found = Counter(finding.kind for result in results for finding in result.findings)
+def _row(kind: Kind, entries: list[dict], *, planned: int) -> dict:
+    codes = Counter(entry["code"] for entry in entries)
+    found = Counter(finding for entry in entries for finding in entry["findings"])
     return {
         "kind": kind.name,
         "title": kind.title,
-        "cases": len(results),
+        "cases": len(entries),
         "planned": planned,
-        "reached": sum(result.hits > 0 or result.codes[0] != 0 for result in results),
-        "starts": starts,
+        "reached": sum(entry["reached"] for entry in entries),
+        "starts": sum(entry["starts"] for entry in entries),
         "codes": {str(code): count for code, count in sorted(codes.items())},
         **{name: found[name] for name in _FINDINGS},
-        "seconds": round(time.monotonic() - began),
     }
 
 
