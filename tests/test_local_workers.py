@@ -147,7 +147,7 @@ def test_stop_does_not_wait_for_a_worker_that_hangs(photos, tmp_path):
     _, talk = process.communicate(timeout=300)
 
     assert process.returncode == 75
-    assert "has said nothing for 30 s and is ended" in talk
+    assert "has said nothing for 15 s and is ended" in talk
     assert "run the same command again to continue" in talk
 
 

@@ -41,7 +41,7 @@ STOP_POLL_SECONDS = 0.2
 """How soon a stop is passed on."""
 STALL_SECONDS = 300.0
 """Without a sign of life for so long, a worker counts as hung; importing torch from a slow disk takes minutes."""
-STALL_SECONDS_OF_STOP = 30.0
+STALL_SECONDS_OF_STOP = 15.0
 """The same once the run is to stop."""
 MAX_PRINTED_LINES = 3
 """Of a worker that died: the last lines that it printed, which say why."""
