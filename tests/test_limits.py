@@ -11,16 +11,21 @@ import tracemalloc
 import zipfile
 import zlib
 
+import av
 import pytest
 
-from motivnet_cli.config import InputConfig
+from motivnet_cli.config import InputConfig, VideoConfig
 from motivnet_cli.errors import ConfigError, InputError
-from motivnet_cli.inputs import archive_formats, picture_parts, table
+from motivnet_cli.inputs import archive_formats, picture_parts, table, video_worker
 from motivnet_cli.inputs.archive import Archive
 from motivnet_cli.inputs.decode import decode_bytes
 from motivnet_cli.inputs.listing import Listing
-from motivnet_cli.remote import files
+from motivnet_cli.inputs.video import VideoReader
+from motivnet_cli.inputs.video_protocol import Alive
+from motivnet_cli.remote import files, http
+from tests.clips import make_clip, write_streams
 from tests.fuzz.mutate import with_crc
+from tests.fuzz.videos import Slots, request_for
 from tests.pictures import quadrants
 from tests.server import Answer, FileServer
 
@@ -242,3 +247,56 @@ def test_numbers_of_a_server_that_are_none(monkeypatch, headers, status):
         else:
             with pytest.raises(InputError, match="503"):
                 files.read_bytes(server.url, max_bytes=1000)
+
+
+def test_a_server_that_sends_a_byte_now_and_then(monkeypatch):
+    """It is given up, though something comes again and again."""
+    monkeypatch.setattr(http, "PACE_SECONDS", 0.3)
+    monkeypatch.setattr(http, "MIN_BYTES_A_SECOND", 10**9)
+    with (
+        FileServer(Answer(bytes(1 << 20), seconds_per_chunk=0.1)) as server,
+        pytest.raises(InputError, match=r"was given up: \d+ bytes came in") as error,
+    ):
+        files.read_bytes(server.url, max_bytes=1 << 21)
+    assert error.value.error_type == "unreachable"
+
+
+# ---- videos ----
+
+
+def test_other_streams_are_not_named_by_the_hundred(tmp_path):
+    """A remark is a sentence, however many streams there are."""
+    make_clip(tmp_path / "one.mp4", frames=3)
+    write_streams(tmp_path / "many.mkv", [tmp_path / "one.mp4"] * 40)
+    reader = VideoReader(str(tmp_path / "many.mkv"), VideoConfig(), max_pixels=10**6)
+    assert len(list(reader)) == 1
+
+    assert reader.report.problem.error_type == "other_streams"
+    assert "and 34 more" in reader.report.problem.message
+    assert len(reader.report.problem.message) < 200
+
+
+def test_a_decoder_gives_signs_of_life_while_sound_comes(tmp_path, monkeypatch):
+    """Each packet counts, also of a stream that is not read."""
+    path = tmp_path / "a.mkv"
+    make_clip(path, frames=2, audio_s=3)
+    said = []
+    monkeypatch.setattr(video_worker, "_send", said.append)
+    monkeypatch.setattr(video_worker, "BEAT_SECONDS", -1)
+    video_worker.decode(request_for(path), Slots())
+
+    assert len([message for message in said if message == Alive()]) > 40
+
+
+def test_a_video_that_ffmpeg_does_not_read_yet(monkeypatch, tmp_path):
+    """Its refusal is an answer for the input, not the end of the process."""
+    path = tmp_path / "a.mkv"
+    make_clip(path, frames=2)
+
+    def refuse(*_, **__):
+        raise av.error.PatchWelcomeError(1163346256, "Not yet implemented")
+
+    monkeypatch.setattr(video_worker, "_open", refuse)
+    with pytest.raises(InputError) as error:
+        video_worker.decode(request_for(path), Slots())
+    assert error.value.error_type == "unsupported"

@@ -59,6 +59,8 @@ _FORMATS_THAT_NAME_FILES = {
 """What FFmpeg opens besides the file that it is given: whoever made the file would choose which."""
 _PLAYLIST_MARKS = (b"#EXTM3U", b"ffconcat", b"# VobSub", b"v=0", b"<?xml", b"<MPD")
 """How files of these formats begin."""
+_NAMED_STREAMS = 5
+"""Of those that are not read; a damaged file can have hundreds."""
 BEAT_SECONDS = 1.0
 """Between two signs of life while nothing is sampled."""
 DECORD_CODECS = {"h264", "vp8", "vp9", "mpeg4"}
@@ -212,6 +214,18 @@ def _convert_and_send(slots: Slots, number: int, time_s: float, frame: VideoFram
     slots.send(number, time_s, presentation.rgb_of(frame))
 
 
+class _Pulse:
+    """Says now and then that packets come, of whatever stream: an hour of sound may stand before the first picture."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def beat(self) -> None:
+        if time.monotonic() - self._last > BEAT_SECONDS:
+            self._last = time.monotonic()
+            _send(Alive())
+
+
 class _Reading:
     """One pass over the packets of a video; what does not decode is passed over and counted.
 
@@ -242,10 +256,10 @@ class _Reading:
         self._errors = DecoderErrors(stream)
         self._num_bad_packets = 0
         self._others_end_s = 0.0
+        self._pulse = _Pulse()
 
     def frames(self) -> Iterator[tuple[int, float, VideoFrame]]:
         """Number, time in seconds, and frame, in the order of presentation."""
-        last_sign = time.monotonic()
         for packet in self._timeline.packets(self._packets()):
             if not packet.size:  # asks the decoder for what it still holds
                 self._timeline.ends_early |= bool(self.failure) or self._ends_early()
@@ -267,9 +281,6 @@ class _Reading:
                 self._errors.note(frame, placed)
                 if placed:
                     yield placed.number, placed.time_s, frame
-            if time.monotonic() - last_sign > BEAT_SECONDS:
-                last_sign = time.monotonic()
-                _send(Alive())
 
     def _has_clean_joints_only(self, start: int, end: int) -> bool:
         return has_clean_joints_only(self._container.name, self._stream.id, start, end)
@@ -287,6 +298,7 @@ class _Reading:
         """Those of the stream; of the others, only their end is noted."""
         try:
             for packet in self._container.demux():
+                self._pulse.beat()
                 if packet.stream.index == self._stream.index:
                     yield cast("Packet[VideoStream]", packet)
                 elif packet.pts is not None and packet.time_base:
@@ -329,7 +341,9 @@ class _Reading:
         if times := timeline.remark():
             yield Problem("time_restarts", times)
         if others := [s for s in _video_streams(self._container) if s.index != self._stream.index]:
-            sizes = ", ".join(f"{s.width} x {s.height}" for s in others)
+            sizes = ", ".join(f"{s.width} x {s.height}" for s in others[:_NAMED_STREAMS])
+            if len(others) > _NAMED_STREAMS:
+                sizes += f" and {len(others) - _NAMED_STREAMS} more"
             read = f"{self._stream.width} x {self._stream.height}"
             yield Problem("other_streams", f"of {len(others) + 1} video streams one was read ({read}), not {sizes}")
         if timeline.num_leading and not timeline.begins_broken:
@@ -441,7 +455,9 @@ def _packets_against_decord(container: InputContainer, stream: VideoStream, *, m
     presentations = Presentations(stream, max_pixels=max_pixels)
     found: set[Presentation] = set()
     has_edits = False
+    pulse = _Pulse()
     for packet in container.demux(stream):
+        pulse.beat()
         has_edits = has_edits or packet.is_discard or (packet.pts or 0) < 0
         with contextlib.suppress(av.error.FFmpegError):
             found |= {presentations.of(frame) for frame in packet.decode()}

@@ -16,6 +16,7 @@ from motivnet_cli.config import MAX_PIXELS
 from motivnet_cli.errors import InputError, one_line
 from motivnet_cli.evaluation.results import to_json
 from motivnet_cli.inputs.decode import decode
+from motivnet_cli.inputs.picture_processes import PictureProcesses
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +31,8 @@ THUMBNAIL_PIXELS = 224
 def thumbnail(path: str, box: Box | None) -> str | None:
     """A data URI of the part of a picture within the box; None where the file can no longer be read."""
     try:
-        picture = Image.fromarray(decode(path, max_pixels=MAX_PIXELS).rgb)
+        with PictureProcesses(max_pixels=MAX_PIXELS) as processes:
+            picture = Image.fromarray(decode(path, max_pixels=MAX_PIXELS, apart=processes.decode).rgb)
     except InputError:
         return None
     return small_jpeg(cut_to(picture, box))

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from random import Random
 
+    from motivnet_cli.inputs.video_protocol import DecodeRequest
+
 MAX_PIXELS = 1_000_000
 NAME = "case.video"
 
@@ -68,22 +70,28 @@ class Slots:
         self.num_frames += 1
 
 
+def request_for(path: Path) -> DecodeRequest:
+    """Every frame of a video."""
+    from motivnet_cli.inputs.video_protocol import DecodeRequest
+
+    return DecodeRequest(
+        path=str(path), backend="auto", fps=None, every=1, start_s=0, end_s=None, skip_frames=0, max_pixels=MAX_PIXELS,
+        memory_bytes=0, shared=0, num_slots=2,
+    )  # fmt: skip
+
+
 def judge(data: bytes, folder: Path) -> str:
     """What the function of the decoding process makes of a video."""
     import av
 
     from motivnet_cli.errors import InputError
     from motivnet_cli.inputs import video_worker
-    from motivnet_cli.inputs.video_protocol import DecodeRequest
 
     av.logging.set_level(av.logging.PANIC)
     video_worker._send = lambda message: None
     path = folder / NAME
     path.write_bytes(data)
-    request = DecodeRequest(
-        path=str(path), backend="auto", fps=None, every=1, start_s=0, end_s=None, skip_frames=0, max_pixels=MAX_PIXELS,
-        memory_bytes=0, shared=0, num_slots=2,
-    )  # fmt: skip
+    request = request_for(path)
     slots = Slots()
     try:
         report = video_worker.decode(request, slots)
