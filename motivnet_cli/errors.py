@@ -66,8 +66,20 @@ REMARKS: tuple[ErrorType, ...] = ("frame_count_mismatch", "time_restarts", "othe
 """Those that an input may have that was read whole."""
 
 
+MAX_MESSAGE_LENGTH = 2000
+"""Characters, of which a message of ours takes a few hundred, beside what it quotes."""
+
+
 class MotivNetError(Exception):
-    """The root of the errors whose message is written for the user."""
+    """The root of the errors whose message is written for the user.
+
+    A message may quote a cell, a name or a library's words of any length: the middle of a long one is left out.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        if len(message) > MAX_MESSAGE_LENGTH:
+            message = f"{message[: MAX_MESSAGE_LENGTH * 3 // 4]} [...] {message[-MAX_MESSAGE_LENGTH // 4 :]}"
+        super().__init__(message)
 
 
 class ConfigError(MotivNetError):

@@ -212,6 +212,15 @@ def test_table_without_ends(tmp_path, monkeypatch):
         list(Listing(InputConfig(manifests=(str(path),))))
 
 
+def test_a_value_of_any_length_makes_a_short_message(tmp_path):
+    """What is wrong and what to do stand at its ends."""
+    path = tmp_path / "m.csv"
+    path.write_text(f"nothing,{'x' * 100_000}\na.jpg,1\n")
+    with pytest.raises(ConfigError, match=r"^.{20,} \[\.\.\.\] .+$") as error:
+        list(Listing(InputConfig(manifests=(str(path),))))
+    assert len(str(error.value)) < 2100
+
+
 # ---- servers ----
 
 
