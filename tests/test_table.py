@@ -6,9 +6,12 @@ import datetime as dt
 import json
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from motivnet_cli.errors import ConfigError
+from motivnet_cli.inputs import cells
 from motivnet_cli.inputs.table import PATH_COLUMNS, column_named, open_table
 
 COLUMNS = ("path", "label")
@@ -158,3 +161,27 @@ def test_path_columns_are_found_by_name(name):
 def test_first_name_counts():
     assert column_named(PATH_COLUMNS, ["name", "filename", "Path"]) == "Path"
     assert column_named(PATH_COLUMNS, ["n"]) is None
+
+
+def test_parquet_with_a_page_of_a_negative_length(tmp_path):
+    """It is refused: polars would end the process."""
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"path": ["a.jpg"] * 500}), path, compression="none", use_dictionary=False)
+    content = path.read_bytes()
+    at = content.index(b"\x15\xe8\x07")
+    assert at < 20, "the number of values in the header of the page"
+    path.write_bytes(content[:at] + b"\x15\xe7\x07" + content[at + 3 :])
+
+    with pytest.raises(ConfigError, match="cannot be read"):
+        open_table(str(path), "manifest").read([pl.col("path")])
+
+
+def test_parquet_that_says_to_have_endless_rows(tmp_path, monkeypatch):
+    """Rows cost memory before anything of them is read."""
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"path": ["a.jpg"] * 500}), path)
+    monkeypatch.setattr(cells, "MAX_ROWS", 499)
+
+    for columns in ([pl.col("path")], [pl.int_range(pl.len())]):
+        with pytest.raises(ConfigError, match="has 500 rows, and at most 499 are read"):
+            open_table(str(path), "manifest").read(columns)

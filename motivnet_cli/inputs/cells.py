@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from motivnet_cli.errors import ConfigError, InputError, error_type_of, first_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 _BYTES, _PATH = "bytes", "path"
 _BATCH_ROWS = 8
@@ -45,6 +45,32 @@ def names_of(path: str, column: str, dtype: pl.DataType) -> list[str | None] | N
             return [cell and cell[_PATH] for batch in batches for cell in batch[column].to_pylist()]
     except (pa.ArrowException, OSError) as error:
         raise ConfigError(f"the manifest {path!r} cannot be read: {first_line(error)}") from error
+
+
+def parquet_rows(path: str, columns: Iterable[str]) -> pl.DataFrame:
+    """Some columns of a Parquet table; of none, a column of zeros that has as many rows.
+
+    pyarrow reads them, which refuses damaged pages: polars 2.1 ends the process where a page has a negative length.
+
+    Raises:
+        ConfigError: The table is damaged, or has more than MAX_ROWS rows.
+    """
+    names = sorted(columns)
+    try:
+        with pq.ParquetFile(path) as file:
+            num_rows = file.metadata.num_rows
+            if not 0 <= num_rows <= MAX_ROWS:
+                raise ConfigError(f"the table {path!r} has {num_rows} rows, and at most {MAX_ROWS} are read: split it")
+            table = file.read(columns=names) if names else pa.table({"": pa.nulls(num_rows)})
+        rows = pl.from_arrow(table)
+    except (pa.ArrowException, OSError, ValueError, TypeError, LookupError) as error:
+        raise ConfigError(f"the table {path!r} cannot be read: {first_line(error)}") from error
+    assert isinstance(rows, pl.DataFrame), "a table was given"
+    return rows
+
+
+MAX_ROWS = 100_000_000
+"""Of a table of inputs: a plan of them takes some 40 GB of memory."""
 
 
 def _fields(dtype: pl.Struct) -> dict[str, object]:

@@ -21,6 +21,7 @@ from typing import IO, TYPE_CHECKING
 import polars as pl
 
 from motivnet_cli.errors import ConfigError, first_line
+from motivnet_cli.inputs.cells import parquet_rows
 from motivnet_cli.inputs.names import suffix_of
 from motivnet_cli.remote.urls import shown
 
@@ -126,7 +127,15 @@ def open_table(path: str, what: str) -> Table:
     suffix = suffix_of(path)
     try:
         if suffix in PARQUET_SUFFIXES:
-            return _typed(path, what, pl.scan_parquet(Path(path), glob=False))
+            schema = pl.scan_parquet(Path(path), glob=False).collect_schema()
+            return Table(
+                path,
+                what,
+                tuple(schema),
+                tuple(schema.values()),
+                False,
+                lambda needed: parquet_rows(path, schema if needed is None else needed).lazy(),
+            )
         encoding = _encoding_of(path, what)
         if suffix in _JSON_SUFFIXES:
             is_plain = encoding == "utf-8"
