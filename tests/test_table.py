@@ -176,6 +176,18 @@ def test_parquet_with_a_page_of_a_negative_length(tmp_path):
         open_table(str(path), "manifest").read([pl.col("path")])
 
 
+def test_parquet_with_text_that_is_none(tmp_path):
+    """Bytes that are not UTF-8 in a column of text are refused."""
+    path = tmp_path / "t.parquet"
+    pq.write_table(
+        pa.table({"path": ["a.jpg"] * 500}), path, compression="none", use_dictionary=False, write_statistics=False
+    )
+    path.write_bytes(path.read_bytes().replace(b"a.jpg", b"a\xffjpg", 1))
+
+    with pytest.raises(ConfigError, match="cannot be read: .*UTF8"):
+        open_table(str(path), "manifest").read([pl.col("path")])
+
+
 def test_parquet_that_says_to_have_endless_rows(tmp_path, monkeypatch):
     """Rows cost memory before anything of them is read."""
     path = tmp_path / "t.parquet"

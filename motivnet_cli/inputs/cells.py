@@ -62,6 +62,7 @@ def parquet_rows(path: str, columns: Iterable[str]) -> pl.DataFrame:
             if not 0 <= num_rows <= MAX_ROWS:
                 raise ConfigError(f"the table {path!r} has {num_rows} rows, and at most {MAX_ROWS} are read: split it")
             table = file.read(columns=names) if names else pa.table({"": pa.nulls(num_rows)})
+        table.validate(full=True)  # text that is no UTF-8 would crash polars
         rows = pl.from_arrow(table)
     except (pa.ArrowException, OSError, ValueError, TypeError, LookupError) as error:
         raise ConfigError(f"the table {path!r} cannot be read: {first_line(error)}") from error

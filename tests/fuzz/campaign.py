@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 CASE_SECONDS = 20.0
 """A case that takes longer hangs."""
+PREPARATION_SECONDS = 300.0
+"""For imports, and a first case that is sound."""
+_PREPARING = -1
 MEMORY_BYTES = 3 << 30
 """Address space of a process beside what it takes at its start."""
 BATCH = 400
@@ -120,7 +123,7 @@ def _batch(kind: Kind, seeds: list[bytes], seed: int, first: int, end: int, fold
     log = folder / "log"
     log.write_bytes(b"")
     place = mmap.mmap(-1, 8)
-    place[:] = struct.pack("q", first)
+    place[:] = struct.pack("q", _PREPARING)
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
@@ -129,9 +132,11 @@ def _batch(kind: Kind, seeds: list[bytes], seed: int, first: int, end: int, fold
             _judge_all(kind, seeds, seed, first, end, folder, place)
         except BaseException:  # noqa: BLE001
             (folder / "log").write_text(json.dumps({"number": first, "finding": traceback.format_exc()}))
+            place[:] = struct.pack("q", max(first, *struct.unpack("q", place[:])))
         os._exit(0)
     how = _watch(pid, place)
     (number,) = struct.unpack("q", place[:])
+    assert number != _PREPARING, f"{kind.name}: no case was begun: {how}"
     for line in log.read_text().splitlines():
         with contextlib.suppress(ValueError):
             entry = json.loads(line)
@@ -152,7 +157,7 @@ def _batch(kind: Kind, seeds: list[bytes], seed: int, first: int, end: int, fold
 
 def _watch(pid: int, place: mmap.mmap) -> str:
     """Wait for a process; one that stays with a case for too long is ended. How it ended."""
-    last, since = -1, time.monotonic()
+    last, since = _PREPARING, time.monotonic()
     while True:
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
@@ -161,7 +166,7 @@ def _watch(pid: int, place: mmap.mmap) -> str:
         (number,) = struct.unpack("q", place[:])
         if number != last:
             last, since = number, time.monotonic()
-        limit = CASE_SECONDS * (3 if last < 0 else 1)
+        limit = PREPARATION_SECONDS if number == _PREPARING else CASE_SECONDS
         if time.monotonic() - since > limit:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
