@@ -47,6 +47,9 @@ RECORDS = {
     "inputs that are none": {"num_items": True},
     "columns of no type": {"keep": {"age": "int7"}},
     "columns that are none": {"keep": ["age"]},
+    "shards that are none": {"shards": []},
+    "shards without a number": {"shards": {}},
+    "no shards": {"shards": {"count": 0, "first": 0, "step": 1, "each": 1}},
     "a record that is none": {"record": [1]},
     "settings that are none": {"record": {"settings": 7}},
 }

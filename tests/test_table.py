@@ -184,7 +184,7 @@ def test_parquet_with_text_that_is_none(tmp_path):
     )
     path.write_bytes(path.read_bytes().replace(b"a.jpg", b"a\xffjpg", 1))
 
-    with pytest.raises(ConfigError, match="cannot be read: .*UTF8"):
+    with pytest.raises(ConfigError, match=r"cannot be read: .*UTF8"):
         open_table(str(path), "manifest").read([pl.col("path")])
 
 

@@ -25,6 +25,7 @@ from motivnet_cli.output.damage import reading
 from motivnet_cli.output.names import TABLES, is_part, segment_of, unit_of
 from motivnet_cli.output.tables import TableWriter, TrackedFace, rows_in
 from motivnet_cli.records import KINDS, Cursor, GivenFace, Item, Position, Problem, Todo
+from motivnet_cli.shards import Shard
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from motivnet_cli.records import RunRecord
 
 MAX_UNIT_ITEMS = 1000
+_MAX_SHARDS = 1_000_000
+"""Schedulers allow some ten thousand tasks in an array."""
 TARGET_UNITS_PER_WORKER = 32
 """In a run that many take part in: the last of them waits for the others about a thirtieth of its time."""
 MIN_PICTURES_PER_UNIT = 16
@@ -100,9 +103,14 @@ def _check_run(run: Run, files: RunFiles) -> None:
     Raises:
         ValueError: What cannot be.
     """
-    counts = [run.num_items, run.unit_size, *run.offsets, *run.skipped.values(), *(run.shards or {}).values()]
+    shards = {} if run.shards is None else run.shards
+    counts = [run.num_items, run.unit_size, *run.offsets, *run.skipped.values(), *shards.values()]
+    if run.shards is not None and shards.keys() != Shard(0, 1).numbering.keys():
+        raise ValueError("its shards are none")
     if not all(type(count) is int and count >= 0 for count in counts) or run.unit_size < 1:
         raise ValueError("its counts are no counts")
+    if shards and not (0 < shards["count"] <= _MAX_SHARDS and shards["each"]):
+        raise ValueError(f"it cannot have {shards['count']} shards")
     if len(run.offsets) != -(-run.num_items // run.unit_size) or run.offsets != sorted(set(run.offsets)):
         raise ValueError("its units do not fit its inputs")
     if not files.is_plan(run.plan) or "/" in run.plan:
