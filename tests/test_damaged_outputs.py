@@ -84,6 +84,10 @@ PLANS = {
         *lines[:8],
         b'{"input": "a", "path": "a", "kind": "image", "size_bytes": "7"}\n',
     ],
+    "a size beyond all disks": lambda lines: [
+        *lines[:8],
+        b'{"input": "a", "path": "a", "kind": "image", "size_bytes": 9223372036854775808}\n',
+    ],
     "nested": lambda lines: [*lines[:8], b"[" * 100_000 + b"\n"],
 }
 
@@ -107,6 +111,18 @@ def test_a_part_of_a_run(begun, damage):
     last.write_bytes(damage)
 
     with pytest.raises(OutputConflictError, match=r"part-.*damaged"):
+        run(out, photos)
+
+
+def test_a_part_of_another_table(begun):
+    """It is found when the parts are joined."""
+    out, photos = begun
+    for kind in ("faces", "inputs"):
+        assert len(list((control(out) / kind).iterdir())) > 1
+    first = sorted((control(out) / "faces").iterdir())[0]
+    first.write_bytes(sorted((control(out) / "inputs").iterdir())[0].read_bytes())
+
+    with pytest.raises(OutputConflictError, match=r"faces/part-.*damaged"):
         run(out, photos)
 
 

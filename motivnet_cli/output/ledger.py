@@ -470,7 +470,7 @@ def _item_of(index: int, line: bytes) -> Item:
         numbers = (item.row, item.size_bytes, item.mtime_ns)
         if not all(isinstance(text, str) for text in texts) or item.kind not in KINDS:
             raise ValueError("it names no input")
-        if not all(number is None or type(number) is int for number in numbers):
+        if not all(number is None or (type(number) is int and abs(number) < 1 << 63) for number in numbers):
             raise ValueError("its numbers are none")
         return item
 

@@ -498,7 +498,10 @@ class _NewFile(_NewFolder):
             with TableWriter(temporary_name(final), schemas[table]) as writer:
                 for part in ledger.committed(table):
                     with reading(part):
-                        writer.add(pq.read_table(part))
+                        rows = pq.read_table(part)
+                        if not rows.schema.equals(schemas[table]):
+                            raise ValueError("it has other columns than this run writes")
+                    writer.add(rows)
         move(self._paths, finals.values())
         for final in finals.values():  # inputs last: without them it is no output
             self._paths.backend.publish(final)

@@ -44,8 +44,9 @@ def main() -> int:
         ):
             found[kind] = result
             _tell(kind, result, seeds_of(KINDS[kind], folder))
-        if options.record:
-            _record(found, options.seed, time.monotonic() - started)
+            if options.record:
+                _record(kind, result, options.seed, time.monotonic() - started)
+            started = time.monotonic()
     return 1 if any(result.findings for result in found.values()) else 0
 
 
@@ -73,21 +74,19 @@ def _tell(kind: str, result: Result, seeds: list[bytes]) -> None:
             print(f"  {path}: {finding.what.strip()[-700:]}", flush=True)
 
 
-def _record(found: dict[str, Result], seed: int, seconds: float) -> None:
-    values = {
+def _record(kind: str, result: Result, seed: int, seconds: float) -> None:
+    """Put what a kind came to into the file, beside what others came to."""
+    values = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    values[kind] = {
         "date": datetime.now(timezone.utc).date().isoformat(),
         "seed": seed,
         "seconds": round(seconds),
-        "kinds": {
-            kind: {
-                "cases": result.cases[kind],
-                "findings": len(result.findings),
-                "outcomes": {label: count for (_, label), count in sorted(result.outcomes.items())},
-            }
-            for kind, result in found.items()
-        },
+        "cases": result.cases[kind],
+        "findings": len(result.findings),
+        "outcomes": {label: count for (_, label), count in sorted(result.outcomes.items())},
     }
-    RESULTS.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    ordered = {name: values[name] for name in KINDS if name in values}
+    RESULTS.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ class Kind:
     """What the product makes of a mutant: `ok`, `partial`, or the type of a documented error; anything else raises."""
     is_apart: bool = False
     """The product decodes it in a process of its own: a crash, a hang or a want of memory there costs one input."""
-    weight: int = 4
+    weight: float = 4
     """Its share of the cases."""
     resident_bytes: int = 700 << 20
     """That a case may add to what is resident."""
@@ -39,7 +39,7 @@ def _picture(
     mutate: Callable[[Random, bytes], bytes],
     *,
     is_apart: bool = False,
-    weight: int = 4,
+    weight: float = 4,
 ) -> Kind:
     return Kind(name, _without_folder(seeds), mutate, pictures.judge, is_apart, weight)
 
@@ -111,13 +111,13 @@ _CHECKPOINTS = (
     Kind("pth", _without_folder(checkpoints.pths), checkpoints.pth, checkpoints.judge_pth),
 )
 _WRITTEN = (
-    Kind("run.json", written.files_of("run.json"), written.record, written.judge_file("run.json"), weight=1),
-    Kind("plan", written.files_of("plan.jsonl"), written.plan, written.judge_file("plan.jsonl"), weight=1),
-    Kind("part", written.files_of("part-*.parquet"), written.part, written.judge_file("part-*.parquet"), weight=1),
-    Kind("journal", written.journals, written.record, written.judge_file("moves.json"), weight=1),
+    Kind("run.json", written.files_of("run.json"), written.record, written.judge_file("run.json"), weight=0.5),
+    Kind("plan", written.files_of("plan.jsonl"), written.plan, written.judge_file("plan.jsonl"), weight=0.5),
+    Kind("part", written.files_of("part-*.parquet"), written.part, written.judge_file("part-*.parquet"), weight=0.5),
+    Kind("journal", written.journals, written.record, written.judge_file("moves.json"), weight=0.5),
 )
 _SERVERS = (
-    Kind("http", _without_folder(servers.answers), servers.answer, servers.judge_http, weight=2),
+    Kind("http", _without_folder(servers.answers), servers.answer, servers.judge_http, weight=1),
     Kind("bucket", _without_folder(servers.lists_of_keys), servers.keys, servers.judge_bucket, weight=1),
 )
 KINDS = {kind.name: kind for kind in (*_PICTURES, *_VIDEOS, *_ARCHIVES, *_TABLES, *_CHECKPOINTS, *_WRITTEN, *_SERVERS)}
