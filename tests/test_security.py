@@ -303,7 +303,18 @@ def test_a_class_that_cannot_be_called_so(name, tmp_path):
     record = json.loads(table.schema.metadata[METADATA_KEY]) | {"classes": [*EMOTIONS, name]}
     pq.write_table(table.replace_schema_metadata({METADATA_KEY: json.dumps(record)}), path)
 
-    with pytest.raises(ConfigError, match="no class's name"):
+    with pytest.raises(ConfigError, match="a record that motivnet did not write"):
+        export_predictions(path, "csv", tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize(
+    "record", ["[]", "7", "{", '{"classes": 7}', '{"classes": [7]}', '{"settings": []}', '{"video": 7}']
+)
+def test_a_record_that_is_none(record, tmp_path):
+    """Refused in a sentence: a stranger's table is no fault of motivnet."""
+    path = output(tmp_path, [face("a.jpg", emotion="anger")], {"a.jpg": {}})
+    pq.write_table(pq.read_table(path).replace_schema_metadata({METADATA_KEY: record}), path)
+    with pytest.raises(ConfigError, match="a record that motivnet did not write"):
         export_predictions(path, "csv", tmp_path / "x.csv")
 
 

@@ -225,6 +225,14 @@ def test_weights_do_not_come_by_such_a_redirect(names, tmp_path):
     assert not list(tmp_path.glob("w.pth"))
 
 
+@pytest.mark.parametrize("piece", [b"<title>", b"<", b"<title", b"<script", b"<title>x</", b"<style></script>"])
+def test_a_page_that_never_ends_what_it_begins(piece, tmp_path):
+    """Such a page was searched for seconds, by the square of its length."""
+    page = b"<!DOCTYPE html>" + piece * ((1 << 16) // len(piece))
+    with FileServer(Answer(page, content_type="text/html")) as server:
+        assert "answered with a page from 127.0.0.1" in str(refusal(fetch, server.url, tmp_path / "w.pth"))
+
+
 def test_the_command_allows_them(names, tmp_path):
     with FileServer(Answer((SAMPLE_DATA / "astronaut.png").read_bytes())) as server:
         arguments = ("annotate", public(moved(server, server.url)), "--model", "expression-net", "--out")
@@ -319,6 +327,8 @@ def test_no_secret_of_a_url_is_said_or_written(tmp_path, monkeypatch, capfd):
         ("'https://u:p@h/x?token=1&size=2': gone", "'https://h/x?size=2': gone"),
         ("s3://k:s@b/x, gs://k:s@b/y", "s3://b/x, gs://b/y"),
         ("see https://h/x.", "see https://h/x."),
+        ("1http://u:p@h/x", "1http://h/x"),
+        (f"{'a' * 100_000} https://u:p@h/x", f"{'a' * 100_000} https://h/x"),
         ("no URL: a@b, c://", "no URL: a@b, c://"),
     ],
 )

@@ -93,14 +93,12 @@ class Source:
         self.path = Path(shown(path))
         self._parts, self._inputs = _files_at(path)
         stored = _schema_in(self._parts)
-        self.record: RunRecord = json.loads((stored.metadata or {}).get(METADATA_KEY, b"{}"))
+        self.record = _record_in(self.path, stored)
         """Of the run that wrote the table; empty for a table without one."""
         self.classes: tuple[str, ...] = tuple(
             self.record.get("classes", [name for name in EMOTIONS if name in stored.names])
         )
         """Names of the emotions in the order of the model, whether their columns are chosen or not."""
-        if bad := [name for name in self.classes if not is_class_name(name)]:
-            raise ConfigError(f"{str(self.path)!r} has a record with the class {bad[0]!r}, which is no class's name")
         _check_columns(self.path, stored, self.classes)
         self._stored = pa.schema([_decoded(field, float32=float32) for field in stored], metadata=stored.metadata)
         chosen = self._chosen(columns, embeddings=embeddings)
@@ -262,6 +260,24 @@ def _schema_in(parts: Sequence[Path]) -> pa.Schema:
             raise ConfigError(f"{str(part)!r} has other columns than {str(parts[0])!r}; export them one by one")
     assert first is not None, "there is at least one part"
     return first
+
+
+def _record_in(path: Path, stored: pa.Schema) -> RunRecord:
+    """The run's record in a table, which a stranger may have written; empty where there is none.
+
+    Raises:
+        ConfigError: It is not as motivnet writes it.
+    """
+    try:
+        record = json.loads((stored.metadata or {}).get(METADATA_KEY, b"{}"))
+    except ValueError:
+        record = None
+    sections = [record.get(name, {}) for name in ("settings", "video")] if isinstance(record, dict) else [None]
+    classes = record.get("classes", []) if isinstance(record, dict) else None
+    are_names = isinstance(classes, list) and all(isinstance(name, str) and is_class_name(name) for name in classes)
+    if not are_names or not all(isinstance(section, dict) for section in sections):
+        raise ConfigError(f"{str(path)!r} has a record that motivnet did not write: its classes are {classes!r}")
+    return cast("RunRecord", record)
 
 
 def _check_columns(path: Path, stored: pa.Schema, classes: Sequence[str]) -> None:

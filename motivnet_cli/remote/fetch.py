@@ -340,9 +340,9 @@ def _refuse_page(
     with contextlib.suppress(InterruptedTryError):
         head += _at_least(_PAGE_BYTES - len(head), chunks)
     text = head[:_PAGE_BYTES].decode("utf-8", "replace")
-    found = re.search(r"<title[^>]*>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
+    found = re.search(r"<title[^<>]*>([^<]*)</title>", text, re.IGNORECASE)
     title = " ".join(html.unescape(found[1]).split())[:120] if found else ""
-    words = re.sub(r"<(script|style)\b.*?(</\1>|\Z)|<[^>]*>", " ", text, flags=re.IGNORECASE | re.DOTALL)[:2000]
+    words = re.sub(r"<(script|style)\b.*?(</\1>|\Z)|<[^<>]*>", " ", text, flags=re.IGNORECASE | re.DOTALL)[:2000]
     host = urlsplit(response.url).hostname or ""
     if re.match(r"(login|signin|sso|accounts?)\.", host) or re.search(r"\b(sign|log)[ -]?in\b", title, re.IGNORECASE):
         meaning = "the link needs a sign-in, or it was revoked"

@@ -84,7 +84,7 @@ def shown(path: str) -> str:
 
 def without_secrets(text: str) -> str:
     """A text with every URL in it as `display_name` shows it."""
-    return re.sub(r"[A-Za-z][A-Za-z0-9+.-]*://\S+", lambda found: display_name(found[0]), text)
+    return re.sub(r"(?<![A-Za-z0-9+.-])[A-Za-z0-9+.-]+://\S+", lambda found: display_name(found[0]), text)
 
 
 _SECRET = re.compile(
