@@ -128,6 +128,20 @@ def test_a_message_is_one_line_without_commands(what, capsys):
     assert json.loads(text) == {name: [name]}
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_data_on_a_stdout_of_another_encoding(encoding, monkeypatch):
+    """JSON stays JSON, and text is printed with escapes for what cannot be."""
+    stdout = io.TextIOWrapper(io.BytesIO(), encoding)
+    monkeypatch.setattr("sys.stdout", stdout)
+    value = {"é": ["表", *NAMES.values(), *FILE_NAMES.values()]}
+    print_json(value)
+    written = stdout.buffer.getvalue()
+    print_lines(["é 表"])
+
+    assert json.loads(written.decode(encoding)) == value
+    assert stdout.buffer.getvalue().endswith(b"\n")
+
+
 def test_an_error_names_a_file_on_one_line(tmp_path):
     name = "".join(NAMES.values()).replace("\0", "")
     for arguments in (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import json
@@ -159,7 +160,9 @@ def print_message(console: Console, text: str) -> None:
 
 def print_json(value: object) -> None:
     """Print a value to stdout as indented JSON, in which nothing stands that a terminal obeys."""
-    text = json.dumps(value, indent=2, ensure_ascii=False)  # beside ends of lines, all that does not print is in texts
+    text = json.dumps(
+        value, indent=2, ensure_ascii=not _prints_unicode()
+    )  # beside ends of lines, all that does not print is in texts
     print_data("".join(each if each.isprintable() or each == "\n" else json.dumps(each)[1:-1] for each in text))
 
 
@@ -169,10 +172,18 @@ def print_lines(lines: Iterable[str]) -> None:
 
 
 def print_data(text: str) -> None:
-    """Print to stdout as it is; a reader that has gone away is not an error."""
+    """Print to stdout as it is; a reader that has gone away is not an error.
+
+    Names of files go out as the bytes that they are made of; what the encoding of stdout lacks, as an escape.
+    """
+    encoded = f"{text}\n".encode(sys.stdout.encoding, "surrogateescape" if _prints_unicode() else "backslashreplace")
     try:
         sys.stdout.flush()
-        sys.stdout.buffer.write(f"{text}\n".encode(sys.stdout.encoding or "utf-8", "surrogateescape"))
+        sys.stdout.buffer.write(encoded)
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _prints_unicode() -> bool:
+    return codecs.lookup(sys.stdout.encoding).name == "utf-8"
