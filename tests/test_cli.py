@@ -401,6 +401,7 @@ SETTINGS = {
     "--precision fp32": {"model.precision": "fp32"},
     "--compile": {"model.compile": True},
     "--threads 3": {"loader.threads": 3},
+    "--input-timeout 9": {"loader.input_timeout_s": 9.0},
     "--max-pixels 99": {"loader.max_pixels": 99},
     "--devices 0,cpu": {"scale.devices": ("cuda:0", "cpu")},
     "--shard 1/2": {"scale.shard": parse_shard("1/2")},
