@@ -107,6 +107,28 @@ def inputs(change, **how):
     return lambda out: rewrite(out / "p.inputs.parquet", change, **how)
 
 
+def one_by_one(*changes):
+    """Several changes of a table."""
+
+    def change(table):
+        for each in changes:
+            table = each(table)
+        return table
+
+    return change
+
+
+def less_probable(table):
+    """The emotion and its confidence are those of a class that is not the most probable."""
+    table = setting("emotion", 0, "disgust")(table)
+    return setting("confidence", 0, table["disgust"][0].as_py())(table)
+
+
+def of_older_version(record):
+    record["tool"] = "motivnet 0.0.9"
+    record["settings"]["version"] = "0.0.9"
+
+
 def without(*rows):
     return lambda table: table.take([i for i in range(len(table)) if i not in rows])
 
@@ -239,6 +261,16 @@ def cut_plan(out):
     plan.write_bytes(plan.read_bytes()[:-20])
 
 
+def in_run(change):
+    def damage(out):
+        about = out / "p" / ".motivnet" / "run.json"
+        run = json.loads(about.read_text())
+        change(run)
+        about.write_text(json.dumps(run))
+
+    return damage
+
+
 DAMAGE = {
     "a row of faces is gone": ("p.parquet", faces(without(3)), "faces_of_inputs"),
     "a row of faces is there twice": ("p.parquet", faces(twice(3)), "faces_of_inputs"),
@@ -254,6 +286,7 @@ DAMAGE = {
         "schema",
     ),
     "another emotion": ("p.parquet", faces(setting("emotion", 0, "disgust")), "emotion"),
+    "an emotion that is less probable": ("p.parquet", faces(less_probable), "emotion"),
     "another confidence": ("p.parquet", faces(setting("confidence", 2, 0.5)), "emotion"),
     "no emotion": ("p.parquet", faces(setting("emotion", 2, None)), "ranges"),
     "a probability is 0.01 higher": ("p.parquet", faces(setting("fear", 1, lambda p: p + 0.01)), "probabilities"),
@@ -266,10 +299,27 @@ DAMAGE = {
     "a source that there is not": ("p.parquet", faces(setting("face_source", 0, "guessed")), "ranges"),
     "a frame is there twice": ("p.parquet", faces(setting("frame", 2, 0, of="d.mp4")), "frames_and_times"),
     "time goes back": ("p.parquet", faces(setting("time_s", -1, 0.001, of="d.mp4")), "frames_and_times"),
+    "a whole frame goes back in time": (
+        "p.parquet",
+        faces(
+            one_by_one(setting("time_s", -1, 0.001, of="d.mp4"), setting("time_s", -2, 0.001, of="d.mp4")),
+        ),
+        "frames_and_times",
+    ),
     "a picture with a frame": ("p.parquet", faces(setting("frame", 0, 3)), "frames_and_times"),
     "another number of a face": ("p.parquet", faces(setting("face", 1, 5)), "face_numbers"),
+    "another number of a picture's only face": ("p.parquet", faces(setting("face", 0, 1, of="f.png")), "face_numbers"),
     "faces from right to left": ("p.parquet", faces(setting("x1", 0, 560.0, of="a.jpg")), "face_numbers"),
     "a track twice in a frame": ("p.parquet", faces(setting("track", 1, 0, of="d.mp4")), "tracks"),
+    "a track twice in a frame, by an older version": (
+        "p.parquet",
+        in_both(
+            lambda table: with_record(of_older_version)(
+                setting("track", 3, 0, of="d.mp4")(table) if "track" in table.column_names else table
+            )
+        ),
+        "tracks",
+    ),
     "a track out of nowhere": ("p.parquet", faces(setting("track", -1, 7, of="d.mp4")), "tracks"),
     "two people exchange their tracks": ("p.parquet", faces(exchanged_tracks), "tracks"),
     "a track in a picture": ("p.parquet", faces(setting("track", 0, 0)), "tracks"),
@@ -318,6 +368,13 @@ DAMAGE = {
     "a plan that is cut off": ("p", cut_plan, "plan"),
     "no plan": ("p", lambda out: (out / "p" / ".motivnet" / "plan.jsonl").unlink(), "plan"),
     "no run": ("p", lambda out: (out / "p" / ".motivnet" / "run.json").write_text("{"), "plan"),
+    "a run of another kind": ("p", in_run(lambda run: run.update(unit=0)), "plan"),
+    "a run whose record is none": ("p", in_run(lambda run: run.update(record=7)), "plan"),
+    "a run with other settings": (
+        "p",
+        in_run(lambda run: run["record"]["settings"].update({"faces.margin": 1})),
+        "record",
+    ),
     "an input of a part is gone": (
         "p",
         lambda out: rewrite(part_with(out, "b.png"), without_input("b.png")),
