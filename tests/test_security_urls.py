@@ -156,6 +156,17 @@ def test_a_redirect_into_a_private_network(address, names):
     addresses.check("http://target/x", start="http://first/", allow_private=False, by_proxy=False)
 
 
+def test_a_name_with_addresses_of_both_kinds(monkeypatch):
+    """As the first server it counts as public, and as the one that is redirected to as private; so does an unknown."""
+    known = {"both": ("8.8.8.8", "10.0.0.9"), "inside": ("10.0.0.9", "10.0.0.8"), "public": ("8.8.8.8",), "gone": ()}
+    monkeypatch.setattr(addresses, "addresses_of", known.__getitem__)
+    for start, target in (("both", "inside"), ("public", "both"), ("gone", "inside")):
+        with pytest.raises(PrivateAddressError):
+            addresses.check(f"http://{target}/", start=f"http://{start}/", allow_private=False, by_proxy=False)
+    for start, target in (("inside", "both"), ("both", "public"), ("public", "gone")):
+        addresses.check(f"http://{target}/", start=f"http://{start}/", allow_private=False, by_proxy=False)
+
+
 def test_names_that_a_proxy_looks_up(monkeypatch):
     """Nothing is looked up where a proxy connects; an address that is spelt out is known all the same."""
     monkeypatch.setattr(addresses, "addresses_of", lambda host: pytest.fail("looked up"))

@@ -49,12 +49,18 @@ def check(url: str, *, start: str | None, allow_private: bool, by_proxy: bool) -
     found = _addresses_in(url, by_proxy=by_proxy)
     if any(address.is_link_local for address in found):
         raise PrivateAddressError(f"is not read: {host} is a link-local address")
-    if start and _is_private(found) and not _is_private(_addresses_in(start, by_proxy=by_proxy)):
+    if start and any(map(_is_private, found)) and not _begins_in_private(start, by_proxy=by_proxy):
         raise PrivateAddressError(f"is redirected to {host}, an address of this machine or of a private network")
 
 
-def _is_private(found: list[Address]) -> bool:
-    return any(not address.is_global for address in found)
+def _begins_in_private(start: str, *, by_proxy: bool) -> bool:
+    """Whether a URL has private addresses alone: a stranger can give his own name one beside a public one."""
+    found = _addresses_in(start, by_proxy=by_proxy)
+    return bool(found) and all(map(_is_private, found))
+
+
+def _is_private(address: Address) -> bool:
+    return not address.is_global
 
 
 def _addresses_in(url: str, *, by_proxy: bool) -> list[Address]:
