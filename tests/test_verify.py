@@ -13,7 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from motivnet_cli.output.backend import LocalFolder
 from motivnet_cli.output.findings import CHECKS
+from motivnet_cli.output.names import part_name
 from motivnet_cli.output.tables import METADATA_KEY, SCHEMA_VERSION, WRITTEN_KEY, TableWriter
 from motivnet_cli.output.verify import verify_output
 from motivnet_cli.records import EMOTIONS
@@ -495,6 +497,23 @@ def test_an_amended_output_is_whole(tmp_path, name):
         write(out, photos, record={**RECORD, "command": f"motivnet annotate --{option}"}, healed=True, **{option: True})
 
         assert_whole(out)
+
+
+def test_a_part_that_is_committed_meanwhile(tmp_path, monkeypatch):
+    """Between two looks at the folders: it does not count yet, and is no fault."""
+    out = tmp_path / "p"
+    write(out, nine_inputs(tmp_path / "photos"), record=RECORD, stop_after=5, commit_seconds=0)
+    names = LocalFolder.names
+
+    def then_commit(self, folder):
+        found = names(self, folder)
+        for table in ("faces", "inputs"):
+            last = sorted((out / table).glob("part-*"))[-1]
+            shutil.copy(last, last.with_name(part_name(0, int(last.stem[-4:]) + 1)))
+        return found
+
+    monkeypatch.setattr(LocalFolder, "names", then_commit)
+    assert set(wrong(out)) == {"finished"}
 
 
 @pytest.mark.parametrize("name", ["p.parquet", "p"])

@@ -147,7 +147,8 @@ class _Look:
             self._check_leftovers()
             self._is_final = True
             return [PartKey(0, 0)], True
-        names = {table: backend.names(paths.run.table(table)) for table in TABLES}
+        # The inputs first: of a part that is being committed meanwhile, the faces are there before.
+        names = {table: backend.names(paths.run.table(table)) for table in reversed(TABLES)}
         if self._run is None and not any(map(is_part, itertools.chain.from_iterable(names.values()))):
             if self._findings.has("plan"):
                 return [], False
