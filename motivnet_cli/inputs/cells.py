@@ -63,8 +63,9 @@ def parquet_rows(path: str, columns: Iterable[str]) -> pl.DataFrame:
                 raise ConfigError(f"the table {path!r} has {num_rows} rows, and at most {MAX_ROWS} are read: split it")
             table = file.read(columns=names) if names else pa.table({"": pa.nulls(num_rows)})
         table.validate(full=True)  # text that is no UTF-8 would crash polars
-        rows = pl.from_arrow(table)
-    except (pa.ArrowException, OSError, ValueError, TypeError, LookupError) as error:
+        # Without notes on types: a stranger's may name one that polars does not know, and a RuntimeError says so.
+        rows = pl.from_arrow(pa.table(table.columns, names=table.column_names))
+    except (pa.ArrowException, OSError, ValueError, TypeError, LookupError, RuntimeError) as error:
         raise ConfigError(f"the table {path!r} cannot be read: {first_line(error)}") from error
     assert isinstance(rows, pl.DataFrame), "a table was given"
     return rows
