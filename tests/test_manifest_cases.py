@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from motivnet_cli.cli import app
@@ -17,8 +19,10 @@ from motivnet_cli.inputs.cells import CellReader
 from motivnet_cli.inputs.decode import decode_bytes
 from motivnet_cli.inputs.listing import Listing
 from motivnet_cli.output.read import read_faces, read_inputs
+from motivnet_cli.records import EMOTIONS
 
 CASES = Path(__file__).parent / "cases" / "manifests"
+TINY = Path(__file__).parent / "golden" / "motivnet_tiny_7.safetensors"
 SIZE = {"height": 360, "width": 640}
 """Of all pictures."""
 
@@ -121,3 +125,21 @@ def test_run_with_kept_columns_of_our_names(tmp_path):
     assert [row[name] for name in kept] == ["sad", "q", 3, 1]
     assert (row["input"], row["frame"]) == ("p0.jpg", None)
     assert "is called 'manifest_emotion' in the output" in " ".join(said.split())
+
+
+@pytest.mark.parametrize("out", ["p.parquet", "-"])
+def test_run_that_keeps_a_column_called_like_a_class_of_the_model(tmp_path, monkeypatch, out):
+    """Two columns would have one name: nothing is begun."""
+    with safe_open(TINY, "pt") as tiny:
+        said = {**tiny.metadata(), "classes": ", ".join(("boredom", *EMOTIONS[1:]))}
+    save_file(load_file(TINY), tmp_path / "own.safetensors", said)
+    (tmp_path / "m.csv").write_text(f"path,Boredom\n{CASES / 'p0.jpg'},3\n")
+    before = set(tmp_path.iterdir())
+    monkeypatch.chdir(tmp_path)
+
+    files = ["--manifest", str(tmp_path / "m.csv"), "--weights", str(tmp_path / "own.safetensors")]
+    run = CliRunner().invoke(app, ["annotate", *files, "--keep", "Boredom", "--out", out])
+
+    assert (run.exit_code, run.stdout) == (2, "")
+    assert "keep names 'Boredom', which is a class of the model" in " ".join(run.stderr.split())
+    assert set(tmp_path.iterdir()) == before

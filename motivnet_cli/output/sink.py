@@ -275,6 +275,7 @@ class Output:
         return ledger
 
     def _frozen(self, listing: Listing) -> Ledger:
+        self._layout.keeping(listing.kept_types)  # what cannot be kept is refused before anything is written
         begun_as = None if self._shard is None else self._shard.of_run(None)
         items = map(self._checked, listing)
         ledger = Ledger.freeze(

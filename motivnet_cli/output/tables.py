@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from motivnet_cli.durable import naming, sync
+from motivnet_cli.errors import ConfigError
 from motivnet_cli.output.damage import reading
 from motivnet_cli.records import BOX_COLUMNS, SIZE_COLUMNS, in_column_order
 
@@ -57,7 +58,17 @@ class RowLayout:
     """Columns of the user's manifest that pass through, with their types."""
 
     def keeping(self, keep: Mapping[str, KeptType]) -> RowLayout:
-        """The same with the columns that a run keeps, which are known when it is begun."""
+        """The same with the columns that a run keeps, which are known when it is begun.
+
+        Raises:
+            ConfigError: One of them is called like a class of the model.
+        """
+        for name in keep:
+            if name.casefold() in map(str.casefold, self.classes):
+                raise ConfigError(
+                    f"keep names {name!r}, which is a class of the model and so a column of the output: rename the "
+                    "manifest's column"
+                )
         return replace(self, keep=keep)
 
     def schemas(self, record: RunRecord) -> dict[str, pa.Schema]:
