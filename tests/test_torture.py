@@ -19,17 +19,8 @@ from tests.torture.faults import why_not
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not())
 SEED = 7
 SHORT = {
-    **{
-        "kill-call": 5,
-        "stop": 2,
-        "interrupt": 2,
-        "suspend": 1,
-        "shards": 1,
-        "twice": 1,
-        "call-fails": 10,
-        "fail-on": 3,
-    },
-    **{"file-limit": 1, "clock": 1, "removed": 4, "inputs": 3},
+    **{"kill-call": 4, "stop": 1, "interrupt": 1, "suspend": 1, "shards": 1, "twice": 1, "call-fails": 6, "fail-on": 2},
+    **{"file-limit": 1, "clock": 1, "removed": 3, "inputs": 2},
 }
 """How many cases of each kind take part; `--devices` and buckets have tests of their own."""
 
