@@ -242,8 +242,8 @@ def bucket_requests_fail(lab: Laboratory, number: int, rng: random.Random) -> tu
         start = lab.start(scenario, place, env=lab.server.environment(url=front.url))
         code = lab.end_of(start, result)
         _expect_explained(result, start, code, place, reasons=("",))
-        result.hits = front.num_failed
         lab.settle(scenario, place, result)
+        result.hits = front.num_failed
     return f"{scenario.name}: every {every}th request fails", result
 
 
