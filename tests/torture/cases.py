@@ -114,6 +114,20 @@ def killed_at_call(lab: Laboratory, number: int, rng: random.Random) -> tuple[st
     return f"{scenario.name}: {', then '.join(told)}", result
 
 
+def killed_again_and_again(lab: Laboratory, number: int, rng: random.Random) -> tuple[str, Disturbed]:
+    """SIGKILL of twelve starts in a row, each at a random one of its first write-side calls."""
+    scenario = lab.scenarios[ONE_PROCESS[number % len(ONE_PROCESS)]]
+    calls = len(lab.undisturbed(scenario).calls)
+    result = Disturbed()
+    with lab.place(scenario) as place:
+        for _ in range(12):
+            fault = Fault("signal", rng.randint(1, max(2, calls // 3)), signal.SIGKILL)
+            start = lab.start(scenario, place, fault)
+            _expect(result, start, lab.end_of(start, result), _ENDS[signal.SIGKILL])
+        lab.settle(scenario, place, result)
+    return f"{scenario.name}: SIGKILL twelve times", result
+
+
 def stopped_in_order(lab: Laboratory, number: int, rng: random.Random) -> tuple[str, Disturbed]:
     """SIGTERM or SIGUSR1 at a random write-side call."""
     return _signalled(lab, ONE_PROCESS, number, rng, (signal.SIGTERM, signal.SIGUSR1))
@@ -476,6 +490,7 @@ def replacement(name: str, folder: Path) -> Path:
 
 KINDS = (
     Kind("kill-call", "killed (SIGKILL) at a random write-side call, once or three times", 130, killed_at_call),
+    Kind("kill-again", "killed (SIGKILL) twelve times in a row", 24, killed_again_and_again),
     Kind(
         "kill-time",
         "processes of their own, ended at a random moment (SIGKILL, SIGTERM, SIGINT twice)",
