@@ -105,6 +105,8 @@ def _run(lab: Laboratory, options: argparse.Namespace) -> int:
             row = _row(kind, list(done.values()), planned=len(numbers))
             num_found += sum(row[name] for name in _FINDINGS)
             print(json.dumps(row), flush=True)
+            if options.record:
+                record(row, options.seed)
     return num_found
 
 
