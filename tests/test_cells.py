@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from motivnet_cli.cli import app
 from motivnet_cli.config import InputConfig
-from motivnet_cli.errors import InputError
+from motivnet_cli.errors import ConfigError, InputError
 from motivnet_cli.inputs.cells import CellReader, holds_pictures, names_of
 from motivnet_cli.inputs.listing import Listing
 from motivnet_cli.output.read import read_faces, read_inputs
@@ -57,6 +57,21 @@ def test_rows_are_read_in_any_order(tmp_path):
     for row in (0, 7, 8, 9, 30, 41, 2):
         assert cells.read(one, "image", row) == contents[row]
     cells.close()
+
+
+def test_names_that_are_no_text(tmp_path):
+    """Bytes that are not UTF-8 where text is due are damage of the table, for its names and for its cells."""
+    table = pa.table({"image": pa.array([{"bytes": b"x", "path": "name.jpg"}] * 3, STRUCT)})
+    path = tmp_path / "t.parquet"
+    pq.write_table(table, path, compression="none", use_dictionary=False, write_statistics=False)
+    path.write_bytes(path.read_bytes().replace(b"name.jpg", b"n\xffme.jpg"))
+
+    with pytest.raises(ConfigError, match="cannot be read"):
+        listed(str(path))
+    cells = CellReader()
+    with pytest.raises(InputError) as error:
+        cells.read(str(path), "image", 1)
+    assert error.value.error_type == "damaged"
 
 
 @pytest.mark.thorough

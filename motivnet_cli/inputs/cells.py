@@ -22,6 +22,8 @@ _BYTES, _PATH = "bytes", "path"
 _BATCH_ROWS = 8
 """Cells that are decoded at once."""
 _NAMES_BATCH_ROWS = 1 << 16
+_DAMAGE = (pa.ArrowException, OSError, ValueError, TypeError, LookupError, RuntimeError)
+"""What pyarrow raises of a damaged table; text that is no UTF-8 is a ValueError."""
 _BUFFER_BYTES = 1 << 20
 """Of a column, read at a time. Without it, or with `pre_buffer`, pyarrow reads the column of a row group whole."""
 
@@ -42,8 +44,11 @@ def names_of(path: str, column: str, dtype: pl.DataType) -> list[str | None] | N
     try:
         with pq.ParquetFile(path, buffer_size=_BUFFER_BYTES, pre_buffer=False) as file:
             batches = file.iter_batches(_NAMES_BATCH_ROWS, columns=[f"{column}.{_PATH}"])
-            return [cell and cell[_PATH] for batch in batches for cell in batch[column].to_pylist()]
-    except (pa.ArrowException, OSError) as error:
+            names = [cell and cell[_PATH] for batch in batches for cell in batch[column].to_pylist()]
+            if len(names) != file.metadata.num_rows:
+                raise ValueError(f"it has {file.metadata.num_rows} rows and {len(names)} names")
+            return names
+    except _DAMAGE as error:
         raise ConfigError(f"the manifest {path!r} cannot be read: {first_line(error)}") from error
 
 
@@ -65,7 +70,7 @@ def parquet_rows(path: str, columns: Iterable[str]) -> pl.DataFrame:
         table.validate(full=True)  # text that is no UTF-8 would crash polars
         # Without notes on types: a stranger's may name one that polars does not know, and a RuntimeError says so.
         rows = pl.from_arrow(pa.table(table.columns, names=table.column_names))
-    except (pa.ArrowException, OSError, ValueError, TypeError, LookupError, RuntimeError) as error:
+    except _DAMAGE as error:
         raise ConfigError(f"the table {path!r} cannot be read: {first_line(error)}") from error
     assert isinstance(rows, pl.DataFrame), "a table was given"
     return rows
@@ -109,7 +114,7 @@ class CellReader:
         except OSError as error:
             self.close()
             raise InputError(error_type_of(error), f"cannot read the table {path!r}: {first_line(error)}") from error
-        except (pa.ArrowException, StopIteration) as error:
+        except (*_DAMAGE, StopIteration) as error:
             self.close()
             raise InputError("damaged", f"the table {path!r} is damaged: {first_line(error)}") from error
         data = cell.get(_BYTES) if isinstance(cell, dict) else cell

@@ -23,6 +23,7 @@ MAX_MEMBER_BYTES = 1 << 20
 _LZMA_BYTES = 64 << 20
 """Of the dictionary that LZMA asks for, and touches only as far as it is used."""
 PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 8
+LINK = b"a.png"
 _NAMES = ("a.png", "folder/b.png", "../../up.png", "/etc/root.png", "\xfc.png", "x" * 150 + ".png", "a.png", "c.txt")
 
 
@@ -63,7 +64,7 @@ def zips() -> Iterator[bytes]:
                 archive.writestr(name, PICTURE)
             link = zipfile.ZipInfo("soft.png")
             link.create_system, link.external_attr = 3, 0o120777 << 16
-            archive.writestr(link, "a.png")
+            archive.writestr(link, LINK)
         yield file.getvalue()
 
 
@@ -208,7 +209,8 @@ def judge_checksums(data: bytes, folder: Path) -> str:
     from motivnet_cli.inputs.archive import Archive
 
     archive = Archive(io.BytesIO(data), max_member_bytes=MAX_MEMBER_BYTES)
-    others = [member.name for member in archive if not member.problem and member.data != PICTURE]
+    written = (PICTURE, LINK)  # what is a link stands in the index, of which there is no checksum
+    others = [member.name for member in archive if not member.problem and member.data not in written]
     problem = archive.report.problem
     assert problem or not others, f"{others} were read otherwise than they were written"
     return "partial" if problem else "ok"

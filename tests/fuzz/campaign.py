@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from tests.fuzz.kinds import Kind
 
-CASE_SECONDS = 20.0
-"""A case that takes longer hangs."""
+CASE_CPU_SECONDS, CASE_SECONDS = 20.0, 200.0
+"""A case that computes for the one, or lasts for the other, hangs."""
 PREPARATION_SECONDS = 300.0
 """For imports, and a first case that is sound."""
 _PREPARING = -1
@@ -157,7 +157,7 @@ def _batch(kind: Kind, seeds: list[bytes], seed: int, first: int, end: int, fold
 
 def _watch(pid: int, place: mmap.mmap) -> str:
     """Wait for a process; one that stays with a case for too long is ended. How it ended."""
-    last, since = _PREPARING, time.monotonic()
+    last, since, cpu_before = _PREPARING, time.monotonic(), 0.0
     while True:
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
@@ -165,13 +165,20 @@ def _watch(pid: int, place: mmap.mmap) -> str:
             return signal.Signals(-code).name if code < 0 else f"exit code {code}"
         (number,) = struct.unpack("q", place[:])
         if number != last:
-            last, since = number, time.monotonic()
+            last, since, cpu_before = number, time.monotonic(), _cpu_seconds(pid)
         limit = PREPARATION_SECONDS if number == _PREPARING else CASE_SECONDS
-        if time.monotonic() - since > limit:
+        computes = number != _PREPARING and _cpu_seconds(pid) - cpu_before > CASE_CPU_SECONDS
+        if computes or time.monotonic() - since > limit:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             return "hang"
         time.sleep(0.02)
+
+
+def _cpu_seconds(pid: int) -> float:
+    """What a process has computed so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _judge_all(kind: Kind, seeds: list[bytes], seed: int, first: int, end: int, folder: Path, place: mmap.mmap) -> None:
