@@ -10,6 +10,7 @@ import tarfile
 import tracemalloc
 import zipfile
 import zlib
+from pathlib import Path
 
 import av
 import pytest
@@ -267,6 +268,29 @@ def test_a_server_that_sends_a_byte_now_and_then(monkeypatch):
         pytest.raises(InputError, match=r"was given up: \d+ bytes came in") as error,
     ):
         files.read_bytes(server.url, max_bytes=1 << 21)
+    assert error.value.error_type == "unreachable"
+
+
+def test_an_answer_of_many_gzip_streams():
+    """It is read as one, to the limit of a picture."""
+    packed = gzip.compress(bytes(range(256)) * 40) * 100
+    with (
+        FileServer(Answer(packed, headers={"Content-Encoding": "gzip"})) as server,
+        files.local_copy(server.url) as path,
+    ):
+        assert Path(path).read_bytes() == bytes(range(256)) * 40 * 100
+
+
+@pytest.mark.parametrize("damage", [lambda packed: packed[:-10], lambda packed: packed[:-6] + b"\0\0" + packed[-4:]])
+def test_a_compressed_answer_that_is_cut_or_damaged(monkeypatch, damage):
+    """It is no whole file, whatever came out of it."""
+    monkeypatch.setattr("motivnet_cli.remote.files.seconds_before_retry", lambda *_, **__: 0)
+    packed = damage(gzip.compress(bytes(range(256)) * 40))
+    with (
+        FileServer(Answer(packed, headers={"Content-Encoding": "gzip"})) as server,
+        pytest.raises(InputError) as error,
+    ):
+        files.read_bytes(server.url, max_bytes=1 << 20)
     assert error.value.error_type == "unreachable"
 
 

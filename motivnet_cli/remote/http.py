@@ -11,6 +11,7 @@ import re
 import socket
 import ssl
 import time
+import zlib
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
@@ -183,16 +184,52 @@ def chunks(response: requests.Response, url: str, *, timeout: tuple[float, float
         RefusedError: Less than MIN_BYTES_A_SECOND came for PACE_SECONDS.
     """
     try:
-        if hasattr(response.raw, "read1"):
-            yield from _paced(partial(response.raw.read1, _CHUNK_BYTES, decode_content=True))
-        else:  # urllib3 before version 2.1 waits for a whole piece, however slowly it comes
+        encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+        if encoding not in ("", "identity", *_ZLIB_ENCODINGS):
             yield from response.iter_content(_CHUNK_BYTES)
+            return
+        if hasattr(response.raw, "read1"):
+            pieces = _paced(partial(response.raw.read1, _CHUNK_BYTES, decode_content=False))
+        else:  # urllib3 before version 2.1 waits for a whole piece, however slowly it comes
+            pieces = response.raw.stream(_CHUNK_BYTES, decode_content=False)
+        yield from _unpacked(pieces) if encoding in _ZLIB_ENCODINGS else pieces
     except (requests.RequestException, HTTPError) as error:
         raise _explained(error, url, timeout) from None
 
 
 PACE_SECONDS, MIN_BYTES_A_SECOND = 300.0, 10_000
 """A server that sends a byte now and then never reaches the time that it may say nothing."""
+
+
+_ZLIB_ENCODINGS = ("gzip", "x-gzip", "deflate")
+
+
+def _unpacked(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """What one compressed stream after the other holds: urllib3 2.8 goes round in circles where there are several.
+
+    Raises:
+        InterruptedTryError: They are damaged, or end too early.
+    """
+    stream = None
+    try:
+        for piece in pieces:
+            data = piece
+            while data:
+                stream = stream or zlib.decompressobj(_GZIP_OR_ZLIB)
+                if unpacked := stream.decompress(data, _CHUNK_BYTES):
+                    yield unpacked
+                data = stream.unconsumed_tail or stream.unused_data
+                stream = None if stream.eof else stream
+        if stream is not None:
+            if rest := stream.flush():
+                yield rest
+            if not stream.eof:
+                raise InterruptedTryError("what came compressed ended too early")
+    except zlib.error:
+        raise InterruptedTryError("what came compressed is damaged") from None
+
+
+_GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
 
 
 def _paced(read: Callable[[], bytes]) -> Iterator[bytes]:
