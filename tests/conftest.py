@@ -65,6 +65,14 @@ class Quick:
             self._is_in_test = False
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():
+    """What a test logged may hold names that are no UTF-8; pytest-xdist cannot send them, and ends."""
+    report = yield
+    report.sections = [(title, text.encode(errors="backslashreplace").decode()) for title, text in report.sections]
+    return report
+
+
 def pytest_runtest_setup(item):
     if item.get_closest_marker("gpu"):
         import torch
