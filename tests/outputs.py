@@ -52,9 +52,8 @@ def run(out, photos, *, batch_size=2, healed=False, record=RECORD, stop_after=No
             item = todo.item
             reached = todo.cursor
             count = faces_in(item, healed)
-            for number in range(count or 0):
-                face = Face((1, 2, 3, 4), "detected", 0.5)
-                crops.append(Crop(reached.position, item.input, face, number, NO_PIXELS, picture_size=SIZE))
+            for crop in crops_of(item, reached.position, count):
+                crops.append(crop)
                 if len(crops) == batch_size:
                     begun.write(Batch(tuple(crops), tuple(finished), reached), predict(crops))
                     crops, finished = [], []
@@ -63,6 +62,12 @@ def run(out, photos, *, batch_size=2, healed=False, record=RECORD, stop_after=No
         begun.write(Batch(tuple(crops), tuple(finished), reached), predict(crops) if crops else None)
         begun.complete()
         return begun.summary()
+
+
+def crops_of(item, position, count):
+    """So many faces; None is none."""
+    face = Face((1, 2, 3, 4), "detected", 0.5)
+    return tuple(Crop(position, item.input, face, n, NO_PIXELS, picture_size=SIZE) for n in range(count or 0))
 
 
 def report_of(item, count):

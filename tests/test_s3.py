@@ -29,13 +29,13 @@ from motivnet_cli.output.read import read_faces, read_inputs, read_record
 from motivnet_cli.output.sink import Output
 from motivnet_cli.output.status import output_status
 from motivnet_cli.output.tables import RowLayout
-from motivnet_cli.records import EMOTIONS, Batch, Crop, Cursor, Face, Position, never
+from motivnet_cli.records import EMOTIONS, Batch, Cursor, Position, never
 from motivnet_cli.remote import storage
 from motivnet_cli.remote.files import read_bytes
 from motivnet_cli.remote.storage import list_remote
 from motivnet_cli.shards import Shard
 from tests.agreement import assert_same_rows
-from tests.outputs import NO_PIXELS, RECORD, Killed, faces_in, nine_inputs, predict, report_of, tables
+from tests.outputs import RECORD, Killed, crops_of, faces_in, nine_inputs, predict, report_of, tables
 from tests.outputs import run as write
 from tests.pictures import face_photo
 from tests.runs import HeldRun, command
@@ -571,8 +571,7 @@ def do_share(output, folder):
     run = output.begin(Listing([str(folder)]))
     for todo in next(run.rounds(never), ()):
         item, count = todo.item, faces_in(todo.item)
-        face = Face((1, 2, 3, 4), "detected", 0.5)
-        crops = tuple(Crop(todo.cursor.position, item.input, face, n, NO_PIXELS) for n in range(count or 0))
+        crops = crops_of(item, todo.cursor.position, count)
         batch = Batch(crops, (report_of(item, count),), Cursor(Position(item.index + 1)))
         run.write(batch, predict(crops) if crops else None)
     return run
