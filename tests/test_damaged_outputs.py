@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from motivnet_cli.errors import OutputConflictError
+from motivnet_cli.output.damage import reading
 from motivnet_cli.output.status import output_status
 from tests.outputs import nine_inputs, run, tables
 
@@ -165,3 +167,10 @@ def test_a_journal_is_followed_from_another_folder(tmp_path, monkeypatch):
     run(Path("../folder"), photos)
 
     assert part.read_bytes() == content
+
+
+@pytest.mark.parametrize("read", [pq.read_table, pq.read_metadata, Path.read_bytes])
+def test_a_file_that_is_gone_is_not_damaged(tmp_path, read):
+    """Another process has just put the output in its place: whoever looks tries again."""
+    with pytest.raises(FileNotFoundError), reading(tmp_path / "part.parquet"):
+        read(tmp_path / "part.parquet")

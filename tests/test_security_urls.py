@@ -341,6 +341,9 @@ def test_no_secret_of_a_url_is_said_or_written(tmp_path, monkeypatch, capfd):
         ("1http://u:p@h/x", "1http://h/x"),
         (f"{'a' * 100_000} https://u:p@h/x", f"{'a' * 100_000} https://h/x"),
         ("no URL: a@b, c://", "no URL: a@b, c://"),
+        ("at 'ray://127.0.0.1:1' (ray://h:1): start", "at 'ray://127.0.0.1:1' (ray://h:1): start"),
+        ('"https://u:p@h:99", https://u:p\'q@h/a.jpg.', '"https://h:99", https://h/a.jpg.'),
+        (f"https://u:p@h/{chr(39) * 100_000}", f"https://h/{chr(39) * 100_000}"),
     ],
 )
 def test_urls_within_a_text(text, shown):

@@ -27,7 +27,8 @@ def reading(what: Path | str) -> Iterator[None]:
     try:
         yield
     except (*_DAMAGE, pa.ArrowException) as error:
-        if isinstance(error, OSError) and error.errno is not None:  # of the disk, not of the content
+        # pyarrow gives no errno to the error of a file that is gone.
+        if isinstance(error, FileNotFoundError) or (isinstance(error, OSError) and error.errno is not None):
             raise
         name = what if isinstance(what, str) else f"the file {str(what)!r}"
         raise OutputConflictError(

@@ -83,10 +83,11 @@ def shown(path: str) -> str:
 
 
 def without_secrets(text: str) -> str:
-    """A text with every URL in it as `display_name` shows it."""
-    return re.sub(r"(?<![A-Za-z0-9+.-])[A-Za-z0-9+.-]+://\S+", lambda found: display_name(found[0]), text)
+    """A text with every URL in it as `display_name` shows it; quotes and stops behind a URL are none of it."""
+    return re.sub(_URL_IN_TEXT, lambda found: display_name(found[0]), text)
 
 
+_URL_IN_TEXT = re.compile(r"""(?<![A-Za-z0-9+.-])[A-Za-z0-9+.-]+://\S+?(?=["'`)\],;:.]{0,3}(?:\s|$))""")
 _SECRET = re.compile(
     r"x-(amz|goog|oss|cos|ms)-.*|.*(signature|token|secret|password|passwd|credential|api_?key|access_?key).*"
     r"|awsaccesskeyid|googleaccessid|expires|policy|key-pair-id|auth|authorization|key|pwd|code|hmac"
