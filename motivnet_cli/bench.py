@@ -6,6 +6,7 @@ moment, and say so.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import tempfile
@@ -247,12 +248,8 @@ class _Reading:
 
 def _read(config: RunConfig, model: LoadedModel, *, seconds: float) -> _Reading:
     torch.set_num_threads(1)
-    preparer = Preparer(model, config.faces, config.video, config.loader)
-    try:
+    with contextlib.closing(Preparer(model, config.faces, config.video, config.loader)) as preparer:
         return _read_with(preparer, config, seconds=seconds)
-    finally:
-        with preparer.closed():
-            pass
 
 
 def _read_with(preparer: Preparer, config: RunConfig, *, seconds: float) -> _Reading:

@@ -127,12 +127,12 @@ def test_worker_that_hangs_is_replaced(photos, undisturbed, tmp_path, monkeypatc
         "        os.kill(os.getpid(), signal.SIGSTOP)\n"
         "if 'motivnet_cli.scale.local_worker' in sys.orig_argv: sys.addaudithook(stop)\n",
     )
-    monkeypatch.setattr(local_driver, "STALL_SECONDS", 20.0)
+    monkeypatch.setattr(local_driver, "STALL_SECONDS", 60.0)  # starting takes a part of it on a busy machine
     monkeypatch.setenv("PYTHONPATH", stopper["PYTHONPATH"])
     talk = finish(photos, tmp_path / "p.parquet", *WORKERS)
 
     assert held.exists()
-    assert "has said nothing for 20 s and is ended" in talk
+    assert "has said nothing for 60 s and is ended" in talk
     assert "the worker on cpu died (SIGKILL): another takes its place" in talk
     assert_same_rows(tmp_path / "p.parquet", undisturbed)
 

@@ -80,6 +80,10 @@ class Preparer:
         """A block in which no picture is decoded by another process: what such a process is doing ends at once."""
         return self._processes.closed()
 
+    def close(self) -> None:
+        """End the processes that decode pictures."""
+        self._processes.close()
+
     # ---- whole pieces of an input -------------------------------------------------------------------------
 
     def image(self, item: Item, data: bytes | None = None) -> Prepared:

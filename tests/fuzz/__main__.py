@@ -27,7 +27,7 @@ RESULTS = Path(__file__).with_name("results.json")
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Damages files and answers, and judges.")
     parser.add_argument("--cases", type=int, default=50_000)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--first", type=int, default=0, help="number of the first case of each kind")
     parser.add_argument("--only", nargs="+", choices=list(KINDS), default=list(KINDS), metavar="KIND")
     parser.add_argument("--case", type=int, help="judge one case in this process")

@@ -12,7 +12,7 @@ import tracemalloc
 import zipfile
 from typing import TYPE_CHECKING
 
-from tests.fuzz.mutate import MAX_BYTES, NUMBERS, field, raw
+from tests.fuzz.mutate import MAX_BYTES, NUMBERS, field, other_byte, raw
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -170,9 +170,7 @@ def _bomb(rng: Random) -> bytes:
 
 def checksummed(rng: Random, data: bytes) -> bytes:
     """A byte somewhere is another one."""
-    mutant = bytearray(data)
-    mutant[rng.randrange(len(data))] ^= rng.randrange(1, 256)
-    return bytes(mutant)
+    return other_byte(rng, data, 0, len(data))
 
 
 # ---- judging ----

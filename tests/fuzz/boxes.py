@@ -137,13 +137,19 @@ def riff(rng: Random, data: bytes) -> bytes:
     return b"RIFF" + struct.pack("<I", 4 + len(body)) + data[8:12] + body
 
 
-def _riff_body(rng: Random, data: bytes) -> bytes:
+def split_chunks(data: bytes) -> list[Part]:
+    """The chunks that stand one behind the other."""
     found, at = [], 0
     while at + 8 <= len(data):
         kind, length = struct.unpack_from("<4sI", data, at)
         found.append(Part(kind, data[at + 8 : at + 8 + length]))
         at += 8 + length + length % 2
-    return parts(rng, found, _build_chunk, _in_chunk) if found else raw(rng, data)
+    return found
+
+
+def _riff_body(rng: Random, data: bytes) -> bytes:
+    found = split_chunks(data)
+    return parts(rng, found, build_chunk, _in_chunk) if found else raw(rng, data)
 
 
 def _in_chunk(rng: Random, part: Part) -> bytes:
@@ -152,7 +158,7 @@ def _in_chunk(rng: Random, part: Part) -> bytes:
     return raw(rng, part.content)
 
 
-def _build_chunk(part: Part) -> bytes:
+def build_chunk(part: Part) -> bytes:
     return part.kind[:4].ljust(4) + struct.pack("<I", len(part.content)) + part.content + bytes(len(part.content) % 2)
 
 

@@ -108,11 +108,7 @@ def _pickle(rng: Random, content: bytes) -> bytes:
     if choice < 0.7:
         return content[:at] + bytes([rng.choice(_OPCODES)]) + content[at + rng.choice((0, 1)) :]
     if choice < 0.75:
-        return (
-            content[:2]
-            + rng.choice((b"(" * 100_000, b"]" * 10_000, b"\x8e" + b"\xff" * 7 + b"\x7f", b"\x8b\xff\xff\xff\x7f"))
-            + b"."
-        )
+        return content[:2] + rng.choice(_LONG) + b"."
     if choice < 0.85:
         return content.replace(b"K\x02K\x03\x86", b"J\xff\xff\xff\x7fJ\xff\xff\xff\x7f\x86")
     return raw(rng, content)

@@ -208,3 +208,10 @@ def told(error: Exception) -> str:
     """The name of a documented error, whose message is a sentence and not a page."""
     assert 10 < len(str(error)) < 5000, f"a message of {len(str(error))} characters"
     return str(getattr(error, "error_type", type(error).__name__))
+
+
+def other_byte(rng: Random, data: bytes, first: int, last: int) -> bytes:
+    """One byte from `first` to before `last` is another one."""
+    mutant = bytearray(data)
+    mutant[rng.randrange(first, last)] ^= rng.randrange(1, 256)
+    return bytes(mutant)

@@ -10,8 +10,8 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.fuzz.boxes import boxes
-from tests.fuzz.mutate import Part, field, parts, raw, told, with_crc
+from tests.fuzz.boxes import boxes, build_chunk, split_chunks
+from tests.fuzz.mutate import Part, field, other_byte, parts, raw, told, with_crc
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -104,13 +104,7 @@ def png_data(rng: Random, data: bytes) -> bytes:
     """A byte of the pixels is another one, and no checksum knows."""
     start = data.index(b"IDAT") + 4
     (length,) = struct.unpack_from(">I", data, start - 8)
-    return _other_byte(rng, data, start, start + length)
-
-
-def _other_byte(rng: Random, data: bytes, first: int, last: int) -> bytes:
-    mutant = bytearray(data)
-    mutant[rng.randrange(first, last)] ^= rng.randrange(1, 256)
-    return bytes(mutant)
+    return other_byte(rng, data, start, start + length)
 
 
 def jpeg(rng: Random, data: bytes) -> bytes:
@@ -146,17 +140,8 @@ def _in_jpeg(rng: Random, part: Part) -> bytes:
 
 
 def webp(rng: Random, data: bytes) -> bytes:
-    found, at = [], 12
-    while at + 8 <= len(data):
-        kind, length = struct.unpack_from("<4sI", data, at)
-        found.append(Part(kind, data[at + 8 : at + 8 + length]))
-        at += 8 + length + length % 2
-    body = parts(rng, found, riff_chunk)
+    body = parts(rng, split_chunks(data[12:]), build_chunk)
     return b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WEBP" + body
-
-
-def riff_chunk(part: Part) -> bytes:
-    return part.kind[:4].ljust(4) + struct.pack("<I", len(part.content)) + part.content + bytes(len(part.content) % 2)
 
 
 def gif(rng: Random, data: bytes) -> bytes:

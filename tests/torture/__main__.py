@@ -171,7 +171,7 @@ def _row(kind: Kind, entries: list[dict], *, planned: int) -> dict:
         "cases": len(entries),
         "planned": planned,
         "reached": sum(entry["reached"] for entry in entries),
-        "ended": sum(entry.get("ended", int(entry["code"] != 0)) for entry in entries),
+        "ended": sum(entry["ended"] for entry in entries),
         "starts": sum(entry["starts"] for entry in entries),
         "codes": {str(code): count for code, count in sorted(codes.items())},
         **{name: found[name] for name in _FINDINGS},
@@ -184,7 +184,7 @@ def record(row: dict, seed: int) -> None:
     about = {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "seed": seed,
-        "machine": f"{os.cpu_count()} cores, {platform.system()} {platform.release()}",
+        "machine": f"{os.cpu_count()} cores, {platform.system()}",
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("motivnet-cli", "pyarrow", "torch", "filelock")},
     }

@@ -98,34 +98,34 @@ def _signalled(
 
 
 def killed_at_call(lab: Laboratory, number: int, rng: random.Random) -> tuple[str, Disturbed]:
-    """SIGKILL at a random write-side call, once or twice in a row."""
+    """SIGKILL at a random write-side call, once or three times in a row."""
     if number % 4:
         return _signalled(lab, ONE_PROCESS, number, rng, (signal.SIGKILL,))
     scenario = lab.scenarios[ONE_PROCESS[number // 4 % len(ONE_PROCESS)]]
-    calls = len(lab.undisturbed(scenario).calls)
-    result, told = Disturbed(), []
-    with lab.place(scenario) as place:
-        for _ in range(3):
-            fault = Fault("signal", rng.randint(1, max(2, calls // 2)), signal.SIGKILL)
-            told.append(str(fault))
-            start = lab.start(scenario, place, fault)
-            _expect(result, start, lab.end_of(start, result), _ENDS[signal.SIGKILL])
-        lab.settle(scenario, place, result)
-    return f"{scenario.name}: {', then '.join(told)}", result
+    faults, result = _killed_in_a_row(lab, scenario, rng, starts=3, share=2)
+    return f"{scenario.name}: {', then '.join(map(str, faults))}", result
 
 
 def killed_again_and_again(lab: Laboratory, number: int, rng: random.Random) -> tuple[str, Disturbed]:
     """SIGKILL of twelve starts in a row, each at a random one of its first write-side calls."""
     scenario = lab.scenarios[ONE_PROCESS[number % len(ONE_PROCESS)]]
-    calls = len(lab.undisturbed(scenario).calls)
+    _, result = _killed_in_a_row(lab, scenario, rng, starts=12, share=3)
+    return f"{scenario.name}: SIGKILL twelve times", result
+
+
+def _killed_in_a_row(
+    lab: Laboratory, scenario: Scenario, rng: random.Random, *, starts: int, share: int
+) -> tuple[list[Fault], Disturbed]:
+    """So many starts, each killed at a call in the first half (`share` 2) or third (3) of an undisturbed run."""
+    last = max(2, len(lab.undisturbed(scenario).calls) // share)
+    faults = [Fault("signal", rng.randint(1, last), signal.SIGKILL) for _ in range(starts)]
     result = Disturbed()
     with lab.place(scenario) as place:
-        for _ in range(12):
-            fault = Fault("signal", rng.randint(1, max(2, calls // 3)), signal.SIGKILL)
+        for fault in faults:
             start = lab.start(scenario, place, fault)
             _expect(result, start, lab.end_of(start, result), _ENDS[signal.SIGKILL])
         lab.settle(scenario, place, result)
-    return f"{scenario.name}: SIGKILL twelve times", result
+    return faults, result
 
 
 def stopped_in_order(lab: Laboratory, number: int, rng: random.Random) -> tuple[str, Disturbed]:

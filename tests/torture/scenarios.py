@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from motivnet_cli.cli import app
 from tests.torture.check import Finding, Rows, compare, is_stray_key, litter, read_rows
 from tests.torture.corpus import BROKEN, make_corpus, make_faces, picture_of
 from tests.torture.faults import NO_FAULT, Call, Fault, calls_in
@@ -306,8 +305,6 @@ class Laboratory:
 
     def _second_opinion(self, scenario: Scenario, place: Place) -> list[Finding]:
         """What `motivnet verify` says of the output."""
-        if "verify" not in {command.name for command in app.registered_commands}:
-            return []
         start = self.starter.start(
             ["verify", place.url_of(scenario.out), "--json"], place.notes, env=place.environment(NO_FAULT)
         )
