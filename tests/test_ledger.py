@@ -116,6 +116,20 @@ def test_parts_of_which_several_are_lost_are_not_written_again(tmp_path, photos)
     assert parts[-1].read_bytes() == before
 
 
+def test_parts_are_in_the_order_of_their_numbers(tmp_path, photos):
+    """By name, the 10,001st part of a unit stands before the 10,000th."""
+    run(tmp_path / "p", photos, stop_after=5, commit_seconds=0)
+    files = RunFiles.at(tmp_path / "p", is_file=False)
+    reached = begun_run(OutputConfig(path=str(tmp_path / "p"))).reached(0)
+    for table in ("faces", "inputs"):
+        files.part(table, 0, 1).rename(files.part(table, 0, 10_000))
+        shutil.copy(files.part(table, 0, 0), files.part(table, 0, 9_999))
+    ledger = begun_run(OutputConfig(path=str(tmp_path / "p")))
+
+    assert ledger.committed("inputs")[-1] == files.part("inputs", 0, 10_000)
+    assert ledger.reached(0) == reached
+
+
 @pytest.mark.parametrize("name", ["p.parquet", "p"])
 def test_working_folder_that_somebody_removes_is_said(tmp_path, photos, monkeypatch, name):
     """A run whose plan is gone when its last part is written is not taken for one that another process finished."""

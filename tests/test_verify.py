@@ -6,6 +6,8 @@ import json
 import random
 import shutil
 import struct
+import subprocess
+import sys
 import tarfile
 
 import polars
@@ -16,6 +18,7 @@ import pytest
 from motivnet_cli.output.backend import LocalFolder
 from motivnet_cli.output.findings import CHECKS
 from motivnet_cli.output.names import part_name
+from motivnet_cli.output.read import read_faces
 from motivnet_cli.output.tables import METADATA_KEY, SCHEMA_VERSION, WRITTEN_KEY, TableWriter
 from motivnet_cli.output.verify import verify_output
 from motivnet_cli.records import EMOTIONS
@@ -649,3 +652,28 @@ def test_names_as_they_were_given_are_found_again(media, tmp_path, monkeypatch):
 
     assert found["result"] == "ok"
     assert found["note"].startswith("6 rows were computed again (seed 7); of the network's numbers only clear emotions")
+
+
+def test_an_archive_that_is_gone_is_no_fault(media, tmp_path):
+    """The plan still names it. Its rows are counted; those of other inputs are computed."""
+    moved = shutil.copytree(media, tmp_path / "media")
+    finish(moved, tmp_path / "p", *OPTIONS)
+    (moved / "e.tar").unlink()
+    found = sampled(tmp_path / "p")
+
+    num_gone = read_faces(tmp_path / "p")["input"].str.starts_with("e.tar/").sum()
+    assert num_gone > 0
+    assert found["result"] == "ok", found
+    assert found["note"].endswith(f"(seed 7), {num_gone} could not be: {num_gone} were not found")
+
+
+def test_importing_scipy_is_for_tracks(outputs, tmp_path):
+    """Verifying an output without them needs half a second less."""
+    write(tmp_path / "p.parquet", nine_inputs(tmp_path / "photos"), record=RECORD)
+    code = (
+        "import sys; from motivnet_cli.output.verify import verify_output; "
+        "verify_output(sys.argv[1]); print('scipy.optimize' in sys.modules)"
+    )
+    for path, expected in ((tmp_path / "p.parquet", b"False"), (outputs / "p.parquet", b"True")):
+        run = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, check=True)
+        assert run.stdout.strip() == expected

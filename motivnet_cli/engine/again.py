@@ -33,7 +33,7 @@ from motivnet_cli.remote.files import local_copy
 from motivnet_cli.remote.urls import is_remote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -44,9 +44,13 @@ if TYPE_CHECKING:
     from motivnet_cli.records import Frame, GivenFace, RunRecord
     from motivnet_cli.weights.load import LoadedModel
 
-DEFAULT_SEED = 7
 CLEAR_LEAD = 0.1
 """In bf16, fp16 and int8, an emotion that is more probable than another by less than this may give way to it."""
+_REASONS = {
+    **dict.fromkeys(("not_found", "broken_link", "unreachable"), "were not found"),
+    "changed": "have changed",
+}
+"""Of inputs that are no longer what or where they were, by error type: that is no fault of the output."""
 _WEIGHTS_SUFFIXES = (".pth", ".pt", ".safetensors")
 
 
@@ -56,7 +60,7 @@ class SampleConfig:
 
     size: int
     """Rows."""
-    seed: int = DEFAULT_SEED
+    seed: int
     inputs_from: str | None = None
     """The folder below which the inputs lie by their names; None looks where the run had them."""
     model: ModelConfig = ModelConfig()
@@ -219,6 +223,7 @@ class _Again:
                     self._compare(face, prediction.probabilities[number], prediction.embeddings[number])
         finally:
             self._cells.close()
+            self._preparer.close()
 
     def result(self, num_faces: int, config: SampleConfig) -> CheckResult:
         """What was found, as one check."""
@@ -247,12 +252,14 @@ class _Again:
                 self._not_run["were not found"] += len(rows)
                 continue
             try:
-                if _is_changed(item, rows[0].input):
-                    self._not_run["have changed"] += len(rows)
-                    continue
-                yield from self._crops_of(item, rows)
+                is_changed = _is_changed(item, rows[0].input)
             except OSError:
                 self._not_run["were not found"] += len(rows)
+                continue
+            if is_changed:
+                self._not_run["have changed"] += len(rows)
+            else:
+                yield from self._crops_of(item, rows)
 
     def _crops_of(self, item: Item, rows: list[SampledFace]) -> Iterator[Crop]:
         """The crops of the rows of one item; if it cannot be read, or has no such face, that is a difference."""
@@ -265,12 +272,22 @@ class _Again:
                 yield from self._crops_in(frame, here, given)
                 if not left:
                     break
+        except OSError:
+            self._not_run["were not found"] += len(left)
+            return
         except InputError as error:
-            for row in left.values():
-                self._findings.fault("sample", row.where, f"cannot be read now: {first_line(error)}")
+            self._cannot_be_read(left.values(), error)
             return
         for row in left.values():
             self._findings.fault("sample", row.where, "is not in its input now")
+
+    def _cannot_be_read(self, rows: Collection[SampledFace], error: InputError) -> None:
+        reason = _REASONS.get(error.error_type)
+        if reason is not None:
+            self._not_run[reason] += len(rows)
+            return
+        for row in rows:
+            self._findings.fault("sample", row.where, f"cannot be read now: {first_line(error)}")
 
     def _frames(
         self, item: Item, rows: Sequence[SampledFace]
@@ -282,12 +299,15 @@ class _Again:
         """
         if item.kind == "archive":
             wanted = {row.input.name for row in rows}
-            for member in Archive(item.path):
+            archive = Archive(item.path, allow_private=self._preparer.allow_private)
+            for member in archive:
                 name = f"{item.input}/{member.name}"
-                if name in wanted:
+                if name in wanted and not member.problem:
                     yield name, self._preparer.decode(item.path, member.data), None
+            if problem := archive.report.problem:
+                raise InputError(problem.error_type, problem.message)
         elif item.kind == "video":
-            with local_copy(item.path) as path:
+            with local_copy(item.path, allow_private=self._preparer.allow_private) as path:
                 every = item.given is not None or any(row.source == "given" for row in rows)
                 video = self._preparer.open_video(path, skip_frames=0, every_frame=every)
                 if item.given is not None:

@@ -226,8 +226,9 @@ class Ledger:
         last: dict[int, str] = {}
         for name in filter(is_part, self._backend.names(self._files.table("inputs"))):
             unit = unit_of(name)
-            self._num_parts[unit] = segment_of(name) + 1
-            last[unit] = name
+            if segment_of(name) >= self._num_parts[unit]:  # by number: names go on from -9999 to -10000
+                self._num_parts[unit] = segment_of(name) + 1
+                last[unit] = name
         self._reached: dict[int, Cursor] = {}
         if not run.is_finished:
             folder = self._files.table("inputs")

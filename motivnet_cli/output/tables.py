@@ -377,14 +377,14 @@ def embedding_matrix(column: pa.ChunkedArray | pa.Array) -> Embeddings:
     return matrix
 
 
-def batches_in(part: Path, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
-    """The rows of a file, a few thousand at a time; with all columns, or with some.
+def batches_in(part: Path) -> Iterator[pa.RecordBatch]:
+    """The rows of a file, a few thousand at a time.
 
     Raises:
         OutputConflictError: The file is damaged.
     """
     with reading(part):
-        yield from pq.ParquetFile(part).iter_batches(batch_size=ROW_GROUP, columns=columns)
+        yield from pq.ParquetFile(part).iter_batches(batch_size=ROW_GROUP)
 
 
 def schema_of(part: Path) -> pa.Schema:

@@ -414,19 +414,6 @@ def _unit(key: PartKey) -> int:
     return key.unit
 
 
-def _is_sound(run: Run) -> bool:
-    """Whether what is known of a run has the types that it should."""
-    numbers = (run.num_items, run.unit_size, *run.offsets) if isinstance(run.offsets, list) else ("",)
-    is_dict = isinstance(run.record, dict) and isinstance(run.record.get("settings"), dict)
-    return (
-        is_dict
-        and isinstance(run.plan, str)
-        and "/" not in run.plan
-        and all(isinstance(number, int) and number >= 0 for number in numbers)
-        and run.unit_size > 0
-    )
-
-
 def _is_temporary(name: str) -> bool:
     return name.startswith(".") and name.endswith(".tmp")
 

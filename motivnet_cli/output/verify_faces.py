@@ -85,7 +85,9 @@ class FacesCheck:
         self._pictures = np.zeros(len(index.faces), np.int64)
         self._last = _Last()
         self._last_rank = -1
-        self._tracks = TracksCheck(findings, self._settings, recomputes=recomputes_tracks)
+        self._tracks: TracksCheck | None = None
+        if self._settings.get("video.track"):
+            self._tracks = TracksCheck(findings, self._settings, recomputes=recomputes_tracks)
         self.num_rows = 0
 
     def add(self, table: pa.RecordBatch) -> None:
@@ -103,7 +105,7 @@ class FacesCheck:
             self._check_emotions(rows)
         if "embedding" in table.schema.names:
             self._check_embeddings(rows)
-        if "track" in table.schema.names:
+        if self._tracks is not None:
             is_video = ~is_null(table["frame"]) & ~is_null(table["time_s"])
             self._tracks.add(table, is_video)
         np.add.at(self._counts, rows.places[rows.places >= 0], 1)
@@ -113,7 +115,8 @@ class FacesCheck:
     def interrupt(self) -> None:
         """Rows that cannot be read are passed by: what comes does not go on from the last one."""
         self._last = _Last()
-        self._tracks.give_up()
+        if self._tracks is not None:
+            self._tracks.give_up()
 
     def end(self) -> list[tuple[int, str]]:
         """All rows have come.
@@ -121,7 +124,8 @@ class FacesCheck:
         Returns:
             Inputs, by their places in the index, whose faces are not as many as they say, and what is wrong.
         """
-        self._tracks.end()
+        if self._tracks is not None:
+            self._tracks.end()
         index = self._index
         wrong = np.flatnonzero((self._counts != index.faces) & (index.faces != MISSING))
         found = [(int(i), f"says {index.faces[i]} faces, and {self._counts[i]} are there") for i in wrong]

@@ -29,10 +29,6 @@ class Plan:
         self._is_there = bool(paths.backend.fetch_all([self._file], anew=True))
         if not self._is_there:
             findings.fault("plan", self._name, "is missing")
-        elif len(run.offsets) != -(-run.num_items // run.unit_size):
-            what = f"{run.num_items} inputs in units of {run.unit_size} are not {len(run.offsets)} units"
-            findings.fault("plan", paths.backend.name_of(paths.run.about), what)
-            self._is_there = False
 
     def check_unit(self, unit: int, names: Sequence[str], reached: Cursor | None) -> Expected | None:
         """Hold the inputs of a unit against the plan's.

@@ -109,7 +109,7 @@ class TracksCheck:
         self._video, self._next, self._seen = name, 0, {}
         self._tracker = None
         if self._recomputes:
-            from motivnet_cli.faces.track import Tracker  # it takes half a second of importing scipy
+            from motivnet_cli.faces.track import Tracker
 
             self._tracker = Tracker(self._config)
 
@@ -136,7 +136,7 @@ class TracksCheck:
 
 
 def _track_config(settings: Mapping[str, object]) -> TrackConfig:
-    from motivnet_cli.faces.track import TrackConfig
+    from motivnet_cli.faces.track import TrackConfig  # it takes half a second of importing scipy
 
     fps, every = settings.get("video.fps"), settings.get("video.every")
     video = VideoConfig(

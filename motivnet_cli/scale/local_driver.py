@@ -217,7 +217,7 @@ class _Pool:
                     limit,
                 )
                 worker.silence.end()
-                worker.process.kill()
+                worker.process.send_kill()  # one in a call that nothing ends, as of a dead disk, is not waited for
 
     def _settle_end(self, worker: _Worker) -> None:
         """Count what a worker has done that has ended, and replace it if it died."""
