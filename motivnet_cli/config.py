@@ -109,8 +109,12 @@ class InputConfig:
         It has a usual scheme, or one that the user has named, and no second URL within: fsspec reads
         `zip://a.jpg::file:///b.zip` as a file in another.
         """
-        given = {scheme_of(path) for path in self.paths if is_remote(path)}
-        return scheme_of(url) in {*USUAL_SCHEMES, *self.allow_schemes, *given} and not is_chain(url)
+        if is_chain(url):
+            return False
+        scheme = scheme_of(url)
+        if scheme in USUAL_SCHEMES or scheme in self.allow_schemes:
+            return True
+        return any(is_remote(path) and scheme_of(path) == scheme for path in self.paths)
 
 
 def _plain_scheme(text: str) -> str:

@@ -182,12 +182,12 @@ def test_archives_that_expand_a_little_are_read(monkeypatch):
     assert read(gzip.compress(tar_of(("a.png", picture))))[0] == [("a.png", None)]
 
 
-@pytest.mark.parametrize("is_large", [False, True])
-def test_zip_with_an_index_that_does_not_fit(is_large):
+@pytest.mark.parametrize("said", [0, 0xFFFFFFFF, 100], ids=["usual", "large", "large, with another size"])
+def test_zip_with_an_index_that_does_not_fit(said):
     """It is refused before it is read, also where its size stands in the record of a large zip."""
     size = archive_formats.MAX_INDEX_BYTES + 1
-    large = b"PK\x06\x06" + bytes(36) + struct.pack("<QQ", size, 0) + b"PK\x06\x07" + bytes(16) if is_large else b""
-    end = struct.pack("<4s4H2IH", b"PK\x05\x06", 0, 0, 1, 1, 0xFFFFFFFF if is_large else size, 0, 0)
+    large = b"PK\x06\x06" + bytes(36) + struct.pack("<QQ", size, 0) + b"PK\x06\x07" + bytes(16) if said else b""
+    end = struct.pack("<4s4H2IH", b"PK\x05\x06", 0, 0, 1, 1, said or size, 0, 0)
     members, problem = read(b"PK\x03\x04" + bytes(100) + large + end)
 
     assert (members, problem.error_type) == ([], "too_large")

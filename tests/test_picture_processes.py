@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -16,7 +18,7 @@ from PIL import Image
 
 from motivnet_cli.config import LoaderConfig
 from motivnet_cli.errors import ConfigError, InputError
-from motivnet_cli.inputs import picture_processes
+from motivnet_cli.inputs import picture_processes, picture_worker
 from motivnet_cli.inputs.decode import decode, decode_bytes
 from motivnet_cli.inputs.picture_processes import PictureProcesses
 from tests.pictures import quadrants
@@ -101,6 +103,29 @@ def test_a_crash_costs_one_picture():
             future.result()
         assert decode_bytes(saved("BMP"), max_pixels=10**6, apart=processes.decode).rgb.shape == (40, 60, 3)
     assert error.value.error_type == "decoder_crash"
+
+
+@pytest.mark.parametrize("fault", [OSError(errno.EAGAIN, "no process can be started"), ValueError("a fault of ours")])
+def test_a_fault_of_this_process_is_none_of_the_picture(tmp_path, fault):
+    """It ends the run, as for a video: no picture is listed as damaged for it."""
+
+    def apart(_):
+        raise fault
+
+    path = tmp_path / "a.tif"
+    path.write_bytes(saved("TIFF"))
+    for ask in (partial(decode, str(path)), partial(decode_bytes, path.read_bytes())):
+        with pytest.raises(type(fault)) as error:
+            ask(max_pixels=10**6, apart=apart)
+        assert error.value is fault
+
+
+def test_time_in_which_a_job_is_suspended_ends_no_decoder():
+    """A process that nobody looks after is ended by the time that it computes, not by the clock."""
+    with picture_worker.bounded(60):
+        assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+        assert signal.getitimer(signal.ITIMER_PROF)[0] > 60
+    assert signal.getitimer(signal.ITIMER_PROF) == (0, 0)
 
 
 def test_closing_waits_for_no_picture():

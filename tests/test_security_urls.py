@@ -60,7 +60,13 @@ def test_schemes_of_a_list_that_somebody_else_wrote(way, tmp_path):
     """Those of the web and of object stores; any other is a row that says why, and is not asked for."""
     usual = ["http://h/a.jpg", "HTTPS://h/a.jpg", "s3://b/a.jpg", "gs://b/a.jpg", "hf://o/r/a.jpg"]
     others = ["ftp://h/a.jpg", "memory://a.jpg", "local:///etc/passwd", "github://o:r@/a.jpg"]
-    others += ["reference://x", "simplecache://x", "zip://a.jpg::file:///b.zip", "s3://b/a.jpg::file:///etc/passwd"]
+    others += [
+        "abfs://c/a.mp4?part=2",
+        "reference://x",
+        "simplecache://x",
+        "zip://a.jpg::file:///b.zip",
+        "s3://b/a.jpg::file:///etc/passwd",
+    ]
     options = {
         "list": {"files_from": (str(tmp_path / "list"),)},
         "nul": {"files0_from": (str(tmp_path / "list"),)},
@@ -75,6 +81,7 @@ def test_schemes_of_a_list_that_somebody_else_wrote(way, tmp_path):
     assert refused[: len(usual)] == [None] * len(usual)
     assert set(refused[len(usual) :]) == {"refused_url"}
     assert "--allow-scheme ftp" in found[len(usual)].problem.message
+    assert {item.input: item.kind for item in found}["abfs://c/a.mp4?part=2"] == "video"
 
 
 def test_schemes_that_the_user_names(tmp_path):

@@ -12,7 +12,6 @@ import re
 import stat
 import struct
 import zlib
-from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -99,9 +98,13 @@ def decode(path: str, *, max_pixels: int, apart: Callable[[str], Frame] | None =
         # An open file and not its name: given a name, Pillow maps raw pixels into memory, and a mapped file
         # that shrinks while it is read kills the process (SIGBUS).
         with Path(path).open("rb") as file:
-            return _frame(file, size_bytes, max_pixels, apart and partial(apart, path))
+            frame = _frame(file, size_bytes, max_pixels, is_left_apart=apart is not None)
     except _READ_FAILURES as error:  # of opening
         raise _as_input_error(error, "file", size_bytes) from error
+    if frame is None:
+        assert apart is not None, "else nothing is left apart"
+        return apart(path)
+    return frame
 
 
 def decode_bytes(data: bytes, *, max_pixels: int, apart: Callable[[bytes], Frame] | None = None) -> Frame:
@@ -112,16 +115,21 @@ def decode_bytes(data: bytes, *, max_pixels: int, apart: Callable[[bytes], Frame
     """
     if not data:
         raise InputError("empty_file", "the file holds 0 bytes")
-    return _frame(BytesIO(data), len(data), max_pixels, apart and partial(apart, data))
+    frame = _frame(BytesIO(data), len(data), max_pixels, is_left_apart=apart is not None)
+    if frame is None:
+        assert apart is not None, "else nothing is left apart"
+        return apart(data)
+    return frame
 
 
-def _frame(file: IO[bytes], size_bytes: int, max_pixels: int, apart: Callable[[], Frame] | None) -> Frame:
+def _frame(file: IO[bytes], size_bytes: int, max_pixels: int, *, is_left_apart: bool) -> Frame | None:
+    """The picture; None for one that is to be decoded apart, if there is somebody who does."""
     name = "file"
     try:
         head = file.read(_HEAD_BYTES)
         name = _format_of(head)
-        if apart is not None and (name not in _BOUNDED or size_bytes > _MAX_PARTS_BYTES):
-            return apart()
+        if is_left_apart and (name not in _BOUNDED or size_bytes > _MAX_PARTS_BYTES):
+            return None
         file.seek(0)
         image = _open(file, name, size_bytes)
         _refuse_by_size(image, max_pixels)

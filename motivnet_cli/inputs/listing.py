@@ -31,6 +31,7 @@ from motivnet_cli.inputs.names import (
     kind_of,
     printable,
     refused,
+    remote_input,
     status_of,
     suffix_of,
     version_of,
@@ -47,9 +48,9 @@ if TYPE_CHECKING:
     from motivnet_cli.inputs.folders import Node
 
 _LIST_BYTES = 1 << 16
+"""Of a list, read at a time."""
 _MAX_NAME_BYTES = 1 << 17
 """In a list: paths have at most 4 KiB, and signed URLs a few."""
-"""Of a list, read at a time."""
 
 
 class Listing:
@@ -204,7 +205,7 @@ class Listing:
                     yield self._nothing_at(url)
                 yield from self._walk(folder, _as_prefix(prefix and display_name(given)))
             else:
-                yield FoundInput(display_name(given), given, kind_of(urlsplit(given).path) or "image")
+                yield remote_input(given)
             return
         path = os.path.abspath(given)
         status, problem = status_of(path)

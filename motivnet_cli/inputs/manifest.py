@@ -8,7 +8,6 @@ import operator
 import os
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import urlsplit
 
 import polars as pl
 
@@ -22,10 +21,10 @@ from motivnet_cli.inputs.box_columns import (
 )
 from motivnet_cli.inputs.cells import holds_pictures, names_of
 from motivnet_cli.inputs.content import kind_of_file
-from motivnet_cli.inputs.names import FoundInput, kind_of, refused, status_of, suffix_of, version_of
+from motivnet_cli.inputs.names import FoundInput, refused, remote_input, status_of, suffix_of, version_of
 from motivnet_cli.inputs.table import PATH_COLUMNS, TABLE_SUFFIXES, column_named, open_table
 from motivnet_cli.records import BOX_COLUMNS, FACE_COLUMNS, GivenFace, Problem
-from motivnet_cli.remote.urls import display_name, is_remote, local_path, shown
+from motivnet_cli.remote.urls import is_remote, local_path, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -346,7 +345,7 @@ def _grouped(table: pl.DataFrame, *, by_path: bool) -> pl.DataFrame:
 def _located(name: str, folder: str) -> FoundInput:
     """A file beside the manifest or, where there is none, in the current folder; or a URL."""
     if is_remote(name):
-        return FoundInput(display_name(name), name, kind_of(urlsplit(name).path) or "image")
+        return remote_input(name)
     path = os.path.abspath(os.path.join(folder, name))
     status, problem = status_of(path)
     if status is None and os.path.lexists(name):

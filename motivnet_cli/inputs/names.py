@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
 
 from motivnet_cli.records import GivenFace, Problem
 from motivnet_cli.remote.urls import display_name, is_chain, scheme_of
@@ -73,6 +74,11 @@ class FoundInput(NamedTuple):
     """As in `Item`."""
 
 
+def remote_input(url: str) -> FoundInput:
+    """A file behind a URL, which is a picture where its name does not say otherwise."""
+    return FoundInput(display_name(url), url, kind_of(urlsplit(url).path) or "image")
+
+
 def refused(url: str) -> FoundInput:
     """A URL in a list or a manifest that is not read."""
     message = (
@@ -81,7 +87,7 @@ def refused(url: str) -> FoundInput:
     )
     if is_chain(url):
         message = "a list or manifest names a URL within a URL, which is not read: name it as an argument"
-    return FoundInput(display_name(url), url, kind_of(url) or "image", problem=Problem("refused_url", message))
+    return remote_input(url)._replace(problem=Problem("refused_url", message))
 
 
 def status_of(path: str) -> tuple[os.stat_result | None, Problem | None]:

@@ -65,6 +65,8 @@ class PictureProcesses:
             if answer.problem:
                 raise InputError(answer.problem.error_type, answer.problem.message)
             return Frame(process.pixels(answer))
+        except MemoryError as error:
+            raise InputError("out_of_memory", "there is not enough memory for the pixels of the file") from error
         finally:
             self._give_back(process)
 

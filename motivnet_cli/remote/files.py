@@ -86,10 +86,15 @@ def local_copy(path: str, *, stop: Callable[[], bool] = never, allow_private: bo
     copy = folder.path / f"copy{Path(urlsplit(path).path).suffix}"
     try:
         with open_remote(path, allow_private=allow_private) as source, copy.open("wb") as file:
+            is_full, unchecked = False, 0
             while piece := source.read1(1 << 20):  # what is there: of a slow server not a whole MiB
                 if stop():
                     raise Stopped
-                if shutil.disk_usage(folder.path).free < kept_free:
+                unchecked -= len(piece)
+                if unchecked <= 0:
+                    is_full = shutil.disk_usage(folder.path).free < kept_free
+                    unchecked = kept_free // 64  # asking for each piece costs more than writing it, on a network's disk
+                if is_full:
                     message = f"{redacted(path)} does not fit into {folder.path.parent}, of which some room stays free"
                     raise InputError("too_large", f"{message}: have TMPDIR name a larger disk")
                 file.write(piece)
