@@ -12,7 +12,7 @@ import pytest
 
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.inputs import cells
-from motivnet_cli.inputs.table import PATH_COLUMNS, column_named, open_table
+from motivnet_cli.inputs.table import PATH_COLUMNS, column_named, open_table, read_parquet_folder
 
 COLUMNS = ("path", "label")
 ROWS = [("a,b;c.jpg", "007"), ("d.jpg", None)]
@@ -174,6 +174,19 @@ def test_parquet_with_a_page_of_a_negative_length(tmp_path):
 
     with pytest.raises(ConfigError, match="cannot be read"):
         open_table(str(path), "manifest").read([pl.col("path")])
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_parquet_folder(tmp_path)
+
+
+def test_folder_of_parquet(tmp_path):
+    """Its tables are one, in the order of their names; the columns of one may stand in another order, and no others."""
+    for name, columns in (("b", {"n": [3], "s": ["z"]}), ("a", {"s": ["x", "y"], "n": [1, 2]})):
+        pq.write_table(pa.table(columns), tmp_path / f"{name}.parquet")
+    assert read_parquet_folder(tmp_path).rows() == [("x", 1), ("y", 2), ("z", 3)]
+
+    pq.write_table(pa.table({"s": ["v"]}), tmp_path / "c.parquet")
+    with pytest.raises(ConfigError, match=r"c\.parquet has other columns than a\.parquet"):
+        read_parquet_folder(tmp_path)
 
 
 def test_parquet_with_text_that_is_none(tmp_path):

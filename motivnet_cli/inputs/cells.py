@@ -53,7 +53,7 @@ def names_of(path: str, column: str, dtype: pl.DataType) -> list[str | None] | N
 
 
 def parquet_rows(path: str, columns: Iterable[str]) -> pl.DataFrame:
-    """Some columns of a Parquet table; of none, a column of zeros that has as many rows.
+    """Some columns of a Parquet table; of none, an empty column that has as many rows.
 
     pyarrow reads them, which refuses damaged pages: polars 2.1 ends the process where a page has a negative length.
 

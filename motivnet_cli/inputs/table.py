@@ -299,7 +299,11 @@ def read_parquet_folder(folder: Path) -> pl.DataFrame:
     if not parts:
         raise ConfigError(f"the folder {str(folder)!r} holds no .parquet file; give the table's own name")
     try:
-        return pl.read_parquet(parts, missing_columns="raise", glob=False)
+        columns = list(pl.read_parquet_schema(parts[0]))
+        for part in parts:
+            if set(pl.read_parquet_schema(part)) != set(columns):
+                raise pl.exceptions.SchemaError(f"{part.name} has other columns than {parts[0].name}")
+        return pl.concat([parquet_rows(str(part), columns).select(columns) for part in parts])
     except (pl.exceptions.PolarsError, OSError) as error:
         raise ConfigError(
             f"the tables of predictions in {str(folder)!r} cannot be read: {first_line(error)}"
