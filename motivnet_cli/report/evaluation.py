@@ -15,7 +15,7 @@ from motivnet_cli.durable import durably
 from motivnet_cli.evaluation.metrics import calibration
 from motivnet_cli.evaluation.results import mean_over_sets, to_json
 from motivnet_cli.report import figures
-from motivnet_cli.report.pages import LATEX, MARKDOWN, PAGES, data_uri, percent, thumbnail
+from motivnet_cli.report.pages import LATEX, MARKDOWN, PAGES, data_uri, percent, picture_processes, thumbnail
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -219,7 +219,8 @@ class _Section:
 
 
 def _section(run: Run, slug: str, *, images: bool) -> _Section:
-    thumbnails = [thumbnail(mistake.path, mistake.box) if images else None for mistake in run.mistakes]
+    with picture_processes() as processes:
+        thumbnails = [thumbnail(each.path, each.box, processes) if images else None for each in run.mistakes]
     return _Section(run=run, slug=slug, figures=_figures(run.scores, slug), thumbnails=thumbnails)
 
 

@@ -28,11 +28,15 @@ THUMBNAIL_PIXELS = 224
 """The longer side: sharp at twice the density of the 112 CSS pixels that it is shown at, and about 10 kB."""
 
 
-def thumbnail(path: str, box: Box | None) -> str | None:
+def picture_processes() -> PictureProcesses:
+    """What decodes the pictures of a page that are not decoded here: one for many of them, closed by its block."""
+    return PictureProcesses(max_pixels=MAX_PIXELS)
+
+
+def thumbnail(path: str, box: Box | None, processes: PictureProcesses) -> str | None:
     """A data URI of the part of a picture within the box; None where the file can no longer be read."""
     try:
-        with PictureProcesses(max_pixels=MAX_PIXELS) as processes:
-            picture = Image.fromarray(decode(path, max_pixels=MAX_PIXELS, apart=processes.decode).rgb)
+        picture = Image.fromarray(decode(path, max_pixels=MAX_PIXELS, apart=processes.decode).rgb)
     except InputError:
         return None
     return small_jpeg(cut_to(picture, box))

@@ -27,7 +27,7 @@ from motivnet_cli.inputs.video import VideoReader
 from motivnet_cli.records import BOX_COLUMNS, STATUSES
 from motivnet_cli.remote.urls import local_path
 from motivnet_cli.report import figures
-from motivnet_cli.report.pages import PAGES, cut_to, data_uri, small_jpeg, thumbnail
+from motivnet_cli.report.pages import PAGES, cut_to, data_uri, picture_processes, small_jpeg, thumbnail
 from motivnet_cli.report.timelines import MAX_TIMELINES, timelines, videos_in
 
 if TYPE_CHECKING:
@@ -317,14 +317,15 @@ def _galleries(source: Source, rows: _Rows) -> list[_Gallery]:
 def _add_thumbnails(source: Source, faces: Sequence[_Face]) -> None:
     """Give faces their thumbnails where they can be cut from a local picture, or the beginning of a local video."""
     of_videos: dict[str, list[tuple[float, _Face]]] = {}
-    for face in faces:
-        path = _local_path(face.input, source)
-        if path is None:
-            continue
-        if face.time_s is None:
-            face.thumbnail = thumbnail(path, face.box)
-        elif face.time_s <= MAX_STILLS_SECONDS:
-            of_videos.setdefault(path, []).append((face.time_s, face))
+    with picture_processes() as processes:
+        for face in faces:
+            path = _local_path(face.input, source)
+            if path is None:
+                continue
+            if face.time_s is None:
+                face.thumbnail = thumbnail(path, face.box, processes)
+            elif face.time_s <= MAX_STILLS_SECONDS:
+                of_videos.setdefault(path, []).append((face.time_s, face))
     for path, wanted in list(of_videos.items())[:MAX_GALLERY_VIDEOS]:
         pictures = _pictures_at(path, sorted({time_s for time_s, _ in wanted}))
         for time_s, face in wanted:
