@@ -5,6 +5,7 @@ Nothing here is random. Colours of `quadrants` tell every turn and mirroring apa
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 import sys
@@ -166,3 +167,10 @@ def cut_short(whole: Path, path: Path, *, part: float = 0.6) -> None:
     """Copy the first `part` of a file."""
     content = whole.read_bytes()
     path.write_bytes(content[: int(len(content) * part)])
+
+
+def saved(file_format: str, picture: Image.Image | None = None, **options: object) -> bytes:
+    """A picture as a file of that format; without one, `quadrants`."""
+    file = io.BytesIO()
+    (picture or quadrants()).save(file, file_format, **options)
+    return file.getvalue()

@@ -10,6 +10,7 @@ import tarfile
 import tracemalloc
 import zipfile
 import zlib
+from functools import partial
 from pathlib import Path
 
 import av
@@ -24,17 +25,14 @@ from motivnet_cli.inputs.listing import Listing
 from motivnet_cli.inputs.video import VideoReader
 from motivnet_cli.inputs.video_protocol import Alive
 from motivnet_cli.remote import files, http
+from tests import pictures
 from tests.clips import make_clip, write_streams
 from tests.fuzz.mutate import with_crc
 from tests.fuzz.videos import Slots, request_for
 from tests.pictures import quadrants
 from tests.server import Answer, FileServer
 
-
-def saved(file_format, **options):
-    file = io.BytesIO()
-    quadrants(96, 64).save(file, file_format, **options)
-    return file.getvalue()
+saved = partial(pictures.saved, picture=quadrants(96, 64))
 
 
 def refusal(content):

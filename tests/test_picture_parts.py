@@ -16,7 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from motivnet_cli.errors import InputError
 from motivnet_cli.inputs.decode import decode_bytes
-from tests.pictures import quadrants
+from tests.pictures import quadrants, saved
 
 NUM_MUTATIONS = 200
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF>' + b"nothing, said at length " * 20 + b"</rdf:RDF></x:xmpmeta>"
@@ -30,12 +30,6 @@ def error_type_of(content):
     with pytest.raises(InputError) as caught:
         rgb_of(content)
     return caught.value.error_type
-
-
-def saved(file_format, picture=None, **options):
-    file = io.BytesIO()
-    (picture or quadrants()).save(file, file_format, **options)
-    return file.getvalue()
 
 
 @functools.cache  # the time of its making stands in it

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import signal
 import threading
 import time
@@ -21,6 +20,7 @@ from motivnet_cli.errors import ConfigError, InputError
 from motivnet_cli.inputs import picture_processes, picture_worker
 from motivnet_cli.inputs.decode import decode, decode_bytes
 from motivnet_cli.inputs.picture_processes import PictureProcesses
+from tests import pictures
 from tests.pictures import quadrants
 from tests.runs import finish
 
@@ -29,10 +29,7 @@ ENDLESS = b"P1\n4000 4000\n" + b"#\n" * 5_000_000
 """A plain PBM of 10 MB: at each comment Pillow copies the rest of a block, which takes minutes in all."""
 
 
-def saved(file_format, picture=None, **options):
-    file = io.BytesIO()
-    (picture or quadrants(60, 40)).save(file, file_format, **options)
-    return file.getvalue()
+saved = partial(pictures.saved, picture=quadrants(60, 40))
 
 
 def workers():
@@ -147,7 +144,7 @@ def test_memory_of_a_process_is_bounded(monkeypatch):
     """A file of kilobytes that needs more than its process may take is `out_of_memory`."""
     monkeypatch.setattr(picture_processes, "BASE_MEMORY_BYTES", 64 << 20)
     monkeypatch.setattr(picture_processes, "MEMORY_BYTES_A_PIXEL", 0)
-    blank = saved("TIFF", Image.new("1", (10_000, 10_000)), compression="group4")
+    blank = saved("TIFF", picture=Image.new("1", (10_000, 10_000)), compression="group4")
     assert len(blank) < 100_000
     with (
         PictureProcesses(max_pixels=10**8) as processes,
@@ -159,15 +156,15 @@ def test_memory_of_a_process_is_bounded(monkeypatch):
 
 def test_threads_have_a_process_each():
     """Pictures of several threads are decoded at the same time, and none is mixed up with another."""
-    pictures = [quadrants(30 + number, 20 + number) for number in range(8)]
-    contents = [saved("TIFF", picture) for picture in pictures] * 4
+    sizes = [quadrants(30 + number, 20 + number) for number in range(8)]
+    contents = [saved("TIFF", picture=picture) for picture in sizes] * 4
     with PictureProcesses(max_pixels=10**6) as processes, ThreadPoolExecutor(3) as threads:
         barrier = threading.Barrier(3)
         for _ in range(3):
             threads.submit(barrier.wait)
         frames = list(threads.map(lambda data: decode_bytes(data, max_pixels=10**6, apart=processes.decode), contents))
         assert 1 <= len(workers()) <= 3
-    for frame, picture in zip(frames, pictures * 4, strict=True):
+    for frame, picture in zip(frames, sizes * 4, strict=True):
         assert np.array_equal(frame.rgb, np.asarray(picture))
 
 

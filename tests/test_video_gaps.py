@@ -30,16 +30,22 @@ def copy_without(source, path, lost=LOST):
                 recorded.mux(packet)
 
 
+def assert_hole(path, *, sound, there):
+    """Frames are the right ones at their times, all of `sound` and none but those of `there`; and it is damaged."""
+    said, numbers, times, report = read(path)
+
+    assert said == numbers
+    assert times == pytest.approx([number / 25 for number in numbers], abs=2e-3)
+    assert sound <= set(numbers) <= there
+    assert (report.is_whole, report.problem.error_type) == (False, "damaged")
+    return report
+
+
 @pytest.mark.parametrize("name", ["c.mp4", "c.mkv", "c.flv", "c.ts"])
 def test_packets_that_were_never_recorded(tmp_path, source, name):
     """FFmpeg decodes what is left, and says nothing."""
     copy_without(source, tmp_path / name)
-    said, numbers, times, report = read(tmp_path / name)
-
-    assert said == numbers
-    assert times == pytest.approx([number / 25 for number in numbers], abs=2e-3)
-    assert set(range(38)) | set(range(51, 75)) <= set(numbers) <= set(range(40)) | set(range(51, 80))
-    assert (report.is_whole, report.problem.error_type) == (False, "damaged")
+    assert_hole(tmp_path / name, sound={*range(38), *range(51, 75)}, there={*range(40), *range(51, 80)})
 
 
 @pytest.mark.parametrize("num_b_frames", [0, 3])
@@ -49,12 +55,7 @@ def test_packets_of_hevc_that_were_never_recorded(tmp_path, num_b_frames, name):
     parameters = f"log-level=none:pools=1:frame-threads=1:bframes={num_b_frames}:scenecut=0:keyint=17:min-keyint=17"
     make_clip(tmp_path / "w.mp4", frames=80, fps=25, codec="libx265", options={"x265-params": parameters})
     copy_without(tmp_path / "w.mp4", tmp_path / name)
-    said, numbers, times, report = read(tmp_path / name)
-
-    assert said == numbers
-    assert times == pytest.approx([number / 25 for number in numbers], abs=2e-3)
-    assert set(range(38)) | set(range(51, 80)) <= set(numbers) <= set(range(40)) | set(range(51, 80))
-    assert (report.is_whole, report.problem.error_type) == (False, "damaged")
+    assert_hole(tmp_path / name, sound={*range(38), *range(51, 80)}, there={*range(40), *range(51, 80)})
 
 
 @pytest.mark.parametrize("codec", ["libx264", "libvpx-vp9"])
@@ -139,10 +140,5 @@ def test_one_time_stamp_that_is_damaged(tmp_path, codec):
         place = [packet.pos for packet in container.demux(video=0) if packet.size][40]
     content[place + 1 : place + 3] = bytes(2)  # behind the number of its track
     path.write_bytes(content)
-    said, numbers, times, report = read(path)
-
-    assert said == numbers
-    assert times == pytest.approx([number / 25 for number in numbers], abs=2e-3)
-    assert set(range(38)) | set(range(51, 80)) <= set(numbers) <= set(range(40)) | set(range(51, 80))
-    assert (report.is_whole, report.problem.error_type) == (False, "damaged")
+    report = assert_hole(path, sound={*range(38), *range(51, 80)}, there={*range(40), *range(51, 80)})
     assert "start again" not in report.problem.message
