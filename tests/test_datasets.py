@@ -787,7 +787,10 @@ def test_folder_with_another_name_needs_a_word(tmp_path):
     picture(tmp_path / "loose.png")
     write(tmp_path / "happy/notes.txt", "no picture")
 
-    with pytest.raises(ConfigError, match=r"name no emotion: 'others' \(1\)\. .* --label-map others=neutral"):
+    with pytest.raises(
+        ConfigError,
+        match=r"folders that name no emotion: 'others' \(1\)\. .* --label-map others=drop",
+    ):
         read_dataset("folder", str(tmp_path))
     found = read_dataset("folder", str(tmp_path), label_map={"Others": "drop"})
 

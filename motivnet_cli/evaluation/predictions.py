@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.evaluation.datasets.cards import SYNONYMS
+from motivnet_cli.evaluation.datasets.classes import CONTEMPT, SYNONYMS, emotion_named
 from motivnet_cli.evaluation.results import to_json
 from motivnet_cli.inputs.box_columns import find_box_columns
 from motivnet_cli.inputs.names import printable
@@ -51,7 +51,6 @@ LABEL_COLUMNS = ("dominant_emotion", "predicted_emotion", "predicted_label", "pr
 EMPTY_ROW = "empty row"
 """Why an image is missed whose row holds no values."""
 
-_EMOTION_OF = {**SYNONYMS, "contempt": "contempt", "contemptuous": "contempt"}
 _DECORATION = frozenset(
     {"p", "prob", "probs", "probability", "probabilities", "score", "scores", "emotion", "emotions", "expression"}
     | {"conf", "confidence", "percent", "pct", "pred", "predicted", "softmax"}
@@ -258,8 +257,8 @@ def _emotion_columns(path: str, columns: list[str], given: Mapping[str, str]) ->
     candidates: dict[str, list[str]] = defaultdict(list)
     for name in columns:
         words = [word for word in re.split(r"[^a-z]+", name.lower()) if word and word not in _DECORATION]
-        if len(words) == 1 and words[0] in _EMOTION_OF:
-            candidates[_EMOTION_OF[words[0]]].append(name)
+        if len(words) == 1 and words[0] in SYNONYMS:
+            candidates[SYNONYMS[words[0]]].append(name)
     for emotion, names in candidates.items():
         if emotion not in given and len(names) > 1:
             raise ConfigError(f"columns {' and '.join(names)} of {path!r} may all be {emotion}: say which one is meant")
@@ -308,8 +307,8 @@ def _labels_in(column: pl.Series, path: str) -> _Answers:
     reasons: list[str | None] = [None] * len(column)
     for row, text in enumerate(texts):
         word = text.strip().lower()
-        emotion = _EMOTION_OF.get(word)
-        if word in _NO_LABEL or emotion == "contempt":
+        emotion = emotion_named(text)
+        if word in _NO_LABEL or emotion == CONTEMPT:
             reasons[row] = emotion or EMPTY_ROW
         elif emotion is None:
             raise ConfigError(f"row {row + 1} of {path!r} has the label {text!r}: expected {', '.join(EMOTIONS)}")

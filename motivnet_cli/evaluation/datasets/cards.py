@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from motivnet_cli.evaluation.datasets.classes import SYNONYMS
 from motivnet_cli.records import EMOTIONS
 
 Faces = Literal["whole", "given", "auto"]
 """Whether the images are face crops, come with boxes, or have a face that is to be found."""
-SYNONYMS: dict[str, str] = {
-    **{name: name for name in EMOTIONS},
-    **dict.fromkeys(("ne", "neu"), "neutral"),
-    **dict.fromkeys(("happy", "joy", "ha", "hap"), "happiness"),
-    **dict.fromkeys(("sad", "sa"), "sadness"),
-    **dict.fromkeys(("surprised", "su", "sur"), "surprise"),
-    **dict.fromkeys(("fearful", "afraid", "scared", "fe", "fea"), "fear"),
-    **dict.fromkeys(("disgusted", "di", "dis"), "disgust"),
-    **dict.fromkeys(("angry", "an", "ang"), "anger"),
-}
-"""How folders and tables spell the emotions, in lower case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +71,6 @@ FERPLUS_COLUMNS = (
     *("unknown", "nf"),
 )
 """The votes in `fer2013new.csv`, in lower case."""
-
-
-def emotion_named(label: str) -> str | None:
-    """The emotion that a folder or cell names, such as `Happy` or `1_happiness`; contempt is known, and dropped."""
-    word = re.sub(r"^\d+[\s_.-]+", "", label.strip().casefold())
-    return "contempt" if word in ("contempt", "contemptuous") else SYNONYMS.get(word)
 
 
 _AFFECTNET_LAYOUTS = (

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.evaluation.datasets.cards import emotion_named
+from motivnet_cli.evaluation.datasets.classes import CONTEMPT, emotion_named
 from motivnet_cli.evaluation.datasets.layouts import MAX_NAMES, image_count
 from motivnet_cli.inputs.names import printable
 from motivnet_cli.records import EMOTIONS
@@ -31,8 +31,6 @@ DROP = "drop"
 """What a label map gives for labels that are not to be used."""
 TABLES = ("csv", "parquet")
 """Sets that are one table."""
-_OWN = ("folder", *TABLES)
-"""Sets whose labels may be any spelling of the emotions' names."""
 _IDS = {emotion: number for number, emotion in enumerate(EMOTIONS)}
 
 
@@ -82,10 +80,10 @@ class LabelledSet:
 def labelled_set(request: Request, rows: SplitRows, *, layout: str, base: str, given: Mapping[str, str]) -> LabelledSet:
     """The images of a split: labels mapped, missing files and repeated rows counted."""
     card = request.card
-    selection = _Selection(request, base, _meanings(card, given), Counter(rows.dropped))
+    selection = _Selection(request, base, {**card.labels, **given}, Counter(rows.dropped))
     images = selection.images(rows)
-    if selection.unknown and card.name in _OWN:
-        raise ConfigError(_unknown_labels(card.name, selection.unknown))
+    if selection.unknown and (rows.by_folder or card.name in TABLES):
+        raise ConfigError(_unknown_labels(card, selection.unknown, "folders" if rows.by_folder else "labels"))
     dropped = selection.dropped
     for label, count in selection.unknown.items():
         dropped[f"unknown label {label!r}"] += count
@@ -108,11 +106,6 @@ def labelled_set(request: Request, rows: SplitRows, *, layout: str, base: str, g
         faces=rows.faces,
         label_map=selection.used,
     )
-
-
-def _meanings(card: DatasetCard, given: Mapping[str, str]) -> dict[str, str]:
-    """Label in lower case -> emotion, or why such faces are dropped."""
-    return {**({} if card.name in _OWN else card.labels), **given}
 
 
 class _Step(NamedTuple):
@@ -168,7 +161,7 @@ class _Selection:
     def _meaning_of(self, label: str) -> str | None:
         if label not in self.used:
             meaning = self.meanings.get(label.casefold())
-            if meaning is None and self.request.card.name in _OWN:
+            if meaning is None:
                 meaning = emotion_named(label)
             if meaning is None:
                 return None
@@ -206,14 +199,18 @@ def _name(path: str, base: str) -> str:
 # ---- what must be said ------------------------------------------------------------------------------------
 
 
-def _unknown_labels(name: str, unknown: Counter[str]) -> str:
+def _unknown_labels(card: DatasetCard, unknown: Counter[str], what: str) -> str:
     listed = ", ".join(f"{label!r} ({count:,})" for label, count in unknown.most_common(12))
     if all(re.fullmatch(r"-?\d+", label) for label in unknown):
-        why = "Sets number the emotions differently, so numbers need a map"
+        why, meanings = "Sets number the emotions differently, so numbers need a map", ("neutral", DROP)
     else:
-        why = "Say what they are, or drop them"
-    example = ",".join(f"{label}={emotion}" for label, emotion in zip(sorted(unknown), ("neutral", DROP), strict=False))
-    return f"{name}: labels that name no emotion: {listed}. {why}, such as --label-map {example}"
+        why, meanings = "Say what they are, or drop them", (DROP, DROP)
+    example = ",".join(f"{label}={meaning}" for label, meaning in zip(sorted(unknown), meanings, strict=False))
+    own = f"{', '.join(card.labels)}, and " if card.labels else ""
+    known = f"{own}{', '.join((*EMOTIONS, CONTEMPT))} in any usual spelling"
+    return (
+        f"{card.name}: {what} that name no emotion: {listed}. {why}, such as --label-map {example} (known are {known})"
+    )
 
 
 def _remarks_on(selection: _Selection) -> Iterator[str]:
@@ -222,7 +219,7 @@ def _remarks_on(selection: _Selection) -> Iterator[str]:
         yield f"{image_count(len(missing))} of the index not on disk: {', '.join(missing[:MAX_NAMES])}{more}"
     for label, count in selection.unknown.items():
         yield f"label {label!r} is none of this set's: {image_count(count)} dropped"
-    if num_contempt := selection.dropped["contempt"]:
+    if num_contempt := selection.dropped[CONTEMPT]:
         why = "it is none of the seven emotions, so figures do not compare with those of eight classes"
         yield f"{image_count(num_contempt)} of contempt dropped: {why}"
 
@@ -244,7 +241,7 @@ def _departures(
             for number, count in enumerate(published.by_emotion):
                 if counts[number] != count:
                     yield f"{where} has {image_count(counts[number])} of {EMOTIONS[number]} here, {count:,} published"
-        with_contempt = len(images) + dropped.get("contempt", 0)
+        with_contempt = len(images) + dropped.get(CONTEMPT, 0)
         if published.with_contempt and with_contempt not in published.with_contempt:
             accepted = " or ".join(f"{count:,}" for count in published.with_contempt)
             yield f"{where} has {image_count(with_contempt)} with contempt here, {accepted} published"

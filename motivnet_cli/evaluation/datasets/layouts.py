@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from motivnet_cli.errors import ConfigError
+from motivnet_cli.evaluation.datasets.classes import emotion_named
 from motivnet_cli.inputs.names import kind_of
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ class SplitRows:
     remarks: Sequence[str] = ()
     from_index: bool = False
     """Whether an index names the files, so that some may be missing."""
+    by_folder: bool = False
+    """Whether the labels are names of folders, so that an unknown one is a whole class."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,7 @@ def image_count(count: int) -> str:
 
 
 def find_class_folders(request: Request, folder: str, splits: Mapping[str, Sequence[str]]) -> Paths:
-    """The folder of each split that has subfolders named by the set's labels.
+    """The folder of each split that has subfolders named by the set's labels, or by emotions in any spelling.
 
     Args:
         splits: Split -> names that its folder may have.
@@ -100,9 +103,13 @@ def find_class_folders(request: Request, folder: str, splits: Mapping[str, Seque
     for split, names in splits.items():
         for name in names:
             path = request.disk.child(folder, name)
-            if path and any(label.casefold() in request.card.labels for label in request.disk.folders(path)):
+            if path and any(_names_class(request.card, label) for label in request.disk.folders(path)):
                 found.setdefault(split, path)
     return found
+
+
+def _names_class(card: DatasetCard, label: str) -> bool:
+    return label.casefold() in card.labels or emotion_named(label) is not None
 
 
 def read_class_folders(
@@ -128,6 +135,7 @@ def read_class_folders(
         faces=request.card.faces,
         dropped=dropped,
         remarks=(remark,) if remark and request.split is None else (),
+        by_folder=True,
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.evaluation.datasets.cards import emotion_named
+from motivnet_cli.evaluation.datasets.classes import emotion_named
 from motivnet_cli.evaluation.datasets.disk import join_path, normalise_label
 from motivnet_cli.evaluation.datasets.layouts import Layout, Row, SplitRows, image_count, rows_in_folders
 from motivnet_cli.inputs.box_columns import box_cells, find_box_columns, with_boxes
@@ -46,7 +46,7 @@ def _read_folders(request: Request, found: Recognised) -> SplitRows:
     num_outside = sum(kind_of(name) == "image" for name in request.disk.files(found.folder))
     if num_outside:
         dropped["picture outside the folders named by emotion"] = num_outside
-    return SplitRows(split="all", rows=rows, faces=request.card.faces, dropped=dropped)
+    return SplitRows(split="all", rows=rows, faces=request.card.faces, dropped=dropped, by_folder=True)
 
 
 LAYOUTS = (Layout(_recognise_folders, _read_folders),)

@@ -15,7 +15,8 @@ import polars as pl
 
 from motivnet_cli.errors import ConfigError, first_line
 from motivnet_cli.evaluation.datasets import affectnet, ckplus, expw, fer2013, jaffe, kdef, own, rafdb, sfew
-from motivnet_cli.evaluation.datasets.cards import CARDS, SYNONYMS
+from motivnet_cli.evaluation.datasets.cards import CARDS
+from motivnet_cli.evaluation.datasets.classes import CONTEMPT, emotion_named
 from motivnet_cli.evaluation.datasets.disk import Disk, read_text
 from motivnet_cli.evaluation.datasets.labelled import DROP, TABLES, labelled_set
 from motivnet_cli.evaluation.datasets.layouts import MAX_NAMES, SEARCH_DEPTH, Recognised, Request
@@ -73,8 +74,8 @@ def read_dataset(
         protocol: None takes the card's default.
         path_column: For tables; None looks for one of `table.PATH_COLUMNS`.
         label_column: For tables; None looks for one of `own.LABEL_COLUMNS`.
-        label_map: The set's labels -> emotions in any spelling of SYNONYMS, or `drop`; stronger than the card's map
-            and than the spelling.
+        label_map: The set's labels -> emotions or contempt in any spelling of `classes.SYNONYMS`, or `drop`; stronger
+            than the card's map and than the spelling.
 
     Raises:
         ConfigError: The layout is not recognised, or more than one is; the split or protocol does not exist; a folder
@@ -152,9 +153,11 @@ def _meaning(label: object, emotion: str) -> str:
     """What a given label map says of a label: an emotion, or why it is dropped."""
     if emotion.strip().casefold() == DROP:
         return f"label {label!s}, dropped by the label map"
-    known = SYNONYMS.get(emotion.strip().casefold())
+    known = emotion_named(emotion)
     if known is None:
-        raise ConfigError(f"the label map gives {emotion!r} for {label!s}: expected {', '.join(EMOTIONS)} or {DROP}")
+        raise ConfigError(
+            f"the label map gives {emotion!r} for {label!s}: expected {', '.join(EMOTIONS)}, {CONTEMPT} or {DROP}"
+        )
     return known
 
 
