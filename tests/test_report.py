@@ -98,7 +98,9 @@ def run_of(scores, *, name="recipe stretch", mistakes=(), **fields):
         scores=scores,
         missed=tuple(Missed(f"missed/{number}.png", "no_face") for number in range(scores.n_missed)),
         missed_by_reason={"no_face": scores.n_missed},
-        matching=Matching(how={"file name": 70}, unmatched=none, ambiguous=none, unused=none, remarks=()),
+        matching=Matching(
+            how={"file name": 70}, unmatched=none, ambiguous=none, contradicted=none, unused=none, remarks=()
+        ),
         mistakes=tuple(mistakes),
     )
     return replace(run, **fields)
@@ -125,9 +127,10 @@ def evaluation_of(*runs, **dataset):
         images_sha256="cd" * 32,
     )
     return Evaluation(
-        schema_version=1,
+        schema_version=2,
         tool="motivnet 0",
         command="motivnet evaluate --dataset rafdb --root /data",
+        remarks=("only 70 of 90 labelled images are found",),
         dataset=replace(summary, **dataset),
         runs=runs,
         anchors=(

@@ -15,6 +15,7 @@ from motivnet_cli.cli.terminal import (
     command_line,
     exit_stopped,
     print_json,
+    print_message,
     reporting_errors,
     talking,
 )
@@ -45,11 +46,14 @@ def predictions(
 
     Example: motivnet compare predictions a.parquet b.csv --dataset rafdb --root ./RAF-DB
     """
-    with reporting_errors(), talking(quiet=False):
+    with reporting_errors(), talking(quiet=False) as console:
         from motivnet_cli.evaluation.evaluate import compare_predictions
         from motivnet_cli.evaluation.results import to_json
 
-        print_json(to_json(compare_predictions(labels.config(dataset, root, out=""), a, b)))
+        comparison = compare_predictions(labels.config(dataset, root, out=""), a, b)
+        for remark in comparison.remarks:
+            print_message(console, f"warning: {remark}")
+        print_json(to_json(comparison))
 
 
 @compare.command("models")

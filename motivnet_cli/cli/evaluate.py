@@ -97,7 +97,7 @@ def _print_evaluations(console: Console, evaluations: list[Evaluation], *, is_su
     from motivnet_cli.evaluation.results import to_json
 
     for evaluation in evaluations:
-        for remark in evaluation.dataset.remarks:
+        for remark in (*evaluation.remarks, *evaluation.dataset.remarks):
             print_message(console, f"warning: {evaluation.dataset.name}: {remark}")
     if as_json:
         print_json(to_json(evaluations if is_suite else evaluations[0]))

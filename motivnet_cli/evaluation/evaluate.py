@@ -22,7 +22,7 @@ from motivnet_cli.durable import durably, temporary_name
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.evaluation.datasets.cards import CARDS as DATASETS
 from motivnet_cli.evaluation.datasets.read import read_dataset
-from motivnet_cli.evaluation.matching import match
+from motivnet_cli.evaluation.matching import match, refuse_other_pictures, remark_on_few, remark_on_shared
 from motivnet_cli.evaluation.metrics import paired, score
 from motivnet_cli.evaluation.predictions import read_predictions
 from motivnet_cli.evaluation.results import (
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from motivnet_cli.evaluation.predictions import Predictions
     from motivnet_cli.records import Progress
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Of `metrics.json`."""
 MAX_MISTAKES = 24
 """How many mistakes a run names: the most confident ones."""
@@ -97,6 +97,8 @@ class _Answers(NamedTuple):
     predictions: Predictions
     matched: Matched
     """To the labelled images."""
+    remarks: tuple[str, ...]
+    """What a reader must know first."""
 
 
 def evaluate(
@@ -116,7 +118,8 @@ def evaluate(
         One for each of the configs; None when `stop` ended it: the same call resumes.
 
     Raises:
-        ConfigError: A dataset's layout is not recognised, or an option does not fit it or the model.
+        ConfigError: A dataset's layout is not recognised, an option does not fit it or the model, or predictions made
+            before are of other images.
         WeightsError: As `annotate`.
         OutputConflictError: A folder holds an evaluation with other settings.
     """
@@ -135,10 +138,11 @@ def compare_predictions(config: EvaluateConfig, a: str, b: str) -> PredictionCom
     """Two sets of predictions for the same labelled images: McNemar's test, and the difference of their accuracies.
 
     Raises:
-        ConfigError: The dataset or the predictions cannot be read.
+        ConfigError: The dataset or the predictions cannot be read, or no labelled image is among both predictions.
     """
     labelled = _read(config)
     answers = [_match(path, labelled, [image.path for image in labelled.images]) for path in (a, b)]
+    shared = remark_on_shared(a, answers[0].matched, b, answers[1].matched)
     scores = paired(
         _labels(labelled),
         *(answer.matched.predicted for answer in answers),
@@ -151,7 +155,12 @@ def compare_predictions(config: EvaluateConfig, a: str, b: str) -> PredictionCom
         for path, answer in zip((a, b), answers, strict=True)
     )
     return PredictionComparison(
-        schema_version=SCHEMA_VERSION, dataset=_summary_of(labelled), a=side_a, b=side_b, scores=scores
+        schema_version=SCHEMA_VERSION,
+        remarks=(*answers[0].remarks, *answers[1].remarks, *([shared] if shared else [])),
+        dataset=_summary_of(labelled),
+        a=side_a,
+        b=side_b,
+        scores=scores,
     )
 
 
@@ -203,6 +212,7 @@ def _evaluate(
         schema_version=SCHEMA_VERSION,
         tool=f"motivnet {__version__}",
         command=config.command,
+        remarks=tuple(dict.fromkeys(remark for answer in answers.values() for remark in answer.remarks)),
         dataset=_summary_of(labelled),
         runs=tuple(_score(name, answer, labelled, config) for name, answer in answers.items()),
         anchors=DATASETS[config.dataset].anchors,
@@ -236,18 +246,29 @@ def _predict(
     summary = annotate(run, progress=progress, stop=stop)
     if summary.stopped:
         return None
-    return _match(str(output), labelled, [_path_of(image, out) for image in labelled.images])
+    answers = _match(str(output), labelled, [_path_of(image, out) for image in labelled.images], is_own=True)
+    if not answers.matched.is_found.any():
+        raise RuntimeError(f"the run into {str(output)!r} has none of the images that it was given")
+    return answers
 
 
-def _match(path: str, labelled: LabelledSet, image_paths: Sequence[str | None]) -> _Answers:
+def _match(path: str, labelled: LabelledSet, image_paths: Sequence[str | None], *, is_own: bool = False) -> _Answers:
     """The predictions at a path, and which of them are of the labelled images.
 
     Args:
         image_paths: Where each image lay when the predictions were made; None where only its name is known.
+        is_own: Whether they were made here, of these images.
+
+    Raises:
+        ConfigError: No labelled image is among predictions made before.
     """
     predictions = read_predictions(path)
     names, boxes = [image.name for image in labelled.images], [image.box for image in labelled.images]
-    return _Answers(predictions, match(predictions, names, image_paths, boxes=boxes))
+    matched = match(predictions, names, image_paths, boxes=boxes)
+    if not is_own:
+        refuse_other_pictures(predictions, matched, names)
+    few = remark_on_few(predictions, matched)
+    return _Answers(predictions, matched, (*([few] if few else []), *matched.doubts))
 
 
 def _write_manifest(labelled: LabelledSet, out: Path, *, with_boxes: bool) -> Path:

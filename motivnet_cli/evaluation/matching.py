@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from motivnet_cli.errors import ConfigError
 from motivnet_cli.evaluation.predictions import EMPTY_ROW, ends_with
 from motivnet_cli.evaluation.results import Matching, Names
 from motivnet_cli.faces.boxes import areas, iou
@@ -26,13 +27,27 @@ if TYPE_CHECKING:
     from motivnet_cli.evaluation.predictions import Predictions
     from motivnet_cli.records import Box
 
+    Bools = NDArray[np.bool_]
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
 
 _UNMATCHED, _AMBIGUOUS = "not in the predictions", "several predictions could be meant"
+_OTHER_FOLDER = "only predictions of another split or class have its name"
 _NO_SUCH_FACE = "no predicted face at the labelled one"
+_NOT_FOUND = frozenset({_UNMATCHED, _AMBIGUOUS, _OTHER_FOLDER})
 _SAME_FACE_IOU = 0.3
 """Detectors differ in how much of a head they call the face; tracks take the same bound."""
+_FEW = 0.9
+"""Share of the labelled images, below which it is said how many were found. A tool that leaves out images without a
+face lacks a few percent of a set (CK+, RAF-DB); predictions of another copy or split lack most."""
+_MAX_EXAMPLES = 3
+_SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+_SPLIT_FOLDER = re.compile(rf"(?:[a-z]*[0-9]+)?({'|'.join(_SPLITS)})(?:[_-]?set)?")
+"""A folder that holds one split: `train`, `val_set`, `FER2013Test`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,7 +62,12 @@ class Matched:
     """[N, 7], NaN for none; None where the tool gives labels only."""
     reasons: dict[int, str]
     """Why an image has none, by its index: one of `Predictions.misses`, `not in the predictions`,
-    `several predictions could be meant`, or `no predicted face at the labelled one`."""
+    `several predictions could be meant`, `only predictions of another split or class have its name`, or
+    `no predicted face at the labelled one`."""
+    is_found: Bools
+    """[N], whether the predictions have the image, be it with a face or without."""
+    doubts: tuple[str, ...]
+    """What speaks against the images that were found: they may be others of the same names."""
     summary: Matching
 
 
@@ -62,7 +82,8 @@ def match(
 
     The ways, in turn, for images that are not paired yet: the same absolute path; the same path below the set's
     folder; one path the end of the other, by two components or more; the same file name, if no other labelled image
-    and no other prediction has it. Of several faces the one at the label's box counts (IoU at least 0.3), without
+    and no other prediction has it. The last two ways pair no images of two splits, nor the last one images in the
+    folders of two classes. Of several faces the one at the label's box counts (IoU at least 0.3), without
     boxes of labels the largest, without any boxes the first.
 
     Args:
@@ -82,6 +103,8 @@ def match(
     if predictions.probabilities is not None:
         probabilities = np.full((len(names), len(EMOTIONS)), np.nan)  # [N, 7]
         probabilities[has_row] = predictions.probabilities[rows[has_row]]
+    for image in pairs.contradicted:
+        reasons.update(dict.fromkeys(labelled.faces[image], _OTHER_FOLDER))
     used = set(pairs.found.values())
     which = "the first row" if predictions.boxes is None else "the one at the label's box, or else the largest,"
     summary = Matching(
@@ -89,9 +112,18 @@ def match(
         unmatched=Names.of([names[face] for face, reason in reasons.items() if reason == _UNMATCHED]),
         ambiguous=Names.of([names[face] for face, reason in reasons.items() if reason == _AMBIGUOUS]),
         unused=Names.of([name for number, name in enumerate(predictions.images) if number not in used]),
+        contradicted=Names.of([names[face] for face, reason in reasons.items() if reason == _OTHER_FOLDER]),
         remarks=(f"{num_several} images have several predicted faces: {which} was taken",) if num_several else (),
     )
-    return Matched(rows=rows, predicted=predicted, probabilities=probabilities, reasons=reasons, summary=summary)
+    return Matched(
+        rows=rows,
+        predicted=predicted,
+        probabilities=probabilities,
+        reasons=reasons,
+        is_found=np.array([reasons.get(face) not in _NOT_FOUND for face in range(len(names))], np.bool_),
+        doubts=tuple(_doubts(predictions, labelled, pairs)),
+        summary=summary,
+    )
 
 
 class _Labelled:
@@ -133,6 +165,10 @@ class _Pairs(NamedTuple):
     """Labelled faces by the way their image was found."""
     ambiguous: set[int]
     """Labelled images for which several predicted images, or none alone, could be meant."""
+    contradicted: set[int]
+    """Labelled images whose name only predictions in the folders of another split or class have."""
+    by_file_name: list[int]
+    """Labelled images that were found by their file name alone."""
 
 
 class _Way(NamedTuple):
@@ -141,26 +177,35 @@ class _Way(NamedTuple):
     name: str
     keys_of_labelled: Callable[[int], list[str]]
     keys_of_predicted: Callable[[int], list[str]]
+    contradicts: Callable[[int, int], bool] = lambda _image, _other: False
+    """Whether folders say that a labelled and a predicted image are two, although they share a key."""
 
 
 def _pair(predictions: Predictions, labelled: _Labelled) -> _Pairs:
     found: dict[int, int] = {}
     how: Counter[str] = Counter()
     ambiguous: set[int] = set()
+    contradicted: set[int] = set()
+    by_file_name: list[int] = []
     for way in _ways(predictions, labelled):
         free = set(range(len(predictions.images))) - set(found.values())
         # A file name is unique only if no labelled image shares it, be that one paired or not.
-        asking = [i for i in range(len(labelled.names)) if i not in found or way.name == "file name"]
+        asking = [i for i in range(len(labelled.names)) if i not in found or way.name == _FILE_NAME]
         candidates, wanted_by = _candidates(way, asking, free)
         for image, others in candidates.items():
             if image in found:
                 continue
-            if len(others) == 1 and len(wanted_by[only := next(iter(others))]) == 1:
+            if len(others) != 1 or len(wanted_by[only := next(iter(others))]) != 1:
+                ambiguous.add(image)
+            elif way.contradicts(image, only):
+                contradicted.add(image)
+            else:
                 found[image] = only
                 how[way.name] += len(labelled.faces[image])
-            else:
-                ambiguous.add(image)
-    return _Pairs(found, dict(how), ambiguous - set(found))
+                if way.name == _FILE_NAME:
+                    by_file_name.append(image)
+    ambiguous -= set(found)
+    return _Pairs(found, dict(how), ambiguous, contradicted - set(found) - ambiguous, by_file_name)
 
 
 def _candidates(way: _Way, labelled: list[int], predicted: set[int]) -> tuple[dict[int, set[int]], dict[int, set[int]]]:
@@ -181,15 +226,48 @@ def _candidates(way: _Way, labelled: list[int], predicted: set[int]) -> tuple[di
 def _ways(predictions: Predictions, labelled: _Labelled) -> Iterator[_Way]:
     """The ways of pairing, strictest first."""
     images, names, paths = predictions.images, labelled.names, labelled.paths
+    full = [paths[i] or names[i] for i in range(len(names))]
+    classes = {_folder(name).casefold() for name in names} - {""}
+
+    def of_two_splits(image: int, other: int) -> bool:
+        ours, theirs = _split_of(full[image]), _split_of(predictions.paths[other] or images[other])
+        return ours is not None and theirs is not None and ours != theirs
+
+    def of_two_folders(image: int, other: int) -> bool:
+        ours, theirs = _folder(names[image]).casefold(), _folder(images[other]).casefold()
+        return of_two_splits(image, other) or (ours != theirs and theirs in classes)
+
     yield _Way("absolute path", lambda i: _if_any(paths[i]), lambda i: _if_any(predictions.paths[i]))
     yield _Way("relative path", lambda i: [names[i]], lambda i: [images[i]])
     # One is the end of the other: the whole of one is a key, and so is every end of the other.
     yield _Way(
         "path suffix",
-        lambda i: [f"predicted {end}" for end in _ends(paths[i] or names[i])] + [f"labelled {names[i]}"],
+        lambda i: [f"predicted {end}" for end in _ends(full[i])] + [f"labelled {names[i]}"],
         lambda i: [f"predicted {images[i].lstrip('/')}"] + [f"labelled {end}" for end in _ends(images[i])],
+        of_two_splits,
     )
-    yield _Way("file name", lambda i: [posixpath.basename(names[i])], lambda i: [posixpath.basename(images[i])])
+    yield _Way(
+        _FILE_NAME,
+        lambda i: [posixpath.basename(names[i])],
+        lambda i: [posixpath.basename(images[i])],
+        of_two_folders,
+    )
+
+
+_FILE_NAME = "file name"
+
+
+def _folder(path: str) -> str:
+    """The name of the folder that a file lies in; empty where the path has none."""
+    return posixpath.basename(posixpath.dirname(path))
+
+
+def _split_of(path: str) -> str | None:
+    """`train`, `val` or `test`, where the innermost folder that is named after a split says so."""
+    for name in reversed(path.casefold().split("/")[:-1]):
+        if match := _SPLIT_FOLDER.fullmatch(name):
+            return _SPLITS[match[1]]
+    return None
 
 
 def _ends(path: str) -> list[str]:
@@ -200,6 +278,102 @@ def _ends(path: str) -> list[str]:
 
 def _if_any(path: str | None) -> list[str]:
     return [path] if path else []
+
+
+# ---- too few pairs ----------------------------------------------------------------------------------------
+
+
+def refuse_other_pictures(predictions: Predictions, matched: Matched, names: Sequence[str]) -> None:
+    """End where no labelled image is among the predictions: figures would say something of a wrong name only.
+
+    Args:
+        names: [N], of the labelled images.
+
+    Raises:
+        ConfigError: None is.
+    """
+    if matched.is_found.any():
+        return
+    source, images = predictions.source, predictions.images
+    if not images:
+        raise ConfigError(f"{source!r} holds no image: the table has no rows. Predict again, or give another table")
+    why = ""
+    if num_ambiguous := matched.summary.ambiguous.n:
+        why = f" ({num_ambiguous:,} could each be several, by their names)"
+    elif num_contradicted := matched.summary.contradicted.n:
+        why = f" (of {num_contradicted:,} the name occurs in the folder of another split or class)"
+    raise ConfigError(
+        f"none of the {len(names):,} labelled images is found in {source!r}{why}: the set has {_examples(names)}, and "
+        f"the predictions have {_examples(images)}. Give predictions of this set and split, and write their paths "
+        "below the set's folder"
+    )
+
+
+def remark_on_few(predictions: Predictions, matched: Matched) -> str | None:
+    """What must be said first where many labelled images are not among the predictions."""
+    num, num_found = len(matched.is_found), int(matched.is_found.sum())
+    if num_found >= _FEW * num:
+        return None
+    summary = matched.summary
+    others = [
+        f"{names.n:,} {what}, such as {names.first[0]!r}"
+        for names, what in (
+            (summary.unmatched, "are not there"),
+            (summary.ambiguous, "could each be several"),
+            (summary.contradicted, "have their name in the folder of another split or class only"),
+        )
+        if names.n
+    ]
+    return (
+        f"only {num_found:,} of {num:,} labelled images are found in {predictions.source!r} ({'; '.join(others)}): "
+        "over all, the others count as wrong"
+    )
+
+
+def remark_on_shared(name_a: str, a: Matched, name_b: str, b: Matched) -> str | None:
+    """What must be said where two predictions share few of the labelled images.
+
+    Raises:
+        ConfigError: They share none, so that a test of their difference would test which images were predicted.
+    """
+    num, num_shared = len(a.is_found), int((a.is_found & b.is_found).sum())
+    if not num_shared:
+        raise ConfigError(
+            f"{name_a!r} and {name_b!r} share no labelled image ({int(a.is_found.sum()):,} and "
+            f"{int(b.is_found.sum()):,} of {num:,} are found): compare predictions of the same images"
+        )
+    if num_shared >= _FEW * num:
+        return None
+    return (
+        f"only {num_shared:,} of {num:,} labelled images are in both {name_a!r} and {name_b!r}: over all, an image "
+        "that one lacks counts as its mistake; go by the images that both scored"
+    )
+
+
+def _examples(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MAX_EXAMPLES:,} more" if len(names) > _MAX_EXAMPLES else ""
+    return f"{', '.join(map(repr, names[:_MAX_EXAMPLES]))}{more}"
+
+
+def _doubts(predictions: Predictions, labelled: _Labelled, pairs: _Pairs) -> Iterator[str]:
+    """Images that only a file name pairs may be two: say so where something else speaks against it."""
+    images, found = predictions.images, pairs.found
+    elsewhere = [
+        i
+        for i in pairs.by_file_name
+        if _folder(labelled.names[i]) and _folder(images[found[i]]) not in ("", _folder(labelled.names[i]))
+    ]
+    if elsewhere:
+        first = elsewhere[0]
+        yield (
+            f"{len(elsewhere):,} images were found by their file name alone, in other folders "
+            f"({labelled.names[first]!r} as {images[found[first]]!r}): see that they are the same pictures"
+        )
+    elif pairs.by_file_name and len(images) > 2 * len(found):
+        yield (
+            f"{len(pairs.by_file_name):,} images were found by their file name alone, and most predictions are of "
+            f"other images ({len(images) - len(found):,}): see that they are the same pictures"
+        )
 
 
 # ---- faces to rows ----------------------------------------------------------------------------------------

@@ -217,6 +217,8 @@ class Matching:
     """Labelled images that the predictions do not have."""
     ambiguous: Names
     """Labelled images for which more than one prediction could be meant."""
+    contradicted: Names
+    """Labelled images whose name only predictions in the folder of another split or class have."""
     unused: Names
     """Images of the predictions that are not labelled."""
     remarks: tuple[str, ...]
@@ -290,6 +292,8 @@ class Evaluation:
     schema_version: int
     tool: str
     command: str
+    remarks: tuple[str, ...]
+    """What a reader must know first: of predictions that fit the set badly."""
     dataset: DatasetSummary
     runs: tuple[Run, ...]
     anchors: tuple[Anchor, ...]
@@ -310,6 +314,8 @@ class PredictionComparison:
     """Two sets of predictions of the same labelled images: what `motivnet compare predictions` prints."""
 
     schema_version: int
+    remarks: tuple[str, ...]
+    """What a reader must know first: of predictions that fit the set badly."""
     dataset: DatasetSummary
     a: ComparedPredictions
     b: ComparedPredictions
