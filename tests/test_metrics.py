@@ -10,9 +10,11 @@ import pytest
 import torch
 from sklearn import metrics as sk
 
+from motivnet_cli.evaluation.intervals import wilson
 from motivnet_cli.evaluation.metrics import calibration, paired, score
-from motivnet_cli.evaluation.results import Agreement, to_json
+from motivnet_cli.evaluation.results import Agreement, Interval, to_json
 from motivnet_cli.records import EMOTIONS
+from tests.agreement import assert_same_figures
 
 C = len(EMOTIONS)
 
@@ -69,12 +71,13 @@ def test_torchmetrics_agrees_over_the_scored(made):
 
 
 def test_scikit_learn_agrees_where_it_was_not_asked(made):
-    """Top-2 accuracy, and balanced accuracy for UAR, are scikit-learn's; the Brier score is its formula's."""
+    """Top-2 accuracy, NLL, and balanced accuracy for UAR, are scikit-learn's; the Brier score is its formula's."""
     labels, probabilities = made.labels[made.is_scored], made.probabilities[made.is_scored]
     scored = made.scores.scored
 
     assert value(scored["top2_accuracy"]) == sk.top_k_accuracy_score(labels, probabilities, k=2, labels=range(C))
     assert value(scored["uar"]) == pytest.approx(sk.balanced_accuracy_score(labels, probabilities.argmax(axis=1)))
+    assert value(scored["nll"]) == pytest.approx(sk.log_loss(labels, probabilities, labels=range(C)))
     assert value(scored["brier"]) == pytest.approx(((probabilities - np.eye(C)[labels]) ** 2).sum(axis=1).mean())
 
 
@@ -94,17 +97,20 @@ def test_torchmetrics_agrees_per_class(made):
 @pytest.mark.parametrize("n", [600, 15], ids=["all classes in each resample", "classes come and go"])
 @pytest.mark.parametrize("seed", range(4))
 def test_the_resampled_formulas_are_the_ones_of_the_values(made, n, seed):
-    """With one resample an interval is its figure: that of the drawn images, each as often as it was drawn."""
+    """Of two resamples, an interval ends 2.5 % within their figures: those of the drawn images."""
     labels, predicted, probabilities = made.labels[:n], made.predicted[:n], made.probabilities[:n]
-    drawn = np.random.default_rng(seed).integers(n, size=n)
-    once = score(labels, predicted, probabilities, resamples=1, seed=seed)
-    again = score(labels[drawn], predicted[drawn], probabilities[drawn], resamples=1)
+    resampled = score(labels, predicted, probabilities, resamples=2, seed=seed)
+    rng = np.random.default_rng(seed)
+    again = []
+    for drawn in (rng.integers(n, size=n), rng.integers(n, size=n)):
+        again.append(score(labels[drawn], predicted[drawn], probabilities[drawn], resamples=1))
 
-    for resampled, expected in ((once.all, again.all), (once.scored, again.scored)):
-        for name in resampled.keys() - {"ece"}:  # its interval is moved to lie around the value
-            if expected[name] is not None:
-                assert resampled[name].low == resampled[name].high
-                assert resampled[name].low == pytest.approx(value(expected[name])), name
+    for over in ("all", "scored"):
+        for name, interval in getattr(resampled, over).items():
+            ends = sorted(value(getattr(each, over)[name]) for each in again if interval)
+            if interval and interval.method == "bootstrap" and name != "ece":  # it is moved to lie around the value
+                inside = 0.025 * (ends[1] - ends[0])
+                assert (interval.low, interval.high) == pytest.approx((ends[0] + inside, ends[1] - inside)), name
 
 
 def test_the_resampled_calibration_error_is_that_of_the_values(made):
@@ -159,12 +165,15 @@ def test_calibration_by_hand():
 
 
 def test_ties_count_half_in_auroc_and_go_to_the_lower_id_in_top_2():
-    """With flat probabilities nothing is told apart: AUROC is 0.5 in every resample, and top-2 are ids 0 and 1."""
+    """With flat probabilities nothing is told apart: AUROC is 0.5 in every resample, and top-2 are ids 0 and 1.
+
+    What is the same in every resample has no interval.
+    """
     labels = [0, 1, 1, 2, 3, 4, 5, 6]
     scores = score(labels, [0] * 8, np.full((8, C), 1 / C), resamples=20)
     auroc = scores.scored["auroc_macro"]
 
-    assert (auroc.value, auroc.low, auroc.high) == (0.5, 0.5, 0.5)
+    assert auroc == Interval(0.5, None, None)
     assert value(scores.all["top2_accuracy"]) == 3 / 8
 
 
@@ -212,9 +221,14 @@ def test_json_holds_null_and_never_nan(made):
         assert text["scored"].keys() == texts[0]["scored"].keys()
         assert text["n_missed"] == text["n"] - text["n_scored"]
     assert texts[1]["scored"]["ece"] is texts[1]["all"]["top2_accuracy"] is None
-    assert texts[2]["all"]["kappa"] == {"value": None, "low": None, "high": None}
+    assert texts[2]["all"]["kappa"] == {"value": None, "low": None, "high": None, "method": None}
     assert texts[3]["scored"]["accuracy"] is None
-    assert texts[3]["all"]["accuracy"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+    assert texts[3]["all"]["accuracy"] == {
+        "value": 0.0,
+        "low": 0.0,
+        "high": pytest.approx(0.657620, abs=1e-6),
+        "method": "wilson",
+    }
 
 
 @pytest.mark.parametrize(
@@ -253,6 +267,85 @@ def test_every_headline_has_an_interval_around_it(made):
     """low < value < high for each figure of both denominators."""
     for each in [*made.scores.all.values(), *made.scores.scored.values()]:
         assert each.low < each.value < each.high
+
+
+def test_wilson_is_that_of_statsmodels():
+    """For every count of hits among 1, 2, 10 and 301 images."""
+    proportion = pytest.importorskip("statsmodels.stats.proportion")
+    for n in (1, 2, 10, 301):
+        for hits in range(n + 1):
+            expected = proportion.proportion_confint(hits, n, method="wilson")
+            assert wilson(hits, n) == pytest.approx(expected, abs=1e-12)
+
+
+def test_all_right_is_not_100_to_100():
+    """By image Wilson's interval reaches down; by subject the exact one of as many images as there are subjects."""
+    proportion = pytest.importorskip("statsmodels.stats.proportion")
+    labels = [0, 1] * 20
+    by_image = score(labels, labels, None, resamples=9).all
+    by_subject = score(labels, labels, None, groups=[n // 4 for n in range(40)], resamples=9).all
+    low, high = proportion.proportion_confint(40, 40, method="wilson")
+
+    assert by_image["accuracy"] == Interval(1.0, pytest.approx(low), pytest.approx(high), "wilson")
+    assert by_subject["accuracy"] == Interval(
+        1.0, pytest.approx(proportion.proportion_confint(10, 10, method="beta")[0]), 1.0, "exact"
+    )
+    for name in ("uar", "macro_f1", "weighted_f1", "kappa"):
+        assert by_image[name] == by_subject[name] == Interval(1.0, None, None), name
+
+
+def test_all_wrong_by_subject_mirrors_all_right():
+    """No subject has an image right: the interval of all right, turned round."""
+    groups = [n // 4 for n in range(40)]
+    right, wrong = (score([0] * 40, [p] * 40, None, groups=groups, resamples=9).all["accuracy"] for p in (0, 1))
+
+    assert (wrong.value, wrong.low, wrong.high) == pytest.approx((0, 0, 1 - right.low))
+
+
+def test_one_image_has_what_can_be_had():
+    """Wilson's interval needs no second image; of all other figures there is a value and no interval."""
+    scores = score([3], [3], np.eye(C)[[3]], resamples=9)
+    one_subject = score([3, 3], [3, 2], np.eye(C)[[3, 2]], groups=["S1", "S1"], resamples=9)
+
+    assert scores.all["accuracy"] == Interval(1.0, pytest.approx(0.2065, abs=1e-4), 1.0, "wilson")
+    assert {each.method for name, each in scores.scored.items() if name not in ("accuracy", "top2_accuracy")} == {None}
+    assert {each.method for each in [*one_subject.all.values(), *one_subject.scored.values()]} == {None}
+    assert "one image in all" in scores.remarks[-1]
+    assert any("one subject in all" in remark for remark in one_subject.remarks)
+
+
+def test_small_classes_are_named(made):
+    """Classes of nine images and fewer, but for those without any."""
+    labels = [0] * 50 + [1] * 10 + [2] * 9 + [3]
+    (remark,) = score(labels, labels, None, resamples=2).remarks
+
+    assert remark.startswith("fewer than 10 labelled images of sadness (9), surprise (1): ")
+    assert made.scores.remarks == ()
+
+
+def test_a_probability_of_zero_has_a_floor_that_is_said():
+    """A label that was given 0 costs 36.04 in NLL, and how often is a remark."""
+    rows = np.eye(C)[[0, 0, 1]]
+    scores = score([0, 1, 1], [0, 0, 1], rows, resamples=9)
+
+    assert value(scores.scored["nll"]) == pytest.approx(-np.log(np.finfo(float).eps) / 3)
+    assert any(remark.startswith("1 scored images have a label whose probability is 0") for remark in scores.remarks)
+
+
+def test_eight_classes_are_scored_as_seven_are(made):
+    """A class that never occurs changes no figure over all; one that does is the eighth of the matrix."""
+    eight = np.hstack([made.probabilities, np.zeros((600, 1))])
+    scores = score(made.labels, made.predicted, eight, classes=(*EMOTIONS, "contempt"), resamples=100)
+
+    assert_same_figures(to_json(scores.all), to_json(made.scores.all))
+    assert_same_figures(to_json(scores.scored), to_json(made.scores.scored))
+    assert np.array(scores.confusion.counts).shape == (8, 9)
+    assert scores.per_class[7].class_ == "contempt"
+    labels = [*made.labels[:-1], 7]
+    other = score(labels, made.predicted, eight, classes=(*EMOTIONS, "contempt"), resamples=2)
+    assert other.per_class[7].support == 1
+    with pytest.raises(ValueError, match="labels must lie between 0 and 6"):
+        score(labels, made.predicted, made.probabilities)
 
 
 def coverage(hit_rows, truth, groups=None):
@@ -323,8 +416,8 @@ def test_paired_counts_misses_as_wrong_and_once_not_at_all():
 
 
 def test_paired_of_the_same():
-    """Predictions against themselves: no difference, no spread, p = 1."""
+    """Predictions against themselves: no difference, p = 1, and nothing that an interval could be made of."""
     comparison = paired([0, 1, 2], [0, 1, 1], [0, 1, 1], resamples=20).all
 
     assert comparison.mcnemar_p == 1
-    assert (comparison.difference.value, comparison.difference.low, comparison.difference.high) == (0, 0, 0)
+    assert comparison.difference == Interval(0, None, None)

@@ -99,6 +99,9 @@ def _print_evaluations(console: Console, evaluations: list[Evaluation], *, is_su
     for evaluation in evaluations:
         for remark in (*evaluation.remarks, *evaluation.dataset.remarks):
             print_message(console, f"warning: {evaluation.dataset.name}: {remark}")
+        for run in evaluation.runs:
+            for remark in run.scores.remarks:
+                print_message(console, f"warning: {evaluation.dataset.name}, {run.name}: {remark}")
     if as_json:
         print_json(to_json(evaluations if is_suite else evaluations[0]))
     else:
@@ -151,4 +154,6 @@ def _table(evaluations: list[Evaluation]) -> list[str]:
 def _figure(figure: Interval | None) -> str:
     if figure is None or figure.value is None:
         return "\t"
+    if figure.low is None or figure.high is None:
+        return f"{figure.value:.4f}\t"
     return f"{figure.value:.4f}\t{figure.low:.4f}-{figure.high:.4f}"

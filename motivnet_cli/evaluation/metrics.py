@@ -15,11 +15,11 @@ import scipy.sparse
 import scipy.stats
 from sklearn import metrics as sk
 
+from motivnet_cli.evaluation.intervals import RESAMPLES, Units, percentile
 from motivnet_cli.evaluation.results import (
     AccuracyPair,
     Agreement,
     Bin,
-    Bootstrap,
     ClassScore,
     Confusion,
     Interval,
@@ -30,25 +30,22 @@ from motivnet_cli.evaluation.results import (
 from motivnet_cli.records import EMOTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import ArrayLike, NDArray
+
+    from motivnet_cli.evaluation.intervals import Subjects
 
     Bools = NDArray[np.bool_]
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
-    Subjects = Sequence[Hashable | None] | NDArray[np.str_]
 
 NUM_BINS = 15
 """Of the reliability diagram and the calibration error (Guo et al. 2017, arXiv 1706.04599, section 4)."""
-LEVEL = 0.95
-"""Of the intervals."""
-RESAMPLES = 1000
-
-_C = len(EMOTIONS)
-_IDS = list(range(_C))
-_RESAMPLES_AT_ONCE = 64
-"""64 x 36,000 counts of 4 bytes are 9 MB."""
+FLOOR = float(np.finfo(np.float64).eps)
+"""2.2e-16: what a probability below it counts as in a logarithm, as in scikit-learn's log_loss."""
+FEW_IMAGES = 10
+"""A class with fewer labelled images makes a mean over the classes, and its interval, unsure."""
 
 
 def score(
@@ -56,6 +53,7 @@ def score(
     predicted: ArrayLike,
     probabilities: ArrayLike | None,
     *,
+    classes: Sequence[str] = EMOTIONS,
     groups: Subjects | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -66,46 +64,49 @@ def score(
     scored images have and others have not. In a resample, the same holds of the resampled images.
 
     Args:
-        labels: [N], ids 0 to 6 in the order of `EMOTIONS`.
-        predicted: [N], ids 0 to 6, or -1 for a miss.
-        probabilities: [N, 7], rows sum to 1, rows of misses are not looked at; None for labels only.
+        labels: [N], ids from 0, in the order of `classes`.
+        predicted: [N], the same, or -1 for a miss.
+        probabilities: [N, C], rows sum to 1, rows of misses are not looked at; None for labels only.
+        classes: The names of the C classes, at least two.
         groups: [N] names of subjects; they are drawn with all their images. An image whose name is None is a
             subject of its own. None draws images.
 
     Raises:
         ValueError: Shapes differ, N is 0, an id is out of range, or the row of a scored image is no distribution.
     """
-    y_true, y_pred = _checked_ids(labels, predicted)  # [N]
+    names = tuple(classes)
+    y_true, y_pred = _checked_ids(labels, predicted, len(names))  # [N]
     is_scored = y_pred >= 0
-    y_prob = None if probabilities is None else _checked_probabilities(probabilities, is_scored)  # [M, C], M scored
+    y_prob = None if probabilities is None else _checked_probabilities(probabilities, is_scored, len(names))  # [M, C]
     has_top2 = _in_top2(y_true, is_scored, y_prob)
-    replicates = _Replicates(y_true, y_pred, has_top2, y_prob)
-    unit_of, bootstrap = _units(groups, len(y_true), resamples, seed)
-    of_all, of_scored = replicates.draw(unit_of, bootstrap)
+    units = Units(groups, len(y_true), resamples=resamples, seed=seed)
+    sums = _Sums(y_true, y_pred, has_top2, y_prob, num_classes=len(names))
+    of_all, of_scored = sums.draw(units)
 
     values, values_scored = _points(y_true, y_pred), {}
-    aurocs = [math.nan] * _C
+    hits, scored_hits = {"accuracy": y_true == y_pred}, {"accuracy": (y_true == y_pred)[is_scored]}
+    aurocs = [math.nan] * len(names)
     if y_prob is not None:
-        values["top2_accuracy"] = float(has_top2.mean())
+        hits["top2_accuracy"], scored_hits["top2_accuracy"] = has_top2, has_top2[is_scored]
     if is_scored.any():
         values_scored = _points(y_true[is_scored], y_pred[is_scored])
         if y_prob is not None:
             aurocs = _aurocs(y_true[is_scored], y_prob)
-            values_scored["top2_accuracy"] = float(has_top2[is_scored].mean())
             values_scored |= _points_of_distributions(y_true[is_scored], y_prob, aurocs)
-            values_scored["ece"] = replicates.ece_of_all()
+            values_scored["ece"] = sums.ece_of_all()
     return Scores(
         n=len(y_true),
         n_scored=int(is_scored.sum()),
         n_missed=int((~is_scored).sum()),
-        classes=EMOTIONS,
-        all=_intervals(_HEADLINES, values, of_all),
-        scored=_intervals(_SCORED_HEADLINES, values_scored, of_scored),
-        per_class=_per_class(y_true, y_pred),
-        per_class_scored=_per_class_scored(y_true[is_scored], y_pred[is_scored], aurocs),
-        confusion=_confusion(y_true, y_pred),
-        reliability=replicates.reliability() if y_prob is not None else (),
-        bootstrap=bootstrap,
+        classes=names,
+        all=_intervals(_HEADLINES, values, hits, of_all, units),
+        scored=_intervals(_SCORED_HEADLINES, values_scored, scored_hits, of_scored, units),
+        per_class=_per_class(y_true, y_pred, names),
+        per_class_scored=_per_class_scored(y_true[is_scored], y_pred[is_scored], names, aurocs),
+        confusion=_confusion(y_true, y_pred, names),
+        reliability=sums.reliability() if y_prob is not None else (),
+        bootstrap=units.bootstrap,
+        remarks=tuple(_remarks(y_true, is_scored, y_prob, names, units)),
     )
 
 
@@ -114,6 +115,7 @@ def paired(
     a: ArrayLike,
     b: ArrayLike,
     *,
+    num_classes: int = len(EMOTIONS),
     groups: Subjects | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -123,32 +125,32 @@ def paired(
     McNemar's test takes images as independent; where they come in subjects, go by the interval.
 
     Args:
-        labels: [N], ids 0 to 6.
-        a: [N], ids 0 to 6, or -1 for a miss.
+        labels: [N], ids from 0, below `num_classes`.
+        a: [N], the same, or -1 for a miss.
         b: The same of the other.
         groups: As for `score`.
 
     Raises:
         ValueError: Shapes differ, N is 0, or an id is out of range.
     """
-    y_true, y_pred_a = _checked_ids(labels, a)  # [N]
-    _, y_pred_b = _checked_ids(labels, b)
-    unit_of, bootstrap = _units(groups, len(y_true), resamples, seed)
+    y_true, y_pred_a = _checked_ids(labels, a, num_classes)  # [N]
+    _, y_pred_b = _checked_ids(labels, b, num_classes)
+    units = Units(groups, len(y_true), resamples=resamples, seed=seed)
     is_both = (y_pred_a >= 0) & (y_pred_b >= 0)
     everywhere = np.ones(len(y_true), np.bool_)
     hits = y_pred_a == y_true, y_pred_b == y_true
     return PairedScores(
-        all=_compared(*hits, everywhere, unit_of, bootstrap),
-        both_scored=_compared(*hits, is_both, unit_of, bootstrap) if is_both.any() else None,
-        bootstrap=bootstrap,
+        all=_compared(*hits, everywhere, units),
+        both_scored=_compared(*hits, is_both, units) if is_both.any() else None,
+        bootstrap=units.bootstrap,
     )
 
 
 # ---- point values -----------------------------------------------------------------------------------------
 
 _HEADLINES = ("accuracy", "uar", "macro_f1", "weighted_f1", "top2_accuracy", "kappa")
-_SCORED_HEADLINES = (*_HEADLINES, "auroc_macro", "ece", "brier")
-"""The last three need a distribution for each image."""
+_SCORED_HEADLINES = (*_HEADLINES, "auroc_macro", "ece", "brier", "nll")
+"""The last four need a distribution for each image."""
 
 
 def _points(y_true: Ints, y_pred: Ints) -> dict[str, float]:
@@ -168,8 +170,15 @@ def _points(y_true: Ints, y_pred: Ints) -> dict[str, float]:
 def _points_of_distributions(y_true: Ints, y_prob: Floats, aurocs: list[float]) -> dict[str, float]:
     return {
         "auroc_macro": float(_mean_of_defined(np.array(aurocs))),
-        "brier": float(sk.brier_score_loss(y_true, y_prob, labels=_IDS, scale_by_half=False)),
+        "brier": float(sk.brier_score_loss(y_true, y_prob, labels=range(y_prob.shape[1]), scale_by_half=False)),
+        "nll": float(negative_logs(y_true, y_prob).mean()),
     }
+
+
+def negative_logs(labels: Ints, y_prob: Floats) -> Floats:
+    """-log of the probability that each label [M] was given in [M, C], at most -log(FLOOR) = 36.04; [M]."""
+    logs: Floats = 0.0 - np.log(np.maximum(y_prob[np.arange(len(labels)), labels], FLOOR))
+    return logs
 
 
 def _in_top2(y_true: Ints, is_scored: Bools, y_prob: Floats | None) -> Bools:
@@ -182,7 +191,7 @@ def _in_top2(y_true: Ints, is_scored: Bools, y_prob: Floats | None) -> Bools:
     if y_prob is not None:
         labels = y_true[is_scored]  # [M]
         own = y_prob[np.arange(len(labels)), labels][:, None]  # [M, 1]
-        is_ahead = (y_prob > own) | ((y_prob == own) & (np.arange(_C) < labels[:, None]))  # [M, C]
+        is_ahead = (y_prob > own) | ((y_prob == own) & (np.arange(y_prob.shape[1]) < labels[:, None]))  # [M, C]
         is_among[is_scored] = is_ahead.sum(axis=1) < 2
     return is_among
 
@@ -191,15 +200,15 @@ def _aurocs(y_true: Ints, y_prob: Floats) -> list[float]:
     """One class against the rest; NaN where all images have the class, or none."""
     return [
         float(sk.roc_auc_score(y_true == c, y_prob[:, c])) if 0 < (y_true == c).sum() < len(y_true) else math.nan
-        for c in _IDS
+        for c in range(y_prob.shape[1])
     ]
 
 
-def _per_class(y_true: Ints, y_pred: Ints) -> tuple[ClassScore, ...]:
+def _per_class(y_true: Ints, y_pred: Ints, classes: tuple[str, ...]) -> tuple[ClassScore, ...]:
     if not len(y_true):
-        return tuple(ClassScore(name, 0, None, None, None) for name in EMOTIONS)
+        return tuple(ClassScore(name, 0, None, None, None) for name in classes)
     precision, recall, f1, support = sk.precision_recall_fscore_support(
-        y_true, y_pred, labels=_IDS, average=None, zero_division=np.nan
+        y_true, y_pred, labels=range(len(classes)), average=None, zero_division=np.nan
     )
     return tuple(
         ClassScore(
@@ -209,21 +218,50 @@ def _per_class(y_true: Ints, y_pred: Ints) -> tuple[ClassScore, ...]:
             _defined(recall[c]),
             _defined(f1[c]) if support[c] else None,
         )
-        for c, name in enumerate(EMOTIONS)
+        for c, name in enumerate(classes)
     )
 
 
-def _per_class_scored(y_true: Ints, y_pred: Ints, aurocs: list[float]) -> tuple[ScoredClassScore, ...]:
+def _per_class_scored(
+    y_true: Ints, y_pred: Ints, classes: tuple[str, ...], aurocs: list[float]
+) -> tuple[ScoredClassScore, ...]:
     return tuple(
         ScoredClassScore(row.class_, row.support, row.precision, row.recall, row.f1, _defined(auroc))
-        for row, auroc in zip(_per_class(y_true, y_pred), aurocs, strict=True)
+        for row, auroc in zip(_per_class(y_true, y_pred, classes), aurocs, strict=True)
     )
 
 
-def _confusion(y_true: Ints, y_pred: Ints) -> Confusion:
-    with_missed = np.where(y_pred < 0, _C, y_pred)
-    counts = sk.confusion_matrix(y_true, with_missed, labels=[*_IDS, _C])[:_C]  # [C, C + 1]
-    return Confusion(EMOTIONS, (*EMOTIONS, "missed"), tuple(tuple(row) for row in counts.tolist()))
+def _confusion(y_true: Ints, y_pred: Ints, classes: tuple[str, ...]) -> Confusion:
+    num_classes = len(classes)
+    with_missed = np.where(y_pred < 0, num_classes, y_pred)
+    counts = sk.confusion_matrix(y_true, with_missed, labels=range(num_classes + 1))[:num_classes]  # [C, C + 1]
+    return Confusion(classes, (*classes, "missed"), tuple(tuple(row) for row in counts.tolist()))
+
+
+def _remarks(
+    y_true: Ints, is_scored: Bools, y_prob: Floats | None, classes: tuple[str, ...], units: Units
+) -> Iterator[str]:
+    """What a reader of the figures must know.
+
+    Args:
+        y_prob: [M, C] of the M scored images, or None.
+    """
+    supports = np.bincount(y_true, minlength=len(classes)).tolist()
+    few = [f"{name} ({n})" for name, n in zip(classes, supports, strict=True) if 0 < n < FEW_IMAGES]
+    if few:
+        yield (
+            f"fewer than {FEW_IMAGES} labelled images of {', '.join(few)}: means over the classes lean on these, and "
+            "their intervals are too narrow"
+        )
+    if units.bootstrap.units < 2:
+        yield f"one {units.bootstrap.unit} in all: how figures would vary with others cannot be known"
+    if y_prob is not None:
+        own = y_prob[np.arange(len(y_prob)), y_true[is_scored]]  # [M]
+        if at_floor := int((own < FLOOR).sum()):
+            yield (
+                f"{at_floor} scored images have a label whose probability is 0 or below {FLOOR:.1e}: each counts as "
+                f"{-math.log(FLOOR):.1f} in nll, which so depends on how the predictions were rounded"
+            )
 
 
 class Calibration(NamedTuple):
@@ -246,10 +284,12 @@ def calibration(bins: Sequence[Bin]) -> Calibration:
 # ---- the bootstrap ----------------------------------------------------------------------------------------
 
 
-class _Replicates:
+class _Sums:
     """The headlines of resampled images, from how often each image was drawn.
 
-    All but the AUROC are functions of a few sums over images, so a matrix product gives those of many resamples.
+    All but the AUROC are functions of K sums over images, so a matrix product gives those of many resamples. The sums
+    are C x (C + 1) cells of the confusion matrix, the top-2 hits, squared errors, negative logarithms, then of the bins
+    the numbers, the sums of confidence, and the hits.
 
     Args:
         y_true: [N].
@@ -258,43 +298,60 @@ class _Replicates:
         y_prob: [M, C] of the M scored images, or None.
     """
 
-    def __init__(self, y_true: Ints, y_pred: Ints, has_top2: Bools, y_prob: Floats | None) -> None:
+    def __init__(self, y_true: Ints, y_pred: Ints, has_top2: Bools, y_prob: Floats | None, *, num_classes: int) -> None:
         self._is_scored = y_pred >= 0
+        self._num_classes = c = num_classes
+        self._top2 = c * (c + 1)
+        self._means = {"brier": self._top2 + 1, "nll": self._top2 + 2}
+        first_bin = self._top2 + 3
+        self._bins = slice(first_bin, first_bin + 3 * NUM_BINS)
         n = len(y_true)
-        cell = y_true * (_C + 1) + np.where(self._is_scored, y_pred, _C)  # [N], of the flattened confusion matrix
-        entries = [(cell, np.arange(n), np.ones(n)), (np.full(n, _TOP2), np.arange(n), has_top2.astype(np.float64))]
+        cell = y_true * (c + 1) + np.where(self._is_scored, y_pred, c)  # [N], of the flattened confusion matrix
+        entries = [
+            (cell, np.arange(n), np.ones(n)),
+            (np.full(n, self._top2), np.arange(n), has_top2.astype(np.float64)),
+        ]
         self._rankings: list[_Ranking] = []
         self._has_probabilities = y_prob is not None
         if y_prob is not None:
             where = np.flatnonzero(self._is_scored)
-            labels, predicted = y_true[where], y_pred[where]  # [M]
-            confidence = y_prob[np.arange(len(where)), predicted]  # [M]
-            squares = ((y_prob - np.eye(_C)[labels]) ** 2).sum(axis=1)  # [M]
-            # (low, high], and 0 in the first, as Guo et al. have it.
-            bins = np.clip(np.ceil(confidence * NUM_BINS).astype(np.int64) - 1, 0, NUM_BINS - 1)
-            entries += [
-                (np.full(len(where), _BRIER), where, squares),
-                (_BINS.start + bins, where, np.ones(len(where))),
-                (_BINS.start + NUM_BINS + bins, where, confidence),
-                (_BINS.start + 2 * NUM_BINS + bins, where, (labels == predicted).astype(np.float64)),
-            ]
-            self._rankings = [_Ranking(where, labels == c, y_prob[:, c]) for c in _IDS]
+            entries += self._entries_of_distributions(where, y_true[where], y_pred[where], y_prob)
+            self._rankings = [_Ranking(where, y_true[where] == k, y_prob[:, k]) for k in range(c)]
         rows, columns, values = (np.concatenate(parts) for parts in zip(*entries, strict=True))
-        self._sums = scipy.sparse.csr_array((values, (rows, columns)), shape=(_BINS.stop, n))  # [K, N]
+        self._matrix = scipy.sparse.csr_array((values, (rows, columns)), shape=(self._bins.stop, n))  # [K, N]
 
-    def draw(self, unit_of: Ints, bootstrap: Bootstrap) -> tuple[dict[str, Floats], dict[str, Floats]]:
+    def _entries_of_distributions(
+        self, where: Ints, labels: Ints, predicted: Ints, y_prob: Floats
+    ) -> list[tuple[Ints, Ints, Floats]]:
+        """Rows, columns and values of the matrix of sums, for the M scored images; all arguments are [M] or [M, C]."""
+        each = np.arange(len(where))
+        confidence = y_prob[each, predicted]
+        squares = ((y_prob - np.eye(self._num_classes)[labels]) ** 2).sum(axis=1)
+        # (low, high], and 0 in the first, as Guo et al. have it.
+        bins = np.clip(np.ceil(confidence * NUM_BINS).astype(np.int64) - 1, 0, NUM_BINS - 1) + self._bins.start
+        return [
+            (np.full(len(where), self._means["brier"]), where, squares),
+            (np.full(len(where), self._means["nll"]), where, negative_logs(labels, y_prob)),
+            (bins, where, np.ones(len(where))),
+            (bins + NUM_BINS, where, confidence),
+            (bins + 2 * NUM_BINS, where, (labels == predicted).astype(np.float64)),
+        ]
+
+    def draw(self, units: Units) -> tuple[dict[str, Floats], dict[str, Floats]]:
         """Each headline of each resample, [B]; of all images, and of those scored. NaN where it is undefined."""
         of_all: dict[str, list[Floats]] = {}
         of_scored: dict[str, list[Floats]] = {}
-        for weights in _resampled(unit_of, bootstrap):
+        c = self._num_classes
+        for weights in units.resampled():
             totals = self.totals(weights)  # [K, B]
-            counts = totals[:_TOP2].T.reshape(-1, _C, _C + 1)  # [B, C, C + 1]
-            for into, cells in ((of_all, counts), (of_scored, counts[:, :, :_C])):
-                for name, values in _headlines(cells, totals[_TOP2]).items():
+            counts = totals[: self._top2].T.reshape(-1, c, c + 1)  # [B, C, C + 1]
+            for into, cells in ((of_all, counts), (of_scored, counts[:, :, :c])):
+                for name, values in _headlines(cells, totals[self._top2]).items():
                     into.setdefault(name, []).append(values)
             if self._has_probabilities:
-                n_scored = counts[:, :, :_C].sum(axis=(1, 2))  # [B]
-                of_scored.setdefault("brier", []).append(_ratio(totals[_BRIER], n_scored))
+                n_scored = counts[:, :, :c].sum(axis=(1, 2))  # [B]
+                for name, row in self._means.items():
+                    of_scored.setdefault(name, []).append(_ratio(totals[row], n_scored))
                 of_scored.setdefault("ece", []).append(self.ece(totals))
                 aurocs = np.stack([ranking.auroc(weights) for ranking in self._rankings], axis=1)  # [B, C]
                 of_scored.setdefault("auroc_macro", []).append(_mean_of_defined(aurocs))
@@ -302,12 +359,12 @@ class _Replicates:
 
     def totals(self, weights: NDArray[np.int32]) -> Floats:
         """The sums, [K, B], of images drawn `weights` [N, B] times."""
-        totals: Floats = self._sums @ weights
+        totals: Floats = self._matrix @ weights
         return totals
 
     def ece(self, totals: Floats) -> Floats:
         """The calibration error of each resample, [B], from the sums [K, B]."""
-        n, confidence, hits = totals[_BINS].reshape(3, NUM_BINS, -1)  # [bins, B] each
+        n, confidence, hits = totals[self._bins].reshape(3, NUM_BINS, -1)  # [bins, B] each
         return _ratio(np.abs(hits - confidence).sum(axis=0), n.sum(axis=0))
 
     def ece_of_all(self) -> float:
@@ -319,19 +376,11 @@ class _Replicates:
 
     def reliability(self) -> tuple[Bin, ...]:
         """The bins over all scored images, each taken once."""
-        totals = self._totals_of_all()
-        columns = zip(*totals[_BINS].reshape(3, NUM_BINS).tolist(), strict=True)
+        columns = zip(*self._totals_of_all()[self._bins].reshape(3, NUM_BINS).tolist(), strict=True)
         return tuple(
             Bin(k / NUM_BINS, (k + 1) / NUM_BINS, int(n), confidence / n if n else None, hits / n if n else None)
             for k, (n, confidence, hits) in enumerate(columns)
         )
-
-
-_TOP2 = _C * (_C + 1)
-_BRIER = _TOP2 + 1
-_BINS = slice(_BRIER + 1, _BRIER + 1 + 3 * NUM_BINS)
-"""The K rows of the sums: C x (C + 1) cells of the confusion matrix, top-2 hits, squared errors, then of the bins the
-numbers, the sums of confidence, and the hits."""
 
 
 class _Ranking:
@@ -366,7 +415,7 @@ def _joined(figures: dict[str, list[Floats]]) -> dict[str, Floats]:
 def _headlines(counts: Floats, top2: Floats) -> dict[str, Floats]:
     """The same figures as `_points`, from confusion matrices [B, C, C or C + 1] and top-2 hits [B]."""
     hits = np.diagonal(counts, axis1=1, axis2=2)  # [B, C]
-    support, called = counts.sum(axis=2), counts[:, :, :_C].sum(axis=1)  # [B, C]
+    support, called = counts.sum(axis=2), counts[:, :, : counts.shape[1]].sum(axis=1)  # [B, C]
     n = support.sum(axis=1)  # [B]
     f1 = np.where(support > 0, _ratio(2 * hits, support + called), np.nan)
     by_chance = (support * called).sum(axis=1)  # times n squared: whole numbers, so that 0 / 0 is seen as such
@@ -380,64 +429,33 @@ def _headlines(counts: Floats, top2: Floats) -> dict[str, Floats]:
     }
 
 
-def _units(groups: Subjects | None, n: int, resamples: int, seed: int) -> tuple[Ints, Bootstrap]:
-    """The number of the unit of each image, and what the bootstrap draws."""
-    if resamples < 1:
-        raise ValueError(f"resamples must be at least 1, got {resamples}")
-    if groups is None:
-        return np.arange(n), Bootstrap(resamples, seed, "image", n, LEVEL)
-    if len(groups) != n:
-        raise ValueError(f"groups must name a subject for each of the {n} images, got {len(groups)}")
-    numbers: dict[Hashable, int] = {}
-    unit_of = [numbers.setdefault((i, None) if name is None else name, len(numbers)) for i, name in enumerate(groups)]
-    return np.array(unit_of), Bootstrap(resamples, seed, "subject", len(numbers), LEVEL)
-
-
-def _resampled(unit_of: Ints, bootstrap: Bootstrap) -> Iterator[NDArray[np.int32]]:
-    """How often each image is drawn, [N, B] for B resamples at a time: as many units as there are, with replacement.
-
-    A single unit does not show how others would vary: no image is drawn then, and every figure is undefined.
-    """
-    if bootstrap.units < 2:
-        yield np.zeros((len(unit_of), 1), np.int32)
-        return
-    rng = np.random.default_rng(bootstrap.seed)
-    for start in range(0, bootstrap.resamples, _RESAMPLES_AT_ONCE):
-        drawn = [
-            np.bincount(rng.integers(bootstrap.units, size=bootstrap.units), minlength=bootstrap.units)[unit_of]
-            for _ in range(min(_RESAMPLES_AT_ONCE, bootstrap.resamples - start))
-        ]
-        yield np.stack(drawn, axis=1).astype(np.int32)
-
-
-def _interval(value: float, replicates: Floats, *, centred: bool = False) -> Interval:
-    """The percentile interval; None where no resample has a value.
-
-    `centred` shifts the replicates so that their mean is the value: the calibration error of a resample lies above
-    that of the sample by about as much as that one lies above the truth.
-    """
-    replicates = replicates[np.isfinite(replicates)]
-    if math.isnan(value) or not len(replicates):
-        return Interval(_defined(value), None, None)
-    shift = value - replicates.mean() if centred else 0.0
-    low, high = np.quantile(replicates, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) + shift
-    return Interval(value, max(float(low), 0.0) if centred else float(low), float(high))
-
-
 def _intervals(
-    names: Sequence[str], values: dict[str, float], replicates: dict[str, Floats]
+    names: Sequence[str],
+    values: dict[str, float],
+    hits: dict[str, Bools],
+    replicates: dict[str, Floats],
+    units: Units,
 ) -> dict[str, Interval | None]:
-    """The named figures, None where there is no value."""
-    return {
-        name: _interval(values[name], replicates[name], centred=name == "ece") if name in values else None
-        for name in names
-    }
+    """The named figures, None where there is no value.
+
+    Args:
+        values: Figures that are no proportion of images.
+        hits: Of those that are, which images count.
+        replicates: Of both.
+    """
+    figures: dict[str, Interval | None] = dict.fromkeys(names)
+    for name in names:
+        if name in hits and len(hits[name]):
+            figures[name] = units.proportion(hits[name], replicates[name])
+        elif name in values:
+            figures[name] = percentile(values[name], replicates[name], centred=name == "ece")
+    return figures
 
 
-def _compared(hit_a: Bools, hit_b: Bools, is_counted: Bools, unit_of: Ints, bootstrap: Bootstrap) -> AccuracyPair:
+def _compared(hit_a: Bools, hit_b: Bools, is_counted: Bools, units: Units) -> AccuracyPair:
     """The comparison over the images that are counted; all arguments are [N]."""
     gain = (hit_a.astype(np.int64) - hit_b) * is_counted
-    replicates = [_ratio(gain @ weights, is_counted @ weights) for weights in _resampled(unit_of, bootstrap)]
+    replicates = [_ratio(gain @ weights, is_counted @ weights) for weights in units.resampled()]
     n, n_a, n_b = int(is_counted.sum()), int(hit_a[is_counted].sum()), int(hit_b[is_counted].sum())
     both = int((hit_a & hit_b & is_counted).sum())
     only_a, only_b = n_a - both, n_b - both
@@ -446,7 +464,7 @@ def _compared(hit_a: Bools, hit_b: Bools, is_counted: Bools, unit_of: Ints, boot
         n=n,
         accuracy_a=n_a / n,
         accuracy_b=n_b / n,
-        difference=_interval((n_a - n_b) / n, np.concatenate(replicates)),
+        difference=percentile((n_a - n_b) / n, np.concatenate(replicates)),
         mcnemar_p=float(scipy.stats.binomtest(only_a, disagree).pvalue) if disagree else 1.0,
         table=Agreement(both, only_a, only_b, neither=n - both - disagree),
     )
@@ -455,7 +473,7 @@ def _compared(hit_a: Bools, hit_b: Bools, is_counted: Bools, unit_of: Ints, boot
 # ---- checks and helpers -----------------------------------------------------------------------------------
 
 
-def _checked_ids(labels: ArrayLike, predicted: ArrayLike) -> tuple[Ints, Ints]:
+def _checked_ids(labels: ArrayLike, predicted: ArrayLike, num_classes: int) -> tuple[Ints, Ints]:
     y_true, y_pred = np.asarray(labels), np.asarray(predicted)
     if y_true.ndim != 1 or y_true.shape != y_pred.shape or not len(y_true):
         raise ValueError(
@@ -464,16 +482,16 @@ def _checked_ids(labels: ArrayLike, predicted: ArrayLike) -> tuple[Ints, Ints]:
     for name, ids, lowest in (("labels", y_true, 0), ("predictions", y_pred, -1)):
         if ids.dtype.kind not in "iu":
             raise ValueError(f"{name} must be whole numbers, got {ids.dtype}")
-        if ids.min() < lowest or ids.max() >= _C:
-            raise ValueError(f"{name} must lie between {lowest} and {_C - 1}, got {ids.min()} to {ids.max()}")
+        if ids.min() < lowest or ids.max() >= num_classes:
+            raise ValueError(f"{name} must lie between {lowest} and {num_classes - 1}, got {ids.min()} to {ids.max()}")
     return y_true.astype(np.int64), y_pred.astype(np.int64)
 
 
-def _checked_probabilities(probabilities: ArrayLike, is_scored: Bools) -> Floats:
-    """The rows of the scored images in double precision, summing to 1 to the last digit, as scikit-learn asks."""
+def _checked_probabilities(probabilities: ArrayLike, is_scored: Bools, num_classes: int) -> Floats:
+    """The rows of the scored images, [M, C], in double precision, summing to 1 to the last digit."""
     y_prob = np.asarray(probabilities, np.float64)
-    if y_prob.shape != (len(is_scored), _C):
-        raise ValueError(f"probabilities must be of shape {(len(is_scored), _C)}, got {y_prob.shape}")
+    if y_prob.shape != (len(is_scored), num_classes):
+        raise ValueError(f"probabilities must be of shape {(len(is_scored), num_classes)}, got {y_prob.shape}")
     y_prob = y_prob[is_scored]
     sums = y_prob.sum(axis=1, keepdims=True)
     is_wrong = ~((y_prob >= 0).all(axis=1) & (np.abs(sums[:, 0] - 1) < 1e-3))

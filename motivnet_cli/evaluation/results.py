@@ -47,14 +47,18 @@ def to_json(value: object) -> JSON:
 
 # ---- scores -----------------------------------------------------------------------------------------------
 
+IntervalMethod = Literal["wilson", "bootstrap", "exact"]
+
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A figure with its bootstrap interval; None where it is undefined."""
+    """A figure with its interval; None where it is undefined."""
 
     value: float | None
     low: float | None
     high: float | None
+    method: IntervalMethod | None = None
+    """How low and high were made; None where they are undefined."""
 
     @property
     def if_defined(self) -> tuple[float, float, float] | None:
@@ -139,13 +143,15 @@ class Scores:
     all: dict[str, Interval | None]
     """accuracy, uar, macro_f1, weighted_f1, top2_accuracy, kappa over all n images; a miss counts as wrong."""
     scored: dict[str, Interval | None]
-    """The same over the scored images, and auroc_macro, ece, brier."""
+    """The same over the scored images, and auroc_macro, ece, brier, nll."""
     per_class: tuple[ClassScore, ...]
     per_class_scored: tuple[ScoredClassScore, ...]
     confusion: Confusion
     reliability: tuple[Bin, ...]
     """Empty without probabilities."""
     bootstrap: Bootstrap
+    remarks: tuple[str, ...]
+    """What a reader of the figures must know, a sentence each."""
 
     @property
     def accuracy(self) -> float:

@@ -34,6 +34,7 @@ _HEADLINES = (
     ("auroc_macro", "AUROC", "mean over the classes, one against the rest, at most 1", "plain"),
     ("ece", "Calibration error", "ECE over 15 bins; lower is better", "percent"),
     ("brier", "Brier score", "0 to 2; lower is better", "plain"),
+    ("nll", "NLL", "mean of \N{MINUS SIGN}log of the label's probability; lower is better", "plain"),
 )
 _SUITE_HEADLINES = (
     ("all", "accuracy", "Accuracy"),
@@ -70,6 +71,7 @@ def write_report(evaluation: Evaluation, folder: Path, *, images: bool) -> list[
         "sections": sections,
         "images": images,
         "headlines": _HEADLINES,
+        "intervals": _intervals_in_words(evaluation.runs[0].scores),
         "anchors": [(title, _anchors_of(evaluation, kind)) for kind, title in _ANCHOR_KINDS],
     }
     written.append(_write(folder / "report.md", MARKDOWN.get_template("report.md.j2").render(values)))
@@ -138,6 +140,23 @@ def _slugs(names: Iterable[str]) -> list[str]:
 def _anchors_of(evaluation: Evaluation, kind: str) -> list[Anchor]:
     """The published figures of one kind, the highest first."""
     return sorted((anchor for anchor in evaluation.anchors if anchor.kind == kind), key=lambda anchor: -anchor.value)
+
+
+def _intervals_in_words(scores: Scores) -> str:
+    """How the intervals of the headlines were made."""
+    how = scores.bootstrap
+    words = {
+        "wilson": "Wilson's score interval",
+        "exact": f"the exact interval of as many images as there are subjects, {how.units:,}",
+        "bootstrap": f"bootstrap of {how.resamples:,} resamples by {how.unit}, seed {how.seed}",
+    }
+    titles = {key: title for key, title, _, _ in _HEADLINES}
+    by_method: dict[str, dict[str, None]] = {}
+    for key, figure in [*scores.all.items(), *scores.scored.items()]:
+        if figure is not None and figure.method is not None:
+            by_method.setdefault(figure.method, {})[titles[key]] = None
+    made = [f"{words[method]} ({', '.join(names)})" for method, names in by_method.items()]
+    return f"{round(100 * how.level)} % intervals: {'; '.join(made) or 'none could be had'}"
 
 
 # ---- the suite's table ------------------------------------------------------------------------------------

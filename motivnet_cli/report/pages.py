@@ -75,6 +75,8 @@ def _number(value: float | None, form: str) -> str:
 
 
 def _interval(figure: Interval, form: str = "percent") -> str:
+    if figure.low is None or figure.high is None:
+        return "no interval"
     return f"{_number(figure.low, form)}\N{EN DASH}{_number(figure.high, form)}"
 
 

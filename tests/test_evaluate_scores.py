@@ -1,0 +1,80 @@
+"""What `motivnet evaluate` says of scores beyond accuracy: intervals that cannot be had, calibration, classes."""
+
+from __future__ import annotations
+
+import csv
+
+from motivnet_cli.evaluation.evaluate import EvaluateConfig, evaluate
+from motivnet_cli.records import EMOTIONS
+from tests.runs import motivnet
+from tests.test_datasets import picture
+
+
+def table_of_set(folder, labels, subjects=None):
+    """A labelled set of one's own: as many pictures as labels, perhaps with the subject of each."""
+    folder.mkdir(parents=True)
+    with (folder / "set.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["path", "label", *(["subject"] if subjects else [])])
+        for number, label in enumerate(labels):
+            picture(folder / f"{number}.png")
+            rows.writerow([f"{number}.png", label, *([subjects[number]] if subjects else [])])
+    return folder / "set.csv"
+
+
+def table_of_predictions(path, probabilities, *, names=EMOTIONS):
+    """What a tool gives for the pictures of `table_of_set`, a row of probabilities each."""
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["path", *names])
+        rows.writerows([f"{number}.png", *row] for number, row in enumerate(probabilities))
+    return path
+
+
+def certain(labels, *, classes=EMOTIONS, share=0.9):
+    """Rows of probabilities with `share` for each label."""
+    rest = (1 - share) / (len(classes) - 1)
+    return [[share if name == label else rest for name in classes] for label in labels]
+
+
+def evaluated(root, predictions, out, *options, code=0, dataset="csv"):
+    given = ("--dataset", dataset, "--root", root, "--predictions", predictions, "--out", out, "--resamples", 9)
+    return motivnet("evaluate", *given, *options, code=code)
+
+
+def scored(root, predictions, **options):
+    """The run of an evaluation that writes no report."""
+    config = EvaluateConfig(
+        **{"dataset": "csv", "root": str(root), "out": str(root.parent / "r"), "predictions": str(predictions)},
+        **{"resamples": 9, **options},
+    )
+    ((run,),) = (each.runs for each in evaluate([config]))
+    return run
+
+
+def test_one_image_and_one_subject_are_scored_without_intervals(tmp_path):
+    """The table ends in empty cells, and the page says that there is no interval; nothing ends in an error."""
+    for name, labels, subjects in (("image", ["happiness"], None), ("subject", ["happiness", "fear"], ["S1", "S1"])):
+        root = table_of_set(tmp_path / name, labels, subjects)
+        predictions = table_of_predictions(tmp_path / f"{name}.csv", certain(labels))
+        shown = evaluated(root, predictions, tmp_path / f"{name}-r")
+        header, over_all, _ = (line.split("\t") for line in shown.stdout.splitlines())
+        cells = dict(zip(header, over_all, strict=True))
+
+        assert (cells["uar"], cells["uar_95%"], cells["macro_f1_95%"]) == ("1.0000", "", "")
+        assert cells["accuracy_95%"] == ("0.2065-1.0000" if name == "image" else "")
+        assert f"one {name} in all" in shown.stderr
+        page = (tmp_path / f"{name}-r" / "report.html").read_text()
+        assert "no interval" in page
+        assert ("Wilson&#39;s score interval (Accuracy" in page) == (name == "image")
+        assert "no interval" in (tmp_path / f"{name}-r" / "report.md").read_text()
+
+
+def test_each_figure_says_how_its_interval_was_made(tmp_path):
+    """By image Wilson's, by subject the exact one where all is right; UAR of 1 has none."""
+    labels = [name for name in EMOTIONS for _ in range(2)]
+    predictions = table_of_predictions(tmp_path / "p.csv", certain(labels))
+    for subjects, method in ((None, "wilson"), ([f"S{number % 3}" for number in range(14)], "exact")):
+        figures = scored(table_of_set(tmp_path / method, labels, subjects), predictions).scores.all
+
+        assert (figures["accuracy"].method, figures["uar"].method) == (method, None)
