@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 EXTRA ?= dev
+# Which tests `make test` runs.
+TESTS ?= not slow
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # What installs; another one (`uv pip install`, the lowest versions) can be given.
@@ -32,7 +34,7 @@ test-fast: $(STAMP) ## Run the quick tests: no process, server or run, and no lo
 	$(BIN)/python -m pytest -n auto --dist loadgroup -m 'not slow and not thorough' --quick -r fE
 
 test: $(STAMP) ## Run the tests but for the slow ones
-	$(BIN)/python -m pytest -n auto --dist loadgroup -m 'not slow'
+	$(BIN)/python -m pytest -n auto --dist loadgroup -m '$(TESTS)'
 
 test-all: $(STAMP) ## Run every test
 	$(BIN)/python -m pytest -n auto --dist loadgroup
