@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from motivnet_cli.catalogue import DEFAULT_MODEL
-from motivnet_cli.cli.evaluate_options import LabelOptions
+from motivnet_cli.cli.evaluate_options import LabelOptions, SetRoot
 from motivnet_cli.cli.options import Device, Quiet, StoreFolder, expand_groups
 from motivnet_cli.cli.terminal import (
     StopSignals,
@@ -39,7 +39,7 @@ def predictions(
     b: Annotated[str, typer.Argument(help="Other predictions of the same images.")],
     *,
     dataset: Annotated[str, typer.Option(help="Name of the labelled set (see `motivnet evaluate --list`).")],
-    root: Annotated[str, typer.Option(help="Folder of the set.")],
+    root: SetRoot = None,
     labels: LabelOptions,
 ) -> None:
     """Test whether one set of predictions is better than another: McNemar's test, and the difference with its interval.

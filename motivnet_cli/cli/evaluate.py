@@ -9,6 +9,7 @@ import typer
 
 from motivnet_cli import errors
 from motivnet_cli.cli.evaluate_options import AnswerOptions, LabelOptions, SetOptions
+from motivnet_cli.cli.evaluate_sets import print_set, print_sets, remember_set
 from motivnet_cli.cli.options import Quiet, expand_groups
 from motivnet_cli.cli.terminal import (
     StopSignals,
@@ -43,8 +44,13 @@ def evaluate(
     min_accuracy: MinAccuracy = None,
     images: Annotated[bool, typer.Option("--images/--no-images", help="Show thumbnails in the report.")] = True,
     list_datasets: Annotated[
-        bool, typer.Option("--list", help="List the sets: layouts, terms, and where to ask for them.")
+        bool,
+        typer.Option("--list", help="List the sets: which are here, where, and whole; with --dataset, all about one."),
     ] = False,
+    remember: Annotated[
+        str | None,
+        typer.Option(metavar="NAME=ROOT", help="Write the folder of a set to your motivnet.toml, and do nothing else."),
+    ] = None,
     quiet: Quiet = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print metrics.json to stdout, not the table.")] = False,
 ) -> None:
@@ -57,8 +63,11 @@ def evaluate(
     again.
     """
     with StopSignals() as stop, reporting_errors(), talking(quiet=quiet) as console:
+        if remember is not None:
+            _remember(remember, chosen, console)
+            return
         if list_datasets:
-            _print_datasets(as_json=as_json)
+            _list_sets(chosen, labels, as_json=as_json)
             return
         if min_accuracy is not None and not 0 <= min_accuracy <= 1:
             raise errors.ConfigError(f"--min-accuracy takes a share between 0 and 1, got {min_accuracy}")
@@ -80,6 +89,19 @@ def evaluate(
         _print_evaluations(console, evaluations, is_suite=bool(chosen.suite), as_json=as_json)
         print_message(console, f"written: {page}")
         _check_accuracy(console, evaluations, min_accuracy)
+
+
+def _remember(entry: str, chosen: SetOptions, console: Console) -> None:
+    if chosen != SetOptions():
+        raise errors.ConfigError("--remember names the set and its folder by itself: give no other set with it")
+    remember_set(entry, console)
+
+
+def _list_sets(chosen: SetOptions, labels: LabelOptions, *, as_json: bool) -> None:
+    if chosen.dataset is None:
+        print_sets(as_json=as_json)
+    else:
+        print_set(chosen.dataset, chosen.root, split=labels.split, protocol=labels.protocol, as_json=as_json)
 
 
 def _write_pages(evaluations: list[Evaluation], out: Path, *, is_suite: bool, images: bool) -> Path:
@@ -114,25 +136,6 @@ def _check_accuracy(console: Console, evaluations: list[Evaluation], minimum: fl
     if minimum is not None and lowest < minimum:
         console.print(f"the accuracy over all images, {lowest:.4f}, is below {minimum:g}")
         raise typer.Exit(errors.EXIT_BELOW_MINIMUM)
-
-
-def _print_datasets(*, as_json: bool) -> None:
-    from motivnet_cli.evaluation.datasets.cards import CARDS as DATASETS
-
-    if as_json:
-        print_json([dataclasses.asdict(card) for card in DATASETS.values()])
-        return
-    lines: list[str] = []
-    for card in DATASETS.values():
-        lines += [""] if lines else []
-        lines += [f"{card.name}: {card.title}"]
-        lines += [f"  layout: {layout}" for layout in card.layouts]
-        if card.splits:
-            lines.append(f"  splits: {', '.join(card.splits)} (default {card.default_split})")
-        if card.protocols:
-            lines.append(f"  protocols: {', '.join(card.protocols)} (default {card.default_protocol})")
-        lines += [f"  terms: {card.terms}", f"  from: {card.where}"]
-    print_lines(lines)
 
 
 _HEADLINES = ("accuracy", "uar", "macro_f1", "weighted_f1", "top2_accuracy", "kappa")

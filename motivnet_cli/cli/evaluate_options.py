@@ -21,15 +21,23 @@ _FACES = {
     "whole": FaceConfig(mode="whole"),
 }
 
+SetRoot = Annotated[
+    str | None,
+    typer.Option(
+        help="Folder of the set; for csv and parquet, the table. Default: what motivnet.toml names, else a folder "
+        "with a usual name of the set in $MOTIVNET_DATASETS or here."
+    ),
+]
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SetOptions(OptionGroup):
     """Which labelled sets are evaluated, and where the reports go."""
 
     dataset: Annotated[str | None, typer.Option(help="Name of the labelled set (see --list).")] = None
-    root: Annotated[str | None, typer.Option(help="Folder of the set; for csv and parquet, the table.")] = None
+    root: SetRoot = None
     suite: Annotated[
-        str | None, typer.Option(metavar="NAME=ROOT,...", help="Evaluate several sets, and print a table of all.")
+        str | None, typer.Option(metavar="NAME[=ROOT],...", help="Evaluate several sets, and print a table of all.")
     ] = None
     out: Annotated[
         str | None,
@@ -41,8 +49,8 @@ class SetOptions(OptionGroup):
         """Of the report; of a suite, also of the folders of its sets."""
         return Path(self.out or ("evaluation" if self.suite else f"evaluation-{self.dataset}"))
 
-    def sets(self) -> dict[str, str]:
-        """The root of each set, by the name of the set.
+    def sets(self) -> dict[str, str | None]:
+        """The root of each set, by the name of the set; None where it is to be looked for.
 
         Raises:
             ConfigError: No set is named, or both a set and a suite.
@@ -51,17 +59,21 @@ class SetOptions(OptionGroup):
             if self.dataset or self.root:
                 raise ConfigError("give --suite, or --dataset and --root, not both")
             return _parse_suite(self.suite)
-        if not (self.dataset and self.root):
-            raise ConfigError("give --dataset and --root (or --suite NAME=ROOT,...; --list shows the sets)")
+        if not self.dataset:
+            raise ConfigError("give --dataset NAME, or --suite NAME,NAME=ROOT,...; --list shows the sets")
         return {self.dataset: self.root}
 
 
-def _parse_suite(text: str) -> dict[str, str]:
-    pairs = [word.partition("=") for word in text.split(",") if word]
-    for name, sign, value in pairs:
-        if not (name and sign and value):
-            raise ConfigError(f"--suite takes pairs such as a=b,c=d, got {text!r}")
-    return {name.strip(): value.strip() for name, _, value in pairs}
+def _parse_suite(text: str) -> dict[str, str | None]:
+    sets: dict[str, str | None] = {}
+    for word in filter(None, text.split(",")):
+        name, sign, root = (part.strip() for part in word.partition("="))
+        if not name or (sign and not root):
+            raise ConfigError(f"--suite takes names of sets, with or without a root, such as a,b=folder; got {text!r}")
+        if name in sets:
+            raise ConfigError(f"--suite names {name} twice, got {text!r}: evaluate the copies one by one")
+        sets[name] = root or None
+    return sets
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,13 +95,22 @@ class LabelOptions(OptionGroup):
     resamples: Annotated[int, typer.Option(help="Resamples of the bootstrap.")] = 1000
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0
 
-    def config(self, dataset: str, root: str, *, out: str) -> EvaluateConfig:
+    def config(self, dataset: str, root: str | None, *, out: str) -> EvaluateConfig:
+        """The settings of an evaluation of this set.
+
+        Args:
+            root: None looks for it.
+
+        Raises:
+            ConfigError: As `find_root` and `read_label_map`.
+        """
         from motivnet_cli.evaluation.datasets.read import read_label_map
+        from motivnet_cli.evaluation.datasets.roots import find_root
         from motivnet_cli.evaluation.evaluate import EvaluateConfig
 
         return EvaluateConfig(
             dataset=dataset,
-            root=root,
+            root=find_root(dataset, root).path,
             out=out,
             split=self.split,
             protocol=self.protocol,

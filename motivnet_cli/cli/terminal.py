@@ -12,7 +12,7 @@ import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -169,6 +169,18 @@ def print_json(value: object) -> None:
 def print_lines(lines: Iterable[str]) -> None:
     """Print lines for people to stdout: what is in them is neither a further line nor a command to the terminal."""
     print_data("\n".join("\t".join(map(errors.one_line, line.split("\t"))) for line in lines))
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """A line for each row, its cells below each other, two spaces between columns. For people: no tabs, no commands."""
+    from rich.cells import cell_len
+
+    table = [[errors.one_line(cell) for cell in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(*table, strict=True)]
+    return [
+        "  ".join(cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in table
+    ]
 
 
 def print_data(text: str) -> None:

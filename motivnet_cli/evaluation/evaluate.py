@@ -39,7 +39,7 @@ from motivnet_cli.output.written import WrittenPaths
 from motivnet_cli.records import BOX_COLUMNS, EMOTIONS, never, no_progress
 from motivnet_cli.remote.urls import local_path
 from motivnet_cli.run import annotate
-from motivnet_cli.weights.load import model_card
+from motivnet_cli.weights.load import check_weights, model_card
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -125,6 +125,7 @@ def evaluate(
     """
     for config in configs:
         _check_destination(config)
+        _check_model(config)
     evaluations = []
     for config, labelled in [(config, _read(config)) for config in configs]:
         evaluation = _evaluate(config, labelled, progress=progress, stop=stop)
@@ -174,13 +175,20 @@ def _check_destination(config: EvaluateConfig) -> None:
     WrittenPaths(config.out, written).refuse(reads)
 
 
-def _read(config: EvaluateConfig) -> LabelledSet:
-    if config.predictions and config.recipes != (None,):
-        raise ConfigError("predictions made before have their recipe already: leave out --recipe, or --predictions")
+def _check_model(config: EvaluateConfig) -> None:
+    """Refuse, before a set is read, a model that names no emotions or whose weights are not there."""
+    if config.predictions:
+        if config.recipes != (None,):
+            raise ConfigError("predictions made before have their recipe already: leave out --recipe, or --predictions")
+        return
     model = config.model
     card = model_card(model.name, weights=model.weights, store=model.store)
-    if not config.predictions and card.architecture == "sapiens":
+    if card.architecture == "sapiens":
         raise ConfigError(f"{card.name} names no emotions: evaluate takes a model that does (see `motivnet models`)")
+    check_weights(model.name, weights=model.weights, store=model.store)
+
+
+def _read(config: EvaluateConfig) -> LabelledSet:
     return read_dataset(
         config.dataset,
         config.root,

@@ -17,7 +17,7 @@ from motivnet_cli.model import MotivNet, SapiensEmbedder
 from motivnet_cli.weights.checkpoint import FileHash, file_sha256, hash_file
 from motivnet_cli.weights.networks import embedded_weights, load_expression_net, load_network, outline
 from motivnet_cli.weights.published import check_published
-from motivnet_cli.weights.store import Store, find_card, own_card
+from motivnet_cli.weights.store import Store, StoredModel, find_card, own_card
 
 if TYPE_CHECKING:
     from motivnet_cli.model import ExpressionNet
@@ -83,13 +83,7 @@ def load_model(
     if card.embedded:
         with embedded_weights() as path:
             return _loaded(card, load_expression_net(), recipe=recipe, path=str(path), sha256=file_sha256(path))
-    stored = models.find(name)
-    if stored is None:
-        raise WeightsError(
-            f"the weights of {name} are not here ({models.root}): download them with "
-            f"`motivnet download-weights {name}`, or give a checkpoint file with --weights PATH. To try the tool "
-            "without them: --model expression-net, the small model inside the package, which is not MotivNet"
-        )
+    stored = _installed(name, models)
     network = load_network(stored.path, encoder_only=card.architecture == "sapiens")
     remedy = f"remove it with `motivnet download-weights {name} --remove`, and store it under a name of your own"
     check_published(name, network, source=stored.path, remedy=remedy)
@@ -108,6 +102,34 @@ def model_card(name: str | None = None, *, weights: str | None = None, store: st
         return find_card(name or DEFAULT_MODEL, models)
     _refuse_own_weights(name, weights, models)
     return _card_of_file(weights, outline(weights, encoder_only=_takes_encoder(name)))
+
+
+def check_weights(name: str | None = None, *, weights: str | None = None, store: str | None = None) -> None:
+    """Raise what `load_model` would, as far as that shows without reading the weights.
+
+    Raises:
+        ConfigError: As `load_model`.
+        WeightsError: As `load_model`.
+    """
+    card = model_card(name, weights=weights, store=store)
+    if weights is None and not card.embedded:
+        _installed(card.name, Store(store))
+
+
+def _installed(name: str, models: Store) -> StoredModel:
+    """The model of this name in the store.
+
+    Raises:
+        WeightsError: It is not there.
+    """
+    stored = models.find(name)
+    if stored is None:
+        raise WeightsError(
+            f"the weights of {name} are not here ({models.root}): download them with "
+            f"`motivnet download-weights {name}`, or give a checkpoint file with --weights PATH. To try the tool "
+            "without them: --model expression-net, the small model inside the package, which is not MotivNet"
+        )
+    return stored
 
 
 def _refuse_own_weights(name: str | None, weights: str, models: Store) -> None:

@@ -62,6 +62,8 @@ class DatasetCard:
     terms: str
     where: str
     """Where to request it."""
+    folders: tuple[str, ...] = ()
+    """How its folder is usually called, to find it by. Case, spaces, dots, dashes and underscores do not count."""
     anchors: tuple[Anchor, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -129,6 +131,7 @@ _CARDS = (
     DatasetCard(
         name="rafdb",
         title="RAF-DB, basic emotions (single-label subset)",
+        folders=("RAF-DB", "RAF-DB basic"),
         layouts=(
             "EmoLabel/list_patition_label.txt with Image/aligned/ or Image/original/, with or without a leading basic/",
             "DATASET/{train,test}/{1..7}/*.jpg (Kaggle; aligned)",
@@ -161,6 +164,7 @@ _CARDS = (
     DatasetCard(
         name="affectnet7",
         title="AffectNet, seven emotions",
+        folders=("AffectNet", "AffectNet-7"),
         layouts=_AFFECTNET_LAYOUTS,
         labels=_AFFECTNET_LABELS,
         faces="whole",
@@ -183,6 +187,7 @@ _CARDS = (
     DatasetCard(
         name="affectnet8",
         title="AffectNet with contempt as an eighth class, which is counted and dropped",
+        folders=("AffectNet", "AffectNet-8"),
         layouts=_AFFECTNET_LAYOUTS,
         labels=_AFFECTNET_LABELS,
         faces="whole",
@@ -202,6 +207,7 @@ _CARDS = (
     DatasetCard(
         name="fer2013",
         title="FER2013",
+        folders=("FER2013",),
         layouts=(
             "fer2013.csv (emotion,pixels,Usage), or icml_face_data.csv, which is the same table",
             "{train,test}/{angry,disgust,fear,happy,sad,surprise,neutral}/ (Kaggle; its test is Public and Private)",
@@ -227,6 +233,7 @@ _CARDS = (
     DatasetCard(
         name="ferplus",
         title="FERPlus (FER+): FER2013's images with ten votes each, by majority",
+        folders=("FERPlus", "FER+"),
         layouts=(
             "fer2013new.csv with fer2013.csv, whose rows belong together one by one",
             "fer2013new.csv with the images that it names (fer0000000.png and so on) anywhere under the root",
@@ -254,6 +261,7 @@ _CARDS = (
     DatasetCard(
         name="ckplus",
         title="Extended Cohn-Kanade (CK+)",
+        folders=("CK+", "CKPlus", "CK+48"),
         layouts=("cohn-kanade-images/S005/001/*.png with Emotion/S005/001/*_emotion.txt",),
         labels={
             **{"0": "neutral", "1": "anger", "2": "contempt", "3": "disgust", "4": "fear", "5": "happiness"},
@@ -286,6 +294,7 @@ _CARDS = (
     DatasetCard(
         name="jaffe",
         title="JAFFE (Japanese Female Facial Expression)",
+        folders=("JAFFE", "jaffedbase"),
         layouts=("flat: KA.AN1.39.tiff and so on",),
         labels={code: SYNONYMS[code] for code in ("ne", "ha", "sa", "su", "fe", "di", "an")},
         faces="auto",
@@ -299,6 +308,7 @@ _CARDS = (
     DatasetCard(
         name="kdef",
         title="KDEF (Karolinska Directed Emotional Faces)",
+        folders=("KDEF", "KDEF and AKDEF"),
         layouts=("AF01/AF01AFS.JPG and so on: session, sex, number, expression, angle",),
         labels={
             **{code: SYNONYMS[code] for code in ("ne", "ha", "sa", "su", "di", "an")},
@@ -319,6 +329,7 @@ _CARDS = (
     DatasetCard(
         name="sfew",
         title="SFEW 2.0 (Static Facial Expressions in the Wild)",
+        folders=("SFEW", "SFEW 2.0"),
         layouts=("{Train,Val}/{Train,Val}_Aligned_Faces*/{Angry,Disgust,Fear,Happy,Neutral,Sad,Surprise}/",),
         labels={name: _FER_LABELS[name] for name in _FER_LABELS if not name.isdigit()},
         faces="whole",
@@ -333,6 +344,7 @@ _CARDS = (
     DatasetCard(
         name="expw",
         title="ExpW (Expression in-the-Wild)",
+        folders=("ExpW",),
         layouts=("label.lst (name, face, top, left, right, bottom, confidence, label) with the images it names",),
         labels={name: _FER_LABELS[name] for name in _FER_LABELS if name.isdigit()},
         faces="given",

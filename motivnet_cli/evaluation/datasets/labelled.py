@@ -69,6 +69,8 @@ class LabelledSet:
     """Reason -> how many labelled faces of the split are not among the images."""
     remarks: tuple[str, ...]
     """What a reader of the figures must know: counts that differ from the published, files that are missing."""
+    departures: tuple[str, ...]
+    """Those of the remarks that say in what the images are not the published ones."""
     faces: Faces
     label_map: dict[str, str]
     """The set's labels that occur -> the emotion, or why such faces are dropped."""
@@ -93,7 +95,7 @@ def labelled_set(request: Request, rows: SplitRows, *, layout: str, base: str, g
     remarks = [*rows.remarks, *_remarks_on(selection)]
     if given:
         remarks.append("labels go by the given label map, not only by the set's own")
-    remarks += _departures(card, rows, images, dropped)
+    departures = (*_missing(selection.missing), *_departures(card, rows, images, dropped))
     return LabelledSet(
         dataset=card.name,
         root=request.root,
@@ -102,7 +104,8 @@ def labelled_set(request: Request, rows: SplitRows, *, layout: str, base: str, g
         protocol=rows.protocol,
         images=tuple(images),
         dropped={reason: count for reason, count in dropped.items() if count},
-        remarks=tuple(remarks),
+        remarks=(*remarks, *departures),
+        departures=departures,
         faces=rows.faces,
         label_map=selection.used,
     )
@@ -213,10 +216,13 @@ def _unknown_labels(card: DatasetCard, unknown: Counter[str], what: str) -> str:
     )
 
 
+def _missing(names: Sequence[str]) -> Iterator[str]:
+    if names:
+        more = f" and {len(names) - MAX_NAMES:,} more" if len(names) > MAX_NAMES else ""
+        yield f"{image_count(len(names))} of the index not on disk: {', '.join(names[:MAX_NAMES])}{more}"
+
+
 def _remarks_on(selection: _Selection) -> Iterator[str]:
-    if missing := selection.missing:
-        more = f" and {len(missing) - MAX_NAMES:,} more" if len(missing) > MAX_NAMES else ""
-        yield f"{image_count(len(missing))} of the index not on disk: {', '.join(missing[:MAX_NAMES])}{more}"
     for label, count in selection.unknown.items():
         yield f"label {label!r} is none of this set's: {image_count(count)} dropped"
     if num_contempt := selection.dropped[CONTEMPT]:

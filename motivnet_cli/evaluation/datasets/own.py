@@ -54,12 +54,11 @@ LAYOUTS = (Layout(_recognise_folders, _read_folders),)
 # ---- tables -----------------------------------------------------------------------------------------------
 
 
-def read_table(request: Request, path_column: str | None, label_column: str | None) -> SplitRows:
-    """The rows of a table with a path and a label column, and perhaps boxes and subjects.
+def check_table(request: Request) -> None:
+    """Refuse a root that is no table, or one of another format than the set is called by.
 
-    Args:
-        path_column: None looks for one of PATH_COLUMNS.
-        label_column: None looks for one of LABEL_COLUMNS.
+    Raises:
+        ConfigError: It is no file, or of the other kind.
     """
     path = request.root
     if not Path(path).is_file():
@@ -67,7 +66,17 @@ def read_table(request: Request, path_column: str | None, label_column: str | No
     is_parquet = suffix_of(path) in PARQUET_SUFFIXES
     if is_parquet != (request.card.name == "parquet"):
         raise ConfigError(f"{path!r} is {'' if is_parquet else 'not '}a Parquet file by its name: --dataset must agree")
-    values, boxes = _read_columns(open_table(path, "table"), path_column, label_column)
+
+
+def read_table(request: Request, path_column: str | None, label_column: str | None) -> SplitRows:
+    """The rows of a table with a path and a label column, and perhaps boxes and subjects.
+
+    Args:
+        path_column: None looks for one of PATH_COLUMNS.
+        label_column: None looks for one of LABEL_COLUMNS.
+    """
+    check_table(request)
+    values, boxes = _read_columns(open_table(request.root, "table"), path_column, label_column)
     has_boxes = boxes is not None
     dropped: Counter[str] = Counter()
     rows = []

@@ -5,6 +5,7 @@ No set is downloaded, and none is shipped.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import posixpath
@@ -23,7 +24,7 @@ from motivnet_cli.evaluation.datasets.layouts import MAX_NAMES, SEARCH_DEPTH, Re
 from motivnet_cli.records import EMOTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from motivnet_cli.evaluation.datasets.cards import DatasetCard
     from motivnet_cli.evaluation.datasets.labelled import LabelledSet
@@ -81,7 +82,7 @@ def read_dataset(
         ConfigError: The layout is not recognised, or more than one is; the split or protocol does not exist; a folder
             or table of emotions has a label that names none; or no labelled image is left.
     """
-    card = _card(name)
+    card = card_named(name)
     given = {str(label).strip().casefold(): _meaning(label, emotion) for label, emotion in (label_map or {}).items()}
     if name not in TABLES and (path_column or label_column):
         raise ConfigError(f"{name} has no table with columns to name: leave out --path-column and --label-column")
@@ -89,14 +90,51 @@ def read_dataset(
     if protocol is not None and protocol not in card.protocols:
         known = ", ".join(card.protocols) or "none"
         raise ConfigError(f"{name} has no protocol {protocol!r}; it has: {known}")
-    path = Path(os.path.abspath(root)).as_posix()  # noqa: PTH100 - as runs name their inputs: links are not followed
-    request = Request(card, path, split, protocol, Disk())
-    try:
+    request = Request(card, _absolute(root), split, protocol, Disk())
+    with _explained(request):
         if name in TABLES:
             rows = own.read_table(request, path_column, label_column)
-            return labelled_set(request, rows, layout=card.layouts[0], base=posixpath.dirname(path), given=given)
+            base = posixpath.dirname(request.root)
+            return labelled_set(request, rows, layout=card.layouts[0], base=base, given=given)
         layout, found = _recognise(request)
-        return labelled_set(request, layout.read(request, found), layout=found.layout, base=path, given=given)
+        return labelled_set(request, layout.read(request, found), layout=found.layout, base=request.root, given=given)
+
+
+def recognise(name: str, root: str, disk: Disk) -> None:
+    """Look whether a set lies in a folder, or is that table, without reading it.
+
+    Raises:
+        ConfigError: As `read_dataset`: no layout of it is recognised, or more than one.
+    """
+    request = Request(card_named(name), _absolute(root), None, None, disk)
+    with _explained(request):
+        if name in TABLES:
+            own.check_table(request)
+        else:
+            _recognise(request)
+
+
+def card_named(name: str) -> DatasetCard:
+    """The card of a set.
+
+    Raises:
+        ConfigError: No set has this name.
+    """
+    if name not in CARDS:
+        raise ConfigError(f"no dataset is called {name!r}; there are {', '.join(CARDS)}")
+    return CARDS[name]
+
+
+def _absolute(root: str) -> str:
+    return Path(os.path.abspath(root)).as_posix()  # noqa: PTH100 - as runs name their inputs: links are not followed
+
+
+@contextlib.contextmanager
+def _explained(request: Request) -> Iterator[None]:
+    """Errors of the system and of tables, as errors of the set."""
+    name, path = request.card.name, request.root
+    try:
+        yield
     except OSError as error:
         raise ConfigError(f"{name}: {error.filename or path!r} cannot be read: {error.strerror or error}") from error
     except pl.exceptions.PolarsError as error:
@@ -129,12 +167,6 @@ def read_label_map(text: str) -> dict[str, str]:
 
 
 # ---- what is asked ----------------------------------------------------------------------------------------
-
-
-def _card(name: str) -> DatasetCard:
-    if name not in CARDS:
-        raise ConfigError(f"no dataset is called {name!r}; there are {', '.join(CARDS)}")
-    return CARDS[name]
 
 
 def _split(card: DatasetCard, split: str | None) -> str | None:
