@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from motivnet_cli.evaluation.datasets.layouts import Paths, Recognised, Request
 
 _FOLDER = re.compile(r"[AB][FM]\d\d", re.IGNORECASE)
-_NAME = re.compile(r"[AB]([FM]\d\d)([A-Z]{2})(FL|HL|S|HR|FR)\.(?:jpe?g|png|tiff?|bmp)", re.IGNORECASE)
-"""Person, expression, angle."""
+_NAME = re.compile(r"([AB])([FM]\d\d)([A-Z]{2})(FL|HL|S|HR|FR)\.(?:jpe?g|png|tiff?|bmp)", re.IGNORECASE)
+"""Session, person, expression, angle."""
+_GENDERS = {"F": "female", "M": "male"}
 
 
 def _recognise(request: Request, folder: str) -> Paths:
@@ -31,8 +32,10 @@ def _read(request: Request, found: Recognised) -> SplitRows:
     for folder in found.paths.values():
         for name in request.disk.files(folder):
             match = _NAME.fullmatch(name)
-            if match and (protocol == "all_angles" or match[3].upper() == "S"):
-                rows.append(Row(f"{folder}/{name}", match[2].casefold(), subject=match[1].upper()))
+            if match and (protocol == "all_angles" or match[4].upper() == "S"):
+                session, person, expression, angle = (part.upper() for part in match.groups())
+                known = {"gender": _GENDERS[person[0]], "session": session, "angle": angle}
+                rows.append(Row(f"{folder}/{name}", expression.casefold(), subject=person, columns=known))
             elif not match and kind_of(name) == "image":
                 others.append(name)
     remarks = []
@@ -40,7 +43,13 @@ def _read(request: Request, found: Recognised) -> SplitRows:
         dropped["name not understood"] = len(others)
         remarks = [f"{image_count(len(others))} with other names than KDEF's: {', '.join(others[:MAX_NAMES])}"]
     return SplitRows(
-        split="all", protocol=protocol, rows=rows, faces=request.card.faces, dropped=dropped, remarks=remarks
+        split="all",
+        protocol=protocol,
+        rows=rows,
+        faces=request.card.faces,
+        dropped=dropped,
+        remarks=remarks,
+        columns=("gender", "session", "angle"),
     )
 
 

@@ -51,6 +51,8 @@ class Labelled:
     """The labelled face, where the set says it."""
     pixels: NDArray[np.uint8] | None = None
     """[H, W], grey, 0 to 255; None where there is a file."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """What else the set says of it, by name, such as `gender`; a name that is not there is not known of this image."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -74,6 +76,8 @@ class LabelledSet:
     faces: Faces
     label_map: dict[str, str]
     """The set's labels that occur -> the emotion, or why such faces are dropped."""
+    columns: tuple[str, ...] = ()
+    """Names of what else can be asked for of the images, `subject` among them where the set says who is in them."""
 
     def __repr__(self) -> str:
         return f"LabelledSet({self.dataset}, {self.split}, {len(self.images)} images, dropped={self.dropped})"
@@ -108,6 +112,7 @@ def labelled_set(request: Request, rows: SplitRows, *, layout: str, base: str, g
         departures=departures,
         faces=rows.faces,
         label_map=selection.used,
+        columns=(*(["subject"] if any(image.subject for image in images) else []), *rows.columns),
     )
 
 
@@ -191,7 +196,7 @@ class _Selection:
                 self.dropped["listed twice" if labels[name] == label else "listed twice, with different labels"] += 1
                 continue
             labels[name] = label
-            yield Labelled(name, path, label, row.subject, row.box, row.pixels)
+            yield Labelled(name, path, label, row.subject, row.box, row.pixels, row.columns)
 
 
 def _name(path: str, base: str) -> str:

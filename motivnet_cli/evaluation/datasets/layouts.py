@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from motivnet_cli.errors import ConfigError
@@ -27,6 +28,7 @@ MAX_NAMES = 5
 """How many of a kind a message names."""
 
 Paths = Mapping[str, str]
+NO_COLUMNS: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,8 @@ class Request:
     split: str | None
     protocol: str | None
     disk: Disk
+    columns: tuple[str, ...] = ()
+    """What else of each image is asked for, by name: what takes reading is read only then."""
 
 
 class Recognised(NamedTuple):
@@ -60,6 +64,8 @@ class Row(NamedTuple):
     box: Box | None = None
     name: str | None = None
     pixels: NDArray[np.uint8] | None = None
+    columns: Mapping[str, str] = NO_COLUMNS
+    """What else is known of it: `gender`, `age`, a column of a table."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +83,8 @@ class SplitRows:
     """Whether an index names the files, so that some may be missing."""
     by_folder: bool = False
     """Whether the labels are names of folders, so that an unknown one is a whole class."""
+    columns: tuple[str, ...] = ()
+    """Names of what else can be asked for of each image."""
 
 
 @dataclass(frozen=True, slots=True)

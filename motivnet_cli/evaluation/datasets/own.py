@@ -76,7 +76,9 @@ def read_table(request: Request, path_column: str | None, label_column: str | No
         label_column: None looks for one of LABEL_COLUMNS.
     """
     check_table(request)
-    values, boxes = _read_columns(open_table(request.root, "table"), path_column, label_column)
+    table = open_table(request.root, "table")
+    others = [name for name in request.columns if name in table.columns]
+    values, boxes = _read_columns(table, path_column, label_column, others)
     has_boxes = boxes is not None
     dropped: Counter[str] = Counter()
     rows = []
@@ -91,7 +93,9 @@ def read_table(request: Request, path_column: str | None, label_column: str | No
                 continue
             if row["box0"] is not None:
                 box = (row["box0"], row["box1"], row["box2"], row["box3"])
-        rows.append(Row(_locate(request, row["path"]), normalise_label(row["label"]), row.get("subject"), box))
+        known = {name: row[f"other {name}"] for name in others if row[f"other {name}"]}
+        file, label = _locate(request, row["path"]), normalise_label(row["label"])
+        rows.append(Row(file, label, row.get("subject"), box, columns=known))
     num_without = sum(row.box is None for row in rows)
     has_boxes = has_boxes and num_without < len(rows)
     remarks = []
@@ -106,13 +110,17 @@ def read_table(request: Request, path_column: str | None, label_column: str | No
         dropped=dropped,
         remarks=tuple(remarks),
         from_index=True,
+        columns=tuple(name for name in table.columns if name.casefold() != "subject"),
     )
 
 
 def _read_columns(
-    table: Table, path_column: str | None, label_column: str | None
+    table: Table, path_column: str | None, label_column: str | None, others: Sequence[str]
 ) -> tuple[pl.DataFrame, BoxColumns | None]:
     """The columns path and label as text, subject and those of `with_boxes` where they are there; and where boxes are.
+
+    Args:
+        others: Columns to be read as text besides, each as `other` and its name.
 
     Raises:
         ConfigError: As `Table.read`, or boxes are not in pixels.
@@ -124,6 +132,7 @@ def _read_columns(
     }
     if "subject" in by_name:
         texts["subject"] = by_name["subject"]
+    texts |= {f"other {name}": name for name in others}
     columns = [table.as_text(name).str.strip_chars().alias(new) for new, name in texts.items()]
     found = find_box_columns(table.columns)
     if found is None:

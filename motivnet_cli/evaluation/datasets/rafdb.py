@@ -8,13 +8,31 @@ from typing import TYPE_CHECKING
 
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.evaluation.datasets.disk import read_lines
-from motivnet_cli.evaluation.datasets.layouts import Layout, Row, SplitRows, find_class_folders, read_class_folders
+from motivnet_cli.evaluation.datasets.layouts import (
+    MAX_NAMES,
+    NO_COLUMNS,
+    Layout,
+    Row,
+    SplitRows,
+    find_class_folders,
+    read_class_folders,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from motivnet_cli.evaluation.datasets.layouts import Paths, Recognised, Request
 
 _LISTS = ("list_patition_label.txt", "list_partition_label.txt")
 """The first is as the authors spell it."""
+_NUM_LANDMARKS = 5
+_ANNOTATIONS = {
+    "gender": {"0": "male", "1": "female", "2": "unsure"},
+    "race": {"0": "Caucasian", "1": "African-American", "2": "Asian"},
+    "age": {"0": "0-3", "1": "4-19", "2": "20-39", "3": "40-69", "4": "70+"},
+}
+"""The lines of `Annotation/manual/train_00001_manu_attri.txt` after those of the landmarks, in this order. Numbers and
+meanings are as public readers of the set have them: what annotators saw, and not what people said of themselves."""
 
 
 def _recognise_list(request: Request, folder: str) -> Paths:
@@ -30,6 +48,8 @@ def _read_list(request: Request, found: Recognised) -> SplitRows:
     if folder is None:
         raise ConfigError(f"rafdb: {index!r} is there, but no folder Image/{protocol} beside EmoLabel")
     split = request.split or request.card.default_split
+    manual = request.disk.child(found.folder, "Annotation/manual")
+    is_asked = manual is not None and not _ANNOTATIONS.keys().isdisjoint(request.columns)
     dropped: Counter[str] = Counter()
     rows = []
     for line in read_lines(index):
@@ -39,7 +59,8 @@ def _read_list(request: Request, found: Recognised) -> SplitRows:
             dropped["line not understood"] += 1
         elif stem.casefold().startswith(f"{split}_"):
             file = f"{stem}_aligned{suffix}" if protocol == "aligned" else name.strip()
-            rows.append(Row(f"{folder}/{file}", label))
+            known = _annotations(request, f"{manual}/{stem}_manu_attri.txt") if is_asked else NO_COLUMNS
+            rows.append(Row(f"{folder}/{file}", label, columns=known))
     is_second_choice = request.protocol is None and protocol != request.card.default_protocol
     return SplitRows(
         split=split,
@@ -49,7 +70,30 @@ def _read_list(request: Request, found: Recognised) -> SplitRows:
         dropped=dropped,
         remarks=("Image/aligned is not there: the original photographs are used",) if is_second_choice else (),
         from_index=True,
+        columns=tuple(_ANNOTATIONS) if manual else (),
     )
+
+
+def _annotations(request: Request, path: str) -> Mapping[str, str]:
+    """What annotators saw, by name; nothing where the file is missing.
+
+    Raises:
+        ConfigError: The file holds something else.
+    """
+    if (found := request.disk.find(path)) is None:
+        return NO_COLUMNS
+    numbers = [line.strip() for line in read_lines(found)][_NUM_LANDMARKS:]
+    known = {
+        name: meanings[number]
+        for (name, meanings), number in zip(_ANNOTATIONS.items(), numbers, strict=False)
+        if number in meanings
+    }
+    if len(known) != len(_ANNOTATIONS) or len(numbers) != len(known):
+        raise ConfigError(
+            f"rafdb: {found!r} holds {', '.join(map(repr, numbers[:MAX_NAMES])) or 'nothing'} after its landmarks: "
+            f"expected the numbers of {', '.join(_ANNOTATIONS)}, one a line"
+        )
+    return known
 
 
 def _recognise_folders(request: Request, folder: str) -> Paths:

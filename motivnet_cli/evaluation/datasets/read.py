@@ -24,7 +24,7 @@ from motivnet_cli.evaluation.datasets.layouts import MAX_NAMES, SEARCH_DEPTH, Re
 from motivnet_cli.records import EMOTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from motivnet_cli.evaluation.datasets.cards import DatasetCard
     from motivnet_cli.evaluation.datasets.labelled import LabelledSet
@@ -61,6 +61,7 @@ def read_dataset(
     path_column: str | None = None,
     label_column: str | None = None,
     label_map: Mapping[str, str] | None = None,
+    columns: Sequence[str] = (),
 ) -> LabelledSet:
     """The labelled images of a set on this disk, its layout recognised in the folder or down to two folders below.
 
@@ -77,6 +78,8 @@ def read_dataset(
         label_column: For tables; None looks for one of `own.LABEL_COLUMNS`.
         label_map: The set's labels -> emotions or contempt in any spelling of `classes.SYNONYMS`, or `drop`; stronger
             than the card's map and than the spelling.
+        columns: What else is asked of each image (`Labelled.columns`): of a table any column, of another set what it
+            says of its images. A name that a set does not have is no error here.
 
     Raises:
         ConfigError: The layout is not recognised, or more than one is; the split or protocol does not exist; a folder
@@ -90,7 +93,7 @@ def read_dataset(
     if protocol is not None and protocol not in card.protocols:
         known = ", ".join(card.protocols) or "none"
         raise ConfigError(f"{name} has no protocol {protocol!r}; it has: {known}")
-    request = Request(card, _absolute(root), split, protocol, Disk())
+    request = Request(card, _absolute(root), split, protocol, Disk(), tuple(columns))
     with _explained(request):
         if name in TABLES:
             rows = own.read_table(request, path_column, label_column)
