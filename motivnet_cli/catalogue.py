@@ -78,8 +78,9 @@ _MOTIVNET = ModelCard(
     ),
     sources="OSUPCVLab/EmotionFromFaceImages; encoder: facebook/sapiens on the Hugging Face hub",
     limits=(
-        "The reference has two input recipes that disagree; `stretch` is what it trained with (default), "
-        "`pad` is what its inference script does.",
+        "Which input recipe the weights want is undecided: the reference's training loader does `stretch`, its "
+        "inference script since 30 December 2025 `pad`. `stretch` is the default by convention; "
+        "`motivnet evaluate --recipe both` compares the two on a labelled set.",
         "The margin of 0.3 imitates AffectNet's crops and is not from the reference, which crops nothing.",
         "About 9.3 TFLOP a face: one to two minutes a face on two CPU cores.",
     ),

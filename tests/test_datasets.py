@@ -928,21 +928,6 @@ def test_cards_are_whole():
     assert all(len(layouts) == len(CARDS[name].layouts) for name, layouts in LAYOUTS.items())
 
 
-def test_anchors_are_the_published_figures():
-    """Figures of other work, by set and kind, against the list they were taken from."""
-    anchors = {(card.name, anchor.value, anchor.kind) for card in CARDS.values() for anchor in card.anchors}
-    cross = {
-        **{"rafdb": (72.69, 66.10, 70.70), "ferplus": (69.94, 57.19, 63.98), "sfew": (51.18, 44.89, 41.98, 56.43)},
-        **{"ckplus": (85.27,), "jaffe": (61.50,), "fer2013": (53.87, 58.95), "expw": (68.50,)},
-    }
-    within = {"rafdb": (92.21, 92.50, 93.09), "affectnet7": (64.87, 67.49, 67.94, 66.51), "ferplus": (91.41,)}
-
-    assert anchors == {
-        *((name, value, "cross_set") for name, values in cross.items() for value in values),
-        *((name, value, "in_set") for name, values in within.items() for value in values),
-    }
-
-
 def test_order_is_fixed(tmp_path):
     """Two readings of one disk give the same images in the same order."""
     make_kdef(tmp_path)

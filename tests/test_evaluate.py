@@ -237,6 +237,21 @@ def test_wrong_arguments_are_answered_with_what_to_do(tmp_path, monkeypatch, arg
     assert words in run("evaluate", *arguments, code=2).stderr
 
 
+def test_fits_lists_which_splits_a_figure_can_be_of():
+    """Tab-separated or JSON, of one set or of all; what is no figure, and no set, is refused."""
+    shown = run("evaluate", "--fits", "53.87", "--dataset", "fer2013").stdout
+    fits = {line.split("\t")[1]: line.split("\t")[5:] for line in shown.splitlines()[1:]}
+    assert fits["private"] == fits["public"] == ["no", ""]
+    assert fits["test"] == ["rounded", "3867"]
+    everywhere = json.loads(run("evaluate", "--fits", "91.41", "--json").stdout)
+    assert {each["n"] for each in everywhere if each["dataset"] == "ferplus" and each["fits"] == "rounded"} == {
+        3153,
+        25060,
+    }
+    assert "a percentage with its decimals" in run("evaluate", "--fits", "0.5387e2", code=2).stderr
+    assert "no dataset is called 'raf'" in run("evaluate", "--fits", "53.87", "--dataset", "raf", code=2).stderr
+
+
 def test_a_killed_evaluation_goes_on(faces, tmp_path):
     """SIGKILL at random moments, started again: the same figures as undisturbed, nothing predicted twice."""
     command = [sys.executable, "-m", "motivnet_cli", "evaluate", "--dataset", "folder", "--root", str(faces)]

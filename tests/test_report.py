@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from motivnet_cli.evaluation.datasets.cards import Anchor
+from motivnet_cli.evaluation.datasets.published import Anchor, LeftOut
 from motivnet_cli.evaluation.metrics import score
 from motivnet_cli.evaluation.results import (
     DatasetSummary,
@@ -110,6 +110,11 @@ def mistake(image="a.png", path="/nowhere/a.png", box=None):
     return Mistake(image=image, path=path, box=box, label="fear", predicted="surprise", confidence=0.9876)
 
 
+def anchor(value, what, kind, **fields):
+    known = {"dataset": "rafdb", "split": "test", "n": 70, "confirmed": "fits", "address": "https://example.org/paper"}
+    return Anchor(value=value, what=what, kind=kind, **{"source": "ECCV 2024", **known, **fields})
+
+
 def evaluation_of(*runs, **dataset):
     summary = DatasetSummary(
         name="rafdb",
@@ -134,10 +139,11 @@ def evaluation_of(*runs, **dataset):
         dataset=replace(summary, **dataset),
         runs=runs,
         anchors=(
-            Anchor(72.69, "CAFE", "ECCV 2024", "cross_set"),
-            Anchor(66.10, "EAC", "ECCV 2024", "cross_set"),
-            Anchor(92.21, "POSTER++", "its paper", "in_set"),
+            anchor(72.69, "CAFE", "cross_set"),
+            anchor(66.10, "EAC", "cross_set", note="not confirmed: the crops"),
+            anchor(92.21, "POSTER++", "in_set"),
         ),
+        anchors_left_out=(LeftOut(anchor(61.5, "AGRA", "adapted", n=213), "it was measured on 213 images"),),
     )
 
 
@@ -198,6 +204,7 @@ def test_every_choice_is_shown(folder, evaluation):
     """Page and Markdown hold remarks, drops, misses, matching, settings, hashes, anchors, terms and the command."""
     said = ("70 images where 3,068 are published", "contempt", "no_face", "file name", "settings.model.batch_size")
     said += ("ab" * 32, "cd" * 32, "72.69", "92.21", "ECCV 2024", "research only", evaluation.command)
+    said += ("not confirmed: the crops", "61.50 %", "it was measured on 213 images")
     page = Page(folder / "report.html").text
     markdown = (folder / "report.md").read_text().replace("\\", "")
 
@@ -359,12 +366,12 @@ def test_suite_mean_counts_each_set_once(tmp_path):
     written = write_suite(sets, tmp_path, images=False)
 
     markdown, latex = ((tmp_path / name).read_text() for name in ("suite.md", "suite.tex"))
-    assert "| **Mean over 2 sets** | | recipe stretch | | | 75.00 | 75.00 |" in markdown
-    assert "| **Mean over 1 set** | | other | | | 100.00 |" in markdown
-    assert "Mean over 2 sets & recipe stretch & & & 75.00 & 75.00 &" in latex
+    assert "| **Mean over 2 sets** | | | recipe stretch | | 75.00 | 75.00 |" in markdown
+    assert "| **Mean over 1 set** | | | other | | 100.00 |" in markdown
+    assert "Mean over 2 sets & & & recipe stretch & & 75.00 & 75.00 &" in latex
     for name in ("suite.html", "index.html"):
         assert "Mean over 2 setsrecipe stretch75.0075.00" in re.sub(r"\n", "", Page(tmp_path / name).text)
-    assert "| Two | test, last frame | other | 10 | 0 |" in markdown
+    assert "| Two | test, last frame | 10 | other | 0 |" in markdown
     assert "| 72.69 | 92.21 |" in markdown
     assert {tmp_path / "one" / "report.html", tmp_path / "two" / "report.html"} <= set(written)
 

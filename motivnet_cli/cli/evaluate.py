@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from motivnet_cli import errors
+from motivnet_cli.cli.evaluate_figures import print_fits
 from motivnet_cli.cli.evaluate_options import AnswerOptions, LabelOptions, SetOptions
 from motivnet_cli.cli.evaluate_sets import print_set, print_sets, remember_set
 from motivnet_cli.cli.options import Quiet, expand_groups
@@ -51,6 +52,12 @@ def evaluate(
         str | None,
         typer.Option(metavar="NAME=ROOT", help="Write the folder of a set to your motivnet.toml, and do nothing else."),
     ] = None,
+    fits: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FIGURE", help="List which published splits an accuracy such as 53.87 (percent) can be of, and end."
+        ),
+    ] = None,
     quiet: Quiet = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print metrics.json to stdout, not the table.")] = False,
 ) -> None:
@@ -68,6 +75,9 @@ def evaluate(
             return
         if list_datasets:
             _list_sets(chosen, labels, as_json=as_json)
+            return
+        if fits is not None:
+            print_fits(fits, chosen.dataset, as_json=as_json)
             return
         if min_accuracy is not None and not 0 <= min_accuracy <= 1:
             raise errors.ConfigError(f"--min-accuracy takes a share between 0 and 1, got {min_accuracy}")

@@ -21,6 +21,7 @@ from motivnet_cli.config import FaceConfig, InputConfig, LoaderConfig, ModelConf
 from motivnet_cli.durable import durably, temporary_name
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.evaluation.datasets.cards import CARDS as DATASETS
+from motivnet_cli.evaluation.datasets.published import published_beside
 from motivnet_cli.evaluation.datasets.read import read_dataset
 from motivnet_cli.evaluation.matching import match, refuse_other_pictures, remark_on_few, remark_on_shared
 from motivnet_cli.evaluation.metrics import paired, score
@@ -216,14 +217,24 @@ def _evaluate(
             if answer is None:
                 return None
             answers[f"recipe {answer.predictions.origin['recipe']}"] = answer
+    runs = tuple(_score(name, answer, labelled, config) for name, answer in answers.items())
+    published = published_beside(
+        labelled.dataset,
+        split=labelled.split,
+        protocol=labelled.protocol,
+        n=len(labelled.images),
+        classes=len(runs[0].scores.classes),
+        relabelled=bool(config.label_map),
+    )
     return Evaluation(
         schema_version=SCHEMA_VERSION,
         tool=f"motivnet {__version__}",
         command=config.command,
         remarks=tuple(dict.fromkeys(remark for answer in answers.values() for remark in answer.remarks)),
         dataset=_summary_of(labelled),
-        runs=tuple(_score(name, answer, labelled, config) for name, answer in answers.items()),
-        anchors=DATASETS[config.dataset].anchors,
+        runs=runs,
+        anchors=published.alike,
+        anchors_left_out=published.left_out,
     )
 
 

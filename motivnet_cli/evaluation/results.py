@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from motivnet_cli.evaluation.datasets.cards import Anchor
+    from motivnet_cli.evaluation.datasets.published import Anchor, LeftOut
     from motivnet_cli.records import Box
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
@@ -303,7 +303,9 @@ class Evaluation:
     dataset: DatasetSummary
     runs: tuple[Run, ...]
     anchors: tuple[Anchor, ...]
-    """Published figures of other work."""
+    """Published figures of other work on the same images."""
+    anchors_left_out: tuple[LeftOut, ...]
+    """Published figures of the same set that are not comparable, and why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from motivnet_cli.evaluation.datasets.cards import Anchor
+    from motivnet_cli.evaluation.datasets.published import Anchor
     from motivnet_cli.evaluation.results import DatasetSummary, Evaluation, Interval, Run, Scores
 
 _HEADLINES = (
@@ -43,9 +43,11 @@ _SUITE_HEADLINES = (
     ("scored", "accuracy", "Accuracy, scored only"),
 )
 _ANCHOR_KINDS = (
-    ("cross_set", "Trained on other sets"),
-    ("in_set", "Trained on this set"),
+    ("cross_set", "Trained on other sets", "Published, trained elsewhere"),
+    ("adapted", "Trained on other sets, and adapted to this set's images without their labels", "Published, adapted"),
+    ("in_set", "Trained on this set", "Published, trained on it"),
 )
+"""Kinds of published figures, their headings in a report, and those of a suite's columns."""
 
 
 def write_report(evaluation: Evaluation, folder: Path, *, images: bool) -> list[Path]:
@@ -72,7 +74,8 @@ def write_report(evaluation: Evaluation, folder: Path, *, images: bool) -> list[
         "images": images,
         "headlines": _HEADLINES,
         "intervals": _intervals_in_words(evaluation.runs[0].scores),
-        "anchors": [(title, _anchors_of(evaluation, kind)) for kind, title in _ANCHOR_KINDS],
+        "anchors": [(title, group) for kind, title, _ in _ANCHOR_KINDS if (group := _anchors_of(evaluation, kind))],
+        "left_out": evaluation.anchors_left_out,
     }
     written.append(_write(folder / "report.md", MARKDOWN.get_template("report.md.j2").render(values)))
     written.append(_write(folder / "report.html", PAGES.get_template("report.html.j2").render(values)))
@@ -93,10 +96,18 @@ def write_suite(evaluations: Sequence[Evaluation], folder: Path, *, images: bool
     written = []
     for evaluation, slug in zip(evaluations, slugs, strict=True):
         written += write_report(evaluation, folder / slug, images=images)
-    rows = [row for evaluation, slug in zip(evaluations, slugs, strict=True) for row in _suite_rows(evaluation, slug)]
+    kinds = {
+        kind: title
+        for kind, _, title in _ANCHOR_KINDS
+        if any(_anchors_of(evaluation, kind) for evaluation in evaluations)
+    }
+    rows = [
+        row for evaluation, slug in zip(evaluations, slugs, strict=True) for row in _suite_rows(evaluation, slug, kinds)
+    ]
     names = list(dict.fromkeys(row.run for row in rows))
+    labels = [f"{each.dataset.name}, {each.dataset.split}, {each.dataset.n:,}" for each in evaluations]
     accuracies = {(row.folder, row.run): row.figures[0] for row in rows}
-    drawing = figures.accuracy_by_set(slugs, [[accuracies.get((slug, name)) for slug in slugs] for name in names])
+    drawing = figures.accuracy_by_set(labels, [[accuracies.get((slug, name)) for slug in slugs] for name in names])
     written.append(_write(folder / "figures" / "accuracy.png", drawing.png))
     written.append(_write(folder / "figures" / "accuracy.svg", drawing.svg))
     values = {
@@ -104,6 +115,7 @@ def write_suite(evaluations: Sequence[Evaluation], folder: Path, *, images: bool
         "tool": evaluations[0].tool,
         "command": evaluations[0].command,
         "columns": [title for _, _, title in _SUITE_HEADLINES],
+        "published": [*kinds.values()],
         "rows": rows,
         "names": names,
         "means": [_suite_mean(name, [row for row in rows if row.run == name]) for name in names],
@@ -174,7 +186,7 @@ class _SuiteRow:
     figures: list[Interval | None]
     """One for each of _SUITE_HEADLINES."""
     published: list[Anchor | None]
-    """The highest published figure of each kind."""
+    """The highest published figure on the same images, of each kind that the suite has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,8 +196,8 @@ class _SuiteMean:
     values: list[float | None]
 
 
-def _suite_rows(evaluation: Evaluation, folder: str) -> list[_SuiteRow]:
-    published = [next(iter(_anchors_of(evaluation, kind)), None) for kind, _ in _ANCHOR_KINDS]
+def _suite_rows(evaluation: Evaluation, folder: str, kinds: Iterable[str]) -> list[_SuiteRow]:
+    published = [next(iter(_anchors_of(evaluation, kind)), None) for kind in kinds]
     return [
         _SuiteRow(
             dataset=evaluation.dataset,

@@ -1,4 +1,4 @@
-"""What is known of each labelled set: layouts, labels, counts, terms, and published figures."""
+"""What is known of each labelled set: layouts, labels, counts and terms."""
 
 from __future__ import annotations
 
@@ -27,20 +27,6 @@ class Published:
     """None for every protocol."""
 
 
-@dataclass(frozen=True, slots=True)
-class Anchor:
-    """A published figure, printed beside that of an evaluation."""
-
-    value: float
-    """Accuracy in percent."""
-    what: str
-    """The model, and what it was trained on."""
-    source: str
-    """Where the figure was published."""
-    kind: Literal["in_set", "cross_set"]
-    """Whether it was trained on the training split of the same set."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetCard:
     """What a user should know of a set before reporting on it, and what its reader needs to know."""
@@ -64,7 +50,6 @@ class DatasetCard:
     """Where to request it."""
     folders: tuple[str, ...] = ()
     """How its folder is usually called, to find it by. Case, spaces, dots, dashes and underscores do not count."""
-    anchors: tuple[Anchor, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -93,28 +78,6 @@ _FER_LABELS = {
     **{"angry": "anger", "disgust": "disgust", "fear": "fear", "happy": "happiness", "sad": "sadness"},
     **{"surprise": "surprise", "neutral": "neutral"},
 }
-_CAFE = "CAFE, ECCV 2024, Table 1 (arXiv 2408.10614)"
-_CDFER = "CD-FER benchmark, AGRA (arXiv 2008.00923)"
-_MOTIVNET = "MotivNet (arXiv 2512.24231)"
-_POSTER = "POSTER++ (arXiv 2301.12149)"
-_QCS = "QCS (arXiv 2411.01988)"
-
-
-def _from_affectnet(cafe: float, eac: float, scn: float) -> tuple[Anchor, ...]:
-    names = (("CAFE", cafe), ("EAC", eac), ("SCN", scn))
-    how = "trained on AffectNet, no image of this set seen"
-    return tuple(Anchor(value, f"{name}, {how}", _CAFE, "cross_set") for name, value in names)
-
-
-def _from_rafdb(agra: float) -> tuple[Anchor, ...]:
-    how = "AGRA, trained on RAF-DB and adapted to this set's images without their labels"
-    return (Anchor(agra, how, _CDFER, "cross_set"),)
-
-
-def _in_set(value: float, name: str, source: str) -> Anchor:
-    return Anchor(value, f"{name}, trained on this set", source, "in_set")
-
-
 _OWN_TABLE = DatasetCard(
     name="csv",
     title="Your own: a table of paths and labels (.csv, .tsv)",
@@ -154,12 +117,6 @@ _CARDS = (
         ),
         terms="Non-commercial research only, by request from an academic address. Do not re-host.",
         where="http://www.whdeng.cn/RAF/model1.html",
-        anchors=(
-            *_from_affectnet(72.69, 66.10, 70.70),
-            _in_set(92.21, "POSTER++", _POSTER),
-            _in_set(92.50, "QCS", _QCS),
-            _in_set(93.09, "FMAE ViT-L", "FMAE"),
-        ),
     ),
     DatasetCard(
         name="affectnet7",
@@ -173,12 +130,6 @@ _CARDS = (
         counts=(Published("train", 283_901, _AFFECTNET_TRAIN), Published("val", 3_500, (500,) * 7)),
         terms=_AFFECTNET_TERMS,
         where=_AFFECTNET_WHERE,
-        anchors=(
-            _in_set(64.87, "CAFE", _CAFE),
-            _in_set(67.49, "POSTER++", _POSTER),
-            _in_set(67.94, "QCS", _QCS),
-            _in_set(66.51, "HSEmotion enet_b2", "HSEmotion"),
-        ),
         notes=(
             "Papers call the val split test: the labels of the true test split are not published.",
             "MotivNet was trained on this set's training split.",
@@ -199,10 +150,7 @@ _CARDS = (
         ),
         terms=_AFFECTNET_TERMS,
         where=_AFFECTNET_WHERE,
-        notes=(
-            "The images are those of affectnet7; only the check of the counts differs. Published eight-class figures "
-            "are not comparable with ours, so none is printed.",
-        ),
+        notes=("The images are those of affectnet7; only the check of the counts differs.",),
     ),
     DatasetCard(
         name="fer2013",
@@ -224,10 +172,6 @@ _CARDS = (
         ),
         terms="No licence is stated; images from a web search, for research.",
         where="https://www.kaggle.com/c/challenges-in-representation-learning-facial-expression-recognition-challenge",
-        anchors=(
-            Anchor(53.87, "MotivNet, trained on AffectNet; which test split is not known", _MOTIVNET, "cross_set"),
-            *_from_rafdb(58.95),
-        ),
         notes=("The split `test` is Public and Private together. In Kaggle's folders only that can be had.",),
     ),
     DatasetCard(
@@ -252,7 +196,6 @@ _CARDS = (
         ),
         terms="The votes are published under Microsoft's terms in their repository; the images are FER2013's.",
         where="https://github.com/microsoft/FERPlus",
-        anchors=(*_from_affectnet(69.94, 57.19, 63.98), _in_set(91.41, "QCS", _QCS)),
         notes=(
             "Majority rule: rows without an image name are dropped, single votes become 0, and the label is what more "
             "than half of the remaining votes say.",
@@ -285,11 +228,7 @@ _CARDS = (
         ),
         terms="Research only, under a signed agreement. Do not re-host.",
         where="https://www.jeffcohn.net/resources/",
-        anchors=_from_rafdb(85.27),
-        notes=(
-            "Papers differ in the frames they take: only figures of one protocol compare. Which frames the figure of "
-            "other work took was not checked.",
-        ),
+        notes=("Papers differ in the frames they take: only figures of one protocol compare.",),
     ),
     DatasetCard(
         name="jaffe",
@@ -303,7 +242,6 @@ _CARDS = (
         counts=(Published("all", 213, (30, 31, 31, 30, 32, 29, 30)),),
         terms="Non-commercial research only, by request. Do not re-host.",
         where="https://zenodo.org/records/3451524",
-        anchors=_from_rafdb(61.50),
     ),
     DatasetCard(
         name="kdef",
@@ -338,7 +276,6 @@ _CARDS = (
         counts=(Published("train", 958), Published("val", 436)),
         terms="Research only, under a signed agreement. Do not re-host.",
         where="https://users.cecs.anu.edu.au/~few_group/AFEW.html",
-        anchors=(*_from_affectnet(51.18, 44.89, 41.98), *_from_rafdb(56.43)),
         notes=("The labels of the test split are withheld: papers report on val.",),
     ),
     DatasetCard(
@@ -353,7 +290,6 @@ _CARDS = (
         counts=(Published("all", 91_793, (34_883, 30_537, 10_559, 7_060, 1_088, 3_995, 3_671)),),
         terms="Research only, unlicensed images from a web search. Do not re-host.",
         where="http://mmlab.ie.cuhk.edu.hk/projects/socialrelation/index.html",
-        anchors=_from_rafdb(68.50),
         notes=("It has no official split: papers that report on a part of it do not compare.",),
     ),
     DatasetCard(
