@@ -17,7 +17,7 @@ from motivnet_cli.evaluation.datasets.fer2013 import ferplus_majority
 from motivnet_cli.evaluation.datasets.read import LAYOUTS, read_dataset, read_label_map
 from motivnet_cli.records import EMOTIONS
 
-NEUTRAL, HAPPINESS, SADNESS, SURPRISE, FEAR, DISGUST, ANGER = range(7)
+NEUTRAL, HAPPINESS, SADNESS, SURPRISE, FEAR, DISGUST, ANGER, CONTEMPT = range(8)
 
 # The sets' own labels, written down by hand from their documentation.
 RAFDB = {1: SURPRISE, 2: FEAR, 3: DISGUST, 4: HAPPINESS, 5: SADNESS, 6: ANGER, 7: NEUTRAL}
@@ -523,6 +523,10 @@ def test_full_ckplus_agrees_with_the_published_counts(tmp_path, protocol, total,
     assert found.dropped == {"contempt": 54 if "three" in protocol else 18}
     assert [remark for remark in found.remarks if "published" in remark] == []
     assert "266 of 593 sequences have no label and are not used" in found.remarks
+    kept = read_dataset("ckplus", str(tmp_path), protocol=protocol, contempt=True)
+    assert sum(image.label == CONTEMPT for image in kept.images) == found.dropped["contempt"]
+    assert len(kept.images) == total + found.dropped["contempt"]
+    assert [remark for remark in kept.remarks if "published" in remark] == []
 
 
 @pytest.mark.thorough
@@ -537,7 +541,11 @@ def test_full_affectnet_agrees_with_the_published_counts(tmp_path):
 
     def remarks(rows, name):
         write(tmp_path / "Manually_Annotated_file_lists/validation.csv", "\n".join(rows))
-        return [each for each in read_dataset(name, str(tmp_path)).remarks if "published" in each]
+        seven, eight = (read_dataset(name, str(tmp_path), contempt=kept) for kept in (False, True))
+        said = [[each for each in found.remarks if "published" in each] for found in (seven, eight)]
+        assert said[0] == said[1]
+        assert len(eight.images) == len(seven.images) + seven.dropped["contempt"]
+        return said[0]
 
     contempt = [line for line in lines if line.startswith("7/")]
     assert remarks(lines, "affectnet7") == []
@@ -659,6 +667,8 @@ def test_full_ferplus_agrees_with_the_published_counts(tmp_path, contempt, remar
 
     assert (len(found.images), found.dropped["no majority"]) == (3137, 436)
     assert sum("published" in remark for remark in found.remarks) == remarks
+    kept = read_dataset("ferplus", str(tmp_path), contempt=True)
+    assert (len(kept.images), sum("published" in remark for remark in kept.remarks)) == (3137 + contempt, remarks)
 
 
 def test_ferplus_tables_must_belong_together(tmp_path):

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import csv
+import json
 
+import pytest
+
+from motivnet_cli.errors import ConfigError
+from motivnet_cli.evaluation.datasets.read import read_dataset
 from motivnet_cli.evaluation.evaluate import EvaluateConfig, evaluate
 from motivnet_cli.records import EMOTIONS
 from tests.runs import motivnet
@@ -78,3 +83,56 @@ def test_each_figure_says_how_its_interval_was_made(tmp_path):
         figures = scored(table_of_set(tmp_path / method, labels, subjects), predictions).scores.all
 
         assert (figures["accuracy"].method, figures["uar"].method) == (method, None)
+
+
+# ---- contempt ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def with_contempt(tmp_path_factory):
+    """Three images of each of the seven emotions, and three of contempt: the set, and its labels."""
+    labels = [name for name in (*EMOTIONS, "contempt") for _ in range(3)]
+    return table_of_set(tmp_path_factory.mktemp("contempt"), labels), labels
+
+
+def test_contempt_is_an_eighth_class_if_asked_for(with_contempt, tmp_path):
+    """A tool that has it can be right everywhere; one that has not is wrong in each of its images, and that is said."""
+    root, labels = with_contempt
+    eight = table_of_predictions(
+        tmp_path / "8.csv", certain(labels, classes=(*EMOTIONS, "contempt")), names=(*EMOTIONS, "contempt")
+    )
+    seven = table_of_predictions(
+        tmp_path / "7.csv", [certain([label if label in EMOTIONS else "fear"])[0] for label in labels]
+    )
+    default, with_it, without_it = (
+        scored(root, table, contempt=contempt).scores
+        for table, contempt in ((eight, False), (eight, True), (seven, True))
+    )
+
+    assert (default.n, len(default.classes), default.accuracy) == (21, 7, 1.0)
+    assert (with_it.n, with_it.classes[7], with_it.accuracy) == (24, "contempt", 1.0)
+    assert without_it.accuracy == 21 / 24
+    assert any("probability of contempt is 0 everywhere" in remark for remark in without_it.remarks)
+    assert not any("everywhere" in remark for remark in with_it.remarks)
+
+
+def test_contempt_reaches_the_page_and_the_comparison(with_contempt, tmp_path):
+    """Eight rows in the confusion matrix of the page; both sides of a comparison have eight classes."""
+    root, labels = with_contempt
+    table = table_of_predictions(
+        tmp_path / "7.csv", [certain([label if label in EMOTIONS else "fear"])[0] for label in labels]
+    )
+    evaluated(root, table, tmp_path / "r", "--contempt", "--no-images")
+    given = ("--dataset", "csv", "--root", root, "--contempt", "--resamples", 9)
+    comparison = json.loads(motivnet("compare", "predictions", table, table, *given).stdout)
+
+    assert "eighth class" in (tmp_path / "r" / "report.md").read_text()
+    assert json.loads((tmp_path / "r" / "metrics.json").read_text())["dataset"]["counts"]["contempt"] == 3
+    assert (comparison["all"]["n"], comparison["dataset"]["classes"][7]) == (24, "contempt")
+
+
+def test_a_set_without_contempt_refuses_it(tmp_path):
+    """Scored with an eighth class it would pass for a figure of eight classes."""
+    root = table_of_set(tmp_path / "set", EMOTIONS)
+    with pytest.raises(ConfigError, match="no image of contempt is in the split 'all': leave out --contempt"):
+        read_dataset("csv", str(root), contempt=True)

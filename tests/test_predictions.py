@@ -153,6 +153,20 @@ def test_contempt_is_left_out_and_said(tmp_path):
     assert predictions.remarks[1] == "columns not used: age"
 
 
+def test_contempt_is_kept_where_it_is_a_class(tmp_path):
+    """As the eighth probability, 0 where the tool has none, or as a label; nothing is normalised away."""
+    eight = (*EMOTIONS, "contempt")
+    header = "path," + ",".join(("contempt", *EMOTIONS))
+    with_it = read_predictions(csv(tmp_path, header, "a,0.6,0.3,0.1,0,0,0,0,0", "c,1,0,0,0,0,0,0,0"), classes=eight)
+    path = csv(tmp_path, "path," + ",".join(EMOTIONS), "a,0.75,0.25,0,0,0,0,0", name="seven.csv")
+    without, labels = read_predictions(path, classes=eight), labels_csv(tmp_path, "a,Happy", "c,contempt")
+
+    assert with_it.probabilities[0].tolist() == pytest.approx([0.3, 0.1, 0, 0, 0, 0, 0, 0.6])
+    assert (with_it.predicted.tolist(), with_it.misses, with_it.remarks) == ([7, 7], (None, None), ())
+    assert without.probabilities.tolist() == [[0.75, 0.25, 0, 0, 0, 0, 0, 0]]
+    assert read_predictions(labels, classes=eight).predicted.tolist() == [1, 7]
+
+
 def test_rows_without_values_are_misses(tmp_path):
     """Empty cells and NaN, as tools write where they found no face, give no prediction; a second row may."""
     header = "input," + ",".join(EMOTIONS)
@@ -261,6 +275,16 @@ def test_our_eight_classes(tmp_path):
 
     assert predictions.probabilities[0, :2] == pytest.approx([0.75, 0.25])
     assert "contempt left out" in predictions.remarks[0]
+    kept = read_predictions(out, classes=(*EMOTIONS, "contempt"))
+    assert (kept.predicted.tolist(), kept.remarks) == ([7], ())
+
+
+def test_a_run_without_the_seven_is_refused(tmp_path):
+    """A network of one's own classes has no probability for some emotions: nothing is put in their place."""
+    out = ours(tmp_path / "p.parquet", tmp_path / "set", {"a.jpg": [(0, (0, 0, 1, 1))]},
+               classes=EMOTIONS[:-1], weights=[1, 0, 0, 0, 0, 0])  # fmt: skip
+    with pytest.raises(ConfigError, match="lacks anger"):
+        read_predictions(out)
 
 
 def test_a_model_without_emotions_is_refused(tmp_path):

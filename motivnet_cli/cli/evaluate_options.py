@@ -92,6 +92,9 @@ class LabelOptions(OptionGroup):
             metavar="LABEL=EMOTION,...|FILE.json", help="The emotion that each label means; drop leaves a label out."
         ),
     ] = None
+    contempt: Annotated[
+        bool, typer.Option("--contempt", help="Keep images of contempt, as an eighth class. Default: they are dropped.")
+    ] = False
     resamples: Annotated[int, typer.Option(help="Resamples of the bootstrap.")] = 1000
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0
 
@@ -117,6 +120,7 @@ class LabelOptions(OptionGroup):
             path_column=self.path_column,
             label_column=self.label_column,
             label_map=read_label_map(self.label_map) if self.label_map else None,
+            contempt=self.contempt,
             label_map_file=self.label_map if self.label_map and self.label_map.casefold().endswith(".json") else None,
             resamples=self.resamples,
             seed=self.seed,

@@ -37,7 +37,7 @@ from motivnet_cli.evaluation.results import (
     Run,
 )
 from motivnet_cli.output.written import WrittenPaths
-from motivnet_cli.records import BOX_COLUMNS, EMOTIONS, never, no_progress
+from motivnet_cli.records import BOX_COLUMNS, never, no_progress
 from motivnet_cli.remote.urls import local_path
 from motivnet_cli.run import annotate
 from motivnet_cli.weights.load import check_weights, model_card
@@ -73,6 +73,8 @@ class EvaluateConfig:
     path_column: str | None = None
     label_column: str | None = None
     label_map: dict[str, str] | None = None
+    contempt: bool = False
+    """Whether images of contempt are kept, as an eighth class."""
     label_map_file: str | None = None
     """Where the map was read from, if from a file: it is never replaced."""
     predictions: str | None = None
@@ -148,6 +150,7 @@ def compare_predictions(config: EvaluateConfig, a: str, b: str) -> PredictionCom
     scores = paired(
         _labels(labelled),
         *(answer.matched.predicted for answer in answers),
+        num_classes=len(labelled.classes),
         groups=_subjects(labelled),
         resamples=config.resamples,
         seed=config.seed,
@@ -198,6 +201,7 @@ def _read(config: EvaluateConfig) -> LabelledSet:
         path_column=config.path_column,
         label_column=config.label_column,
         label_map=config.label_map,
+        contempt=config.contempt,
     )
 
 
@@ -281,7 +285,7 @@ def _match(path: str, labelled: LabelledSet, image_paths: Sequence[str | None], 
     Raises:
         ConfigError: No labelled image is among predictions made before.
     """
-    predictions = read_predictions(path)
+    predictions = read_predictions(path, classes=labelled.classes)
     names, boxes = [image.name for image in labelled.images], [image.box for image in labelled.images]
     matched = match(predictions, names, image_paths, boxes=boxes)
     if not is_own:
@@ -328,18 +332,19 @@ def _path_of(image: Labelled, out: Path) -> str:
 def _summary_of(labelled: LabelledSet) -> DatasetSummary:
     card = DATASETS[labelled.dataset]
     counts = Counter(image.label for image in labelled.images)
-    names = "\n".join(f"{image.name}\t{EMOTIONS[image.label]}" for image in labelled.images)
+    names = "\n".join(f"{image.name}\t{labelled.classes[image.label]}" for image in labelled.images)
     return DatasetSummary(
         name=labelled.dataset,
         title=card.title,
         layout=labelled.layout,
         split=labelled.split,
         protocol=labelled.protocol,
+        classes=labelled.classes,
         label_map=labelled.label_map,
         terms=card.terms,
         where=card.where,
         n=len(labelled.images),
-        counts={name: counts[label] for label, name in enumerate(EMOTIONS)},
+        counts={name: counts[label] for label, name in enumerate(labelled.classes)},
         dropped=labelled.dropped,
         remarks=labelled.remarks,
         images_sha256=hashlib.sha256(names.encode(errors="surrogateescape")).hexdigest(),
@@ -370,6 +375,7 @@ def _score(name: str, answers: _Answers, labelled: LabelledSet, config: Evaluate
             labels,
             matched.predicted,
             matched.probabilities,
+            classes=labelled.classes,
             groups=_subjects(labelled),
             resamples=config.resamples,
             seed=config.seed,
@@ -377,14 +383,15 @@ def _score(name: str, answers: _Answers, labelled: LabelledSet, config: Evaluate
         missed=tuple(missed[:MAX_NAMES]),
         missed_by_reason=dict(Counter(image.reason for image in missed).most_common()),
         matching=matched.summary,
-        mistakes=tuple(_mistakes(matched, labels, labelled.images, Path(config.out))),
+        mistakes=tuple(_mistakes(matched, labels, labelled, Path(config.out))),
     )
 
 
-def _mistakes(matched: Matched, labels: NDArray[np.int64], images: Sequence[Labelled], out: Path) -> list[Mistake]:
+def _mistakes(matched: Matched, labels: NDArray[np.int64], labelled: LabelledSet, out: Path) -> list[Mistake]:
     """The wrong predictions with the highest probability; none where the tool gives labels only."""
     if matched.probabilities is None:
         return []
+    images, classes = labelled.images, labelled.classes
     confidence = np.nan_to_num(matched.probabilities).max(axis=1)  # [N]
     wrong = np.flatnonzero((matched.predicted >= 0) & (matched.predicted != labels))
     return [
@@ -392,8 +399,8 @@ def _mistakes(matched: Matched, labels: NDArray[np.int64], images: Sequence[Labe
             image=images[index].name,
             path=_path_of(images[index], out),
             box=images[index].box,
-            label=EMOTIONS[labels[index]],
-            predicted=EMOTIONS[matched.predicted[index]],
+            label=classes[labels[index]],
+            predicted=classes[matched.predicted[index]],
             confidence=round(float(confidence[index]), 4),
         )
         for index in wrong[np.argsort(-confidence[wrong], kind="stable")][:MAX_MISTAKES].tolist()

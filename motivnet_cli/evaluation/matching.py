@@ -17,7 +17,6 @@ from motivnet_cli.evaluation.predictions import EMPTY_ROW, ends_with
 from motivnet_cli.evaluation.results import Matching, Names
 from motivnet_cli.faces.boxes import areas, iou
 from motivnet_cli.inputs.names import printable
-from motivnet_cli.records import EMOTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -57,9 +56,9 @@ class Matched:
     rows: Ints
     """[N], row of the predictions, -1 for none."""
     predicted: Ints
-    """[N], ids 0 to 6, -1 for none: as `metrics.score` takes it."""
+    """[N], ids of the C classes, -1 for none: as `metrics.score` takes it."""
     probabilities: Floats | None
-    """[N, 7], NaN for none; None where the tool gives labels only."""
+    """[N, C], NaN for none; None where the tool gives labels only."""
     reasons: dict[int, str]
     """Why an image has none, by its index: one of `Predictions.misses`, `not in the predictions`,
     `several predictions could be meant`, `only predictions of another split or class have its name`, or
@@ -101,7 +100,7 @@ def match(
     predicted[has_row] = predictions.predicted[rows[has_row]]
     probabilities = None
     if predictions.probabilities is not None:
-        probabilities = np.full((len(names), len(EMOTIONS)), np.nan)  # [N, 7]
+        probabilities = np.full((len(names), predictions.probabilities.shape[1]), np.nan)  # [N, C]
         probabilities[has_row] = predictions.probabilities[rows[has_row]]
     for image in pairs.contradicted:
         reasons.update(dict.fromkeys(labelled.faces[image], _OTHER_FOLDER))

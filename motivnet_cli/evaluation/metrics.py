@@ -253,6 +253,13 @@ def _remarks(
             f"fewer than {FEW_IMAGES} labelled images of {', '.join(few)}: means over the classes lean on these, and "
             "their intervals are too narrow"
         )
+    if y_prob is not None and len(y_prob):
+        never = [name for name, n, most in zip(classes, supports, y_prob.max(axis=0), strict=True) if n and not most]
+        if never:
+            yield (
+                f"the probability of {', '.join(never)} is 0 everywhere: these predictions have no such class, and "
+                "can only be wrong where it is the label"
+            )
     if units.bootstrap.units < 2:
         yield f"one {units.bootstrap.unit} in all: how figures would vary with others cannot be known"
     if y_prob is not None:

@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.evaluation.datasets.classes import CONTEMPT, SYNONYMS, emotion_named
+from motivnet_cli.evaluation.datasets.classes import SYNONYMS, emotion_named
 from motivnet_cli.evaluation.results import to_json
 from motivnet_cli.inputs.box_columns import find_box_columns
 from motivnet_cli.inputs.names import printable
@@ -76,9 +76,9 @@ class Predictions:
     image_of: Ints
     """[R], the image of each row."""
     predicted: Ints
-    """[R], ids 0 to 6."""
+    """[R], ids in the order of the classes that were asked for."""
     probabilities: Floats | None
-    """[R, 7] in the order of `EMOTIONS`, rows sum to 1; None where the tool gives labels only."""
+    """[R, C] in that order, rows sum to 1; None where the tool gives labels only."""
     boxes: Floats | None
     """[R, 4] x1, y1, x2, y2 in pixels, NaN where a row has none; None where no row has."""
     columns: dict[str, str]
@@ -90,7 +90,9 @@ class Predictions:
     """What was left out, rescaled or guessed, a sentence each."""
 
 
-def read_predictions(path: str | Path, *, columns: Mapping[str, str] | None = None) -> Predictions:
+def read_predictions(
+    path: str | Path, *, columns: Mapping[str, str] | None = None, classes: tuple[str, ...] = EMOTIONS
+) -> Predictions:
     """Read an output of `annotate`, or another tool's `.csv`, `.tsv`, `.jsonl` or `.parquet` (or folder of these).
 
     Another tool's table has one row a face: a path column, and either seven columns named after the emotions, as
@@ -99,6 +101,8 @@ def read_predictions(path: str | Path, *, columns: Mapping[str, str] | None = No
 
     Args:
         columns: Names of columns that are not found by themselves, under `path`, `label` or an emotion.
+        classes: The seven emotions, or these and contempt, which is then kept; where the table has no column of it,
+            its probability is 0.
 
     Raises:
         ConfigError: Nothing is there, it cannot be read, or a column is missing, ambiguous or holds other values.
@@ -107,9 +111,9 @@ def read_predictions(path: str | Path, *, columns: Mapping[str, str] | None = No
     if not Path(path).exists():
         raise ConfigError(f"no predictions at {name!r}: give the output of motivnet annotate, or another tool's table")
     if not columns and _is_output(name):
-        return _read_output(name)
+        return _read_output(name, classes)
     kind, table = _read_table(Path(path))
-    return _read_columns(name, kind, table, columns or {})
+    return _read_columns(name, kind, table, columns or {}, classes)
 
 
 def _is_output(path: str) -> bool:
@@ -122,18 +126,23 @@ def _is_output(path: str) -> bool:
 # ---- outputs of motivnet ----------------------------------------------------------------------------------
 
 
-def _read_output(path: str) -> Predictions:
+def _read_output(path: str, classes: tuple[str, ...]) -> Predictions:
     record = read_record(path)
-    classes = record["classes"]
-    if not classes:
+    recorded_classes = record["classes"]
+    if not recorded_classes:
         raise ConfigError(f"{path!r} holds no emotions: {record['model']} only describes faces; run another model")
+    if lacking := [name for name in EMOTIONS if name not in recorded_classes]:
+        raise ConfigError(
+            f"{path!r} has the classes {', '.join(recorded_classes)} and lacks {', '.join(lacking)}: only predictions "
+            "of the seven emotions can be scored"
+        )
     faces, inputs = read_faces(path).drop("embedding", strict=False), read_inputs(path)
     remarks = []
     if num_frames := faces["frame"].is_not_null().sum():
         remarks.append(f"{num_frames} rows are of videos: left out")
         faces = faces.filter(pl.col("frame").is_null())
     recorded = {key: to_json(value) for key, value in record.items()}
-    answers = _distributions_in(faces, {name: name for name in classes}, path)
+    answers = _distributions_in(faces, {name: name for name in recorded_classes}, path, classes)
     remarks += answers.remarks
     return _assemble(
         [posixpath.normpath(name) for name in faces["input"].to_list()],
@@ -199,15 +208,18 @@ def _unnest(table: pl.DataFrame) -> pl.DataFrame:
     return table
 
 
-def _read_columns(path: str, kind: TableKind, table: pl.DataFrame, given: Mapping[str, str]) -> Predictions:
+def _read_columns(
+    path: str, kind: TableKind, table: pl.DataFrame, given: Mapping[str, str], classes: tuple[str, ...]
+) -> Predictions:
     found = _find_columns(path, table.columns, given)
     names = table[found["path"]].cast(pl.String).fill_null("").to_list()
     if "" in names:
         raise ConfigError(f"row {names.index('') + 1} of {path!r} has no {found['path']!r}: every row needs a name")
     if "label" in found:
-        answers = _labels_in(table[found["label"]], path)
+        answers = _labels_in(table[found["label"]], path, classes)
     else:
-        answers = _distributions_in(table, {name: column for name, column in found.items() if name != "path"}, path)
+        emotions = {name: column for name, column in found.items() if name != "path"}
+        answers = _distributions_in(table, emotions, path, classes)
     remarks = [*answers.remarks]
     box_columns = find_box_columns(table.columns)
     used = {*found.values(), *(box_columns.names if box_columns else ())}
@@ -288,15 +300,15 @@ class _Answers(NamedTuple):
     """What the R rows of a table say."""
 
     predicted: Ints
-    """[R], ids 0 to 6."""
+    """[R], ids of the C classes."""
     probabilities: Floats | None
-    """[R, 7]."""
+    """[R, C]."""
     reasons: list[str | None]
     """[R], why a row says nothing; None where it does."""
     remarks: list[str]
 
 
-def _labels_in(column: pl.Series, path: str) -> _Answers:
+def _labels_in(column: pl.Series, path: str, classes: tuple[str, ...]) -> _Answers:
     texts = column.cast(pl.String).fill_null("").to_list()
     if column.dtype.is_numeric() or any(text.strip().isdigit() for text in texts):
         raise ConfigError(
@@ -308,32 +320,36 @@ def _labels_in(column: pl.Series, path: str) -> _Answers:
     for row, text in enumerate(texts):
         word = text.strip().lower()
         emotion = emotion_named(text)
-        if word in _NO_LABEL or emotion == CONTEMPT:
+        if word in _NO_LABEL or (emotion and emotion not in classes):
             reasons[row] = emotion or EMPTY_ROW
         elif emotion is None:
             raise ConfigError(f"row {row + 1} of {path!r} has the label {text!r}: expected {', '.join(EMOTIONS)}")
         else:
-            predicted[row] = EMOTIONS.index(emotion)
+            predicted[row] = classes.index(emotion)
     return _Answers(predicted, None, reasons, [])
 
 
-def _distributions_in(table: pl.DataFrame, columns: Mapping[str, str], path: str) -> _Answers:
-    """The seven probabilities of each row, with what had to be done to have them.
+def _distributions_in(table: pl.DataFrame, columns: Mapping[str, str], path: str, classes: tuple[str, ...]) -> _Answers:
+    """The probabilities of each row's classes, with what had to be done to have them.
 
     Args:
         columns: Emotion -> its column, for the seven and perhaps others.
+        classes: The C that are kept; one without a column has a probability of 0.
     """
-    others = [name for name in columns if name not in EMOTIONS]
+    others = [name for name in columns if name not in classes]
     values = np.stack(
-        [_numbers(table[columns[name]], path) for name in (*EMOTIONS, *others)], axis=1
-    )  # [R, 7 + others]
+        [_numbers(table[columns[name]], path) if name in columns else np.zeros(len(table)) for name in classes]
+        + [_numbers(table[columns[name]], path) for name in others],
+        axis=1,
+    )  # [R, C + others]
     if (values < 0).any():
         row = int(np.flatnonzero((values < 0).any(axis=1))[0])
         raise ConfigError(
             f"row {row + 1} of {path!r} has negative values for the emotions: expected probabilities or percent; "
             "of logits take the softmax"
         )
-    totals, seven = values.sum(axis=1), values[:, : len(EMOTIONS)].sum(axis=1)  # [R]
+    num_classes = len(classes)
+    totals, kept = values.sum(axis=1), values[:, :num_classes].sum(axis=1)  # [R]
     has_values = np.isfinite(totals) & (totals > 0)
     remarks = []
     scale = 1.0
@@ -343,12 +359,12 @@ def _distributions_in(table: pl.DataFrame, columns: Mapping[str, str], path: str
     if num_off := int((np.abs(totals[has_values] / scale - 1) > 0.01).sum()):
         remarks.append(f"{num_off} rows do not sum to {scale:.0f} within 1 %: normalised")
     if others:
-        num_first = int((values[has_values].argmax(axis=1) >= len(EMOTIONS)).sum())
+        num_first = int((values[has_values].argmax(axis=1) >= num_classes).sum())
         left_out = ", ".join(columns[name] for name in others)
         remarks.append(f"{left_out} left out, the seven normalised; it was the most probable in {num_first} rows")
-    is_usable = has_values & (seven > 0)
-    probabilities = np.full((len(table), len(EMOTIONS)), 1 / len(EMOTIONS))  # [R, 7]
-    probabilities[is_usable] = values[is_usable, : len(EMOTIONS)] / seven[is_usable, None]
+    is_usable = has_values & (kept > 0)
+    probabilities = np.full((len(table), num_classes), 1 / num_classes)  # [R, C]
+    probabilities[is_usable] = values[is_usable, :num_classes] / kept[is_usable, None]
     reasons: list[str | None] = [None] * len(table)
     for row in np.flatnonzero(~is_usable).tolist():
         reasons[row] = "contempt" if has_values[row] else EMPTY_ROW

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from motivnet_cli.records import EMOTIONS
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -239,6 +241,8 @@ class DatasetSummary:
     layout: str
     split: str
     protocol: str | None
+    classes: tuple[str, ...] = EMOTIONS
+    """Those of the labels: the seven emotions, or these and contempt."""
     label_map: dict[str, str]
     terms: str
     where: str

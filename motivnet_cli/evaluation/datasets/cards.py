@@ -150,7 +150,10 @@ _CARDS = (
         ),
         terms=_AFFECTNET_TERMS,
         where=_AFFECTNET_WHERE,
-        notes=("The images are those of affectnet7; only the check of the counts differs.",),
+        notes=(
+            "The images are those of affectnet7; only the check of the counts differs. Published eight-class figures "
+            "compare only with --contempt, which keeps the images of contempt.",
+        ),
     ),
     DatasetCard(
         name="fer2013",

@@ -31,7 +31,6 @@ DROP = "drop"
 """What a label map gives for labels that are not to be used."""
 TABLES = ("csv", "parquet")
 """Sets that are one table."""
-_IDS = {emotion: number for number, emotion in enumerate(EMOTIONS)}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,7 +43,7 @@ class Labelled:
     path: str | None
     """Absolute; None where the pixels are in a table."""
     label: int
-    """Index into EMOTIONS."""
+    """Index into the set's `classes`."""
     subject: str | None = None
     """Who is in the picture, where the set says it."""
     box: Box | None = None
@@ -57,7 +56,7 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class LabelledSet:
-    """The images of a set's split that have one of the seven emotions, and what became of the others."""
+    """The images of a set's split that have one of its classes, and what became of the others."""
 
     dataset: str
     root: str
@@ -78,6 +77,8 @@ class LabelledSet:
     """The set's labels that occur -> the emotion, or why such faces are dropped."""
     columns: tuple[str, ...] = ()
     """Names of what else can be asked for of the images, `subject` among them where the set says who is in them."""
+    classes: tuple[str, ...] = EMOTIONS
+    """The seven emotions, or these and contempt."""
 
     def __repr__(self) -> str:
         return f"LabelledSet({self.dataset}, {self.split}, {len(self.images)} images, dropped={self.dropped})"
@@ -96,10 +97,16 @@ def labelled_set(request: Request, rows: SplitRows, *, layout: str, base: str, g
     left_out = ", ".join(f"{reason} {count:,}" for reason, count in dropped.items())
     if not images:
         raise ConfigError(f"{card.name}: no labelled image is left of {request.root!r} ({left_out or 'it is empty'})")
+    num_contempt = sum(image.label >= len(EMOTIONS) for image in images)
+    if CONTEMPT in request.classes and not num_contempt:
+        raise ConfigError(f"{card.name}: no image of contempt is in the split {rows.split!r}: leave out --contempt")
     remarks = [*rows.remarks, *_remarks_on(selection)]
+    if num_contempt:
+        why = "so figures compare only with those of eight classes"
+        remarks.append(f"{image_count(num_contempt)} of contempt kept as an eighth class, {why}")
     if given:
         remarks.append("labels go by the given label map, not only by the set's own")
-    departures = (*_missing(selection.missing), *_departures(card, rows, images, dropped))
+    departures = (*_missing(selection.missing), *_departures(request, rows, images, dropped))
     return LabelledSet(
         dataset=card.name,
         root=request.root,
@@ -113,6 +120,7 @@ def labelled_set(request: Request, rows: SplitRows, *, layout: str, base: str, g
         faces=rows.faces,
         label_map=selection.used,
         columns=(*(["subject"] if any(image.subject for image in images) else []), *rows.columns),
+        classes=request.classes,
     )
 
 
@@ -156,15 +164,16 @@ class _Selection:
                 numbers[row.path] += 1
 
     def _mapped(self, steps: Iterable[_Step]) -> Iterator[_Step]:
-        """Give each row its emotion."""
+        """Give each row its class."""
+        ids = {name: number for number, name in enumerate(self.request.classes)}
         for step in steps:
             meaning = self._meaning_of(step.row.label)
             if meaning is None:
                 self.unknown[step.row.label] += 1
-            elif meaning not in _IDS:
+            elif meaning not in ids:
                 self.dropped[meaning] += 1
             else:
-                yield step._replace(label=_IDS[meaning])
+                yield step._replace(label=ids[meaning])
 
     def _meaning_of(self, label: str) -> str | None:
         if label not in self.used:
@@ -231,31 +240,35 @@ def _remarks_on(selection: _Selection) -> Iterator[str]:
     for label, count in selection.unknown.items():
         yield f"label {label!r} is none of this set's: {image_count(count)} dropped"
     if num_contempt := selection.dropped[CONTEMPT]:
-        why = "it is none of the seven emotions, so figures do not compare with those of eight classes"
+        why = "figures of seven classes do not compare with those of eight; --contempt keeps them"
         yield f"{image_count(num_contempt)} of contempt dropped: {why}"
 
 
 def _departures(
-    card: DatasetCard, rows: SplitRows, images: Sequence[Labelled], dropped: Mapping[str, int]
+    request: Request, rows: SplitRows, images: Sequence[Labelled], dropped: Mapping[str, int]
 ) -> Iterator[str]:
-    """What differs from the published counts, and emotions that no image has."""
+    """What differs from the published counts, and classes that no image has."""
+    card = request.card
     counts = Counter(image.label for image in images)
+    n = sum(counts[number] for number in range(len(EMOTIONS)))  # without contempt
     expected_none = set()
     for published in card.counts:
         if published.split != rows.split or published.protocol not in (None, rows.protocol):
             continue
         where = f"{card.name} {rows.split}"
-        if published.total is not None and published.total != len(images):
-            yield f"{where} has {image_count(len(images))} here, {published.total:,} published"
+        if published.total is not None and published.total != n:
+            yield f"{where} has {image_count(n)} here, {published.total:,} published"
         if published.by_emotion is not None:
             expected_none = {number for number, count in enumerate(published.by_emotion) if count == 0}
             for number, count in enumerate(published.by_emotion):
                 if counts[number] != count:
                     yield f"{where} has {image_count(counts[number])} of {EMOTIONS[number]} here, {count:,} published"
-        with_contempt = len(images) + dropped.get(CONTEMPT, 0)
+        with_contempt = len(images) + dropped.get(CONTEMPT, 0)  # there or dropped
         if published.with_contempt and with_contempt not in published.with_contempt:
             accepted = " or ".join(f"{count:,}" for count in published.with_contempt)
             yield f"{where} has {image_count(with_contempt)} with contempt here, {accepted} published"
-    without = [name for number, name in enumerate(EMOTIONS) if not counts[number] and number not in expected_none]
+    without = [
+        name for number, name in enumerate(request.classes) if not counts[number] and number not in expected_none
+    ]
     if without:
         yield f"no image of {', '.join(without)}: means over the classes leave these out"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.evaluation.datasets.classes import emotion_named
 from motivnet_cli.inputs.names import kind_of
+from motivnet_cli.records import EMOTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -43,6 +44,8 @@ class Request:
     disk: Disk
     columns: tuple[str, ...] = ()
     """What else of each image is asked for, by name: what takes reading is read only then."""
+    classes: tuple[str, ...] = EMOTIONS
+    """Whose images are kept: the seven emotions, perhaps with contempt as the eighth."""
 
 
 class Recognised(NamedTuple):

@@ -62,6 +62,7 @@ def read_dataset(
     label_column: str | None = None,
     label_map: Mapping[str, str] | None = None,
     columns: Sequence[str] = (),
+    contempt: bool = False,
 ) -> LabelledSet:
     """The labelled images of a set on this disk, its layout recognised in the folder or down to two folders below.
 
@@ -80,10 +81,12 @@ def read_dataset(
             than the card's map and than the spelling.
         columns: What else is asked of each image (`Labelled.columns`): of a table any column, of another set what it
             says of its images. A name that a set does not have is no error here.
+        contempt: Keeps images of contempt, as an eighth class; else they are dropped and counted.
 
     Raises:
         ConfigError: The layout is not recognised, or more than one is; the split or protocol does not exist; a folder
-            or table of emotions has a label that names none; or no labelled image is left.
+            or table of emotions has a label that names none; or no labelled image is left, or none of contempt that
+            is to be kept.
     """
     card = card_named(name)
     given = {str(label).strip().casefold(): _meaning(label, emotion) for label, emotion in (label_map or {}).items()}
@@ -93,7 +96,8 @@ def read_dataset(
     if protocol is not None and protocol not in card.protocols:
         known = ", ".join(card.protocols) or "none"
         raise ConfigError(f"{name} has no protocol {protocol!r}; it has: {known}")
-    request = Request(card, _absolute(root), split, protocol, Disk(), tuple(columns))
+    classes = (*EMOTIONS, CONTEMPT) if contempt else EMOTIONS
+    request = Request(card, _absolute(root), split, protocol, Disk(), tuple(columns), classes)
     with _explained(request):
         if name in TABLES:
             rows = own.read_table(request, path_column, label_column)
