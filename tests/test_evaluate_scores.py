@@ -92,7 +92,7 @@ def test_each_figure_says_how_its_interval_was_made(tmp_path):
 def with_contempt(tmp_path_factory):
     """Three images of each of the seven emotions, and three of contempt: the set, and its labels."""
     labels = [name for name in (*EMOTIONS, "contempt") for _ in range(3)]
-    return table_of_set(tmp_path_factory.mktemp("contempt"), labels), labels
+    return table_of_set(tmp_path_factory.mktemp("contempt") / "set", labels), labels
 
 
 def test_contempt_is_an_eighth_class_if_asked_for(with_contempt, tmp_path):
