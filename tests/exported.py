@@ -59,11 +59,17 @@ def output(folder, faces, inputs=(), *, video=None, classes=EMOTIONS, tracks=Tru
         "model": "expression-net",
         "classes": list(classes),
         "video": video or {"fps": 1.0, "every": None},
-        "settings": settings or {},
+        "settings": {"model.flip": False, **(settings or {})},
+        "weights_sha256": "0" * 64,
+        "terms": "none",
+        "recipe": "stretch",
+        "precision": "fp32",
+        "faces": {},
     }
     metadata = {METADATA_KEY: json.dumps(record)}
     path = folder / "preds.parquet"
-    schema = faces_schema(classes, 4, "float16", tracks=tracks).with_metadata(metadata)
+    embedding_size = len(faces[0]["embedding"]) if faces else 4
+    schema = faces_schema(classes, embedding_size, "float16", tracks=tracks).with_metadata(metadata)
     faces = [{name: row[name] for name in schema.names} for row in faces]
     pq.write_table(pa.Table.from_pylist(faces, schema=schema), path)
     counts = Counter(row["input"] for row in faces)

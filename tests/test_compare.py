@@ -15,11 +15,14 @@ from safetensors.numpy import load_file, save_file
 
 from motivnet_cli.config import FaceConfig, InputConfig, ModelConfig, OutputConfig, RunConfig
 from motivnet_cli.errors import ConfigError, OutputConflictError, WeightsError
-from motivnet_cli.evaluation.compare import NumFaces, Reading, compare_data, compare_models
+from motivnet_cli.evaluation.compare_data import Counts, compare_data
+from motivnet_cli.evaluation.compare_models import compare_models
 from motivnet_cli.evaluation.embeddings import Unpaired
 from motivnet_cli.evaluation.results import to_json
+from motivnet_cli.evaluation.sides import Reading
 from motivnet_cli.output.read import read_faces
 from motivnet_cli.run import annotate
+from tests.exported import face, output
 from tests.pictures import SAMPLE_DATA, face_photo
 
 TINY = Path(__file__).parent / "golden" / "motivnet_tiny_7.safetensors"
@@ -218,8 +221,8 @@ def test_no_faces_to_compare(tmp_path, tuned):
 
 def predictions(path, folder, *, model=SMALL, embeddings="float32", faces=WHOLE.faces):
     """A finished output on a folder."""
-    output = OutputConfig(path=str(path), embeddings=embeddings)
-    annotate(RunConfig(inputs=InputConfig(paths=(folder,)), output=output, model=model, faces=faces))
+    config = OutputConfig(path=str(path), embeddings=embeddings)
+    annotate(RunConfig(inputs=InputConfig(paths=(folder,)), output=config, model=model, faces=faces))
     return str(path)
 
 
@@ -232,14 +235,18 @@ def test_sets_that_differ_and_sets_that_do_not(tmp_path):
     apart = compare_data(dark, bright, work=tmp_path / "1", model=SMALL, reading=WHOLE)
     alike = compare_data(dark, InputConfig(paths=(again,)), work=tmp_path / "2", model=SMALL, reading=WHOLE)
 
-    assert apart.mmd_squared.p_value < 0.01
-    assert apart.mmd_squared.value > apart.mmd_squared.high
-    assert apart.neighbour_overlap.value < 0.2
-    assert alike.mmd_squared.p_value > 0.01
-    assert alike.neighbour_overlap.value > 0.7
-    assert apart.frechet_distance > 1.5 * alike.frechet_distance
-    assert apart.n == NumFaces(30, 30)
-    assert (apart.sample.a, apart.sample.permutations, apart.a.model) == (30, 1000, "expression-net")
+    assert apart.distances.mmd_squared.p_value < 0.01
+    assert apart.distances.mmd_squared.value > apart.distances.mmd_squared.high
+    assert apart.distances.neighbour_overlap.value < 0.2
+    assert alike.distances.mmd_squared.p_value > 0.01
+    assert alike.distances.neighbour_overlap.value > 0.7
+    assert apart.distances.frechet_distance > 1.5 * alike.distances.frechet_distance
+    assert apart.distances.n == Counts(30, 30)
+    assert (apart.distances.sample.a, apart.distances.sample.permutations, apart.a.model) == (
+        30,
+        1000,
+        "expression-net",
+    )
     assert "Frechet distance is then much too large" in apart.remarks[0]
     json.dumps(to_json(apart), allow_nan=False)
 
@@ -259,7 +266,7 @@ def test_frechet_distance_of_outputs_is_that_of_their_embeddings(tmp_path):
     root = np.linalg.svd(centred[0] @ centred[1].T, compute_uv=False).sum()
     expected = np.sum((x.mean(0) - y.mean(0)) ** 2) + np.trace(a) + np.trace(b) - 2 * root
 
-    assert found.frechet_distance == pytest.approx(expected, rel=1e-6)
+    assert found.distances.frechet_distance == pytest.approx(expected, rel=1e-6)
     assert not (tmp_path / "work").exists()
 
 
@@ -267,10 +274,10 @@ def test_a_finished_output_beside_a_folder(tmp_path):
     """One side may be finished predictions, a file or a folder of parts, as long as the network is the same."""
     folder = colours(tmp_path / "p", n=6, seed=0)
     for name in ("done.parquet", "done"):
-        output = predictions(tmp_path / name, folder, embeddings="float16")
-        found = compare_data(output, folder, work=tmp_path / "work", model=SMALL, reading=WHOLE)
+        done = predictions(tmp_path / name, folder, embeddings="float16")
+        found = compare_data(done, folder, work=tmp_path / "work", model=SMALL, reading=WHOLE)
 
-        assert found.frechet_distance < 1e-3
+        assert found.distances.frechet_distance < 1e-3
         assert (found.a.embeddings, found.b.embeddings) == ("float16", "float32")
 
 
@@ -325,4 +332,113 @@ def test_faces_cut_differently_are_said(tmp_path):
     found = compare_data(whole, str(tmp_path / "p"), work=tmp_path / "work", model=SMALL)
 
     assert [remark for remark in found.remarks if "differently (faces.mode)" in remark]
-    assert found.n == NumFaces(3, 3)
+    assert found.distances.n == Counts(3, 3)
+
+
+# ---- sets, described by hand ------------------------------------------------------------------------------
+
+
+def described(folder, embeddings, *, names=None, emotions=None):
+    """An output with these embeddings [N, D], float16, of one face an input where no names are given."""
+    folder.mkdir()
+    names = names or [f"{number:05}.png" for number in range(len(embeddings))]
+    emotions = emotions or ["happiness"] * len(embeddings)
+    rows = zip(names, emotions, embeddings, strict=True)
+    faces = [face(name, emotion=emotion) | {"embedding": list(values)} for name, emotion, values in rows]
+    return str(output(folder, faces, {name: {} for name in names}))
+
+
+def embedded(n, seed, d=12, shift=0.0):
+    return np.random.default_rng(seed).normal(shift, 1, size=(n, d)).astype(np.float16).astype(float)
+
+
+def test_the_distance_of_random_parts_stands_beside_the_distance(tmp_path):
+    """Two samples of one kind are as far apart as random parts of them; others are farther."""
+    a, b, far = (
+        described(tmp_path / name, embedded(n, seed, shift=shift))
+        for name, n, seed, shift in (("a", 90, 4, 0), ("b", 60, 5, 0), ("far", 60, 6, 1))
+    )
+    alike, apart = (compare_data(a, other, work=tmp_path / "work", model=SMALL).distances for other in (b, far))
+
+    itself = alike.frechet_self_distance
+    assert 0.5 * itself.mean < alike.frechet_distance < 1.5 * itself.mean
+    assert itself.draws == 5
+    assert apart.frechet_distance > 4 * apart.frechet_self_distance.most
+    assert apart.kid.p_value == apart.classifier.accuracy.p_value == pytest.approx(1 / 1001)
+    assert alike.kid.p_value > 0.01
+    assert apart.classifier.accuracy.value > 0.8
+
+
+def test_how_much_is_read_at_a_time_changes_no_distance(tmp_path, monkeypatch):
+    """Faces of one input that fall into two readings are still of one input, also behind faces that are left out."""
+    names = [f"{number // 4}.mp4" for number in range(44)]
+    a = embedded(44, 0)
+    a[[0, 13, 21]] = np.nan
+    outputs = [described(tmp_path / "a", a, names=names), described(tmp_path / "b", embedded(30, 1))]
+    at_once = compare_data(*outputs, work=tmp_path / "work", model=SMALL)
+    monkeypatch.setattr("motivnet_cli.evaluation.embeddings.BATCH_ROWS", 3)
+    by_three = compare_data(*outputs, work=tmp_path / "work", model=SMALL)
+
+    assert (at_once.n_inputs, at_once.distances.n) == (Counts(11, 30), Counts(41, 30))
+    assert "3 faces were left out" in at_once.remarks[-1]
+    for one, other in zip(numbers_in(to_json(by_three)), numbers_in(to_json(at_once)), strict=True):
+        assert one == pytest.approx(other, rel=1e-6, abs=1e-9)
+
+
+def numbers_in(value):
+    """All numbers in some JSON, in order."""
+    if isinstance(value, dict | list):
+        return [
+            each for member in (value.values() if isinstance(value, dict) else value) for each in numbers_in(member)
+        ]
+    return [value] if isinstance(value, int | float) else []
+
+
+def test_each_emotion_is_compared_by_itself(tmp_path):
+    """Where only the happy faces differ, only their distances say so; emotions with few faces are named."""
+    emotions = ["happiness"] * 60 + ["anger"] * 60 + ["fear"] * 5
+    a, b = embedded(125, 0), embedded(125, 1)
+    b[:60] += 2
+    sides = (
+        described(tmp_path / "a", a, emotions=emotions),
+        described(tmp_path / "b", b, emotions=[*emotions[:-1], "disgust"]),
+    )
+    found = compare_data(*sides, work=tmp_path / "work", model=SMALL)
+
+    assert set(found.by_emotion) == {"happiness", "anger"}
+    happy, angry = found.by_emotion["happiness"], found.by_emotion["anger"]
+    assert happy.n == angry.n == Counts(60, 60)
+    assert happy.mmd_squared.p_value < 0.01 < angry.mmd_squared.p_value
+    assert happy.frechet_distance > 3 * happy.frechet_self_distance.mean > 3 * angry.frechet_self_distance.least
+    assert angry.frechet_distance < 1.5 * angry.frechet_self_distance.mean
+    assert found.emotions.n["fear"] == Counts(5, 4)
+    assert found.emotions.total_variation == pytest.approx(1 / 125)
+    assert "fewer than 50 faces on a side have no distances of their own: disgust (0 and 1), fear (5 and 4)" in str(
+        found.remarks
+    )
+    json.dumps(to_json(found), allow_nan=False)
+
+
+def test_few_inputs_are_said(tmp_path):
+    """Two videos a side can be dealt out in 6 ways, and no p-value is small, however many frames they have."""
+    sides = [
+        described(tmp_path / name, embedded(60, seed, shift=shift), names=["1.mp4"] * 30 + ["2.mp4"] * 30)
+        for name, seed, shift in (("a", 0, 0), ("b", 1, 3))
+    ]
+    found = compare_data(*sides, work=tmp_path / "work", model=SMALL)
+
+    assert [remark for remark in found.remarks if "2 and 2 inputs" in remark and "in 6 ways" in remark]
+    assert found.distances.mmd_squared.p_value > 0.2
+    assert found.distances.frechet_self_distance.most == pytest.approx(found.distances.frechet_distance, rel=0.5)
+
+
+def test_a_network_without_emotions(tmp_path):
+    """Embeddings alone are compared, without shares of emotions."""
+    side = tmp_path / "a"
+    side.mkdir()
+    faces = [face(f"{n}.png") | {"embedding": list(values)} for n, values in enumerate(embedded(20, 0))]
+    path = str(output(side, faces, {row["input"]: {} for row in faces}, classes=()))
+    found = compare_data(path, path, work=tmp_path / "work", model=SMALL)
+
+    assert (found.emotions, found.by_emotion) == (None, {})
+    assert found.distances.frechet_distance == pytest.approx(0, abs=1e-5)

@@ -25,7 +25,8 @@ from motivnet_cli.progress import watch_run
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from motivnet_cli.evaluation.compare import DataComparison, ModelComparison
+    from motivnet_cli.evaluation.compare_data import DataComparison
+    from motivnet_cli.evaluation.compare_models import ModelComparison
 
 compare = typer.Typer(help="Compare predictions, models or image sets.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -72,7 +73,7 @@ def compare_models(
     Example: motivnet compare models motivnet-1b sapiens-1b --images ./faces
     """
     with StopSignals() as stop, reporting_errors(), talking(quiet=quiet) as console:
-        from motivnet_cli.evaluation import compare as comparison
+        from motivnet_cli.evaluation import compare_models as comparison
 
         with watch_run(console, quiet=quiet) as progress:
             result = comparison.compare_models(
@@ -103,7 +104,7 @@ def data(
     Example: motivnet compare data ./mine ./theirs
     """
     with StopSignals() as stop, reporting_errors(), talking(quiet=quiet) as console:
-        from motivnet_cli.evaluation import compare as comparison
+        from motivnet_cli.evaluation import compare_data as comparison
 
         with watch_run(console, quiet=quiet) as progress:
             result = comparison.compare_data(

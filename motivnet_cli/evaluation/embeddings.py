@@ -48,6 +48,19 @@ class Pairing(NamedTuple):
     unpaired: Unpaired
 
 
+class FaceBatch(NamedTuple):
+    """Some faces of an output whose embeddings are finite."""
+
+    embeddings: Floats
+    """[N, D]."""
+    inputs: Ints
+    """[N]: the number of the input, from 0, counting those that have such a face."""
+    emotions: NDArray[np.object_]
+    """[N], the predicted ones; None for a network without."""
+    num_unusable: int
+    """Faces that were left out of the batch for infinities or NaN."""
+
+
 def embedding_type(output: str) -> pl.Array:
     """The type of an output's embeddings, with their size.
 
@@ -115,3 +128,31 @@ def read_embeddings(output: str, rows: Ints | None = None) -> Iterator[Floats]:
             chosen = [joined[BATCH_ROWS:]]
     if any(map(len, chosen)):
         yield np.concatenate(chosen)
+
+
+def read_face_batches(output: str) -> Iterator[FaceBatch]:
+    """The faces of an output in order, BATCH_ROWS read at a time.
+
+    Raises:
+        ConfigError: The output holds no embeddings.
+    """
+    embedding_type(output)
+    faces = scan_faces(output)
+    emotion = pl.col("emotion") if "emotion" in faces.collect_schema() else pl.lit(None)
+    faces = faces.select("input", emotion.cast(pl.String).alias("emotion"), "embedding")
+    num_rows = faces.select(pl.len()).collect().item()
+    num_inputs, last = 0, None
+    for start in range(0, num_rows, BATCH_ROWS):
+        batch = faces.slice(start, BATCH_ROWS).collect()
+        embeddings = batch["embedding"].to_numpy().astype(np.float64)
+        is_usable = np.isfinite(embeddings).all(axis=1)
+        names = batch["input"].to_numpy()[is_usable]
+        if not len(names):
+            yield FaceBatch(embeddings[:0], np.empty(0, np.int64), np.empty(0, object), len(batch))
+            continue
+        # The rows of an input stand together.
+        is_first = np.concatenate([[names[0] != last], names[1:] != names[:-1]])
+        numbers = num_inputs - 1 + np.cumsum(is_first)
+        num_inputs, last = int(numbers[-1]) + 1, names[-1]
+        emotions = batch["emotion"].to_numpy().astype(object)[is_usable]
+        yield FaceBatch(embeddings[is_usable], numbers, emotions, int(np.sum(~is_usable)))
