@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -16,20 +16,16 @@ from motivnet_cli.cli.terminal import (
     exit_stopped,
     print_json,
     print_message,
+    print_result,
     reporting_errors,
     talking,
 )
 from motivnet_cli.config import InputConfig, ModelConfig
 from motivnet_cli.progress import watch_run
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from motivnet_cli.evaluation.compare_data import DataComparison
-    from motivnet_cli.evaluation.compare_models import ModelComparison
-
 compare = typer.Typer(help="Compare predictions, models or image sets.", no_args_is_help=True, rich_markup_mode=None)
 
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to a terminal, too, as into a pipe.")]
 WorkFolder = Annotated[str, typer.Option("--out", "-o", help="Folder for intermediate results, to resume from.")]
 
 
@@ -67,6 +63,7 @@ def compare_models(
     store: StoreFolder = None,
     device: Device = "auto",
     quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure how similar two networks are: linear CKA and cosine of their embeddings, and drift of their parameters.
 
@@ -74,6 +71,7 @@ def compare_models(
     """
     with StopSignals() as stop, reporting_errors(), talking(quiet=quiet) as console:
         from motivnet_cli.evaluation import compare_models as comparison
+        from motivnet_cli.report.comparisons import words_on_models
 
         with watch_run(console, quiet=quiet) as progress:
             result = comparison.compare_models(
@@ -85,7 +83,9 @@ def compare_models(
                 progress=progress,
                 stop=stop,
             )
-        _print_result(result, stop, console)
+        if result is None:
+            raise exit_stopped(stop, console)
+        print_result(result, words_on_models(result), as_json=as_json)
 
 
 @compare.command()
@@ -98,13 +98,15 @@ def data(
     store: StoreFolder = None,
     device: Device = "auto",
     quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Measure how similar two image sets are: Frechet distance, kernel MMD and nearest neighbours of their embeddings.
+    """Measure how similar two image sets are: distances of their embeddings, and a classifier that tells them apart.
 
     Example: motivnet compare data ./mine ./theirs
     """
     with StopSignals() as stop, reporting_errors(), talking(quiet=quiet) as console:
         from motivnet_cli.evaluation import compare_data as comparison
+        from motivnet_cli.report.comparisons import words_on_data
 
         with watch_run(console, quiet=quiet) as progress:
             result = comparison.compare_data(
@@ -116,12 +118,6 @@ def data(
                 progress=progress,
                 stop=stop,
             )
-        _print_result(result, stop, console)
-
-
-def _print_result(result: ModelComparison | DataComparison | None, stop: StopSignals, console: Console) -> None:
-    from motivnet_cli.evaluation.results import to_json
-
-    if result is None:
-        raise exit_stopped(stop, console)
-    print_json(to_json(result))
+        if result is None:
+            raise exit_stopped(stop, console)
+        print_result(result, words_on_data(result), as_json=as_json)

@@ -166,6 +166,16 @@ def print_json(value: object) -> None:
     print_data("".join(each if each.isprintable() or each == "\n" else json.dumps(each)[1:-1] for each in text))
 
 
+def print_result(value: object, words: Iterable[str], *, as_json: bool) -> None:
+    """Print a result to stdout: a terminal gets the words, a pipe the JSON of the value, as anyone does who asks."""
+    from motivnet_cli.evaluation.results import to_json
+
+    if as_json or not sys.stdout.isatty():
+        print_json(to_json(value))
+    else:
+        print_lines(words)
+
+
 def print_lines(lines: Iterable[str]) -> None:
     """Print lines for people to stdout: what is in them is neither a further line nor a command to the terminal."""
     print_data("\n".join("\t".join(map(errors.one_line, line.split("\t"))) for line in lines))
