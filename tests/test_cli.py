@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import fcntl
 import json
 import logging
 import os
-import pty
 import re
 import shutil
-import struct
 import subprocess
 import sys
-import termios
 from pathlib import Path
 
 import pytest
@@ -27,6 +22,7 @@ from motivnet_cli.errors import ConfigError
 from motivnet_cli.output.read import read_faces, read_inputs, read_record
 from motivnet_cli.shards import parse_shard
 from tests.pictures import SAMPLE_DATA, face_photo, hostile_folder
+from tests.runs import on_a_terminal
 
 
 def motivnet(*arguments):
@@ -465,22 +461,6 @@ def test_every_option_of_annotate_is_tried():
         | {"--recursive", "--flip", "--follow"}
         | OF_THE_CALL
     )
-
-
-def on_a_terminal(*arguments, env):
-    """What the command writes to a terminal of 120 columns."""
-    parent, child = pty.openpty()
-    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 120, 0, 0))
-    command = [sys.executable, "-m", "motivnet_cli", *map(str, arguments)]
-    process = subprocess.Popen(command, stdout=child, stderr=child, env={**os.environ, "TERM": "xterm-256color", **env})
-    os.close(child)
-    written = b""
-    with contextlib.suppress(OSError):  # Linux says EIO when the last writer is gone
-        while piece := os.read(parent, 4096):
-            written += piece
-    os.close(parent)
-    assert process.wait(timeout=300) == 0
-    return written.decode()
 
 
 @pytest.mark.parametrize("colour", [True, False])

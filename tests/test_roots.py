@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,7 +13,7 @@ from motivnet_cli.evaluation.datasets.cards import CARDS
 from motivnet_cli.evaluation.datasets.inventory import state_of, states_of_all
 from motivnet_cli.evaluation.datasets.roots import find_root, remember, user_config
 from motivnet_cli.records import EMOTIONS
-from tests.runs import motivnet
+from tests.runs import motivnet, on_a_terminal
 from tests.test_datasets import (
     empty,
     make_affectnet_arrays,
@@ -356,27 +352,13 @@ def test_the_list_is_a_table_for_programs_and_json(here):
 def test_the_list_is_aligned_on_a_terminal(here):
     """On a terminal columns stand below each other, and what departs is said below."""
     jaffe(here / "jaffe")
-    ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "motivnet_cli", "evaluate", "--list"]
-    with subprocess.Popen(command, stdout=theirs, stderr=subprocess.PIPE, env=os.environ) as process:
-        os.close(theirs)
-        shown = b""
-        while piece := _read(ours):
-            shown += piece
-    lines = shown.decode().replace("\r", "").splitlines()
+    shown = on_a_terminal("evaluate", "--list").replace("\r", "")
+    lines = shown.splitlines()
 
-    assert process.returncode == 0
-    assert "\t" not in shown.decode()
+    assert "\t" not in shown
     column = lines[0].index("state")
     assert all(line[column - 1] == " " != line[column] for line in lines[1 : lines.index("")])
     assert any(line.startswith("jaffe: jaffe all has 7 images here, 213 published") for line in lines)
-
-
-def _read(terminal):
-    try:
-        return os.read(terminal, 4096)
-    except OSError:  # the other side is closed
-        return b""
 
 
 def test_one_set_is_described(here):
