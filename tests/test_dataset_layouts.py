@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import csv
+import re
+import shlex
+
 import pytest
 
 from motivnet_cli.errors import ConfigError
+from motivnet_cli.evaluation.datasets.cards import CARDS, FERPLUS_COLUMNS
 from motivnet_cli.evaluation.datasets.classes import emotion_named
 from motivnet_cli.evaluation.datasets.read import read_dataset
+from motivnet_cli.evaluation.evaluate import EvaluateConfig, evaluate
 from motivnet_cli.records import EMOTIONS
-from tests.test_datasets import labels_of, picture
+from tests.test_datasets import (
+    FERPLUS,
+    VOTES,
+    ferplus_name,
+    labels_of,
+    make_classes,
+    make_fer_table,
+    make_ferplus_votes,
+    picture,
+    write,
+)
 
 NEUTRAL, HAPPINESS, SADNESS, SURPRISE, FEAR, DISGUST, ANGER = range(7)
 
@@ -72,3 +88,273 @@ def test_an_unknown_class_folder_is_refused(tmp_path, name, where):
 
     assert sorted(labels_of(found).values()) == [HAPPINESS, SADNESS]
     assert found.dropped == {"label weird, dropped by the label map": 1}
+
+
+# ---- perfect predictions ----------------------------------------------------------------------------------
+
+
+def perfect_table(path, labels):
+    """Predictions that are right, under these names."""
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["path", *EMOTIONS])
+        for name, label in labels.items():
+            rows.writerow([name, *(float(emotion == label) for emotion in range(7))])
+    return path
+
+
+def accuracy(name, root, predictions, **options):
+    """What `evaluate` gives, and of how many images."""
+    out = str(predictions.parent / "out")
+    config = EvaluateConfig(dataset=name, root=str(root), out=out, predictions=str(predictions), resamples=9, **options)
+    (run,) = evaluate([config])[0].runs
+    return run.scores.accuracy, run.scores.n
+
+
+# ---- numbers that fit two numberings ----------------------------------------------------------------------
+
+RAFDB_FROM_0 = {0: SURPRISE, 1: FEAR, 2: DISGUST, 3: HAPPINESS, 4: SADNESS, 5: ANGER, 6: NEUTRAL}
+BY_ALPHABET = {0: ANGER, 1: DISGUST, 2: FEAR, 3: HAPPINESS, 4: NEUTRAL, 5: SADNESS, 6: SURPRISE}
+AFFECTNET_FROM_1 = {number: number - 1 for number in range(1, 8)}
+
+
+def calls_in(message):
+    """The calls that a message names, as words."""
+    return [shlex.split(line) for line in re.findall(r"motivnet evaluate (.*)", message)]
+
+
+def options_of(call):
+    return {key.removeprefix("--"): value for key, value in zip(call[::2], call[1::2], strict=True)}
+
+
+def read_as(call):
+    from motivnet_cli.evaluation.datasets.read import read_label_map
+
+    options = options_of(call)
+    return read_dataset(options["dataset"], options["root"], label_map=read_label_map(options["label-map"]))
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "numbers", "meanings"),
+    [
+        ("rafdb", "test", range(7), [RAFDB_FROM_0, BY_ALPHABET]),
+        ("rafdb", "test", range(1, 7), [{n: RAFDB_FROM_0[n - 1] for n in range(1, 7)}, RAFDB_FROM_0, BY_ALPHABET]),
+        ("affectnet7", "val", range(1, 7), [{n: n for n in range(1, 7)}, AFFECTNET_FROM_1, BY_ALPHABET]),
+        ("affectnet7", "val", range(1, 8), [{n: n for n in range(1, 7)}, AFFECTNET_FROM_1]),
+        ("folder", None, range(7), [{n: n for n in range(7)}, None, BY_ALPHABET]),
+    ],
+)
+def test_numbers_that_fit_two_numberings_are_refused(tmp_path, name, split, numbers, meanings):
+    """Each reading is named with the call that reads so, and the call does; none is chosen."""
+    where = f"{split}/" if split else ""
+    for number in numbers:
+        picture(tmp_path / f"{where}{number}/a.jpg")
+
+    with pytest.raises(ConfigError, match="can be read in more than one way") as caught:
+        read_dataset(name, str(tmp_path))
+    calls = calls_in(str(caught.value))
+
+    for call, meaning in zip(calls, meanings, strict=False):
+        if meaning is not None:
+            seven = {f"{where}{n}/a.jpg": label for n, label in meaning.items() if n in numbers}
+            assert labels_of(read_as(call)) == seven
+    assert len(calls) >= len(meanings) >= 2
+
+
+@pytest.mark.parametrize(
+    ("name", "here", "elsewhere", "is_certain"),
+    [
+        ("rafdb", "test/1", "train/7", True),  # the other split has the number that only RAF-DB's own order has
+        ("rafdb", "test/7", "train/1", True),
+        ("rafdb", "test/1", "train/6", False),
+        ("rafdb", "test/7", "train/0", False),
+        ("affectnet7", "val/3", "train/0", True),
+        ("affectnet7", "val/3", "train/7", False),
+        ("affectnet8", "val/0", "val/7", True),
+        ("fer2013", "PublicTest/6", "PrivateTest/0", True),
+        ("fer2013", "PrivateTest/6", "Training/1", False),
+        ("fer2013", "PrivateTest/1", "Training/7", False),
+    ],
+)
+def test_all_splits_together_say_how_classes_are_numbered(tmp_path, name, here, elsewhere, is_certain):
+    """Half a set leaves open what the whole tells."""
+    for folder in (here, elsewhere):
+        picture(tmp_path / folder / "a.jpg")
+    split = here.partition("/")[0].replace("Test", "").casefold()
+
+    if is_certain:
+        (image,) = read_dataset(name, str(tmp_path), split=split).images
+        assert EMOTIONS[image.label] == CARDS[name].labels[here[-1]]
+    else:
+        with pytest.raises(ConfigError, match="can be read in more than one way"):
+            read_dataset(name, str(tmp_path), split=split)
+
+
+def test_a_map_for_some_numbers_does_not_shift_the_others(tmp_path):
+    """A label map that drops one number leaves the question open for the rest; one that names all answers it."""
+    make_classes(tmp_path, "test", {number: number for number in range(7)})
+
+    with pytest.raises(ConfigError, match="more than one way"):
+        read_dataset("rafdb", str(tmp_path), label_map={"0": "drop"})
+    found = read_dataset("rafdb", str(tmp_path), label_map={str(n): EMOTIONS[n] for n in range(7)})
+
+    assert sorted(labels_of(found).values()) == sorted([*range(7)] * 2)
+
+
+# ---- rows of FER2013, and FERPlus' names of them ----------------------------------------------------------
+
+
+def make_both(root):
+    """FER2013's table and FERPlus' list, whose names hold other numbers than the rows; the same labels in both."""
+    write(root / "both/.keep", "")
+    labels = [*FERPLUS.values()] * 3
+    native = {NEUTRAL: 6, HAPPINESS: 3, SADNESS: 4, SURPRISE: 5, FEAR: 2, DISGUST: 1, ANGER: 0}
+    usages = [usage for usage in ("Training", "PublicTest", "PrivateTest") for _ in range(7)]
+    rows = [
+        f"{native[label]},{row % 256},{usage}" for row, (label, usage) in enumerate(zip(labels, usages, strict=True))
+    ]
+    write(root / "both/fer2013.csv", "\n".join(["emotion,pixels,Usage", *rows]) + "\n")
+    make_ferplus_votes(root / "both")
+    return {row: label for row, label in enumerate(labels) if row >= 14}
+
+
+@pytest.mark.parametrize("name", ["fer2013", "ferplus"])
+@pytest.mark.parametrize(
+    "naming", [ferplus_name, lambda row: f"row-{row:05}.png", lambda row: f"x/{ferplus_name(row)}"]
+)
+def test_predictions_go_by_ferplus_names_and_by_rows(tmp_path, name, naming):
+    """Right predictions under either naming score 1 on both sets."""
+    labels = make_both(tmp_path)
+    table = perfect_table(tmp_path / "p.csv", {naming(row): label for row, label in labels.items()})
+
+    assert accuracy(name, tmp_path / "both", table) == (1.0, 7)
+
+
+def test_ferplus_names_are_no_rows(tmp_path):
+    """Without FERPlus' list its names say nothing of FER2013's rows: refused, and never a figure in between."""
+    labels = make_both(tmp_path)
+    table = perfect_table(tmp_path / "p.csv", {ferplus_name(row): label for row, label in labels.items()})
+    (tmp_path / "both/fer2013new.csv").unlink()
+
+    with pytest.raises(ConfigError, match=r"none of the 7 labelled images is found"):
+        accuracy("fer2013", tmp_path / "both", table)
+
+
+def test_a_list_of_another_order_names_no_rows(tmp_path):
+    """A list of votes that does not fit the table is not used, and that is said."""
+    expected = make_fer_table(tmp_path)
+    write(tmp_path / "fer2013new.csv", f"{VOTES}\nTraining,fer0000000.png,10,0,0,0,0,0,0,0,0,0\n")
+
+    found = read_dataset("fer2013", str(tmp_path))
+
+    assert labels_of(found) == expected
+    assert any("is not of the order of" in remark for remark in found.remarks)
+
+
+def votes_of(rows):
+    """Lines of FERPlus' list: name and the column that all vote for."""
+    votes = {name: ",".join("10" if column == name else "0" for column in FERPLUS_COLUMNS) for name in FERPLUS_COLUMNS}
+    return "".join(f"PrivateTest,{image},{votes[column]}\n" for image, column in rows)
+
+
+SHARED = [("fer1.png", "anger"), ("fer2.png", "fear"), ("fer2.png", "neutral"), ("fer3.png", "neutral")]
+
+
+def test_an_image_name_of_two_rows_means_neither(tmp_path):
+    """With the table each row has its pixels and keeps its label, by its number; as files they cannot be told apart."""
+    write(tmp_path / "fer2013new.csv", f"{VOTES}\n{votes_of(SHARED)}")
+    for number in (1, 2, 3):
+        picture(tmp_path / f"images/fer{number}.png")
+    files = read_dataset("ferplus", str(tmp_path))
+    write(tmp_path / "fer2013.csv", "emotion,pixels,Usage\n" + "".join(f"0,{row},PrivateTest\n" for row in range(4)))
+    table = read_dataset("ferplus", str(tmp_path))
+
+    assert labels_of(files) == {"images/fer1.png": ANGER, "images/fer3.png": NEUTRAL}
+    assert files.dropped == {"image name that several rows share": 2}
+    assert labels_of(table) == {"fer1.png": ANGER, "row-00001.png": FEAR, "row-00002.png": NEUTRAL, "fer3.png": NEUTRAL}
+    for found in (files, table):
+        assert any("2 rows have an image name that others have too (fer2.png)" in remark for remark in found.remarks)
+
+
+def test_the_same_in_the_lists_of_its_authors_script(tmp_path):
+    """FERPlus' own script writes a list for each split, and of two rows with one name the last one's picture."""
+    lines = votes_of(SHARED).replace("PrivateTest,", "").replace(".png,", '.png,"(0, 0, 48, 48)",')
+    write(tmp_path / "data/FER2013Test/label.csv", lines)
+    for number in (1, 2, 3):
+        picture(tmp_path / f"data/FER2013Test/fer{number}.png")
+
+    found = read_dataset("ferplus", str(tmp_path))
+
+    assert labels_of(found) == {"data/FER2013Test/fer1.png": ANGER, "data/FER2013Test/fer3.png": NEUTRAL}
+    assert found.dropped == {"image name that several rows share": 2}
+
+
+# ---- splits by their usual names --------------------------------------------------------------------------
+
+
+def test_fer2013_folders_of_another_division_are_refused(tmp_path):
+    """Without a test folder, `validation` of another size than Public is someone's own split."""
+    classes = {"angry": ANGER, "happy": HAPPINESS}
+    make_classes(tmp_path, "train", classes, before="images/")
+    make_classes(tmp_path, "validation", classes, before="images/")
+
+    with pytest.raises(ConfigError, match=r"none of the published splits .* Read it as a set of your own") as caught:
+        read_dataset("fer2013", str(tmp_path))
+    (call,) = calls_in(str(caught.value))
+    options = options_of(call)
+
+    assert sorted(labels_of(read_dataset(options["dataset"], options["root"])).values()) == [1, 1, 6, 6]
+    assert len(read_dataset("fer2013", str(tmp_path), split="public").images) == 4
+
+
+def test_fer2013_folders_by_usage(tmp_path):
+    """Public and Private are told apart by their folders, and `test` is both."""
+    for usage in ("Training", "PublicTest", "PrivateTest"):
+        make_classes(tmp_path, usage, {"angry": ANGER, "happy": HAPPINESS})
+
+    sizes = {
+        split: len(read_dataset("fer2013", str(tmp_path), split=split).images) for split in CARDS["fer2013"].splits
+    }
+
+    assert sizes == {"train": 4, "public": 4, "private": 4, "test": 8}
+    assert read_dataset("fer2013", str(tmp_path)).split == "private"
+
+
+def test_validation_beside_a_test_folder_is_public(tmp_path):
+    """{train,val,test} are Public and Private, unless test has as many images as both; either is said."""
+    for split in ("train", "val", "test"):
+        make_classes(tmp_path, split, {"angry": ANGER, "happy": HAPPINESS})
+
+    found = read_dataset("fer2013", str(tmp_path))
+
+    assert (found.split, {name.partition("/")[0] for name in labels_of(found)}) == ("private", {"test"})
+    assert "the folders for validation and test are taken for Public and Private" in found.remarks
+    assert "fer2013 private has 4 images here, 3,589 published" in found.remarks
+
+
+def test_rafdb_names_say_of_which_split_they_are(tmp_path):
+    """`valid` is RAF-DB's test if nothing speaks against it: names of its training images do, and are counted."""
+    for number in range(1, 8):
+        picture(tmp_path / f"valid/{number}/test_{number:04}_aligned.jpg")
+    first = read_dataset("rafdb", str(tmp_path))
+    picture(tmp_path / "valid/1/train_00001_aligned.jpg")
+
+    second = read_dataset("rafdb", str(tmp_path))
+
+    assert any("is read from the folder 'valid'" in remark for remark in first.remarks)
+    assert not any("named as the split" in remark for remark in first.remarks)
+    assert "1 image named as the split train are, and read as test" in second.remarks
+
+
+def test_folders_of_ones_own_with_splits_ask_for_one(tmp_path):
+    """train/ and test/ with folders of emotions: --split is asked for, and read."""
+    for split in ("train", "test"):
+        make_classes(tmp_path, split, {"angry": ANGER, "happy": HAPPINESS})
+
+    with pytest.raises(ConfigError, match=r"for test, train: choose with --split, such as .*--split test"):
+        read_dataset("folder", str(tmp_path))
+    found = read_dataset("folder", str(tmp_path), split="test")
+
+    assert (found.split, len(found.images)) == ("test", 4)
+    with pytest.raises(ConfigError, match=r"none for a split 'test': leave out --split"):
+        read_dataset("folder", str(tmp_path / "train"), split="test")

@@ -13,8 +13,8 @@ from PIL import Image
 
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.evaluation.datasets.cards import CARDS, FERPLUS_COLUMNS
-from motivnet_cli.evaluation.datasets.fer2013 import ferplus_majority
 from motivnet_cli.evaluation.datasets.read import LAYOUTS, read_dataset, read_label_map
+from motivnet_cli.evaluation.datasets.votes import ferplus_majority
 from motivnet_cli.records import EMOTIONS
 
 NEUTRAL, HAPPINESS, SADNESS, SURPRISE, FEAR, DISGUST, ANGER, CONTEMPT = range(8)
@@ -141,7 +141,7 @@ def make_fer_table(root, *, name="fer2013.csv", header="emotion,pixels,Usage"):
             pixels = " ".join(str((row + place) % 256) for place in range(16))
             lines.append(f"{native},{pixels},{usage}" if header.endswith("Usage") else f"{native},{usage},{pixels}")
             if usage == "PrivateTest":
-                expected[f"fer{row:07}.png"] = label
+                expected[f"row-{row:05}.png"] = label
     write(root / name, "\n".join(lines) + "\n")
     return expected
 
@@ -155,15 +155,20 @@ def make_fer_folders(root):
     return make_classes(root, "test", FER_FOLDERS)
 
 
+def ferplus_name(row):
+    """A name as FERPlus' list has them: its number is that of another row."""
+    return f"fer{row * 5 % 21:07}.png"
+
+
 def make_ferplus_votes(root):
     lines, expected = [VOTES], {}
     for usage in ("Training", "PublicTest", "PrivateTest"):
         for name, label in FERPLUS.items():
             row = len(lines) - 1
             votes = [8 if column == name else 2 if column == "unknown" else 0 for column in FERPLUS_COLUMNS]
-            lines.append(f"{usage},fer{row:07}.png,{','.join(map(str, votes))}")
+            lines.append(f"{usage},{ferplus_name(row)},{','.join(map(str, votes))}")
             if usage == "PrivateTest":
-                expected[f"fer{row:07}.png"] = label
+                expected[ferplus_name(row)] = label
     write(root / "fer2013new.csv", "\n".join(lines) + "\n")
     return expected
 
@@ -559,23 +564,65 @@ def test_full_affectnet_agrees_with_the_published_counts(tmp_path):
     }
 
 
-@pytest.mark.parametrize(("split", "total"), [("train", 958), ("val", 436), ("validation", 436)])
+SFEW_NUMBERS = {
+    "train": dict(zip(FER_FOLDERS, (178, 52, 78, 184, 161, 94, 144), strict=True)),
+    "val": dict(zip(FER_FOLDERS, (77, 23, 46, 72, 73, 56, 84), strict=True)),
+}
+
+
+@pytest.mark.parametrize(("split", "total"), [("train", 891), ("val", 431), ("validation", 431)])
 def test_full_sfew_agrees_with_the_published_counts(tmp_path, split, total):
-    """958 training and 436 validation images bring no remark, one more does."""
-    for folder, count in (("Train", 958), ("Val", 436)):
-        for name in FER_FOLDERS:
-            (tmp_path / f"{folder}/{folder}_Aligned_Faces/{name.capitalize()}").mkdir(parents=True)
-        for number in range(count):
-            name = [*FER_FOLDERS][number % 7].capitalize()
-            empty(tmp_path / f"{folder}/{folder}_Aligned_Faces/{name}/{number}.png")
+    """891 training and 431 validation faces bring no remark, one more does: in all, and of its class."""
+    for folder in ("Train", "Val"):
+        for name, count in SFEW_NUMBERS[folder.casefold()].items():
+            path = tmp_path / f"{folder}/{folder}_Aligned_Faces/{name.capitalize()}"
+            path.mkdir(parents=True)
+            for number in range(count):
+                empty(path / f"{number}.png")
     first = read_dataset("sfew", str(tmp_path), split=split)
     empty(tmp_path / "Train/Train_Aligned_Faces/Sad/one.png")
     empty(tmp_path / "Val/Val_Aligned_Faces/Sad/one.png")
 
     second = read_dataset("sfew", str(tmp_path), split=split)
+    sad = SFEW_NUMBERS[first.split]["sad"]
 
-    assert (len(first.images), first.remarks) == (total, ())
-    assert second.remarks == (f"sfew {first.split} has {total + 1:,} images here, {total:,} published",)
+    assert (len(first.images), first.remarks, first.protocol) == (total, (), "aligned")
+    assert second.remarks == (
+        f"sfew {first.split} has {total + 1:,} images here, {total:,} published",
+        f"sfew {first.split} has {sad + 1} images of sadness here, {sad} published",
+    )
+
+
+@pytest.mark.parametrize(("split", "total"), [("train", 958), ("val", 436)])
+def test_whole_frames_of_sfew_have_counts_of_their_own(tmp_path, split, total):
+    """958 and 436 frames, which lie beside the aligned faces or alone; `aligned` never takes them by their name."""
+    folder = tmp_path / split.capitalize()
+    for number in range(total):
+        path = folder / [*FER_FOLDERS][number % 7].capitalize()
+        path.mkdir(parents=True, exist_ok=True)
+        empty(path / f"{number}.png")
+    Image.new("L", (720, 576)).save(folder / "Angry/0.png")
+    picture(folder / f"{folder.name}_Aligned_Faces/Happy/0.png")
+
+    found = read_dataset("sfew", str(tmp_path), split=split, protocol="frames")
+
+    assert (len(found.images), found.remarks, found.faces) == (total, (), "auto")
+    assert len(read_dataset("sfew", str(tmp_path), split=split).images) == 1
+
+
+@pytest.mark.parametrize(
+    ("size", "protocol", "faces"), [((143, 181), "aligned", "whole"), ((720, 576), "frames", "auto")]
+)
+def test_sfew_without_a_word_goes_by_the_size(tmp_path, size, protocol, faces):
+    """Where no folder says that the faces are aligned, the size of a picture does, and that is said."""
+    for name in FER_FOLDERS:
+        path = picture(tmp_path / f"Val/{name}/0.png")
+        Image.new("L", size).save(path)
+
+    found = read_dataset("sfew", str(tmp_path))
+
+    assert (found.protocol, found.faces) == (protocol, faces)
+    assert found.remarks[0].startswith(f"read as the protocol {protocol}, since the first picture has {size[0]} x")
 
 
 @pytest.mark.thorough
@@ -674,7 +721,7 @@ def test_full_ferplus_agrees_with_the_published_counts(tmp_path, contempt, remar
 def test_ferplus_tables_must_belong_together(tmp_path):
     """A fer2013.csv with other rows than the votes is refused, and so are votes without any image."""
     make_ferplus_votes(tmp_path)
-    with pytest.raises(ConfigError, match=r"holds votes and no images: .*\(such as fer0000014.png\)"):
+    with pytest.raises(ConfigError, match=r"holds votes and no images: .*\(such as fer0000007.png\)"):
         read_dataset("ferplus", str(tmp_path))
     write(tmp_path / "fer2013.csv", "emotion,pixels,Usage\n" + "6,7,PrivateTest\n" * 21)
 
@@ -697,7 +744,7 @@ def test_pixels_are_those_of_the_table(tmp_path):
     found = read_dataset("fer2013", str(tmp_path))
 
     assert found.dropped == {"pixels not understood": 6}
-    assert [image.name for image in found.images] == ["fer0000006.png", "fer0000007.png"]
+    assert [image.name for image in found.images] == ["row-00006.png", "row-00007.png"]
     for image in found.images:
         assert image.pixels.dtype == np.uint8
         assert image.pixels.tolist() == [[0, 28, 56], [84, 112, 140], [168, 196, 224]]

@@ -287,7 +287,8 @@ def _match(path: str, labelled: LabelledSet, image_paths: Sequence[str | None], 
     """
     predictions = read_predictions(path, classes=labelled.classes)
     names, boxes = [image.name for image in labelled.images], [image.box for image in labelled.images]
-    matched = match(predictions, names, image_paths, boxes=boxes)
+    aliases = [image.alias for image in labelled.images]
+    matched = match(predictions, names, image_paths, boxes=boxes, aliases=aliases)
     if not is_own:
         refuse_other_pictures(predictions, matched, names)
     few = remark_on_few(predictions, matched)

@@ -76,21 +76,24 @@ def match(
     paths: Sequence[str | None],
     *,
     boxes: Sequence[Box | None] | None = None,
+    aliases: Sequence[str | None] | None = None,
 ) -> Matched:
     """Find the prediction of each labelled image: the strictest way that pairs two images alone counts.
 
     The ways, in turn, for images that are not paired yet: the same absolute path; the same path below the set's
-    folder; one path the end of the other, by two components or more; the same file name, if no other labelled image
-    and no other prediction has it. The last two ways pair no images of two splits, nor the last one images in the
-    folders of two classes. Of several faces the one at the label's box counts (IoU at least 0.3), without
-    boxes of labels the largest, without any boxes the first.
+    folder; the set's other name of the image; one path the end of the other, by two components or more; the same file
+    name, if no other labelled image and no other prediction has it. The last two ways pair no images of two splits, nor
+    the last one images in the folders of two classes. Of several faces the one at the label's box counts (IoU at least
+    0.3), without boxes of labels the largest, without any boxes the first.
 
     Args:
         names: [N] paths below the set's folder, unique; `#k` at the end tells faces of one image apart.
         paths: [N] absolute paths; None where there is no file.
         boxes: [N] of the labelled faces.
+        aliases: [N] other names of the images, each of one image alone.
     """
-    labelled = _Labelled(names, paths, boxes or [None] * len(names))
+    none = [None] * len(names)
+    labelled = _Labelled(names, paths, boxes or none, aliases or none)
     pairs = _pair(predictions, labelled)
     rows, reasons, num_several = _choose_rows(predictions, labelled, pairs.found)
     for image in pairs.ambiguous:
@@ -131,17 +134,25 @@ class _Labelled:
     Faces of one image share its file, and their names end in `#k`; where there is no file, each is an image.
     """
 
-    def __init__(self, names: Sequence[str], paths: Sequence[str | None], boxes: Sequence[Box | None]) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        paths: Sequence[str | None],
+        boxes: Sequence[Box | None],
+        aliases: Sequence[str | None],
+    ) -> None:
         self.names: list[str] = []
         """Of the images."""
         self.paths: list[str | None] = []
+        """Of the images."""
+        self.aliases: list[str | None] = []
         """Of the images."""
         self.faces: list[list[int]] = []
         """The labelled faces of each image, by their index in `names` as given."""
         self.boxes = boxes
         """Of the faces."""
         numbers: dict[tuple[str, str | None], int] = {}
-        for face, (name, raw_path) in enumerate(zip(names, paths, strict=True)):
+        for face, (name, raw_path, alias) in enumerate(zip(names, paths, aliases, strict=True)):
             path = printable(os.path.normpath(raw_path)) if raw_path else None
             image = printable(name)
             if path and not ends_with(path, image):
@@ -150,6 +161,7 @@ class _Labelled:
             if number == len(self.faces):
                 self.names.append(image)
                 self.paths.append(path)
+                self.aliases.append(alias)
                 self.faces.append([])
             self.faces[number].append(face)
 
@@ -238,6 +250,7 @@ def _ways(predictions: Predictions, labelled: _Labelled) -> Iterator[_Way]:
 
     yield _Way("absolute path", lambda i: _if_any(paths[i]), lambda i: _if_any(predictions.paths[i]))
     yield _Way("relative path", lambda i: [names[i]], lambda i: [images[i]])
+    yield _Way("other name", lambda i: _if_any(labelled.aliases[i]), lambda i: [posixpath.basename(images[i])])
     # One is the end of the other: the whole of one is a key, and so is every end of the other.
     yield _Way(
         "path suffix",

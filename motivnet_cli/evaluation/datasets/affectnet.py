@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from motivnet_cli.errors import ConfigError
+from motivnet_cli.evaluation.datasets.by_class import class_folder_layout
 from motivnet_cli.evaluation.datasets.disk import join_path, normalise_label, scan_csv
-from motivnet_cli.evaluation.datasets.layouts import Layout, Row, SplitRows, find_class_folders, read_class_folders
+from motivnet_cli.evaluation.datasets.layouts import Layout, Row, SplitRows
 from motivnet_cli.inputs.names import kind_of
 
 if TYPE_CHECKING:
@@ -143,19 +144,8 @@ def _read_lists(request: Request, found: Recognised) -> SplitRows:
     return SplitRows(split=split, rows=rows, faces=request.card.faces, dropped=dropped, from_index=True)
 
 
-# ---- folders by class -------------------------------------------------------------------------------------
-
-
-def _recognise_folders(request: Request, folder: str) -> Paths:
-    return find_class_folders(request, folder, {"train": ["train", "train_set"], "val": ["val", "val_set"]})
-
-
-def _read_folders(request: Request, found: Recognised) -> SplitRows:
-    return read_class_folders(request, found, default="val")
-
-
 LAYOUTS = (
     Layout(_recognise_arrays, _read_arrays),
     Layout(_recognise_lists, _read_lists),
-    Layout(_recognise_folders, _read_folders),
+    class_folder_layout({"train": ("train",), "val": ("val", "test")}),
 )

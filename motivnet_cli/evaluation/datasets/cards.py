@@ -64,7 +64,7 @@ _AFFECTNET_LAYOUTS = (
     "{train_set,val_set}/images/*.jpg with {train_set,val_set}/annotations/<id>_exp.npy",
     "Manually_Annotated_file_lists/{training,validation}.csv (with or without a first line of names) with "
     "Manually_Annotated_Images/",
-    "{train,val}/{0..7}/*.jpg",
+    "{train,val}/<class>/, classes by number or name",
 )
 _AFFECTNET_LABELS = {
     **{str(number): emotion for number, emotion in enumerate(EMOTIONS)},
@@ -97,7 +97,7 @@ _CARDS = (
         folders=("RAF-DB", "RAF-DB basic"),
         layouts=(
             "EmoLabel/list_patition_label.txt with Image/aligned/ or Image/original/, with or without a leading basic/",
-            "DATASET/{train,test}/{1..7}/*.jpg (Kaggle; aligned)",
+            "{train,test}/<class>/ (Kaggle's DATASET; aligned), classes by number or name",
         ),
         labels={
             **{"1": "surprise", "2": "fear", "3": "disgust", "4": "happiness", "5": "sadness", "6": "anger"},
@@ -161,7 +161,8 @@ _CARDS = (
         folders=("FER2013",),
         layouts=(
             "fer2013.csv (emotion,pixels,Usage), or icml_face_data.csv, which is the same table",
-            "{train,test}/{angry,disgust,fear,happy,sad,surprise,neutral}/ (Kaggle; its test is Public and Private)",
+            "{train,test}/<class>/ (Kaggle; its test is Public and Private), or "
+            "{Training,PublicTest,PrivateTest}/<class>/",
         ),
         labels=_FER_LABELS,
         faces="whole",
@@ -184,6 +185,8 @@ _CARDS = (
         layouts=(
             "fer2013new.csv with fer2013.csv, whose rows belong together one by one",
             "fer2013new.csv with the images that it names (fer0000000.png and so on) anywhere under the root",
+            "{FER2013Train,FER2013Valid,FER2013Test}/label.csv with the images beside it",
+            "{train,validation,test}/<class>/",
         ),
         labels={
             **{name: name for name in FERPLUS_COLUMNS if name in EMOTIONS},
@@ -271,12 +274,19 @@ _CARDS = (
         name="sfew",
         title="SFEW 2.0 (Static Facial Expressions in the Wild)",
         folders=("SFEW", "SFEW 2.0"),
-        layouts=("{Train,Val}/{Train,Val}_Aligned_Faces*/{Angry,Disgust,Fear,Happy,Neutral,Sad,Surprise}/",),
+        layouts=("{Train,Val}/<class>/, perhaps with Train_Aligned_Faces or Val_Aligned_Faces_new on the way",),
         labels={name: _FER_LABELS[name] for name in _FER_LABELS if not name.isdigit()},
         faces="whole",
         splits=("train", "val"),
         default_split="val",
-        counts=(Published("train", 958), Published("val", 436)),
+        protocols={"aligned": "the aligned faces", "frames": "the whole frames, faces to be found"},
+        default_protocol="aligned",
+        counts=(
+            Published("train", 891, (144, 184, 161, 94, 78, 52, 178), protocol="aligned"),
+            Published("val", 431, (84, 72, 73, 56, 46, 23, 77), protocol="aligned"),
+            Published("train", 958, protocol="frames"),
+            Published("val", 436, protocol="frames"),
+        ),
         terms="Research only, under a signed agreement. Do not re-host.",
         where="https://users.cecs.anu.edu.au/~few_group/AFEW.html",
         notes=("The labels of the test split are withheld: papers report on val.",),
@@ -298,10 +308,13 @@ _CARDS = (
     DatasetCard(
         name="folder",
         title="Your own: folders named by emotion",
-        layouts=("<emotion>/**/*.jpg: happy, Happiness, 1_happy, angry, anger and so on, in any case",),
+        layouts=(
+            "<emotion>/**/*.jpg: happy, Happiness, 1_happy, angry, anger and so on, in any case",
+            "{train,val,test}/<emotion>/**/*.jpg, with --split",
+        ),
         labels={},
         faces="auto",
-        splits=("all",),
+        splits=("all", "train", "val", "test", "public", "private"),
         default_split="all",
         terms="Yours to know.",
         where="yourself",

@@ -7,9 +7,12 @@ the figures of the others wrong in silence.
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from motivnet_cli.records import EMOTIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
 
 CONTEMPT: Final = "contempt"
 """The eighth class of some sets, none of the seven emotions."""
@@ -33,3 +36,69 @@ def emotion_named(label: str) -> str | None:
     """The emotion, or `contempt`, that a folder or cell names: `Happy`, `1_happiness`, `02. Suprise`; else None."""
     word = re.sub(r"^\d+[\s_.-]+", "", label.strip().casefold())
     return SYNONYMS.get(re.sub(r"[\s_-]+", " ", word))
+
+
+# ---- numbers ----------------------------------------------------------------------------------------------
+
+
+class Numbering(NamedTuple):
+    """One way to read the numbers of classes."""
+
+    name: str
+    classes: Mapping[str, str]
+    """Number -> emotion, or why such faces are dropped."""
+
+
+_BY_NAME = ("anger", CONTEMPT, "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
+"""In the order of the alphabet, by which loaders number class folders; `angry`, `happy` and `sad` change nothing."""
+_IN_USE = (
+    Numbering("AffectNet's order (and MotivNet's)", {str(i): name for i, name in enumerate((*EMOTIONS, CONTEMPT))}),
+    Numbering(
+        "FER2013's order",
+        dict(zip("0123456", ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral"), strict=True)),
+    ),
+    Numbering(
+        "RAF-DB's order, from 1",
+        dict(zip("1234567", ("surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral"), strict=True)),
+    ),
+)
+"""Of sets that number their classes, for tables and folders that are of no known set."""
+
+
+def is_number(label: str) -> bool:
+    return label.isascii() and label.isdigit()
+
+
+def readings(labels: Mapping[str, str], name: str, numbers: Collection[str]) -> Iterator[Numbering]:
+    """The ways to read these numbers: the set's own first, if it has all of them.
+
+    Args:
+        labels: The set's own labels, numbers among them or none.
+        name: Of the set.
+        numbers: Those that occur.
+    """
+    own = {label: meaning for label, meaning in labels.items() if is_number(label)}
+    known = [each for each in _own_and_moved(own, name) if set(numbers) <= set(each.classes)] if own else []
+    known = known or [*_IN_USE]
+    seven = {str(i): emotion for i, emotion in enumerate(emotion for emotion in _BY_NAME if emotion != CONTEMPT)}
+    eight = {str(i): emotion for i, emotion in enumerate(_BY_NAME)}
+    known.append(Numbering("the order of the alphabet", seven if set(numbers) <= set(seven) else eight))
+    yield from (each for each in known if set(numbers) <= set(each.classes))
+
+
+def _own_and_moved(own: Mapping[str, str], name: str) -> Iterator[Numbering]:
+    """A set's numbers, and the same order counted from 0 if the set counts from 1, or from 1 if it does from 0."""
+    first = min(map(int, own))
+    other = 1 - first
+    yield Numbering(f"{name}'s own numbers, from {first}", own)
+    moved = {str(int(label) + other - first): meaning for label, meaning in own.items()}
+    yield Numbering(f"{name}'s order counted from {other}", moved)
+
+
+def is_certain(labels: Mapping[str, str], numbers: Collection[str]) -> bool:
+    """Whether numbers can only be the set's own: it has all of them, and counted one higher or lower it has not.
+
+    RAF-DB's are 1 to 7: the folders 1 to 7 are certain, 0 to 6 are not its own, and 1 to 6 could be either.
+    """
+    own, moved = (set(each.classes) for each in _own_and_moved({k: v for k, v in labels.items() if is_number(k)}, ""))
+    return set(numbers) <= own and not set(numbers) <= moved

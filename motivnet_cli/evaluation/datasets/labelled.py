@@ -39,7 +39,8 @@ class Labelled:
 
     name: str
     """The path relative to the set's folder, with `/`, unique within the set; faces of one image end in `#0`, `#1`,
-    in the order of the index. A row of FER2013's table is named as FERPlus names it: `fer0000012.png` is row 12."""
+    in the order of the index. A row of FER2013's table has the name that FERPlus gives it, if FERPlus' list lies with
+    it, else its number, from 0: `row-00012.png`."""
     path: str | None
     """Absolute; None where the pixels are in a table."""
     label: int
@@ -52,6 +53,8 @@ class Labelled:
     """[H, W], grey, 0 to 255; None where there is a file."""
     columns: Mapping[str, str] = field(default_factory=dict)
     """What else the set says of it, by name, such as `gender`; a name that is not there is not known of this image."""
+    alias: str | None = None
+    """Another name that predictions may give this image; none that could mean a second one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -205,7 +208,7 @@ class _Selection:
                 self.dropped["listed twice" if labels[name] == label else "listed twice, with different labels"] += 1
                 continue
             labels[name] = label
-            yield Labelled(name, path, label, row.subject, row.box, row.pixels, row.columns)
+            yield Labelled(name, path, label, row.subject, row.box, row.pixels, row.columns, row.alias)
 
 
 def _name(path: str, base: str) -> str:

@@ -1,20 +1,18 @@
-"""What the readers of all sets share: what is asked of them, what they answer, and folders named by class."""
+"""What the readers of all sets share: what is asked of them, and what they answer."""
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from motivnet_cli.errors import ConfigError
-from motivnet_cli.evaluation.datasets.classes import emotion_named
-from motivnet_cli.inputs.names import kind_of
 from motivnet_cli.records import EMOTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -46,6 +44,21 @@ class Request:
     """What else of each image is asked for, by name: what takes reading is read only then."""
     classes: tuple[str, ...] = EMOTIONS
     """Whose images are kept: the seven emotions, perhaps with contempt as the eighth."""
+    given: Mapping[str, str] = field(default_factory=dict)
+    """The label map of the user: label in lower case -> emotion, or why such faces are dropped."""
+
+    def command(self, **options: str) -> str:
+        """The call that reads this set so, for messages.
+
+        Args:
+            options: Those that differ from the call at hand, such as `dataset`, `root` or `label_map`.
+        """
+        asked = {"dataset": self.card.name, "root": self.root, "split": self.split, "protocol": self.protocol}
+        words = ["motivnet", "evaluate"]
+        for name, value in (asked | options).items():
+            if value:
+                words += [f"--{name.replace('_', '-')}", shlex.quote(value)]
+        return " ".join(words)
 
 
 class Recognised(NamedTuple):
@@ -69,6 +82,8 @@ class Row(NamedTuple):
     pixels: NDArray[np.uint8] | None = None
     columns: Mapping[str, str] = NO_COLUMNS
     """What else is known of it: `gender`, `age`, a column of a table."""
+    alias: str | None = None
+    """Another name that predictions may give this image."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,61 +117,3 @@ class Layout:
 def image_count(count: int) -> str:
     """Such as `1 image` and `3,068 images`."""
     return f"{count:,} image{'' if count == 1 else 's'}"
-
-
-def find_class_folders(request: Request, folder: str, splits: Mapping[str, Sequence[str]]) -> Paths:
-    """The folder of each split that has subfolders named by the set's labels, or by emotions in any spelling.
-
-    Args:
-        splits: Split -> names that its folder may have.
-    """
-    found: dict[str, str] = {}
-    for split, names in splits.items():
-        for name in names:
-            path = request.disk.child(folder, name)
-            if path and any(_names_class(request.card, label) for label in request.disk.folders(path)):
-                found.setdefault(split, path)
-    return found
-
-
-def _names_class(card: DatasetCard, label: str) -> bool:
-    return label.casefold() in card.labels or emotion_named(label) is not None
-
-
-def read_class_folders(
-    request: Request, found: Recognised, *, default: str, remark: str = "", protocol: str | None = None
-) -> SplitRows:
-    """The pictures of one of the folders that `find_class_folders` found.
-
-    Args:
-        default: The split that is read where none is asked for; then `remark` is made, if there is one.
-    """
-    split = request.split or default
-    if split not in found.paths:
-        raise ConfigError(
-            f"{request.card.name}: {found.folder!r} has no split {split!r} in this layout ({found.layout}); "
-            f"it has {', '.join(found.paths)}: choose with --split"
-        )
-    folder = found.paths[split]
-    dropped: Counter[str] = Counter()
-    return SplitRows(
-        split=split,
-        protocol=protocol,
-        rows=rows_in_folders(request.disk, folder, request.disk.folders(folder), dropped),
-        faces=request.card.faces,
-        dropped=dropped,
-        remarks=(remark,) if remark and request.split is None else (),
-        by_folder=True,
-    )
-
-
-def rows_in_folders(disk: Disk, folder: str, names: Iterable[str], dropped: Counter[str]) -> list[Row]:
-    """Every picture below these subfolders, labelled by the subfolder's name."""
-    rows = []
-    for name in names:
-        for path in disk.walk(f"{folder}/{name}"):
-            if kind_of(path) == "image":
-                rows.append(Row(path, name))
-            else:
-                dropped["not a picture by its ending"] += 1
-    return rows

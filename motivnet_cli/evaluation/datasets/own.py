@@ -8,13 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.evaluation.datasets.classes import emotion_named
+from motivnet_cli.evaluation.datasets.by_class import (
+    check_numbers,
+    find_split_folders,
+    read_classes,
+    read_split_folders,
+)
+from motivnet_cli.evaluation.datasets.classes import emotion_named, is_number
 from motivnet_cli.evaluation.datasets.disk import join_path, normalise_label
-from motivnet_cli.evaluation.datasets.layouts import Layout, Row, SplitRows, image_count, rows_in_folders
+from motivnet_cli.evaluation.datasets.layouts import Layout, Row, SplitRows, image_count
 from motivnet_cli.inputs.box_columns import box_cells, find_box_columns, with_boxes
 from motivnet_cli.inputs.names import kind_of, suffix_of
 from motivnet_cli.inputs.table import PARQUET_SUFFIXES, PATH_COLUMNS, column_named, open_table
-from motivnet_cli.records import BOX_COLUMNS, EMOTIONS
+from motivnet_cli.records import BOX_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,8 +38,11 @@ LABEL_COLUMNS = ("label", "emotion", "expression", "class", "target")
 # ---- folders ----------------------------------------------------------------------------------------------
 
 
+_SPLITS = {name: (name,) for name in ("train", "val", "test", "public", "private")}
+
+
 def has_emotion_folders(request: Request, folder: str) -> bool:
-    return any(emotion_named(name) in EMOTIONS for name in request.disk.folders(folder))
+    return any(emotion_named(name) or is_number(name) for name in request.disk.folders(folder))
 
 
 def _recognise_folders(request: Request, folder: str) -> Paths:
@@ -41,15 +50,32 @@ def _recognise_folders(request: Request, folder: str) -> Paths:
 
 
 def _read_folders(request: Request, found: Recognised) -> SplitRows:
-    dropped: Counter[str] = Counter()
-    rows = rows_in_folders(request.disk, found.folder, request.disk.folders(found.folder), dropped)
+    """The folders named by emotion; pictures beside them are counted."""
+    if request.split not in (None, "all"):
+        raise ConfigError(
+            f"folder: {found.folder!r} holds folders named by emotion, and none for a split {request.split!r}: leave "
+            "out --split"
+        )
+    check_numbers(request, request.disk.folders(found.folder), "folders", are_its_own=False)
+    rows = read_classes(request, found.folder, split="all")
     num_outside = sum(kind_of(name) == "image" for name in request.disk.files(found.folder))
     if num_outside:
-        dropped["picture outside the folders named by emotion"] = num_outside
-    return SplitRows(split="all", rows=rows, faces=request.card.faces, dropped=dropped, by_folder=True)
+        rows.dropped["picture outside the folders named by emotion"] = num_outside
+    return rows
 
 
-LAYOUTS = (Layout(_recognise_folders, _read_folders),)
+def _read_split(request: Request, found: Recognised) -> SplitRows:
+    """One of several folders that each hold folders named by emotion."""
+    if request.split in (None, "all"):
+        splits = ", ".join(found.paths)
+        raise ConfigError(
+            f"folder: {found.folder!r} holds folders of emotions for {splits}: choose with --split, such as "
+            f"{request.command(split=next(iter(found.paths)))}"
+        )
+    return read_split_folders(request, found, folders=_SPLITS)
+
+
+LAYOUTS = (Layout(_recognise_folders, _read_folders), Layout(find_split_folders, _read_split))
 
 # ---- tables -----------------------------------------------------------------------------------------------
 

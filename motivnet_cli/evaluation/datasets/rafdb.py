@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import posixpath
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from motivnet_cli.errors import ConfigError
+from motivnet_cli.evaluation.datasets.by_class import class_folder_layout
 from motivnet_cli.evaluation.datasets.disk import read_lines
-from motivnet_cli.evaluation.datasets.layouts import (
-    MAX_NAMES,
-    NO_COLUMNS,
-    Layout,
-    Row,
-    SplitRows,
-    find_class_folders,
-    read_class_folders,
-)
+from motivnet_cli.evaluation.datasets.layouts import MAX_NAMES, NO_COLUMNS, Layout, Row, SplitRows, image_count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -96,14 +90,18 @@ def _annotations(request: Request, path: str) -> Mapping[str, str]:
     return known
 
 
-def _recognise_folders(request: Request, folder: str) -> Paths:
-    if request.protocol == "original":
-        return {}
-    return find_class_folders(request, folder, {"train": ["train"], "test": ["test"]})
+_FOLDERS = class_folder_layout({"train": ("train",), "test": ("test", "val")}, protocol="aligned")
 
 
 def _read_folders(request: Request, found: Recognised) -> SplitRows:
-    return read_class_folders(request, found, default="test", protocol="aligned")
+    """The folders of a split. File names of the authors say which split an image is of, and are believed."""
+    rows = _FOLDERS.read(request, found)
+    other = "test" if rows.split == "train" else "train"
+    wrong = sum(posixpath.basename(row.path or "").casefold().startswith(f"{other}_") for row in rows.rows)
+    if not wrong:
+        return rows
+    remark = f"{image_count(wrong)} named as the split {other} are, and read as {rows.split}"
+    return replace(rows, remarks=(*rows.remarks, remark))
 
 
-LAYOUTS = (Layout(_recognise_list, _read_list), Layout(_recognise_folders, _read_folders))
+LAYOUTS = (Layout(_recognise_list, _read_list), Layout(_FOLDERS.recognise, _read_folders))

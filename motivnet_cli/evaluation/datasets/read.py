@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from motivnet_cli.errors import ConfigError, first_line
-from motivnet_cli.evaluation.datasets import affectnet, ckplus, expw, fer2013, jaffe, kdef, own, rafdb, sfew
+from motivnet_cli.evaluation.datasets import affectnet, ckplus, expw, fer2013, ferplus, jaffe, kdef, own, rafdb, sfew
 from motivnet_cli.evaluation.datasets.cards import CARDS
 from motivnet_cli.evaluation.datasets.classes import CONTEMPT, emotion_named
 from motivnet_cli.evaluation.datasets.disk import Disk, read_text
@@ -35,7 +35,7 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
     "affectnet7": affectnet.LAYOUTS,
     "affectnet8": affectnet.LAYOUTS,
     "fer2013": fer2013.LAYOUTS,
-    "ferplus": fer2013.FERPLUS_LAYOUTS,
+    "ferplus": ferplus.LAYOUTS,
     "ckplus": ckplus.LAYOUTS,
     "jaffe": jaffe.LAYOUTS,
     "kdef": kdef.LAYOUTS,
@@ -97,7 +97,7 @@ def read_dataset(
         known = ", ".join(card.protocols) or "none"
         raise ConfigError(f"{name} has no protocol {protocol!r}; it has: {known}")
     classes = (*EMOTIONS, CONTEMPT) if contempt else EMOTIONS
-    request = Request(card, _absolute(root), split, protocol, Disk(), tuple(columns), classes)
+    request = Request(card, _absolute(root), split, protocol, Disk(), tuple(columns), classes, given)
     with _explained(request):
         if name in TABLES:
             rows = own.read_table(request, path_column, label_column)

@@ -1,29 +1,82 @@
-"""SFEW 2.0: folders of aligned faces by class, within a folder for each split."""
+"""SFEW 2.0: aligned faces, or whole frames of films, in folders by class within a folder for each split."""
 
 from __future__ import annotations
 
-import re
+import posixpath
+from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from motivnet_cli.evaluation.datasets.layouts import Layout, find_class_folders, read_class_folders
+from PIL import Image
+
+from motivnet_cli.errors import ConfigError
+from motivnet_cli.evaluation.datasets.by_class import has_class_folders, read_classes, split_named
+from motivnet_cli.evaluation.datasets.layouts import Layout
+from motivnet_cli.inputs.names import kind_of
 
 if TYPE_CHECKING:
     from motivnet_cli.evaluation.datasets.layouts import Paths, Recognised, Request, SplitRows
 
-_FACES = re.compile(r"(train|val)_aligned_faces", re.IGNORECASE)
+_SPLITS = ("train", "val")
+_ALIGNED = "aligned_faces"
+_MAX_WRAPPERS = 2
+_MAX_ALIGNED_SIDE = 300
+"""Aligned faces have 143 x 181 pixels, frames 720 x 576."""
 
 
 def _recognise(request: Request, folder: str) -> Paths:
-    splits: dict[str, list[str]] = {}
-    for split in ("Train", "Val"):
-        path = request.disk.child(folder, split)
-        names = [name for name in (request.disk.folders(path) if path else []) if _FACES.match(name)]
-        splits[split.casefold()] = [f"{split}/{name}" for name in names if name.casefold().startswith(split.casefold())]
-    return find_class_folders(request, folder, splits)
+    """Paths by split and, where the folder's name says that faces are aligned, `val aligned`.
+
+    Raises:
+        ConfigError: Several folders could be the same.
+    """
+    found: dict[str, list[str]] = {}
+    for path in (folder, *(f"{folder}/{name}" for name in request.disk.folders(folder))):
+        split = split_named(posixpath.basename(path).casefold().partition(f"_{_ALIGNED}")[0])
+        if split in _SPLITS:
+            depth = 0 if path == folder else _MAX_WRAPPERS
+            for root in (each for level in request.disk.levels(path, depth) for each in level):
+                if has_class_folders(request, root):
+                    is_aligned = _ALIGNED in root[len(posixpath.dirname(folder)) :].casefold()
+                    found.setdefault(f"{split} aligned" if is_aligned else split, []).append(root)
+    for split, paths in found.items():
+        if len(paths) > 1:
+            names = " and ".join(map(repr, paths))
+            raise ConfigError(f"{request.card.name}: {names} could all be the split {split}: name one as --root")
+    return {split: paths[0] for split, paths in found.items()}
 
 
 def _read(request: Request, found: Recognised) -> SplitRows:
-    return read_class_folders(request, found, default="val")
+    split = request.split or request.card.default_split
+    aligned, unnamed = found.paths.get(f"{split} aligned"), found.paths.get(split)
+    folder = unnamed if request.protocol == "frames" else aligned or unnamed
+    if folder is None:
+        there = ", ".join(found.paths)
+        raise ConfigError(
+            f"sfew: {found.folder!r} has {there}, and no {request.protocol or ''} pictures of {split}: choose with "
+            "--split and --protocol"
+        )
+    protocol, remarks = request.protocol or "aligned", []
+    if folder == unnamed and request.protocol is None:
+        size = _first_size(request, folder)
+        protocol = "aligned" if max(size) <= _MAX_ALIGNED_SIDE else "frames"
+        remarks.append(
+            f"read as the protocol {protocol}, since the first picture has {size[0]} x {size[1]} pixels (aligned faces "
+            "have 143 x 181, frames 720 x 576)"
+        )
+    names = [name for name in request.disk.folders(folder) if _ALIGNED not in name.casefold()]
+    rows = read_classes(request, folder, split=split, protocol=protocol, remarks=remarks, names=names)
+    return replace(rows, faces="whole" if protocol == "aligned" else "auto")
+
+
+def _first_size(request: Request, folder: str) -> tuple[int, int]:
+    """Width and height of the first picture that can be opened; 0 x 0 where none can."""
+    for path in request.disk.walk(folder):
+        if kind_of(path) == "image":
+            with suppress(OSError), Image.open(path) as picture:
+                width, height = picture.size
+                return width, height
+    return 0, 0
 
 
 LAYOUTS = (Layout(_recognise, _read),)

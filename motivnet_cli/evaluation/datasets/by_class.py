@@ -1,0 +1,197 @@
+"""Folders named by class, within a folder for each split: how most public copies of a set lie on disk."""
+
+from __future__ import annotations
+
+import posixpath
+from collections import Counter
+from functools import partial
+from typing import TYPE_CHECKING
+
+from motivnet_cli.errors import ConfigError
+from motivnet_cli.evaluation.datasets.classes import emotion_named, is_certain, is_number, readings
+from motivnet_cli.evaluation.datasets.layouts import Layout, Row, SplitRows
+from motivnet_cli.inputs.names import kind_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from motivnet_cli.evaluation.datasets.disk import Disk
+    from motivnet_cli.evaluation.datasets.layouts import Paths, Recognised, Request
+
+SPLIT_WORDS = {
+    "train": ("train", "training", "train_set", "trainset", "training_set", "fer2013train"),
+    "val": ("val", "valid", "validation", "val_set", "valid_set", "validation_set", "fer2013valid"),
+    "test": ("test", "testing", "test_set", "testset", "fer2013test"),
+    "public": ("public", "publictest"),
+    "private": ("private", "privatetest"),
+}
+"""What a split's folder, list or table may be called, in lower case."""
+_MAX_WRAPPERS = 2
+"""Folders between that of a split and those of its classes, such as `Val/Val_Aligned_Faces_new/Val_Aligned_Faces/`."""
+
+
+def split_named(name: str) -> str | None:
+    """The split that a folder's name means, a key of SPLIT_WORDS."""
+    return next((split for split, words in SPLIT_WORDS.items() if name.casefold() in words), None)
+
+
+# ---- recognising ------------------------------------------------------------------------------------------
+
+
+def class_folder_layout(folders: Mapping[str, Sequence[str]], *, protocol: str | None = None) -> Layout:
+    """A layout of class folders within a folder for each split.
+
+    Args:
+        folders: Split of the set -> keys of SPLIT_WORDS that it may go by, the first that is there counting.
+        protocol: Which of the set's protocols these images are; another one that is asked for is not found here.
+    """
+
+    def recognise(request: Request, folder: str) -> Paths:
+        if protocol is not None and request.protocol not in (None, protocol):
+            return {}
+        return find_split_folders(request, folder)
+
+    return Layout(recognise, partial(read_split_folders, folders=folders, protocol=protocol))
+
+
+def find_split_folders(request: Request, folder: str) -> dict[str, str]:
+    """The folder of each split that holds folders named by class, by keys of SPLIT_WORDS.
+
+    The folder itself may be that of a split.
+
+    Raises:
+        ConfigError: Several folders could be the same split.
+    """
+    found: dict[str, list[str]] = {}
+    for name in request.disk.folders(folder):
+        if split := split_named(name):
+            found.setdefault(split, []).extend(class_roots(request, f"{folder}/{name}"))
+    own = split_named(posixpath.basename(folder))
+    if own and not any(found.values()) and has_class_folders(request, folder):
+        found[own] = [folder]
+    for split, paths in found.items():
+        if len(paths) > 1:
+            names = " and ".join(map(repr, paths))
+            raise ConfigError(f"{request.card.name}: {names} could all be the split {split}: name one as --root")
+    return {split: paths[0] for split, paths in found.items() if paths}
+
+
+def class_roots(request: Request, folder: str) -> list[str]:
+    """Where the class folders below a folder lie: in it, or in folders around them that hold nothing else."""
+    for level in request.disk.levels(folder, _MAX_WRAPPERS):
+        if there := [path for path in level if has_class_folders(request, path)]:
+            return there
+    return []
+
+
+def has_class_folders(request: Request, folder: str) -> bool:
+    return any(names_class(request, name) for name in request.disk.folders(folder))
+
+
+def names_class(request: Request, label: str) -> bool:
+    """Whether a folder's name is a class: the set's own label, one that the user maps, an emotion's name, or a number.
+
+    Any number counts where the set numbers its classes: whether it is one of them is asked later, and said.
+    """
+    key = label.casefold()
+    if is_number(key) and any(map(is_number, request.card.labels)):
+        return True
+    return key in request.card.labels or key in request.given or emotion_named(label) is not None
+
+
+# ---- reading ----------------------------------------------------------------------------------------------
+
+
+def read_split_folders(
+    request: Request, found: Recognised, *, folders: Mapping[str, Sequence[str]], protocol: str | None = None
+) -> SplitRows:
+    """The pictures of a split, labelled by their class folders.
+
+    Raises:
+        ConfigError: The split is not there, or numbered folders can be read in more than one way.
+    """
+    split = request.split or request.card.default_split
+    word = next((word for word in folders.get(split, ()) if word in found.paths), None)
+    if word is None:
+        there = [name for name, words in folders.items() if any(word in found.paths for word in words)]
+        raise ConfigError(
+            f"{request.card.name}: {found.folder!r} has no split {split!r} in this layout ({found.layout}); "
+            f"it has {', '.join(there) or 'none of this set'}: choose with --split"
+        )
+    name = posixpath.basename(found.paths[word])
+    remarks = []
+    if word != folders[split][0]:
+        remarks.append(f"the split {split} is read from the folder {name!r}: check that its images are that split's")
+    check_numbers(request, [label for path in found.paths.values() for label in request.disk.folders(path)], "folders")
+    return read_classes(request, found.paths[word], split=split, protocol=protocol, remarks=remarks)
+
+
+def read_classes(
+    request: Request,
+    folder: str,
+    *,
+    split: str,
+    protocol: str | None = None,
+    remarks: Sequence[str] = (),
+    names: Iterable[str] | None = None,
+) -> SplitRows:
+    """The pictures below the class folders of a folder.
+
+    Args:
+        names: Of the class folders; None for all subfolders.
+    """
+    dropped: Counter[str] = Counter()
+    names = request.disk.folders(folder) if names is None else names
+    return SplitRows(
+        split=split,
+        protocol=protocol,
+        rows=rows_in_folders(request.disk, folder, names, dropped),
+        faces=request.card.faces,
+        dropped=dropped,
+        remarks=remarks,
+        by_folder=True,
+    )
+
+
+def rows_in_folders(disk: Disk, folder: str, names: Iterable[str], dropped: Counter[str]) -> list[Row]:
+    """Every picture below these subfolders, labelled by the subfolder's name."""
+    rows = []
+    for name in names:
+        for path in disk.walk(f"{folder}/{name}"):
+            if kind_of(path) == "image":
+                rows.append(Row(path, name))
+            else:
+                dropped["not a picture by its ending"] += 1
+    return rows
+
+
+def check_numbers(request: Request, labels: Collection[str], what: str, *, are_its_own: bool = True) -> None:
+    """Refuse numbers that can be read in more than one way, and name the call for each way.
+
+    Args:
+        labels: Of all splits that are there: half a set leaves open what the whole tells.
+        what: They are: `folders` or `labels`.
+        are_its_own: Whether these are the set's own numbers if they fit; False for a source that may number otherwise.
+
+    Raises:
+        ConfigError: The user's label map does not name them all, and they are not certainly the set's own.
+    """
+    numbers = sorted({label for label in labels if is_number(label)}, key=int)
+    if all(number in request.given for number in numbers):
+        return
+    if are_its_own and is_certain(request.card.labels, numbers):
+        return
+    calls = "".join(
+        f"\n  - {each.name}: {request.command(label_map=label_map(each.classes, numbers))}"
+        for each in readings(request.card.labels, request.card.name, numbers)
+    )
+    raise ConfigError(
+        f"{request.card.name}: the {what} {', '.join(numbers)} under {request.root!r} can be read in more than one "
+        "way. Look at a few images of each, and say which it is:"
+        f"{calls or f' --label-map {numbers[0]}=EMOTION,...'}"
+    )
+
+
+def label_map(classes: Mapping[str, str], numbers: Iterable[str]) -> str:
+    """A label map of the command line."""
+    return ",".join(f"{number}={emotion_named(classes[number]) or 'drop'}" for number in numbers)

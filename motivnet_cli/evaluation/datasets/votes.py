@@ -1,0 +1,119 @@
+"""FERPlus' votes: ten annotators for each row of FER2013's table, and what the rows are called."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from motivnet_cli.evaluation.datasets.cards import FERPLUS_COLUMNS
+from motivnet_cli.evaluation.datasets.disk import scan_csv
+from motivnet_cli.evaluation.datasets.layouts import Row
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+VOTES_FILE = "fer2013new.csv"
+_USAGES = {"train": "training", "valid": "publictest", "test": "privatetest"}
+
+
+@dataclass(frozen=True, slots=True)
+class RowNames:
+    """What the rows of FER2013's table are called.
+
+    FERPlus numbers its files otherwise than the rows: `fer0000012.png` is another image than row 12. A row without a
+    name of FERPlus is therefore called `row-00012.png`, which FERPlus could not give.
+    """
+
+    by_row: Mapping[int, str]
+    """FERPlus' names, of the rows that have one for themselves."""
+
+    def labelled(
+        self, row: int, label: str, *, path: str | None = None, pixels: NDArray[np.uint8] | None = None
+    ) -> Row:
+        """A labelled image that predictions may name by FERPlus' name or by its row."""
+        by_number = f"row-{row:05}.png"
+        if path is not None:
+            return Row(path, label, alias=by_number)
+        return Row(None, label, name=self.by_row.get(row, by_number), pixels=pixels, alias=by_number)
+
+
+class Vote(NamedTuple):
+    """What the annotators say of one image."""
+
+    row: int
+    """Of FER2013's table, from 0."""
+    image: str
+    """Its name in FERPlus' list; empty where the list gives it none."""
+    label: str
+    """The majority's, one of FERPLUS_COLUMNS."""
+
+
+def ferplus_majority(votes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The column that FERPlus's majority rule chooses for each image, or -1 where there is none.
+
+    Single votes are taken as noise and become 0; the column with the most must then hold more than half of all votes
+    that are left, those for unknown and for no face among them.
+
+    Args:
+        votes: [N, 10], in the order of FERPLUS_COLUMNS.
+
+    Returns:
+        [N]. Source: Barsoum et al., arXiv 1608.01041, and the authors' published label file.
+    """
+    kept = np.where(votes <= 1, 0, votes)
+    most = kept.max(axis=1, initial=0)
+    return np.where(2 * most > kept.sum(axis=1), kept.argmax(axis=1), -1)
+
+
+def read_votes(path: str) -> pl.DataFrame:
+    """The columns row (from 0), usage in lower case, image, and FERPLUS_COLUMNS as text.
+
+    Raises:
+        ConfigError: A column is missing.
+    """
+    names = {"usage": "usage", "image": "image name", **{name: name for name in FERPLUS_COLUMNS}}
+    table = scan_csv(path, names).with_row_index("row")
+    text = pl.col("image").fill_null("").str.strip_chars()
+    return table.with_columns(pl.col("usage").str.strip_chars().str.to_lowercase(), text).collect()
+
+
+def row_names(table: pl.DataFrame) -> RowNames:
+    """FERPlus' names of the rows; those that several rows share name none of them."""
+    counts = Counter(table["image"])
+    pairs = zip(table["row"], table["image"], strict=True)
+    return RowNames({row: image for row, image in pairs if image and counts[image] == 1})
+
+
+def repeated_names(table: pl.DataFrame) -> dict[str, int]:
+    """Names that several rows share -> how many."""
+    return {image: count for image, count in Counter(table["image"]).items() if image and count > 1}
+
+
+def majority_votes(table: pl.DataFrame, split: str, dropped: Counter[str]) -> list[Vote]:
+    """The images of a split that have a majority; the others are counted by reason."""
+    chosen = table.filter(pl.col("usage") == _USAGES[split])
+    return majorities(chosen, dropped)
+
+
+def majorities(chosen: pl.DataFrame, dropped: Counter[str]) -> list[Vote]:
+    """The rows that have a name and a majority; the others are counted by reason."""
+    numbers = chosen.select(pl.col(*FERPLUS_COLUMNS).str.strip_chars().cast(pl.Float64, strict=False))
+    is_understood = numbers.select(pl.all_horizontal(pl.all().is_not_null())).to_series().to_list()
+    majority = ferplus_majority(numbers.fill_null(0).to_numpy().astype(np.int64))
+    votes = []
+    for row, image, column, is_good in zip(chosen["row"], chosen["image"], majority, is_understood, strict=True):
+        if not is_good:
+            dropped["votes not understood"] += 1
+        elif not image:
+            dropped["no image name"] += 1
+        elif column < 0:
+            dropped["no majority"] += 1
+        else:
+            votes.append(Vote(row, image, FERPLUS_COLUMNS[column]))
+    return votes
