@@ -284,7 +284,9 @@ ANCHORS: tuple[Anchor, ...] = (
         85.27, "ckplus", None, 129, "no protocol here has 129 images; that benchmark's figures for CK+ fit them"
     ),
     _from_rafdb(61.50, "jaffe", "all", 213, ""),
-    *_from_affectnet(51.18, 44.89, 41.98, "sfew", "train", 891, note="by their number the aligned training faces"),
+    *_from_affectnet(
+        51.18, 44.89, 41.98, "sfew", "train", 891, protocol="aligned", note="by their number the aligned training faces"
+    ),
     _from_rafdb(
         56.43,
         "sfew",
