@@ -20,6 +20,7 @@ from motivnet_cli.records import EMOTIONS, Batch, Crop, Cursor, Face, InputRepor
 
 NO_PIXELS = np.zeros((3, 1, 1), np.uint8)
 CERTAIN = np.eye(7, dtype=np.float32)
+HEADER = "path," + ",".join(EMOTIONS)
 DEEPFACE = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 
 
@@ -130,15 +131,88 @@ def test_parquet_and_folder_of_parquet(tmp_path):
         assert (predictions.kind, predictions.images, list(predictions.predicted)) == ("parquet", ("a.jpg",), [4])
 
 
-def test_rows_that_do_not_sum_are_normalised_and_counted(tmp_path):
-    """A row of 0.5 is scaled to 1 and counted; rounding is scaled without a word."""
-    header = "path," + ",".join(EMOTIONS)
-    path = csv(tmp_path, header, "a,0.25,0.25,0,0,0,0,0", "b,0.503,0.5,0,0,0,0,0", "c,1,0,0,0,0,0,0")
-    predictions = read_predictions(path)
+def test_rounded_rows_are_normalised_and_counted(tmp_path):
+    """Rows off by the rounding of two decimals are scaled to 1, and counted above 1 %; so it is in percent."""
+    rows = ["a,0.48,0.48,0,0,0,0,0", "b,0.503,0.5,0,0,0,0,0", "c,1,0,0,0,0,0,0"]
+    predictions = read_predictions(csv(tmp_path, HEADER, *rows))
+    percent = read_predictions(csv(tmp_path, HEADER, "a,46,46,0,0,0,0,0", "b,15,15,15,15,15,15,14"))
 
     assert predictions.probabilities[0, :2].tolist() == [0.5, 0.5]
     assert predictions.probabilities.sum(axis=1) == pytest.approx([1] * 3)
-    assert predictions.remarks == ("1 rows do not sum to 1 within 1 %: normalised",)
+    assert predictions.remarks == ("1 rows do not sum to 1 within 1%: normalised",)
+    assert percent.remarks == ("the values are in percent", "2 rows do not sum to 100 within 1%: normalised")
+
+
+@pytest.mark.parametrize("digits", [2, 4])
+@pytest.mark.parametrize("scale", [1, 100])
+@pytest.mark.parametrize("cut", [np.round, lambda values: np.floor(values + 1e-9)])
+def test_what_tools_round_is_read(tmp_path, digits, scale, cut):
+    """Seven and eight classes, flat and peaked, rounded and cut to two decimals or whole percent."""
+    rng = np.random.default_rng(0)
+    values = np.concatenate([rng.dirichlet([a] * 8, 200) for a in (0.1, 1, 50)])
+    values = cut(values * 10**digits) / 10**digits * scale
+    values = values[values.sum(axis=1) > 0]
+    lines = [f"{row}.png," + ",".join(f"{value:.6g}" for value in line) for row, line in enumerate(values)]
+
+    assert len(read_predictions(csv(tmp_path, HEADER + ",contempt", *lines)).images) == len(values)
+
+
+FAR = {
+    "sigmoids": ("0.9,0.8,0.1,0.2,0.3,0.1,0.1", "2.5", 1),
+    "logits that happen to be positive": ("3.1,0.2,0.4,1,0.5,0.2,0.1", "5.5", 1),
+    "votes of ten": ("7,1,1,1,0,0,0", "10", 1),
+    "one decimal": ("0.1,0.1,0.1,0.1,0.1,0.1,0.3", "0.9", 1),
+    "a class that is not there": ("0.2,0.2,0,0,0,0,0", "0.4", 1),
+    "logits like percent": ("30,20,40,10,15,10,5", "130", 100),
+    "an infinity": ("inf,0,0,0,0,0,0", "inf", 1),
+}
+
+
+@pytest.mark.parametrize("case", FAR)
+def test_values_that_are_no_probabilities_are_refused(tmp_path, case):
+    """A positive row far from 1 or 100 is named with its sum and what to do; one among many good rows, too."""
+    row, total, scale = FAR[case]
+    good = ",".join(str(scale * value) for value in (1, 0, 0, 0, 0, 0, 0))
+    path = csv(tmp_path, HEADER, *(f"{number}.png,{good}" for number in range(5)), f"bad.png,{row}")
+
+    with pytest.raises(
+        ConfigError, match=rf"row 6 of .* sums to {total} over the emotions: expected {scale}, .*softmax"
+    ):
+        read_predictions(path)
+
+
+def test_a_row_that_lacks_values_is_missed_for_that(tmp_path):
+    """Values of some emotions are no distribution, whatever they sum to."""
+    predictions = read_predictions(csv(tmp_path, HEADER, "a,1,,0,0,0,0,0", "b,1,0,0,0,0,0,0", "c,,,0,0,0,0,0"))
+
+    assert predictions.misses == ("row that lacks values", None, "empty row")
+
+
+def test_a_label_that_contradicts_the_probabilities_is_counted_and_said(tmp_path):
+    """Equals agree, blanks say nothing, other names are counted apart; the probabilities count."""
+    rows = ["a,happy,1,0,0,0,0,0,0", "b,Neutral,1,0,0,0,0,0,0", "c,sad,0.5,0,0.5,0,0,0,0", "d,,1,0,0,0,0,0,0"]
+    rows += ["e,smile,1,0,0,0,0,0,0", "f,contempt,1,0,0,0,0,0,0", "g,sad,0,0,0,0,0,0,0"]
+    predictions = read_predictions(csv(tmp_path, HEADER.replace("path,", "path,dominant_emotion,"), *rows))
+
+    assert predictions.doubts == (
+        "in 2 rows 'dominant_emotion' is not the most probable emotion (row 1: 'happy' and neutral): "
+        "the probabilities count",
+        "in 1 rows 'dominant_emotion' names no emotion (row 5: 'smile'): it was not compared with the probabilities",
+    )
+    assert predictions.remarks == predictions.doubts
+    assert predictions.predicted.tolist() == [0] * 6
+
+
+def test_contempt_is_no_contradiction_where_it_has_a_column(tmp_path):
+    """The label of eight classes is compared with all eight."""
+    header = HEADER.replace("path,", "path,pred,") + ",contempt"
+    predictions = read_predictions(
+        csv(tmp_path, header, "a,contempt,0.4,0,0,0,0,0,0,0.6", "b,neutral,0.4,0,0,0,0,0,0,0.6")
+    )
+
+    assert [doubt.partition(" (")[0] for doubt in predictions.doubts] == [
+        "in 1 rows 'pred' is not the most probable emotion"
+    ]
 
 
 def test_contempt_is_left_out_and_said(tmp_path):

@@ -292,7 +292,7 @@ def _match(path: str, labelled: LabelledSet, image_paths: Sequence[str | None], 
     if not is_own:
         refuse_other_pictures(predictions, matched, names)
     few = remark_on_few(predictions, matched)
-    return _Answers(predictions, matched, (*([few] if few else []), *matched.doubts))
+    return _Answers(predictions, matched, (*([few] if few else []), *matched.doubts, *predictions.doubts))
 
 
 def _write_manifest(labelled: LabelledSet, out: Path, *, with_boxes: bool) -> Path:

@@ -13,7 +13,8 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.evaluation.predictions import EMPTY_ROW, ends_with
+from motivnet_cli.evaluation.answers import EMPTY_ROW
+from motivnet_cli.evaluation.predictions import ends_with
 from motivnet_cli.evaluation.results import Matching, Names
 from motivnet_cli.faces.boxes import areas, iou
 from motivnet_cli.inputs.names import printable

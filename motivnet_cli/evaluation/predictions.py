@@ -11,13 +11,14 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import polars as pl
 
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.evaluation.datasets.classes import SYNONYMS, emotion_named
+from motivnet_cli.evaluation.answers import Answers, boxes_in, distributions_in, labels_in
+from motivnet_cli.evaluation.datasets.classes import SYNONYMS
 from motivnet_cli.evaluation.results import to_json
 from motivnet_cli.inputs.box_columns import find_box_columns
 from motivnet_cli.inputs.names import printable
@@ -48,15 +49,11 @@ TableKind = Literal["csv", "jsonl", "parquet"]
 
 LABEL_COLUMNS = ("dominant_emotion", "predicted_emotion", "predicted_label", "prediction", "predicted", "pred")
 """A column `emotion`, `label`, `expression` or `class` is taken if it is the only one: it may be the truth."""
-EMPTY_ROW = "empty row"
-"""Why an image is missed whose row holds no values."""
-
 _DECORATION = frozenset(
     {"p", "prob", "probs", "probability", "probabilities", "score", "scores", "emotion", "emotions", "expression"}
     | {"conf", "confidence", "percent", "pct", "pred", "predicted", "softmax"}
 )
 """Words around an emotion in a column's name, as in `prob_happy`, `emotion.happy` or `Happy (percent)`."""
-_NO_LABEL = frozenset({"", "none", "nan", "null", "na", "n/a", "unknown", "no face", "no_face", "noface"})
 _ORIGIN_KEYS = ("tool", "model", "weights_sha256", "recipe", "precision", "faces", "terms", "settings")
 """What of a run's record says where its predictions come from."""
 
@@ -88,6 +85,8 @@ class Predictions:
     recorded. Of another tool: its table and the columns that were taken."""
     remarks: tuple[str, ...]
     """What was left out, rescaled or guessed, a sentence each."""
+    doubts: tuple[str, ...]
+    """Those of the remarks that a reader of the figures must know first: the table contradicts itself."""
 
 
 def read_predictions(
@@ -96,8 +95,8 @@ def read_predictions(
     """Read an output of `annotate`, or another tool's `.csv`, `.tsv`, `.jsonl` or `.parquet` (or folder of these).
 
     Another tool's table has one row a face: a path column, and either seven columns named after the emotions, as
-    probabilities or percent, or a column of labels by name. A row without values is a miss. Probabilities beside
-    the seven (contempt) are left out and the seven normalised.
+    probabilities or percent, or a column of labels by name; of both, the probabilities count. A row without values is
+    a miss. Probabilities beside the seven (contempt) are left out and the seven normalised.
 
     Args:
         columns: Names of columns that are not found by themselves, under `path`, `label` or an emotion.
@@ -142,16 +141,16 @@ def _read_output(path: str, classes: tuple[str, ...]) -> Predictions:
         remarks.append(f"{num_frames} rows are of videos: left out")
         faces = faces.filter(pl.col("frame").is_null())
     recorded = {key: to_json(value) for key, value in record.items()}
-    answers = _distributions_in(faces, {name: name for name in recorded_classes}, path, classes)
+    answers = distributions_in(faces, {name: name for name in recorded_classes}, path, classes)
     remarks += answers.remarks
-    return _assemble(
+    return _assemble(  # the label of an output is checked by `verify`
         [posixpath.normpath(name) for name in faces["input"].to_list()],
         answers,
         misses=_misses_in(inputs),
         absolute=_absolute_paths(record["settings"]),
         source=path,
         kind="motivnet",
-        boxes=_boxes_in(faces),
+        boxes=boxes_in(faces),
         columns={"path": "input", **{name: name for name in EMOTIONS}},
         origin={"table": path, **{key: recorded[key] for key in _ORIGIN_KEYS if key in recorded}},
         remarks=remarks,
@@ -215,14 +214,15 @@ def _read_columns(
     names = table[found["path"]].cast(pl.String).fill_null("").to_list()
     if "" in names:
         raise ConfigError(f"row {names.index('') + 1} of {path!r} has no {found['path']!r}: every row needs a name")
+    label = None if "label" in found else _sure_label_column(table.columns)
     if "label" in found:
-        answers = _labels_in(table[found["label"]], path, classes)
+        answers = labels_in(table[found["label"]], path, classes)
     else:
         emotions = {name: column for name, column in found.items() if name != "path"}
-        answers = _distributions_in(table, emotions, path, classes)
-    remarks = [*answers.remarks]
+        answers = distributions_in(table, emotions, path, classes, label=label)
+    remarks = [*answers.doubts, *answers.remarks]
     box_columns = find_box_columns(table.columns)
-    used = {*found.values(), *(box_columns.names if box_columns else ())}
+    used = {*found.values(), label, *(box_columns.names if box_columns else ())}
     if others := [name for name in table.columns if name not in used]:
         more = f" and {len(others) - 10} more" if len(others) > 10 else ""
         remarks.append(f"columns not used: {', '.join(others[:10])}{more}")
@@ -233,7 +233,7 @@ def _read_columns(
         absolute=_if_absolute,
         source=path,
         kind=kind,
-        boxes=_boxes_in(table),
+        boxes=boxes_in(table),
         columns=found,
         origin={"tool": "another tool", "table": path, "columns": to_json(found)},
         remarks=remarks,
@@ -278,11 +278,17 @@ def _emotion_columns(path: str, columns: list[str], given: Mapping[str, str]) ->
     return found | {role: column for role, column in given.items() if role != "path"}
 
 
+def _sure_label_column(columns: list[str]) -> str | None:
+    """The column whose name says that it holds the predicted label."""
+    return next((name for word in LABEL_COLUMNS for name in columns if squeezed(name) == squeezed(word)), None)
+
+
 def _label_column(path: str, columns: list[str], lacking: list[str]) -> str:
-    sure = [name for word in LABEL_COLUMNS for name in columns if squeezed(name) == squeezed(word)]
+    if sure := _sure_label_column(columns):
+        return sure
     possible = [name for name in columns if squeezed(name) in ("emotion", "label", "expression", "class")]
-    if sure or len(possible) == 1:
-        return (sure or possible)[0]
+    if len(possible) == 1:
+        return possible[0]
     if possible:
         raise ConfigError(
             f"columns {' and '.join(possible)} of {path!r} may all be the predicted label: say which one is meant"
@@ -293,121 +299,12 @@ def _label_column(path: str, columns: list[str], lacking: list[str]) -> str:
     )
 
 
-# ---- values of columns ------------------------------------------------------------------------------------
-
-
-class _Answers(NamedTuple):
-    """What the R rows of a table say."""
-
-    predicted: Ints
-    """[R], ids of the C classes."""
-    probabilities: Floats | None
-    """[R, C]."""
-    reasons: list[str | None]
-    """[R], why a row says nothing; None where it does."""
-    remarks: list[str]
-
-
-def _labels_in(column: pl.Series, path: str, classes: tuple[str, ...]) -> _Answers:
-    texts = column.cast(pl.String).fill_null("").to_list()
-    if column.dtype.is_numeric() or any(text.strip().isdigit() for text in texts):
-        raise ConfigError(
-            f"{column.name!r} in {path!r} holds numbers, and every tool numbers emotions differently: "
-            f"write their names, such as {', '.join(EMOTIONS)}"
-        )
-    predicted = np.zeros(len(column), np.int64)
-    reasons: list[str | None] = [None] * len(column)
-    for row, text in enumerate(texts):
-        word = text.strip().lower()
-        emotion = emotion_named(text)
-        if word in _NO_LABEL or (emotion and emotion not in classes):
-            reasons[row] = emotion or EMPTY_ROW
-        elif emotion is None:
-            raise ConfigError(f"row {row + 1} of {path!r} has the label {text!r}: expected {', '.join(EMOTIONS)}")
-        else:
-            predicted[row] = classes.index(emotion)
-    return _Answers(predicted, None, reasons, [])
-
-
-def _distributions_in(table: pl.DataFrame, columns: Mapping[str, str], path: str, classes: tuple[str, ...]) -> _Answers:
-    """The probabilities of each row's classes, with what had to be done to have them.
-
-    Args:
-        columns: Emotion -> its column, for the seven and perhaps others.
-        classes: The C that are kept; one without a column has a probability of 0.
-    """
-    others = [name for name in columns if name not in classes]
-    values = np.stack(
-        [_numbers(table[columns[name]], path) if name in columns else np.zeros(len(table)) for name in classes]
-        + [_numbers(table[columns[name]], path) for name in others],
-        axis=1,
-    )  # [R, C + others]
-    if (values < 0).any():
-        row = int(np.flatnonzero((values < 0).any(axis=1))[0])
-        raise ConfigError(
-            f"row {row + 1} of {path!r} has negative values for the emotions: expected probabilities or percent; "
-            "of logits take the softmax"
-        )
-    num_classes = len(classes)
-    totals, kept = values.sum(axis=1), values[:, :num_classes].sum(axis=1)  # [R]
-    has_values = np.isfinite(totals) & (totals > 0)
-    remarks = []
-    scale = 1.0
-    if has_values.any() and np.median(totals[has_values]) > 10:
-        scale = 100.0
-        remarks.append("the values are in percent")
-    if num_off := int((np.abs(totals[has_values] / scale - 1) > 0.01).sum()):
-        remarks.append(f"{num_off} rows do not sum to {scale:.0f} within 1 %: normalised")
-    if others:
-        num_first = int((values[has_values].argmax(axis=1) >= num_classes).sum())
-        left_out = ", ".join(columns[name] for name in others)
-        remarks.append(f"{left_out} left out, the seven normalised; it was the most probable in {num_first} rows")
-    is_usable = has_values & (kept > 0)
-    probabilities = np.full((len(table), num_classes), 1 / num_classes)  # [R, C]
-    probabilities[is_usable] = values[is_usable, :num_classes] / kept[is_usable, None]
-    reasons: list[str | None] = [None] * len(table)
-    for row in np.flatnonzero(~is_usable).tolist():
-        reasons[row] = "contempt" if has_values[row] else EMPTY_ROW
-    return _Answers(probabilities.argmax(axis=1), probabilities, reasons, remarks)
-
-
-def _numbers(column: pl.Series, path: str) -> Floats:
-    """The column as numbers, NaN where it is empty."""
-    if column.dtype == pl.String:
-        text = column.str.strip_chars(" %")
-        numbers = text.cast(pl.Float64, strict=False)
-        if (is_word := numbers.is_null() & (text.fill_null("") != "")).any():
-            wrong = column.filter(is_word)[0]
-            raise ConfigError(f"column {column.name!r} of {path!r} holds {wrong!r}: expected probabilities or percent")
-    else:
-        try:
-            numbers = column.cast(pl.Float64)
-        except pl.exceptions.PolarsError:
-            raise ConfigError(
-                f"column {column.name!r} of {path!r} holds {column.dtype}: expected probabilities or percent"
-            ) from None
-    values: Floats = numbers.fill_null(float("nan")).to_numpy()
-    return values
-
-
-def _boxes_in(table: pl.DataFrame) -> Floats | None:
-    """The boxes as corners, [R, 4], NaN where there is none; None where no row has one."""
-    found = find_box_columns(table.columns)
-    if found is None or len(found.names) == 1:
-        return None
-    sides = [table[name].cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy() for name in found.names]
-    boxes = np.stack(sides, axis=1)  # [R, 4]
-    if found.has_size:
-        boxes[:, 2:] += boxes[:, :2]
-    return boxes if np.isfinite(boxes).any() else None
-
-
 # ---- rows to images ---------------------------------------------------------------------------------------
 
 
 def _assemble(
     names: list[str],
-    answers: _Answers,
+    answers: Answers,
     *,
     misses: Mapping[str, str],
     absolute: Callable[[str], str | None],
@@ -446,6 +343,7 @@ def _assemble(
         columns=columns,
         origin={**origin, "remarks": to_json(remarks)},
         remarks=tuple(remarks),
+        doubts=tuple(answers.doubts),
     )
 
 
