@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar, get_args
 
 from motivnet_cli.catalogue import recorded_name
 from motivnet_cli.errors import ConfigError
@@ -27,6 +27,7 @@ StreamFormat = Literal["jsonl", "arrow"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 EmbeddingType = Literal["float16", "float32", "none"]
 Engine = Literal["local", "ray"]
+CorruptionName = Literal["blur", "noise", "jpeg", "brightness", "contrast", "resolution", "occlusion"]
 KeptType = Literal["string", "int64", "float64", "bool"]
 """Types of a manifest's columns that pass through to the output."""
 T = TypeVar("T")
@@ -44,10 +45,24 @@ INPUT_TIMEOUT_SECONDS = 120.0
 """The largest pictures decode in less than a fifth of it, on a machine where nothing else runs."""
 COMMIT_SECONDS = 30.0
 """A part costs tens of milliseconds, so this costs nothing and a crash costs half a minute."""
+CORRUPTIONS: tuple[CorruptionName, ...] = get_args(CorruptionName)
+SEVERITIES = (1, 2, 3, 4, 5)
+"""Of a corruption, the mildest first."""
 
 
 USUAL_SCHEMES = ("http", "https", "s3", "s3a", "gs", "gcs", "hf")
 """Of URLs, whoever names them."""
+
+
+class Corruption(NamedTuple):
+    """A common corruption of pictures, and how strong it is (faces/corrupt.py)."""
+
+    name: CorruptionName
+    severity: int
+    """One of SEVERITIES."""
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.severity}"
 
 
 def _setting(default: T, *, changes_output: bool) -> T:
@@ -283,6 +298,8 @@ class LoaderConfig:
     """Follow redirects of web servers to private addresses, and read from link-local ones; else `refused_url`."""
     input_timeout_s: float = _setting(INPUT_TIMEOUT_SECONDS, changes_output=False)
     """A picture that is not decoded in this time, or a video of which nothing comes for as long, is given up."""
+    corruption: Corruption | None = _setting(None, changes_output=True)
+    """What is done to each picture and frame before faces are found in it, to measure robustness."""
 
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
@@ -291,6 +308,13 @@ class LoaderConfig:
             raise ConfigError(f"max-pixels must be at least 1, got {self.max_pixels}")
         if not 0 < self.input_timeout_s < float("inf"):
             raise ConfigError(f"input-timeout must be more than 0 seconds, got {self.input_timeout_s}")
+        if self.corruption is not None:
+            name, severity = self.corruption  # a list, in the record of a run
+            if name not in CORRUPTIONS:
+                raise ConfigError(f"no corruption is called {name!r}; there are {', '.join(CORRUPTIONS)}")
+            if severity not in SEVERITIES:
+                raise ConfigError(f"the severity of a corruption is a whole number from 1 to 5, got {severity!r}")
+            object.__setattr__(self, "corruption", Corruption(name, severity))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

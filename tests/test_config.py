@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 import pytest
 
 from motivnet_cli.config import (
+    Corruption,
     FaceConfig,
     InputConfig,
     LoaderConfig,
@@ -65,6 +66,7 @@ OTHER_VALUES = {
     "threads": 3,
     "max_pixels": 1000,
     "input_timeout_s": 9.0,
+    "corruption": Corruption("noise", 3),
     "path": "other",
     "embeddings": "none",
     "overwrite": True,

@@ -1,5 +1,7 @@
 """One picture, frame or archive member -> its faces as the network takes them: decode, find faces, crop.
 
+Where a benchmark asks for it, the picture is corrupted in between, and its faces are found in what is left of it.
+
 Several threads may use one `Preparer` at once.
 """
 
@@ -10,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypedDict
 
 from motivnet_cli.errors import InputError
+from motivnet_cli.faces.corrupt import corrupt
 from motivnet_cli.faces.crop import cut, placed, to_pixels
 from motivnet_cli.faces.detect import find_faces, load_detector
 from motivnet_cli.inputs.decode import decode, decode_bytes
@@ -59,7 +62,7 @@ class Preparer:
         model: Its recipe and input size say what a crop is.
         faces: How faces are found and cut.
         video: Which frames of a video are taken.
-        loader: Of it, `max_pixels`, `input_timeout_s` and `allow_private` matter here.
+        loader: Of it, all but `threads` matters here.
     """
 
     def __init__(self, model: LoadedModel, faces: FaceConfig, video: VideoConfig, loader: LoaderConfig) -> None:
@@ -71,6 +74,7 @@ class Preparer:
         self.allow_private = loader.allow_private
         """As in `open_remote`."""
         self._timeout_s = loader.input_timeout_s
+        self._corruption = loader.corruption
         self._processes = PictureProcesses(max_pixels=loader.max_pixels, timeout_s=loader.input_timeout_s)
         self._detector = (
             None if faces.mode == "whole" else load_detector(faces.detector, detection_size=faces.detection_size)
@@ -117,6 +121,7 @@ class Preparer:
         One in which the detector gives no usable numbers counts as a face that is lost.
         """
         try:
+            frame = self._corrupted(frame, given)
             faces = self.find(frame, given)
         except InputError:
             return Prepared(num_frames=1, num_lost=1)
@@ -183,9 +188,21 @@ class Preparer:
             rgb, recipe=model.recipe, height=model.height, width=model.width, fill_rgb=model.card.fill_rgb
         )  # [3, network's H, W]
 
+    def _corrupted(self, frame: Frame, given: tuple[GivenFace, ...] | None) -> Frame:
+        """The frame after the corruption that the settings name, which goes by the sizes of its faces before.
+
+        Raises:
+            InputError: As `find` and `corrupt`.
+        """
+        if self._corruption is None:
+            return frame
+        boxes = [face.box for face, _ in self.find(frame, given)]
+        return replace(frame, rgb=corrupt(frame.rgb, self._corruption, boxes))
+
     def _picture(
         self, about: About, frame: Frame, *, given: tuple[GivenFace, ...] | None = None, kept: Kept = ()
     ) -> Prepared:
+        frame = self._corrupted(frame, given)
         faces = self.find(frame, given)
         height, width = frame.rgb.shape[:2]
         status: Status = "ok" if faces else "no_face"
