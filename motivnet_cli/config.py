@@ -65,6 +65,20 @@ class Corruption(NamedTuple):
         return f"{self.name} {self.severity}"
 
 
+def parse_corruption(name: str, severity: str) -> Corruption:
+    """A corruption by its name, and its severity as digits.
+
+    Raises:
+        ConfigError: There is none of this name, or no such severity.
+    """
+    known = next((each for each in CORRUPTIONS if each == name), None)
+    if known is None:
+        raise ConfigError(f"no corruption is called {name!r}; there are {', '.join(CORRUPTIONS)}")
+    if severity not in map(str, SEVERITIES):
+        raise ConfigError(f"the severity of a corruption is a whole number from 1 to 5, got {severity!r}")
+    return Corruption(known, int(severity))
+
+
 def _setting(default: T, *, changes_output: bool) -> T:
     return field(default=default, metadata={"changes_output": changes_output})
 
@@ -310,11 +324,7 @@ class LoaderConfig:
             raise ConfigError(f"input-timeout must be more than 0 seconds, got {self.input_timeout_s}")
         if self.corruption is not None:
             name, severity = self.corruption  # a list, in the record of a run
-            if name not in CORRUPTIONS:
-                raise ConfigError(f"no corruption is called {name!r}; there are {', '.join(CORRUPTIONS)}")
-            if severity not in SEVERITIES:
-                raise ConfigError(f"the severity of a corruption is a whole number from 1 to 5, got {severity!r}")
-            object.__setattr__(self, "corruption", Corruption(name, severity))
+            object.__setattr__(self, "corruption", parse_corruption(name, str(severity)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -163,7 +163,7 @@ def test_faces_are_found_in_the_corrupted_picture(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("corruption", "words"), [(("fog", 1), "no corruption is called 'fog'; there are blur,"), (("blur", 6), "got 6")]
+    ("corruption", "words"), [(("fog", 1), "no corruption is called 'fog'; there are blur,"), (("blur", 6), "got '6'")]
 )
 def test_an_unknown_corruption_is_refused(corruption, words):
     """A setting that names no corruption, or no severity, is answered with what there is."""

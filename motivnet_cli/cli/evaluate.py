@@ -25,6 +25,7 @@ from motivnet_cli.cli.terminal import (
 from motivnet_cli.progress import watch_run
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from rich.console import Console
@@ -155,13 +156,20 @@ def _table(evaluations: list[Evaluation]) -> list[str]:
     """Tab-separated, so that cut and column read it: a line for each run, over all images and over those scored."""
     lines = ["\t".join(("dataset", "run", "over", "n", *(f"{name}\t{name}_95%" for name in _HEADLINES)))]
     for evaluation in evaluations:
-        for run in evaluation.runs:
-            scores = run.scores
+        scored = [(run.name, run.scores) for run in evaluation.runs]
+        scored += [(run.name, run.scores) for found in evaluation.robustness for run in found.runs]
+        for run, scores in scored:
             for over, n, figures in (("all", scores.n, scores.all), ("scored", scores.n_scored, scores.scored)):
-                cells = [evaluation.dataset.name, errors.one_line(run.name), over, str(n)]
-                cells += [_figure(figures[name]) for name in _HEADLINES]
-                lines.append("\t".join(cells))
+                lines.append(_row(evaluation, run, over, n, figures))
+        for found in evaluation.robustness:
+            name = "mean corruption" if len(evaluation.robustness) == 1 else f"{found.run}, mean corruption"
+            lines.append(_row(evaluation, name, "all", evaluation.dataset.n, {"accuracy": found.mean_accuracy}))
     return lines
+
+
+def _row(evaluation: Evaluation, run: str, over: str, n: int, figures: Mapping[str, Interval | None]) -> str:
+    cells = [evaluation.dataset.name, errors.one_line(run), over, str(n)]
+    return "\t".join([*cells, *(_figure(figures.get(name)) for name in _HEADLINES)])
 
 
 def _figure(figure: Interval | None) -> str:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from motivnet_cli.cli.options import NetworkOptions, OptionGroup, Threads
-from motivnet_cli.config import FaceConfig, LoaderConfig
+from motivnet_cli.config import CORRUPTIONS, SEVERITIES, FaceConfig, LoaderConfig, parse_corruption
 from motivnet_cli.errors import ConfigError
 
 if TYPE_CHECKING:
+    from motivnet_cli.config import Corruption
     from motivnet_cli.evaluation.evaluate import EvaluateConfig
 
 _FACES = {
@@ -147,6 +148,16 @@ class AnswerOptions(NetworkOptions):
             help="Where the face is. Default: what suits the set (aligned crops are whole, given boxes are used).",
         ),
     ] = None
+    corrupt: Annotated[
+        str | None,
+        typer.Option(
+            metavar="all|NAME,...",
+            help=f"Also run the network over the images after each of these corruptions: {', '.join(CORRUPTIONS)}.",
+        ),
+    ] = None
+    severities: Annotated[
+        str | None, typer.Option(metavar="1,...,5", help="Of the corruptions. Default: all five.")
+    ] = None
     threads: Threads = None
     overwrite: Annotated[bool, typer.Option(help="Predict anew.")] = False
 
@@ -154,6 +165,7 @@ class AnswerOptions(NetworkOptions):
         """The settings of an evaluation, with those of this group."""
         from motivnet_cli.weights.load import model_card
 
+        corrupted = self._corruptions()
         model = self.config()
         card = model_card(model.name, weights=model.weights, store=model.store)
         return dataclasses.replace(
@@ -163,5 +175,25 @@ class AnswerOptions(NetworkOptions):
             model=model,
             faces=_FACES[self.faces] if self.faces else None,
             loader=LoaderConfig(threads=self.threads),
+            corruptions=tuple(name for name in CORRUPTIONS if name in {each.name for each in corrupted}),
+            severities=tuple(severity for severity in SEVERITIES if severity in {each.severity for each in corrupted}),
             overwrite=self.overwrite,
         )
+
+    def _corruptions(self) -> set[Corruption]:
+        """Every severity of every corruption that is named.
+
+        Raises:
+            ConfigError: A name or a number is none of a corruption, or severities are given without corruptions.
+        """
+        if self.corrupt is None:
+            if self.severities is not None:
+                raise ConfigError("--severities are those of --corrupt: name the corruptions, such as --corrupt all")
+            return set()
+        names = CORRUPTIONS if self.corrupt == "all" else _words(self.corrupt)
+        numbers = SEVERITIES if self.severities is None else _words(self.severities)
+        return {parse_corruption(name, str(number)) for name in names for number in numbers}
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",")]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -17,18 +18,29 @@ import numpy as np
 from PIL import Image
 
 from motivnet_cli import __version__
-from motivnet_cli.config import FaceConfig, InputConfig, LoaderConfig, ModelConfig, OutputConfig, RunConfig
+from motivnet_cli.config import (
+    SEVERITIES,
+    Corruption,
+    FaceConfig,
+    InputConfig,
+    LoaderConfig,
+    ModelConfig,
+    OutputConfig,
+    RunConfig,
+)
 from motivnet_cli.durable import durably, temporary_name
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.evaluation.datasets.cards import CARDS as DATASETS
 from motivnet_cli.evaluation.datasets.published import published_beside
 from motivnet_cli.evaluation.datasets.read import read_dataset
+from motivnet_cli.evaluation.intervals import Units
 from motivnet_cli.evaluation.matching import match, refuse_other_pictures, remark_on_few, remark_on_shared
 from motivnet_cli.evaluation.metrics import paired, score
 from motivnet_cli.evaluation.predictions import read_predictions
 from motivnet_cli.evaluation.results import (
     MAX_NAMES,
     ComparedPredictions,
+    CorruptedRun,
     DatasetSummary,
     Evaluation,
     Missed,
@@ -36,6 +48,7 @@ from motivnet_cli.evaluation.results import (
     PredictionComparison,
     Run,
 )
+from motivnet_cli.evaluation.robustness import robustness
 from motivnet_cli.output.written import WrittenPaths
 from motivnet_cli.records import BOX_COLUMNS, never, no_progress
 from motivnet_cli.remote.urls import local_path
@@ -47,13 +60,19 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from motivnet_cli.config import CorruptionName
     from motivnet_cli.evaluation.datasets.labelled import Labelled, LabelledSet
     from motivnet_cli.evaluation.matching import Matched
     from motivnet_cli.evaluation.predictions import Predictions
+    from motivnet_cli.evaluation.results import Robustness
     from motivnet_cli.records import Progress
+
+log = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 2
 """Of `metrics.json`."""
+CORRUPTED = "corrupted"
+"""The folder of the predictions for corrupted images, below that of the others."""
 MAX_MISTAKES = 24
 """How many mistakes a run names: the most confident ones."""
 
@@ -85,6 +104,10 @@ class EvaluateConfig:
     faces: FaceConfig | None = None
     """None does what suits the set: aligned crops are taken whole, given boxes are used, else the largest face."""
     loader: LoaderConfig = field(default=LoaderConfig())
+    corruptions: tuple[CorruptionName, ...] = ()
+    """Under each of which the network runs as well."""
+    severities: tuple[int, ...] = SEVERITIES
+    """Of the corruptions, each with all of them."""
     resamples: int = 1000
     seed: int = 0
     overwrite: bool = False
@@ -174,7 +197,7 @@ def _check_destination(config: EvaluateConfig) -> None:
     out = Path(config.out)
     written = [out / name for name in ("metrics.json", "report.md", "report.html", "figures")]
     if not config.predictions:
-        written += out.glob("predictions*.parquet")
+        written += [*out.glob("predictions*.parquet"), *(out / CORRUPTED).glob("*.parquet")]
     reads = [each for each in (config.root, config.predictions, config.label_map_file) if each]
     WrittenPaths(config.out, written).refuse(reads)
 
@@ -184,6 +207,8 @@ def _check_model(config: EvaluateConfig) -> None:
     if config.predictions:
         if config.recipes != (None,):
             raise ConfigError("predictions made before have their recipe already: leave out --recipe, or --predictions")
+        if config.corruptions:
+            raise ConfigError("predictions made before say nothing of corrupted pictures: leave out --corrupt")
         return
     model = config.model
     card = model_card(model.name, weights=model.weights, store=model.store)
@@ -213,14 +238,22 @@ def _evaluate(
     stop: Callable[[], bool],
 ) -> Evaluation | None:
     answers: dict[str, _Answers] = {}
+    robust: list[Robustness] = []
     if config.predictions:
         answers["predictions"] = _match(config.predictions, labelled, [image.path for image in labelled.images])
     else:
+        _log_cost(config, labelled)
         for recipe in config.recipes:
             answer = _predict(config, labelled, recipe, progress=progress, stop=stop)
             if answer is None:
                 return None
-            answers[f"recipe {answer.predictions.origin['recipe']}"] = answer
+            name = f"recipe {answer.predictions.origin['recipe']}"
+            answers[name] = answer
+            if config.corruptions:
+                found = _corrupted(name, answer, config, labelled, recipe, progress=progress, stop=stop)
+                if found is None:
+                    return None
+                robust.append(found)
     runs = tuple(_score(name, answer, labelled, config) for name, answer in answers.items())
     published = published_beside(
         labelled.dataset,
@@ -239,7 +272,52 @@ def _evaluate(
         runs=runs,
         anchors=published.alike,
         anchors_left_out=published.left_out,
+        robustness=tuple(robust),
     )
+
+
+def _log_cost(config: EvaluateConfig, labelled: LabelledSet) -> None:
+    """Say how often the network will run, where that is more often than one would think."""
+    runs = len(config.recipes) * (1 + len(config.corruptions) * len(config.severities))
+    if config.corruptions:
+        n = len(labelled.images)
+        log.info(
+            "%s: %d runs of %d images, as they are and corrupted: %d predictions", config.dataset, runs, n, runs * n
+        )
+
+
+def _corrupted(
+    name: str,
+    clean: _Answers,
+    config: EvaluateConfig,
+    labelled: LabelledSet,
+    recipe: str | None,
+    *,
+    progress: Callable[[Progress], None],
+    stop: Callable[[], bool],
+) -> Robustness | None:
+    """Run the network under every corruption; None when it was stopped on the way."""
+    labels = _labels(labelled)
+    runs, hits = [], []
+    corruptions = [Corruption(each, severity) for each in config.corruptions for severity in config.severities]
+    for number, corruption in enumerate(corruptions, 1):
+        log.info("%s under corruption, %d of %d: %s", name, number, len(corruptions), corruption)
+        answer = _predict(config, labelled, recipe, corruption=corruption, progress=progress, stop=stop)
+        if answer is None:
+            return None
+        run = _score(str(corruption), answer, labelled, config)
+        runs.append(
+            CorruptedRun(
+                name=run.name if len(config.recipes) == 1 else f"{name}, {corruption}",
+                corruption=corruption.name,
+                severity=corruption.severity,
+                scores=run.scores,
+                missed_by_reason=run.missed_by_reason,
+            )
+        )
+        hits.append(answer.matched.predicted == labels)
+    units = Units(_subjects(labelled), len(labels), resamples=config.resamples, seed=config.seed)
+    return robustness(name, clean.matched.predicted == labels, runs, np.stack(hits), units)
 
 
 # ---- predictions ------------------------------------------------------------------------------------------
@@ -250,20 +328,23 @@ def _predict(
     labelled: LabelledSet,
     recipe: str | None,
     *,
+    corruption: Corruption | None = None,
     progress: Callable[[Progress], None],
     stop: Callable[[], bool],
 ) -> _Answers | None:
-    """Run the network over the images; None when it was stopped on the way."""
+    """Run the network over the images, or over what a corruption makes of them; None when it was stopped on the way."""
     out = Path(config.out)
     faces = config.faces or FaceConfig(mode="whole" if labelled.faces == "whole" else "auto", max_faces=1)
     manifest = _write_manifest(labelled, out, with_boxes=labelled.faces == "given" and config.faces is None)
     output = out / f"predictions-{recipe}.parquet" if recipe else out / "predictions.parquet"
+    if corruption is not None:
+        output = out / CORRUPTED / f"{output.stem}-{corruption.name}-{corruption.severity}.parquet"
     run = RunConfig(
         inputs=InputConfig(manifests=(str(manifest.absolute()),)),
         output=OutputConfig(path=str(output), embeddings="none", overwrite=config.overwrite),
         model=replace(config.model, recipe=recipe or config.model.recipe),
         faces=faces,
-        loader=config.loader,
+        loader=replace(config.loader, corruption=corruption),
         command=config.command,
     )
     summary = annotate(run, progress=progress, stop=stop)

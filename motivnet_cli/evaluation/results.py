@@ -296,6 +296,39 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CorruptedRun:
+    """The network's answers for the labelled images under one corruption, scored."""
+
+    name: str
+    """Such as `noise 3`."""
+    corruption: str
+    severity: int
+    """1 to 5."""
+    scores: Scores
+    missed_by_reason: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Robustness:
+    """What corruptions cost a run (docs/robustness.md): accuracies over all images, a miss being wrong."""
+
+    run: str
+    """Over the images as they are: the name of one of the evaluation's runs."""
+    corruptions: tuple[str, ...]
+    severities: tuple[int, ...]
+    mean_accuracy: Interval
+    """Over the corruptions, of the mean over severities."""
+    relative_accuracy: Interval
+    """The mean over the accuracy of the images as they are; None where that is 0."""
+    by_corruption: dict[str, Interval]
+    """The mean over severities."""
+    by_severity: dict[str, Interval]
+    """The mean over corruptions."""
+    runs: tuple[CorruptedRun, ...]
+    bootstrap: Bootstrap
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
     """Predictions scored on a labelled set: what `metrics.json` holds."""
 
@@ -310,6 +343,8 @@ class Evaluation:
     """Published figures of other work on the same images."""
     anchors_left_out: tuple[LeftOut, ...]
     """Published figures of the same set that are not comparable, and why."""
+    robustness: tuple[Robustness, ...] = ()
+    """One for each of the runs, if the images were corrupted; else none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

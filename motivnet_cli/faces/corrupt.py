@@ -1,7 +1,7 @@
 """Common corruptions of a picture, in five severities: what a robustness benchmark does to it before it is looked at.
 
 The values are those of ImageNet-C where it has the corruption (Hendrycks and Dietterich, arXiv 1903.12261, and their
-ImageNet-C/create_c/make_imagenet_c.py), made there for pictures of 224 x 224 pixels. Here a picture has any size, so
+code in github.com/hendrycks/robustness), made there for pictures of 224 x 224 pixels. Here a picture has any size, so
 what they give in pixels is scaled to its face. Functions may run in several threads at once.
 """
 

@@ -16,6 +16,7 @@ from motivnet_cli.evaluation.metrics import calibration
 from motivnet_cli.evaluation.results import mean_over_sets, to_json
 from motivnet_cli.report import figures
 from motivnet_cli.report.pages import LATEX, MARKDOWN, PAGES, data_uri, percent, picture_processes, thumbnail
+from motivnet_cli.report.robustness import robustness_section
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -58,19 +59,24 @@ def write_report(evaluation: Evaluation, folder: Path, *, images: bool) -> list[
         images: Whether the page shows the mistakes as thumbnails of their local files.
 
     Returns:
-        The files: metrics.json, figures/{confusion,per_class,reliability}-<run>.{png,svg}, report.md, report.html.
-        A run without probabilities has no reliability figure.
+        The files: metrics.json, figures/{confusion,per_class,reliability,robustness}-<run>.{png,svg}, report.md,
+        report.html. Not every run has the last two: they need probabilities, and corrupted images.
     """
     written = [_write(folder / "metrics.json", json.dumps(to_json(evaluation), indent=1, allow_nan=False) + "\n")]
     slugs = _slugs(run.name for run in evaluation.runs)
     sections = [_section(run, slug, images=images) for run, slug in zip(evaluation.runs, slugs, strict=True)]
     for figure in (figure for section in sections for figure in section.figures):
         written += [_write(folder / figure.png, figure.drawing.png), _write(folder / figure.svg, figure.drawing.svg)]
+    scores = {run.name: (run.scores, slug) for run, slug in zip(evaluation.runs, slugs, strict=True)}
+    robustness = [robustness_section(found, *scores[found.run]) for found in evaluation.robustness]
+    for each in robustness:
+        written += [_write(folder / each.png, each.drawing.png), _write(folder / each.svg, each.drawing.svg)]
     values = {
         "evaluation": evaluation,
         "dataset": evaluation.dataset,
         "runs": evaluation.runs,
         "sections": sections,
+        "robustness": robustness,
         "images": images,
         "headlines": _HEADLINES,
         "intervals": _intervals_in_words(evaluation.runs[0].scores),

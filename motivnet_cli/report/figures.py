@@ -29,6 +29,8 @@ PNG_DPI = 200
 _INK, _FAINT, _LINE = "#1c2530", "#5b6675", "#d5dae1"
 _BLUE, _SKY, _ORANGE = "#0b4f8a", "#6aaed6", "#d9822b"
 """Apart in lightness as well as in hue, so that they stay apart in grey print and for colour-blind readers."""
+_SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#1c2530")
+"""For many lines: Okabe and Ito's colours, told apart by colour-blind readers."""
 
 _STYLE = mpl.RcParams(
     {
@@ -88,6 +90,16 @@ def accuracy_by_set(sets: Sequence[str], series: Sequence[Sequence[Interval | No
         series: For each run, its accuracy on each set, from 0 to 1; None where it was not scored on the set.
     """
     return _drawn(lambda figure: _accuracy_by_set(figure, sets, series), size=(6.6, 1.0 + 0.42 * len(sets)))
+
+
+def robustness(clean: float, severities: Sequence[int], curves: Mapping[str, Sequence[float]]) -> Drawing:
+    """Accuracy over severities, a line for each corruption, from the accuracy of the images as they are.
+
+    Args:
+        clean: That accuracy, 0 to 1.
+        curves: By corruption, the accuracy at each severity.
+    """
+    return _drawn(lambda figure: _robustness(figure, clean, severities, curves), size=(6.6, 3.6))
 
 
 def bars(names: Sequence[str], counts: Sequence[int], *, every: int = 1) -> Drawing:
@@ -285,6 +297,28 @@ def _accuracy_by_set(figure: Figure, sets: Sequence[str], series: Sequence[Seque
     _percent_axis(axes, "x")
     axes.grid(axis="x")
     axes.set_xlabel("accuracy over all labelled images, with its 95 % interval")
+
+
+def _robustness(figure: Figure, clean: float, severities: Sequence[int], curves: Mapping[str, Sequence[float]]) -> None:
+    axes = figure.subplots()
+    axes.axhline(clean, color=_FAINT, linewidth=1, linestyle=(0, (4, 3)))
+    ticks = range(len(severities) + 1)
+    for number, (name, accuracies) in enumerate(curves.items()):
+        axes.plot(
+            ticks,
+            [clean, *accuracies],
+            color=_SERIES[number % len(_SERIES)],
+            marker="osD^vP*"[number % 7],
+            markersize=5,
+            linewidth=1.4,
+            label=name,
+        )
+    axes.set_xticks(ticks, ["as they are", *map(str, severities)])
+    _percent_axis(axes, "y")
+    axes.grid(axis="y")
+    axes.set_xlabel("severity")
+    axes.set_ylabel("accuracy over all labelled images")
+    figure.legend(loc="outside right upper")
 
 
 def _percent_axis(axes: Axes, which: Literal["x", "y"]) -> None:
