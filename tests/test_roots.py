@@ -113,6 +113,16 @@ def test_two_copies_are_not_chosen_between(here):
         find_root("jaffe")
 
 
+def test_two_copies_in_one_folder_are_said(here):
+    """A folder with a usual name that holds the set twice is no folder without the set."""
+    for name in ("one", "two"):
+        jaffe(here / "JAFFE" / name)
+
+    with pytest.raises(ConfigError, match=r"'.*/one', '.*/two' all look like the set"):
+        find_root("jaffe")
+    assert {state.name: state.state for state in states_of_all()}["jaffe"] == "unreadable"
+
+
 def test_a_folder_with_the_name_and_another_content_is_not_taken(here, tmp_path, monkeypatch):
     """A usual name alone is not enough: the set must be recognised, and the error says that it was not."""
     picture(tmp_path / "sets/JAFFE/holiday.jpg")
@@ -120,6 +130,8 @@ def test_a_folder_with_the_name_and_another_content_is_not_taken(here, tmp_path,
     with pytest.raises(ConfigError, match=r"sets/JAFFE' \(no layout of the set is recognised in it\)"):
         find_root("jaffe")
 
+    state = state_of("jaffe", split=None, protocol=None)
+    assert (state.state, len(state.details)) == ("not found", 1)
     assert find_root("jaffe", jaffe(here / "jaffe")).path == find_root("jaffe").path
 
 

@@ -60,11 +60,18 @@ def print_sets(*, as_json: bool) -> None:
         print_json([{**dataclasses.asdict(card), "here": here.get(card.name)} for card in CARDS.values()])
     elif sys.stdout.isatty():
         rows = [("set", "state", "images", "where"), *map(_row_for_people, states)]
-        notes = [f"{state.name}: {detail}" for state in states for detail in state.details]
+        notes = [_note(state) for state in states if state.details]
         print_lines([*aligned(rows), *([""] if notes else []), *notes])
     else:
         head = ("set", "state", "root", "source", "split", "protocol", "images", "published", "details", "from")
         print_lines("\t".join(row) for row in [head, *map(_row_for_programs, states)])
+
+
+def _note(state: SetState) -> str:
+    """The first thing that is not as it should be, and where the others stand."""
+    others = len(state.details) - 1
+    more = f" ({others} more: --list --dataset {state.name})" if others else ""
+    return f"{state.name}: {state.details[0]}{more}"
 
 
 def _row_for_people(state: SetState) -> tuple[str, ...]:

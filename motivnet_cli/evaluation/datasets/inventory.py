@@ -40,7 +40,7 @@ class SetState:
     published: int | None = None
     """How many images the split has as published; None where that is not known."""
     details: tuple[str, ...] = ()
-    """In what it departs from the published set, or why it cannot be read."""
+    """In what it departs from the published set, or why it cannot be read or was not found where it seems to be."""
     looked: tuple[str, ...] = ()
     """What each place had, where none has the set."""
     where: str
@@ -74,10 +74,13 @@ def state_of(name: str, root: str | None = None, *, split: str | None, protocol:
 
 def _searched(card: DatasetCard, places: Places, split: str | None, protocol: str | None) -> SetState:
     try:
-        root, looked = places.search(card)
+        root, looked, others = places.search(card)
     except ConfigError as error:
         return _state_without(card, "unreadable", details=(str(error),))
-    return _read(card, root, split, protocol) if root else _state_without(card, "not found", looked=looked)
+    if root is not None:
+        return _read(card, root, split, protocol)
+    details = tuple(f"no layout of the set is recognised in {path!r}" for path in others)
+    return _state_without(card, "not found", details=details, looked=looked)
 
 
 def _state_without(

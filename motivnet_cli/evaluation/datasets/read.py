@@ -107,13 +107,24 @@ def read_dataset(
         return labelled_set(request, layout.read(request, found), layout=found.layout, base=request.root, given=given)
 
 
-def recognise(name: str, root: str, disk: Disk) -> None:
-    """Look whether a set lies in a folder, or is that table, without reading it.
+def is_recognised(name: str, root: str, disk: Disk) -> bool:
+    """Whether a layout of a set is recognised in a folder; nothing is read.
 
     Raises:
-        ConfigError: As `read_dataset`: no layout of it is recognised, or more than one.
+        ConfigError: It is recognised more than once, or the folder cannot be looked into.
     """
     request = Request(card_named(name), _absolute(root), None, None, disk)
+    with _explained(request):
+        return _layout_in(request) is not None
+
+
+def check_root(name: str, root: str) -> None:
+    """Refuse a folder, or table, that `read_dataset` would not recognise as the set; nothing is read.
+
+    Raises:
+        ConfigError: As `read_dataset`.
+    """
+    request = Request(card_named(name), _absolute(root), None, None, Disk())
     with _explained(request):
         if name in TABLES:
             own.check_table(request)
@@ -204,10 +215,20 @@ def _meaning(label: object, emotion: str) -> str:
 
 
 def _recognise(request: Request) -> tuple[Layout, Recognised]:
-    """The layout that is there, nearest to the root; the first of the card's where a folder has several."""
+    """The layout that is there."""
+    if not Path(request.root).is_dir():
+        raise ConfigError(
+            f"{request.card.name}: {request.root!r} is no folder; give the one that holds the set as --root"
+        )
+    found = _layout_in(request)
+    if found is None:
+        raise ConfigError(_unrecognised(request))
+    return found
+
+
+def _layout_in(request: Request) -> tuple[Layout, Recognised] | None:
+    """The layout that is nearest to the root; the first of the card's where a folder has several."""
     card, root = request.card, request.root
-    if not Path(root).is_dir():
-        raise ConfigError(f"{card.name}: {root!r} is no folder; give the one that holds the set as --root")
     for level in request.disk.levels(root, 0 if card.name == "folder" else SEARCH_DEPTH):
         there = {folder: found for folder in level if (found := _recognise_in(request, folder))}
         if len(there) > 1:
@@ -215,7 +236,7 @@ def _recognise(request: Request) -> tuple[Layout, Recognised]:
             raise ConfigError(f"{card.name}: {names} all look like the set: name the one you mean as --root")
         for found in there.values():
             return found
-    raise ConfigError(_unrecognised(request))
+    return None
 
 
 def _recognise_in(request: Request, folder: str) -> tuple[Layout, Recognised] | None:

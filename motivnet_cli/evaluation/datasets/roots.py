@@ -23,7 +23,7 @@ from motivnet_cli.durable import write_at_once
 from motivnet_cli.errors import ConfigError, first_line
 from motivnet_cli.evaluation.datasets.cards import CARDS
 from motivnet_cli.evaluation.datasets.disk import Disk
-from motivnet_cli.evaluation.datasets.read import card_named, recognise
+from motivnet_cli.evaluation.datasets.read import card_named, check_root, is_recognised
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -53,6 +53,8 @@ class Search(NamedTuple):
     root: Root | None
     looked: tuple[str, ...]
     """What each place had, down to the one that was taken."""
+    others: tuple[str, ...] = ()
+    """Folders with a usual name of the set in which it is not recognised."""
 
 
 class Remembered(NamedTuple):
@@ -84,7 +86,7 @@ def given_root(path: str) -> Root:
 
 
 def _found(card: DatasetCard, places: Places) -> Root:
-    root, looked = places.search(card)
+    root, looked, _ = places.search(card)
     if root is None:
         raise ConfigError(
             f"{card.name}: the set was not found here. Give its folder as --root, or once for all with `motivnet "
@@ -101,7 +103,7 @@ def remember(name: str, root: str) -> Remembered:
     """
     card_named(name)
     path = os.path.abspath(os.path.expanduser(root))  # noqa: PTH100, PTH111 - as runs name inputs: links stay
-    recognise(name, path, Disk())
+    check_root(name, path)
     file = Path(os.path.realpath(user_config()))  # a link to a file elsewhere stays one
     entries = _entries(file)
     document = tomlkit.parse(file.read_text(encoding="utf-8-sig")) if file.exists() else tomlkit.document()
@@ -155,6 +157,7 @@ class Places:
             ConfigError: An entry names a folder that is not there, or several folders of one place hold the set.
         """
         looked: list[str] = []
+        strangers: list[str] = []
         for file, entries in self.entries:
             if card.name in entries:
                 return Search(_remembered(card, file, entries[card.name]), tuple(looked))
@@ -169,18 +172,20 @@ class Places:
             if held:
                 return Search(Root(held[0], source), tuple(looked))
             names = " or ".join(card.folders) or "any folder"
-            looked += others or [f"{source} {folder!r} (no {names})"]
-        return Search(None, tuple(looked))
+            unknown = [f"{path!r} (no layout of the set is recognised in it)" for path in others]
+            looked += unknown or [f"{source} {folder!r} (no {names})"]
+            strangers += others
+        return Search(None, tuple(looked), tuple(strangers))
 
     def _usual_folders(self, card: DatasetCard, folder: str) -> tuple[list[str], list[str]]:
-        """The folders with a usual name of the set in which it is recognised; and what is said of the others."""
+        """The folders with a usual name of the set: those in which it is recognised, and the others."""
         held: dict[str, str] = {}
         others = []
         for path in _called(card, folder, self.disk):
-            if _is_recognised(card, path, self.disk):
+            if is_recognised(card.name, path, self.disk):
                 held.setdefault(os.path.realpath(path), path)
             else:
-                others.append(f"{path!r} (no layout of the set is recognised in it)")
+                others.append(path)
         return [*held.values()], others
 
 
@@ -192,14 +197,6 @@ def _called(card: DatasetCard, folder: str, disk: Disk) -> Iterator[str]:
     for name in disk.folders(folder):
         if _plain(name) in names:
             yield f"{folder.rstrip('/')}/{name}"
-
-
-def _is_recognised(card: DatasetCard, path: str, disk: Disk) -> bool:
-    try:
-        recognise(card.name, path, disk)
-    except ConfigError:
-        return False
-    return True
 
 
 def _plain(name: str) -> str:
