@@ -60,6 +60,12 @@ FERPLUS_COLUMNS = (
 """The votes in `fer2013new.csv`, in lower case."""
 
 
+_RAFDB_PROTOCOLS = {
+    "aligned": "the aligned crops of 100 x 100 pixels",
+    "original": "the original photographs, faces to be found",
+}
+_RAFDB_TERMS = "Non-commercial research only, by request from an academic address. Do not re-host."
+_RAFDB_WHERE = "http://www.whdeng.cn/RAF/model1.html"
 _AFFECTNET_LAYOUTS = (
     "{train_set,val_set}/images/*.jpg with {train_set,val_set}/annotations/<id>_exp.npy",
     "Manually_Annotated_file_lists/{training,validation}.csv (with or without a first line of names) with "
@@ -106,17 +112,41 @@ _CARDS = (
         faces="whole",
         splits=("train", "test"),
         default_split="test",
-        protocols={
-            "aligned": "the aligned crops of 100 x 100 pixels",
-            "original": "the original photographs, faces to be found",
-        },
+        protocols=_RAFDB_PROTOCOLS,
         default_protocol="aligned",
         counts=(
             Published("train", 12_271, (2_524, 4_772, 1_982, 1_290, 281, 717, 705)),
             Published("test", 3_068, (680, 1_185, 478, 329, 74, 160, 162)),
         ),
-        terms="Non-commercial research only, by request from an academic address. Do not re-host.",
-        where="http://www.whdeng.cn/RAF/model1.html",
+        terms=_RAFDB_TERMS,
+        where=_RAFDB_WHERE,
+    ),
+    DatasetCard(
+        name="rafdb_compound",
+        title="RAF-DB, compound emotions (two-tab subset)",
+        folders=("RAF-DB", "RAF-DB compound"),
+        layouts=(
+            "EmoLabel/list_patition_label.txt with Image/aligned/ or Image/original/, in compound/ or with labels up "
+            "to 11",
+        ),
+        labels={
+            **{"1": "happily surprised", "2": "happily disgusted", "3": "sadly fearful", "4": "sadly angry"},
+            **{"5": "sadly surprised", "6": "sadly disgusted", "7": "fearfully angry", "8": "fearfully surprised"},
+            **{"9": "angrily surprised", "10": "angrily disgusted", "11": "disgustedly surprised"},
+        },
+        faces="whole",
+        splits=("train", "test"),
+        default_split="test",
+        protocols=_RAFDB_PROTOCOLS,
+        default_protocol="aligned",
+        terms=_RAFDB_TERMS,
+        where=_RAFDB_WHERE,
+        notes=(
+            "A label names two emotions, and neither alone is right. Nothing is scored unless --label-map says which "
+            "one a label counts as, such as 1=happiness,4=anger,5=drop, and the report says that it did.",
+            "It is never read as rafdb, whose numbers mean other emotions.",
+            "Not confirmed: how many images each split has.",
+        ),
     ),
     DatasetCard(
         name="affectnet7",
@@ -304,6 +334,47 @@ _CARDS = (
         terms="Research only, unlicensed images from a web search. Do not re-host.",
         where="http://mmlab.ie.cuhk.edu.hk/projects/socialrelation/index.html",
         notes=("It has no official split: papers that report on a part of it do not compare.",),
+    ),
+    DatasetCard(
+        name="oulucasia",
+        title="Oulu-CASIA NIR&VIS: six emotions, two cameras, three lightings",
+        folders=("Oulu-CASIA", "Oulu-CASIA NIR&VIS", "Oulu-CASIA NIR VIS"),
+        layouts=(
+            "OriginalImg/{VL,NI}/{Strong,Weak,Dark}/P001/<emotion>/000.jpeg and so on, with or without OriginalImg/",
+            "{VL,NI}_Acropped/{Strong,Weak,Dark}/P001/<emotion>/ (cropped faces), perhaps in PreProcess_Img/",
+        ),
+        labels={
+            **{"anger": "anger", "disgust": "disgust", "fear": "fear", "happiness": "happiness"},
+            **{"sadness": "sadness", "surprise": "surprise", "neutral": "neutral"},
+        },
+        faces="auto",
+        splits=("all",),
+        default_split="all",
+        protocols={
+            "vl_strong": "visible light, strong lighting: the last three frames of each sequence",
+            "vl_strong_last": "the last frame alone",
+            "vl_strong_neutral": "the last three frames, and the first as neutral",
+            **{
+                f"{camera}_{lighting.split()[0]}": f"{name}, {lighting}: the last three frames"
+                for camera, name in (("vl", "visible light"), ("ni", "near infrared"))
+                for lighting in ("strong lighting", "weak lighting", "dark")
+                if (camera, lighting) != ("vl", "strong lighting")
+            },
+        },
+        default_protocol="vl_strong",
+        counts=(
+            Published("all", 1_440, (0, *(240,) * 6), protocol="vl_strong"),
+            Published("all", 480, (0, *(80,) * 6), protocol="vl_strong_last"),
+            Published("all", 1_920, (480, *(240,) * 6), protocol="vl_strong_neutral"),
+        ),
+        terms="Research only, by request. Do not re-host.",
+        where="http://www.cse.oulu.fi/CMV/Downloads/Oulu-CASIA",
+        notes=(
+            "80 persons with six emotions each. Papers take the last three frames in visible light and strong "
+            "lighting, and test in ten folds of persons: a figure of all images compares with the mean over the folds.",
+            "Not confirmed: the terms, and that all 480 sequences are in every copy (a public reader of the cropped "
+            "faces counts 479).",
+        ),
     ),
     DatasetCard(
         name="folder",

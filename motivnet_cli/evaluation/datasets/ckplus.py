@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from motivnet_cli.evaluation.datasets.disk import normalise_label, read_text
 from motivnet_cli.evaluation.datasets.layouts import Layout, Row, SplitRows
-from motivnet_cli.inputs.names import kind_of
+from motivnet_cli.evaluation.datasets.sequences import chosen_frames, frames_in
 from motivnet_cli.records import EMOTIONS
 
 if TYPE_CHECKING:
@@ -36,18 +36,13 @@ def _read(request: Request, found: Recognised) -> SplitRows:
             if not files:
                 continue
             num_labelled += 1
-            folder = f"{frames}/{subject}/{sequence}"
-            pictures = [f"{folder}/{name}" for name in disk.files(folder) if kind_of(name) == "image"]
-            label = normalise_label(read_text(files[0]).strip())
-            rows += [Row(path, label, subject) for path in pictures[-num_last:]]
+            pictures = frames_in(disk, f"{frames}/{subject}/{sequence}")
             if not pictures:
                 dropped["sequence without pictures"] += 1
-            elif (
-                protocol.endswith("_neutral")
-                and request.card.labels.get(label) in EMOTIONS
-                and len(pictures) > num_last
-            ):
-                rows.append(Row(pictures[0], "0", subject))
+            label = normalise_label(read_text(files[0]).strip())
+            with_neutral = protocol.endswith("_neutral") and request.card.labels.get(label) in EMOTIONS
+            for path, is_neutral in chosen_frames(pictures, num_last, with_neutral=with_neutral):
+                rows.append(Row(path, "0" if is_neutral else label, subject))
     if num_without_folder := _num_labelled_without_folder(disk, frames, labels):
         dropped["sequence without pictures"] += num_without_folder
     without = num_sequences - num_labelled

@@ -99,7 +99,11 @@ def labelled_set(request: Request, rows: SplitRows, *, layout: str, base: str, g
         dropped[f"unknown label {label!r}"] += count
     left_out = ", ".join(f"{reason} {count:,}" for reason, count in dropped.items())
     if not images:
-        raise ConfigError(f"{card.name}: no labelled image is left of {request.root!r} ({left_out or 'it is empty'})")
+        without = [label for label, meaning in selection.used.items() if meaning not in request.classes]
+        hint = f". --label-map says what a label counts as, such as {without[0]}=EMOTION" if without else ""
+        raise ConfigError(
+            f"{card.name}: no labelled image is left of {request.root!r} ({left_out or 'it is empty'}){hint}"
+        )
     num_contempt = sum(image.label >= len(EMOTIONS) for image in images)
     if CONTEMPT in request.classes and not num_contempt:
         raise ConfigError(f"{card.name}: no image of contempt is in the split {rows.split!r}: leave out --contempt")

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _LISTS = ("list_patition_label.txt", "list_partition_label.txt")
 """The first is as the authors spell it."""
+_COMPOUND_ONLY = ("8", "9", "10", "11")
+"""Numbers of compound emotions that are none of basic ones."""
 _NUM_LANDMARKS = 5
 _ANNOTATIONS = {
     "gender": {"0": "male", "1": "female", "2": "unsure"},
@@ -29,9 +31,20 @@ _ANNOTATIONS = {
 meanings are as public readers of the set have them: what annotators saw, and not what people said of themselves."""
 
 
-def _recognise_list(request: Request, folder: str) -> Paths:
-    index = request.disk.child(folder, *(f"EmoLabel/{name}" for name in _LISTS))
-    return {"index": index} if index else {}
+def _list_layout(*, compound: bool) -> Layout:
+    """The authors' list with its images, of the one subset or the other: both are laid out alike."""
+
+    def recognise(request: Request, folder: str) -> Paths:
+        index = request.disk.child(folder, *(f"EmoLabel/{name}" for name in _LISTS))
+        return {"index": index} if index and _is_compound(index) == compound else {}
+
+    return Layout(recognise, _read_list)
+
+
+def _is_compound(index: str) -> bool:
+    """Whether a list is of the subset of compound emotions. It numbers them from 1 to 11, the other from 1 to 7."""
+    subset = posixpath.basename(posixpath.dirname(posixpath.dirname(index))).casefold()
+    return subset == "compound" or any(line.rpartition(" ")[2] in _COMPOUND_ONLY for line in read_lines(index))
 
 
 def _read_list(request: Request, found: Recognised) -> SplitRows:
@@ -40,7 +53,7 @@ def _read_list(request: Request, found: Recognised) -> SplitRows:
     protocol = request.protocol or next((name for name, path in pictures.items() if path), "aligned")
     folder = pictures[protocol]
     if folder is None:
-        raise ConfigError(f"rafdb: {index!r} is there, but no folder Image/{protocol} beside EmoLabel")
+        raise ConfigError(f"{request.card.name}: {index!r} is there, but no folder Image/{protocol} beside EmoLabel")
     split = request.split or request.card.default_split
     manual = request.disk.child(found.folder, "Annotation/manual")
     is_asked = manual is not None and not _ANNOTATIONS.keys().isdisjoint(request.columns)
@@ -84,7 +97,7 @@ def _annotations(request: Request, path: str) -> Mapping[str, str]:
     }
     if len(known) != len(_ANNOTATIONS) or len(numbers) != len(known):
         raise ConfigError(
-            f"rafdb: {found!r} holds {', '.join(map(repr, numbers[:MAX_NAMES])) or 'nothing'} after its landmarks: "
+            f"RAF-DB: {found!r} holds {', '.join(map(repr, numbers[:MAX_NAMES])) or 'nothing'} after its landmarks: "
             f"expected the numbers of {', '.join(_ANNOTATIONS)}, one a line"
         )
     return known
@@ -104,4 +117,5 @@ def _read_folders(request: Request, found: Recognised) -> SplitRows:
     return replace(rows, remarks=(*rows.remarks, remark))
 
 
-LAYOUTS = (Layout(_recognise_list, _read_list), Layout(_FOLDERS.recognise, _read_folders))
+LAYOUTS = (_list_layout(compound=False), Layout(_FOLDERS.recognise, _read_folders))
+COMPOUND_LAYOUTS = (_list_layout(compound=True),)

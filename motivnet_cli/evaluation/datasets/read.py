@@ -15,7 +15,19 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from motivnet_cli.errors import ConfigError, first_line
-from motivnet_cli.evaluation.datasets import affectnet, ckplus, expw, fer2013, ferplus, jaffe, kdef, own, rafdb, sfew
+from motivnet_cli.evaluation.datasets import (
+    affectnet,
+    ckplus,
+    expw,
+    fer2013,
+    ferplus,
+    jaffe,
+    kdef,
+    oulu,
+    own,
+    rafdb,
+    sfew,
+)
 from motivnet_cli.evaluation.datasets.cards import CARDS
 from motivnet_cli.evaluation.datasets.classes import CONTEMPT, emotion_named
 from motivnet_cli.evaluation.datasets.disk import Disk, read_text
@@ -32,6 +44,7 @@ if TYPE_CHECKING:
 
 LAYOUTS: dict[str, tuple[Layout, ...]] = {
     "rafdb": rafdb.LAYOUTS,
+    "rafdb_compound": rafdb.COMPOUND_LAYOUTS,
     "affectnet7": affectnet.LAYOUTS,
     "affectnet8": affectnet.LAYOUTS,
     "fer2013": fer2013.LAYOUTS,
@@ -41,9 +54,12 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
     "kdef": kdef.LAYOUTS,
     "sfew": sfew.LAYOUTS,
     "expw": expw.LAYOUTS,
+    "oulucasia": oulu.LAYOUTS,
     "folder": own.LAYOUTS,
 }
 """The layouts of each set that is a folder, in the order of its card's `layouts`."""
+_MISTAKEN = {"rafdb": "rafdb_compound", "rafdb_compound": "rafdb"}
+"""Sets that lie on disk alike."""
 _SPLIT_NAMES = (
     ("train", "training"),
     ("val", "valid", "validation"),
@@ -256,6 +272,9 @@ def _unrecognised(request: Request) -> str:
         depth = ""
         if below := [name for name in disk.folders(root) if own.has_emotion_folders(request, f"{root}/{name}")]:
             hint = f" Folders named by emotion are in {', '.join(below)}: name one of them as --root."
+    if other := _MISTAKEN.get(card.name):
+        instead = Request(CARDS[other], root, None, None, disk)
+        hint = f" It is recognised as {other}, which is another set." if _layout_in(instead) else ""
     return (
         f"{card.name}: no layout of this set was recognised in {root!r}. Looked for{depth}:{looked}\n"
         f"Found there: {listed or 'nothing'}.{hint} The set comes from {card.where}"
