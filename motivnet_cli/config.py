@@ -35,6 +35,8 @@ T = TypeVar("T")
 _DEVICE = r"cpu|mps|cuda(:\d+)?"
 DEFAULT_FPS = 1.0
 """One frame a second: expressions last about that long, and an hour is 3,600 faces and not 90,000."""
+CLIP_FPS = 5.0
+"""Of labelled clips, which last 1 to 5 s: one frame a second would be too few to pool."""
 MIN_CONFIDENCE = 0.6
 """Detections below it are mostly not faces (docs/decisions/0003-face-detector.md)."""
 DETECTION_SIZE = 720

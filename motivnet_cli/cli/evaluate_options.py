@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from motivnet_cli.cli.options import NetworkOptions, OptionGroup, Threads
-from motivnet_cli.config import CORRUPTIONS, SEVERITIES, FaceConfig, LoaderConfig, parse_corruption
+from motivnet_cli.config import CLIP_FPS, CORRUPTIONS, SEVERITIES, FaceConfig, LoaderConfig, parse_corruption
 from motivnet_cli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -96,6 +96,14 @@ class LabelOptions(OptionGroup):
     contempt: Annotated[
         bool, typer.Option("--contempt", help="Keep images of contempt, as an eighth class. Default: they are dropped.")
     ] = False
+    clip: Annotated[
+        Literal["mean", "median", "top"] | None,
+        typer.Option(
+            metavar="mean|median|top",
+            help="How the frames of a labelled clip become one answer: mean or median of their probabilities, or the "
+            "mean over the most certain quarter of the frames. Default: mean.",
+        ),
+    ] = None
     resamples: Annotated[int, typer.Option(help="Resamples of the bootstrap.")] = 1000
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0
 
@@ -108,6 +116,7 @@ class LabelOptions(OptionGroup):
         Raises:
             ConfigError: As `find_root` and `read_label_map`.
         """
+        from motivnet_cli.evaluation.clips import ClipConfig
         from motivnet_cli.evaluation.datasets.read import read_label_map
         from motivnet_cli.evaluation.datasets.roots import find_root
         from motivnet_cli.evaluation.evaluate import EvaluateConfig
@@ -123,6 +132,7 @@ class LabelOptions(OptionGroup):
             label_map=read_label_map(self.label_map) if self.label_map else None,
             contempt=self.contempt,
             label_map_file=self.label_map if self.label_map and self.label_map.casefold().endswith(".json") else None,
+            clips=ClipConfig(pooling=self.clip) if self.clip else None,
             resamples=self.resamples,
             seed=self.seed,
         )
@@ -148,6 +158,16 @@ class AnswerOptions(NetworkOptions):
             help="Where the face is. Default: what suits the set (aligned crops are whole, given boxes are used).",
         ),
     ] = None
+    fps: Annotated[
+        float | None,
+        typer.Option(
+            help=f"Frames per second of a labelled video to look at. Default: {CLIP_FPS:g}.", show_default=False
+        ),
+    ] = None
+    every: Annotated[
+        int | None,
+        typer.Option(help="Look at every N-th frame, in place of --fps, also of clips that are folders of frames."),
+    ] = None
     corrupt: Annotated[
         str | None,
         typer.Option(
@@ -163,8 +183,12 @@ class AnswerOptions(NetworkOptions):
 
     def applied_to(self, config: EvaluateConfig) -> EvaluateConfig:
         """The settings of an evaluation, with those of this group."""
+        from motivnet_cli.evaluation.clips import ClipConfig
         from motivnet_cli.weights.load import model_card
 
+        clips = config.clips
+        if (self.fps, self.every) != (None, None):
+            clips = ClipConfig(pooling=clips.pooling if clips else "mean", fps=self.fps, every=self.every)
         corrupted = self._corruptions()
         model = self.config()
         card = model_card(model.name, weights=model.weights, store=model.store)
@@ -174,6 +198,7 @@ class AnswerOptions(NetworkOptions):
             recipes=card.recipes if self.recipe == "both" else (self.recipe,),
             model=model,
             faces=_FACES[self.faces] if self.faces else None,
+            clips=clips,
             loader=LoaderConfig(threads=self.threads),
             corruptions=tuple(name for name in CORRUPTIONS if name in {each.name for each in corrupted}),
             severities=tuple(severity for severity in SEVERITIES if severity in {each.severity for each in corrupted}),

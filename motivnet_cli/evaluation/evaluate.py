@@ -27,9 +27,11 @@ from motivnet_cli.config import (
     ModelConfig,
     OutputConfig,
     RunConfig,
+    VideoConfig,
 )
 from motivnet_cli.durable import durably, temporary_name
 from motivnet_cli.errors import ConfigError
+from motivnet_cli.evaluation.clips import ClipConfig, pool
 from motivnet_cli.evaluation.datasets.cards import CARDS as DATASETS
 from motivnet_cli.evaluation.datasets.published import published_beside
 from motivnet_cli.evaluation.datasets.read import read_dataset
@@ -60,7 +62,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from motivnet_cli.config import CorruptionName
+    from motivnet_cli.config import CorruptionName, FaceMode
     from motivnet_cli.evaluation.datasets.labelled import Labelled, LabelledSet
     from motivnet_cli.evaluation.matching import Matched
     from motivnet_cli.evaluation.predictions import Predictions
@@ -102,7 +104,10 @@ class EvaluateConfig:
     """Input recipes to run the network with, each scored by itself; None is the model's own."""
     model: ModelConfig = field(default=ModelConfig())
     faces: FaceConfig | None = None
-    """None does what suits the set: aligned crops are taken whole, given boxes are used, else the largest face."""
+    """None does what suits the set: aligned crops are taken whole, given boxes are used, else the largest face. Frames
+    of clips without a face are never taken whole."""
+    clips: ClipConfig | None = None
+    """Of a set of clips: their frames, and how these are pooled. None takes the defaults."""
     loader: LoaderConfig = field(default=LoaderConfig())
     corruptions: tuple[CorruptionName, ...] = ()
     """Under each of which the network runs as well."""
@@ -168,7 +173,7 @@ def compare_predictions(config: EvaluateConfig, a: str, b: str) -> PredictionCom
         ConfigError: The dataset or the predictions cannot be read, or no labelled image is among both predictions.
     """
     labelled = _read(config)
-    answers = [_match(path, labelled, [image.path for image in labelled.images]) for path in (a, b)]
+    answers = [_match(config, path, labelled, [image.path for image in labelled.images]) for path in (a, b)]
     shared = remark_on_shared(a, answers[0].matched, b, answers[1].matched)
     scores = paired(
         _labels(labelled),
@@ -218,7 +223,7 @@ def _check_model(config: EvaluateConfig) -> None:
 
 
 def _read(config: EvaluateConfig) -> LabelledSet:
-    return read_dataset(
+    labelled = read_dataset(
         config.dataset,
         config.root,
         split=config.split,
@@ -228,6 +233,9 @@ def _read(config: EvaluateConfig) -> LabelledSet:
         label_map=config.label_map,
         contempt=config.contempt,
     )
+    if config.clips is not None:
+        config.clips.check(labelled, is_predicted=config.predictions is not None)
+    return labelled
 
 
 def _evaluate(
@@ -240,7 +248,7 @@ def _evaluate(
     answers: dict[str, _Answers] = {}
     robust: list[Robustness] = []
     if config.predictions:
-        answers["predictions"] = _match(config.predictions, labelled, [image.path for image in labelled.images])
+        answers["predictions"] = _match(config, config.predictions, labelled, [image.path for image in labelled.images])
     else:
         _log_cost(config, labelled)
         for recipe in config.recipes:
@@ -334,8 +342,11 @@ def _predict(
 ) -> _Answers | None:
     """Run the network over the images, or over what a corruption makes of them; None when it was stopped on the way."""
     out = Path(config.out)
-    faces = config.faces or FaceConfig(mode="whole" if labelled.faces == "whole" else "auto", max_faces=1)
-    manifest = _write_manifest(labelled, out, with_boxes=labelled.faces == "given" and config.faces is None)
+    clips = config.clips or ClipConfig()
+    found: FaceMode = "detect" if labelled.unit == "clip" else "auto"
+    faces = config.faces or FaceConfig(mode="whole" if labelled.faces == "whole" else found, max_faces=1)
+    with_boxes = labelled.faces == "given" and config.faces is None
+    manifest = _write_manifest(labelled, out, with_boxes=with_boxes, every=clips.every or 1)
     output = out / f"predictions-{recipe}.parquet" if recipe else out / "predictions.parquet"
     if corruption is not None:
         output = out / CORRUPTED / f"{output.stem}-{corruption.name}-{corruption.severity}.parquet"
@@ -344,19 +355,28 @@ def _predict(
         output=OutputConfig(path=str(output), embeddings="none", overwrite=config.overwrite),
         model=replace(config.model, recipe=recipe or config.model.recipe),
         faces=faces,
+        video=clips.video if labelled.unit == "clip" else VideoConfig(),
         loader=replace(config.loader, corruption=corruption),
         command=config.command,
     )
     summary = annotate(run, progress=progress, stop=stop)
     if summary.stopped:
         return None
-    answers = _match(str(output), labelled, [_path_of(image, out) for image in labelled.images], is_own=True)
+    paths = [_path_of(image, out) for image in labelled.images]
+    answers = _match(config, str(output), labelled, paths, is_own=True)
     if not answers.matched.is_found.any():
         raise RuntimeError(f"the run into {str(output)!r} has none of the images that it was given")
     return answers
 
 
-def _match(path: str, labelled: LabelledSet, image_paths: Sequence[str | None], *, is_own: bool = False) -> _Answers:
+def _match(
+    config: EvaluateConfig,
+    path: str,
+    labelled: LabelledSet,
+    image_paths: Sequence[str | None],
+    *,
+    is_own: bool = False,
+) -> _Answers:
     """The predictions at a path, and which of them are of the labelled images.
 
     Args:
@@ -366,7 +386,10 @@ def _match(path: str, labelled: LabelledSet, image_paths: Sequence[str | None], 
     Raises:
         ConfigError: No labelled image is among predictions made before.
     """
-    predictions = read_predictions(path, classes=labelled.classes)
+    predictions = read_predictions(path, classes=labelled.classes, with_videos=labelled.unit == "clip")
+    if labelled.unit == "clip":
+        clips = config.clips or ClipConfig()
+        predictions = pool(predictions, clips.pooling, sampling=clips.sampling(labelled) if is_own else None)
     names, boxes = [image.name for image in labelled.images], [image.box for image in labelled.images]
     aliases = [image.alias for image in labelled.images]
     matched = match(predictions, names, image_paths, boxes=boxes, aliases=aliases)
@@ -376,8 +399,12 @@ def _match(path: str, labelled: LabelledSet, image_paths: Sequence[str | None], 
     return _Answers(predictions, matched, (*([few] if few else []), *matched.doubts, *predictions.doubts))
 
 
-def _write_manifest(labelled: LabelledSet, out: Path, *, with_boxes: bool) -> Path:
-    """The labelled images as a manifest; its name changes when they do, and with it the run's fingerprint."""
+def _write_manifest(labelled: LabelledSet, out: Path, *, with_boxes: bool, every: int) -> Path:
+    """The labelled images as a manifest; its name changes when they do, and with it the run's fingerprint.
+
+    Args:
+        every: Which frames are taken of clips that are folders of frames: every N-th, from the first.
+    """
     folder = out / "inputs"
     folder.mkdir(parents=True, exist_ok=True)
     lines = []
@@ -390,7 +417,7 @@ def _write_manifest(labelled: LabelledSet, out: Path, *, with_boxes: bool) -> Pa
         row: dict[str, str | float] = {"path": path}
         if with_boxes and image.box:
             row |= dict(zip(BOX_COLUMNS, image.box, strict=True))
-        lines.append(json.dumps(row))
+        lines += [json.dumps({"path": frame}) for frame in image.frames[::every]] or [json.dumps(row)]
     text = "\n".join(lines) + "\n"
     manifest = folder / f"{labelled.dataset}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.jsonl"
     if not manifest.exists():

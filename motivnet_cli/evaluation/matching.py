@@ -17,7 +17,7 @@ from motivnet_cli.evaluation.answers import EMPTY_ROW
 from motivnet_cli.evaluation.predictions import ends_with
 from motivnet_cli.evaluation.results import Matching, Names
 from motivnet_cli.faces.boxes import areas, iou
-from motivnet_cli.inputs.names import printable
+from motivnet_cli.inputs.names import kind_of, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -83,9 +83,10 @@ def match(
 
     The ways, in turn, for images that are not paired yet: the same absolute path; the same path below the set's
     folder; the set's other name of the image; one path the end of the other, by two components or more; the same file
-    name, if no other labelled image and no other prediction has it. The last two ways pair no images of two splits, nor
-    the last one images in the folders of two classes. Of several faces the one at the label's box counts (IoU at least
-    0.3), without boxes of labels the largest, without any boxes the first.
+    name, if no other labelled image and no other prediction has it; the same for a clip, without the ending of a video.
+    From the path's end on no images of two splits are paired, from the file name on none in the folders of two classes.
+    Of several faces the one at the label's box counts (IoU at least 0.3), without boxes of labels the largest, without
+    any boxes the first.
 
     Args:
         names: [N] paths below the set's folder, unique; `#k` at the end tells faces of one image apart.
@@ -202,7 +203,7 @@ def _pair(predictions: Predictions, labelled: _Labelled) -> _Pairs:
     for way in _ways(predictions, labelled):
         free = set(range(len(predictions.images))) - set(found.values())
         # A file name is unique only if no labelled image shares it, be that one paired or not.
-        asking = [i for i in range(len(labelled.names)) if i not in found or way.name == _FILE_NAME]
+        asking = [i for i in range(len(labelled.names)) if i not in found or way.name in (_FILE_NAME, _CLIP_NAME)]
         candidates, wanted_by = _candidates(way, asking, free)
         for image, others in candidates.items():
             if image in found:
@@ -214,7 +215,7 @@ def _pair(predictions: Predictions, labelled: _Labelled) -> _Pairs:
             else:
                 found[image] = only
                 how[way.name] += len(labelled.faces[image])
-                if way.name == _FILE_NAME:
+                if way.name in (_FILE_NAME, _CLIP_NAME):
                     by_file_name.append(image)
     ambiguous -= set(found)
     return _Pairs(found, dict(how), ambiguous, contradicted - set(found) - ambiguous, by_file_name)
@@ -265,9 +266,17 @@ def _ways(predictions: Predictions, labelled: _Labelled) -> Iterator[_Way]:
         lambda i: [posixpath.basename(images[i])],
         of_two_folders,
     )
+    yield _Way(_CLIP_NAME, lambda i: [_clip_name(names[i])], lambda i: [_clip_name(images[i])], of_two_folders)
 
 
 _FILE_NAME = "file name"
+_CLIP_NAME = "clip name"
+
+
+def _clip_name(path: str) -> str:
+    """The last name of a path, without the ending of a video: `7.mp4`, `7.avi` and the folder `7` are one clip."""
+    name = posixpath.basename(path)
+    return posixpath.splitext(name)[0] if kind_of(name) == "video" else name
 
 
 def _folder(path: str) -> str:

@@ -21,7 +21,7 @@ from motivnet_cli.evaluation.answers import Answers, boxes_in, distributions_in,
 from motivnet_cli.evaluation.datasets.classes import SYNONYMS
 from motivnet_cli.evaluation.results import to_json
 from motivnet_cli.inputs.box_columns import find_box_columns
-from motivnet_cli.inputs.names import printable
+from motivnet_cli.inputs.names import kind_of, printable
 from motivnet_cli.inputs.table import (
     PARQUET_SUFFIXES,
     PATH_COLUMNS,
@@ -54,6 +54,18 @@ _DECORATION = frozenset(
     | {"conf", "confidence", "percent", "pct", "pred", "predicted", "softmax"}
 )
 """Words around an emotion in a column's name, as in `prob_happy`, `emotion.happy` or `Happy (percent)`."""
+FRAME_COLUMNS = (
+    "frame",
+    "frame_number",
+    "frame_num",
+    "frame_no",
+    "frame_id",
+    "frame_index",
+    "frame_idx",
+    "time_s",
+    "timestamp",
+)
+"""Which frame of a video a row is of."""
 _ORIGIN_KEYS = ("tool", "model", "weights_sha256", "recipe", "precision", "faces", "terms", "settings")
 """What of a run's record says where its predictions come from."""
 
@@ -79,7 +91,7 @@ class Predictions:
     boxes: Floats | None
     """[R, 4] x1, y1, x2, y2 in pixels, NaN where a row has none; None where no row has."""
     columns: dict[str, str]
-    """Which column was taken for `path`, each emotion or `label`."""
+    """Which column was taken for `path`, each emotion or `label`, and `frame` if one was."""
     origin: dict[str, JSON]
     """Of a run of motivnet: its table, tool, model, weights, recipe, faces, terms and settings, as far as they are
     recorded. Of another tool: its table and the columns that were taken."""
@@ -87,10 +99,18 @@ class Predictions:
     """What was left out, rescaled or guessed, a sentence each."""
     doubts: tuple[str, ...]
     """Those of the remarks that a reader of the figures must know first: the table contradicts itself."""
+    frame_of: Ints | None = None
+    """[R], tells the frames of one image apart; None where they were not asked for."""
+    num_frames: Ints | None = None
+    """[I], how many frames of each image were looked at; None where they were not asked for."""
 
 
 def read_predictions(
-    path: str | Path, *, columns: Mapping[str, str] | None = None, classes: tuple[str, ...] = EMOTIONS
+    path: str | Path,
+    *,
+    columns: Mapping[str, str] | None = None,
+    classes: tuple[str, ...] = EMOTIONS,
+    with_videos: bool = False,
 ) -> Predictions:
     """Read an output of `annotate`, or another tool's `.csv`, `.tsv`, `.jsonl` or `.parquet` (or folder of these).
 
@@ -102,6 +122,8 @@ def read_predictions(
         columns: Names of columns that are not found by themselves, under `path`, `label` or an emotion.
         classes: The seven emotions, or these and contempt, which is then kept; where the table has no column of it,
             its probability is 0.
+        with_videos: Keep rows of videos, and say which frame each row is of. A table that has none of FRAME_COLUMNS
+            has a frame in every row.
 
     Raises:
         ConfigError: Nothing is there, it cannot be read, or a column is missing, ambiguous or holds other values.
@@ -110,9 +132,9 @@ def read_predictions(
     if not Path(path).exists():
         raise ConfigError(f"no predictions at {name!r}: give the output of motivnet annotate, or another tool's table")
     if not columns and _is_output(name):
-        return _read_output(name, classes)
+        return _read_output(name, classes, with_videos=with_videos)
     kind, table = _read_table(Path(path))
-    return _read_columns(name, kind, table, columns or {}, classes)
+    return _read_columns(name, kind, table, columns or {}, classes, with_videos=with_videos)
 
 
 def _is_output(path: str) -> bool:
@@ -125,7 +147,7 @@ def _is_output(path: str) -> bool:
 # ---- outputs of motivnet ----------------------------------------------------------------------------------
 
 
-def _read_output(path: str, classes: tuple[str, ...]) -> Predictions:
+def _read_output(path: str, classes: tuple[str, ...], *, with_videos: bool) -> Predictions:
     record = read_record(path)
     recorded_classes = record["classes"]
     if not recorded_classes:
@@ -135,18 +157,19 @@ def _read_output(path: str, classes: tuple[str, ...]) -> Predictions:
             f"{path!r} has the classes {', '.join(recorded_classes)} and lacks {', '.join(lacking)}: only predictions "
             "of the seven emotions can be scored"
         )
+    kinds = ("image", "video") if with_videos else ("image",)
     faces, inputs = read_faces(path).drop("embedding", strict=False), read_inputs(path)
     remarks = []
-    if num_frames := faces["frame"].is_not_null().sum():
+    if not with_videos and (num_frames := faces["frame"].is_not_null().sum()):
         remarks.append(f"{num_frames} rows are of videos: left out")
         faces = faces.filter(pl.col("frame").is_null())
     recorded = {key: to_json(value) for key, value in record.items()}
     answers = distributions_in(faces, {name: name for name in recorded_classes}, path, classes)
     remarks += answers.remarks
     return _assemble(  # the label of an output is checked by `verify`
-        [posixpath.normpath(name) for name in faces["input"].to_list()],
+        _names_of(faces),
         answers,
-        misses=_misses_in(inputs),
+        misses=_misses_in(inputs.filter(pl.col("kind").cast(pl.String).is_in(kinds))),
         absolute=_absolute_paths(record["settings"]),
         source=path,
         kind="motivnet",
@@ -154,18 +177,22 @@ def _read_output(path: str, classes: tuple[str, ...]) -> Predictions:
         columns={"path": "input", **{name: name for name in EMOTIONS}},
         origin={"table": path, **{key: recorded[key] for key in _ORIGIN_KEYS if key in recorded}},
         remarks=remarks,
+        frames=faces["frame"].fill_null(0).to_numpy() if with_videos else None,
+        looked_at=dict(zip(_names_of(inputs), inputs["frames"].fill_null(0).to_list(), strict=True)),
     )
 
 
 def _misses_in(inputs: pl.DataFrame) -> dict[str, str]:
-    """Why an image of a run would have no row, for each of its images in their order."""
-    images = inputs.filter(pl.col("kind").cast(pl.String) == "image")
-    names = [posixpath.normpath(name) for name in images["input"].to_list()]
-    statuses, error_types = images["status"].cast(pl.String).to_list(), images["error_type"].to_list()
+    """Why an input of a run would have no row, for each of these inputs in their order."""
+    statuses, error_types = inputs["status"].cast(pl.String).to_list(), inputs["error_type"].to_list()
     return {
         name: error_type or ("no face was found" if status == "no_face" else status)
-        for name, status, error_type in zip(names, statuses, error_types, strict=True)
+        for name, status, error_type in zip(_names_of(inputs), statuses, error_types, strict=True)
     }
+
+
+def _names_of(table: pl.DataFrame) -> list[str]:
+    return [posixpath.normpath(name) for name in table["input"].to_list()]
 
 
 def _absolute_paths(settings: Mapping[str, object]) -> Callable[[str], str | None]:
@@ -208,7 +235,13 @@ def _unnest(table: pl.DataFrame) -> pl.DataFrame:
 
 
 def _read_columns(
-    path: str, kind: TableKind, table: pl.DataFrame, given: Mapping[str, str], classes: tuple[str, ...]
+    path: str,
+    kind: TableKind,
+    table: pl.DataFrame,
+    given: Mapping[str, str],
+    classes: tuple[str, ...],
+    *,
+    with_videos: bool,
 ) -> Predictions:
     found = _find_columns(path, table.columns, given)
     names = table[found["path"]].cast(pl.String).fill_null("").to_list()
@@ -222,10 +255,13 @@ def _read_columns(
         answers = distributions_in(table, emotions, path, classes, label=label)
     remarks = [*answers.doubts, *answers.remarks]
     box_columns = find_box_columns(table.columns)
-    used = {*found.values(), label, *(box_columns.names if box_columns else ())}
+    frame_column = column_named(FRAME_COLUMNS, table.columns) if with_videos else None
+    used = {*found.values(), label, *(box_columns.names if box_columns else ()), frame_column}
     if others := [name for name in table.columns if name not in used]:
         more = f" and {len(others) - 10} more" if len(others) > 10 else ""
         remarks.append(f"columns not used: {', '.join(others[:10])}{more}")
+    if frame_column is not None:
+        found |= {"frame": frame_column}
     return _assemble(
         [_with_forward_slashes(name) for name in names],
         answers,
@@ -237,7 +273,17 @@ def _read_columns(
         columns=found,
         origin={"tool": "another tool", "table": path, "columns": to_json(found)},
         remarks=remarks,
+        frames=_frames_in(table, frame_column, names) if with_videos else None,
     )
+
+
+def _frames_in(table: pl.DataFrame, column: str | None, names: list[str]) -> Ints:
+    """Numbers that tell the frames of one video apart: [R]; 0 for a picture, which is one frame."""
+    frames = np.arange(len(table))
+    if column is not None:
+        values = table[column].cast(pl.String).fill_null("").to_list()
+        frames = np.unique(np.array(values, np.str_), return_inverse=True)[1]
+    return np.where([kind_of(name) == "image" for name in names], 0, frames).astype(np.int64)
 
 
 def _find_columns(path: str, columns: list[str], given: Mapping[str, str]) -> dict[str, str]:
@@ -314,6 +360,8 @@ def _assemble(
     columns: dict[str, str],
     origin: dict[str, JSON],
     remarks: list[str],
+    frames: Ints | None = None,
+    looked_at: Mapping[str, int] | None = None,
 ) -> Predictions:
     """Number the images, and keep the rows that say something.
 
@@ -321,6 +369,8 @@ def _assemble(
         names: [R], the image of each row.
         misses: Images that may have no row, each with the reason.
         absolute: Name of an image -> its absolute path, if that is known.
+        frames: [R], the frame of each row; None where they were not asked for.
+        looked_at: How many frames of an image were looked at, where that is known beside its rows.
     """
     numbers: dict[str, int] = {name: number for number, name in enumerate(misses)}
     image_of = np.array([numbers.setdefault(name, len(numbers)) for name in names], np.int64)  # [R]
@@ -344,7 +394,15 @@ def _assemble(
         origin={**origin, "remarks": to_json(remarks)},
         remarks=tuple(remarks),
         doubts=tuple(answers.doubts),
+        frame_of=None if frames is None else frames[is_kept],
+        num_frames=None if frames is None else _num_frames(numbers, image_of, frames, looked_at or {}),
     )
+
+
+def _num_frames(numbers: Mapping[str, int], image_of: Ints, frames: Ints, looked_at: Mapping[str, int]) -> Ints:
+    """How many frames of each image were looked at, those without a face among them: [I]."""
+    in_rows = np.bincount(np.unique(np.stack([image_of, frames], axis=1), axis=0)[:, 0], minlength=len(numbers))
+    return np.maximum(in_rows, [looked_at.get(name, 0) for name in numbers]).astype(np.int64)
 
 
 def _with_forward_slashes(name: str) -> str:

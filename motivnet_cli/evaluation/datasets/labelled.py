@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.evaluation.datasets.classes import CONTEMPT, emotion_named
 from motivnet_cli.evaluation.datasets.layouts import MAX_NAMES, image_count
-from motivnet_cli.inputs.names import printable
+from motivnet_cli.inputs.names import kind_of, printable
 from motivnet_cli.records import EMOTIONS
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from motivnet_cli.evaluation.datasets.cards import DatasetCard, Faces
-    from motivnet_cli.evaluation.datasets.layouts import Request, Row, SplitRows
+    from motivnet_cli.evaluation.datasets.disk import Disk
+    from motivnet_cli.evaluation.datasets.layouts import Request, Row, SplitRows, Unit
     from motivnet_cli.records import Box
 
 DROP = "drop"
@@ -35,7 +36,7 @@ TABLES = ("csv", "parquet")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Labelled:
-    """One labelled face."""
+    """One labelled face, or one labelled clip: a video, or a folder of frames."""
 
     name: str
     """The path relative to the set's folder, with `/`, unique within the set; faces of one image end in `#0`, `#1`,
@@ -55,6 +56,8 @@ class Labelled:
     """What else the set says of it, by name, such as `gender`; a name that is not there is not known of this image."""
     alias: str | None = None
     """Another name that predictions may give this image; none that could mean a second one."""
+    frames: tuple[str, ...] = ()
+    """Of a clip that is a folder: the paths of its frames, in order."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -82,6 +85,7 @@ class LabelledSet:
     """Names of what else can be asked for of the images, `subject` among them where the set says who is in them."""
     classes: tuple[str, ...] = EMOTIONS
     """The seven emotions, or these and contempt."""
+    unit: Unit = "image"
 
     def __repr__(self) -> str:
         return f"LabelledSet({self.dataset}, {self.split}, {len(self.images)} images, dropped={self.dropped})"
@@ -90,7 +94,7 @@ class LabelledSet:
 def labelled_set(request: Request, rows: SplitRows, *, layout: str, base: str, given: Mapping[str, str]) -> LabelledSet:
     """The images of a split: labels mapped, missing files and repeated rows counted."""
     card = request.card
-    selection = _Selection(request, base, {**card.labels, **given}, Counter(rows.dropped))
+    selection = _Selection(request, base, rows.unit, {**card.labels, **given}, Counter(rows.dropped))
     images = selection.images(rows)
     if selection.unknown and (rows.by_folder or card.name in TABLES):
         raise ConfigError(_unknown_labels(card, selection.unknown, "folders" if rows.by_folder else "labels"))
@@ -102,18 +106,20 @@ def labelled_set(request: Request, rows: SplitRows, *, layout: str, base: str, g
         without = [label for label, meaning in selection.used.items() if meaning not in request.classes]
         hint = f". --label-map says what a label counts as, such as {without[0]}=EMOTION" if without else ""
         raise ConfigError(
-            f"{card.name}: no labelled image is left of {request.root!r} ({left_out or 'it is empty'}){hint}"
+            f"{card.name}: no labelled {rows.unit} is left of {request.root!r} ({left_out or 'it is empty'}){hint}"
         )
     num_contempt = sum(image.label >= len(EMOTIONS) for image in images)
     if CONTEMPT in request.classes and not num_contempt:
-        raise ConfigError(f"{card.name}: no image of contempt is in the split {rows.split!r}: leave out --contempt")
+        raise ConfigError(
+            f"{card.name}: no {rows.unit} of contempt is in the split {rows.split!r}: leave out --contempt"
+        )
     remarks = [*rows.remarks, *_remarks_on(selection)]
     if num_contempt:
         why = "so figures compare only with those of eight classes"
-        remarks.append(f"{image_count(num_contempt)} of contempt kept as an eighth class, {why}")
+        remarks.append(f"{image_count(num_contempt, rows.unit)} of contempt kept as an eighth class, {why}")
     if given:
         remarks.append("labels go by the given label map, not only by the set's own")
-    departures = (*_missing(selection.missing), *_departures(request, rows, images, dropped))
+    departures = (*_missing(selection.missing, rows.unit), *_departures(request, rows, images, dropped))
     return LabelledSet(
         dataset=card.name,
         root=request.root,
@@ -128,6 +134,7 @@ def labelled_set(request: Request, rows: SplitRows, *, layout: str, base: str, g
         label_map=selection.used,
         columns=(*(["subject"] if any(image.subject for image in images) else []), *rows.columns),
         classes=request.classes,
+        unit=rows.unit,
     )
 
 
@@ -139,6 +146,7 @@ class _Step(NamedTuple):
     """Of the image's name: `#k` where several faces of the image are labelled."""
     label: int = -1
     path: str | None = None
+    frames: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -148,6 +156,7 @@ class _Selection:
     request: Request
     base: str
     """The folder that names are relative to."""
+    unit: Unit
     meanings: Mapping[str, str]
     dropped: Counter[str]
     used: dict[str, str] = field(default_factory=dict)
@@ -202,17 +211,32 @@ class _Selection:
                     self.dropped["missing file"] += 1
                     self.missing.append(_name(step.row.path or "", self.base))
                     continue
-            yield step._replace(path=path)
+            frames = _frames_in(self.request.disk, path) if self.unit == "clip" and path else ()
+            if self.unit == "clip" and path and not frames and kind_of(path) != "video":
+                self.dropped["clip without frames"] += 1
+                continue
+            yield step._replace(path=path, frames=frames)
 
     def _first_of_each(self, steps: Iterable[_Step]) -> Iterator[Labelled]:
         labels: dict[str, int] = {}
-        for row, suffix, label, path in steps:
+        for row, suffix, label, path, frames in steps:
             name = (row.name or _name(path or "", self.base)) + suffix
             if name in labels:
                 self.dropped["listed twice" if labels[name] == label else "listed twice, with different labels"] += 1
                 continue
             labels[name] = label
-            yield Labelled(name, path, label, row.subject, row.box, row.pixels, row.columns, row.alias)
+            yield Labelled(name, path, label, row.subject, row.box, row.pixels, row.columns, row.alias, frames)
+
+
+def _frames_in(disk: Disk, folder: str) -> tuple[str, ...]:
+    """The pictures of a folder, 2.jpg before 10.jpg; none if there is no such folder."""
+    pictures = [name for name in disk.files(folder) if kind_of(name) == "image"]
+    return tuple(f"{folder}/{name}" for name in sorted(pictures, key=_with_numbers))
+
+
+def _with_numbers(name: str) -> list[tuple[int, str]]:
+    """A key that sorts numbers within names by their value."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def _name(path: str, base: str) -> str:
@@ -237,18 +261,18 @@ def _unknown_labels(card: DatasetCard, unknown: Counter[str], what: str) -> str:
     )
 
 
-def _missing(names: Sequence[str]) -> Iterator[str]:
+def _missing(names: Sequence[str], unit: Unit) -> Iterator[str]:
     if names:
         more = f" and {len(names) - MAX_NAMES:,} more" if len(names) > MAX_NAMES else ""
-        yield f"{image_count(len(names))} of the index not on disk: {', '.join(names[:MAX_NAMES])}{more}"
+        yield f"{image_count(len(names), unit)} of the index not on disk: {', '.join(names[:MAX_NAMES])}{more}"
 
 
 def _remarks_on(selection: _Selection) -> Iterator[str]:
     for label, count in selection.unknown.items():
-        yield f"label {label!r} is none of this set's: {image_count(count)} dropped"
+        yield f"label {label!r} is none of this set's: {image_count(count, selection.unit)} dropped"
     if num_contempt := selection.dropped[CONTEMPT]:
         why = "figures of seven classes do not compare with those of eight; --contempt keeps them"
-        yield f"{image_count(num_contempt)} of contempt dropped: {why}"
+        yield f"{image_count(num_contempt, selection.unit)} of contempt dropped: {why}"
 
 
 def _departures(
@@ -269,13 +293,14 @@ def _departures(
             expected_none = {number for number, count in enumerate(published.by_emotion) if count == 0}
             for number, count in enumerate(published.by_emotion):
                 if counts[number] != count:
-                    yield f"{where} has {image_count(counts[number])} of {EMOTIONS[number]} here, {count:,} published"
+                    here = image_count(counts[number], rows.unit)
+                    yield f"{where} has {here} of {EMOTIONS[number]} here, {count:,} published"
         with_contempt = len(images) + dropped.get(CONTEMPT, 0)  # there or dropped
         if published.with_contempt and with_contempt not in published.with_contempt:
             accepted = " or ".join(f"{count:,}" for count in published.with_contempt)
-            yield f"{where} has {image_count(with_contempt)} with contempt here, {accepted} published"
+            yield f"{where} has {image_count(with_contempt, rows.unit)} with contempt here, {accepted} published"
     without = [
         name for number, name in enumerate(request.classes) if not counts[number] and number not in expected_none
     ]
     if without:
-        yield f"no image of {', '.join(without)}: means over the classes leave these out"
+        yield f"no {rows.unit} of {', '.join(without)}: means over the classes leave these out"

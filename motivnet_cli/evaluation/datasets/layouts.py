@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from motivnet_cli.records import EMOTIONS
 
@@ -28,6 +28,8 @@ MAX_NAMES = 5
 
 Paths = Mapping[str, str]
 NO_COLUMNS: Mapping[str, str] = MappingProxyType({})
+Unit = Literal["image", "clip"]
+"""What has a label: an image, or a video or folder of frames."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ class Recognised(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One labelled face of an index, its label as the set writes it."""
+    """One labelled face or clip of an index, its label as the set writes it."""
 
     path: str | None
     label: str
@@ -103,6 +105,8 @@ class SplitRows:
     """Whether the labels are names of folders, so that an unknown one is a whole class."""
     columns: tuple[str, ...] = ()
     """Names of what else can be asked for of each image."""
+    unit: Unit = "image"
+    """Of clips, the path of a row is a video or a folder of frames."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +118,6 @@ class Layout:
     read: Callable[[Request, Recognised], SplitRows]
 
 
-def image_count(count: int) -> str:
+def image_count(count: int, unit: Unit = "image") -> str:
     """Such as `1 image` and `3,068 images`."""
-    return f"{count:,} image{'' if count == 1 else 's'}"
+    return f"{count:,} {unit}{'' if count == 1 else 's'}"

@@ -16,16 +16,22 @@ import polars as pl
 
 from motivnet_cli.errors import ConfigError, first_line
 from motivnet_cli.evaluation.datasets import (
+    afew,
     affectnet,
     ckplus,
+    cremad,
+    dfew,
     expw,
     fer2013,
     ferplus,
+    ferv39k,
     jaffe,
     kdef,
+    mafw,
     oulu,
     own,
     rafdb,
+    ravdess,
     sfew,
 )
 from motivnet_cli.evaluation.datasets.cards import CARDS
@@ -55,6 +61,12 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
     "sfew": sfew.LAYOUTS,
     "expw": expw.LAYOUTS,
     "oulucasia": oulu.LAYOUTS,
+    "dfew": dfew.LAYOUTS,
+    "ferv39k": ferv39k.LAYOUTS,
+    "mafw": mafw.LAYOUTS,
+    "afew": afew.LAYOUTS,
+    "ravdess": ravdess.LAYOUTS,
+    "cremad": cremad.LAYOUTS,
     "folder": own.LAYOUTS,
 }
 """The layouts of each set that is a folder, in the order of its card's `layouts`."""

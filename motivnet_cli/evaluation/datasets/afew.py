@@ -1,0 +1,40 @@
+"""AFEW: clips in folders by class, within a folder for each split."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from motivnet_cli.evaluation.datasets.by_class import class_roots
+from motivnet_cli.evaluation.datasets.clip_folders import chosen_split, clips_below
+from motivnet_cli.evaluation.datasets.layouts import Layout, Row, SplitRows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from motivnet_cli.evaluation.datasets.layouts import Paths, Recognised, Request
+
+_FOLDERS = {"train": ("Train_AFEW", "Train"), "val": ("Val_AFEW", "Val", "Validation")}
+
+
+def _recognise(request: Request, folder: str) -> Paths:
+    found: dict[str, str] = {}
+    for split, names in _FOLDERS.items():
+        path = request.disk.child(folder, *names)
+        for classes in class_roots(request, path) if path else []:
+            if any(_rows(request, classes)):
+                found.setdefault(split, classes)
+    return found
+
+
+def _read(request: Request, found: Recognised) -> SplitRows:
+    split = chosen_split(request, found)
+    rows = [*_rows(request, found.paths[split])]
+    return SplitRows(split=split, rows=rows, faces=request.card.faces, by_folder=True, unit="clip")
+
+
+def _rows(request: Request, folder: str) -> Iterator[Row]:
+    disk = request.disk
+    return (Row(path, name) for name in disk.folders(folder) for path in clips_below(disk, f"{folder}/{name}"))
+
+
+LAYOUTS = (Layout(_recognise, _read),)
