@@ -14,7 +14,6 @@ from motivnet_cli.cli.terminal import (
     StopSignals,
     command_line,
     exit_stopped,
-    print_json,
     print_message,
     print_result,
     reporting_errors,
@@ -38,19 +37,22 @@ def predictions(
     dataset: Annotated[str, typer.Option(help="Name of the labelled set (see `motivnet evaluate --list`).")],
     root: SetRoot = None,
     labels: LabelOptions,
+    as_json: AsJson = False,
 ) -> None:
     """Test whether one set of predictions is better than another: McNemar's test, and the difference with its interval.
 
     Example: motivnet compare predictions a.parquet b.csv --dataset rafdb --root ./RAF-DB
+
+    A terminal gets the answer in four lines, a pipe gets it as JSON.
     """
     with reporting_errors(), talking(quiet=False) as console:
         from motivnet_cli.evaluation.evaluate import compare_predictions
-        from motivnet_cli.evaluation.results import to_json
+        from motivnet_cli.report.comparisons import words_on_predictions
 
         comparison = compare_predictions(labels.config(dataset, root, out=""), a, b)
         for remark in comparison.remarks:
             print_message(console, f"warning: {remark}")
-        print_json(to_json(comparison))
+        print_result(comparison, words_on_predictions(comparison), as_json=as_json)
 
 
 @compare.command("models")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from motivnet_cli import errors
-from motivnet_cli.cli.evaluate_figures import print_fits
+from motivnet_cli.cli.evaluate_figures import print_evaluations, print_fits
 from motivnet_cli.cli.evaluate_options import AnswerOptions, LabelOptions, SetOptions
 from motivnet_cli.cli.evaluate_sets import print_set, print_sets, remember_set
 from motivnet_cli.cli.options import Quiet, expand_groups
@@ -16,8 +16,6 @@ from motivnet_cli.cli.terminal import (
     StopSignals,
     command_line,
     exit_stopped,
-    print_json,
-    print_lines,
     print_message,
     reporting_errors,
     talking,
@@ -25,12 +23,11 @@ from motivnet_cli.cli.terminal import (
 from motivnet_cli.progress import watch_run
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from rich.console import Console
 
-    from motivnet_cli.evaluation.results import Evaluation, Interval
+    from motivnet_cli.evaluation.results import Evaluation
 
 MinAccuracy = Annotated[
     float | None, typer.Option(help="Exit with code 4 if the accuracy over all images (0 to 1) is below this.")
@@ -60,15 +57,17 @@ def evaluate(
         ),
     ] = None,
     quiet: Quiet = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print metrics.json to stdout, not the table.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print metrics.json to stdout, not the main figures.")
+    ] = False,
 ) -> None:
     """Score a model, or existing predictions, on a labelled dataset.
 
     Example: motivnet evaluate --dataset rafdb --root ./RAF-DB
 
-    The main figures go to stdout, the whole report (report.html, metrics.json, figures) to --out. In the figures over
-    all images, an image without a prediction counts as wrong. To continue after an interruption, run the same command
-    again.
+    The main figures go to stdout, as a table on a terminal and tab-separated into a pipe. The whole report
+    (report.html, metrics.json, figures) goes to --out. In the figures over all images, an image without a prediction
+    counts as wrong. To continue after an interruption, run the same command again.
     """
     with StopSignals() as stop, reporting_errors(), talking(quiet=quiet) as console:
         if remember is not None:
@@ -127,18 +126,13 @@ def _write_pages(evaluations: list[Evaluation], out: Path, *, is_suite: bool, im
 
 
 def _print_evaluations(console: Console, evaluations: list[Evaluation], *, is_suite: bool, as_json: bool) -> None:
-    from motivnet_cli.evaluation.results import to_json
-
     for evaluation in evaluations:
         for remark in (*evaluation.remarks, *evaluation.dataset.remarks):
             print_message(console, f"warning: {evaluation.dataset.name}: {remark}")
         for run in evaluation.runs:
             for remark in run.scores.remarks:
                 print_message(console, f"warning: {evaluation.dataset.name}, {run.name}: {remark}")
-    if as_json:
-        print_json(to_json(evaluations if is_suite else evaluations[0]))
-    else:
-        print_lines(_table(evaluations))
+    print_evaluations(evaluations, is_suite=is_suite, as_json=as_json)
 
 
 def _check_accuracy(console: Console, evaluations: list[Evaluation], minimum: float | None) -> None:
@@ -147,34 +141,3 @@ def _check_accuracy(console: Console, evaluations: list[Evaluation], minimum: fl
     if minimum is not None and lowest < minimum:
         console.print(f"the accuracy over all images, {lowest:.4f}, is below {minimum:g}")
         raise typer.Exit(errors.EXIT_BELOW_MINIMUM)
-
-
-_HEADLINES = ("accuracy", "uar", "macro_f1", "weighted_f1", "top2_accuracy", "kappa")
-
-
-def _table(evaluations: list[Evaluation]) -> list[str]:
-    """Tab-separated, so that cut and column read it: a line for each run, over all images and over those scored."""
-    lines = ["\t".join(("dataset", "run", "over", "n", *(f"{name}\t{name}_95%" for name in _HEADLINES)))]
-    for evaluation in evaluations:
-        scored = [(run.name, run.scores) for run in evaluation.runs]
-        scored += [(run.name, run.scores) for found in evaluation.robustness for run in found.runs]
-        for run, scores in scored:
-            for over, n, figures in (("all", scores.n, scores.all), ("scored", scores.n_scored, scores.scored)):
-                lines.append(_row(evaluation, run, over, n, figures))
-        for found in evaluation.robustness:
-            name = "mean corruption" if len(evaluation.robustness) == 1 else f"{found.run}, mean corruption"
-            lines.append(_row(evaluation, name, "all", evaluation.dataset.n, {"accuracy": found.mean_accuracy}))
-    return lines
-
-
-def _row(evaluation: Evaluation, run: str, over: str, n: int, figures: Mapping[str, Interval | None]) -> str:
-    cells = [evaluation.dataset.name, errors.one_line(run), over, str(n)]
-    return "\t".join([*cells, *(_figure(figures.get(name)) for name in _HEADLINES)])
-
-
-def _figure(figure: Interval | None) -> str:
-    if figure is None or figure.value is None:
-        return "\t"
-    if figure.low is None or figure.high is None:
-        return f"{figure.value:.4f}\t"
-    return f"{figure.value:.4f}\t{figure.low:.4f}-{figure.high:.4f}"

@@ -1,13 +1,145 @@
-"""What `motivnet evaluate` prints to stdout: tab-separated lines, a table for people, or JSON."""
+"""What `motivnet evaluate` prints to stdout: a table to a terminal, tab-separated lines into a pipe, JSON on demand."""
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, NamedTuple
 
-from motivnet_cli.cli.terminal import print_json, print_lines
+from motivnet_cli.cli.terminal import aligned, print_data, print_json, print_lines
+from motivnet_cli.errors import one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rich.console import RenderableType
+
     from motivnet_cli.evaluation.datasets.cards import DatasetCard
+    from motivnet_cli.evaluation.results import Evaluation, Interval
+
+_HEADLINES = ("accuracy", "uar", "macro_f1", "weighted_f1", "top2_accuracy", "kappa")
+
+
+def print_evaluations(evaluations: Sequence[Evaluation], *, is_suite: bool, as_json: bool) -> None:
+    """Print the main figures of each set and run."""
+    from motivnet_cli.evaluation.results import to_json
+
+    if as_json:
+        print_json(to_json(evaluations if is_suite else evaluations[0]))
+    elif sys.stdout.isatty():
+        _print_for_people(_table(evaluations), _CAPTION, narrowest=_NARROWEST)
+    else:
+        print_lines(_lines(evaluations))
+
+
+def _print_for_people(*parts: RenderableType, narrowest: int = 0) -> None:
+    """Print to a terminal, wrapped between words at its width.
+
+    Args:
+        narrowest: Columns below which the terminal has to break lines itself, lest a number be cut.
+    """
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    console.width = max(console.width, narrowest)
+    with console.capture() as capture:
+        for part in parts:
+            console.print(part, markup=False, emoji=False)
+    print_data(capture.get().rstrip("\n"))
+
+
+# ---- an evaluation ----------------------------------------------------------------------------------------
+
+_NARROWEST = 72
+"""Columns of a table with eight for each name: 72.69 (71.05-74.24), numbers of five digits, and two blanks between."""
+_CAPTION = "Percent of all N images; a missed one is wrong. Brackets: 95 % interval."
+
+
+def _table(evaluations: Sequence[Evaluation]) -> RenderableType:
+    """A row for each run, over all images; 80 columns where names are no longer than those of the package."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for title in ("set", "run"):
+        table.add_column(title, overflow="fold")
+    for title in ("N", "accuracy", "macro-F1", "UAR", "missed"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for evaluation in evaluations:
+        name, n = evaluation.dataset.name, f"{evaluation.runs[0].scores.n:,}"
+        for run in evaluation.runs:
+            all_ = run.scores.all
+            figures = [
+                _percent(all_["accuracy"], with_interval=True),
+                _percent(all_["macro_f1"]),
+                _percent(all_["uar"]),
+            ]
+            table.add_row(*_plain(name, run.name, n, *figures, f"{run.scores.n_missed:,}"))
+        for mean, accuracy in _means(evaluation).items():
+            table.add_row(*_plain(name, mean, n, _percent(accuracy, with_interval=True)))
+    return table
+
+
+def _means(evaluation: Evaluation) -> dict[str, Interval]:
+    """The accuracy over corruptions of each run that has been under them, by what it is called here."""
+    founds = evaluation.robustness
+    names = ["mean corruption"] if len(founds) == 1 else [f"{found.run}, mean corruption" for found in founds]
+    return dict(zip(names, (found.mean_accuracy for found in founds), strict=True))
+
+
+def _plain(*cells: str) -> list[RenderableType]:
+    """Cells in which nothing is markup."""
+    from rich.text import Text
+
+    return [Text(one_line(cell)) for cell in cells]
+
+
+def _percent(figure: Interval | None, *, with_interval: bool = False) -> str:
+    """Such as `72.69 (71.05-74.24)`; empty where the figure is undefined."""
+    if figure is None or figure.value is None:
+        return ""
+    value = f"{100 * figure.value:.2f}"
+    if not with_interval or figure.if_defined is None:
+        return value
+    _, low, high = figure.if_defined
+    return f"{value} ({100 * low:.2f}-{100 * high:.2f})"
+
+
+def _lines(evaluations: Sequence[Evaluation]) -> list[str]:
+    """Tab-separated, so that cut and column read it: a line for each run, over all images and over those scored."""
+    names = [f"{name}\t{name}_95%" for name in _HEADLINES]
+    lines = ["\t".join(("dataset", "run", "over", "n", *names, "missed", "split", "protocol"))]
+    for evaluation in evaluations:
+        runs = [(run.name, run.scores) for run in evaluation.runs]
+        runs += [(run.name, run.scores) for found in evaluation.robustness for run in found.runs]
+        for name, scores in runs:
+            lines.append(_line(evaluation, name, ("all", scores.n), scores.all, scores.n_missed))
+            lines.append(_line(evaluation, name, ("scored", scores.n_scored), scores.scored, scores.n_missed))
+        for name, accuracy in _means(evaluation).items():
+            lines.append(_line(evaluation, name, ("all", evaluation.runs[0].scores.n), {"accuracy": accuracy}, None))
+    return lines
+
+
+def _line(
+    evaluation: Evaluation,
+    run: str,
+    over: tuple[str, int],
+    figures: Mapping[str, Interval | None],
+    n_missed: int | None,
+) -> str:
+    dataset = evaluation.dataset
+    cells = [dataset.name, one_line(run), over[0], str(over[1]), *(_cell(figures.get(name)) for name in _HEADLINES)]
+    return "\t".join([*cells, "" if n_missed is None else str(n_missed), dataset.split, dataset.protocol or ""])
+
+
+def _cell(figure: Interval | None) -> str:
+    """A figure and its interval; each is empty where it is undefined."""
+    if figure is None or figure.value is None:
+        return "\t"
+    if figure.low is None or figure.high is None:
+        return f"{figure.value:.4f}\t"
+    return f"{figure.value:.4f}\t{figure.low:.4f}-{figure.high:.4f}"
+
+
+# ---- which number of images a figure fits -----------------------------------------------------------------
 
 
 class _FitRow(NamedTuple):
@@ -39,8 +171,8 @@ def print_fits(figure: str, dataset: str | None, *, as_json: bool) -> None:
     if as_json:
         print_json([row._asdict() for row in rows])
         return
-    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
-    print_lines("\t".join(line) for line in [_FitRow._fields, *cells])
+    table = [_FitRow._fields, *(tuple("" if cell is None else str(cell) for cell in row) for row in rows)]
+    print_lines(aligned(table) if sys.stdout.isatty() else ["\t".join(row) for row in table])
 
 
 def _fit_rows(figure: str, card: DatasetCard) -> list[_FitRow]:

@@ -1,7 +1,8 @@
-"""Comparisons of networks and of image sets, in a few lines of words."""
+"""Comparisons of predictions, networks and image sets, in a few lines of words."""
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -9,6 +10,58 @@ if TYPE_CHECKING:
 
     from motivnet_cli.evaluation.compare_data import DataComparison, Distances
     from motivnet_cli.evaluation.compare_models import ModelComparison
+    from motivnet_cli.evaluation.results import AccuracyPair, PredictionComparison
+
+_SURE = 0.05
+"""Below this p, or where the 95 % interval by subject leaves out 0, one of two predictions is called better."""
+
+
+def words_on_predictions(comparison: PredictionComparison) -> Iterator[str]:
+    """Four lines: which predictions are better, by how much, the test, and the same where both have answers."""
+    pair, unit = comparison.scores.all, comparison.scores.bootstrap.unit
+    name_a, name_b = _names_of(comparison.a.path, comparison.b.path)
+    is_a_ahead = pair.accuracy_a >= pair.accuracy_b
+    ahead, behind = (name_a, name_b) if is_a_ahead else (name_b, name_a)
+    is_shown = _is_shown(pair, unit)
+    shown = f"{ahead} is better than {behind}" if is_shown else f"no difference is shown between {ahead} and {behind}"
+    yield f"{shown}: {_shares(pair, is_a_ahead)} right of {_count(pair.n, 'image')}"
+    difference = f"difference: {100 * abs(pair.accuracy_a - pair.accuracy_b):.2f} points"
+    if (interval := pair.difference.if_defined) is None:
+        yield f"{difference}, without an interval"
+    else:
+        low, high = interval[1:] if is_a_ahead else (-interval[2], -interval[1])
+        level = f"{100 * comparison.scores.bootstrap.level:.0f} % interval"
+        yield f"{difference}, {level} {100 * low:.2f} to {100 * high:.2f} (bootstrap by {unit})"
+    caution = "; it takes images as independent: go by the interval" if unit == "subject" else ""
+    yield (
+        f"McNemar's exact test: p = {pair.mcnemar_p:.2g}; {_count(pair.table.only_a, 'image')} only {name_a} has "
+        f"right, {pair.table.only_b:,} only {name_b}{caution}"
+    )
+    if (both := comparison.scores.both_scored) is None:
+        yield "no image was scored by both"
+    else:
+        yield f"of the {both.n:,} that both scored: {_shares(both, is_a_ahead)}, p = {both.mcnemar_p:.2g}"
+
+
+def _is_shown(pair: AccuracyPair, unit: str) -> bool:
+    """Whether a difference is more than chance: by McNemar's test, or by the interval where images are no units."""
+    if unit == "image":
+        return pair.mcnemar_p < _SURE
+    interval = pair.difference.if_defined
+    return interval is not None and not interval[1] <= 0 <= interval[2]
+
+
+def _shares(pair: AccuracyPair, is_a_first: bool) -> str:
+    first, second = (pair.accuracy_a, pair.accuracy_b) if is_a_first else (pair.accuracy_b, pair.accuracy_a)
+    return f"{100 * first:.2f} against {100 * second:.2f} %"
+
+
+def _names_of(a: str, b: str) -> tuple[str, str]:
+    """What to call two files: by their own names where these differ."""
+    short = PurePath(a).name, PurePath(b).name
+    if all(short) and short[0] != short[1]:
+        return short
+    return (a, b) if a != b else ("the first", "the second")
 
 
 def words_on_models(comparison: ModelComparison) -> Iterator[str]:
