@@ -143,9 +143,10 @@ class AnswerOptions(NetworkOptions):
     """What is scored: the answers of a network, or predictions that exist."""
 
     predictions: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            help="Score these predictions (.parquet, .csv, .jsonl), from motivnet or another tool, and run no network."
+            help="Score these predictions (.parquet, .csv, .jsonl), from motivnet or another tool, and run no network. "
+            "May be repeated: whether they differ is then tested.",
         ),
     ] = None
     recipe: Annotated[str | None, typer.Option(help="Input recipe, or both to score each. Default: the model's.")] = (
@@ -194,7 +195,7 @@ class AnswerOptions(NetworkOptions):
         card = model_card(model.name, weights=model.weights, store=model.store)
         return dataclasses.replace(
             config,
-            predictions=self.predictions,
+            predictions=tuple(self.predictions or ()),
             recipes=card.recipes if self.recipe == "both" else (self.recipe,),
             model=model,
             faces=_FACES[self.faces] if self.faces else None,

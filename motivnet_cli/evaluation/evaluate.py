@@ -7,6 +7,7 @@ that an evaluation that was stopped resumes.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
 from collections import Counter
@@ -38,7 +39,7 @@ from motivnet_cli.evaluation.datasets.read import read_dataset
 from motivnet_cli.evaluation.intervals import Units
 from motivnet_cli.evaluation.matching import match, refuse_other_pictures, remark_on_few, remark_on_shared
 from motivnet_cli.evaluation.metrics import paired, score
-from motivnet_cli.evaluation.predictions import read_predictions
+from motivnet_cli.evaluation.predictions import names_apart, read_predictions
 from motivnet_cli.evaluation.results import (
     MAX_NAMES,
     ComparedPredictions,
@@ -51,6 +52,7 @@ from motivnet_cli.evaluation.results import (
     Run,
 )
 from motivnet_cli.evaluation.robustness import robustness
+from motivnet_cli.evaluation.significance import between_runs
 from motivnet_cli.output.written import WrittenPaths
 from motivnet_cli.records import BOX_COLUMNS, never, no_progress
 from motivnet_cli.remote.urls import local_path
@@ -58,7 +60,7 @@ from motivnet_cli.run import annotate
 from motivnet_cli.weights.load import check_weights, model_card
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -98,8 +100,8 @@ class EvaluateConfig:
     """Whether images of contempt are kept, as an eighth class."""
     label_map_file: str | None = None
     """Where the map was read from, if from a file: it is never replaced."""
-    predictions: str | None = None
-    """A file or folder of predictions made before, to score in place of running a network."""
+    predictions: str | tuple[str, ...] | None = None
+    """Files or folders of predictions made before, to score in place of running a network; each is a run."""
     recipes: tuple[str | None, ...] = (None,)
     """Input recipes to run the network with, each scored by itself; None is the model's own."""
     model: ModelConfig = field(default=ModelConfig())
@@ -119,9 +121,22 @@ class EvaluateConfig:
     command: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("root", "out", "predictions"):
-            if (given := getattr(self, name)) is not None:
-                object.__setattr__(self, name, local_path(given))
+        for name in ("root", "out"):
+            object.__setattr__(self, name, local_path(getattr(self, name)))
+        given = (self.predictions,) if isinstance(self.predictions, str) else self.predictions or ()
+        object.__setattr__(self, "predictions", tuple(map(local_path, given)) or None)
+
+    @property
+    def tables(self) -> dict[str, str]:
+        """The predictions made before, by the name of their run: `predictions`, or of several what tells them apart.
+
+        Raises:
+            ConfigError: One is named twice.
+        """
+        paths = tuple(self.predictions or ())
+        if len(paths) == 1:
+            return {"predictions": paths[0]}
+        return dict(zip(names_apart(paths), paths, strict=True))
 
 
 class _Answers(NamedTuple):
@@ -203,7 +218,7 @@ def _check_destination(config: EvaluateConfig) -> None:
     written = [out / name for name in ("metrics.json", "report.md", "report.html", "figures")]
     if not config.predictions:
         written += [*out.glob("predictions*.parquet"), *(out / CORRUPTED).glob("*.parquet")]
-    reads = [each for each in (config.root, config.predictions, config.label_map_file) if each]
+    reads = [each for each in (config.root, *config.tables.values(), config.label_map_file) if each]
     WrittenPaths(config.out, written).refuse(reads)
 
 
@@ -247,9 +262,9 @@ def _evaluate(
 ) -> Evaluation | None:
     answers: dict[str, _Answers] = {}
     robust: list[Robustness] = []
-    if config.predictions:
-        answers["predictions"] = _match(config, config.predictions, labelled, [image.path for image in labelled.images])
-    else:
+    for name, path in config.tables.items():
+        answers[name] = _match(config, path, labelled, [image.path for image in labelled.images])
+    if not config.predictions:
         _log_cost(config, labelled)
         for recipe in config.recipes:
             answer = _predict(config, labelled, recipe, progress=progress, stop=stop)
@@ -262,6 +277,20 @@ def _evaluate(
                 if found is None:
                     return None
                 robust.append(found)
+    return _scored(config, labelled, answers, robust)
+
+
+def _scored(
+    config: EvaluateConfig, labelled: LabelledSet, answers: Mapping[str, _Answers], robust: Sequence[Robustness]
+) -> Evaluation:
+    """What is found, from the predictions of each run.
+
+    Raises:
+        ConfigError: Two runs share no image.
+    """
+    matched = {name: answer.matched for name, answer in answers.items()}
+    shared = [remark_on_shared(a, matched[a], b, matched[b]) for a, b in itertools.combinations(matched, 2)]
+    first = [*(remark for answer in answers.values() for remark in answer.remarks), *filter(None, shared)]
     runs = tuple(_score(name, answer, labelled, config) for name, answer in answers.items())
     published = published_beside(
         labelled.dataset,
@@ -275,9 +304,17 @@ def _evaluate(
         schema_version=SCHEMA_VERSION,
         tool=f"motivnet {__version__}",
         command=config.command,
-        remarks=tuple(dict.fromkeys(remark for answer in answers.values() for remark in answer.remarks)),
+        remarks=tuple(dict.fromkeys(first)),
         dataset=_summary_of(labelled),
         runs=runs,
+        between=between_runs(
+            _labels(labelled),
+            {name: each.predicted for name, each in matched.items()},
+            num_classes=len(labelled.classes),
+            groups=_subjects(labelled),
+            resamples=config.resamples,
+            seed=config.seed,
+        ),
         anchors=published.alike,
         anchors_left_out=published.left_out,
         robustness=tuple(robust),

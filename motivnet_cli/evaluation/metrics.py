@@ -16,6 +16,7 @@ import scipy.stats
 from sklearn import metrics as sk
 
 from motivnet_cli.evaluation.intervals import RESAMPLES, Units, percentile
+from motivnet_cli.evaluation.permutation import sign_flip_p
 from motivnet_cli.evaluation.results import (
     AccuracyPair,
     Agreement,
@@ -120,9 +121,10 @@ def paired(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> PairedScores:
-    """Whether two predictions of the same images differ: exact McNemar test, and the bootstrapped difference.
+    """Whether two predictions of the same images differ: exact tests, and the bootstrapped difference.
 
-    McNemar's test takes images as independent; where they come in subjects, go by the interval.
+    McNemar's test takes images as independent; where they come in subjects, a second test exchanges the two for whole
+    subjects.
 
     Args:
         labels: [N], ids from 0, below `num_classes`.
@@ -473,6 +475,7 @@ def _compared(hit_a: Bools, hit_b: Bools, is_counted: Bools, units: Units) -> Ac
         accuracy_b=n_b / n,
         difference=percentile((n_a - n_b) / n, np.concatenate(replicates)),
         mcnemar_p=float(scipy.stats.binomtest(only_a, disagree).pvalue) if disagree else 1.0,
+        subject_p=sign_flip_p(np.bincount(units.unit_of, gain)) if units.bootstrap.unit == "subject" else None,
         table=Agreement(both, only_a, only_b, neither=n - both - disagree),
     )
 

@@ -36,7 +36,7 @@ from motivnet_cli.records import EMOTIONS
 from motivnet_cli.remote.urls import is_remote, local_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -135,6 +135,23 @@ def read_predictions(
         return _read_output(name, classes, with_videos=with_videos)
     kind, table = _read_table(Path(path))
     return _read_columns(name, kind, table, columns or {}, classes, with_videos=with_videos)
+
+
+def names_apart(paths: Sequence[str]) -> list[str]:
+    """A short name for each table: the end of its path that no other has, of as few components as do for all.
+
+    Raises:
+        ConfigError: A table is named twice.
+    """
+    parts = [posixpath.normpath(path).split("/") for path in paths]
+    for length in range(1, max(map(len, parts), default=0) + 1):
+        names = ["/".join(each[-length:]) for each in parts]
+        if len(set(names)) == len(names):
+            return names
+    if paths:
+        twice = next(path for path, own in zip(paths, parts, strict=True) if parts.count(own) > 1)
+        raise ConfigError(f"the predictions {twice!r} are given twice: give each table once")
+    return []
 
 
 def _is_output(path: str) -> bool:

@@ -183,8 +183,15 @@ class AccuracyPair:
     difference: Interval
     """Accuracy of a minus that of b."""
     mcnemar_p: float
-    """Exact, two-sided; 1 where they never disagree."""
+    """Exact, two-sided; 1 where they never disagree. It takes images as independent."""
+    subject_p: float | None
+    """Exact, two-sided, of exchanging the two for whole subjects; None where images are the units."""
     table: Agreement
+
+    @property
+    def p(self) -> float:
+        """Of the test that fits: by subject where subjects are named, else McNemar's."""
+        return self.mcnemar_p if self.subject_p is None else self.subject_p
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +202,61 @@ class PairedScores:
     both_scored: AccuracyPair | None
     """None where no image was scored by both."""
     bootstrap: Bootstrap
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPair:
+    """Two runs on the same images."""
+
+    a: str
+    b: str
+    p_holm: float
+    """`AccuracyPair.p` over all images, corrected for the number of pairs of runs."""
+    scores: PairedScores = field(metadata=INLINE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetsPair:
+    """Two runs over several sets; differences are a minus b."""
+
+    a: str
+    b: str
+    mean_difference: float
+    a_better: int
+    """On how many sets."""
+    b_better: int
+    wilcoxon_p: float
+    """Exact, two-sided; 1 where they never differ."""
+    p_holm: float
+    """Corrected for the number of pairs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Friedman:
+    """Whether three or more runs differ over several sets."""
+
+    statistic: float
+    """Corrected for ties; about chi-squared with one degree of freedom less than there are runs, for many sets."""
+    p: float
+    """From permutations of the ranks within each set."""
+    permutations: int
+    seed: int
+    mean_ranks: tuple[float, ...]
+    """Of the runs; 1 is the best."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcrossSets:
+    """Whether runs differ over several labelled sets: what `suite.json` holds."""
+
+    figure: str
+    """Over all images."""
+    sets: tuple[str, ...]
+    runs: tuple[str, ...]
+    friedman: Friedman | None
+    """None for two runs."""
+    pairs: tuple[SetsPair, ...]
+    remarks: tuple[str, ...]
 
 
 # ---- an evaluation ----------------------------------------------------------------------------------------
@@ -339,6 +401,8 @@ class Evaluation:
     """What a reader must know first: of predictions that fit the set badly."""
     dataset: DatasetSummary
     runs: tuple[Run, ...]
+    between: tuple[RunPair, ...] = ()
+    """Every pair of the runs."""
     anchors: tuple[Anchor, ...]
     """Published figures of other work on the same images."""
     anchors_left_out: tuple[LeftOut, ...]
