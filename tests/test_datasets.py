@@ -241,6 +241,22 @@ def make_expw(root):
     return expected
 
 
+def make_mmafedb(root):
+    """Kaggle's folder and its three splits."""
+    for split in ("train", "valid"):
+        make_classes(root, split, FER_FOLDERS, before="MMAFEDB/")
+    return make_classes(root, "test", FER_FOLDERS, before="MMAFEDB/")
+
+
+def make_caers(root):
+    classes = {
+        **{"Anger": ANGER, "Disgust": DISGUST, "Fear": FEAR, "Happy": HAPPINESS, "Neutral": NEUTRAL, "Sad": SADNESS},
+        **{"Surprise": SURPRISE},
+    }
+    make_classes(root, "train", classes, before="CAER-S/", suffix=".png")
+    return make_classes(root, "test", classes, before="CAER-S/", suffix=".png")
+
+
 def make_folder(root):
     names = {
         **{"Neutral": NEUTRAL, "HAPPY": HAPPINESS, "2_sadness": SADNESS, "surprised": SURPRISE},
@@ -274,6 +290,8 @@ MAKERS = {
     "kdef": ("kdef", make_kdef, 0, "auto"),
     "sfew": ("sfew", make_sfew, 0, "whole"),
     "expw": ("expw", make_expw, 0, "given"),
+    "mmafedb": ("mmafedb", make_mmafedb, 0, "whole"),
+    "caers": ("caers", make_caers, 0, "auto"),
     "folder": ("folder", make_folder, 0, "auto"),
 }
 every_layout = pytest.mark.parametrize(("name", "make", "layout", "faces"), MAKERS.values(), ids=MAKERS)

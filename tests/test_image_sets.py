@@ -17,6 +17,8 @@ from tests.test_datasets import (
     SADNESS,
     SURPRISE,
     labels_of,
+    make_caers,
+    make_mmafedb,
     make_rafdb_list,
     picture,
     write,
@@ -117,6 +119,28 @@ def test_frames_are_in_the_order_of_their_numbers(tmp_path):
     names = [path.rpartition("/")[2] for path in frames_in(Disk(), str(tmp_path))]
 
     assert names == ["1.png", "2.png", "9.png", "10.png", "11.png"]
+
+
+# ---- sets of class folders --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("split", ["train", "val", "valid", "validation", "test"])
+def test_mmafedb_has_three_splits(tmp_path, split):
+    """`valid` is the set's own name of the split that is called val here."""
+    make_mmafedb(tmp_path)
+    folder = split if split in ("train", "test") else "valid"
+
+    found = read_dataset("mmafedb", str(tmp_path), split=split)
+
+    assert {image.name.split("/")[1] for image in found.images} == {folder}
+    assert found.split == ("val" if folder == "valid" else folder)
+
+
+def test_caers_has_no_counts_to_compare_with(tmp_path):
+    """What was not confirmed is no published count: nothing is said of how many images there are."""
+    make_caers(tmp_path)
+
+    assert read_dataset("caers", str(tmp_path)).departures == ()
 
 
 # ---- RAF-DB's compound emotions ---------------------------------------------------------------------------

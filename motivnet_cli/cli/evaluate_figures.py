@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from motivnet_cli.evaluation.datasets.cards import DatasetCard
+    from motivnet_cli.evaluation.datasets.card import DatasetCard
     from motivnet_cli.evaluation.results import Evaluation, Interval
 
 _HEADLINES = ("accuracy", "uar", "macro_f1", "weighted_f1", "top2_accuracy", "kappa")

@@ -2,56 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import replace
 
+from motivnet_cli.evaluation.datasets.card import DatasetCard, Published
 from motivnet_cli.evaluation.datasets.classes import SYNONYMS
 from motivnet_cli.records import EMOTIONS
-
-Faces = Literal["whole", "given", "auto"]
-"""Whether the images are face crops, come with boxes, or have a face that is to be found."""
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """How many images a split has, as its authors or other papers report."""
-
-    split: str
-    total: int | None
-    """With one of the seven emotions; None where it is not known."""
-    by_emotion: tuple[int, ...] | None = None
-    """In the order of EMOTIONS."""
-    with_contempt: tuple[int, ...] = ()
-    """Totals with contempt as an eighth class; any of them is right."""
-    protocol: str | None = None
-    """None for every protocol."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DatasetCard:
-    """What a user should know of a set before reporting on it, and what its reader needs to know."""
-
-    name: str
-    title: str
-    layouts: tuple[str, ...]
-    """What is looked for, in this order."""
-    labels: dict[str, str]
-    """The set's own labels, in lower case -> emotion, or the reason why such faces are dropped. Empty where any
-    spelling of the emotions' names is accepted."""
-    faces: Faces
-    splits: tuple[str, ...]
-    default_split: str
-    protocols: dict[str, str] = field(default_factory=dict)
-    """Name -> what is evaluated."""
-    default_protocol: str | None = None
-    counts: tuple[Published, ...] = ()
-    terms: str
-    where: str
-    """Where to request it."""
-    folders: tuple[str, ...] = ()
-    """How its folder is usually called, to find it by. Case, spaces, dots, dashes and underscores do not count."""
-    notes: tuple[str, ...] = ()
-
 
 FERPLUS_COLUMNS = (
     *("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt"),
@@ -336,6 +291,49 @@ _CARDS = (
         terms="Research only, unlicensed images from a web search. Do not re-host.",
         where="http://mmlab.ie.cuhk.edu.hk/projects/socialrelation/index.html",
         notes=("It has no official split: papers that report on a part of it do not compare.",),
+    ),
+    DatasetCard(
+        name="mmafedb",
+        title="MMAFEDB (MMA Facial Expression, Kaggle)",
+        folders=("MMAFEDB", "MMA FEDB"),
+        layouts=("{train,valid,test}/<class>/",),
+        labels={name: _FER_LABELS[name] for name in _FER_LABELS if not name.isdigit()},
+        faces="whole",
+        splits=("train", "val", "test"),
+        default_split="test",
+        counts=(
+            Published("train", 92_968, (29_384, 28_592, 12_223, 8_113, 4_859, 3_231, 6_566)),
+            Published("val", 17_356, (5_839, 5_475, 2_236, 1_474, 659, 656, 1_017)),
+            Published("test", 17_356, (5_858, 5_459, 2_177, 1_475, 691, 655, 1_041)),
+        ),
+        terms="Not confirmed: see its page.",
+        where="https://www.kaggle.com/datasets/mahmoudima/mma-facial-expression",
+        notes=(
+            "Of each split as many images as FER2013 has there (28,709 and twice 3,589) are stored in colour and the "
+            "rest in grey: it probably holds FER2013's, so a model that was trained on those may have seen them. Not "
+            "confirmed, nor where the others are from.",
+            "The counts are a public reader's, not its makers'.",
+        ),
+    ),
+    DatasetCard(
+        name="caers",
+        title="CAER-S (Context-Aware Emotion Recognition, static)",
+        folders=("CAER-S",),
+        layouts=("{train,test}/<class>/",),
+        labels={
+            **{"anger": "anger", "disgust": "disgust", "fear": "fear", "happy": "happiness", "neutral": "neutral"},
+            **{"sad": "sadness", "surprise": "surprise"},
+        },
+        faces="auto",
+        splits=("train", "test"),
+        default_split="test",
+        terms="Not confirmed: ask the authors.",
+        where="https://caer-dataset.github.io/",
+        notes=(
+            "Whole frames of television series. The set does not say which of several people its label is of: the "
+            "largest face is taken, and may be another's.",
+            "Not confirmed: how many images each split has (about 70,000 in all).",
+        ),
     ),
     DatasetCard(
         name="oulucasia",

@@ -14,7 +14,7 @@ from motivnet_cli.evaluation.datasets.read import card_named, read_dataset
 from motivnet_cli.evaluation.datasets.roots import Places, given_root
 
 if TYPE_CHECKING:
-    from motivnet_cli.evaluation.datasets.cards import DatasetCard
+    from motivnet_cli.evaluation.datasets.card import DatasetCard
     from motivnet_cli.evaluation.datasets.roots import Root
 
 State = Literal["whole", "differs", "found", "unreadable", "not found"]

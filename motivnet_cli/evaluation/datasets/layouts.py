@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from motivnet_cli.evaluation.datasets.cards import DatasetCard, Faces
+    from motivnet_cli.evaluation.datasets.card import DatasetCard, Faces
     from motivnet_cli.evaluation.datasets.disk import Disk
     from motivnet_cli.records import Box
 

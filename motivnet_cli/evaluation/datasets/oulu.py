@@ -11,7 +11,7 @@ from motivnet_cli.evaluation.datasets.layouts import Layout, Row, SplitRows
 from motivnet_cli.evaluation.datasets.sequences import chosen_frames, frames_in
 
 if TYPE_CHECKING:
-    from motivnet_cli.evaluation.datasets.cards import Faces
+    from motivnet_cli.evaluation.datasets.card import Faces
     from motivnet_cli.evaluation.datasets.layouts import Paths, Recognised, Request
 
 _CAMERAS = ("VL", "NI")

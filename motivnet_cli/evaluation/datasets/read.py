@@ -19,6 +19,7 @@ from motivnet_cli.evaluation.datasets import (
     afew,
     affectnet,
     ckplus,
+    class_sets,
     cremad,
     dfew,
     expw,
@@ -44,7 +45,7 @@ from motivnet_cli.records import EMOTIONS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from motivnet_cli.evaluation.datasets.cards import DatasetCard
+    from motivnet_cli.evaluation.datasets.card import DatasetCard
     from motivnet_cli.evaluation.datasets.labelled import LabelledSet
     from motivnet_cli.evaluation.datasets.layouts import Layout
 
@@ -60,6 +61,8 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
     "kdef": kdef.LAYOUTS,
     "sfew": sfew.LAYOUTS,
     "expw": expw.LAYOUTS,
+    "mmafedb": class_sets.MMAFEDB_LAYOUTS,
+    "caers": class_sets.CAERS_LAYOUTS,
     "oulucasia": oulu.LAYOUTS,
     "dfew": dfew.LAYOUTS,
     "ferv39k": ferv39k.LAYOUTS,

@@ -28,7 +28,7 @@ from motivnet_cli.evaluation.datasets.read import card_named, check_root, is_rec
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from motivnet_cli.evaluation.datasets.cards import DatasetCard
+    from motivnet_cli.evaluation.datasets.card import DatasetCard
 
 log = logging.getLogger(__name__)
 
