@@ -32,6 +32,7 @@ from motivnet_cli.evaluation.results import (
 )
 from motivnet_cli.records import EMOTIONS
 from motivnet_cli.report.evaluation import write_report, write_suite
+from motivnet_cli.report.matching import matching_in_words, unfit_images
 from tests.pictures import cut_short, face_photo, quadrants
 
 pytestmark = pytest.mark.thorough  # matplotlib draws every page's figures
@@ -211,6 +212,34 @@ def test_every_choice_is_shown(folder, evaluation):
     for words in said:
         assert words in page
         assert words in markdown
+
+
+def test_matching_is_said_in_words(folder):
+    """One way is one sentence, several are counted, and what did not fit is a sentence of each kind with its names."""
+    by_path = Matching(
+        how={"relative path": 3_000, "file name": 61},
+        unmatched=Names.of([f"test/{number}.jpg" for number in range(7)]),
+        ambiguous=Names(0, ()),
+        contradicted=Names(1, ("x.jpg",)),
+        unused=Names(200, ("y.jpg",)),
+        remarks=(),
+    )
+
+    assert matching_in_words(by_path, 3_069) == (
+        "3,061 of 3,069 images were found: 3,000 by the path below the set's folder, 61 by file name."
+    )
+    assert matching_in_words(replace(by_path, how={"file name": 3_068}), 3_068) == (
+        "3,068 of 3,068 images were found by file name."
+    )
+    assert matching_in_words(replace(by_path, how={}), 5) == "0 of 5 images were found."
+    assert [each.sentence for each in unfit_images(by_path)] == [
+        "7 labelled images are not in the predictions",
+        "1 labelled image has its name only in the folder of another split or class",
+        "200 images of the predictions are not labelled",
+    ]
+    for page in (Page(folder / "report.html").text, (folder / "report.md").read_text()):
+        assert "70 of 70 images were found by file name." in page
+        assert "unmatched" not in page
 
 
 def test_published_numbers_keep_apart(folder):

@@ -15,6 +15,7 @@ from motivnet_cli.durable import durably
 from motivnet_cli.evaluation.metrics import calibration
 from motivnet_cli.evaluation.results import mean_over_sets, to_json
 from motivnet_cli.report import figures
+from motivnet_cli.report.matching import Unfit, matching_in_words, unfit_images
 from motivnet_cli.report.pages import LATEX, MARKDOWN, PAGES, data_uri, percent, picture_processes, thumbnail
 from motivnet_cli.report.robustness import robustness_section
 
@@ -253,12 +254,23 @@ class _Section:
     figures: list[_Figure]
     thumbnails: list[str | None]
     """Of the run's mistakes."""
+    matching: str
+    """In words."""
+    unfit: list[Unfit]
+    """What did not match."""
 
 
 def _section(run: Run, slug: str, *, images: bool) -> _Section:
     with picture_processes() as processes:
         thumbnails = [thumbnail(each.path, each.box, processes) if images else None for each in run.mistakes]
-    return _Section(run=run, slug=slug, figures=_figures(run.scores, slug), thumbnails=thumbnails)
+    return _Section(
+        run=run,
+        slug=slug,
+        figures=_figures(run.scores, slug),
+        thumbnails=thumbnails,
+        matching=matching_in_words(run.matching, run.scores.n),
+        unfit=unfit_images(run.matching),
+    )
 
 
 def _figures(scores: Scores, slug: str) -> list[_Figure]:

@@ -253,13 +253,13 @@ def _reliability(figure: Figure, scores: Scores) -> None:
     points = [(bin_.confidence or 0.0, bin_.accuracy or 0.0) for bin_ in bins]
     above.bar(lows, [y for _, y in points], widths, align="edge", color=_SKY, label="accuracy of the bin")
     above.plot([0, 1], [0, 1], color=_FAINT, linewidth=1, linestyle=(0, (4, 3)), label="confidence = accuracy")
-    above.plot(*zip(*points, strict=True), color=_BLUE, marker="o", markersize=4, linewidth=1.2)
+    above.plot(*zip(*points, strict=True), color=_BLUE, marker="o", markersize=4, linewidth=1.2, clip_on=False)
     below.bar(lows, [bin_.n / total for bin_ in bins], widths, align="edge", color=_FAINT)
     _percent_axis(above, "y")
     _percent_axis(below, "x")
     above.set_ylabel("accuracy")
     above.grid(axis="y")
-    above.legend(loc="upper left")
+    figure.legend(loc="outside upper right", ncols=2)  # within the axes it would lie on bars, whatever the corner
     below.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     below.set_ylabel("images")
     below.set_xlabel("confidence")
