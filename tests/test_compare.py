@@ -18,8 +18,10 @@ from motivnet_cli.errors import ConfigError, OutputConflictError, WeightsError
 from motivnet_cli.evaluation.compare_data import Counts, compare_data
 from motivnet_cli.evaluation.compare_models import compare_models
 from motivnet_cli.evaluation.embeddings import Unpaired
+from motivnet_cli.evaluation.frechet import self_distance_of_rows
 from motivnet_cli.evaluation.results import to_json
 from motivnet_cli.evaluation.sides import Reading
+from motivnet_cli.evaluation.two_samples import deal
 from motivnet_cli.output.read import read_faces
 from motivnet_cli.report.comparisons import words_on_models
 from motivnet_cli.run import annotate
@@ -364,6 +366,9 @@ def test_the_distance_of_random_parts_stands_beside_the_distance(tmp_path):
 
     itself = alike.frechet_self_distance
     assert 0.5 * itself.mean < alike.frechet_distance < 1.5 * itself.mean
+    rows = np.concatenate([read_faces(side)["embedding"].to_numpy().astype(float) for side in (a, b)])
+    expected = self_distance_of_rows(rows, deal(60, 90, draws=5, seed=0))
+    assert (itself.least, itself.most) == pytest.approx((expected.least, expected.most), rel=1e-6)
     assert itself.draws == 5
     assert apart.frechet_distance > 4 * apart.frechet_self_distance.most
     assert apart.kid.p_value == apart.classifier.accuracy.p_value == pytest.approx(1 / 1001)
