@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
@@ -13,7 +14,7 @@ from motivnet_cli.config import CORRUPTIONS, SEVERITIES, Corruption, FaceConfig,
 from motivnet_cli.engine.prepare import Preparer
 from motivnet_cli.errors import ConfigError, InputError
 from motivnet_cli.faces.corrupt import STRENGTHS, corrupt
-from motivnet_cli.records import GivenFace, Item
+from motivnet_cli.records import Frame, GivenFace, Item
 from motivnet_cli.weights.load import load_model
 from tests.pictures import SAMPLE_DATA, face_photo
 
@@ -115,6 +116,19 @@ def test_noise_does_not_depend_on_the_bands_of_its_computation(monkeypatch):
     assert np.array_equal(corrupt(rgb, Corruption("noise", 2), ()), whole)
 
 
+@pytest.mark.parametrize("name", ["noise", "brightness", "contrast"])
+def test_memory_is_bounded_by_the_picture(name, monkeypatch):
+    """What is computed in floats or indices is a band of the picture, however large it is."""
+    monkeypatch.setattr("motivnet_cli.faces.corrupt._BAND_PIXELS", 1 << 13)
+    rgb = portrait(500)
+    tracemalloc.start()
+    try:
+        corrupt(rgb, Corruption(name, 3), ())
+        assert tracemalloc.get_traced_memory()[1] < 4 * rgb.nbytes
+    finally:
+        tracemalloc.stop()
+
+
 def test_an_occluder_lies_in_each_face_and_grows_where_it_is():
     """Every box has a block of its own within the picture, and a severer one covers the milder."""
     rgb = np.zeros((100, 300, 3), np.uint8)
@@ -160,6 +174,17 @@ def test_faces_are_found_in_the_corrupted_picture(tmp_path):
     assert covered.face.score < clean.face.score
     for crop, least in ((clean, 0), (covered, 0.1), (given, 0.1)):
         assert least <= (crop.pixels == 127).all(axis=0).mean() < least + 0.4
+
+
+def test_frames_of_videos_are_corrupted():
+    """A frame goes the way of a picture."""
+    config = LoaderConfig(corruption=("contrast", 5))
+    preparer = Preparer(load_model("expression-net"), FaceConfig(mode="whole"), VideoConfig(), config)
+    frame = Frame(portrait(), index=0, time_s=0.0)
+    (crop,) = preparer.frame(Item(0, "v.mp4", "/v.mp4", "video"), 0, frame).crops
+
+    assert np.ptp(crop.pixels, axis=(1, 2)).max() < 40
+    assert np.ptp(preparer.crop(frame, crop.face), axis=(1, 2)).max() > 200
 
 
 @pytest.mark.parametrize(
