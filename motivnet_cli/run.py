@@ -57,7 +57,33 @@ def annotate(
         WorkerError: Worker processes died again and again; what they committed is kept.
     """
     listing = _listing_of(config, is_piped=pipe is not None)
-    model = load_network(config.model)
+    return _annotate(config, listing, load_network(config.model), progress=progress, stop=stop, pipe=pipe)
+
+
+def annotate_with(
+    model: LoadedModel,
+    config: RunConfig,
+    *,
+    progress: Callable[[Progress], None] = no_progress,
+    stop: Callable[[], bool] = never,
+) -> Summary:
+    """As `annotate`, for one of many runs of the same network.
+
+    Args:
+        model: What `load_network` gives for `config.model`; it may have been used by other runs.
+    """
+    return _annotate(config, _listing_of(config, is_piped=False), model, progress=progress, stop=stop, pipe=None)
+
+
+def _annotate(
+    config: RunConfig,
+    listing: Listing | None,
+    model: LoadedModel,
+    *,
+    progress: Callable[[Progress], None],
+    stop: Callable[[], bool],
+    pipe: IO[bytes] | None,
+) -> Summary:
     with open_workforce(config, model, stop) as workforce:
         if workforce is None:
             return _nothing_done(model)

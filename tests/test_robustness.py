@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from unittest.mock import Mock
 
 import numpy as np
 import polars
 import pytest
 
 from motivnet_cli.config import LoaderConfig, ModelConfig
+from motivnet_cli.engine.work import load_network
 from motivnet_cli.evaluation.evaluate import EvaluateConfig, evaluate
 from motivnet_cli.evaluation.intervals import Units
 from motivnet_cli.evaluation.metrics import score
@@ -137,6 +139,8 @@ def test_figures_are_those_of_the_predictions(faces, tmp_path):
     assert {row[1]: float(row[4]) for row in rows[1:] if row[2] == "all"} == {
         "recipe letterbox": accuracy_in(out / "predictions.parquet"),
         **accuracies,
+        "mean blur": (accuracies["blur 1"] + accuracies["blur 5"]) / 2,
+        "mean occlusion": (accuracies["occlusion 1"] + accuracies["occlusion 5"]) / 2,
         "mean corruption": mean,
     }
     assert found["mean_accuracy"]["value"] == mean
@@ -153,7 +157,7 @@ def accuracy_in(path):
     return sum(label == emotion for label, emotion in zip(labels, faces["emotion"].to_list(), strict=True)) / 4
 
 
-def test_a_stopped_evaluation_goes_on_and_takes_no_run_for_another(faces, tmp_path):
+def test_a_stopped_evaluation_goes_on_and_takes_no_run_for_another(faces, tmp_path, monkeypatch):
     """Stopped within the last corruption: what is done stays. A table of another corruption is refused."""
     out, corrupted = tmp_path / "r", tmp_path / "r" / "corrupted"
 
@@ -166,7 +170,10 @@ def test_a_stopped_evaluation_goes_on_and_takes_no_run_for_another(faces, tmp_pa
         for path in (out / "predictions.parquet", corrupted / "predictions-noise-3.parquet")
     }
     (resumed,) = evaluate([config_of(faces, out)])
+    loaded = Mock(wraps=load_network)
+    monkeypatch.setattr("motivnet_cli.evaluation.evaluate.load_network", loaded)
     (whole,) = evaluate([config_of(faces, tmp_path / "whole")])
+    assert loaded.call_count == 1, "the network serves all runs"
 
     assert {path: path.stat().st_mtime_ns for path in done} == done
     assert_same_figures(to_json(resumed.robustness), to_json(whole.robustness))

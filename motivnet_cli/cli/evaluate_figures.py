@@ -79,10 +79,13 @@ def _table(evaluations: Sequence[Evaluation]) -> RenderableType:
 
 
 def _means(evaluation: Evaluation) -> dict[str, Interval]:
-    """The accuracy over corruptions of each run that has been under them, by what it is called here."""
-    founds = evaluation.robustness
-    names = ["mean corruption"] if len(founds) == 1 else [f"{found.run}, mean corruption" for found in founds]
-    return dict(zip(names, (found.mean_accuracy for found in founds), strict=True))
+    """The mean accuracies under corruption of each run that has any, by what they are called here."""
+    means: dict[str, Interval] = {}
+    for found in evaluation.robustness:
+        of_run = "" if len(evaluation.robustness) == 1 else f"{found.run}, "
+        means |= {f"{of_run}mean {name}": accuracy for name, accuracy in found.by_corruption.items()}
+        means[f"{of_run}mean corruption"] = found.mean_accuracy
+    return means
 
 
 def _plain(*cells: str) -> list[RenderableType]:

@@ -31,6 +31,7 @@ from motivnet_cli.config import (
     VideoConfig,
 )
 from motivnet_cli.durable import durably, temporary_name
+from motivnet_cli.engine.work import load_network
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.evaluation.clips import ClipConfig, pool
 from motivnet_cli.evaluation.datasets.cards import CARDS as DATASETS
@@ -56,7 +57,7 @@ from motivnet_cli.evaluation.significance import between_runs
 from motivnet_cli.output.written import WrittenPaths
 from motivnet_cli.records import BOX_COLUMNS, never, no_progress
 from motivnet_cli.remote.urls import local_path
-from motivnet_cli.run import annotate
+from motivnet_cli.run import annotate_with
 from motivnet_cli.weights.load import check_weights, model_card
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
     from motivnet_cli.evaluation.predictions import Predictions
     from motivnet_cli.evaluation.results import Robustness
     from motivnet_cli.records import Progress
+    from motivnet_cli.weights.load import LoadedModel
 
 log = logging.getLogger(__name__)
 
@@ -267,13 +269,14 @@ def _evaluate(
     if not config.predictions:
         _log_cost(config, labelled)
         for recipe in config.recipes:
-            answer = _predict(config, labelled, recipe, progress=progress, stop=stop)
+            model = load_network(replace(config.model, recipe=recipe or config.model.recipe))
+            answer = _predict(model, config, labelled, recipe, progress=progress, stop=stop)
             if answer is None:
                 return None
             name = f"recipe {answer.predictions.origin['recipe']}"
             answers[name] = answer
             if config.corruptions:
-                found = _corrupted(name, answer, config, labelled, recipe, progress=progress, stop=stop)
+                found = _corrupted(name, answer, model, config, labelled, recipe, progress=progress, stop=stop)
                 if found is None:
                     return None
                 robust.append(found)
@@ -334,6 +337,7 @@ def _log_cost(config: EvaluateConfig, labelled: LabelledSet) -> None:
 def _corrupted(
     name: str,
     clean: _Answers,
+    model: LoadedModel,
     config: EvaluateConfig,
     labelled: LabelledSet,
     recipe: str | None,
@@ -347,7 +351,7 @@ def _corrupted(
     corruptions = [Corruption(each, severity) for each in config.corruptions for severity in config.severities]
     for number, corruption in enumerate(corruptions, 1):
         log.info("%s under corruption, %d of %d: %s", name, number, len(corruptions), corruption)
-        answer = _predict(config, labelled, recipe, corruption=corruption, progress=progress, stop=stop)
+        answer = _predict(model, config, labelled, recipe, corruption=corruption, progress=progress, stop=stop)
         if answer is None:
             return None
         run = _score(str(corruption), answer, labelled, config)
@@ -369,6 +373,7 @@ def _corrupted(
 
 
 def _predict(
+    model: LoadedModel,
     config: EvaluateConfig,
     labelled: LabelledSet,
     recipe: str | None,
@@ -396,7 +401,7 @@ def _predict(
         loader=replace(config.loader, corruption=corruption),
         command=config.command,
     )
-    summary = annotate(run, progress=progress, stop=stop)
+    summary = annotate_with(model, run, progress=progress, stop=stop)
     if summary.stopped:
         return None
     paths = [_path_of(image, out) for image in labelled.images]
