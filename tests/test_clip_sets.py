@@ -344,6 +344,30 @@ def test_counts_add_up():
     assert sum(folds[1:]) == folds[0]
 
 
+def test_clips_of_ones_own(tmp_path):
+    """A table of videos and folders of frames, and folders of videos by emotion; pictures and clips are not mixed."""
+    video(tmp_path / "a.mp4")
+    frames(tmp_path / "b")
+    video(tmp_path / "set/happy/deeper/c.mp4")
+    video(tmp_path / "set/sad/d.avi")
+    write(tmp_path / "set/sad/notes.txt", "")
+    picture(tmp_path / "e.png")
+    own = table(tmp_path / "own.csv", "path", "label", rows=[("a.mp4", "happy"), ("b", "fear"), ("gone", "fear")])
+    mixed = table(tmp_path / "mixed.csv", "path", "label", rows=[("a.mp4", "happy"), ("e.png", "fear")])
+
+    found = read_dataset("csv", str(own))
+    by_folder = read_dataset("folder", str(tmp_path / "set"))
+
+    assert (labels_of(found), found.unit) == ({"a.mp4": HAPPINESS, "b": FEAR}, "clip")
+    assert (found.dropped, [len(clip.frames) for clip in found.images]) == ({"missing file": 1}, [0, 3])
+    assert (labels_of(by_folder), by_folder.unit) == ({"happy/deeper/c.mp4": HAPPINESS, "sad/d.avi": SADNESS}, "clip")
+    assert by_folder.dropped == {"not a picture by its ending": 1}
+    with pytest.raises(
+        ConfigError, match=r"names clips \('.*a.mp4'\) and pictures \('.*e.png'\): make a table of each"
+    ):
+        read_dataset("csv", str(mixed))
+
+
 # ---- frames to clips --------------------------------------------------------------------------------------
 
 
@@ -429,8 +453,8 @@ def test_frames_without_a_face_are_counted(tmp_path):
     assert (answer.images, answer.misses) == (("a.mp4", "b.mp4"), (None, "empty row"))
     assert (answer.image_of.tolist(), answer.predicted.tolist()) == ([0], [FEAR])
     counts = answer.origin["clips"]
-    assert (counts["frames"], counts["frames without a face"]) == (4, 3)
-    assert counts["frames a clip"] == "2 to 2, median 2"
+    assert (counts["frames"], counts["frames_without_face"]) == (4, 3)
+    assert counts["frames_per_clip"] == "2 to 2, median 2"
 
 
 def test_labels_of_frames_go_by_majority(tmp_path):
@@ -559,8 +583,8 @@ def test_videos_are_scored_by_the_network(tmp_path):
         "pooling": "mean, the mean of the frames' probabilities",
         "sampling": "5 frames a second of videos",
         "frames": 12,
-        "frames without a face": 4,
-        "frames a clip": "2 to 5, median 5",
+        "frames_without_face": 4,
+        "frames_per_clip": "2 to 5, median 5",
     }
     means = rows.group_by("input", maintain_order=True).agg(pl.col(EMOTIONS).mean())
     answers = [int(np.argmax(row)) for row in means.select(EMOTIONS).rows()]

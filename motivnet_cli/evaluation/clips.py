@@ -137,8 +137,8 @@ def pool(predictions: Predictions, how: Pooling, *, sampling: str | None = None)
             "pooling": f"{how}, {POOLINGS[how]}",
             "sampling": sampling or _recorded_sampling(predictions),
             "frames": sum(frames),
-            "frames without a face": sum(frames) - sum(map(len, rows)),
-            "frames a clip": f"{min(frames)} to {max(frames)}, median {np.median(frames):g}" if frames else "none",
+            "frames_without_face": sum(frames) - sum(map(len, rows)),
+            "frames_per_clip": f"{min(frames)} to {max(frames)}, median {np.median(frames):g}" if frames else "none",
         }
     return replace(
         predictions,

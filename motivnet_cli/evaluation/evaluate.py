@@ -477,6 +477,11 @@ def _path_of(image: Labelled, out: Path) -> str:
     return str((out / "inputs" / f"{PurePosixPath(image.name).stem}-{content}.png").absolute())
 
 
+def _picture_of(image: Labelled, out: Path) -> str:
+    """The file that shows an image: of a folder of frames the middle one, of a video itself."""
+    return image.frames[len(image.frames) // 2] if image.frames else _path_of(image, out)
+
+
 # ---- scores -----------------------------------------------------------------------------------------------
 
 
@@ -494,6 +499,7 @@ def _summary_of(labelled: LabelledSet) -> DatasetSummary:
         label_map=labelled.label_map,
         terms=card.terms,
         where=card.where,
+        unit=labelled.unit,
         n=len(labelled.images),
         counts={name: counts[label] for label, name in enumerate(labelled.classes)},
         dropped=labelled.dropped,
@@ -548,7 +554,7 @@ def _mistakes(matched: Matched, labels: NDArray[np.int64], labelled: LabelledSet
     return [
         Mistake(
             image=images[index].name,
-            path=_path_of(images[index], out),
+            path=_picture_of(images[index], out),
             box=images[index].box,
             label=classes[labels[index]],
             predicted=classes[matched.predicted[index]],

@@ -309,6 +309,8 @@ class DatasetSummary:
     terms: str
     where: str
     """Where to request the set."""
+    unit: Literal["image", "clip"] = "image"
+    """What has a label; wherever images are counted, these are."""
     n: int
     counts: dict[str, int]
     """Images by emotion."""
@@ -333,7 +335,7 @@ class Mistake:
 
     image: str
     path: str
-    """Absolute."""
+    """Absolute; of a folder of frames the middle one's."""
     box: Box | None
     label: str
     predicted: str

@@ -26,6 +26,8 @@ SPLIT_WORDS = {
     "private": ("private", "privatetest"),
 }
 """What a split's folder, list or table may be called, in lower case."""
+NO_PICTURE = "not a picture by its ending"
+"""Why a file in a class folder is not among the rows."""
 _MAX_WRAPPERS = 2
 """Folders between that of a split and those of its classes, such as `Val/Val_Aligned_Faces_new/Val_Aligned_Faces/`."""
 
@@ -161,7 +163,7 @@ def rows_in_folders(disk: Disk, folder: str, names: Iterable[str], dropped: Coun
             if kind_of(path) == "image":
                 rows.append(Row(path, name))
             else:
-                dropped["not a picture by its ending"] += 1
+                dropped[NO_PICTURE] += 1
     return rows
 
 

@@ -63,6 +63,10 @@ class Disk:
         """The names of its subfolders."""
         return [name for name, is_folder in self.entries(folder).items() if is_folder]
 
+    def is_folder(self, path: str) -> bool:
+        folder, _, name = path.rpartition("/")
+        return self.entries(folder).get(name, False)
+
     def files(self, folder: str) -> list[str]:
         """The names of its files."""
         return [name for name, is_folder in self.entries(folder).items() if not is_folder]

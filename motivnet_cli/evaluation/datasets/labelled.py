@@ -288,7 +288,7 @@ def _departures(
             continue
         where = f"{card.name} {rows.split}"
         if published.total is not None and published.total != n:
-            yield f"{where} has {image_count(n)} here, {published.total:,} published"
+            yield f"{where} has {image_count(n, rows.unit)} here, {published.total:,} published"
         if published.by_emotion is not None:
             expected_none = {number for number, count in enumerate(published.by_emotion) if count == 0}
             for number, count in enumerate(published.by_emotion):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import posixpath
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.evaluation.datasets.by_class import (
+    NO_PICTURE,
     check_numbers,
     find_split_folders,
     read_classes,
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from motivnet_cli.evaluation.datasets.layouts import Paths, Recognised, Request
+    from motivnet_cli.evaluation.datasets.layouts import Paths, Recognised, Request, Unit
     from motivnet_cli.inputs.box_columns import BoxColumns
     from motivnet_cli.inputs.table import Table
     from motivnet_cli.records import Box
@@ -61,7 +63,23 @@ def _read_folders(request: Request, found: Recognised) -> SplitRows:
     num_outside = sum(kind_of(name) == "image" for name in request.disk.files(found.folder))
     if num_outside:
         rows.dropped["picture outside the folders named by emotion"] = num_outside
-    return rows
+    return _or_videos(request, found.folder, rows)
+
+
+def _or_videos(request: Request, folder: str, rows: SplitRows) -> SplitRows:
+    """The videos below the class folders, where these hold videos and no pictures."""
+    if rows.rows:
+        return rows
+    disk = request.disk
+    clips = [
+        Row(path, name)
+        for name in disk.folders(folder)
+        for path in disk.walk(f"{folder}/{name}")
+        if kind_of(path) == "video"
+    ]
+    if clips:
+        rows.dropped[NO_PICTURE] -= len(clips)
+    return replace(rows, rows=clips, unit="clip") if clips else rows
 
 
 def _read_split(request: Request, found: Recognised) -> SplitRows:
@@ -72,7 +90,8 @@ def _read_split(request: Request, found: Recognised) -> SplitRows:
             f"folder: {found.folder!r} holds folders of emotions for {splits}: choose with --split, such as "
             f"{request.command(split=next(iter(found.paths)))}"
         )
-    return read_split_folders(request, found, folders=_SPLITS)
+    rows = read_split_folders(request, found, folders=_SPLITS)
+    return _or_videos(request, found.paths[request.split], rows)
 
 
 LAYOUTS = (Layout(_recognise_folders, _read_folders), Layout(find_split_folders, _read_split))
@@ -122,10 +141,14 @@ def read_table(request: Request, path_column: str | None, label_column: str | No
         known = {name: row[f"other {name}"] for name in others if row[f"other {name}"]}
         file, label = _locate(request, row["path"]), normalise_label(row["label"])
         rows.append(Row(file, label, row.get("subject"), box, columns=known))
+    unit = _unit_of(request, rows)
     num_without = sum(row.box is None for row in rows)
     has_boxes = has_boxes and num_without < len(rows)
     remarks = []
-    if boxes and boxes.names != BOX_COLUMNS:
+    if unit == "clip" and has_boxes:
+        rows, has_boxes = [row._replace(box=None) for row in rows], False
+        remarks.append("boxes are not used: of clips, faces are looked for in every frame")
+    elif boxes and boxes.names != BOX_COLUMNS:
         remarks.append(f"boxes are read from {', '.join(boxes.names)}: {boxes.meaning}")
     if has_boxes and num_without:
         remarks.append(f"{image_count(num_without)} without a box: the face is looked for")
@@ -137,7 +160,24 @@ def read_table(request: Request, path_column: str | None, label_column: str | No
         remarks=tuple(remarks),
         from_index=True,
         columns=tuple(name for name in table.columns if name.casefold() != "subject"),
+        unit=unit,
     )
+
+
+def _unit_of(request: Request, rows: Sequence[Row]) -> Unit:
+    """Whether a table is of images or of clips: of videos and folders.
+
+    Raises:
+        ConfigError: It is of both.
+    """
+    paths = [row.path for row in rows if row.path is not None]
+    clip = next((path for path in paths if kind_of(path) == "video" or request.disk.is_folder(path)), None)
+    if clip is None:
+        return "image"
+    picture = next((path for path in paths if kind_of(path) == "image" and not request.disk.is_folder(path)), None)
+    if picture is not None:
+        raise ConfigError(f"{request.root!r} names clips ({clip!r}) and pictures ({picture!r}): make a table of each")
+    return "clip"
 
 
 def _read_columns(
