@@ -85,6 +85,20 @@ def make_dfew_original(root):
     return make_dfew(root, lists="test", clip="Clip/original/part_1/{}.mp4")
 
 
+def make_dfew_as_trained_on(root):
+    """As the authors' training code has it: other names, and lists whose numbers have zeros before them."""
+    expected = {}
+    for fold in range(1, 6):
+        lines = ["video_name,label"]
+        for native, label in DFEW.items():
+            number = f"{7 * (fold - 1) + native:05}"
+            frames(root / f"data/{number}", names=(f"{number}_00001.jpg",))
+            lines.append(f"{number},{native}.0")
+            expected[f"data/{number}"] = label
+        write(root / f"label/single_testset_{fold}.csv", "\n".join(lines) + "\n")
+    return expected
+
+
 def make_ferv39k(root, *, inside=""):
     expected = {}
     for split in ("train", "test"):
@@ -131,6 +145,7 @@ def make_afew(root, *, folder="{}_AFEW", clip="{}.avi"):
             video(root / file) if file.endswith(".avi") else frames(root / file)
             if split == "Val":
                 expected[file] = label
+        frames(root / f"{folder.format(split)}/AlignedFaces_LBPTOP_Points_{split}/Faces/000001540")
     return expected
 
 
@@ -175,6 +190,7 @@ MAKERS = {
     "dfew": ("dfew", make_dfew, "whole", "aligned"),
     "dfew, 16 frames": ("dfew", make_dfew_16f, "whole", "aligned_16f"),
     "dfew, original": ("dfew", make_dfew_original, "auto", "original"),
+    "dfew, as trained on": ("dfew", make_dfew_as_trained_on, "whole", "aligned"),
     "ferv39k": ("ferv39k", make_ferv39k, "whole", None),
     "ferv39k, nested": ("ferv39k", make_ferv39k_nested, "whole", None),
     "mafw": ("mafw", make_mafw, "auto", "original"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from motivnet_cli.evaluation.datasets.by_class import class_roots
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
     from motivnet_cli.evaluation.datasets.layouts import Paths, Recognised, Request
 
+_FACES = re.compile("aligned_?faces", re.IGNORECASE)
+"""A folder beside those of the classes: the same clips once more, without their classes."""
 _FOLDERS = {"train": ("Train_AFEW", "Train"), "val": ("Val_AFEW", "Val", "Validation")}
 
 
@@ -34,7 +37,8 @@ def _read(request: Request, found: Recognised) -> SplitRows:
 
 def _rows(request: Request, folder: str) -> Iterator[Row]:
     disk = request.disk
-    return (Row(path, name) for name in disk.folders(folder) for path in clips_below(disk, f"{folder}/{name}"))
+    names = [name for name in disk.folders(folder) if not _FACES.match(name)]
+    return (Row(path, name) for name in names for path in clips_below(disk, f"{folder}/{name}"))
 
 
 LAYOUTS = (Layout(_recognise, _read),)

@@ -14,15 +14,16 @@ if TYPE_CHECKING:
 
 _LISTS = (
     "EmoLabel_DataSplit/test(single-labeled)/set_{fold}.csv",
+    "EmoLabel_DataSplit/test(single-labeled)/test_set_{fold}.csv",
     "EmoLabel_DataSplit/test(single_labeled)/set_{fold}.csv",
     "EmoLabel_DataSplit/test/set_{fold}.csv",
     "label/single_testset_{fold}.csv",
 )
 """The authors' page and their archive spell the folder in two ways; the last is of their training code."""
 _CLIPS = {
-    "aligned": ("Clip/clip_224x224", "Clip/clip_224x224_avi", "data"),
-    "aligned_16f": ("Clip/clip_224x224_16f",),
-    "original": ("Clip/original",),
+    "aligned": ("Clip/clip_224x224", "clip_224x224", "Clip/clip_224x224_avi", "clip_224x224_avi", "data"),
+    "aligned_16f": ("Clip/clip_224x224_16f", "clip_224x224_16f"),
+    "original": ("Clip/original", "original"),
 }
 
 
