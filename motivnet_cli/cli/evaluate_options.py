@@ -149,6 +149,14 @@ class AnswerOptions(NetworkOptions):
             "May be repeated: whether they differ is then tested.",
         ),
     ] = None
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Score every group of images by itself, and test whether groups differ: subject, gender, or any "
+            "column of a csv or parquet set. May be repeated.",
+        ),
+    ] = None
     recipe: Annotated[str | None, typer.Option(help="Input recipe, or both to score each. Default: the model's.")] = (
         None
     )
@@ -196,6 +204,7 @@ class AnswerOptions(NetworkOptions):
         return dataclasses.replace(
             config,
             predictions=tuple(self.predictions or ()),
+            by=tuple(dict.fromkeys(self.by or ())),
             recipes=card.recipes if self.recipe == "both" else (self.recipe,),
             model=model,
             faces=_FACES[self.faces] if self.faces else None,

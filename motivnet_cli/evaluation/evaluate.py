@@ -37,6 +37,7 @@ from motivnet_cli.evaluation.clips import ClipConfig, pool
 from motivnet_cli.evaluation.datasets.cards import CARDS as DATASETS
 from motivnet_cli.evaluation.datasets.published import published_beside
 from motivnet_cli.evaluation.datasets.read import read_dataset
+from motivnet_cli.evaluation.groups import by_group, group_names
 from motivnet_cli.evaluation.intervals import Units
 from motivnet_cli.evaluation.matching import match, refuse_other_pictures, remark_on_few, remark_on_shared
 from motivnet_cli.evaluation.metrics import paired, score
@@ -69,7 +70,7 @@ if TYPE_CHECKING:
     from motivnet_cli.evaluation.datasets.labelled import Labelled, LabelledSet
     from motivnet_cli.evaluation.matching import Matched
     from motivnet_cli.evaluation.predictions import Predictions
-    from motivnet_cli.evaluation.results import Robustness
+    from motivnet_cli.evaluation.results import Grouping, Robustness
     from motivnet_cli.records import Progress
     from motivnet_cli.weights.load import LoadedModel
 
@@ -102,6 +103,8 @@ class EvaluateConfig:
     """Whether images of contempt are kept, as an eighth class."""
     label_map_file: str | None = None
     """Where the map was read from, if from a file: it is never replaced."""
+    by: tuple[str, ...] = ()
+    """Columns, for each of which every group of images is scored by itself."""
     predictions: str | tuple[str, ...] | None = None
     """Files or folders of predictions made before, to score in place of running a network; each is a run."""
     recipes: tuple[str | None, ...] = (None,)
@@ -249,7 +252,10 @@ def _read(config: EvaluateConfig) -> LabelledSet:
         label_column=config.label_column,
         label_map=config.label_map,
         contempt=config.contempt,
+        columns=config.by,
     )
+    for column in config.by:
+        group_names(labelled, column)
     if config.clips is not None:
         config.clips.check(labelled, is_predicted=config.predictions is not None)
     return labelled
@@ -294,7 +300,10 @@ def _scored(
     matched = {name: answer.matched for name, answer in answers.items()}
     shared = [remark_on_shared(a, matched[a], b, matched[b]) for a, b in itertools.combinations(matched, 2)]
     first = [*(remark for answer in answers.values() for remark in answer.remarks), *filter(None, shared)]
-    runs = tuple(_score(name, answer, labelled, config) for name, answer in answers.items())
+    runs = tuple(
+        replace(_score(name, answer, labelled, config), by=_by(answer.matched, labelled, config))
+        for name, answer in answers.items()
+    )
     published = published_beside(
         labelled.dataset,
         split=labelled.split,
@@ -541,6 +550,23 @@ def _score(name: str, answers: _Answers, labelled: LabelledSet, config: Evaluate
         missed_by_reason=dict(Counter(image.reason for image in missed).most_common()),
         matching=matched.summary,
         mistakes=tuple(_mistakes(matched, labels, labelled, Path(config.out))),
+    )
+
+
+def _by(matched: Matched, labelled: LabelledSet, config: EvaluateConfig) -> tuple[Grouping, ...]:
+    """The figures of a run by every column that is asked for."""
+    return tuple(
+        by_group(
+            column,
+            group_names(labelled, column),
+            _labels(labelled),
+            matched.predicted,
+            classes=labelled.classes,
+            subjects=_subjects(labelled),
+            resamples=config.resamples,
+            seed=config.seed,
+        )
+        for column in config.by
     )
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from motivnet_cli.evaluation.datasets.published import Anchor, LeftOut
+    from motivnet_cli.evaluation.permutation import Exchanged
     from motivnet_cli.records import Box
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
@@ -259,6 +260,51 @@ class AcrossSets:
     remarks: tuple[str, ...]
 
 
+# ---- groups -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupScore:
+    """The figures of the images of one group, over all of them: a miss is wrong."""
+
+    name: str
+    n: int
+    n_missed: int
+    num_classes: int
+    """How many classes occur in the labels: means over the classes are over these."""
+    accuracy: Interval | None
+    uar: Interval | None
+    macro_f1: Interval | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupTest:
+    """Whether the accuracies of groups differ by more than chance."""
+
+    statistic: float
+    """Pearson's chi-squared of right and wrong by group."""
+    p: float
+    exchanged: Exchanged
+    """What was dealt to the groups by chance."""
+    permutations: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grouping:
+    """The images by what a column says of them."""
+
+    column: str
+    groups: tuple[GroupScore, ...]
+    n_without: int
+    """Images of which the column says nothing; they are in no group."""
+    unit: Literal["image", "subject"]
+    """Of the intervals."""
+    test: GroupTest | None
+    """None where there is one group."""
+    remarks: tuple[str, ...]
+
+
 # ---- an evaluation ----------------------------------------------------------------------------------------
 
 MAX_NAMES = 100
@@ -357,6 +403,8 @@ class Run:
     matching: Matching
     mistakes: tuple[Mistake, ...]
     """The most confident ones."""
+    by: tuple[Grouping, ...] = ()
+    """For each column that was asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
