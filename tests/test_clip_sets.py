@@ -384,6 +384,45 @@ def test_clips_of_ones_own(tmp_path):
         read_dataset("csv", str(mixed))
 
 
+MMI = {1: ANGER, 2: DISGUST, 3: FEAR, 4: HAPPINESS, 5: SADNESS, 6: SURPRISE}
+
+
+def mmi_session(folder, clip, *, view=0, emotion=None):
+    """A session's three files. Of most sessions only action units are known, and no emotion."""
+    video(folder / f"{clip}.avi")
+    tag = f'<Metatag Name="Emotion" Value="{emotion}"/>' if emotion else ""
+    write(folder / f"{clip}.xml", f'<?xml version="1.0"?><Meta><Metatag Name="Gender" Value="1"/>{tag}</Meta>')
+    write(folder / "session.xml", f"<session><track type='Video' view='{view}' filename='{clip}.avi'/></session>")
+    write(folder / f"{clip}-oao_aucs.xml", "<ActionUnits/>")
+
+
+def test_mmi_sessions_by_view_and_emotion(tmp_path):
+    """Recordings from the front by default, with both views when asked for; others are counted by reason."""
+    expected = {}
+    for number, (native, label) in enumerate(MMI.items(), 1):
+        mmi_session(tmp_path / f"Sessions/{number}", f"S001-{number:03}", emotion=native)
+        expected[f"Sessions/{number}/S001-{number:03}.avi"] = label
+    mmi_session(tmp_path / "Sessions/90", "S002-090", emotion=4, view=1)
+    mmi_session(tmp_path / "Sessions/91", "S002-091", emotion=4, view=2)
+    mmi_session(tmp_path / "Sessions/92", "S003-092")
+    mmi_session(tmp_path / "Sessions/93", "S003-093", emotion=12)
+    picture(tmp_path / "Sessions/94/S003-094.jpg")
+    write(tmp_path / "Sessions/94/session.xml", "<session/>")
+
+    found = read_dataset("mmi", str(tmp_path))
+    both = read_dataset("mmi", str(tmp_path / "Sessions"), protocol="frontal_and_dual")
+
+    assert labels_of(found) == expected
+    assert found.dropped == {
+        **{"recording of view 1": 1, "recording of view 2": 1, "session without an emotion": 1},
+        **{"session without a recording": 1, "unknown label '12'": 1},
+    }
+    assert {clip.subject for clip in found.images} == {"S001"}
+    assert labels_of(both) == {name.removeprefix("Sessions/"): label for name, label in expected.items()} | {
+        "91/S002-091.avi": HAPPINESS
+    }
+
+
 # ---- frames to clips --------------------------------------------------------------------------------------
 
 

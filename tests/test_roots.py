@@ -14,6 +14,7 @@ from motivnet_cli.evaluation.datasets.inventory import state_of, states_of_all
 from motivnet_cli.evaluation.datasets.roots import find_root, remember, user_config
 from motivnet_cli.records import EMOTIONS
 from tests.runs import motivnet, on_a_terminal
+from tests.test_clip_sets import mmi_session
 from tests.test_datasets import (
     empty,
     make_affectnet_arrays,
@@ -332,6 +333,21 @@ def test_the_list_says_what_is_here_and_whole(here, tmp_path):
     assert "no layout" in states["kdef"].details[0]
     assert "is not there" in states["expw"].details[0]
     assert len(states["rafdb"].looked) == 4
+
+
+def test_a_set_without_published_counts_is_found(here):
+    """Nothing to compare with: `found`, unless a class is missing that the set has; clips are called clips."""
+    for number in range(1, 7):
+        mmi_session(here / f"MMI/Sessions/{number}", f"S001-{number:03}", emotion=number)
+
+    state = state_of("mmi", split=None, protocol=None)  # it has no neutral
+    shutil.rmtree(here / "MMI/Sessions/3")
+    less = state_of("mmi", split=None, protocol=None)
+
+    assert (state.state, state.images, state.unit, state.published, state.details) == ("found", 6, "clip", None, ())
+    assert (less.state, less.images) == ("differs", 5)
+    assert "no clip of neutral, fear" in less.details[0]
+    assert "all: 5 clips" in motivnet("evaluate", "--list", "--dataset", "mmi").stdout
 
 
 def test_missing_files_are_named_in_the_list(here):

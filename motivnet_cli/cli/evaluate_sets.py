@@ -87,8 +87,9 @@ def _row_for_programs(state: SetState) -> tuple[str, ...]:
 
 
 def _count(state: SetState) -> str:
-    """Such as `test: 3,068 of 3,068`."""
+    """Such as `test: 3,068 of 3,068` and `all: 7,442 of 7,442 clips`."""
     if state.images is None:
         return ""
     of = f" of {state.published:,}" if state.published is not None else ""
-    return f"{state.split}: {state.images:,}{of}"
+    unit = " clips" if state.unit == "clip" else ""
+    return f"{state.split}: {state.images:,}{of}{unit}"

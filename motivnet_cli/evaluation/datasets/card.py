@@ -48,3 +48,7 @@ class DatasetCard:
     folders: tuple[str, ...] = ()
     """How its folder is usually called, to find it by. Case, spaces, dots, dashes and underscores do not count."""
     notes: tuple[str, ...] = ()
+
+    def published(self, split: str, protocol: str | None) -> list[Published]:
+        """The counts of a split that hold under this protocol; none where they are not known."""
+        return [each for each in self.counts if each.split == split and each.protocol in (None, protocol)]

@@ -524,6 +524,31 @@ _CARDS = (
         ),
     ),
     DatasetCard(
+        name="mmi",
+        title="MMI, recordings with one of six emotions",
+        folders=("MMI",),
+        layouts=("Sessions/<number>/ with session.xml, S001-001.avi and S001-001.xml (Metatag Emotion)",),
+        labels={"1": "anger", "2": "disgust", "3": "fear", "4": "happiness", "5": "sadness", "6": "surprise"},
+        faces="auto",
+        splits=("all",),
+        default_split="all",
+        protocols={
+            "frontal": "recordings from the front",
+            "frontal_and_dual": "those, and recordings of front and profile side by side: the larger face counts",
+        },
+        default_protocol="frontal",
+        terms="Research only, under a signed agreement. Do not re-host.",
+        where="https://mmifacedb.eu/",
+        notes=(
+            "A recording goes from a neutral face to the apex and back, and most do not say where the apex is. All its "
+            "frames are pooled, the neutral ends among them; --clip top takes those with the strongest expression. "
+            "Papers take three frames about the apex: their figures do not compare.",
+            "Public readers turn some of the frontal recordings by 90 degrees. They are read as they are: a face that "
+            "lies on its side may be missed.",
+            "Sessions without an emotion are counted and not used. Not confirmed: how many with one there should be.",
+        ),
+    ),
+    DatasetCard(
         name="folder",
         title="Your own: folders named by emotion",
         layouts=(

@@ -15,6 +15,7 @@ from motivnet_cli.evaluation.datasets.roots import Places, given_root
 
 if TYPE_CHECKING:
     from motivnet_cli.evaluation.datasets.card import DatasetCard
+    from motivnet_cli.evaluation.datasets.layouts import Unit
     from motivnet_cli.evaluation.datasets.roots import Root
 
 State = Literal["whole", "differs", "found", "unreadable", "not found"]
@@ -36,7 +37,8 @@ class SetState:
     split: str | None = None
     protocol: str | None = None
     images: int | None = None
-    """With one of the seven emotions."""
+    """With one of the seven emotions; of a set of clips, clips."""
+    unit: Unit | None = None
     published: int | None = None
     """How many images the split has as published; None where that is not known."""
     details: tuple[str, ...] = ()
@@ -108,7 +110,7 @@ def _read(card: DatasetCard, root: Root, split: str | None, protocol: str | None
         found = read_dataset(card.name, root.path, split=split, protocol=protocol)
     except ConfigError as error:
         return _state_without(card, "unreadable", root=root, details=(str(error),))
-    published = [each for each in card.counts if each.split == found.split and each.protocol in (None, found.protocol)]
+    published = card.published(found.split, found.protocol)
     return SetState(
         name=card.name,
         title=card.title,
@@ -119,6 +121,7 @@ def _read(card: DatasetCard, root: Root, split: str | None, protocol: str | None
         split=found.split,
         protocol=found.protocol,
         images=len(found.images),
+        unit=found.unit,
         published=published[0].total if published else None,
         details=found.departures,
         where=card.where,

@@ -120,6 +120,9 @@ def labelled_set(request: Request, rows: SplitRows, *, layout: str, base: str, g
     if given:
         remarks.append("labels go by the given label map, not only by the set's own")
     departures = (*_missing(selection.missing, rows.unit), *_departures(request, rows, images, dropped))
+    absent = _absent(request, rows, Counter(image.label for image in images))
+    if absent and _without(absent, rows.unit) not in departures:
+        remarks.append(_without(absent, rows.unit))
     return LabelledSet(
         dataset=card.name,
         root=request.root,
@@ -278,19 +281,15 @@ def _remarks_on(selection: _Selection) -> Iterator[str]:
 def _departures(
     request: Request, rows: SplitRows, images: Sequence[Labelled], dropped: Mapping[str, int]
 ) -> Iterator[str]:
-    """What differs from the published counts, and classes that no image has."""
+    """What differs from the published counts, and classes of the set that no image has."""
     card = request.card
     counts = Counter(image.label for image in images)
     n = sum(counts[number] for number in range(len(EMOTIONS)))  # without contempt
-    expected_none = set()
-    for published in card.counts:
-        if published.split != rows.split or published.protocol not in (None, rows.protocol):
-            continue
-        where = f"{card.name} {rows.split}"
+    where = f"{card.name} {rows.split}"
+    for published in card.published(rows.split, rows.protocol):
         if published.total is not None and published.total != n:
             yield f"{where} has {image_count(n, rows.unit)} here, {published.total:,} published"
         if published.by_emotion is not None:
-            expected_none = {number for number, count in enumerate(published.by_emotion) if count == 0}
             for number, count in enumerate(published.by_emotion):
                 if counts[number] != count:
                     here = image_count(counts[number], rows.unit)
@@ -299,8 +298,17 @@ def _departures(
         if published.with_contempt and with_contempt not in published.with_contempt:
             accepted = " or ".join(f"{count:,}" for count in published.with_contempt)
             yield f"{where} has {image_count(with_contempt, rows.unit)} with contempt here, {accepted} published"
-    without = [
-        name for number, name in enumerate(request.classes) if not counts[number] and number not in expected_none
-    ]
-    if without:
-        yield f"no {rows.unit} of {', '.join(without)}: means over the classes leave these out"
+    without = _absent(request, rows, counts)
+    if any(name in card.labels.values() for name in without):
+        yield _without(without, rows.unit)
+
+
+def _absent(request: Request, rows: SplitRows, counts: Counter[int]) -> list[str]:
+    """Classes that no image has, though it is not published that none has them."""
+    published = [each.by_emotion for each in request.card.published(rows.split, rows.protocol) if each.by_emotion]
+    expected = {number for by_emotion in published for number, count in enumerate(by_emotion) if count == 0}
+    return [name for number, name in enumerate(request.classes) if not counts[number] and number not in expected]
+
+
+def _without(names: Sequence[str], unit: Unit) -> str:
+    return f"no {unit} of {', '.join(names)}: means over the classes leave these out"

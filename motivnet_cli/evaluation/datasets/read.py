@@ -29,6 +29,7 @@ from motivnet_cli.evaluation.datasets import (
     jaffe,
     kdef,
     mafw,
+    mmi,
     oulu,
     own,
     rafdb,
@@ -70,6 +71,7 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
     "afew": afew.LAYOUTS,
     "ravdess": ravdess.LAYOUTS,
     "cremad": cremad.LAYOUTS,
+    "mmi": mmi.LAYOUTS,
     "folder": own.LAYOUTS,
 }
 """The layouts of each set that is a folder, in the order of its card's `layouts`."""
