@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import json
 
+import numpy as np
 import pytest
 
+from motivnet_cli.config import ModelConfig
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.evaluation.datasets.read import read_dataset
 from motivnet_cli.evaluation.evaluate import EvaluateConfig, evaluate
@@ -36,6 +38,13 @@ def table_of_predictions(path, probabilities, *, names=EMOTIONS):
     return path
 
 
+def labels_only(path, labels, *, names=None):
+    """What a tool gives that names the emotion of each picture."""
+    names = names or [f"{number}.png" for number in range(len(labels))]
+    path.write_text("\n".join(["path,predicted", *map(",".join, zip(names, labels, strict=True))]) + "\n")
+    return path
+
+
 def certain(labels, *, classes=EMOTIONS, share=0.9):
     """Rows of probabilities with `share` for each label."""
     rest = (1 - share) / (len(classes) - 1)
@@ -50,8 +59,8 @@ def evaluated(root, predictions, out, *options, code=0, dataset="csv"):
 def scored(root, predictions, **options):
     """The run of an evaluation that writes no report."""
     config = EvaluateConfig(
-        **{"dataset": "csv", "root": str(root), "out": str(root.parent / "r"), "predictions": str(predictions)},
-        **{"resamples": 9, **options},
+        **{"root": str(root), "predictions": predictions and str(predictions)},
+        **{"dataset": "csv", "out": str(root.parent / "r"), "resamples": 9, **options},
     )
     ((run,),) = (each.runs for each in evaluate([config]))
     return run
@@ -136,3 +145,119 @@ def test_a_set_without_contempt_refuses_it(tmp_path):
     root = table_of_set(tmp_path / "set", EMOTIONS)
     with pytest.raises(ConfigError, match="no image of contempt is in the split 'all': leave out --contempt"):
         read_dataset("csv", str(root), contempt=True)
+
+
+# ---- among the labelled classes ---------------------------------------------------------------------------
+
+
+def test_argmax_among_the_labelled_classes(tmp_path):
+    """Six classes without neutral: what was called neutral becomes the likeliest other, and the run's name says it."""
+    labels = [name for name in EMOTIONS[1:] for _ in range(2)]
+    rows = [[0.5, *(0.4 if name == label else 0.02 for name in EMOTIONS[1:])] for label in labels]
+    root = table_of_set(tmp_path / "set", labels)
+    table = table_of_predictions(tmp_path / "p.csv", [*rows[:-1], [1, 0, 0, 0, 0, 0, 0]])
+    of_all, of_labelled = scored(root, table), scored(root, table, argmax="labelled")
+
+    assert (of_all.name, of_all.scores.accuracy) == ("predictions", 0)
+    assert (of_labelled.name, of_labelled.scores.accuracy) == ("predictions, argmax of 6 classes", 11 / 12)
+    assert of_labelled.missed_by_reason == {"no probability for any class that is labelled": 1}
+    assert of_labelled.scores.scored["nll"].value == pytest.approx(-np.log(0.4 / 0.5))
+    with pytest.raises(ConfigError, match="labels without probabilities"):
+        scored(root, labels_only(tmp_path / "l.csv", labels), argmax="labelled")
+
+
+def test_where_all_classes_are_labelled_the_argmax_is_that_of_all(tmp_path):
+    """Then the two are one, and the run keeps its name."""
+    root = table_of_set(tmp_path / "set", EMOTIONS)
+    run = scored(root, table_of_predictions(tmp_path / "p.csv", certain(EMOTIONS)), argmax="labelled")
+
+    assert (run.name, run.scores.accuracy) == ("predictions", 1.0)
+
+
+def test_a_comparison_among_the_labelled_classes(tmp_path):
+    """Both sides are restricted, and it is recorded and said."""
+    root = table_of_set(tmp_path / "set", ["fear", "anger"])
+    table = table_of_predictions(tmp_path / "p.csv", certain(["neutral", "anger"]))
+    given = ("--dataset", "csv", "--root", root, "--argmax", "labelled", "--resamples", 9)
+    shown = motivnet("compare", "predictions", table, table, *given)
+
+    assert json.loads(shown.stdout)["argmax"] == "labelled"
+    assert shown.stderr.count("of the 2 classes that labelled images have, without neutral, happiness") == 1
+
+
+# ---- a temperature ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def two_splits(tmp_path_factory):
+    """FER2013's table with 70 rows in each of two splits, and predictions that are twice as sure as right."""
+    folder = tmp_path_factory.mktemp("splits") / "set"
+    folder.mkdir()
+    labels = [number % 7 for number in range(140)]
+    usages = ["Training" if number < 70 else "PrivateTest" for number in range(140)]
+    lines = [f"{label},{' '.join(['7'] * 4)},{usage}" for label, usage in zip(labels, usages, strict=True)]
+    (folder / "fer2013.csv").write_text("\n".join(["emotion,pixels,Usage", *lines]))
+    return folder
+
+
+def test_a_temperature_is_fitted_on_one_split_and_judged_on_the_other(two_splits, tmp_path):
+    """T is 2 by construction: 9 to 1 of two classes where 3 to 1 is right; NLL and ECE fall, accuracy stays."""
+    images = {split: read_dataset("fer2013", str(two_splits), split=split).images for split in ("train", "private")}
+    with (tmp_path / "p.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["path", *EMOTIONS])
+        for split in images.values():
+            for number, image in enumerate(split):
+                first, second = image.label, (image.label + 1) % 7
+                if number % 4 == 3:
+                    first, second = second, first
+                row = [0.0] * 7
+                row[first], row[second] = 0.9, 0.1
+                rows.writerow([image.name, *row])
+    how = {"dataset": "fer2013", "split": "private", "calibrate_on": "train"}
+    run = scored(two_splits, tmp_path / "p.csv", **how)
+    scaling = run.temperature_scaling
+    hits = sum(number % 4 != 3 for number in range(70)) / 70
+
+    assert (scaling.split, scaling.n, scaling.remarks) == ("train", 70, ())
+    assert scaling.temperature == pytest.approx(np.log(9) / np.log(hits / (1 - hits)), rel=1e-4)
+    assert scaling.before == {name: run.scores.scored[name] for name in ("nll", "ece", "brier")}
+    assert scaling.after["nll"].value == pytest.approx(-hits * np.log(hits) - (1 - hits) * np.log(1 - hits))
+    assert scaling.after["ece"].value == pytest.approx(0, abs=1e-5)
+    assert run.scores.accuracy == pytest.approx(hits)
+    shown = motivnet(
+        *("evaluate", "--dataset", "fer2013", "--root", two_splits, "--predictions", tmp_path / "p.csv"),
+        *("--split", "private", "--calibrate-on", "train", "--out", tmp_path / "r", "--resamples", 9, "--no-images"),
+    )
+    assert "Temperature 1.93" in (tmp_path / "r" / "report.md").read_text()
+    assert "Calibration by temperature" in (tmp_path / "r" / "report.html").read_text()
+    assert "0.7571" in shown.stdout
+
+
+@pytest.mark.parametrize(("split", "other"), [("private", "private"), ("private", "test"), ("test", "privatetest")])
+def test_a_split_is_never_judged_by_itself(two_splits, tmp_path, split, other):
+    """Nor by one that holds a part of it."""
+    with pytest.raises(ConfigError, match="share 70 images, such as"):
+        scored(two_splits, tmp_path / "p.csv", dataset="fer2013", split=split, calibrate_on=other)
+
+
+def test_a_temperature_needs_probabilities(two_splits, tmp_path):
+    """Labels have none."""
+    images = read_dataset("fer2013", str(two_splits), split="private").images
+    images += read_dataset("fer2013", str(two_splits), split="train").images
+    table = labels_only(tmp_path / "l.csv", ["fear"] * 140, names=[image.name for image in images])
+    with pytest.raises(ConfigError, match="holds labels and no probabilities"):
+        scored(two_splits, table, dataset="fer2013", split="private", calibrate_on="train")
+
+
+def test_a_network_predicts_both_splits(two_splits, tmp_path):
+    """Each into its own file; the second run of the command predicts nothing anew."""
+    run = scored(
+        two_splits,
+        None,
+        **{"dataset": "fer2013", "split": "private", "calibrate_on": "train", "out": str(tmp_path / "r")},
+        model=ModelConfig(name="expression-net"),
+    )
+    assert run.temperature_scaling.n == 70
+    assert {"predictions.parquet", "calibration.parquet"} <= {path.name for path in (tmp_path / "r").iterdir()}
+    assert run.temperature_scaling.after["nll"].value < run.temperature_scaling.before["nll"].value

@@ -104,6 +104,13 @@ class LabelOptions(OptionGroup):
             "mean over the most certain quarter of the frames. Default: mean.",
         ),
     ] = None
+    argmax: Annotated[
+        Literal["all", "labelled"],
+        typer.Option(
+            metavar="all|labelled",
+            help="Predict the most probable of all classes, or of those that labelled images have (CK+: no neutral).",
+        ),
+    ] = "all"
     resamples: Annotated[int, typer.Option(help="Resamples of the bootstrap.")] = 1000
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0
 
@@ -131,6 +138,7 @@ class LabelOptions(OptionGroup):
             label_column=self.label_column,
             label_map=read_label_map(self.label_map) if self.label_map else None,
             contempt=self.contempt,
+            argmax=self.argmax,
             label_map_file=self.label_map if self.label_map and self.label_map.casefold().endswith(".json") else None,
             clips=ClipConfig(pooling=self.clip) if self.clip else None,
             resamples=self.resamples,
@@ -187,6 +195,12 @@ class AnswerOptions(NetworkOptions):
     severities: Annotated[
         str | None, typer.Option(metavar="1,...,5", help="Of the corruptions. Default: all five.")
     ] = None
+    calibrate_on: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SPLIT", help="Fit a temperature on this split too, and say what it does to the evaluated one."
+        ),
+    ] = None
     threads: Threads = None
     overwrite: Annotated[bool, typer.Option(help="Predict anew.")] = False
 
@@ -209,6 +223,7 @@ class AnswerOptions(NetworkOptions):
             model=model,
             faces=_FACES[self.faces] if self.faces else None,
             clips=clips,
+            calibrate_on=self.calibrate_on,
             loader=LoaderConfig(threads=self.threads),
             corruptions=tuple(name for name in CORRUPTIONS if name in {each.name for each in corrupted}),
             severities=tuple(severity for severity in SEVERITIES if severity in {each.severity for each in corrupted}),

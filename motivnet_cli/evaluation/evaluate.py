@@ -10,7 +10,6 @@ import hashlib
 import itertools
 import json
 import logging
-from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
@@ -34,26 +33,22 @@ from motivnet_cli.durable import durably, temporary_name
 from motivnet_cli.engine.work import load_network
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.evaluation.clips import ClipConfig, pool
-from motivnet_cli.evaluation.datasets.cards import CARDS as DATASETS
 from motivnet_cli.evaluation.datasets.published import published_beside
 from motivnet_cli.evaluation.datasets.read import read_dataset
 from motivnet_cli.evaluation.groups import by_group, group_names
 from motivnet_cli.evaluation.intervals import Units
-from motivnet_cli.evaluation.matching import match, refuse_other_pictures, remark_on_few, remark_on_shared
-from motivnet_cli.evaluation.metrics import paired, score
+from motivnet_cli.evaluation.matching import match, refuse_other_pictures, remark_on_few, remark_on_shared, restricted
+from motivnet_cli.evaluation.metrics import paired
 from motivnet_cli.evaluation.predictions import names_apart, read_predictions
 from motivnet_cli.evaluation.results import (
-    MAX_NAMES,
     ComparedPredictions,
     CorruptedRun,
-    DatasetSummary,
     Evaluation,
-    Missed,
-    Mistake,
     PredictionComparison,
     Run,
 )
 from motivnet_cli.evaluation.robustness import robustness
+from motivnet_cli.evaluation.scoring import Predicted, labels_of, scale_run, score_run, subjects_of, summary_of
 from motivnet_cli.evaluation.significance import between_runs
 from motivnet_cli.output.written import WrittenPaths
 from motivnet_cli.records import BOX_COLUMNS, never, no_progress
@@ -69,8 +64,7 @@ if TYPE_CHECKING:
     from motivnet_cli.config import CorruptionName, FaceMode
     from motivnet_cli.evaluation.datasets.labelled import Labelled, LabelledSet
     from motivnet_cli.evaluation.matching import Matched
-    from motivnet_cli.evaluation.predictions import Predictions
-    from motivnet_cli.evaluation.results import Grouping, Robustness
+    from motivnet_cli.evaluation.results import Argmax, Grouping, Robustness
     from motivnet_cli.records import Progress
     from motivnet_cli.weights.load import LoadedModel
 
@@ -80,8 +74,6 @@ SCHEMA_VERSION = 2
 """Of `metrics.json`."""
 CORRUPTED = "corrupted"
 """The folder of the predictions for corrupted images, below that of the others."""
-MAX_MISTAKES = 24
-"""How many mistakes a run names: the most confident ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +112,10 @@ class EvaluateConfig:
     """Under each of which the network runs as well."""
     severities: tuple[int, ...] = SEVERITIES
     """Of the corruptions, each with all of them."""
+    argmax: Argmax = "all"
+    """`labelled` predicts the most probable of the classes that labelled images have."""
+    calibrate_on: str | None = None
+    """A split to fit a temperature on, which is judged on the evaluated one."""
     resamples: int = 1000
     seed: int = 0
     overwrite: bool = False
@@ -142,14 +138,6 @@ class EvaluateConfig:
         if len(paths) == 1:
             return {"predictions": paths[0]}
         return dict(zip(names_apart(paths), paths, strict=True))
-
-
-class _Answers(NamedTuple):
-    predictions: Predictions
-    matched: Matched
-    """To the labelled images."""
-    remarks: tuple[str, ...]
-    """What a reader must know first."""
 
 
 def evaluate(
@@ -178,8 +166,8 @@ def evaluate(
         _check_destination(config)
         _check_model(config)
     evaluations = []
-    for config, labelled in [(config, _read(config)) for config in configs]:
-        evaluation = _evaluate(config, labelled, progress=progress, stop=stop)
+    for config, sets in [(config, _read_sets(config)) for config in configs]:
+        evaluation = _evaluate(config, sets, progress=progress, stop=stop)
         if evaluation is None:
             return None
         evaluations.append(evaluation)
@@ -192,14 +180,14 @@ def compare_predictions(config: EvaluateConfig, a: str, b: str) -> PredictionCom
     Raises:
         ConfigError: The dataset or the predictions cannot be read, or no labelled image is among both predictions.
     """
-    labelled = _read(config)
+    labelled = _read(config, config.split)
     answers = [_match(config, path, labelled, [image.path for image in labelled.images]) for path in (a, b)]
     shared = remark_on_shared(a, answers[0].matched, b, answers[1].matched)
     scores = paired(
-        _labels(labelled),
+        labels_of(labelled),
         *(answer.matched.predicted for answer in answers),
         num_classes=len(labelled.classes),
-        groups=_subjects(labelled),
+        groups=subjects_of(labelled),
         resamples=config.resamples,
         seed=config.seed,
     )
@@ -209,8 +197,9 @@ def compare_predictions(config: EvaluateConfig, a: str, b: str) -> PredictionCom
     )
     return PredictionComparison(
         schema_version=SCHEMA_VERSION,
-        remarks=(*answers[0].remarks, *answers[1].remarks, *([shared] if shared else [])),
-        dataset=_summary_of(labelled),
+        remarks=tuple(dict.fromkeys([*answers[0].remarks, *answers[1].remarks, *([shared] if shared else [])])),
+        argmax=config.argmax,
+        dataset=summary_of(labelled),
         a=side_a,
         b=side_b,
         scores=scores,
@@ -222,7 +211,8 @@ def _check_destination(config: EvaluateConfig) -> None:
     out = Path(config.out)
     written = [out / name for name in ("metrics.json", "report.md", "report.html", "figures")]
     if not config.predictions:
-        written += [*out.glob("predictions*.parquet"), *(out / CORRUPTED).glob("*.parquet")]
+        written += [*out.glob("predictions*.parquet"), *out.glob("calibration*.parquet")]
+        written += (out / CORRUPTED).glob("*.parquet")
     reads = [each for each in (config.root, *config.tables.values(), config.label_map_file) if each]
     WrittenPaths(config.out, written).refuse(reads)
 
@@ -242,11 +232,41 @@ def _check_model(config: EvaluateConfig) -> None:
     check_weights(model.name, weights=model.weights, store=model.store)
 
 
-def _read(config: EvaluateConfig) -> LabelledSet:
+class _Sets(NamedTuple):
+    labelled: LabelledSet
+    other: LabelledSet | None
+    """The split to fit a temperature on."""
+
+
+def _read_sets(config: EvaluateConfig) -> _Sets:
+    """The split that is evaluated, and perhaps the one to fit a temperature on.
+
+    Raises:
+        ConfigError: As `read_dataset`, or the two share an image.
+    """
+    labelled = _read(config, config.split)
+    if config.calibrate_on is None:
+        return _Sets(labelled, None)
+    other = _read(config, config.calibrate_on)
+    if shared := {image.name for image in labelled.images} & {image.name for image in other.images}:
+        raise ConfigError(
+            f"{config.dataset}: the splits {labelled.split!r} and {other.split!r} share {len(shared):,} images, such "
+            f"as {min(shared)!r}: a temperature is fitted on one split and judged on another, so name one that shares "
+            "none as --calibrate-on"
+        )
+    if not np.array_equal(_predictable(config, labelled), _predictable(config, other)):
+        raise ConfigError(
+            f"{config.dataset}: the splits {labelled.split!r} and {other.split!r} have not the same classes, so the "
+            "argmax of --argmax labelled is not the same: leave out --argmax or --calibrate-on"
+        )
+    return _Sets(labelled, other)
+
+
+def _read(config: EvaluateConfig, split: str | None) -> LabelledSet:
     labelled = read_dataset(
         config.dataset,
         config.root,
-        split=config.split,
+        split=split,
         protocol=config.protocol,
         path_column=config.path_column,
         label_column=config.label_column,
@@ -263,53 +283,73 @@ def _read(config: EvaluateConfig) -> LabelledSet:
 
 def _evaluate(
     config: EvaluateConfig,
-    labelled: LabelledSet,
+    sets: _Sets,
     *,
     progress: Callable[[Progress], None],
     stop: Callable[[], bool],
 ) -> Evaluation | None:
-    answers: dict[str, _Answers] = {}
+    labelled, other = sets
+    predicted: dict[str, Predicted] = {}
+    fitting: dict[str, Predicted] = {}
     robust: list[Robustness] = []
-    for name, path in config.tables.items():
-        answers[name] = _match(config, path, labelled, [image.path for image in labelled.images])
-    if not config.predictions:
+    for table, path in config.tables.items():
+        name = _named(table, labelled, config)
+        predicted[name] = _match(config, path, labelled, [image.path for image in labelled.images])
+        if other is not None:
+            fitting[name] = _match(config, path, other, [image.path for image in other.images])
+    if not config.tables:
         _log_cost(config, labelled)
         for recipe in config.recipes:
             model = load_network(replace(config.model, recipe=recipe or config.model.recipe))
-            answer = _predict(model, config, labelled, recipe, progress=progress, stop=stop)
-            if answer is None:
+            each = _predict(model, config, labelled, recipe, progress=progress, stop=stop)
+            if each is None:
                 return None
-            name = f"recipe {answer.predictions.origin['recipe']}"
-            answers[name] = answer
+            name = _named(f"recipe {each.predictions.origin['recipe']}", labelled, config)
+            predicted[name] = each
+            if other is not None:
+                fit = _predict(model, config, other, recipe, prefix="calibration", progress=progress, stop=stop)
+                if fit is None:
+                    return None
+                fitting[name] = fit
             if config.corruptions:
-                found = _corrupted(name, answer, model, config, labelled, recipe, progress=progress, stop=stop)
+                found = _corrupted(name, each, model, config, labelled, recipe, progress=progress, stop=stop)
                 if found is None:
                     return None
                 robust.append(found)
-    return _scored(config, labelled, answers, robust)
+    return _found(config, sets, predicted, fitting, robust)
 
 
-def _scored(
-    config: EvaluateConfig, labelled: LabelledSet, answers: Mapping[str, _Answers], robust: Sequence[Robustness]
+def _named(run: str, labelled: LabelledSet, config: EvaluateConfig) -> str:
+    """The name of a run, which says among how many classes the argmax is taken where that is not among all."""
+    can_predict = _predictable(config, labelled)
+    return run if can_predict.all() else f"{run}, argmax of {int(can_predict.sum())} classes"
+
+
+def _found(
+    config: EvaluateConfig,
+    sets: _Sets,
+    predicted: Mapping[str, Predicted],
+    fitting: Mapping[str, Predicted],
+    robust: Sequence[Robustness],
 ) -> Evaluation:
     """What is found, from the predictions of each run.
 
+    Args:
+        fitting: Those of the split that a temperature is fitted on; empty where there is none.
+
     Raises:
-        ConfigError: Two runs share no image.
+        ConfigError: Two runs share no image, or a temperature cannot be fitted.
     """
-    matched = {name: answer.matched for name, answer in answers.items()}
+    labelled = sets.labelled
+    matched = {name: each.matched for name, each in predicted.items()}
     shared = [remark_on_shared(a, matched[a], b, matched[b]) for a, b in itertools.combinations(matched, 2)]
-    first = [*(remark for answer in answers.values() for remark in answer.remarks), *filter(None, shared)]
-    runs = tuple(
-        replace(_score(name, answer, labelled, config), by=_by(answer.matched, labelled, config))
-        for name, answer in answers.items()
-    )
+    first = [*(remark for each in predicted.values() for remark in each.remarks), *filter(None, shared)]
     published = published_beside(
         labelled.dataset,
         split=labelled.split,
         protocol=labelled.protocol,
         n=len(labelled.images),
-        classes=len(runs[0].scores.classes),
+        classes=int(_predictable(config, labelled).sum()),
         relabelled=bool(config.label_map),
     )
     return Evaluation(
@@ -317,19 +357,36 @@ def _scored(
         tool=f"motivnet {__version__}",
         command=config.command,
         remarks=tuple(dict.fromkeys(first)),
-        dataset=_summary_of(labelled),
-        runs=runs,
+        argmax=config.argmax,
+        dataset=summary_of(labelled),
+        runs=tuple(_run(name, each, sets, fitting.get(name), config) for name, each in predicted.items()),
         between=between_runs(
-            _labels(labelled),
+            labels_of(labelled),
             {name: each.predicted for name, each in matched.items()},
             num_classes=len(labelled.classes),
-            groups=_subjects(labelled),
+            groups=subjects_of(labelled),
             resamples=config.resamples,
             seed=config.seed,
         ),
         anchors=published.alike,
         anchors_left_out=published.left_out,
         robustness=tuple(robust),
+    )
+
+
+def _run(name: str, predicted: Predicted, sets: _Sets, fitting: Predicted | None, config: EvaluateConfig) -> Run:
+    run = _scored(name, predicted, sets.labelled, config)
+    run = replace(run, by=_by(predicted.matched, sets.labelled, config))
+    if fitting is None or sets.other is None:
+        return run
+    return scale_run(
+        run,
+        predicted,
+        sets.labelled,
+        fitting=fitting,
+        other=sets.other,
+        resamples=config.resamples,
+        seed=config.seed,
     )
 
 
@@ -345,7 +402,7 @@ def _log_cost(config: EvaluateConfig, labelled: LabelledSet) -> None:
 
 def _corrupted(
     name: str,
-    clean: _Answers,
+    clean: Predicted,
     model: LoadedModel,
     config: EvaluateConfig,
     labelled: LabelledSet,
@@ -355,7 +412,7 @@ def _corrupted(
     stop: Callable[[], bool],
 ) -> Robustness | None:
     """Run the network under every corruption; None when it was stopped on the way."""
-    labels = _labels(labelled)
+    labels = labels_of(labelled)
     runs, hits = [], []
     corruptions = [Corruption(each, severity) for each in config.corruptions for severity in config.severities]
     for number, corruption in enumerate(corruptions, 1):
@@ -363,7 +420,7 @@ def _corrupted(
         answer = _predict(model, config, labelled, recipe, corruption=corruption, progress=progress, stop=stop)
         if answer is None:
             return None
-        run = _score(str(corruption), answer, labelled, config)
+        run = _scored(str(corruption), answer, labelled, config)
         runs.append(
             CorruptedRun(
                 name=run.name if len(config.recipes) == 1 else f"{name}, {corruption}",
@@ -374,8 +431,36 @@ def _corrupted(
             )
         )
         hits.append(answer.matched.predicted == labels)
-    units = Units(_subjects(labelled), len(labels), resamples=config.resamples, seed=config.seed)
+    units = Units(subjects_of(labelled), len(labels), resamples=config.resamples, seed=config.seed)
     return robustness(name, clean.matched.predicted == labels, runs, np.stack(hits), units)
+
+
+def _scored(name: str, answers: Predicted, labelled: LabelledSet, config: EvaluateConfig) -> Run:
+    return score_run(
+        name,
+        answers,
+        labelled,
+        path_of=lambda image: _picture_of(image, Path(config.out)),
+        resamples=config.resamples,
+        seed=config.seed,
+    )
+
+
+def _by(matched: Matched, labelled: LabelledSet, config: EvaluateConfig) -> tuple[Grouping, ...]:
+    """The figures of a run by every column that is asked for."""
+    return tuple(
+        by_group(
+            column,
+            group_names(labelled, column),
+            labels_of(labelled),
+            matched.predicted,
+            classes=labelled.classes,
+            subjects=subjects_of(labelled),
+            resamples=config.resamples,
+            seed=config.seed,
+        )
+        for column in config.by
+    )
 
 
 # ---- predictions ------------------------------------------------------------------------------------------
@@ -387,10 +472,11 @@ def _predict(
     labelled: LabelledSet,
     recipe: str | None,
     *,
+    prefix: str = "predictions",
     corruption: Corruption | None = None,
     progress: Callable[[Progress], None],
     stop: Callable[[], bool],
-) -> _Answers | None:
+) -> Predicted | None:
     """Run the network over the images, or over what a corruption makes of them; None when it was stopped on the way."""
     out = Path(config.out)
     clips = config.clips or ClipConfig()
@@ -398,7 +484,7 @@ def _predict(
     faces = config.faces or FaceConfig(mode="whole" if labelled.faces == "whole" else found, max_faces=1)
     with_boxes = labelled.faces == "given" and config.faces is None
     manifest = _write_manifest(labelled, out, with_boxes=with_boxes, every=clips.every or 1)
-    output = out / f"predictions-{recipe}.parquet" if recipe else out / "predictions.parquet"
+    output = out / f"{prefix}-{recipe}.parquet" if recipe else out / f"{prefix}.parquet"
     if corruption is not None:
         output = out / CORRUPTED / f"{output.stem}-{corruption.name}-{corruption.severity}.parquet"
     run = RunConfig(
@@ -427,7 +513,7 @@ def _match(
     image_paths: Sequence[str | None],
     *,
     is_own: bool = False,
-) -> _Answers:
+) -> Predicted:
     """The predictions at a path, and which of them are of the labelled images.
 
     Args:
@@ -435,7 +521,8 @@ def _match(
         is_own: Whether they were made here, of these images.
 
     Raises:
-        ConfigError: No labelled image is among predictions made before.
+        ConfigError: No labelled image is among predictions made before, or they have no probabilities and the argmax
+            is to be taken among labelled classes.
     """
     predictions = read_predictions(path, classes=labelled.classes, with_videos=labelled.unit == "clip")
     if labelled.unit == "clip":
@@ -447,7 +534,24 @@ def _match(
     if not is_own:
         refuse_other_pictures(predictions, matched, names)
     few = remark_on_few(predictions, matched)
-    return _Answers(predictions, matched, (*([few] if few else []), *matched.doubts, *predictions.doubts))
+    remarks = [*([few] if few else []), *matched.doubts, *predictions.doubts]
+    can_predict = _predictable(config, labelled)
+    if not can_predict.all():
+        matched = restricted(matched, can_predict)
+        without = ", ".join(name for name, can in zip(labelled.classes, can_predict, strict=True) if not can)
+        remarks.append(
+            f"predicted is the most probable of the {int(can_predict.sum())} classes that labelled images have, "
+            f"without {without}: the figures compare only with such"
+        )
+    return Predicted(predictions, matched, tuple(remarks))
+
+
+def _predictable(config: EvaluateConfig, labelled: LabelledSet) -> NDArray[np.bool_]:
+    """Whether each class may be predicted, [C]."""
+    if config.argmax == "all":
+        return np.ones(len(labelled.classes), np.bool_)
+    has_images: NDArray[np.bool_] = np.bincount(labels_of(labelled), minlength=len(labelled.classes)) > 0
+    return has_images
 
 
 def _write_manifest(labelled: LabelledSet, out: Path, *, with_boxes: bool, every: int) -> Path:
@@ -489,102 +593,3 @@ def _path_of(image: Labelled, out: Path) -> str:
 def _picture_of(image: Labelled, out: Path) -> str:
     """The file that shows an image: of a folder of frames the middle one, of a video itself."""
     return image.frames[len(image.frames) // 2] if image.frames else _path_of(image, out)
-
-
-# ---- scores -----------------------------------------------------------------------------------------------
-
-
-def _summary_of(labelled: LabelledSet) -> DatasetSummary:
-    card = DATASETS[labelled.dataset]
-    counts = Counter(image.label for image in labelled.images)
-    names = "\n".join(f"{image.name}\t{labelled.classes[image.label]}" for image in labelled.images)
-    return DatasetSummary(
-        name=labelled.dataset,
-        title=card.title,
-        layout=labelled.layout,
-        split=labelled.split,
-        protocol=labelled.protocol,
-        classes=labelled.classes,
-        label_map=labelled.label_map,
-        terms=card.terms,
-        where=card.where,
-        unit=labelled.unit,
-        n=len(labelled.images),
-        counts={name: counts[label] for label, name in enumerate(labelled.classes)},
-        dropped=labelled.dropped,
-        remarks=labelled.remarks,
-        images_sha256=hashlib.sha256(names.encode(errors="surrogateescape")).hexdigest(),
-    )
-
-
-def _labels(labelled: LabelledSet) -> NDArray[np.int64]:
-    return np.array([image.label for image in labelled.images], np.int64)
-
-
-def _subjects(labelled: LabelledSet) -> NDArray[np.str_] | None:
-    """Who is in each image, where the set says so of all."""
-    subjects = [image.subject for image in labelled.images if image.subject]
-    return np.array(subjects) if len(subjects) == len(labelled.images) else None
-
-
-def _score(name: str, answers: _Answers, labelled: LabelledSet, config: EvaluateConfig) -> Run:
-    matched = answers.matched
-    labels = _labels(labelled)
-    missed = [
-        Missed(labelled.images[index].name, matched.reasons.get(index, "no prediction"))
-        for index in np.flatnonzero(matched.predicted < 0).tolist()
-    ]
-    return Run(
-        name=name,
-        predictions=answers.predictions.origin,
-        scores=score(
-            labels,
-            matched.predicted,
-            matched.probabilities,
-            classes=labelled.classes,
-            groups=_subjects(labelled),
-            resamples=config.resamples,
-            seed=config.seed,
-        ),
-        missed=tuple(missed[:MAX_NAMES]),
-        missed_by_reason=dict(Counter(image.reason for image in missed).most_common()),
-        matching=matched.summary,
-        mistakes=tuple(_mistakes(matched, labels, labelled, Path(config.out))),
-    )
-
-
-def _by(matched: Matched, labelled: LabelledSet, config: EvaluateConfig) -> tuple[Grouping, ...]:
-    """The figures of a run by every column that is asked for."""
-    return tuple(
-        by_group(
-            column,
-            group_names(labelled, column),
-            _labels(labelled),
-            matched.predicted,
-            classes=labelled.classes,
-            subjects=_subjects(labelled),
-            resamples=config.resamples,
-            seed=config.seed,
-        )
-        for column in config.by
-    )
-
-
-def _mistakes(matched: Matched, labels: NDArray[np.int64], labelled: LabelledSet, out: Path) -> list[Mistake]:
-    """The wrong predictions with the highest probability; none where the tool gives labels only."""
-    if matched.probabilities is None:
-        return []
-    images, classes = labelled.images, labelled.classes
-    confidence = np.nan_to_num(matched.probabilities).max(axis=1)  # [N]
-    wrong = np.flatnonzero((matched.predicted >= 0) & (matched.predicted != labels))
-    return [
-        Mistake(
-            image=images[index].name,
-            path=_picture_of(images[index], out),
-            box=images[index].box,
-            label=classes[labels[index]],
-            predicted=classes[matched.predicted[index]],
-            confidence=round(float(confidence[index]), 4),
-        )
-        for index in wrong[np.argsort(-confidence[wrong], kind="stable")][:MAX_MISTAKES].tolist()
-    ]

@@ -6,7 +6,7 @@ import os
 import posixpath
 import re
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ from scipy.optimize import linear_sum_assignment
 
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.evaluation.answers import EMPTY_ROW
+from motivnet_cli.evaluation.calibration import among
 from motivnet_cli.evaluation.predictions import ends_with
 from motivnet_cli.evaluation.results import Matching, Names
 from motivnet_cli.faces.boxes import areas, iou
@@ -128,6 +129,30 @@ def match(
         doubts=tuple(_doubts(predictions, labelled, pairs)),
         summary=summary,
     )
+
+
+def restricted(matched: Matched, allowed: Bools) -> Matched:
+    """The same as if only some classes could be predicted: the others' probabilities are 0, and rows sum to 1 again.
+
+    An image whose allowed classes all have a probability of 0 has no prediction.
+
+    Args:
+        allowed: [C], whether each class may be predicted.
+
+    Raises:
+        ConfigError: There are no probabilities.
+    """
+    if matched.probabilities is None:
+        raise ConfigError(
+            "the predictions are labels without probabilities: --argmax labelled takes the most probable of the "
+            "classes that are labelled, so leave it out or give probabilities"
+        )
+    probabilities = among(matched.probabilities, allowed)  # [N, C]
+    has_answer = np.isfinite(probabilities).all(axis=1)  # [N]
+    predicted = np.where(has_answer, np.nan_to_num(probabilities).argmax(axis=1), -1)
+    lost = np.flatnonzero(~has_answer & (matched.predicted >= 0)).tolist()
+    reasons = matched.reasons | dict.fromkeys(lost, "no probability for any class that is labelled")
+    return replace(matched, predicted=predicted, probabilities=probabilities, reasons=reasons)
 
 
 class _Labelled:

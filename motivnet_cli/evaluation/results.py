@@ -50,6 +50,8 @@ def to_json(value: object) -> JSON:
 
 # ---- scores -----------------------------------------------------------------------------------------------
 
+Argmax = Literal["all", "labelled"]
+"""Whether the predicted class is the most probable of all, or of those that labelled images have."""
 IntervalMethod = Literal["wilson", "bootstrap", "exact"]
 
 
@@ -162,6 +164,22 @@ class Scores:
         value = None if (figure := self.all["accuracy"]) is None else figure.value
         assert value is not None, "there is at least one image"
         return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TemperatureScaling:
+    """What a temperature fitted on one split does to the probabilities of another."""
+
+    split: str
+    """Where it was fitted."""
+    n: int
+    """The scored images that it was fitted on."""
+    temperature: float
+    before: dict[str, Interval | None]
+    """nll, ece and brier over the scored images of the evaluated split."""
+    after: dict[str, Interval | None]
+    """The same at the temperature. No other figure changes but auroc_macro."""
+    remarks: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -397,6 +415,8 @@ class Run:
     predictions: dict[str, JSON]
     """Where they come from (`Predictions.origin`)."""
     scores: Scores
+    temperature_scaling: TemperatureScaling | None = None
+    """None where no split was given to fit a temperature on."""
     missed: tuple[Missed, ...]
     """At most MAX_NAMES of them."""
     missed_by_reason: dict[str, int]
@@ -449,6 +469,7 @@ class Evaluation:
     command: str
     remarks: tuple[str, ...]
     """What a reader must know first: of predictions that fit the set badly."""
+    argmax: Argmax = "all"
     dataset: DatasetSummary
     runs: tuple[Run, ...]
     between: tuple[RunPair, ...] = ()
@@ -477,6 +498,7 @@ class PredictionComparison:
     schema_version: int
     remarks: tuple[str, ...]
     """What a reader must know first: of predictions that fit the set badly."""
+    argmax: Argmax = "all"
     dataset: DatasetSummary
     a: ComparedPredictions
     b: ComparedPredictions
