@@ -93,6 +93,18 @@ def test_every_figure_belongs_to_a_card_and_fits_its_images():
     assert set(listed) == expected
 
 
+def test_the_number_of_images_is_the_only_one_that_fits():
+    """All figures of a source on a set round from their number, and from no other that a split for evaluation has."""
+    tables = {}
+    for anchor in ANCHORS:
+        if anchor.n is not None:
+            tables.setdefault((anchor.source, anchor.dataset, anchor.n), []).append(anchor.figure)
+    for (_, name, n), figures in tables.items():
+        others = {each.total for each in CARDS[name].counts if each.total and each.total < 10_000} - {n}
+        fits = {m for m in (n, *others) if all((found := fit(each, m)) and found.how == "rounded" for each in figures)}
+        assert fits == {n}
+
+
 def test_the_documents_name_no_other_published_figure():
     """An accuracy in percent that a page or a model's card gives with two decimals is one of the table."""
     known = {anchor.figure for anchor in ANCHORS}
