@@ -94,7 +94,7 @@ class ClipConfig:
 def _sampling_of(fps: object, every: object) -> str:
     if every or fps is None:
         return f"one in {every} frames of videos" if every not in (None, 1) else "all frames of videos"
-    return f"{fps:g} frames a second of videos"
+    return f"{fps:g} frame{'' if fps == 1 else 's'} a second of videos"
 
 
 def pool(predictions: Predictions, how: Pooling, *, sampling: str | None = None) -> Predictions:
