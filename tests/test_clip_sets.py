@@ -19,9 +19,9 @@ from motivnet_cli.errors import ConfigError
 from motivnet_cli.evaluation.clips import ClipConfig, pool
 from motivnet_cli.evaluation.datasets.cards import CARDS
 from motivnet_cli.evaluation.datasets.read import read_dataset
-from motivnet_cli.evaluation.evaluate import EvaluateConfig, evaluate
+from motivnet_cli.evaluation.evaluate import EvaluateConfig, compare_predictions, evaluate
 from motivnet_cli.evaluation.predictions import read_predictions
-from motivnet_cli.evaluation.results import Missed
+from motivnet_cli.evaluation.results import Agreement, Missed
 from motivnet_cli.records import EMOTIONS
 from tests.agreement import assert_same_figures
 from tests.clips import face_clip
@@ -243,6 +243,9 @@ def test_right_answers_of_frames_score_one(tmp_path, layout):
         assert run.scores.accuracy == 1 - turn
         assert run.scores.n == len(clips)
         assert run.predictions["clips"]["frames"] == len(rows)
+        shown = {clip.name: clip.frames[len(clip.frames) // 2] if clip.frames else clip.path for clip in clips}
+        assert all(mistake.path == shown[mistake.image] for mistake in run.mistakes)
+        assert bool(run.mistakes) == bool(turn)
 
 
 def table(path, *header, rows):
@@ -555,6 +558,20 @@ def test_a_clip_is_found_under_another_ending(tmp_path):
     assert run.matching.how == {"clip name": 34}
     assert (run.matching.ambiguous.n, run.scores.n_missed) == (1, 1)
     assert run.scores.all["accuracy"].value == pytest.approx(5 / 35)
+
+
+def test_clips_are_compared_as_clips(tmp_path):
+    """Two predictions of frames are compared by clip; how they are pooled is chosen once for both."""
+    make_dfew(tmp_path / "set", folds=[1])
+    clips = read_dataset("dfew", str(tmp_path / "set"), split="fold1").images
+    for name, answer in (("a", lambda label: label), ("b", lambda _: HAPPINESS)):
+        rows = [(frame, *np.eye(7)[answer(clip.label)]) for clip in clips for frame in clip.frames]
+        table(tmp_path / f"{name}.csv", "path", *EMOTIONS, rows=rows)
+    settings = config(tmp_path, "dfew", split="fold1", clips=ClipConfig(pooling="top"))
+    compared = compare_predictions(settings, str(tmp_path / "a.csv"), str(tmp_path / "b.csv"))
+
+    assert (compared.scores.all.n, compared.scores.all.table) == (7, Agreement(both=1, only_a=6, only_b=0, neither=0))
+    assert compared.a.origin["clips"]["pooling"].startswith("top, ")
 
 
 def test_image_sets_leave_videos_out_as_before(tmp_path):
