@@ -92,6 +92,7 @@ def test_a_model_is_scored_on_a_folder(faces, tmp_path):
     assert len(scored["mistakes"]) == min(24, 7 * A_CLASS - right)
 
 
+@pytest.mark.usefixtures("plain_figures")
 def test_both_recipes_are_scored_side_by_side(faces, tmp_path):
     """--recipe both runs the reference's two input recipes, each with its own predictions and figures."""
     weights = Path(__file__).parent / "golden" / "motivnet_tiny_7.safetensors"
@@ -105,6 +106,7 @@ def test_both_recipes_are_scored_side_by_side(faces, tmp_path):
     assert not rows[0].select(EMOTIONS).equals(rows[1].select(EMOTIONS))
 
 
+@pytest.mark.usefixtures("plain_figures")
 def test_another_split_is_never_given_the_predictions_of_the_first(tmp_path):
     """Splits of a table in one folder, as many images each: the second is refused, and alone gets its own figures."""
     rng = np.random.default_rng(0)
@@ -124,6 +126,7 @@ def test_another_split_is_never_given_the_predictions_of_the_first(tmp_path):
 
 
 @pytest.mark.thorough
+@pytest.mark.usefixtures("plain_figures")
 def test_another_tools_predictions_are_scored_by_name(faces, tmp_path):
     """Right answers in another order of columns, in percent, score 1; a permuted map permutes the confusion matrix."""
     right = deepface_table(faces, tmp_path / "right.csv")
@@ -139,6 +142,7 @@ def test_another_tools_predictions_are_scored_by_name(faces, tmp_path):
 
 
 @pytest.mark.thorough
+@pytest.mark.usefixtures("plain_figures")
 def test_what_is_missed_counts_as_wrong_and_is_named(faces, tmp_path):
     """Images without a prediction lower the figure over all, not the one over those scored."""
     table = deepface_table(faces, tmp_path / "t.csv")
@@ -153,6 +157,7 @@ def test_what_is_missed_counts_as_wrong_and_is_named(faces, tmp_path):
     assert sum(scored["missed_by_reason"].values()) == 2
 
 
+@pytest.mark.usefixtures("plain_figures")
 def test_a_broken_picture_is_a_miss_with_its_reason(faces, tmp_path):
     """The engine's failures reach the report."""
     root = tmp_path / "set"
@@ -169,6 +174,7 @@ def test_a_broken_picture_is_a_miss_with_its_reason(faces, tmp_path):
 
 
 @pytest.mark.thorough
+@pytest.mark.usefixtures("plain_figures")
 def test_the_most_confident_mistakes_are_named(tmp_path):
     """Of 30 wrong answers 24 are named, the most confident first; of 120 missed images a hundred."""
     for number in range(150):
@@ -190,6 +196,7 @@ def test_the_most_confident_mistakes_are_named(tmp_path):
 
 
 @pytest.mark.thorough
+@pytest.mark.usefixtures("plain_figures")
 def test_min_accuracy_gives_exit_code_4(faces, tmp_path):
     """Below the minimum the exit code is 4, at it 0."""
     right = deepface_table(faces, tmp_path / "right.csv")
@@ -200,6 +207,7 @@ def test_min_accuracy_gives_exit_code_4(faces, tmp_path):
     run(*command, "--predictions", turned, code=4)
 
 
+@pytest.mark.usefixtures("plain_figures")
 def test_a_suite_ends_with_its_table(faces, tmp_path):
     """Two sets in one call: a report each, and a table over both with the mean at its foot."""
     table = tmp_path / "set.csv"

@@ -250,6 +250,7 @@ def test_published_numbers_keep_apart(folder):
     assert sorted(order, key=page.index) == list(order)
 
 
+@pytest.mark.usefixtures("plain_figures")
 def test_hostile_names_stay_text(tmp_path, scores):
     """Whatever a name, reason, setting or remark holds is shown, and becomes no element, link, cell or command."""
     run = run_of(
@@ -318,6 +319,7 @@ def test_same_evaluation_same_bytes(tmp_path, evaluation, written):
     assert [path.read_bytes() for path in written] == [path.read_bytes() for path in again]
 
 
+@pytest.mark.usefixtures("plain_figures")
 def test_thumbnails_are_of_local_files_that_can_be_read(tmp_path, scores):
     """A mistake is shown where its file can be read; a missing or damaged one is only named."""
     face_photo(tmp_path / "a.png", size=(500, 400))
@@ -332,6 +334,7 @@ def test_thumbnails_are_of_local_files_that_can_be_read(tmp_path, scores):
     assert all(each.image in text for each in mistakes)
 
 
+@pytest.mark.usefixtures("plain_figures")
 def test_thumbnail_of_a_given_box(tmp_path, scores):
     """Where the face has a box, the box is shown and not the picture; a box outside the picture shows all of it."""
     quadrants(640, 480).save(tmp_path / "a.png")
@@ -346,6 +349,7 @@ def test_thumbnail_of_a_given_box(tmp_path, scores):
     assert np.asarray(yellow.convert("RGB")).mean(axis=(0, 1))[1] > 120 > np.asarray(red.convert("RGB"))[..., 1].max()
 
 
+@pytest.mark.usefixtures("plain_figures")
 def test_no_images(tmp_path, scores):
     """Without images the mistakes are named in a table and no picture of the user's is in the page."""
     face_photo(tmp_path / "a.png", size=(100, 100))
@@ -374,6 +378,7 @@ def test_nothing_scored_and_classes_without_images(tmp_path):
     assert "surprise missed (100.00 %, 3)" in (tmp_path / "report.md").read_text()
 
 
+@pytest.mark.usefixtures("plain_figures")
 def test_run_names_that_read_alike(tmp_path, scores):
     """Two runs whose names differ only in signs have figures of their own."""
     runs = [run_of(scores, name=name) for name in ("A b", "a-b", "\N{GRINNING FACE}")]
@@ -383,6 +388,7 @@ def test_run_names_that_read_alike(tmp_path, scores):
     assert {"confusion-a-b.png", "confusion-a-b-2.png", "confusion-run.png"} <= {path.name for path in written}
 
 
+@pytest.mark.usefixtures("plain_figures")
 def test_suite_mean_counts_each_set_once(tmp_path):
     """The foot of the table is the mean over the sets that a run has, in Markdown, HTML and LaTeX."""
     half, full = (
@@ -405,6 +411,7 @@ def test_suite_mean_counts_each_set_once(tmp_path):
     assert {tmp_path / "one" / "report.html", tmp_path / "two" / "report.html"} <= set(written)
 
 
+@pytest.mark.usefixtures("plain_figures")
 def test_suite_latex_is_a_whole_table(tmp_path, scores):
     """Every row of the LaTeX table has as many cells as the table has columns, and braces balance."""
     write_suite([evaluation_of(run_of(scores), title="[x] 50% & {y}")], tmp_path, images=False)
@@ -417,6 +424,7 @@ def test_suite_latex_is_a_whole_table(tmp_path, scores):
     assert r"{[}x] 50\% \& \{y\}" in latex
 
 
+@pytest.mark.usefixtures("plain_figures")
 def test_suite_with_a_set_twice(tmp_path, scores):
     """Two splits of one set have a folder each."""
     sets = [evaluation_of(run_of(scores), split=split) for split in ("train", "test")]

@@ -133,7 +133,7 @@ def test_figures_are_those_of_the_predictions(faces, tmp_path):
     }
     mean = sum(accuracies.values()) / 4
 
-    assert "folder: 5 runs of 4 images" in shown.stderr
+    assert "folder: 5 runs of 4 images each: as they are, and under 2 corruptions in 2 severities" in shown.stderr
     assert [run["name"] for run in found["runs"]] == list(accuracies)
     assert [run["scores"]["all"]["accuracy"]["value"] for run in found["runs"]] == list(accuracies.values())
     assert {row[1]: float(row[4]) for row in rows[1:] if row[2] == "all"} == {

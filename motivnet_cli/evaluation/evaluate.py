@@ -392,11 +392,15 @@ def _run(name: str, predicted: Predicted, sets: _Sets, fitting: Predicted | None
 
 def _log_cost(config: EvaluateConfig, labelled: LabelledSet) -> None:
     """Say how often the network will run, where that is more often than one would think."""
-    runs = len(config.recipes) * (1 + len(config.corruptions) * len(config.severities))
     if config.corruptions:
-        n = len(labelled.images)
         log.info(
-            "%s: %d runs of %d images, as they are and corrupted: %d predictions", config.dataset, runs, n, runs * n
+            "%s: %d runs of %d %ss each: as they are, and under %d corruptions in %d severities",
+            config.dataset,
+            len(config.recipes) * (1 + len(config.corruptions) * len(config.severities)),
+            len(labelled.images),
+            labelled.unit,
+            len(config.corruptions),
+            len(config.severities),
         )
 
 
