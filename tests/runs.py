@@ -133,6 +133,33 @@ class HeldRun(subprocess.Popen):
         super().__del__()
 
 
+def evaluate_and_kill(arguments, out, *, held):
+    """Kill an evaluation that has committed some of its predictions and cannot end.
+
+    Args:
+        arguments: Of `motivnet`, without --out.
+        held: As of `HeldRun`.
+
+    Returns:
+        The committed parts, by name.
+    """
+    code = (
+        "import motivnet_cli.config as config\n"
+        "config.OutputConfig.__init__.__kwdefaults__['commit_seconds'] = 0.0\n"
+        "from motivnet_cli.cli import app\n"
+        "app()\n"
+    )
+    process = HeldRun([sys.executable, "-c", code, *arguments, "--out", str(out)], held=held)
+    parts = out / "predictions.parquet.work" / "inputs"
+    while process.poll() is None and not any(parts.glob("part-*")):
+        time.sleep(0.005)
+    committed = {part.name: part.read_bytes() for part in parts.glob("part-*")}
+    process.kill()
+    process.communicate()
+    assert committed, "it ended by itself"
+    return committed
+
+
 def start_until_work_is_committed(photos, out, *options, env=None, **how):
     """A running `annotate` that has committed at least one part more, and cannot end yet.
 

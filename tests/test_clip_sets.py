@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -26,7 +24,7 @@ from motivnet_cli.records import EMOTIONS
 from tests.agreement import assert_same_figures
 from tests.clips import face_clip
 from tests.pictures import SAMPLE_DATA
-from tests.runs import HeldRun, motivnet
+from tests.runs import evaluate_and_kill, motivnet
 from tests.test_datasets import labels_of, picture, write
 
 NEUTRAL, HAPPINESS, SADNESS, SURPRISE, FEAR, DISGUST, ANGER = range(7)
@@ -680,19 +678,7 @@ def test_a_killed_evaluation_of_clips_goes_on(tmp_path, faces):
     write(tmp_path / "set/EmoLabel_DataSplit/test/set_1.csv", "\n".join(["video_name,label", *lines]) + "\n")
     arguments = ["evaluate", "--dataset", "dfew", "--root", str(tmp_path / "set"), "--split", "fold1"]
     arguments += ["--model", "expression-net", "--batch-size", "2", "--resamples", "9", "--no-images"]
-    commits = "import motivnet_cli.config as c\nc.OutputConfig.__init__.__kwdefaults__['commit_seconds'] = 0.0\n"
-    main = f"{commits}from motivnet_cli.cli import app\napp()\n"
-    killed = HeldRun(
-        [sys.executable, "-c", main, *arguments, "--out", str(tmp_path / "killed")], held=r"00007/\d\.jpg$"
-    )
-    parts = tmp_path / "killed/predictions.parquet.work/inputs"
-    while killed.poll() is None and not (parts.exists() and any(parts.glob("part-*"))):
-        time.sleep(0.005)
-    before = {part.name: part.read_bytes() for part in parts.glob("part-*")}
-    killed.kill()
-    killed.communicate()
-    assert before
-
+    evaluate_and_kill(arguments, tmp_path / "killed", held=r"00007/\d\.jpg$")
     motivnet(*arguments, "--out", tmp_path / "killed")
     motivnet(*arguments, "--out", tmp_path / "whole")
 

@@ -5,11 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import random
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +21,7 @@ from motivnet_cli.evaluation.predictions import read_predictions
 from motivnet_cli.records import EMOTIONS
 from tests.agreement import assert_same_figures
 from tests.pictures import SAMPLE_DATA
+from tests.runs import evaluate_and_kill
 from tests.test_datasets import every_layout, picture
 
 FOLDERS = ("neutral", "happy", "sad", "surprised", "fear", "disgust", "angry")
@@ -261,21 +257,27 @@ def test_fits_lists_which_splits_a_figure_can_be_of():
 
 
 def test_a_killed_evaluation_goes_on(faces, tmp_path):
-    """SIGKILL at random moments, started again: the same figures as undisturbed, nothing predicted twice."""
-    command = [sys.executable, "-m", "motivnet_cli", "evaluate", "--dataset", "folder", "--root", str(faces)]
-    command += ["--model", "expression-net", "--batch-size", "2"]
-    run(*command[3:], "--out", tmp_path / "whole")
-    randomly = random.Random(5)
-    for _ in range(3):
-        process = subprocess.Popen([*command, "--out", str(tmp_path / "killed")], stdout=subprocess.DEVNULL)
-        time.sleep(randomly.uniform(1.5, 4.0))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    run(*command[3:], "--out", tmp_path / "killed")
+    """SIGKILL after some predictions are committed: they stay, and the figures are those of an undisturbed run."""
+    command = [
+        "evaluate",
+        "--dataset",
+        "folder",
+        "--root",
+        str(faces),
+        "--model",
+        "expression-net",
+        "--batch-size",
+        "2",
+    ]
+    evaluate_and_kill(command, tmp_path / "killed", held=r"surprised/2\.jpg$")
+    for name in ("killed", "whole"):
+        run(*command, "--out", tmp_path / name)
 
     whole, killed = (metrics(tmp_path / name) for name in ("whole", "killed"))
     assert_same_figures(killed["runs"][0]["scores"], whole["runs"][0]["scores"])
     assert killed["dataset"] == whole["dataset"]
+    inputs = polars.read_parquet(tmp_path / "killed" / "predictions.inputs.parquet")["input"]
+    assert inputs.n_unique() == len(inputs) == 7 * A_CLASS
 
 
 def test_compare_predictions(faces, tmp_path):
