@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.evaluation.datasets.cards import CARDS
 from motivnet_cli.evaluation.datasets.published import ANCHORS, Fit, fit, fitting, published_beside
+from motivnet_cli.evaluation.evaluate import EvaluateConfig, evaluate
 
+CODES = ("NE", "HA", "SA", "SU", "FE", "DI", "AN")
 TOP = Path(__file__).parents[1]
 ON_THE_SAME_IMAGES = {
     ("rafdb", "test", "aligned", 3_068, 7): {72.69, 66.10, 70.70, 92.21, 92.50, 93.09},
@@ -112,6 +114,32 @@ def test_the_documents_name_no_other_published_figure():
     for page in (*map(TOP.joinpath, pages), *(TOP / "docs" / "decisions").glob("*.md")):
         named = set(re.findall(r"(?<![\d.,])\d\d\.\d\d(?= ?%| \|)", page.read_text()))
         assert named <= known, page.name
+
+
+def test_an_evaluation_takes_the_figures_of_its_own_images(tmp_path):
+    """JAFFE's 213 files have its figure beside them; one file less, or a label map, and it is left out."""
+    root, table = tmp_path / "jaffe", tmp_path / "table.csv"
+    root.mkdir()
+    names = [
+        f"{'ABCDEFGHIJ'[number % 10]}K.{code}{number}.{number}.tiff"
+        for number, code in zip(range(213), itertools.cycle(CODES))
+    ]
+    for name in names:
+        (root / name).touch()
+    table.write_text("\n".join(["path,prediction", *(f"{name},fear" for name in names)]))
+
+    def evaluated(**settings):
+        out = str(tmp_path / "out")
+        where = {"dataset": "jaffe", "root": str(root), "out": out, "predictions": str(table)}
+        config = EvaluateConfig(**where, resamples=9, **settings)
+        (evaluation,) = evaluate([config])
+        return [each.value for each in evaluation.anchors], [each.reason for each in evaluation.anchors_left_out]
+
+    assert evaluated() == ([61.50], [])
+    relabelled, reasons = evaluated(label_map={"ne": "happy"})
+    (root / names[0]).unlink()
+    assert (relabelled, reasons) == ([], ["the labels of this evaluation go by a label map of its own"])
+    assert evaluated() == ([], ["it was measured on 213 images, and 212 were read here"])
 
 
 # ---- the check of a figure against a number of images -----------------------------------------------------
