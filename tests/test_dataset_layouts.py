@@ -5,15 +5,17 @@ from __future__ import annotations
 import csv
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.evaluation.datasets.cards import CARDS, FERPLUS_COLUMNS
 from motivnet_cli.evaluation.datasets.classes import emotion_named
-from motivnet_cli.evaluation.datasets.read import read_dataset
+from motivnet_cli.evaluation.datasets.read import read_dataset, read_label_map
 from motivnet_cli.evaluation.evaluate import EvaluateConfig, evaluate
 from motivnet_cli.records import EMOTIONS
+from tests.cases.datasets.layouts import all_cases
 from tests.test_datasets import (
     FERPLUS,
     VOTES,
@@ -81,7 +83,7 @@ def test_an_unknown_class_folder_is_refused(tmp_path, name, where):
         picture(tmp_path / where / folder / "a.jpg")
 
     with pytest.raises(
-        ConfigError, match=r"folders that name no emotion: 'weird' \(1\).*--label-map weird=drop .*surprise"
+        ConfigError, match=r"classes that name no emotion: 'weird' \(1\).*--label-map weird=drop .*surprise"
     ):
         read_dataset(name, str(tmp_path))
     found = read_dataset(name, str(tmp_path), label_map={"weird": "drop"})
@@ -111,6 +113,70 @@ def accuracy(name, root, predictions, **options):
     return run.scores.accuracy, run.scores.n
 
 
+@pytest.fixture(scope="module")
+def copies(tmp_path_factory):
+    return all_cases(tmp_path_factory.mktemp("copies") / "all")
+
+
+@pytest.mark.thorough
+def test_every_copy_is_scored_or_answered_with_the_call_that_reads_it(copies, tmp_path):
+    """Right predictions score 1 on every image that the copy has; an error names a call, and that call reads it."""
+    wrong = {}
+    for number, case in enumerate(copies):
+        try:
+            judged = judge(case, tmp_path / str(number))
+        except (ConfigError, AssertionError) as error:
+            judged = repr(error)
+        if judged is not None:
+            wrong[case.layout] = judged
+
+    assert wrong == {}
+    assert len(copies) >= 67
+    assert len({case.layout for case in copies}) == len(copies)
+
+
+def judge(case, folder):
+    """What is wrong with what comes of a case; None if nothing."""
+    name, root, options = case.dataset, str(case.root), dict(case.options)
+    if "label_map" in options:
+        options["label_map"] = read_label_map(options["label_map"])
+    if case.refused:
+        message = refusal(name, root, options)
+        if not re.search(case.refused, message, re.DOTALL):
+            return f"refused otherwise: {message}"
+        if not case.right:
+            return None
+        call = message[message.index(case.reading) :].partition("motivnet evaluate ")[2].partition("\n")[0]
+        options = options_of(shlex.split(call))
+        name, root = options.pop("dataset"), options.pop("root")
+        if "label-map" in options:
+            options["label_map"] = read_label_map(options.pop("label-map"))
+    base = case.root if case.root.is_dir() else case.root.parent
+    images = read_dataset(name, root, **options).images
+    # Predictions are named by path or, where the picture is in a table, by the name that the set gives it.
+    named = {image.path or image.name: name_of(image, base) for image in images}
+    found = {name_of(image, base): image.label for image in images}
+    if found != case.right:
+        return f"labels differ: {found} is not {case.right}"
+    folder.mkdir()
+    table = perfect_table(folder / "p.csv", {path: case.right[name] for path, name in named.items()})
+    scored = accuracy(name, root, table, **options)
+    return None if scored == (1.0, len(case.right)) else f"scored {scored}"
+
+
+def refusal(name, root, options):
+    """The message of the error; that nothing was refused, where there is none."""
+    try:
+        read_dataset(name, root, **options)
+    except ConfigError as error:
+        return str(error)
+    return "it was read"
+
+
+def name_of(image, base):
+    return Path(image.path).relative_to(base).as_posix() if image.path else image.name
+
+
 # ---- numbers that fit two numberings ----------------------------------------------------------------------
 
 RAFDB_FROM_0 = {0: SURPRISE, 1: FEAR, 2: DISGUST, 3: HAPPINESS, 4: SADNESS, 5: ANGER, 6: NEUTRAL}
@@ -128,8 +194,6 @@ def options_of(call):
 
 
 def read_as(call):
-    from motivnet_cli.evaluation.datasets.read import read_label_map
-
     options = options_of(call)
     return read_dataset(options["dataset"], options["root"], label_map=read_label_map(options["label-map"]))
 
@@ -341,7 +405,7 @@ def test_rafdb_names_say_of_which_split_they_are(tmp_path):
 
     second = read_dataset("rafdb", str(tmp_path))
 
-    assert any("is read from the folder 'valid'" in remark for remark in first.remarks)
+    assert any("is read from 'valid'" in remark for remark in first.remarks)
     assert not any("named as the split" in remark for remark in first.remarks)
     assert "1 image named as the split train are, and read as test" in second.remarks
 

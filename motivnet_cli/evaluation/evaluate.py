@@ -31,7 +31,7 @@ from motivnet_cli.config import (
 )
 from motivnet_cli.durable import durably, temporary_name
 from motivnet_cli.engine.work import load_network
-from motivnet_cli.errors import ConfigError
+from motivnet_cli.errors import ConfigError, InputError
 from motivnet_cli.evaluation.clips import ClipConfig, pool
 from motivnet_cli.evaluation.datasets.published import published_beside
 from motivnet_cli.evaluation.datasets.read import read_dataset
@@ -50,6 +50,8 @@ from motivnet_cli.evaluation.results import (
 from motivnet_cli.evaluation.robustness import robustness
 from motivnet_cli.evaluation.scoring import Predicted, labels_of, scale_run, score_run, subjects_of, summary_of
 from motivnet_cli.evaluation.significance import between_runs
+from motivnet_cli.inputs.cells import CellReader
+from motivnet_cli.inputs.names import kind_of
 from motivnet_cli.output.written import WrittenPaths
 from motivnet_cli.records import BOX_COLUMNS, never, no_progress
 from motivnet_cli.remote.urls import local_path
@@ -567,16 +569,18 @@ def _write_manifest(labelled: LabelledSet, out: Path, *, with_boxes: bool, every
     folder = out / "inputs"
     folder.mkdir(parents=True, exist_ok=True)
     lines = []
+    cells = CellReader()
     for image in labelled.images:
         path = _path_of(image, out)
-        if image.pixels is not None and not Path(path).exists():
+        if image.path is None and not Path(path).exists():
             temporary = temporary_name(Path(path))
-            Image.fromarray(image.pixels).save(temporary, format="png")
+            _write_picture(image, temporary, cells)
             temporary.replace(path)  # not synced: tens of thousands, and they can be made again
         row: dict[str, str | float] = {"path": path}
         if with_boxes and image.box:
             row |= dict(zip(BOX_COLUMNS, image.box, strict=True))
         lines += [json.dumps({"path": frame}) for frame in image.frames[::every]] or [json.dumps(row)]
+    cells.close()
     text = "\n".join(lines) + "\n"
     manifest = folder / f"{labelled.dataset}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.jsonl"
     if not manifest.exists():
@@ -585,13 +589,28 @@ def _write_manifest(labelled: LabelledSet, out: Path, *, with_boxes: bool, every
     return manifest
 
 
+def _write_picture(image: Labelled, path: Path, cells: CellReader) -> None:
+    """The picture of a table as a file; an empty one where its cell cannot be read, which the run then says of it."""
+    if image.pixels is not None:
+        Image.fromarray(image.pixels).save(path, format="png")
+    elif image.cell is not None:
+        try:
+            content = cells.read(image.cell.table, image.cell.column, image.cell.row)
+        except InputError:
+            content = b""
+        path.write_bytes(content)
+
+
 def _path_of(image: Labelled, out: Path) -> str:
-    """Where an image lies; pixels of a table get a file named after them, so that another split has other files."""
-    if image.pixels is None:
-        assert image.path, "an image without pixels has a file"
+    """Where an image lies; one of a table gets a file named after it, so that another split has other files."""
+    if image.path is not None:
         return image.path
-    content = hashlib.sha256(image.pixels.tobytes()).hexdigest()[:16]
-    return str((out / "inputs" / f"{PurePosixPath(image.name).stem}-{content}.png").absolute())
+    name = PurePosixPath(image.name)
+    if image.pixels is not None:
+        content, suffix = image.pixels.tobytes(), ".png"
+    else:
+        content, suffix = repr(image.cell).encode(), name.suffix if kind_of(name.name) == "image" else ""
+    return str((out / "inputs" / f"{name.stem}-{hashlib.sha256(content).hexdigest()[:16]}{suffix}").absolute())
 
 
 def _picture_of(image: Labelled, out: Path) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import json
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -50,6 +51,24 @@ def names_of(path: str, column: str, dtype: pl.DataType) -> list[str | None] | N
             return names
     except _DAMAGE as error:
         raise ConfigError(f"the manifest {path!r} cannot be read: {first_line(error)}") from error
+
+
+def class_names(path: str, column: str) -> list[str] | None:
+    """What the numbers of a column mean, 0 first, as Hugging Face's `datasets` writes it into a table; None if nowhere.
+
+    Raises:
+        ConfigError: The table cannot be read.
+    """
+    try:
+        notes = (pq.read_schema(path).metadata or {}).get(b"huggingface", b"{}")
+        features = json.loads(notes)["info"]["features"]
+        feature = features[column]
+        names = (feature[0] if isinstance(feature, list) else feature)["names"]
+    except (LookupError, TypeError, json.JSONDecodeError, UnicodeDecodeError):
+        return None
+    except _DAMAGE as error:
+        raise ConfigError(f"the table {path!r} cannot be read: {first_line(error)}") from error
+    return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
 
 
 def parquet_rows(path: str, columns: Iterable[str]) -> pl.DataFrame:

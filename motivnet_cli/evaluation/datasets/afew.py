@@ -32,7 +32,7 @@ def _recognise(request: Request, folder: str) -> Paths:
 def _read(request: Request, found: Recognised) -> SplitRows:
     split = chosen_split(request, found)
     rows = [*_rows(request, found.paths[split])]
-    return SplitRows(split=split, rows=rows, faces=request.card.faces, by_folder=True, unit="clip")
+    return SplitRows(split=split, rows=rows, faces=request.card.faces, names_classes=True, unit="clip")
 
 
 def _rows(request: Request, folder: str) -> Iterator[Row]:

@@ -7,36 +7,30 @@ import os
 import posixpath
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.evaluation.datasets.by_class import class_folder_layout
-from motivnet_cli.evaluation.datasets.disk import join_path, normalise_label, scan_csv
+from motivnet_cli.evaluation.datasets.by_class import chosen_split, class_folder_layout
+from motivnet_cli.evaluation.datasets.disk import join_path, normalise_label, scan_csv, start_of
 from motivnet_cli.evaluation.datasets.layouts import Layout, Row, SplitRows
 from motivnet_cli.inputs.names import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from motivnet_cli.evaluation.datasets.card import Faces
     from motivnet_cli.evaluation.datasets.layouts import Paths, Recognised, Request
+    from motivnet_cli.records import Box
 
 _SPLITS = ("train", "val")
 _THREADS = 16
 """That read small files. One would do on a local disk; on a network disk nearly all of the time is waiting."""
 _FILES_AT_ONCE = 500
 _ARRAY_ENDING = "_exp.npy"
-
-
-def _chosen_split(request: Request, found: Recognised, there: Sequence[str]) -> str:
-    split = request.split or request.card.default_split
-    if split not in there:
-        raise ConfigError(
-            f"{request.card.name}: {found.folder!r} has {', '.join(there)} and no {split}: choose with --split"
-        )
-    return split
 
 
 # ---- an array file for each annotation --------------------------------------------------------------------
@@ -48,14 +42,13 @@ def _recognise_arrays(request: Request, folder: str) -> Paths:
         annotations = request.disk.child(folder, f"{split}_set/annotations")
         images = request.disk.child(folder, f"{split}_set/images")
         if annotations and images:
-            found |= {f"{split} annotations": annotations, f"{split} images": images}
+            found |= {f"{split} annotations": annotations, split: images}
     return found
 
 
 def _read_arrays(request: Request, found: Recognised) -> SplitRows:
-    there = [split for split in _SPLITS if f"{split} images" in found.paths]
-    split = _chosen_split(request, found, there)
-    images, annotations = found.paths[f"{split} images"], found.paths[f"{split} annotations"]
+    split, word, remarks = chosen_split(request, found)
+    images, annotations = found.paths[word], found.paths[f"{word} annotations"]
     names = [name for name in request.disk.files(annotations) if name.casefold().endswith(_ARRAY_ENDING)]
     files = {posixpath.splitext(name)[0]: name for name in request.disk.files(images) if kind_of(name) == "image"}
     dropped: Counter[str] = Counter()
@@ -66,7 +59,9 @@ def _read_arrays(request: Request, found: Recognised) -> SplitRows:
             dropped["annotation not understood"] += 1
         else:
             rows.append(Row(f"{images}/{files.get(stem, f'{stem}.jpg')}", label))
-    return SplitRows(split=split, rows=rows, faces=request.card.faces, dropped=dropped, from_index=True)
+    return SplitRows(
+        split=split, rows=rows, faces=request.card.faces, dropped=dropped, remarks=remarks, from_index=True
+    )
 
 
 def _read_labels(folder: str, names: list[str]) -> list[str | None]:
@@ -117,35 +112,79 @@ def _array_type(head: bytes) -> np.dtype[np.generic] | None:
 
 # ---- lists of all annotations -----------------------------------------------------------------------------
 
+_COLUMNS = {
+    **{"path": "subdirectory_filepath", "x": "face_x", "y": "face_y", "width": "face_width", "height": "face_height"},
+    "label": "expression",
+}
+_PLACES = {"path": 0, "x": 1, "y": 2, "width": 3, "height": 4, "label": 6}
+_FILES = {"train": "training.csv", "val": "validation.csv"}
+_PICTURES = "Manually_Annotated_Images"
+
 
 def _recognise_lists(request: Request, folder: str) -> Paths:
+    """The lists in a folder of their own, or where they can be known by their first line."""
     lists = request.disk.child(folder, "Manually_Annotated_file_lists")
-    files = {"train": "training.csv", "val": "validation.csv"}
-    return {split: path for split, name in files.items() if lists and (path := request.disk.child(lists, name))}
+    found = {split: path for split, name in _FILES.items() if lists and (path := request.disk.child(lists, name))}
+    if found:
+        return found
+    paths = {split: request.disk.child(folder, name) for split, name in _FILES.items()}
+    mark = _COLUMNS["path"]
+    return {split: path for split, path in paths.items() if path and start_of(path).casefold().startswith(mark)}
 
 
 def _read_lists(request: Request, found: Recognised) -> SplitRows:
-    split = _chosen_split(request, found, [*found.paths])
-    index = found.paths[split]
-    images = request.disk.child(
-        found.folder, "Manually_Annotated_Images", "Manually_Annotated/Manually_Annotated_Images", "Manually_Annotated"
-    )
+    """The faces of the lists, each with its box in a picture that shows more than the face."""
+    split, word, remarks = chosen_split(request, found)
+    index = found.paths[word]
+    around = (f"{name}/" for name in ("", "Manually_Annotated", "Manually_Annotated_compressed"))
+    names = (*(f"{each.lstrip('/')}{_PICTURES}" for each in around), "Manually_Annotated")
+    images = request.disk.child(found.folder, *names)
     if images is None:
-        raise ConfigError(f"{request.card.name}: {index!r} is there, but no folder Manually_Annotated_Images")
-    columns = {"path": "subdirectory_filepath", "label": "expression"}
-    table = scan_csv(index, columns, without_header={"path": 0, "label": 6}).collect()
+        raise ConfigError(f"{request.card.name}: {index!r} is there, but no folder {_PICTURES}")
+    protocol = request.protocol or "box"
+    table = scan_csv(index, _COLUMNS, without_header=_PLACES).collect()
     dropped: Counter[str] = Counter()
     rows = []
-    for path, label in table.select("path", "label").iter_rows():
-        if path and label:
-            rows.append(Row(join_path(images, path), normalise_label(label)))
-        else:
+    for path, label, *numbers in table.select("path", "label", "x", "y", "width", "height").iter_rows():
+        box = _box(numbers)
+        if not path or not label:
             dropped["row not understood"] += 1
-    return SplitRows(split=split, rows=rows, faces=request.card.faces, dropped=dropped, from_index=True)
+        elif protocol == "box" and box is None:
+            dropped["box not understood"] += 1
+        else:
+            rows.append(Row(join_path(images, path), normalise_label(label), box=box if protocol == "box" else None))
+    if request.protocol is None:
+        remarks.append("faces are cut by the boxes of the list: --protocol image takes the pictures whole")
+    faces: Faces = "given" if protocol == "box" else "whole"
+    return SplitRows(
+        split=split, protocol=protocol, rows=rows, faces=faces, dropped=dropped, remarks=remarks, from_index=True
+    )
+
+
+def _box(numbers: Sequence[str | None]) -> Box | None:
+    """Left, top, width and height in pixels, as corners; None where they are none."""
+    try:
+        x, y, width, height = (float(number or "") for number in numbers)
+    except ValueError:
+        return None
+    return (x, y, x + width, y + height) if width > 0 and height > 0 else None
+
+
+# ---- folders by class -------------------------------------------------------------------------------------
+
+_FOLDERS = class_folder_layout()
+
+
+def _read_folders(request: Request, found: Recognised) -> SplitRows:
+    rows = _FOLDERS.read(request, found)
+    if not {"val", "test"} <= found.paths.keys():
+        return rows
+    remark = "a test folder is there too: labels of AffectNet's test were never published, so the splits are new ones"
+    return replace(rows, remarks=(*rows.remarks, remark))
 
 
 LAYOUTS = (
     Layout(_recognise_arrays, _read_arrays),
     Layout(_recognise_lists, _read_lists),
-    class_folder_layout({"train": ("train",), "val": ("val", "test")}),
+    Layout(_FOLDERS.recognise, _read_folders),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING
@@ -37,14 +38,19 @@ def split_named(name: str) -> str | None:
     return next((split for split, words in SPLIT_WORDS.items() if name.casefold() in words), None)
 
 
+def split_of_words(name: str) -> str | None:
+    """The split that one word of a file's name means, such as that of `affectnet_validation-cls7`; None for two."""
+    found = {split for word in re.split(r"[^a-z]+", name.casefold()) if (split := split_named(word))}
+    return found.pop() if len(found) == 1 else None
+
+
 # ---- recognising ------------------------------------------------------------------------------------------
 
 
-def class_folder_layout(folders: Mapping[str, Sequence[str]], *, protocol: str | None = None) -> Layout:
+def class_folder_layout(*, protocol: str | None = None) -> Layout:
     """A layout of class folders within a folder for each split.
 
     Args:
-        folders: Split of the set -> keys of SPLIT_WORDS that it may go by, the first that is there counting.
         protocol: Which of the set's protocols these images are; another one that is asked for is not found here.
     """
 
@@ -53,7 +59,7 @@ def class_folder_layout(folders: Mapping[str, Sequence[str]], *, protocol: str |
             return {}
         return find_split_folders(request, folder)
 
-    return Layout(recognise, partial(read_split_folders, folders=folders, protocol=protocol))
+    return Layout(recognise, partial(read_split_folders, protocol=protocol))
 
 
 def find_split_folders(request: Request, folder: str) -> dict[str, str]:
@@ -104,28 +110,47 @@ def names_class(request: Request, label: str) -> bool:
 # ---- reading ----------------------------------------------------------------------------------------------
 
 
-def read_split_folders(
-    request: Request, found: Recognised, *, folders: Mapping[str, Sequence[str]], protocol: str | None = None
-) -> SplitRows:
+def read_split_folders(request: Request, found: Recognised, *, protocol: str | None = None) -> SplitRows:
     """The pictures of a split, labelled by their class folders.
 
     Raises:
         ConfigError: The split is not there, or numbered folders can be read in more than one way.
     """
-    split = request.split or request.card.default_split
-    word = next((word for word in folders.get(split, ()) if word in found.paths), None)
-    if word is None:
-        there = [name for name, words in folders.items() if any(word in found.paths for word in words)]
-        raise ConfigError(
-            f"{request.card.name}: {found.folder!r} has no split {split!r} in this layout ({found.layout}); "
-            f"it has {', '.join(there) or 'none of this set'}: choose with --split"
-        )
-    name = posixpath.basename(found.paths[word])
-    remarks = []
-    if word != folders[split][0]:
-        remarks.append(f"the split {split} is read from the folder {name!r}: check that its images are that split's")
+    split, word, remarks = chosen_split(request, found)
+    folder = found.paths[word]
     check_numbers(request, [label for path in found.paths.values() for label in request.disk.folders(path)], "folders")
-    return read_classes(request, found.paths[word], split=split, protocol=protocol, remarks=remarks)
+    return read_classes(request, folder, split=split, protocol=protocol, remarks=remarks)
+
+
+def chosen_split(request: Request, found: Recognised) -> tuple[str, str, list[str]]:
+    """The split of the set that is read, which of the found splits it is, and what must be said of that.
+
+    Where the card's default is not there, a single other split that is not for training is taken.
+
+    Args:
+        found: With paths by keys of SPLIT_WORDS.
+
+    Raises:
+        ConfigError: The split is not there.
+    """
+    card, there = request.card, found.paths
+    splits = {split: word for split in card.splits if (word := next(filter(there.get, card.words_of(split)), None))}
+    chosen, remarks = request.split or card.default_split, []
+    if chosen not in splits and request.split is None:
+        others = [split for split in splits if split != "train"]
+        if len(others) == 1:
+            chosen = others[0]
+            remarks.append(f"this copy has no split {card.default_split}: the split {chosen} is read")
+    if chosen not in splits:
+        raise ConfigError(
+            f"{card.name}: {found.folder!r} has no split {chosen!r} in this layout ({found.layout}); "
+            f"it has {', '.join(splits) or 'none of this set'}: choose with --split"
+        )
+    word = splits[chosen]
+    if word != card.words_of(chosen)[0]:
+        name = posixpath.basename(there[word])
+        remarks.append(f"the split {chosen} is read from {name!r}: check that its images are that split's")
+    return chosen, word, remarks
 
 
 def read_classes(
@@ -151,7 +176,7 @@ def read_classes(
         faces=request.card.faces,
         dropped=dropped,
         remarks=remarks,
-        by_folder=True,
+        names_classes=True,
     )
 
 

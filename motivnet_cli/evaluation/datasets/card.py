@@ -38,6 +38,8 @@ class DatasetCard:
     faces: Faces
     splits: tuple[str, ...]
     default_split: str
+    split_words: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Split -> what copies call it, keys of `by_class.SPLIT_WORDS`, the likeliest first; without an entry, its name."""
     protocols: dict[str, str] = field(default_factory=dict)
     """Name -> what is evaluated."""
     default_protocol: str | None = None
@@ -52,3 +54,7 @@ class DatasetCard:
     def published(self, split: str, protocol: str | None) -> list[Published]:
         """The counts of a split that hold under this protocol; none where they are not known."""
         return [each for each in self.counts if each.split == split and each.protocol in (None, protocol)]
+
+    def words_of(self, split: str) -> tuple[str, ...]:
+        """What copies call a split."""
+        return self.split_words.get(split, (split,))

@@ -21,12 +21,24 @@ _RAFDB_PROTOCOLS = {
 }
 _RAFDB_TERMS = "Non-commercial research only, by request from an academic address. Do not re-host."
 _RAFDB_WHERE = "http://www.whdeng.cn/RAF/model1.html"
+_JSON = '{"0": ["a.jpg", ...], ...} in a .json file: a class, and the names of its images (as the reference keeps them)'
+_SHARED = (
+    "*_{train,test}.txt: a line `path label` for each image, which lie anywhere under the root",
+    "data.yaml with {train,valid,test}/images/ and {train,valid,test}/labels/ (YOLO)",
+    "{train,test}-*.parquet, which hold the pictures (Hugging Face)",
+)
 _AFFECTNET_LAYOUTS = (
     "{train_set,val_set}/images/*.jpg with {train_set,val_set}/annotations/<id>_exp.npy",
     "Manually_Annotated_file_lists/{training,validation}.csv (with or without a first line of names) with "
     "Manually_Annotated_Images/",
     "{train,val}/<class>/, classes by number or name",
+    _JSON,
+    *_SHARED,
 )
+_AFFECTNET_PROTOCOLS = {
+    "box": "the faces of the lists, cut by their boxes: the default where the lists are read",
+    "image": "the pictures of the lists, taken whole",
+}
 _AFFECTNET_LABELS = {
     **{str(number): emotion for number, emotion in enumerate(EMOTIONS)},
     **{"7": "contempt", "8": "none", "9": "uncertain", "10": "no face"},
@@ -61,6 +73,7 @@ _CARDS = (
         layouts=(
             "EmoLabel/list_patition_label.txt with Image/aligned/ or Image/original/, with or without a leading basic/",
             "{train,test}/<class>/ (Kaggle's DATASET; aligned), classes by number or name",
+            *_SHARED,
         ),
         labels={
             **{"1": "surprise", "2": "fear", "3": "disgust", "4": "happiness", "5": "sadness", "6": "anger"},
@@ -69,6 +82,7 @@ _CARDS = (
         faces="whole",
         splits=("train", "test"),
         default_split="test",
+        split_words={"test": ("test", "val")},
         protocols=_RAFDB_PROTOCOLS,
         default_protocol="aligned",
         counts=(
@@ -114,6 +128,9 @@ _CARDS = (
         faces="whole",
         splits=("train", "val"),
         default_split="val",
+        split_words={"val": ("val", "test")},
+        protocols=_AFFECTNET_PROTOCOLS,
+        default_protocol="box",
         counts=(Published("train", 283_901, _AFFECTNET_TRAIN), Published("val", 3_500, (500,) * 7)),
         terms=_AFFECTNET_TERMS,
         where=_AFFECTNET_WHERE,
@@ -131,6 +148,9 @@ _CARDS = (
         faces="whole",
         splits=("train", "val"),
         default_split="val",
+        split_words={"val": ("val", "test")},
+        protocols=_AFFECTNET_PROTOCOLS,
+        default_protocol="box",
         counts=(
             Published("train", 283_901, _AFFECTNET_TRAIN, with_contempt=(287_651,)),
             Published("val", 3_500, (500,) * 7, with_contempt=(3_999, 4_000)),
@@ -150,6 +170,8 @@ _CARDS = (
             "fer2013.csv (emotion,pixels,Usage), or icml_face_data.csv, which is the same table",
             "{train,test}/<class>/ (Kaggle; its test is Public and Private), or "
             "{Training,PublicTest,PrivateTest}/<class>/",
+            "train.csv (emotion,pixels), the first table of the challenge: the training split alone",
+            *_SHARED,
         ),
         labels=_FER_LABELS,
         faces="whole",
@@ -174,14 +196,17 @@ _CARDS = (
             "fer2013new.csv with the images that it names (fer0000000.png and so on) anywhere under the root",
             "{FER2013Train,FER2013Valid,FER2013Test}/label.csv with the images beside it",
             "{train,validation,test}/<class>/",
+            *_SHARED,
         ),
         labels={
             **{name: name for name in FERPLUS_COLUMNS if name in EMOTIONS},
+            **{str(number): name for number, name in enumerate(FERPLUS_COLUMNS[:8])},
             **{"contempt": "contempt", "unknown": "unknown", "nf": "no face"},
         },
         faces="whole",
         splits=("train", "valid", "test"),
         default_split="test",
+        split_words={"valid": ("val", "public"), "test": ("test", "private")},
         counts=(
             Published("train", None, with_contempt=(25_060,)),
             Published("valid", None, with_contempt=(3_199,)),
@@ -198,7 +223,11 @@ _CARDS = (
         name="ckplus",
         title="Extended Cohn-Kanade (CK+)",
         folders=("CK+", "CKPlus", "CK+48"),
-        layouts=("cohn-kanade-images/S005/001/*.png with Emotion/S005/001/*_emotion.txt",),
+        layouts=(
+            "cohn-kanade-images/S005/001/*.png with Emotion/S005/001/*_emotion.txt",
+            "CK+48/<emotion>/S010_004_00000017.png and so on: faces of the last three frames (Kaggle)",
+            "ckextended.csv, which is answered with the call that reads it: its numbers are not CK+'s",
+        ),
         labels={
             **{"0": "neutral", "1": "anger", "2": "contempt", "3": "disgust", "4": "fear", "5": "happiness"},
             **{"6": "sadness", "7": "surprise"},
@@ -227,7 +256,7 @@ _CARDS = (
         name="jaffe",
         title="JAFFE (Japanese Female Facial Expression)",
         folders=("JAFFE", "jaffedbase"),
-        layouts=("flat: KA.AN1.39.tiff and so on",),
+        layouts=("KA.AN1.39.tiff and so on, in one folder or in one for each emotion",),
         labels={code: SYNONYMS[code] for code in ("ne", "ha", "sa", "su", "fe", "di", "an")},
         faces="auto",
         splits=("all",),
@@ -240,7 +269,7 @@ _CARDS = (
         name="kdef",
         title="KDEF (Karolinska Directed Emotional Faces)",
         folders=("KDEF", "KDEF and AKDEF"),
-        layouts=("AF01/AF01AFS.JPG and so on: session, sex, number, expression, angle",),
+        layouts=("AF01/AF01AFS.JPG and so on: session, sex, number, expression, angle; in whatever folders",),
         labels={
             **{code: SYNONYMS[code] for code in ("ne", "ha", "sa", "su", "di", "an")},
             "af": "fear",
@@ -554,6 +583,7 @@ _CARDS = (
         layouts=(
             "<emotion>/**/*.jpg: happy, Happiness, 1_happy, angry, anger and so on, in any case",
             "{train,val,test}/<emotion>/**/*.jpg, with --split",
+            _JSON,
         ),
         labels={},
         faces="auto",

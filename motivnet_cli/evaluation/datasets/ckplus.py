@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import re
+from collections import Counter, defaultdict
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
+from motivnet_cli.errors import ConfigError
+from motivnet_cli.evaluation.datasets.classes import emotion_named
 from motivnet_cli.evaluation.datasets.disk import normalise_label, read_text
 from motivnet_cli.evaluation.datasets.layouts import Layout, Row, SplitRows
 from motivnet_cli.evaluation.datasets.sequences import chosen_frames, frames_in
+from motivnet_cli.inputs.names import kind_of
 from motivnet_cli.records import EMOTIONS
 
 if TYPE_CHECKING:
     from motivnet_cli.evaluation.datasets.disk import Disk
     from motivnet_cli.evaluation.datasets.layouts import Paths, Recognised, Request
+
+_FRAME = re.compile(r"((S\d{3})_\d{3})_(\d{8})\.(?:png|jpe?g|tiff?|bmp)", re.IGNORECASE)
+"""Sequence, subject, number of the frame."""
 
 
 def _recognise(request: Request, folder: str) -> Paths:
@@ -68,4 +76,52 @@ def _num_labelled_without_folder(disk: Disk, frames: str, labels: str) -> int:
     )
 
 
-LAYOUTS = (Layout(_recognise, _read),)
+# ---- folders by emotion, as on Kaggle ---------------------------------------------------------------------
+
+
+def _recognise_sorted(request: Request, folder: str) -> Paths:
+    """`CK+48/<emotion>/S010_004_00000017.png`: the last three frames of the labelled sequences, cut to the face."""
+    disk = request.disk
+    classes = [name for name in disk.folders(folder) if emotion_named(name)]
+    return {name: f"{folder}/{name}" for name in classes if any(map(_FRAME.fullmatch, disk.files(f"{folder}/{name}")))}
+
+
+def _read_sorted(request: Request, found: Recognised) -> SplitRows:
+    protocol = request.protocol or request.card.default_protocol or ""
+    if protocol.endswith("_neutral"):
+        raise ConfigError(
+            f"ckplus: {found.folder!r} has no first frames, which are neutral: leave out --protocol {protocol}"
+        )
+    dropped: Counter[str] = Counter()
+    sequences: dict[str, list[tuple[str, Row]]] = defaultdict(list)
+    for label, folder in found.paths.items():
+        for name in request.disk.files(folder):
+            match = _FRAME.fullmatch(name)
+            if match:
+                sequences[match[1]].append((match[3], Row(f"{folder}/{name}", label, match[2].upper())))
+            elif kind_of(name) == "image":
+                dropped["name not understood"] += 1
+    num_last = 3 if protocol == "last_three" else 1
+    rows = [row for frames in sequences.values() for _, row in sorted(frames, key=itemgetter(0))[-num_last:]]
+    return SplitRows(split="all", protocol=protocol, rows=rows, faces="whole", dropped=dropped, names_classes=True)
+
+
+# ---- a table of pixels with numbers of its own ------------------------------------------------------------
+
+
+def _recognise_table(request: Request, folder: str) -> Paths:
+    path = request.disk.child(folder, "ckextended.csv")
+    return {"table": path} if path else {}
+
+
+def _refuse_table(request: Request, found: Recognised) -> SplitRows:
+    """Its numbers are FER2013's with contempt as 7, as those who use it say; CK+ has others."""
+    numbers = "0=anger,1=disgust,2=fear,3=happiness,4=sadness,5=surprise,6=neutral,7=contempt"
+    raise ConfigError(
+        f"ckplus: {found.paths['table']!r} numbers the emotions otherwise than CK+ does, and is of frames that are not "
+        "all of its last ones. Read it as a table of your own: "
+        f"{request.command(dataset='csv', root=found.paths['table'], label_map=numbers)}"
+    )
+
+
+LAYOUTS = (Layout(_recognise, _read), Layout(_recognise_sorted, _read_sorted), Layout(_recognise_table, _refuse_table))

@@ -4,5 +4,5 @@ from __future__ import annotations
 
 from motivnet_cli.evaluation.datasets.by_class import class_folder_layout
 
-MMAFEDB_LAYOUTS = (class_folder_layout({"train": ("train",), "val": ("val",), "test": ("test",)}),)
-CAERS_LAYOUTS = (class_folder_layout({"train": ("train",), "test": ("test",)}),)
+MMAFEDB_LAYOUTS = (class_folder_layout(),)
+CAERS_LAYOUTS = (class_folder_layout(),)

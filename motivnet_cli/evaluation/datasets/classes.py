@@ -100,5 +100,8 @@ def is_certain(labels: Mapping[str, str], numbers: Collection[str]) -> bool:
 
     RAF-DB's are 1 to 7: the folders 1 to 7 are certain, 0 to 6 are not its own, and 1 to 6 could be either.
     """
-    own, moved = (set(each.classes) for each in _own_and_moved({k: v for k, v in labels.items() if is_number(k)}, ""))
+    numbered = {label: meaning for label, meaning in labels.items() if is_number(label)}
+    if not numbered:
+        return False
+    own, moved = (set(each.classes) for each in _own_and_moved(numbered, ""))
     return set(numbers) <= own and not set(numbers) <= moved

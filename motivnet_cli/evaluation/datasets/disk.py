@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import posixpath
 import re
@@ -15,7 +16,12 @@ from motivnet_cli.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    import numpy as np
+    from numpy.typing import NDArray
 
+
+_ROWS_AT_ONCE = 2048
+"""Of 48 x 48 numbers as text: 4.7 million."""
 _MAX_SUBFOLDERS = 200
 """Subfolders of one folder that are looked into: more are a set's images, not its layout."""
 
@@ -109,6 +115,12 @@ def read_lines(path: str) -> Iterator[str]:
             yield line.strip().replace("\t", " ")
 
 
+def start_of(path: str) -> str:
+    """The first 64 KiB, without the space before them: the rest of a large file is not read."""
+    with Path(path).open("rb") as file:
+        return file.read(1 << 16).decode("utf-8-sig", "surrogateescape").lstrip()
+
+
 def normalise_label(text: str) -> str:
     """A label as its set's documentation writes it: 3 for `3.0` and `3.0000000e+00`, any other text as it is."""
     if not re.fullmatch(r"\s*[+-]?\d+(\.\d*)?([eE][+-]?\d+)?\s*", text):
@@ -138,3 +150,17 @@ def scan_csv(path: str, columns: Mapping[str, str], *, without_header: Mapping[s
     if missing:
         raise ConfigError(f"{path!r} has no column {', '.join(map(repr, missing))}; it has {', '.join(there)}")
     return table.select(pl.col(there[name]).alias(new) for new, name in columns.items())
+
+
+def pixels_of(texts: pl.Series) -> Iterator[NDArray[np.uint8] | None]:
+    """[S, S] for each text of S * S numbers from 0 to 255; None for any other. FER2013's are 48 x 48."""
+    for first in range(0, len(texts), _ROWS_AT_ONCE):
+        numbers = texts.slice(first, _ROWS_AT_ONCE).fill_null("").str.split(" ")
+        values = numbers.explode().cast(pl.UInt8, strict=False)
+        is_valid = values.is_not_null().to_numpy()
+        flat = values.fill_null(0).to_numpy()
+        ends = [0, *itertools.accumulate(numbers.list.len().to_list())]
+        for start, end in itertools.pairwise(ends):
+            side = round((end - start) ** 0.5)
+            is_square = side * side == end - start and is_valid[start:end].all()
+            yield flat[start:end].reshape(side, side) if is_square else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import posixpath
 from collections import Counter
 from dataclasses import replace
@@ -11,18 +10,13 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.evaluation.datasets.by_class import find_split_folders, read_split_folders
-from motivnet_cli.evaluation.datasets.disk import normalise_label, scan_csv
-from motivnet_cli.evaluation.datasets.layouts import Layout, SplitRows, image_count
+from motivnet_cli.evaluation.datasets.by_class import chosen_split, find_split_folders, read_split_folders
+from motivnet_cli.evaluation.datasets.disk import normalise_label, pixels_of, scan_csv, start_of
+from motivnet_cli.evaluation.datasets.layouts import Layout, Row, SplitRows, image_count
 from motivnet_cli.evaluation.datasets.votes import VOTES_FILE, RowNames, read_votes, row_names
 from motivnet_cli.inputs.names import kind_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import numpy as np
-    from numpy.typing import NDArray
-
     from motivnet_cli.evaluation.datasets.layouts import Paths, Recognised, Request
 
 TABLE_FILES = ("fer2013.csv", "icml_face_data.csv")
@@ -32,8 +26,6 @@ _USAGES = {
     "private": ("privatetest",),
     "test": ("publictest", "privatetest"),
 }
-_ROWS_AT_ONCE = 2048
-"""4.7 million numbers as text."""
 
 # ---- the table of pixels ----------------------------------------------------------------------------------
 
@@ -58,14 +50,20 @@ def _read_table(request: Request, found: Recognised) -> SplitRows:
         else:
             remarks.append(f"{votes!r} lies there and is not of the order of {path!r}: images are named by row")
     chosen = scan_table(path).filter(pl.col("usage").is_in(_USAGES[split])).collect()
+    rows, dropped = _rows_of(chosen, names)
+    return SplitRows(split=split, rows=rows, faces=request.card.faces, dropped=dropped, remarks=remarks)
+
+
+def _rows_of(table: pl.DataFrame, names: RowNames) -> tuple[list[Row], Counter[str]]:
+    """The rows with their pixels, and how many had none that are understood."""
     rows = []
     dropped: Counter[str] = Counter()
-    for row, label, pixels in zip(chosen["row"], chosen["emotion"], pixels_of(chosen["pixels"]), strict=True):
+    for row, label, pixels in zip(table["row"], table["emotion"], pixels_of(table["pixels"]), strict=True):
         if pixels is None:
             dropped["pixels not understood"] += 1
         else:
             rows.append(names.labelled(row, normalise_label(label or ""), pixels=pixels))
-    return SplitRows(split=split, rows=rows, faces=request.card.faces, dropped=dropped, remarks=remarks)
+    return rows, dropped
 
 
 def scan_table(path: str) -> pl.LazyFrame:
@@ -81,20 +79,6 @@ def are_of_one_order(usage: pl.Series, votes: pl.DataFrame) -> bool:
     return len(usage) == len(votes) and bool((usage == votes["usage"]).all())
 
 
-def pixels_of(texts: pl.Series) -> Iterator[NDArray[np.uint8] | None]:
-    """[S, S] for each text of S * S numbers from 0 to 255; None for any other. FER2013's are 48 x 48."""
-    for first in range(0, len(texts), _ROWS_AT_ONCE):
-        numbers = texts.slice(first, _ROWS_AT_ONCE).fill_null("").str.split(" ")
-        values = numbers.explode().cast(pl.UInt8, strict=False)
-        is_valid = values.is_not_null().to_numpy()
-        flat = values.fill_null(0).to_numpy()
-        ends = [0, *itertools.accumulate(numbers.list.len().to_list())]
-        for start, end in itertools.pairwise(ends):
-            side = round((end - start) ** 0.5)
-            is_square = side * side == end - start and is_valid[start:end].all()
-            yield flat[start:end].reshape(side, side) if is_square else None
-
-
 # ---- a folder for each split ------------------------------------------------------------------------------
 
 _PUBLIC_AND_PRIVATE = 7_178
@@ -103,37 +87,31 @@ _PUBLIC = 3_589
 
 def _read_folders(request: Request, found: Recognised) -> SplitRows:
     """Folders that tell Public from Private by their names, or a `test` of both; `val` beside it may be Public."""
-    there = found.paths
-    folders: dict[str, tuple[str, ...]] = {"train": ("train",), "public": ("public",), "private": ("private",)}
-    remarks = []
-    if "public" in there or "private" in there:
-        folders["test"] = ()
-    elif "test" not in there:
-        folders = {"train": ("train",), "public": ("val",)}
-        if "val" in there and request.split is None:
-            _refuse_another_division(request, there["val"])
-            remarks.append(f"the folder {posixpath.basename(there['val'])!r} is taken for Public")
-            request = replace(request, split="public")
-    elif "val" in there and _num_pictures(request, there["test"]) != _PUBLIC_AND_PRIVATE:
-        folders = {"train": ("train",), "public": ("val",), "private": ("test",)}
-        if request.split != "train":
-            remarks.append("the folders for validation and test are taken for Public and Private")
-    else:
-        folders = {"train": ("train",), "test": ("test",)}
+    there, remarks = dict(found.paths), []
+    names_them = "public" in there or "private" in there
+    if "test" in there and not names_them:
+        if "val" not in there or _num_pictures(request, there["test"]) == _PUBLIC_AND_PRIVATE:
+            if request.split is None:
+                request = replace(request, split="test")
+                remarks.append(
+                    "these folders do not tell Public from Private: the split is all 7,178 test images, not the 3,589 "
+                    "of Private"
+                )
+        else:
+            there |= {"public": there.pop("val"), "private": there.pop("test")}
+            if request.split != "train":
+                remarks.append("the folders for validation and test are taken for Public and Private")
+    elif "val" in there and not names_them:
         if request.split is None:
-            request = replace(request, split="test")
-            remarks.append(
-                "these folders do not tell Public from Private: the split is all 7,178 test images, not the 3,589 "
-                "of Private"
-            )
-    if request.split == "test" and not folders["test"]:
-        parts = [
-            read_split_folders(replace(request, split=each), found, folders=folders) for each in ("public", "private")
-        ]
+            _refuse_another_division(request, there["val"])
+        there["public"] = there.pop("val")
+    found = found._replace(paths=there)
+    if request.split == "test" and {"public", "private"} <= set(there):
+        parts = [read_split_folders(replace(request, split=each), found) for each in ("public", "private")]
         rows = [row for part in parts for row in part.rows]
         return replace(parts[0], split="test", rows=rows, dropped=parts[0].dropped + parts[1].dropped)
-    rows_of_split = read_split_folders(request, found, folders=folders)
-    return replace(rows_of_split, remarks=(*rows_of_split.remarks, *remarks))
+    read = read_split_folders(request, found)
+    return replace(read, remarks=(*read.remarks, *remarks))
 
 
 def _refuse_another_division(request: Request, folder: str) -> None:
@@ -154,4 +132,29 @@ def _recognise_folders(request: Request, folder: str) -> Paths:
     return find_split_folders(request, folder)
 
 
-LAYOUTS = (Layout(_recognise_table, _read_table), Layout(_recognise_folders, _read_folders))
+# ---- the first table of the challenge ---------------------------------------------------------------------
+
+
+def _recognise_challenge(request: Request, folder: str) -> Paths:
+    """`train.csv` with emotion and pixels and no usage, beside a `test.csv` without labels."""
+    path = request.disk.child(folder, "train.csv")
+    if path is None:
+        return {}
+    head = start_of(path).partition("\n")[0].casefold().replace('"', "")
+    return {"train": path} if [each.strip() for each in head.split(",")] == ["emotion", "pixels"] else {}
+
+
+def _read_challenge(request: Request, found: Recognised) -> SplitRows:
+    split, word, remarks = chosen_split(request, found)
+    table = scan_csv(found.paths[word], {"emotion": "emotion", "pixels": "pixels"}).with_row_index("row").collect()
+    rows, dropped = _rows_of(table, RowNames({}))
+    # Whether its rows are those of fer2013.csv in their order is not known: names that could not be taken for them.
+    rows = [row._replace(name=f"train-{row.name}", alias=None) for row in rows]
+    return SplitRows(split=split, rows=rows, faces=request.card.faces, dropped=dropped, remarks=remarks)
+
+
+LAYOUTS = (
+    Layout(_recognise_table, _read_table),
+    Layout(_recognise_folders, _read_folders),
+    Layout(_recognise_challenge, _read_challenge),
+)

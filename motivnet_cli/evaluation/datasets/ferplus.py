@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.evaluation.datasets.by_class import class_folder_layout, split_named
+from motivnet_cli.evaluation.datasets.by_class import chosen_split, class_folder_layout, split_named
 from motivnet_cli.evaluation.datasets.cards import FERPLUS_COLUMNS
-from motivnet_cli.evaluation.datasets.disk import scan_csv
-from motivnet_cli.evaluation.datasets.fer2013 import TABLE_FILES, are_of_one_order, pixels_of, scan_table
+from motivnet_cli.evaluation.datasets.disk import pixels_of, scan_csv
+from motivnet_cli.evaluation.datasets.fer2013 import TABLE_FILES, are_of_one_order, scan_table
 from motivnet_cli.evaluation.datasets.layouts import MAX_NAMES, Layout, Row, SplitRows
 from motivnet_cli.evaluation.datasets.votes import (
     VOTES_FILE,
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
     from motivnet_cli.evaluation.datasets.layouts import Paths, Recognised, Request
 
-_FOLDERS = {"train": ("train",), "valid": ("val", "public"), "test": ("test", "private")}
-"""Splits -> keys of `by_class.SPLIT_WORDS`."""
 _SHARED = "image name that several rows share"
 
 # ---- the list of votes ------------------------------------------------------------------------------------
@@ -102,7 +100,7 @@ def _read_votes_and_images(request: Request, found: Recognised) -> SplitRows:
         there = files[vote.image.casefold()]
         if vote.row not in names.by_row:
             shared.append(vote.image)
-        elif len(there) > 1 and len(there := [file for file in there if _is_of(split, file)]) != 1:
+        elif len(there) > 1 and len(there := [file for file in there if _is_of(request, split, file)]) != 1:
             dropped["several files of one name"] += 1
         else:
             file = there[0] if there else f"{found.folder}/{vote.image}"
@@ -114,9 +112,9 @@ def _read_votes_and_images(request: Request, found: Recognised) -> SplitRows:
     )
 
 
-def _is_of(split: str, path: str) -> bool:
+def _is_of(request: Request, split: str, path: str) -> bool:
     """Whether a file lies in a folder of this split, such as `FER2013Test`."""
-    return any(split_named(part) in _FOLDERS[split] for part in path.split("/"))
+    return any(split_named(part) in request.card.words_of(split) for part in path.split("/"))
 
 
 # ---- a list for each split --------------------------------------------------------------------------------
@@ -129,13 +127,8 @@ def _recognise_lists(request: Request, folder: str) -> Paths:
 
 def _read_lists(request: Request, found: Recognised) -> SplitRows:
     """A row of a list: image name, box of the whole picture, and the ten votes, without a line of names."""
-    split = request.split or request.card.default_split
-    index = next((found.paths[word] for word in _FOLDERS[split] if word in found.paths), None)
-    if index is None:
-        there = [name for name, words in _FOLDERS.items() if any(word in found.paths for word in words)]
-        raise ConfigError(
-            f"{request.card.name}: {found.folder!r} has {', '.join(there)} and no {split}: choose with --split"
-        )
+    split, word, remarks = chosen_split(request, found)
+    index = found.paths[word]
     table = scan_csv(
         index,
         {"image": "image name", **{name: name for name in FERPLUS_COLUMNS}},
@@ -147,7 +140,6 @@ def _read_lists(request: Request, found: Recognised) -> SplitRows:
     shared = repeated_names(chosen)
     folder = posixpath.dirname(index)
     rows = [Row(f"{folder}/{vote.image}", vote.label) for vote in votes if vote.image not in shared]
-    remarks = []
     if lost := [vote.image for vote in votes if vote.image in shared]:
         dropped[_SHARED] = len(lost)
         remarks.append(f"{_named(lost)}: the file shows the last of them, dropped")
@@ -158,7 +150,7 @@ def _read_lists(request: Request, found: Recognised) -> SplitRows:
 
 # ---- folders by class -------------------------------------------------------------------------------------
 
-_CLASS_FOLDERS = class_folder_layout(_FOLDERS)
+_CLASS_FOLDERS = class_folder_layout()
 
 
 def _read_folders(request: Request, found: Recognised) -> SplitRows:

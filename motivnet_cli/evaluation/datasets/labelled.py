@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from motivnet_cli.evaluation.datasets.card import DatasetCard, Faces
     from motivnet_cli.evaluation.datasets.disk import Disk
-    from motivnet_cli.evaluation.datasets.layouts import Request, Row, SplitRows, Unit
+    from motivnet_cli.evaluation.datasets.layouts import Cell, Request, Row, SplitRows, Unit
     from motivnet_cli.records import Box
 
 DROP = "drop"
@@ -43,7 +43,7 @@ class Labelled:
     in the order of the index. A row of FER2013's table has the name that FERPlus gives it, if FERPlus' list lies with
     it, else its number, from 0: `row-00012.png`."""
     path: str | None
-    """Absolute; None where the pixels are in a table."""
+    """Absolute; None where the picture is in a table."""
     label: int
     """Index into the set's `classes`."""
     subject: str | None = None
@@ -58,6 +58,8 @@ class Labelled:
     """Another name that predictions may give this image; none that could mean a second one."""
     frames: tuple[str, ...] = ()
     """Of a clip that is a folder: the paths of its frames, in order."""
+    cell: Cell | None = None
+    """Where the picture stands if it is in a Parquet table; `path` and `pixels` are None then."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -96,8 +98,8 @@ def labelled_set(request: Request, rows: SplitRows, *, layout: str, base: str, g
     card = request.card
     selection = _Selection(request, base, rows.unit, {**card.labels, **given}, Counter(rows.dropped))
     images = selection.images(rows)
-    if selection.unknown and (rows.by_folder or card.name in TABLES):
-        raise ConfigError(_unknown_labels(card, selection.unknown, "folders" if rows.by_folder else "labels"))
+    if selection.unknown and (rows.names_classes or card.name in TABLES):
+        raise ConfigError(_unknown_labels(card, selection.unknown, "classes" if rows.names_classes else "labels"))
     dropped = selection.dropped
     for label, count in selection.unknown.items():
         dropped[f"unknown label {label!r}"] += count
@@ -175,12 +177,14 @@ class _Selection:
 
     def _numbered(self, rows: Sequence[Row]) -> Iterator[_Step]:
         """Tell the faces of one image apart."""
-        num_faces = Counter(row.path for row in rows if row.box is not None)
+        num_faces = Counter(row.path for row in rows if row.box is not None and row.path is not None)
         numbers: Counter[str | None] = Counter()
         for row in rows:
+            if row.path is None or row.box is None:
+                yield _Step(row, f"#{numbers[row.path]}" if row.path and num_faces[row.path] > 1 else "")
+                continue
             yield _Step(row, f"#{numbers[row.path]}" if num_faces[row.path] > 1 else "")
-            if row.box is not None:
-                numbers[row.path] += 1
+            numbers[row.path] += 1
 
     def _mapped(self, steps: Iterable[_Step]) -> Iterator[_Step]:
         """Give each row its class."""
@@ -228,7 +232,9 @@ class _Selection:
                 self.dropped["listed twice" if labels[name] == label else "listed twice, with different labels"] += 1
                 continue
             labels[name] = label
-            yield Labelled(name, path, label, row.subject, row.box, row.pixels, row.columns, row.alias, frames)
+            yield Labelled(
+                name, path, label, row.subject, row.box, row.pixels, row.columns, row.alias, frames, row.cell
+            )
 
 
 def _frames_in(disk: Disk, folder: str) -> tuple[str, ...]:

@@ -73,6 +73,18 @@ class Recognised(NamedTuple):
     """Of this folder's files and subfolders, by names that the layout's reader knows."""
 
 
+class Cell(NamedTuple):
+    """A picture that stands in a cell of a Parquet table."""
+
+    table: str
+    """Absolute."""
+    version: tuple[int | None, int | None]
+    """Of the table, when it was read: size in bytes and time of last change in ns."""
+    column: str
+    row: int
+    """From 0."""
+
+
 class Row(NamedTuple):
     """One labelled face or clip of an index, its label as the set writes it."""
 
@@ -86,6 +98,7 @@ class Row(NamedTuple):
     """What else is known of it: `gender`, `age`, a column of a table."""
     alias: str | None = None
     """Another name that predictions may give this image."""
+    cell: Cell | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,8 +114,8 @@ class SplitRows:
     remarks: Sequence[str] = ()
     from_index: bool = False
     """Whether an index names the files, so that some may be missing."""
-    by_folder: bool = False
-    """Whether the labels are names of folders, so that an unknown one is a whole class."""
+    names_classes: bool = False
+    """Whether the labels name classes, as folders do: an unknown one is a whole class then, and refused."""
     columns: tuple[str, ...] = ()
     """Names of what else can be asked for of each image."""
     unit: Unit = "image"

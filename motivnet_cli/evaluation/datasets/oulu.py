@@ -58,7 +58,7 @@ def _read(request: Request, found: Recognised, faces: Faces) -> SplitRows:
                 dropped["sequence without pictures"] += 1
             for path, is_neutral in chosen_frames(pictures, num_last, with_neutral=with_neutral):
                 rows.append(Row(path, "neutral" if is_neutral else label, subject.upper()))
-    return SplitRows(split="all", protocol=protocol, rows=rows, faces=faces, dropped=dropped, by_folder=True)
+    return SplitRows(split="all", protocol=protocol, rows=rows, faces=faces, dropped=dropped, names_classes=True)
 
 
 LAYOUTS = (_layout(_ORIGINAL, "auto"), _layout(_CROPPED, "whole"))

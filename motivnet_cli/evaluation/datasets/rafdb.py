@@ -35,7 +35,7 @@ def _list_layout(*, compound: bool) -> Layout:
     """The authors' list with its images, of the one subset or the other: both are laid out alike."""
 
     def recognise(request: Request, folder: str) -> Paths:
-        index = request.disk.child(folder, *(f"EmoLabel/{name}" for name in _LISTS))
+        index = request.disk.child(folder, *(f"EmoLabel/{name}" for name in _LISTS), *_LISTS)
         return {"index": index} if index and _is_compound(index) == compound else {}
 
     return Layout(recognise, _read_list)
@@ -49,7 +49,7 @@ def _is_compound(index: str) -> bool:
 
 def _read_list(request: Request, found: Recognised) -> SplitRows:
     index = found.paths["index"]
-    pictures = {name: request.disk.child(found.folder, f"Image/{name}") for name in request.card.protocols}
+    pictures = {name: _folder_of(request, found.folder, name) for name in request.card.protocols}
     protocol = request.protocol or next((name for name, path in pictures.items() if path), "aligned")
     folder = pictures[protocol]
     if folder is None:
@@ -81,6 +81,12 @@ def _read_list(request: Request, found: Recognised) -> SplitRows:
     )
 
 
+def _folder_of(request: Request, folder: str, protocol: str) -> str | None:
+    """Where the pictures lie; an archive may have been unpacked in a folder of its own name."""
+    names = (f"Image/{protocol}/{protocol}", f"Image/{protocol}", f"{protocol}/{protocol}", protocol)
+    return request.disk.child(folder, *names)
+
+
 def _annotations(request: Request, path: str) -> Mapping[str, str]:
     """What annotators saw, by name; nothing where the file is missing.
 
@@ -103,7 +109,7 @@ def _annotations(request: Request, path: str) -> Mapping[str, str]:
     return known
 
 
-_FOLDERS = class_folder_layout({"train": ("train",), "test": ("test", "val")}, protocol="aligned")
+_FOLDERS = class_folder_layout(protocol="aligned")
 
 
 def _read_folders(request: Request, found: Recognised) -> SplitRows:

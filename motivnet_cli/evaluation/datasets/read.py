@@ -28,6 +28,7 @@ from motivnet_cli.evaluation.datasets import (
     ferv39k,
     jaffe,
     kdef,
+    lists,
     mafw,
     mmi,
     oulu,
@@ -35,7 +36,9 @@ from motivnet_cli.evaluation.datasets import (
     rafdb,
     ravdess,
     sfew,
+    tables,
 )
+from motivnet_cli.evaluation.datasets.by_class import has_class_folders
 from motivnet_cli.evaluation.datasets.cards import CARDS
 from motivnet_cli.evaluation.datasets.classes import CONTEMPT, emotion_named
 from motivnet_cli.evaluation.datasets.disk import Disk, read_text
@@ -50,13 +53,15 @@ if TYPE_CHECKING:
     from motivnet_cli.evaluation.datasets.labelled import LabelledSet
     from motivnet_cli.evaluation.datasets.layouts import Layout
 
+_SHARED = (lists.LISTS, lists.YOLO, tables.PARQUET)
+"""In which copies of any set lie on disk."""
 LAYOUTS: dict[str, tuple[Layout, ...]] = {
-    "rafdb": rafdb.LAYOUTS,
+    "rafdb": (*rafdb.LAYOUTS, *_SHARED),
     "rafdb_compound": rafdb.COMPOUND_LAYOUTS,
-    "affectnet7": affectnet.LAYOUTS,
-    "affectnet8": affectnet.LAYOUTS,
-    "fer2013": fer2013.LAYOUTS,
-    "ferplus": ferplus.LAYOUTS,
+    "affectnet7": (*affectnet.LAYOUTS, lists.JSON, *_SHARED),
+    "affectnet8": (*affectnet.LAYOUTS, lists.JSON, *_SHARED),
+    "fer2013": (*fer2013.LAYOUTS, *_SHARED),
+    "ferplus": (*ferplus.LAYOUTS, *_SHARED),
     "ckplus": ckplus.LAYOUTS,
     "jaffe": jaffe.LAYOUTS,
     "kdef": kdef.LAYOUTS,
@@ -72,7 +77,7 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
     "ravdess": ravdess.LAYOUTS,
     "cremad": cremad.LAYOUTS,
     "mmi": mmi.LAYOUTS,
-    "folder": own.LAYOUTS,
+    "folder": (*own.LAYOUTS, lists.JSON),
 }
 """The layouts of each set that is a folder, in the order of its card's `layouts`."""
 _MISTAKEN = {"rafdb": "rafdb_compound", "rafdb_compound": "rafdb"}
@@ -109,7 +114,7 @@ def read_dataset(
         split: None takes the layout's default, the card's where the layout has it.
         protocol: None takes the card's default.
         path_column: For tables; None looks for one of `table.PATH_COLUMNS`.
-        label_column: For tables; None looks for one of `own.LABEL_COLUMNS`.
+        label_column: For tables; None looks for one of `tables.LABEL_COLUMNS`.
         label_map: The set's labels -> emotions or contempt in any spelling of `classes.SYNONYMS`, or `drop`; stronger
             than the card's map and than the spelling.
         columns: What else is asked of each image (`Labelled.columns`): of a table any column, of another set what it
@@ -133,11 +138,17 @@ def read_dataset(
     request = Request(card, _absolute(root), split, protocol, Disk(), tuple(columns), classes, given)
     with _explained(request):
         if name in TABLES:
-            rows = own.read_table(request, path_column, label_column)
+            rows = tables.read_table(request, path_column, label_column)
             base = posixpath.dirname(request.root)
             return labelled_set(request, rows, layout=card.layouts[0], base=base, given=given)
         layout, found = _recognise(request)
-        return labelled_set(request, layout.read(request, found), layout=found.layout, base=request.root, given=given)
+        rows = layout.read(request, found)
+        if protocol is not None and rows.protocol != protocol:
+            raise ConfigError(
+                f"{name}: {found.folder!r} has nothing of the protocol {protocol!r} in this layout ({found.layout}): "
+                "leave out --protocol"
+            )
+        return labelled_set(request, rows, layout=found.layout, base=request.root, given=given)
 
 
 def is_recognised(name: str, root: str, disk: Disk) -> bool:
@@ -160,7 +171,7 @@ def check_root(name: str, root: str) -> None:
     request = Request(card_named(name), _absolute(root), None, None, Disk())
     with _explained(request):
         if name in TABLES:
-            own.check_table(request)
+            tables.check_table(request)
         else:
             _recognise(request)
 
@@ -279,13 +290,27 @@ def _recognise_in(request: Request, folder: str) -> tuple[Layout, Recognised] | 
     return None
 
 
+def _without_splits(request: Request) -> str:
+    """What to do with folders named by class that no split is above."""
+    for level in request.disk.levels(request.root, SEARCH_DEPTH):
+        for folder in level:
+            if has_class_folders(request, folder):
+                call = request.command(dataset="folder", root=folder)
+                return (
+                    f" {folder!r} holds folders named by class and has no splits. It can be read as your own:\n{call}\n"
+                )
+    return ""
+
+
 def _unrecognised(request: Request) -> str:
     card, disk, root = request.card, request.disk, request.root
     entries = [f"{name}/" if is_folder else name for name, is_folder in disk.entries(root).items()]
     listed = ", ".join(entries[:20]) + (f" and {len(entries) - 20} more" if len(entries) > 20 else "")
     looked = "".join(f"\n  - {layout}" for layout in card.layouts)
     depth, hint = f", in it or down to {SEARCH_DEPTH} folders below", ""
-    if card.name == "folder":
+    if card.name != "folder":
+        hint = _without_splits(request)
+    else:
         depth = ""
         if below := [name for name in disk.folders(root) if own.has_emotion_folders(request, f"{root}/{name}")]:
             hint = f" Folders named by emotion are in {', '.join(below)}: name one of them as --root."
