@@ -39,7 +39,7 @@ def evaluations():
     numbers |= {anchor.n for anchor in ANCHORS if anchor.n}
     numbers |= {n + step for n in numbers for step in (-1, 1)}
     for card in CARDS.values():
-        yield from itertools.product([card.name], card.splits, card.protocols or [None], sorted(numbers), (6, 7, 8))
+        yield from itertools.product([card.name], card.splits, [None, *card.protocols], sorted(numbers), (6, 7, 8))
 
 
 def test_figures_stand_beside_their_own_images_only():
