@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -63,6 +64,7 @@ def test_each_place_is_looked_at_in_its_order(here, tmp_path, monkeypatch):
     )
 
     assert find_root("jaffe", given) == (given, "--root")
+    assert find_root("jaffe", Path(given).as_uri()) == (given, "--root")
     assert find_root("jaffe") == (project, f"[datasets] in {ours}")
     ours.unlink()
     assert find_root("jaffe") == (user, f"[datasets] in {theirs}")
@@ -168,6 +170,18 @@ def test_a_variable_that_names_no_folder_is_said(here, monkeypatch):
     with pytest.raises(ConfigError, match="MOTIVNET_DATASETS names '/nowhere/sets', which is no folder"):
         find_root("jaffe")
     assert find_root("jaffe", root).path == root
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may read every folder")
+def test_a_folder_that_cannot_be_looked_into_is_said(here, tmp_path, monkeypatch):
+    """The folder of sets is not this user's to read: no other place is taken in its stead."""
+    closed = tmp_path / "sets"
+    closed.mkdir(mode=0o000)
+    monkeypatch.setenv("MOTIVNET_DATASETS", str(closed))
+    jaffe(here / "jaffe")
+
+    with pytest.raises(ConfigError, match="cannot be looked into for jaffe"):
+        find_root("jaffe")
 
 
 @pytest.mark.parametrize(
@@ -283,6 +297,10 @@ def test_evaluations_say_which_root_they_took(here, tmp_path, monkeypatch):
     assert f"jaffe: {folders['jaffe']} (--root)" in suite.stderr.replace("\n", "")
     assert [each["dataset"]["n"] for each in json.loads(suite.stdout)] == [14, 7]
     assert f"jaffe: {folders['jaffe']} (MOTIVNET_DATASETS)" in both.stderr.replace("\n", "")
+
+    metrics = json.loads((here / "one/metrics.json").read_text())
+    assert metrics["dataset"]["root"] == str(folders["rafdb"])
+    assert all(str(folders["rafdb"]) in (here / "one" / page).read_text() for page in ("report.md", "report.html"))
 
 
 @pytest.mark.parametrize("suite", ["rafdb=", "=a", "rafdb,rafdb=b"])

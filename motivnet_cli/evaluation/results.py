@@ -364,6 +364,8 @@ class DatasetSummary:
 
     name: str
     title: str
+    root: str | None = None
+    """The folder or table that was read, absolute."""
     layout: str
     split: str
     protocol: str | None

@@ -49,6 +49,7 @@ def summary_of(labelled: LabelledSet) -> DatasetSummary:
     return DatasetSummary(
         name=labelled.dataset,
         title=card.title,
+        root=labelled.root,
         layout=labelled.layout,
         split=labelled.split,
         protocol=labelled.protocol,

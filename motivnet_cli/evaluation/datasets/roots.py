@@ -24,6 +24,7 @@ from motivnet_cli.errors import ConfigError, first_line
 from motivnet_cli.evaluation.datasets.cards import CARDS
 from motivnet_cli.evaluation.datasets.disk import Disk
 from motivnet_cli.evaluation.datasets.read import card_named, check_root, is_recognised
+from motivnet_cli.remote.urls import local_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -81,8 +82,8 @@ def find_root(name: str, given: str | None = None) -> Root:
 
 
 def given_root(path: str) -> Root:
-    """A root that was given with the command."""
-    return Root(path, "--root")
+    """A root that was given with the command: a path, or a URL of a file here."""
+    return Root(local_path(path), "--root")
 
 
 def _found(card: DatasetCard, places: Places) -> Root:
@@ -102,7 +103,7 @@ def remember(name: str, root: str) -> Remembered:
         ConfigError: No set has this name, it is not recognised in the folder, or the file cannot be read or written.
     """
     card_named(name)
-    path = os.path.abspath(os.path.expanduser(root))  # noqa: PTH100, PTH111 - as runs name inputs: links stay
+    path = os.path.abspath(os.path.expanduser(local_path(root)))  # noqa: PTH100, PTH111 - as runs name inputs: links stay
     check_root(name, path)
     file = Path(os.path.realpath(user_config()))  # a link to a file elsewhere stays one
     entries = _entries(file)
@@ -178,10 +179,20 @@ class Places:
         return Search(None, tuple(looked), tuple(strangers))
 
     def _usual_folders(self, card: DatasetCard, folder: str) -> tuple[list[str], list[str]]:
-        """The folders with a usual name of the set: those in which it is recognised, and the others."""
+        """The folders with a usual name of the set: those in which it is recognised, and the others.
+
+        Raises:
+            ConfigError: The set is recognised twice in one of them, or a folder cannot be looked into.
+        """
         held: dict[str, str] = {}
         others = []
-        for path in _called(card, folder, self.disk):
+        try:
+            called = [*_called(card, folder, self.disk)]
+        except OSError as error:
+            raise ConfigError(
+                f"{folder!r} cannot be looked into for {card.name} ({error.strerror}): give --root"
+            ) from error
+        for path in called:
             if is_recognised(card.name, path, self.disk):
                 held.setdefault(os.path.realpath(path), path)
             else:
