@@ -96,12 +96,57 @@ def test_two_predictions_that_share_no_image_are_refused(tmp_path, faces):
 def test_a_run_that_lost_its_own_images_is_a_fault(tmp_path, faces, monkeypatch):
     """The network was given these images: that none is in its output is no mistake of the user's, so exit 1."""
     rows = read_predictions(table(tmp_path / "p.csv", ["x.png"]))
-    monkeypatch.setattr(evaluation, "annotate", lambda *_, **__: SimpleNamespace(stopped=False))
+    monkeypatch.setattr(evaluation, "annotate_with", lambda *_, **__: SimpleNamespace(stopped=False))
     monkeypatch.setattr(evaluation, "read_predictions", lambda *_, **__: rows)
     command = ("evaluate", "--dataset", "folder", "--root", faces, "--model", "expression-net", "--out", tmp_path / "r")
 
     assert "a fault in motivnet: RuntimeError: the run into" in motivnet(*command, code=1).stderr
     assert not (tmp_path / "r" / "metrics.json").exists()
+
+
+# ---- what was taken for the prediction --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("header", "is_said"), [("path,label", True), ("path,Emotion", True), ("path,pred", False)])
+def test_labels_that_are_all_right_may_be_the_truth(tmp_path, faces, header, is_said):
+    """A column that is named like the truth and agrees with it everywhere is said first; a single mistake clears it."""
+    truth = [f"{name},{Path(name).parent}" for name in IMAGES]
+    (tmp_path / "p.csv").write_text("\n".join([header, *truth]) + "\n")
+    command = (
+        "evaluate",
+        "--dataset",
+        "folder",
+        "--root",
+        faces,
+        "--predictions",
+        tmp_path / "p.csv",
+        "--resamples",
+        9,
+    )
+    said = motivnet(*command, "--out", tmp_path / "r").stderr
+    (tmp_path / "p.csv").write_text("\n".join([header, f"{IMAGES[0]},angry", *truth[1:]]) + "\n")
+
+    assert ("all 21 labels in the column" in said) == is_said
+    assert "labels in the column" not in motivnet(*command, "--out", tmp_path / "r2").stderr
+
+
+BOXES = {"no boxes": ("", ""), "one box": (",1,2,30,40", ",1,2,30,40"), "two faces": (",1,2,30,40", ",5,6,99,99")}
+
+
+@pytest.mark.parametrize("case", BOXES)
+@pytest.mark.parametrize("is_other", [True, False])
+def test_rows_that_contradict_each_other_are_said(tmp_path, case, is_other):
+    """Tables of two runs in one file: rows of one face that say different things, but not faces apart, nor repeats."""
+    one, other = BOXES[case]
+    header = "path,pred" + (",x1,y1,x2,y2" if one else "")
+    rows = [f"a.png,happy{one}", f"a.png,{'sad' if is_other else 'happy'}{other}", f"b.png,sad{one}"]
+    (tmp_path / "p.csv").write_text("\n".join([header, *rows]) + "\n")
+    _, result = found_in(["a.png", "b.png"], tmp_path / "p.csv")
+
+    is_said = is_other and case != "two faces"
+    assert [doubt[:65] for doubt in result.doubts] == [
+        f"of 1 images several rows of {str(tmp_path / 'p.csv')!r}"[:65]
+    ] * is_said
 
 
 # ---- few matches ------------------------------------------------------------------------------------------

@@ -133,11 +133,11 @@ def test_parquet_and_folder_of_parquet(tmp_path):
 
 def test_rounded_rows_are_normalised_and_counted(tmp_path):
     """Rows off by the rounding of two decimals are scaled to 1, and counted above 1 %; so it is in percent."""
-    rows = ["a,0.48,0.48,0,0,0,0,0", "b,0.503,0.5,0,0,0,0,0", "c,1,0,0,0,0,0,0"]
+    rows = ["a,0.49,0.47,0,0,0,0,0", "b,0.503,0.5,0,0,0,0,0", "c,1,0,0,0,0,0,0"]
     predictions = read_predictions(csv(tmp_path, HEADER, *rows))
-    percent = read_predictions(csv(tmp_path, HEADER, "a,46,46,0,0,0,0,0", "b,15,15,15,15,15,15,14"))
+    percent = read_predictions(csv(tmp_path, HEADER, "a,47,45,0,0,0,0,0", "b,17,15,15,15,14,14,14"))
 
-    assert predictions.probabilities[0, :2].tolist() == [0.5, 0.5]
+    assert predictions.probabilities[0, :2] == pytest.approx([49 / 96, 47 / 96])
     assert predictions.probabilities.sum(axis=1) == pytest.approx([1] * 3)
     assert predictions.remarks == ("1 rows do not sum to 1 within 1%: normalised",)
     assert percent.remarks == ("the values are in percent", "2 rows do not sum to 100 within 1%: normalised")
@@ -189,7 +189,7 @@ def test_a_row_that_lacks_values_is_missed_for_that(tmp_path):
 
 
 def test_a_label_that_contradicts_the_probabilities_is_counted_and_said(tmp_path):
-    """Equals agree, blanks say nothing, other names are counted apart; the probabilities count."""
+    """Of equals the label counts, blanks say nothing, other names are counted apart; else the probabilities count."""
     rows = ["a,happy,1,0,0,0,0,0,0", "b,Neutral,1,0,0,0,0,0,0", "c,sad,0.5,0,0.5,0,0,0,0", "d,,1,0,0,0,0,0,0"]
     rows += ["e,smile,1,0,0,0,0,0,0", "f,contempt,1,0,0,0,0,0,0", "g,sad,0,0,0,0,0,0,0"]
     predictions = read_predictions(csv(tmp_path, HEADER.replace("path,", "path,dominant_emotion,"), *rows))
@@ -200,7 +200,16 @@ def test_a_label_that_contradicts_the_probabilities_is_counted_and_said(tmp_path
         "in 1 rows 'dominant_emotion' names no emotion (row 5: 'smile'): it was not compared with the probabilities",
     )
     assert predictions.remarks == predictions.doubts
-    assert predictions.predicted.tolist() == [0] * 6
+    assert predictions.predicted.tolist() == [0, 0, 2, 0, 0, 0]
+
+
+def test_equal_probabilities_are_said(tmp_path):
+    """A row that says the same of all emotions is no prediction of the first: how many there are is said first."""
+    flat = ",".join(["0.142857"] * 7)
+    predictions = read_predictions(csv(tmp_path, HEADER, f"a,{flat}", "b,0.1,0.1,0.4,0.4,0,0,0", "c,0,0,1,0,0,0,0"))
+
+    assert predictions.doubts[0].startswith("in 2 rows several emotions are the most probable: the first in the order")
+    assert predictions.predicted.tolist() == [0, 2, 2]
 
 
 def test_contempt_is_no_contradiction_where_it_has_a_column(tmp_path):
@@ -218,7 +227,7 @@ def test_contempt_is_no_contradiction_where_it_has_a_column(tmp_path):
 def test_contempt_is_left_out_and_said(tmp_path):
     """Of eight classes the seven are normalised; how often contempt was ahead is said."""
     header = "path," + ",".join(EMOTIONS) + ",contempt,age"
-    path = csv(tmp_path, header, "a,0.3,0.1,0,0,0,0,0,0.6,30", "b,0.5,0.5,0,0,0,0,0,0,31", "c,0,0,0,0,0,0,0,1,32")
+    path = csv(tmp_path, header, "a,0.3,0.1,0,0,0,0,0,0.6,30", "b,0.6,0.4,0,0,0,0,0,0,31", "c,0,0,0,0,0,0,0,1,32")
     predictions = read_predictions(path)
 
     assert predictions.probabilities[0, :2] == pytest.approx([0.75, 0.25])
@@ -270,6 +279,40 @@ def test_the_predicted_label_is_not_the_true_one(tmp_path):
     with pytest.raises(ConfigError, match=r"emotion and label .* may all be the predicted label"):
         read_predictions(unsure)
     assert read_predictions(unsure, columns={"label": "label"}).predicted.tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("lines", "columns"),
+    [
+        (["path,label,y_hat", "a,sad,happy", "b,happy,happy"], "label and y_hat"),
+        (["path,expression,net", "a,sad,", "b,happy,no face", "c,fear,Fearful"], "expression and net"),
+        (["path,pred,predicted_label", "a,happy,happy", "b,sad,happy"], "predicted_label and pred"),
+        (["path,Prediction,prediction", "a,happy,happy", "b,sad,happy"], "Prediction and prediction"),
+    ],
+)
+def test_two_columns_that_may_be_the_label_are_refused(tmp_path, lines, columns):
+    """Whatever the names say, the one that is taken could be the truth, or another model's."""
+    with pytest.raises(ConfigError, match=rf"columns {columns} of .* may all be the predicted label: .*naming it pred"):
+        read_predictions(csv(tmp_path, *lines))
+
+
+@pytest.mark.parametrize(
+    ("lines", "taken"),
+    [
+        (["path,predicted,pred", "a,3,happy", "b,0,sad"], "pred"),
+        (["path,pred,prediction", "a,happy,Happiness", "b,sad,Sad"], "prediction"),
+        (["path,label,true_label", "a,happy,sad", "b,sad,sad"], "label"),
+        (["path,expression,Ground Truth", "a,happy,sad", "b,sad,sad"], "expression"),
+        (["path,emotion,comment", "a,happy,sad day", "b,sad,"], "emotion"),
+        (["image_path,pitch,facial_expression", "a,1,Happiness", "b,2,Sadness"], "facial_expression"),
+    ],
+)
+def test_columns_beside_the_label_that_are_none(tmp_path, lines, taken):
+    """Numbers, the same in other words, the truth by its name, and text: one column alone can be meant."""
+    predictions = read_predictions(csv(tmp_path, *lines))
+
+    assert predictions.columns["label"] == taken
+    assert predictions.predicted.tolist() == [1, 2]
 
 
 def test_columns_can_be_named(tmp_path):

@@ -33,7 +33,8 @@ rounded so are off by at most 4 %, and cut off by at most 8 %."""
 _ROUNDING = 0.01
 """Above this difference, rows that are divided by their sum are counted."""
 
-_NO_LABEL = frozenset({"", "none", "nan", "null", "na", "n/a", "unknown", "no face", "no_face", "noface"})
+NO_LABEL = frozenset({"", "none", "nan", "null", "na", "n/a", "unknown", "no face", "no_face", "noface"})
+"""What tools write instead of a label where they found no face."""
 
 
 class Answers(NamedTuple):
@@ -61,7 +62,7 @@ def labels_in(column: pl.Series, path: str, classes: tuple[str, ...]) -> Answers
     for row, text in enumerate(texts):
         word = text.strip().lower()
         emotion = emotion_named(text)
-        if word in _NO_LABEL or (emotion and emotion not in classes):
+        if word in NO_LABEL or (emotion and emotion not in classes):
             reasons[row] = emotion or EMPTY_ROW
         elif emotion is None:
             raise ConfigError(f"row {row + 1} of {path!r} has the label {text!r}: expected {', '.join(EMOTIONS)}")
@@ -109,7 +110,35 @@ def distributions_in(
     doubts = []
     if label is not None:
         doubts = _contradictions(table[label], np.where(has_values[:, None], values / scale, np.nan), names)
-    return Answers(probabilities.argmax(axis=1), probabilities, reasons, remarks, doubts)
+    predicted, num_tied = _most_probable(probabilities, is_usable, None if label is None else table[label], classes)
+    if num_tied:
+        doubts.append(
+            f"in {num_tied:,} rows several emotions are the most probable: the first in the order "
+            f"{', '.join(classes)} counts"
+        )
+    return Answers(predicted, probabilities, reasons, remarks, doubts)
+
+
+def _most_probable(
+    probabilities: Floats, is_usable: NDArray[np.bool_], label: pl.Series | None, classes: tuple[str, ...]
+) -> tuple[Ints, int]:
+    """The most probable class of each row [R, C]: of equal ones the row's label, else the first; and how often that.
+
+    Args:
+        label: [R], of the tool, which knew more than the decimals that it wrote.
+    """
+    predicted = probabilities.argmax(axis=1).astype(np.int64)
+    is_most = probabilities == probabilities.max(axis=1, keepdims=True)
+    tied = np.flatnonzero(is_usable & (is_most.sum(axis=1) > 1)).tolist()
+    texts = None if label is None else label.cast(pl.String).fill_null("").to_list()
+    num_tied = 0
+    for row in tied:
+        emotion = None if texts is None else emotion_named(texts[row])
+        if emotion in classes and is_most[row, classes.index(emotion)]:
+            predicted[row] = classes.index(emotion)
+        else:
+            num_tied += 1
+    return predicted, num_tied
 
 
 def _scale_of(totals: Floats, path: str) -> tuple[float, list[str]]:
@@ -153,7 +182,7 @@ def _contradictions(labels: pl.Series, values: Floats, names: list[str]) -> list
     for row in np.flatnonzero(np.isfinite(values).all(axis=1)).tolist():
         word = texts[row].strip().lower()
         emotion = emotion_named(word)
-        if word in _NO_LABEL:
+        if word in NO_LABEL:
             continue
         if emotion is None:
             unknown.append(row)

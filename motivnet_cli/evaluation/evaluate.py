@@ -37,7 +37,7 @@ from motivnet_cli.evaluation.datasets.published import published_beside
 from motivnet_cli.evaluation.datasets.read import read_dataset
 from motivnet_cli.evaluation.groups import by_group, group_names
 from motivnet_cli.evaluation.intervals import Units
-from motivnet_cli.evaluation.matching import match, refuse_other_pictures, remark_on_few, remark_on_shared, restricted
+from motivnet_cli.evaluation.matching import match, refuse_other_pictures, remark_on_shared, remarks_on, restricted
 from motivnet_cli.evaluation.metrics import paired
 from motivnet_cli.evaluation.predictions import names_apart, read_predictions
 from motivnet_cli.evaluation.results import (
@@ -539,8 +539,7 @@ def _match(
     matched = match(predictions, names, image_paths, boxes=boxes, aliases=aliases)
     if not is_own:
         refuse_other_pictures(predictions, matched, names)
-    few = remark_on_few(predictions, matched)
-    remarks = [*([few] if few else []), *matched.doubts, *predictions.doubts]
+    remarks = [*remarks_on(predictions, matched, labels_of(labelled))]
     can_predict = _predictable(config, labelled)
     if not can_predict.all():
         matched = restricted(matched, can_predict)

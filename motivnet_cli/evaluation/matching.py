@@ -15,10 +15,11 @@ from scipy.optimize import linear_sum_assignment
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.evaluation.answers import EMPTY_ROW
 from motivnet_cli.evaluation.calibration import among
-from motivnet_cli.evaluation.predictions import ends_with
+from motivnet_cli.evaluation.predictions import UNSURE_LABEL_COLUMNS, ends_with
 from motivnet_cli.evaluation.results import Matching, Names
 from motivnet_cli.faces.boxes import areas, iou
 from motivnet_cli.inputs.names import kind_of, printable
+from motivnet_cli.inputs.table import squeezed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -41,6 +42,8 @@ _SAME_FACE_IOU = 0.3
 _FEW = 0.9
 """Share of the labelled images, below which it is said how many were found. A tool that leaves out images without a
 face lacks a few percent of a set (CK+, RAF-DB); predictions of another copy or split lack most."""
+_MANY_RIGHT = 10
+"""Labelled images that are all right, from which on a column of labels may be the truth."""
 _MAX_EXAMPLES = 3
 _SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -126,7 +129,7 @@ def match(
         probabilities=probabilities,
         reasons=reasons,
         is_found=np.array([reasons.get(face) not in _NOT_FOUND for face in range(len(names))], np.bool_),
-        doubts=tuple(_doubts(predictions, labelled, pairs)),
+        doubts=(*_doubts(predictions, labelled, pairs), *_doubts_on_twins(predictions, rows)),
         summary=summary,
     )
 
@@ -356,7 +359,19 @@ def refuse_other_pictures(predictions: Predictions, matched: Matched, names: Seq
     )
 
 
-def remark_on_few(predictions: Predictions, matched: Matched) -> str | None:
+def remarks_on(predictions: Predictions, matched: Matched, labels: Ints) -> Iterator[str]:
+    """What must be said first of predictions and of the images that they were matched with.
+
+    Args:
+        labels: [N], ids of the labelled images.
+    """
+    found = (_remark_on_few(predictions, matched), _remark_on_truth(predictions, matched, labels))
+    yield from (remark for remark in found if remark)
+    yield from matched.doubts
+    yield from predictions.doubts
+
+
+def _remark_on_few(predictions: Predictions, matched: Matched) -> str | None:
     """What must be said first where many labelled images are not among the predictions."""
     num, num_found = len(matched.is_found), int(matched.is_found.sum())
     if num_found >= _FEW * num:
@@ -421,6 +436,45 @@ def _doubts(predictions: Predictions, labelled: _Labelled, pairs: _Pairs) -> Ite
             f"{len(pairs.by_file_name):,} images were found by their file name alone, and most predictions are of "
             f"other images ({len(images) - len(found):,}): see that they are the same pictures"
         )
+
+
+def _doubts_on_twins(predictions: Predictions, rows: Ints) -> Iterator[str]:
+    """Rows of one face that say different things, as where the tables of two runs were joined: either could be meant.
+
+    Args:
+        rows: [N], those that were taken, -1 for none.
+    """
+    if len(predictions.image_of) == len(np.unique(predictions.image_of)):
+        return
+    boxes = np.zeros((len(predictions.image_of), 0)) if predictions.boxes is None else predictions.boxes
+    frames = np.zeros(len(boxes)) if predictions.frame_of is None else predictions.frame_of
+    said = predictions.predicted[:, None] if predictions.probabilities is None else predictions.probabilities
+    face = np.column_stack([predictions.image_of, frames, np.nan_to_num(boxes, nan=-1)])  # [R, 2 or 6]
+    _, face_of = np.unique(face, axis=0, return_inverse=True)
+    _, first = np.unique(face_of, return_index=True)
+    differs = np.any(said != said[first[face_of]], axis=1)
+    taken = np.unique(rows[rows >= 0])
+    twins = taken[np.isin(face_of[taken], face_of[differs])]
+    if len(twins):
+        name = predictions.images[predictions.image_of[twins[0]]]
+        yield (
+            f"of {len(twins):,} images several rows of {predictions.source!r} say different things, and no box tells "
+            f"whether of one face ({name!r}): the first was taken"
+        )
+
+
+def _remark_on_truth(predictions: Predictions, matched: Matched, labels: Ints) -> str | None:
+    """What must be said where a column that may hold the true labels was taken for predictions, and all are right."""
+    column = predictions.columns.get("label")
+    is_scored = matched.rows >= 0
+    if column is None or squeezed(column) not in map(squeezed, UNSURE_LABEL_COLUMNS) or is_scored.sum() < _MANY_RIGHT:
+        return None
+    if np.any(matched.predicted[is_scored] != labels[is_scored]):
+        return None
+    return (
+        f"all {int(is_scored.sum()):,} labels in the column {column!r} of {predictions.source!r} are right: see that "
+        "they are predictions and not the set's own labels. Give a column of predictions the name pred"
+    )
 
 
 # ---- faces to rows ----------------------------------------------------------------------------------------

@@ -17,8 +17,8 @@ import numpy as np
 import polars as pl
 
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.evaluation.answers import Answers, boxes_in, distributions_in, labels_in
-from motivnet_cli.evaluation.datasets.classes import SYNONYMS
+from motivnet_cli.evaluation.answers import NO_LABEL, Answers, boxes_in, distributions_in, labels_in
+from motivnet_cli.evaluation.datasets.classes import SYNONYMS, emotion_named
 from motivnet_cli.evaluation.results import to_json
 from motivnet_cli.inputs.box_columns import find_box_columns
 from motivnet_cli.inputs.names import kind_of, printable
@@ -48,7 +48,11 @@ if TYPE_CHECKING:
 TableKind = Literal["csv", "jsonl", "parquet"]
 
 LABEL_COLUMNS = ("dominant_emotion", "predicted_emotion", "predicted_label", "prediction", "predicted", "pred")
-"""A column `emotion`, `label`, `expression` or `class` is taken if it is the only one: it may be the truth."""
+"""Whoever names a column so means the predicted label."""
+UNSURE_LABEL_COLUMNS = ("emotion", "label", "expression", "class", "facial_expression")
+"""A column that is named so is taken if it is the only one that could be: it may be the truth."""
+_TRUTH = frozenset({"true", "truth", "gt", "ground", "target", "actual", "real", "annotated", "annotation", "gold"})
+"""Words in the name of a column of true labels."""
 _DECORATION = frozenset(
     {"p", "prob", "probs", "probability", "probabilities", "score", "scores", "emotion", "emotions", "expression"}
     | {"conf", "confidence", "percent", "pct", "pred", "predicted", "softmax"}
@@ -260,11 +264,11 @@ def _read_columns(
     *,
     with_videos: bool,
 ) -> Predictions:
-    found = _find_columns(path, table.columns, given)
+    found = _find_columns(path, table, given)
     names = table[found["path"]].cast(pl.String).fill_null("").to_list()
     if "" in names:
         raise ConfigError(f"row {names.index('') + 1} of {path!r} has no {found['path']!r}: every row needs a name")
-    label = None if "label" in found else _sure_label_column(table.columns)
+    label = None if "label" in found else _sure_label_column(path, table)
     if "label" in found:
         answers = labels_in(table[found["label"]], path, classes)
     else:
@@ -303,8 +307,9 @@ def _frames_in(table: pl.DataFrame, column: str | None, names: list[str]) -> Int
     return np.where([kind_of(name) == "image" for name in names], 0, frames).astype(np.int64)
 
 
-def _find_columns(path: str, columns: list[str], given: Mapping[str, str]) -> dict[str, str]:
+def _find_columns(path: str, table: pl.DataFrame, given: Mapping[str, str]) -> dict[str, str]:
     """The columns of `path`, and of the seven emotions (with `contempt` if there) or of `label`."""
+    columns = table.columns
     for role, column in given.items():
         if role not in ("path", "label", "contempt", *EMOTIONS):
             raise ConfigError(f"unknown column role {role!r}: expected path, label or one of {', '.join(EMOTIONS)}")
@@ -317,7 +322,8 @@ def _find_columns(path: str, columns: list[str], given: Mapping[str, str]) -> di
     if set(EMOTIONS) <= set(emotions):
         known = {name: emotions[name] for name in (*EMOTIONS, "contempt") if name in emotions}
         return {"path": path_column, **known}
-    return {"path": path_column, "label": _label_column(path, columns, [e for e in EMOTIONS if e not in emotions])}
+    lacking = [name for name in EMOTIONS if name not in emotions]
+    return {"path": path_column, "label": _label_column(path, table, path_column, lacking)}
 
 
 def _path_column(path: str, columns: list[str]) -> str:
@@ -336,29 +342,63 @@ def _emotion_columns(path: str, columns: list[str], given: Mapping[str, str]) ->
             candidates[SYNONYMS[words[0]]].append(name)
     for emotion, names in candidates.items():
         if emotion not in given and len(names) > 1:
-            raise ConfigError(f"columns {' and '.join(names)} of {path!r} may all be {emotion}: say which one is meant")
+            raise ConfigError(
+                f"columns {' and '.join(names)} of {path!r} may all be {emotion}: rename or remove the others"
+            )
     found = {emotion: names[0] for emotion, names in candidates.items()}
     return found | {role: column for role, column in given.items() if role != "path"}
 
 
-def _sure_label_column(columns: list[str]) -> str | None:
-    """The column whose name says that it holds the predicted label."""
-    return next((name for word in LABEL_COLUMNS for name in columns if squeezed(name) == squeezed(word)), None)
+def _sure_label_column(path: str, table: pl.DataFrame) -> str | None:
+    """The column whose name says that it holds the predicted label: of words rather than numbers.
+
+    Raises:
+        ConfigError: Several do, and say different things.
+    """
+    named = [name for word in LABEL_COLUMNS for name in table.columns if squeezed(name) == squeezed(word)]
+    words = [name for name in named if _labels_of(table[name])] or named
+    differing = [name for name in words[1:] if _labels_of(table[name]) != _labels_of(table[words[0]])]
+    if differing:
+        raise ConfigError(_both_labels(path, [words[0], differing[0]]))
+    return words[0] if words else None
 
 
-def _label_column(path: str, columns: list[str], lacking: list[str]) -> str:
-    if sure := _sure_label_column(columns):
+def _label_column(path: str, table: pl.DataFrame, path_column: str, lacking: list[str]) -> str:
+    if sure := _sure_label_column(path, table):
         return sure
-    possible = [name for name in columns if squeezed(name) in ("emotion", "label", "expression", "class")]
-    if len(possible) == 1:
-        return possible[0]
+    unsure = {squeezed(name) for name in UNSURE_LABEL_COLUMNS}
+    possible = [name for name in table.columns if squeezed(name) in unsure]
     if possible:
-        raise ConfigError(
-            f"columns {' and '.join(possible)} of {path!r} may all be the predicted label: say which one is meant"
-        )
+        rivals = [
+            name
+            for name in table.columns
+            if name not in (path_column, *possible)
+            and not _TRUTH & set(re.split(r"[^a-z]+", name.lower()))
+            and any(_labels_of(table[name]) or ())
+        ]
+        if len(possible) + len(rivals) > 1:
+            raise ConfigError(_both_labels(path, [*possible, *rivals]))
+        return possible[0]
     raise ConfigError(
         f"{path!r} has no column for {', '.join(lacking)}, and none of labels ({', '.join(LABEL_COLUMNS)}); "
-        f"it has {', '.join(columns)}"
+        f"it has {', '.join(table.columns)}"
+    )
+
+
+def _labels_of(column: pl.Series) -> list[str | None] | None:
+    """The emotion that each cell names, None for one that names none by intent; None where cells hold other things."""
+    if column.dtype.is_numeric() or column.dtype.is_nested():
+        return None
+    texts = [text.strip() for text in column.cast(pl.String).fill_null("").to_list()]
+    labels = [emotion_named(text) for text in texts]
+    is_label = all(label or text.lower() in NO_LABEL for text, label in zip(texts, labels, strict=True))
+    return labels if is_label else None
+
+
+def _both_labels(path: str, columns: list[str]) -> str:
+    return (
+        f"columns {' and '.join(columns)} of {path!r} may all be the predicted label: say which one is meant, by "
+        "naming it pred"
     )
 
 
