@@ -18,7 +18,7 @@ from motivnet_cli.report.comparisons import words_on_predictions
 from tests.runs import motivnet
 from tests.terminals import terminal
 from tests.test_datasets import picture
-from tests.test_report import evaluation_of, run_of
+from tests.test_report import evaluation_of, grouping, over_sets, pairs, run_of
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +122,42 @@ def test_a_pipe_gets_tabs_and_json_is_json_everywhere(scores, capsys):
     assert json.loads(screen.text)[0]["dataset"]["protocol"] == "aligned"
 
 
+@pytest.fixture(scope="module")
+def tested(scores):
+    """Two runs with their test, and each by a column."""
+    runs = [run_of(scores, name=name, by=(grouping("gender", "female"),)) for name in ("a", "b\t")]
+    return replace(evaluation_of(*runs), between=pairs("a", "b\t"))
+
+
+def test_a_terminal_gets_the_tests_in_words(tested):
+    """After the table: each pair, each group with its test, and the tests over sets."""
+    with terminal(120) as screen:
+        print_evaluations([tested], is_suite=True, as_json=False, across=over_sets("a", "b"))
+    text = " ".join(" ".join(screen.lines).split())
+
+    assert "rafdb, between the runs: a against b\\t: 100.00 against 85.71 %, difference 14.29 points (" in text
+    assert (
+        "McNemar's exact test: p = 0.002 rafdb, a, by gender: gender N accuracy macro-F1 UAR missed female 35" in text
+    )
+    assert "no difference between the groups is shown: p = 1 (9,999 permutations of images)" in text
+    assert "a against b: better on 6 sets, worse on 0, by 10.00 points in the mean; Wilcoxon's signed-rank" in text
+
+
+def test_a_pipe_gets_the_tests_as_tables_of_their_own(tested, capsys):
+    """Blocks after empty lines, each with a line of names and as many cells in every line."""
+    print_evaluations([tested], is_suite=True, as_json=False, across=over_sets("a", "b"))
+    blocks = [block.splitlines() for block in capsys.readouterr().out.split("\n\n")]
+    tables = [[dict(zip(block[0].split("\t"), row.split("\t"), strict=True)) for row in block[1:]] for block in blocks]
+    figures, between, groups, sets = tables
+    pair = tested.between[0]
+
+    assert (len(figures), len(between), len(groups), len(sets)) == (4, 1, 4, 1)
+    assert (between[0]["b"], between[0]["only_a"], between[0]["unit"]) == ("b\\t", "10", "image")
+    assert float(between[0]["p_holm"]) == pytest.approx(pair.p_holm, rel=1e-3)
+    assert {row["group"]: (row["n"], row["p"]) for row in groups} == {"female": ("35", "1"), "other group": ("35", "1")}
+    assert (sets[0]["test"], sets[0]["p"], sets[0]["a_better"]) == ("wilcoxon", "0.03125", "6")
+
+
 # ---- a comparison -----------------------------------------------------------------------------------------
 
 
@@ -154,16 +190,16 @@ def test_the_better_one_is_named_first():
     assert words[3] == "of the 40 that both scored: 75.00 against 25.00 %, p = 1.9e-06"
 
 
-def test_by_subject_the_interval_decides():
-    """Four subjects of ten images each: McNemar's p is small, and the interval over subjects is what counts."""
+def test_by_subject_the_test_by_subject_decides():
+    """Subjects of ten images each: McNemar's p is small, and it is the number of subjects that counts."""
     labels = [0] * 40
     groups = np.repeat(["p", "q", "r", "s"], 10)
     one_subject = words_of(compared(labels, [0] * 40, [0] * 30 + [1] * 10, groups=groups))
     every_subject = words_of(compared(labels, [0] * 40, ([0] * 6 + [1] * 4) * 4, groups=groups))
 
     assert one_subject[0].startswith("no difference is shown between a.csv and b.csv: 100.00 against 75.00 %")
-    assert "p = 0.002;" in one_subject[2]
-    assert one_subject[2].endswith("it takes images as independent: go by the interval")
+    assert one_subject[2] == "exact test by subject: p = 1; 10 images only a.csv has right, 0 only b.csv"
+    assert every_subject[2].startswith("exact test by subject: p = 0.12; 16 images")
     assert len(every_subject) == 4
 
 

@@ -19,8 +19,10 @@ import pytest
 from PIL import Image
 
 from motivnet_cli.evaluation.datasets.published import Anchor, LeftOut
+from motivnet_cli.evaluation.groups import by_group
 from motivnet_cli.evaluation.metrics import score
 from motivnet_cli.evaluation.results import (
+    AcrossSets,
     DatasetSummary,
     Evaluation,
     Matching,
@@ -28,8 +30,10 @@ from motivnet_cli.evaluation.results import (
     Mistake,
     Names,
     Run,
+    SetsPair,
     to_json,
 )
+from motivnet_cli.evaluation.significance import between_runs
 from motivnet_cli.records import EMOTIONS
 from motivnet_cli.report.evaluation import write_report, write_suite
 from motivnet_cli.report.matching import matching_in_words, unfit_images
@@ -114,6 +118,35 @@ def mistake(image="a.png", path="/nowhere/a.png", box=None):
 def anchor(value, what, kind, **fields):
     known = {"dataset": "rafdb", "split": "test", "n": 70, "confirmed": "fits", "address": "https://example.org/paper"}
     return Anchor(value=value, what=what, kind=kind, **{"source": "ECCV 2024", **known, **fields})
+
+
+def grouping(column, name):
+    """The images by a column, of two groups."""
+    labels, names = np.arange(70) % 7, [name, "other group"] * 35
+    return by_group(column, names, labels, labels, classes=EMOTIONS, subjects=None, resamples=9, seed=0)
+
+
+def pairs(*names):
+    """The tests between runs, of which each is right of ten images fewer than the one before."""
+    labels = np.arange(70) % 7
+    runs = {name: np.where(np.arange(70) < 10 * place, -1, labels) for place, name in enumerate(names)}
+    return between_runs(labels, runs, num_classes=7, resamples=9, seed=0)
+
+
+def over_sets(*names):
+    """The tests over six sets, in which the first run is better by 0.1 each time."""
+    return AcrossSets(
+        figure="accuracy",
+        sets=tuple("abcdef"),
+        runs=names,
+        friedman=None,
+        pairs=(
+            SetsPair(
+                a=names[0], b=names[1], mean_difference=0.1, a_better=6, b_better=0, wilcoxon_p=1 / 32, p_holm=1 / 32
+            ),
+        ),
+        remarks=(),
+    )
 
 
 def evaluation_of(*runs, **dataset):
@@ -260,10 +293,12 @@ def test_hostile_names_stay_text(tmp_path, scores):
         missed=(Missed(HOSTILE, HOSTILE),),
         missed_by_reason={HOSTILE: 5},
         predictions={"settings": {HOSTILE: HOSTILE}},
+        by=(grouping(HOSTILE, HOSTILE),),
     )
     where = "javascript:alert(1)"
     evaluation = evaluation_of(run, title=HOSTILE, remarks=(HOSTILE,), dropped={HOSTILE: 1}, where=where)
-    write_suite([evaluation], tmp_path, images=True)
+    evaluation = replace(evaluation, between=pairs(HOSTILE, "other"))
+    write_suite([evaluation], tmp_path, images=True, across=over_sets(HOSTILE, "other"))
     pages = [Page(tmp_path / name) for name in ("rafdb/report.html", "index.html", "suite.html")]
 
     for page in pages:
@@ -283,6 +318,24 @@ def test_hostile_names_stay_text(tmp_path, scores):
     assert r"{\scriptsize" in latex
     assert r"\{\{ 7 * 7 \}\} \textbackslash{} \$5 \_a\_ \#b line" in latex
     assert json.loads((tmp_path / "rafdb" / "metrics.json").read_text()) == to_json(evaluation)
+
+
+def test_tests_between_runs_groups_and_sets_are_shown(tmp_path, scores):
+    """Both pages have a row for each pair and group with p and intervals; the suite's have the tests over sets."""
+    evaluation = evaluation_of(*(run_of(scores, name=name, by=(grouping("gender", "female"),)) for name in "abc"))
+    evaluation = replace(evaluation, between=pairs("a", "b", "c"))
+    write_suite([evaluation], tmp_path, images=False, across=over_sets("a", "b"))
+    page, markdown = Page(tmp_path / "rafdb" / "report.html").text, (tmp_path / "rafdb" / "report.md").read_text()
+    (first, *_), accuracy = evaluation.between, grouping("gender", "female").groups[0].accuracy
+
+    assert "Holm's correction is for 3 pairs" in page
+    assert f"100.0085.7114.29{100 * first.scores.all.difference.low:.2f} to " in re.sub(r"\s*\n\s*", "", page)
+    assert f"| 10 | 0 | {first.scores.all.p:.2g} | {first.p_holm:.2g} |" in markdown
+    assert page.count("Bygender") + page.count("By gender") == markdown.count("### By gender") == 3
+    assert f"| female | 35 | 0 | 100.00 ({100 * accuracy.low:.2f}\N{EN DASH}100.00) |" in markdown
+    for name in ("index.html", "suite.md"):
+        assert "Wilcoxon's signed-rank test: p = 0.031" in (tmp_path / name).read_text().replace("&#39;", "'")
+    assert json.loads((tmp_path / "suite.json").read_text())["pairs"][0]["a_better"] == 6
 
 
 def test_pages_hold_all_that_they_show(suite):

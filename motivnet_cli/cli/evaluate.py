@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from motivnet_cli.evaluation.results import Evaluation
+    from motivnet_cli.evaluation.results import AcrossSets, Evaluation
 
 MinAccuracy = Annotated[
     float | None, typer.Option(help="Exit with code 4 if the accuracy over all images (0 to 1) is below this.")
@@ -90,13 +90,15 @@ def evaluate(
             for name, root in sets.items()
         ]
         from motivnet_cli.evaluation.evaluate import evaluate as run
+        from motivnet_cli.evaluation.significance import across_sets
 
         with watch_run(console, quiet=quiet) as progress:
             evaluations = run(configs, progress=progress, stop=stop)
         if evaluations is None:
             raise exit_stopped(stop, console)
-        page = _write_pages(evaluations, out, is_suite=bool(chosen.suite), images=images)
-        _print_evaluations(console, evaluations, is_suite=bool(chosen.suite), as_json=as_json)
+        across = across_sets(evaluations) if chosen.suite else None
+        page = _write_pages(evaluations, out, is_suite=bool(chosen.suite), images=images, across=across)
+        _print_evaluations(console, evaluations, is_suite=bool(chosen.suite), as_json=as_json, across=across)
         print_message(console, f"written: {page}")
         _check_accuracy(console, evaluations, min_accuracy)
 
@@ -114,25 +116,29 @@ def _list_sets(chosen: SetOptions, labels: LabelOptions, *, as_json: bool) -> No
         print_set(chosen.dataset, chosen.root, split=labels.split, protocol=labels.protocol, as_json=as_json)
 
 
-def _write_pages(evaluations: list[Evaluation], out: Path, *, is_suite: bool, images: bool) -> Path:
+def _write_pages(
+    evaluations: list[Evaluation], out: Path, *, is_suite: bool, images: bool, across: AcrossSets | None
+) -> Path:
     """Write the report of an evaluation, or those of a suite; returns the page to look at."""
     from motivnet_cli.report.evaluation import write_report, write_suite
 
     if is_suite:
-        write_suite(evaluations, out, images=images)
+        write_suite(evaluations, out, images=images, across=across)
         return out / "index.html"
     write_report(evaluations[0], out, images=images)
     return out / "report.html"
 
 
-def _print_evaluations(console: Console, evaluations: list[Evaluation], *, is_suite: bool, as_json: bool) -> None:
+def _print_evaluations(
+    console: Console, evaluations: list[Evaluation], *, is_suite: bool, as_json: bool, across: AcrossSets | None
+) -> None:
     for evaluation in evaluations:
         for remark in (*evaluation.remarks, *evaluation.dataset.remarks):
             print_message(console, f"warning: {evaluation.dataset.name}: {remark}")
         for run in evaluation.runs:
-            for remark in run.scores.remarks:
+            for remark in (*run.scores.remarks, *(remark for grouping in run.by for remark in grouping.remarks)):
                 print_message(console, f"warning: {evaluation.dataset.name}, {run.name}: {remark}")
-    print_evaluations(evaluations, is_suite=is_suite, as_json=as_json)
+    print_evaluations(evaluations, is_suite=is_suite, as_json=as_json, across=across)
 
 
 def _check_accuracy(console: Console, evaluations: list[Evaluation], minimum: float | None) -> None:

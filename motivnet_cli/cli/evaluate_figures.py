@@ -9,26 +9,33 @@ from motivnet_cli.cli.terminal import aligned, print_data, print_json, print_lin
 from motivnet_cli.errors import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from rich.console import RenderableType
 
     from motivnet_cli.evaluation.datasets.card import DatasetCard
-    from motivnet_cli.evaluation.results import Evaluation, Interval
+    from motivnet_cli.evaluation.results import AcrossSets, Evaluation, Grouping, Interval
 
 _HEADLINES = ("accuracy", "uar", "macro_f1", "weighted_f1", "top2_accuracy", "kappa")
 
 
-def print_evaluations(evaluations: Sequence[Evaluation], *, is_suite: bool, as_json: bool) -> None:
-    """Print the main figures of each set and run."""
+def print_evaluations(
+    evaluations: Sequence[Evaluation], *, is_suite: bool, as_json: bool, across: AcrossSets | None = None
+) -> None:
+    """Print the main figures of each set and run, and the tests between runs and groups.
+
+    Args:
+        across: Of a suite of several runs.
+    """
     from motivnet_cli.evaluation.results import to_json
 
     if as_json:
         print_json(to_json(evaluations if is_suite else evaluations[0]))
     elif sys.stdout.isatty():
-        _print_for_people(_table(evaluations), _CAPTION, narrowest=_NARROWEST)
+        _print_for_people(_table(evaluations), _CAPTION, *_tests(evaluations, across), narrowest=_NARROWEST)
     else:
-        print_lines(_lines(evaluations))
+        blocks = [_lines(evaluations), _pair_lines(evaluations), _group_lines(evaluations), _set_lines(across)]
+        print_lines("\n\n".join("\n".join(block) for block in blocks if block).split("\n"))
 
 
 def _print_for_people(*parts: RenderableType, narrowest: int = 0) -> None:
@@ -106,6 +113,37 @@ def _percent(figure: Interval | None, *, with_interval: bool = False) -> str:
     return f"{value} ({100 * low:.2f}-{100 * high:.2f})"
 
 
+def _tests(evaluations: Sequence[Evaluation], across: AcrossSets | None) -> Iterator[RenderableType]:
+    """The tests between runs, groups and sets, each kind after an empty line."""
+    from motivnet_cli.report.comparisons import words_on_groups, words_on_pair, words_on_sets
+
+    for evaluation in evaluations:
+        if evaluation.between:
+            yield from _plain("", f"{evaluation.dataset.name}, between the runs:")
+            yield from _plain(*(words_on_pair(pair, len(evaluation.between)) for pair in evaluation.between))
+        for run in evaluation.runs:
+            for grouping in run.by:
+                yield from _plain("", f"{evaluation.dataset.name}, {run.name}, by {grouping.column}:")
+                yield _group_table(grouping)
+                yield from _plain(*([words_on_groups(grouping.test)] if grouping.test else []))
+    if across:
+        yield from _plain("", "over the sets, accuracy:", *words_on_sets(across))
+
+
+def _group_table(grouping: Grouping) -> RenderableType:
+    """A row for each group of images, over all of them."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column(*_plain(grouping.column), overflow="fold")
+    for title in ("N", "accuracy", "macro-F1", "UAR", "missed"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for group in grouping.groups:
+        shares = [_percent(group.accuracy, with_interval=True), _percent(group.macro_f1), _percent(group.uar)]
+        table.add_row(*_plain(group.name, f"{group.n:,}", *shares, f"{group.n_missed:,}"))
+    return table
+
+
 def _lines(evaluations: Sequence[Evaluation]) -> list[str]:
     """Tab-separated, so that cut and column read it: a line for each run, over all images and over those scored."""
     names = [f"{name}\t{name}_95%" for name in _HEADLINES]
@@ -140,6 +178,66 @@ def _cell(figure: Interval | None) -> str:
     if figure.low is None or figure.high is None:
         return f"{figure.value:.4f}\t"
     return f"{figure.value:.4f}\t{figure.low:.4f}-{figure.high:.4f}"
+
+
+def _pair_lines(evaluations: Sequence[Evaluation]) -> list[str]:
+    """A line for each pair of runs, over all images; differences are a minus b."""
+    rows = [
+        (
+            evaluation.dataset.name,
+            one_line(pair.a),
+            one_line(pair.b),
+            str(pair.scores.all.n),
+            f"{pair.scores.all.accuracy_a:.4f}",
+            f"{pair.scores.all.accuracy_b:.4f}",
+            _cell(pair.scores.all.difference),
+            str(pair.scores.all.table.only_a),
+            str(pair.scores.all.table.only_b),
+            pair.scores.bootstrap.unit,
+            f"{pair.scores.all.p:.4g}",
+            f"{pair.p_holm:.4g}",
+        )
+        for evaluation in evaluations
+        for pair in evaluation.between
+    ]
+    names = "dataset a b n accuracy_a accuracy_b difference difference_95% only_a only_b unit p p_holm"
+    return ["\t".join(row) for row in [names.split(), *rows]] if rows else []
+
+
+def _group_lines(evaluations: Sequence[Evaluation]) -> list[str]:
+    """A line for each group of images, over all of them; p is that of the column: whether its groups differ."""
+    rows = [
+        (
+            evaluation.dataset.name,
+            one_line(run.name),
+            one_line(grouping.column),
+            one_line(group.name),
+            str(group.n),
+            *map(_cell, (group.accuracy, group.uar, group.macro_f1)),
+            str(group.n_missed),
+            f"{grouping.test.p:.4g}" if grouping.test else "",
+        )
+        for evaluation in evaluations
+        for run in evaluation.runs
+        for grouping in run.by
+        for group in grouping.groups
+    ]
+    names = "dataset run by group n accuracy accuracy_95% uar uar_95% macro_f1 macro_f1_95% missed p"
+    return ["\t".join(row) for row in [names.split(), *rows]] if rows else []
+
+
+def _set_lines(across: AcrossSets | None) -> list[str]:
+    """A line for each pair of runs over the sets, and before them one for Friedman's test."""
+    if across is None:
+        return []
+    lines = ["\t".join(("sets", "a", "b", "mean_difference", "a_better", "b_better", "test", "p", "p_holm"))]
+    if across.friedman:
+        lines.append("\t".join((str(len(across.sets)), *[""] * 5, "friedman", f"{across.friedman.p:.4g}", "")))
+    for pair in across.pairs:
+        cells = [str(len(across.sets)), one_line(pair.a), one_line(pair.b), f"{pair.mean_difference:.4f}"]
+        cells += [str(pair.a_better), str(pair.b_better), "wilcoxon", f"{pair.wilcoxon_p:.4g}", f"{pair.p_holm:.4g}"]
+        lines.append("\t".join(cells))
+    return lines
 
 
 # ---- which number of images a figure fits -----------------------------------------------------------------

@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 
     from motivnet_cli.evaluation.compare_data import DataComparison, Distances
     from motivnet_cli.evaluation.compare_models import ModelComparison
-    from motivnet_cli.evaluation.results import AccuracyPair, PredictionComparison
+    from motivnet_cli.evaluation.results import AccuracyPair, AcrossSets, GroupTest, PredictionComparison, RunPair
 
 _SURE = 0.05
-"""Below this p, or where the 95 % interval by subject leaves out 0, one of two predictions is called better."""
+"""Below this p one of two is called better, and groups are said to differ."""
 
 
 def words_on_predictions(comparison: PredictionComparison) -> Iterator[str]:
@@ -22,8 +22,9 @@ def words_on_predictions(comparison: PredictionComparison) -> Iterator[str]:
     name_a, name_b = _names_of(comparison.a.path, comparison.b.path)
     is_a_ahead = pair.accuracy_a >= pair.accuracy_b
     ahead, behind = (name_a, name_b) if is_a_ahead else (name_b, name_a)
-    is_shown = _is_shown(pair, unit)
-    shown = f"{ahead} is better than {behind}" if is_shown else f"no difference is shown between {ahead} and {behind}"
+    shown = (
+        f"{ahead} is better than {behind}" if pair.p < _SURE else f"no difference is shown between {ahead} and {behind}"
+    )
     yield f"{shown}: {_shares(pair, is_a_ahead)} right of {_count(pair.n, 'image')}"
     difference = f"difference: {100 * abs(pair.accuracy_a - pair.accuracy_b):.2f} points"
     if (interval := pair.difference.if_defined) is None:
@@ -32,23 +33,59 @@ def words_on_predictions(comparison: PredictionComparison) -> Iterator[str]:
         low, high = interval[1:] if is_a_ahead else (-interval[2], -interval[1])
         level = f"{100 * comparison.scores.bootstrap.level:.0f} % interval"
         yield f"{difference}, {level} {100 * low:.2f} to {100 * high:.2f} (bootstrap by {unit})"
-    caution = "; it takes images as independent: go by the interval" if unit == "subject" else ""
     yield (
-        f"McNemar's exact test: p = {pair.mcnemar_p:.2g}; {_count(pair.table.only_a, 'image')} only {name_a} has "
-        f"right, {pair.table.only_b:,} only {name_b}{caution}"
+        f"{test_between(pair)}: p = {pair.p:.2g}; {_count(pair.table.only_a, 'image')} only {name_a} has "
+        f"right, {pair.table.only_b:,} only {name_b}"
     )
     if (both := comparison.scores.both_scored) is None:
         yield "no image was scored by both"
     else:
-        yield f"of the {both.n:,} that both scored: {_shares(both, is_a_ahead)}, p = {both.mcnemar_p:.2g}"
+        yield f"of the {both.n:,} that both scored: {_shares(both, is_a_ahead)}, p = {both.p:.2g}"
 
 
-def _is_shown(pair: AccuracyPair, unit: str) -> bool:
-    """Whether a difference is more than chance: by McNemar's test, or by the interval where images are no units."""
-    if unit == "image":
-        return pair.mcnemar_p < _SURE
-    interval = pair.difference.if_defined
-    return interval is not None and not interval[1] <= 0 <= interval[2]
+def test_between(pair: AccuracyPair) -> str:
+    """The test that `AccuracyPair.p` is of."""
+    return "McNemar's exact test" if pair.subject_p is None else "exact test by subject"
+
+
+def words_on_pair(pair: RunPair, num_pairs: int) -> str:
+    """One line on two runs of a report, over all images.
+
+    Args:
+        num_pairs: That were tested, and for which p is corrected.
+    """
+    found = pair.scores.all
+    difference = f"difference {100 * (found.accuracy_a - found.accuracy_b):.2f} points"
+    if interval := found.difference.if_defined:
+        difference += f" ({100 * interval[1]:.2f} to {100 * interval[2]:.2f})"
+    corrected = f", {pair.p_holm:.2g} by Holm for {num_pairs} pairs" if num_pairs > 1 else ""
+    return (
+        f"{pair.a} against {pair.b}: {_shares(found, is_a_first=True)}, {difference}, {test_between(found)}: "
+        f"p = {found.p:.2g}{corrected}"
+    )
+
+
+def words_on_groups(test: GroupTest) -> str:
+    """One line on whether groups differ."""
+    shown = "the accuracies of the groups differ" if test.p < _SURE else "no difference between the groups is shown"
+    return f"{shown}: p = {test.p:.2g} ({test.permutations:,} permutations of {test.exchanged})"
+
+
+def words_on_sets(across: AcrossSets) -> Iterator[str]:
+    """A line for each test of runs over several sets, and what must be known of it."""
+    if across.friedman:
+        ranks = ", ".join(
+            f"{run} {rank:.2f}" for run, rank in zip(across.runs, across.friedman.mean_ranks, strict=True)
+        )
+        yield f"Friedman's test over {len(across.sets)} sets: p = {across.friedman.p:.2g}; mean ranks: {ranks}"
+    for pair in across.pairs:
+        corrected = f", {pair.p_holm:.2g} by Holm for {len(across.pairs)} pairs" if len(across.pairs) > 1 else ""
+        yield (
+            f"{pair.a} against {pair.b}: better on {pair.a_better} sets, worse on {pair.b_better}, by "
+            f"{100 * pair.mean_difference:.2f} points in the mean; Wilcoxon's signed-rank test: p = "
+            f"{pair.wilcoxon_p:.2g}{corrected}"
+        )
+    yield from (f"note: {remark}" for remark in across.remarks)
 
 
 def _shares(pair: AccuracyPair, is_a_first: bool) -> str:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from motivnet_cli.evaluation.datasets.published import Anchor
-    from motivnet_cli.evaluation.results import DatasetSummary, Evaluation, Interval, Run, Scores
+    from motivnet_cli.evaluation.results import AcrossSets, DatasetSummary, Evaluation, Interval, Run, Scores
 
 _HEADLINES = (
     ("accuracy", "Accuracy", "share of the images named rightly (WAR)", "percent"),
@@ -89,15 +89,18 @@ def write_report(evaluation: Evaluation, folder: Path, *, images: bool) -> list[
     return written
 
 
-def write_suite(evaluations: Sequence[Evaluation], folder: Path, *, images: bool) -> list[Path]:
+def write_suite(
+    evaluations: Sequence[Evaluation], folder: Path, *, images: bool, across: AcrossSets | None = None
+) -> list[Path]:
     """Write each set's report in a folder of its own, and the table over all sets.
 
     Args:
         images: As for `write_report`.
+        across: The tests between the runs over the sets, if there are some.
 
     Returns:
         The files of every report, figures/accuracy.{png,svg}, the table alone as suite.md, suite.tex and suite.html,
-        and index.html, which holds the table and leads to the reports.
+        and index.html, which holds the table and leads to the reports; suite.json holds `across`.
     """
     slugs = _slugs(evaluation.dataset.name for evaluation in evaluations)
     written = []
@@ -127,7 +130,10 @@ def write_suite(evaluations: Sequence[Evaluation], folder: Path, *, images: bool
         "names": names,
         "means": [_suite_mean(name, [row for row in rows if row.run == name]) for name in names],
         "figure": data_uri(drawing.svg, "image/svg+xml"),
+        "across": across,
     }
+    if across:
+        written.append(_write(folder / "suite.json", json.dumps(to_json(across), indent=1, allow_nan=False) + "\n"))
     written.append(_write(folder / "suite.md", MARKDOWN.get_template("suite.md.j2").render(values)))
     written.append(_write(folder / "suite.tex", LATEX.get_template("suite.tex.j2").render(values)))
     for name, is_index in (("suite.html", False), ("index.html", True)):

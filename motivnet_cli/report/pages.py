@@ -17,6 +17,7 @@ from motivnet_cli.errors import InputError, one_line
 from motivnet_cli.evaluation.results import to_json
 from motivnet_cli.inputs.decode import decode
 from motivnet_cli.inputs.picture_processes import PictureProcesses
+from motivnet_cli.report.comparisons import words_on_groups, words_on_sets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -132,6 +133,8 @@ def _prepared(environment: jinja2.Environment) -> jinja2.Environment:
         "number": _number,
         "interval": _interval,
         "settings": _settings,
+        "words_on_groups": words_on_groups,
+        "words_on_sets": words_on_sets,
         "count": lambda number: f"{number:,}",
         "indented": lambda text: Markup("\n".join(f"    {line}" for line in text.splitlines())),
     }
