@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.evaluation.datasets.cards import CARDS
-from motivnet_cli.evaluation.datasets.published import ANCHORS, Fit, fit, fitting, published_beside
+from motivnet_cli.evaluation.datasets.published import ANCHORS, Fit, always_fits, fit, fitting, published_beside
 from motivnet_cli.evaluation.evaluate import EvaluateConfig, evaluate
 
 CODES = ("NE", "HA", "SA", "SU", "FE", "DI", "AN")
@@ -195,6 +195,16 @@ def test_fit_is_what_trying_every_count_finds(n, hundredths):
         assert found == Fit(n, truncated[0], "truncated")
     else:
         assert found is None
+
+
+@given(st.integers(0, 10_000))
+def test_from_ten_thousand_images_on_two_decimals_say_nothing(hundredths):
+    """Every figure fits 10,000 images, and one more, by rounding; of 9,999 that is not said."""
+    figure = f"{hundredths // 100}.{hundredths % 100:02}"
+    for n in (10_000, 10_001):
+        assert always_fits(figure, n)
+        assert fit(figure, n).how == "rounded"
+    assert not always_fits(figure, 9_999)
 
 
 def test_fitting_keeps_the_order_of_the_candidates():

@@ -253,7 +253,7 @@ class _FitRow(NamedTuple):
     """`dropped` or `kept`, as an eighth class."""
     n: int
     fits: str
-    """`rounded`, `truncated` or `no`."""
+    """`rounded`, `truncated` or `no`; `any` where so many images can give every figure."""
     correct: int | None
     """Right answers that give the figure."""
 
@@ -277,7 +277,7 @@ def print_fits(figure: str, dataset: str | None, *, as_json: bool) -> None:
 
 
 def _fit_rows(figure: str, card: DatasetCard) -> list[_FitRow]:
-    from motivnet_cli.evaluation.datasets.published import fit
+    from motivnet_cli.evaluation.datasets.published import always_fits, fit
 
     rows = []
     for each in card.counts:
@@ -285,5 +285,6 @@ def _fit_rows(figure: str, card: DatasetCard) -> list[_FitRow]:
         for contempt, n in [*totals, *(("kept", count) for count in each.with_contempt)]:
             found = fit(figure, n)
             how, correct = (found.how, found.correct) if found else ("no", None)
+            how = "any" if always_fits(figure, n) else how
             rows.append(_FitRow(card.name, each.split, each.protocol, contempt, n, how, correct))
     return rows

@@ -130,8 +130,7 @@ class Fit:
 def fit(figure: str, n: int) -> Fit | None:
     """Whether a share of n images can be printed as the figure, such as `53.87`; None where no count gives it.
 
-    A figure that fits says little where there are many images: with D decimals, every figure fits every n of at least
-    10^(D + 2) images, here 10,000 for two.
+    A figure that fits says nothing where there are many images: see `always_fits`.
 
     Raises:
         ConfigError: The figure is no percentage with decimals.
@@ -146,6 +145,15 @@ def fit(figure: str, n: int) -> Fit | None:
     if whole * truncated < (digits + 1) * n and truncated <= n:
         return Fit(n, truncated, "truncated")
     return None
+
+
+def always_fits(figure: str, n: int) -> bool:
+    """Whether every figure with as many decimals fits n images: for two decimals, 10,000 and more.
+
+    Raises:
+        ConfigError: As `fit`.
+    """
+    return n >= 100 * _digits(figure)[1]
 
 
 def fitting(figure: str, candidates: Iterable[int]) -> list[Fit]:
