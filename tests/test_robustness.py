@@ -9,7 +9,8 @@ import numpy as np
 import polars
 import pytest
 
-from motivnet_cli.config import LoaderConfig, ModelConfig
+from motivnet_cli import annotate
+from motivnet_cli.config import InputConfig, LoaderConfig, ModelConfig, OutputConfig, RunConfig
 from motivnet_cli.engine.work import load_network
 from motivnet_cli.evaluation.evaluate import EvaluateConfig, evaluate
 from motivnet_cli.evaluation.intervals import Units
@@ -148,6 +149,26 @@ def test_figures_are_those_of_the_predictions(faces, tmp_path):
         assert f"{100 * mean:.2f}" in (out / page).read_text()
     assert (out / "figures" / "robustness-recipe-letterbox.svg").exists()
     assert [path.name for path in out.rglob("*.png") if path.parent.name != "figures"] == [], "no picture is written"
+    verified = motivnet("verify", out / "corrupted" / "predictions-blur-5.parquet", "--sample", "2")
+    assert "2 rows were computed again" in verified.stderr
+
+
+def test_corrupted_rows_of_given_boxes_are_computed_again(faces, tmp_path):
+    """`verify --sample` corrupts a picture as its run did, by its given boxes; where they are not known, not."""
+    (tmp_path / "faces.csv").write_text(f"path,x1,y1,x2,y2\n{faces / 'sad' / '1.png'},20,20,70,90\n")
+    annotate(
+        RunConfig(
+            inputs=InputConfig(manifests=(str(tmp_path / "faces.csv"),)),
+            output=OutputConfig(path=str(tmp_path / "p.parquet")),
+            model=ModelConfig(name="expression-net"),
+            loader=LoaderConfig(corruption=("resolution", 4)),
+        )
+    )
+
+    known = motivnet("verify", tmp_path / "p.parquet", "--sample", "1")
+    unknown = motivnet("verify", tmp_path / "p.parquet", "--sample", "1", "--inputs-from", faces / "sad")
+    assert "sample            ok: 1 rows were computed again" in known.stderr
+    assert "corrupted by the sizes of boxes that are not known" in unknown.stderr
 
 
 def accuracy_in(path):

@@ -327,6 +327,10 @@ class _Again:
     ) -> Iterator[Crop]:
         if not rows:
             return
+        if self._preparer.corruption and given is None and any(row.source == "given" for row in rows):
+            self._not_run["are of pictures that were corrupted by the sizes of boxes that are not known"] += len(rows)
+            return
+        frame = self._preparer.corrupted(frame, given)
         found = [face for face, _ in self._preparer.find(frame, given)] if self._finds(rows, given) else []
         for row in rows:
             face = found[row.number] if row.number < len(found) else None

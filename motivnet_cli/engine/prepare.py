@@ -74,7 +74,8 @@ class Preparer:
         self.allow_private = loader.allow_private
         """As in `open_remote`."""
         self._timeout_s = loader.input_timeout_s
-        self._corruption = loader.corruption
+        self.corruption = loader.corruption
+        """What is done to each picture before faces are found in it."""
         self._processes = PictureProcesses(max_pixels=loader.max_pixels, timeout_s=loader.input_timeout_s)
         self._detector = (
             None if faces.mode == "whole" else load_detector(faces.detector, detection_size=faces.detection_size)
@@ -121,7 +122,7 @@ class Preparer:
         One in which the detector gives no usable numbers counts as a face that is lost.
         """
         try:
-            frame = self._corrupted(frame, given)
+            frame = self.corrupted(frame, given)
             faces = self.find(frame, given)
         except InputError:
             return Prepared(num_frames=1, num_lost=1)
@@ -147,7 +148,7 @@ class Preparer:
             stop=stop,
         )
 
-    # ---- the three steps ----------------------------------------------------------------------------------
+    # ---- the steps ----------------------------------------------------------------------------------------
 
     def decode(self, path: str, data: bytes | None = None) -> Frame:
         """An upright picture from a file or a URL, or from its content.
@@ -164,6 +165,17 @@ class Preparer:
 
     def _decode_bytes(self, data: bytes) -> Frame:
         return decode_bytes(data, max_pixels=self._max_pixels, apart=self._processes.decode)
+
+    def corrupted(self, frame: Frame, given: tuple[GivenFace, ...] | None) -> Frame:
+        """A picture after the corruption that the settings name, if any, which goes by the sizes of its faces before.
+
+        Raises:
+            InputError: As `find` and `corrupt`.
+        """
+        if self.corruption is None:
+            return frame
+        boxes = [face.box for face, _ in self.find(frame, given)]
+        return replace(frame, rgb=corrupt(frame.rgb, self.corruption, boxes))
 
     def find(self, frame: Frame, given: tuple[GivenFace, ...] | None) -> list[tuple[Face, Kept]]:
         """The faces of a picture from left to right, each with what passes through with it: as given, else as found.
@@ -188,21 +200,10 @@ class Preparer:
             rgb, recipe=model.recipe, height=model.height, width=model.width, fill_rgb=model.card.fill_rgb
         )  # [3, network's H, W]
 
-    def _corrupted(self, frame: Frame, given: tuple[GivenFace, ...] | None) -> Frame:
-        """The frame after the corruption that the settings name, which goes by the sizes of its faces before.
-
-        Raises:
-            InputError: As `find` and `corrupt`.
-        """
-        if self._corruption is None:
-            return frame
-        boxes = [face.box for face, _ in self.find(frame, given)]
-        return replace(frame, rgb=corrupt(frame.rgb, self._corruption, boxes))
-
     def _picture(
         self, about: About, frame: Frame, *, given: tuple[GivenFace, ...] | None = None, kept: Kept = ()
     ) -> Prepared:
-        frame = self._corrupted(frame, given)
+        frame = self.corrupted(frame, given)
         faces = self.find(frame, given)
         height, width = frame.rgb.shape[:2]
         status: Status = "ok" if faces else "no_face"
