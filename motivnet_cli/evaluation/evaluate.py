@@ -6,16 +6,13 @@ that an evaluation that was stopped resumes.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 import logging
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from motivnet_cli import __version__
 from motivnet_cli.config import (
@@ -29,12 +26,12 @@ from motivnet_cli.config import (
     RunConfig,
     VideoConfig,
 )
-from motivnet_cli.durable import durably, temporary_name
 from motivnet_cli.engine.work import load_network
-from motivnet_cli.errors import ConfigError, InputError
+from motivnet_cli.errors import ConfigError
 from motivnet_cli.evaluation.clips import ClipConfig, pool
 from motivnet_cli.evaluation.datasets.published import published_beside
 from motivnet_cli.evaluation.datasets.read import read_dataset
+from motivnet_cli.evaluation.files import path_of, picture_of, write_manifest
 from motivnet_cli.evaluation.groups import by_group, group_names
 from motivnet_cli.evaluation.intervals import Units
 from motivnet_cli.evaluation.matching import match, refuse_other_pictures, remark_on_shared, remarks_on, restricted
@@ -50,10 +47,8 @@ from motivnet_cli.evaluation.results import (
 from motivnet_cli.evaluation.robustness import robustness
 from motivnet_cli.evaluation.scoring import Predicted, labels_of, scale_run, score_run, subjects_of, summary_of
 from motivnet_cli.evaluation.significance import between_runs
-from motivnet_cli.inputs.cells import CellReader
-from motivnet_cli.inputs.names import kind_of
 from motivnet_cli.output.written import WrittenPaths
-from motivnet_cli.records import BOX_COLUMNS, never, no_progress
+from motivnet_cli.records import never, no_progress
 from motivnet_cli.remote.urls import local_path
 from motivnet_cli.run import annotate_with
 from motivnet_cli.weights.load import check_weights, model_card
@@ -64,7 +59,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from motivnet_cli.config import CorruptionName, FaceMode
-    from motivnet_cli.evaluation.datasets.labelled import Labelled, LabelledSet
+    from motivnet_cli.evaluation.datasets.labelled import LabelledSet
     from motivnet_cli.evaluation.matching import Matched
     from motivnet_cli.evaluation.results import Argmax, Grouping, Robustness
     from motivnet_cli.records import Progress
@@ -446,7 +441,7 @@ def _scored(name: str, answers: Predicted, labelled: LabelledSet, config: Evalua
         name,
         answers,
         labelled,
-        path_of=lambda image: _picture_of(image, Path(config.out)),
+        path_of=lambda image: picture_of(image, Path(config.out)),
         resamples=config.resamples,
         seed=config.seed,
     )
@@ -489,7 +484,7 @@ def _predict(
     found: FaceMode = "detect" if labelled.unit == "clip" else "auto"
     faces = config.faces or FaceConfig(mode="whole" if labelled.faces == "whole" else found, max_faces=1)
     with_boxes = labelled.faces == "given" and config.faces is None
-    manifest = _write_manifest(labelled, out, with_boxes=with_boxes, every=clips.every or 1)
+    manifest = write_manifest(labelled, out, with_boxes=with_boxes, every=clips.every or 1)
     output = out / f"{prefix}-{recipe}.parquet" if recipe else out / f"{prefix}.parquet"
     if corruption is not None:
         output = out / CORRUPTED / f"{output.stem}-{corruption.name}-{corruption.severity}.parquet"
@@ -505,7 +500,7 @@ def _predict(
     summary = annotate_with(model, run, progress=progress, stop=stop)
     if summary.stopped:
         return None
-    paths = [_path_of(image, out) for image in labelled.images]
+    paths = [path_of(image, out) for image in labelled.images]
     answers = _match(config, str(output), labelled, paths, is_own=True)
     if not answers.matched.is_found.any():
         raise RuntimeError(f"the run into {str(output)!r} has none of the images that it was given")
@@ -557,61 +552,3 @@ def _predictable(config: EvaluateConfig, labelled: LabelledSet) -> NDArray[np.bo
         return np.ones(len(labelled.classes), np.bool_)
     has_images: NDArray[np.bool_] = np.bincount(labels_of(labelled), minlength=len(labelled.classes)) > 0
     return has_images
-
-
-def _write_manifest(labelled: LabelledSet, out: Path, *, with_boxes: bool, every: int) -> Path:
-    """The labelled images as a manifest; its name changes when they do, and with it the run's fingerprint.
-
-    Args:
-        every: Which frames are taken of clips that are folders of frames: every N-th, from the first.
-    """
-    folder = out / "inputs"
-    folder.mkdir(parents=True, exist_ok=True)
-    lines = []
-    cells = CellReader()
-    for image in labelled.images:
-        path = _path_of(image, out)
-        if image.path is None and not Path(path).exists():
-            temporary = temporary_name(Path(path))
-            _write_picture(image, temporary, cells)
-            temporary.replace(path)  # not synced: tens of thousands, and they can be made again
-        row: dict[str, str | float] = {"path": path}
-        if with_boxes and image.box:
-            row |= dict(zip(BOX_COLUMNS, image.box, strict=True))
-        lines += [json.dumps({"path": frame}) for frame in image.frames[::every]] or [json.dumps(row)]
-    cells.close()
-    text = "\n".join(lines) + "\n"
-    manifest = folder / f"{labelled.dataset}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.jsonl"
-    if not manifest.exists():
-        with durably(manifest) as temporary:
-            temporary.write_text(text)
-    return manifest
-
-
-def _write_picture(image: Labelled, path: Path, cells: CellReader) -> None:
-    """The picture of a table as a file; an empty one where its cell cannot be read, which the run then says of it."""
-    if image.pixels is not None:
-        Image.fromarray(image.pixels).save(path, format="png")
-    elif image.cell is not None:
-        try:
-            content = cells.read(image.cell.table, image.cell.column, image.cell.row)
-        except InputError:
-            content = b""
-        path.write_bytes(content)
-
-
-def _path_of(image: Labelled, out: Path) -> str:
-    """Where an image lies; one of a table gets a file named after it, so that another split has other files."""
-    if image.path is not None:
-        return image.path
-    name = PurePosixPath(image.name)
-    if image.pixels is not None:
-        content, suffix = image.pixels.tobytes(), ".png"
-    else:
-        content, suffix = repr(image.cell).encode(), name.suffix if kind_of(name.name) == "image" else ""
-    return str((out / "inputs" / f"{name.stem}-{hashlib.sha256(content).hexdigest()[:16]}{suffix}").absolute())
-
-
-def _picture_of(image: Labelled, out: Path) -> str:
-    """The file that shows an image: of a folder of frames the middle one, of a video itself."""
-    return image.frames[len(image.frames) // 2] if image.frames else _path_of(image, out)

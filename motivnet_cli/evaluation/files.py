@@ -1,0 +1,77 @@
+"""Labelled images and clips as files that a run can read, and the manifest of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from motivnet_cli.durable import durably, temporary_name
+from motivnet_cli.errors import InputError
+from motivnet_cli.inputs.cells import CellReader
+from motivnet_cli.inputs.names import kind_of
+from motivnet_cli.records import BOX_COLUMNS
+
+if TYPE_CHECKING:
+    from motivnet_cli.evaluation.datasets.labelled import Labelled, LabelledSet
+
+
+def write_manifest(labelled: LabelledSet, out: Path, *, with_boxes: bool, every: int) -> Path:
+    """The labelled images as a manifest; its name changes when they do, and with it the run's fingerprint.
+
+    Args:
+        every: Which frames are taken of clips that are folders of frames: every N-th, from the first.
+    """
+    folder = out / "inputs"
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = []
+    cells = CellReader()
+    for image in labelled.images:
+        path = path_of(image, out)
+        if image.path is None and not Path(path).exists():
+            temporary = temporary_name(Path(path))
+            _write_picture(image, temporary, cells)
+            temporary.replace(path)  # not synced: tens of thousands, and they can be made again
+        row: dict[str, str | float] = {"path": path}
+        if with_boxes and image.box:
+            row |= dict(zip(BOX_COLUMNS, image.box, strict=True))
+        lines += [json.dumps({"path": frame}) for frame in image.frames[::every]] or [json.dumps(row)]
+    cells.close()
+    text = "\n".join(lines) + "\n"
+    manifest = folder / f"{labelled.dataset}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.jsonl"
+    if not manifest.exists():
+        with durably(manifest) as temporary:
+            temporary.write_text(text)
+    return manifest
+
+
+def _write_picture(image: Labelled, path: Path, cells: CellReader) -> None:
+    """The picture of a table as a file; an empty one where its cell cannot be read, which the run then says of it."""
+    if image.pixels is not None:
+        Image.fromarray(image.pixels).save(path, format="png")
+    elif image.cell is not None:
+        try:
+            content = cells.read(image.cell.table, image.cell.column, image.cell.row)
+        except InputError:
+            content = b""
+        path.write_bytes(content)
+
+
+def path_of(image: Labelled, out: Path) -> str:
+    """Where an image lies; one of a table gets a file named after it, so that another split has other files."""
+    if image.path is not None:
+        return image.path
+    name = PurePosixPath(image.name)
+    if image.pixels is not None:
+        content, suffix = image.pixels.tobytes(), ".png"
+    else:
+        content, suffix = repr(image.cell).encode(), name.suffix if kind_of(name.name) == "image" else ""
+    return str((out / "inputs" / f"{name.stem}-{hashlib.sha256(content).hexdigest()[:16]}{suffix}").absolute())
+
+
+def picture_of(image: Labelled, out: Path) -> str:
+    """The file that shows an image: of a folder of frames the middle one, of a video itself."""
+    return image.frames[len(image.frames) // 2] if image.frames else path_of(image, out)
