@@ -183,6 +183,12 @@ def negative_logs(labels: Ints, y_prob: Floats) -> Floats:
     return logs
 
 
+def bin_of(confidence: Floats) -> Ints:
+    """The number of each bin, [M]: (low, high], and 0 in the first, as Guo et al. have it."""
+    bins: Ints = np.clip(np.ceil(confidence * NUM_BINS).astype(np.int64) - 1, 0, NUM_BINS - 1)
+    return bins
+
+
 def _in_top2(y_true: Ints, is_scored: Bools, y_prob: Floats | None) -> Bools:
     """Whether the label is among the two most probable classes, [N]; of equals the lower id goes first, as in argmax.
 
@@ -336,8 +342,7 @@ class _Sums:
         each = np.arange(len(where))
         confidence = y_prob[each, predicted]
         squares = ((y_prob - np.eye(self._num_classes)[labels]) ** 2).sum(axis=1)
-        # (low, high], and 0 in the first, as Guo et al. have it.
-        bins = np.clip(np.ceil(confidence * NUM_BINS).astype(np.int64) - 1, 0, NUM_BINS - 1) + self._bins.start
+        bins = bin_of(confidence) + self._bins.start
         return [
             (np.full(len(where), self._means["brier"]), where, squares),
             (np.full(len(where), self._means["nll"]), where, negative_logs(labels, y_prob)),
@@ -360,7 +365,7 @@ class _Sums:
             if self._has_probabilities:
                 n_scored = counts[:, :, :c].sum(axis=(1, 2))  # [B]
                 for name, row in self._means.items():
-                    of_scored.setdefault(name, []).append(_ratio(totals[row], n_scored))
+                    of_scored.setdefault(name, []).append(ratio(totals[row], n_scored))
                 of_scored.setdefault("ece", []).append(self.ece(totals))
                 aurocs = np.stack([ranking.auroc(weights) for ranking in self._rankings], axis=1)  # [B, C]
                 of_scored.setdefault("auroc_macro", []).append(_mean_of_defined(aurocs))
@@ -374,7 +379,7 @@ class _Sums:
     def ece(self, totals: Floats) -> Floats:
         """The calibration error of each resample, [B], from the sums [K, B]."""
         n, confidence, hits = totals[self._bins].reshape(3, NUM_BINS, -1)  # [bins, B] each
-        return _ratio(np.abs(hits - confidence).sum(axis=0), n.sum(axis=0))
+        return ratio(np.abs(hits - confidence).sum(axis=0), n.sum(axis=0))
 
     def ece_of_all(self) -> float:
         """The calibration error of all scored images, each taken once."""
@@ -414,7 +419,7 @@ class _Ranking:
         np.cumsum(weights[self._negatives], axis=0, out=passed[1:])
         drawn = weights[self._positives]
         wins = np.einsum("nb,nb->b", drawn, passed[self._below] + passed[self._up_to], dtype=np.float64) / 2
-        return _ratio(wins, drawn.sum(axis=0, dtype=np.float64) * passed[-1])
+        return ratio(wins, drawn.sum(axis=0, dtype=np.float64) * passed[-1])
 
 
 def _joined(figures: dict[str, list[Floats]]) -> dict[str, Floats]:
@@ -426,15 +431,15 @@ def _headlines(counts: Floats, top2: Floats) -> dict[str, Floats]:
     hits = np.diagonal(counts, axis1=1, axis2=2)  # [B, C]
     support, called = counts.sum(axis=2), counts[:, :, : counts.shape[1]].sum(axis=1)  # [B, C]
     n = support.sum(axis=1)  # [B]
-    f1 = np.where(support > 0, _ratio(2 * hits, support + called), np.nan)
+    f1 = np.where(support > 0, ratio(2 * hits, support + called), np.nan)
     by_chance = (support * called).sum(axis=1)  # times n squared: whole numbers, so that 0 / 0 is seen as such
     return {
-        "accuracy": _ratio(hits.sum(axis=1), n),
-        "uar": _mean_of_defined(_ratio(hits, support)),
+        "accuracy": ratio(hits.sum(axis=1), n),
+        "uar": _mean_of_defined(ratio(hits, support)),
         "macro_f1": _mean_of_defined(f1),
-        "weighted_f1": _ratio(np.nansum(f1 * support, axis=1), n),
-        "top2_accuracy": _ratio(top2, n),
-        "kappa": _ratio(n * hits.sum(axis=1) - by_chance, n**2 - by_chance),
+        "weighted_f1": ratio(np.nansum(f1 * support, axis=1), n),
+        "top2_accuracy": ratio(top2, n),
+        "kappa": ratio(n * hits.sum(axis=1) - by_chance, n**2 - by_chance),
     }
 
 
@@ -464,7 +469,7 @@ def _intervals(
 def _compared(hit_a: Bools, hit_b: Bools, is_counted: Bools, units: Units) -> AccuracyPair:
     """The comparison over the images that are counted; all arguments are [N]."""
     gain = (hit_a.astype(np.int64) - hit_b) * is_counted
-    replicates = [_ratio(gain @ weights, is_counted @ weights) for weights in units.resampled()]
+    replicates = [ratio(gain @ weights, is_counted @ weights) for weights in units.resampled()]
     n, n_a, n_b = int(is_counted.sum()), int(hit_a[is_counted].sum()), int(hit_b[is_counted].sum())
     both = int((hit_a & hit_b & is_counted).sum())
     only_a, only_b = n_a - both, n_b - both
@@ -512,7 +517,7 @@ def _checked_probabilities(probabilities: ArrayLike, is_scored: Bools, num_class
     return normalised
 
 
-def _ratio(numerator: Floats | Ints, denominator: Floats | Ints | NDArray[np.int32]) -> Floats:
+def ratio(numerator: Floats | Ints, denominator: Floats | Ints | NDArray[np.int32]) -> Floats:
     """Their quotient, NaN where the denominator is 0."""
     quotients = np.full(np.shape(denominator), np.nan)
     quotient: Floats = np.divide(numerator, denominator, out=quotients, where=denominator != 0)
@@ -522,7 +527,7 @@ def _ratio(numerator: Floats | Ints, denominator: Floats | Ints | NDArray[np.int
 def _mean_of_defined(values: Floats) -> Floats:
     """The mean of what is not NaN along the last axis; NaN where nothing is."""
     is_defined = ~np.isnan(values)
-    return _ratio(np.where(is_defined, values, 0).sum(axis=-1), is_defined.sum(axis=-1))
+    return ratio(np.where(is_defined, values, 0).sum(axis=-1), is_defined.sum(axis=-1))
 
 
 def _defined(value: float) -> float | None:

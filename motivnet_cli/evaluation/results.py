@@ -182,6 +182,23 @@ class TemperatureScaling:
     remarks: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoftScores:
+    """Predictions against the votes of several annotators."""
+
+    all: dict[str, Interval | None]
+    """voter_agreement over all images; a miss names no class, so no annotator agrees."""
+    scored: dict[str, Interval | None]
+    """The same over the scored images, and cross_entropy, kl and soft_ece where there are probabilities."""
+    label_agreement: float
+    """voter_agreement of the labels themselves: what a prediction that is always right has."""
+    entropy: float
+    """Of the votes, mean over all images: no cross_entropy over the same images is lower."""
+    reliability: tuple[Bin, ...]
+    """By confidence, as of `Scores`; `accuracy` is the mean share of the votes for the predicted class."""
+    remarks: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Agreement:
     """Images by which of two predictions has them right."""
@@ -419,6 +436,8 @@ class Run:
     scores: Scores
     temperature_scaling: TemperatureScaling | None = None
     """None where no split was given to fit a temperature on."""
+    soft: SoftScores | None = None
+    """None where the set has no votes."""
     missed: tuple[Missed, ...]
     """At most MAX_NAMES of them."""
     missed_by_reason: dict[str, int]

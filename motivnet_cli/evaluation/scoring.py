@@ -15,8 +15,10 @@ import numpy as np
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.evaluation.calibration import SCALED, at_temperature, fit_temperature
 from motivnet_cli.evaluation.datasets.cards import CARDS as DATASETS
+from motivnet_cli.evaluation.intervals import Units
 from motivnet_cli.evaluation.metrics import score
 from motivnet_cli.evaluation.results import MAX_NAMES, DatasetSummary, Missed, Mistake, Run, TemperatureScaling
+from motivnet_cli.evaluation.soft import score_votes, vote_shares
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,6 +97,8 @@ def score_run(
     """
     matched = predicted.matched
     labels = labels_of(labelled)
+    units = Units(subjects_of(labelled), len(labels), resamples=resamples, seed=seed)
+    votes = [image.votes for image in labelled.images if image.votes is not None]
     missed = [
         Missed(labelled.images[index].name, matched.reasons.get(index, "no prediction"))
         for index in np.flatnonzero(matched.predicted < 0).tolist()
@@ -103,6 +107,9 @@ def score_run(
         name=name,
         predictions=predicted.predictions.origin,
         scores=_scores(labelled, matched.predicted, matched.probabilities, resamples, seed),
+        soft=score_votes(vote_shares(votes, labelled.classes), labels, matched.predicted, matched.probabilities, units)
+        if len(votes) == len(labels)
+        else None,
         missed=tuple(missed[:MAX_NAMES]),
         missed_by_reason=dict(Counter(image.reason for image in missed).most_common()),
         matching=matched.summary,

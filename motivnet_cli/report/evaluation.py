@@ -38,6 +38,13 @@ _HEADLINES = (
     ("brier", "Brier score", "0 to 2; lower is better", "plain"),
     ("nll", "NLL", "mean of \N{MINUS SIGN}log of the label's probability; lower is better", "plain"),
 )
+_SOFT_HEADLINES = (
+    ("voter_agreement", "Agreement with annotators", "mean share of the votes for the predicted class", "percent"),
+    ("cross_entropy", "Cross-entropy", "with the shares of the votes; lower is better", "plain"),
+    ("kl", "KL divergence", "from the shares of the votes to the probabilities; lower is better", "plain"),
+    ("soft_ece", "Soft calibration error", "confidence against the share of the votes; lower is better", "percent"),
+)
+"""Against votes."""
 _SUITE_HEADLINES = (
     ("all", "accuracy", "Accuracy"),
     ("all", "uar", "UAR"),
@@ -80,6 +87,7 @@ def write_report(evaluation: Evaluation, folder: Path, *, images: bool) -> list[
         "robustness": robustness,
         "images": images,
         "headlines": _HEADLINES,
+        "soft_headlines": _SOFT_HEADLINES,
         "intervals": _intervals_in_words(evaluation.runs[0].scores),
         "anchors": [(title, group) for kind, title, _ in _ANCHOR_KINDS if (group := _anchors_of(evaluation, kind))],
         "left_out": evaluation.anchors_left_out,

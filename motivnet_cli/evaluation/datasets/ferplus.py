@@ -68,7 +68,7 @@ def _read_votes_and_table(request: Request, found: Recognised) -> SplitRows:
         if pixels is None:
             dropped["pixels not understood"] += 1
         else:
-            rows.append(names.labelled(vote.row, vote.label, pixels=pixels))
+            rows.append(names.labelled(vote.row, vote.label, pixels=pixels, votes=vote.votes))
     shared = [vote.image for vote in votes if vote.row not in names.by_row]
     remarks = [f"{_named(shared)}: these rows go by their number, such as row-00012.png"] if shared else []
     return SplitRows(split=split, rows=rows, faces=request.card.faces, dropped=dropped, remarks=remarks)
@@ -104,7 +104,7 @@ def _read_votes_and_images(request: Request, found: Recognised) -> SplitRows:
             dropped["several files of one name"] += 1
         else:
             file = there[0] if there else f"{found.folder}/{vote.image}"
-            rows.append(names.labelled(vote.row, vote.label, path=file))
+            rows.append(names.labelled(vote.row, vote.label, path=file, votes=vote.votes))
     dropped[_SHARED] = len(shared)
     remarks = [f"{_named(shared)}: which of them the file shows is not known, dropped"] if shared else []
     return SplitRows(
@@ -139,7 +139,7 @@ def _read_lists(request: Request, found: Recognised) -> SplitRows:
     votes = majorities(chosen, dropped)
     shared = repeated_names(chosen)
     folder = posixpath.dirname(index)
-    rows = [Row(f"{folder}/{vote.image}", vote.label) for vote in votes if vote.image not in shared]
+    rows = [Row(f"{folder}/{vote.image}", vote.label, votes=vote.votes) for vote in votes if vote.image not in shared]
     if lost := [vote.image for vote in votes if vote.image in shared]:
         dropped[_SHARED] = len(lost)
         remarks.append(f"{_named(lost)}: the file shows the last of them, dropped")

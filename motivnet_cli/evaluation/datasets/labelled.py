@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from motivnet_cli.errors import ConfigError
@@ -60,6 +60,8 @@ class Labelled:
     """Of a clip that is a folder: the paths of its frames, in order."""
     cell: Cell | None = None
     """Where the picture stands if it is in a Parquet table; `path` and `pixels` are None then."""
+    votes: Mapping[str, int] | None = None
+    """Annotators by the class that they named, where the set has several."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -121,6 +123,7 @@ def labelled_set(request: Request, rows: SplitRows, *, layout: str, base: str, g
         remarks.append(f"{image_count(num_contempt, rows.unit)} of contempt kept as an eighth class, {why}")
     if given:
         remarks.append("labels go by the given label map, not only by the set's own")
+        images = [replace(image, votes=None) for image in images]  # they go by the set's own classes
     departures = (*_missing(selection.missing, rows.unit), *_departures(request, rows, images, dropped))
     absent = _absent(request, rows, Counter(image.label for image in images))
     if absent and _without(absent, rows.unit) not in departures:
@@ -233,7 +236,12 @@ class _Selection:
                 continue
             labels[name] = label
             yield Labelled(
-                name, path, label, row.subject, row.box, row.pixels, row.columns, row.alias, frames, row.cell
+                *(name, path, label, row.subject, row.box, row.pixels),
+                columns=row.columns,
+                alias=row.alias,
+                frames=frames,
+                cell=row.cell,
+                votes=row.votes,
             )
 
 

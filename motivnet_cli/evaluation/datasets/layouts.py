@@ -99,6 +99,8 @@ class Row(NamedTuple):
     alias: str | None = None
     """Another name that predictions may give this image."""
     cell: Cell | None = None
+    votes: Mapping[str, int] | None = None
+    """Annotators by the class that they named, where there are several."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

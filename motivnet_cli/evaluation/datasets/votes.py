@@ -34,13 +34,19 @@ class RowNames:
     """FERPlus' names, of the rows that have one for themselves."""
 
     def labelled(
-        self, row: int, label: str, *, path: str | None = None, pixels: NDArray[np.uint8] | None = None
+        self,
+        row: int,
+        label: str,
+        *,
+        path: str | None = None,
+        pixels: NDArray[np.uint8] | None = None,
+        votes: Mapping[str, int] | None = None,
     ) -> Row:
         """A labelled image that predictions may name by FERPlus' name or by its row."""
         by_number = f"row-{row:05}.png"
         if path is not None:
-            return Row(path, label, alias=by_number)
-        return Row(None, label, name=self.by_row.get(row, by_number), pixels=pixels, alias=by_number)
+            return Row(path, label, alias=by_number, votes=votes)
+        return Row(None, label, name=self.by_row.get(row, by_number), pixels=pixels, alias=by_number, votes=votes)
 
 
 class Vote(NamedTuple):
@@ -52,6 +58,8 @@ class Vote(NamedTuple):
     """Its name in FERPlus' list; empty where the list gives it none."""
     label: str
     """The majority's, one of FERPLUS_COLUMNS."""
+    votes: Mapping[str, int]
+    """Annotators by column."""
 
 
 def ferplus_majority(votes: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -105,9 +113,11 @@ def majorities(chosen: pl.DataFrame, dropped: Counter[str]) -> list[Vote]:
     """The rows that have a name and a majority; the others are counted by reason."""
     numbers = chosen.select(pl.col(*FERPLUS_COLUMNS).str.strip_chars().cast(pl.Float64, strict=False))
     is_understood = numbers.select(pl.all_horizontal(pl.all().is_not_null())).to_series().to_list()
-    majority = ferplus_majority(numbers.fill_null(0).to_numpy().astype(np.int64))
+    counts = numbers.fill_null(0).to_numpy().astype(np.int64)  # [N, 10]
     votes = []
-    for row, image, column, is_good in zip(chosen["row"], chosen["image"], majority, is_understood, strict=True):
+    for row, image, column, is_good, each in zip(
+        chosen["row"], chosen["image"], ferplus_majority(counts), is_understood, counts.tolist(), strict=True
+    ):
         if not is_good:
             dropped["votes not understood"] += 1
         elif not image:
@@ -115,5 +125,5 @@ def majorities(chosen: pl.DataFrame, dropped: Counter[str]) -> list[Vote]:
         elif column < 0:
             dropped["no majority"] += 1
         else:
-            votes.append(Vote(row, image, FERPLUS_COLUMNS[column]))
+            votes.append(Vote(row, image, FERPLUS_COLUMNS[column], dict(zip(FERPLUS_COLUMNS, each, strict=True))))
     return votes
