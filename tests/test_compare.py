@@ -23,11 +23,10 @@ from motivnet_cli.evaluation.results import to_json
 from motivnet_cli.evaluation.sides import Reading
 from motivnet_cli.evaluation.two_samples import deal
 from motivnet_cli.output.read import read_faces
-from motivnet_cli.report.comparisons import words_on_models
+from motivnet_cli.report.comparisons import words_on_data, words_on_models
 from motivnet_cli.run import annotate
 from tests.exported import face, output
 from tests.pictures import SAMPLE_DATA, face_photo
-from tests.runs import motivnet, on_a_terminal
 
 TINY = Path(__file__).parent / "golden" / "motivnet_tiny_7.safetensors"
 WHOLE = Reading(faces=FaceConfig(mode="whole"))
@@ -451,26 +450,27 @@ def test_a_network_without_emotions(tmp_path):
     assert found.distances.frechet_distance == pytest.approx(0, abs=1e-5)
 
 
-def test_a_terminal_gets_words_and_a_pipe_json(tmp_path):
-    """On a terminal each line says one thing, to four digits; the JSON is for programs, and for those who ask."""
+def test_words_on_two_sets(tmp_path):
+    """Each line says one thing, to four digits: the faces, the distances, the classifier, the emotions, the remarks."""
     emotions = ["happiness"] * 60 + ["fear"] * 2
     sides = [
         described(tmp_path / name, embedded(62, seed, shift=shift), emotions=emotions)
         for name, seed, shift in (("a", 4, 0), ("b", 5, 1))
     ]
-    lines = on_a_terminal("compare", "data", *sides, "--quiet").splitlines()
-    found = json.loads(motivnet("compare", "data", *sides, "--quiet").stdout)
+    found = compare_data(*sides, work=tmp_path / "work", model=SMALL)
+    distances, itself = found.distances, found.distances.frechet_self_distance
+    lines = list(words_on_data(found))
 
     assert lines[0] == "a: 62 faces of 62 inputs; b: 62 faces of 62 inputs; embeddings of expression-net"
-    distance, itself = found["frechet_distance"], found["frechet_self_distance"]
-    assert lines[1].startswith(
-        f"Frechet distance {distance:.4g}, where random parts of both are {itself['mean']:.4g} apart"
+    assert lines[1] == (
+        f"Frechet distance {distances.frechet_distance:.4g}, where random parts of both are {itself.mean:.4g} apart "
+        f"({itself.least:.4g} to {itself.most:.4g})"
     )
-    assert lines[2].endswith(f"{found['neighbour_overlap']['value']:.4g} of an even mixture (p = 0.001)")
-    assert f"with accuracy {found['classifier']['accuracy']['value']:.1%}" in lines[3]
+    assert lines[2].endswith(f"neighbours {distances.neighbour_overlap.value:.4g} of an even mixture (p = 0.001)")
+    assert f"with accuracy {distances.classifier.accuracy.value:.1%}" in lines[3]
     assert lines[4] == "emotions: their shares differ by 0.0% of the faces"
     assert lines[5].startswith("happiness (60 and 60 faces): Frechet distance")
-    assert [line[:5] for line in lines[6:]] == ["note:"] * len(found["remarks"])
+    assert [line[:5] for line in lines[6:]] == ["note:"] * len(found.remarks)
 
 
 def test_words_on_two_networks(models):

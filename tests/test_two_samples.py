@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
+from motivnet_cli.evaluation.frechet import frechet_distance_of_rows
 from motivnet_cli.evaluation.two_samples import PERMUTATIONS, Reservoir, Sample, two_sample_tests
 
 
@@ -108,7 +109,7 @@ def test_two_halves_of_one_set_look_alike():
     """Under one distribution p-values are spread over 0 to 1 and the interval holds the value 95 times in 100."""
     found = [
         judged(rng(i).normal(size=(20, 4)), rng(1000 + i).normal(size=(30, 4)), seed=i, permutations=99)
-        for i in range(200)
+        for i in range(120)
     ]
 
     for tests in (
@@ -119,10 +120,10 @@ def test_two_halves_of_one_set_look_alike():
         [each.classifier.auroc for each in found],
     ):
         held = np.mean([test.low <= test.value <= test.high for test in tests])
-        assert 0.89 < held < 0.99  # four standard deviations below
-        assert np.mean([test.p_value <= 0.1 for test in tests]) == pytest.approx(0.1, abs=0.085)
-    assert np.mean([each.overlap.value for each in found]) == pytest.approx(1, abs=0.03)
-    assert np.mean([each.mmd.value for each in found]) == pytest.approx(0, abs=0.003)
+        assert held > 0.87  # four standard deviations
+        assert np.mean([test.p_value <= 0.1 for test in tests]) == pytest.approx(0.1, abs=0.11)
+    assert np.mean([each.overlap.value for each in found]) == pytest.approx(1, abs=0.04)
+    assert np.mean([each.mmd.value for each in found]) == pytest.approx(0, abs=0.004)
 
 
 def test_sets_far_apart():
@@ -165,17 +166,33 @@ def test_one_row_is_too_few():
 # ---- kernel inception distance ----------------------------------------------------------------------------
 
 
-def test_kid_is_that_of_torchmetrics():
-    """Over the whole samples, and the mean over subsets is about it."""
-    torch = pytest.importorskip("torch")
-    kid = pytest.importorskip("torchmetrics.image.kid")
-    a, b = rng(0).normal(size=(60, 8)) + 1, rng(1).normal(size=(60, 8)) * 1.3 + 1
-    found = judged(a, b, permutations=50).kid
-    expected = float(kid.poly_mmd(torch.tensor(a), torch.tensor(b)))
+def test_kid_is_mmd_with_a_cubic_kernel():
+    """By scikit-learn's kernel over the whole samples; the mean over subsets is about it."""
+    pairwise = pytest.importorskip("sklearn.metrics.pairwise")
+    a, b = rng(0).normal(size=(60, 8)) + 1, rng(1).normal(size=(50, 8)) * 1.3 + 1
+    found = judged(a, b, seed=0, permutations=50).kid
+    within_a, within_b, across = (pairwise.polynomial_kernel(*each, degree=3) for each in ((a, a), (b, b), (a, b)))
+    np.fill_diagonal(within_a, 0)
+    np.fill_diagonal(within_b, 0)
+    expected = within_a.sum() / (60 * 59) + within_b.sum() / (50 * 49) - 2 * across.mean()
 
     assert found.value == pytest.approx(expected, rel=1e-9)
-    assert (found.subset_size, found.subsets) == (30, 100)
+    assert (found.subset_size, found.subsets) == (25, 100)
     assert found.subset_mean == pytest.approx(expected, abs=3 * found.subset_sd / 5)
+
+
+@pytest.mark.slow
+def test_kid_and_frechet_distance_are_those_of_torchmetrics():
+    """From the same embeddings."""
+    torch = pytest.importorskip("torch")
+    kid, fid = (pytest.importorskip(f"torchmetrics.image.{name}") for name in ("kid", "fid"))
+    a, b = rng(0).normal(size=(60, 8)) + 1, rng(1).normal(size=(60, 8)) * 1.3 + 1
+    moments = [torch.tensor(values) for rows in (a, b) for values in (rows.mean(0), np.cov(rows.T))]
+
+    assert judged(a, b, seed=0, permutations=9).kid.value == pytest.approx(
+        float(kid.poly_mmd(torch.tensor(a), torch.tensor(b))), rel=1e-9
+    )
+    assert frechet_distance_of_rows(a, b) == pytest.approx(float(fid._compute_fid(*moments)), rel=1e-6)
 
 
 def test_kid_of_subsets_is_its_definition():
@@ -248,7 +265,7 @@ def videos(seed, num, frames, spread=0.2):
 def test_frames_of_a_video_count_once():
     """Videos of one distribution look alike, whatever the measure, as long as labels go by video."""
     found, by_frame = [], []
-    for seed in range(60):
+    for seed in range(40):
         (a, in_a), (b, in_b) = videos(seed, 8, 6), videos(900 + seed, 9, 5)
         found.append(judged(a, b, seed=seed, permutations=99, inputs=(in_a, in_b)))
         by_frame.append(judged(a, b, seed=seed, permutations=99))
@@ -261,7 +278,7 @@ def test_frames_of_a_video_count_once():
         "auroc": lambda each: each.classifier.auroc,
     }
     for test in tests.values():
-        assert np.mean([test(each).p_value <= 0.1 for each in found]) < 0.1 + 4 * math.sqrt(0.09 / 60)
+        assert np.mean([test(each).p_value <= 0.1 for each in found]) < 0.1 + 4 * math.sqrt(0.09 / 40)
         assert np.mean([test(each).p_value <= 0.1 for each in by_frame]) > 0.6
     assert np.mean([each.overlap.value for each in found]) == pytest.approx(1, abs=0.1)
 
