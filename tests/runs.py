@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
-import pty
 import shutil
-import struct
 import subprocess
 import sys
 import tempfile
-import termios
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -71,24 +66,6 @@ def motivnet(*arguments, stdin=None, code=0):
     run = CliRunner().invoke(app, list(map(str, arguments)), input=stdin, catch_exceptions=False)
     assert run.exit_code == code, run.stderr
     return run
-
-
-def on_a_terminal(*arguments, env=None):
-    """What a command that succeeds writes to a terminal of 120 columns."""
-    parent, child = pty.openpty()
-    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 120, 0, 0))
-    command = [sys.executable, "-m", "motivnet_cli", *map(str, arguments)]
-    process = subprocess.Popen(
-        command, stdout=child, stderr=child, env={**os.environ, "TERM": "xterm-256color", **(env or {})}
-    )
-    os.close(child)
-    written = b""
-    with contextlib.suppress(OSError):  # Linux says EIO when the last writer is gone
-        while piece := os.read(parent, 4096):
-            written += piece
-    os.close(parent)
-    assert process.wait(timeout=300) == 0
-    return written.decode()
 
 
 def finish(photos, out, *options, code=0):

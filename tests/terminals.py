@@ -1,4 +1,4 @@
-"""A terminal for what is printed in this process: a pseudo-terminal in place of stdout."""
+"""Pseudo-terminals: in place of stdout in this process, or for a process of its own."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import struct
+import subprocess
 import sys
 import termios
 import threading
@@ -28,16 +29,9 @@ class Screen:
 @contextlib.contextmanager
 def terminal(columns=80):
     """Stdout is a terminal of this width within the block; the screen is complete after it."""
-    parent, child = pty.openpty()
-    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
+    parent, child = _opened(columns)
     screen, pieces = Screen(), []
-
-    def read():
-        with contextlib.suppress(OSError):  # Linux says EIO when the last writer is gone
-            while piece := os.read(parent, 4096):
-                pieces.append(piece)
-
-    reader = threading.Thread(target=read)
+    reader = threading.Thread(target=lambda: pieces.extend(_written(parent)))
     reader.start()
     sys.stdout.flush()
     before, stdout = os.dup(1), sys.stdout
@@ -53,3 +47,31 @@ def terminal(columns=80):
         reader.join()
         os.close(parent)
         screen.text = b"".join(pieces).decode()
+
+
+def on_a_terminal(*arguments, env=None):
+    """What a command that succeeds writes to a terminal of 120 columns, as a process of its own."""
+    parent, child = _opened(120)
+    command = [sys.executable, "-m", "motivnet_cli", *map(str, arguments)]
+    process = subprocess.Popen(
+        command, stdout=child, stderr=child, env={**os.environ, "TERM": "xterm-256color", **(env or {})}
+    )
+    os.close(child)
+    written = b"".join(_written(parent))
+    os.close(parent)
+    assert process.wait(timeout=300) == 0
+    return written.decode()
+
+
+def _opened(columns):
+    """Both ends of a terminal of this width: ours, and the one to write to."""
+    parent, child = pty.openpty()
+    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
+    return parent, child
+
+
+def _written(parent):
+    """What is written to the other end until all have closed it."""
+    with contextlib.suppress(OSError):  # Linux says EIO when the last writer is gone
+        while piece := os.read(parent, 4096):
+            yield piece

@@ -22,7 +22,7 @@ from motivnet_cli.errors import ConfigError
 from motivnet_cli.output.read import read_faces, read_inputs, read_record
 from motivnet_cli.shards import parse_shard
 from tests.pictures import SAMPLE_DATA, face_photo, hostile_folder
-from tests.runs import on_a_terminal
+from tests.terminals import on_a_terminal
 
 
 def motivnet(*arguments):

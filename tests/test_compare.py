@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
+from motivnet_cli.cli.terminal import print_result
 from motivnet_cli.config import FaceConfig, InputConfig, ModelConfig, OutputConfig, RunConfig
 from motivnet_cli.errors import ConfigError, OutputConflictError, WeightsError
 from motivnet_cli.evaluation.compare_data import Counts, compare_data
@@ -27,6 +28,7 @@ from motivnet_cli.report.comparisons import words_on_data, words_on_models
 from motivnet_cli.run import annotate
 from tests.exported import face, output
 from tests.pictures import SAMPLE_DATA, face_photo
+from tests.terminals import terminal
 
 TINY = Path(__file__).parent / "golden" / "motivnet_tiny_7.safetensors"
 WHOLE = Reading(faces=FaceConfig(mode="whole"))
@@ -471,6 +473,12 @@ def test_words_on_two_sets(tmp_path):
     assert lines[4] == "emotions: their shares differ by 0.0% of the faces"
     assert lines[5].startswith("happiness (60 and 60 faces): Frechet distance")
     assert [line[:5] for line in lines[6:]] == ["note:"] * len(found.remarks)
+    with terminal(300) as words:
+        print_result(found, words_on_data(found), as_json=False)
+    with terminal(300) as asked:
+        print_result(found, words_on_data(found), as_json=True)
+    assert words.lines == lines
+    assert json.loads(asked.text)["n_inputs"] == {"a": 62, "b": 62}
 
 
 def test_words_on_two_networks(models):

@@ -14,7 +14,8 @@ from motivnet_cli.evaluation.datasets.cards import CARDS
 from motivnet_cli.evaluation.datasets.inventory import state_of, states_of_all
 from motivnet_cli.evaluation.datasets.roots import find_root, remember, user_config
 from motivnet_cli.records import EMOTIONS
-from tests.runs import motivnet, on_a_terminal
+from tests.runs import motivnet
+from tests.terminals import on_a_terminal
 from tests.test_clip_sets import mmi_session
 from tests.test_datasets import (
     empty,
