@@ -93,12 +93,15 @@ def test_both_recipes_are_scored_side_by_side(faces, tmp_path):
     """--recipe both runs the reference's two input recipes, each with its own predictions and figures."""
     weights = Path(__file__).parent / "golden" / "motivnet_tiny_7.safetensors"
     arguments = ("--weights", weights, "--recipe", "both", "--out", tmp_path / "r")
-    run("evaluate", "--dataset", "folder", "--root", faces, *arguments)
-    scored = metrics(tmp_path / "r")["runs"]
+    shown = run("evaluate", "--dataset", "folder", "--root", faces, *arguments).stdout
+    scored, (pair,) = metrics(tmp_path / "r")["runs"], metrics(tmp_path / "r")["between"]
     rows = [polars.read_parquet(tmp_path / "r" / f"predictions-{recipe}.parquet") for recipe in ("stretch", "pad")]
 
     assert [each["name"] for each in scored] == ["recipe stretch", "recipe pad"]
     assert [each["predictions"]["recipe"] for each in scored] == ["stretch", "pad"]
+    tested = [pair["all"]["accuracy_a"], pair["all"]["accuracy_b"]]
+    assert tested == [each["scores"]["all"]["accuracy"]["value"] for each in scored]
+    assert f"\trecipe stretch\trecipe pad\t21\t{tested[0]:.4f}\t{tested[1]:.4f}\t" in shown.partition("\n\n")[2]
     assert not rows[0].select(EMOTIONS).equals(rows[1].select(EMOTIONS))
 
 

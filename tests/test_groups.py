@@ -45,8 +45,23 @@ def test_any_column_of_a_table_can_be_asked_for(tmp_path, kind):
         "b.png": {"age": "31", "Gender": "m"},
         "c.png": {},
     }
-    assert found.columns == ("subject", "path", "label", "age", "Gender")
+    assert found.columns == ("subject", "label", "age", "Gender")
     assert columns_of(read_dataset(kind, str(path))) == {"a.png": {}, "b.png": {}, "c.png": {}}
+
+
+def test_subjects_that_are_named_in_part_are_said(tmp_path):
+    """One empty cell, and intervals are by image: that is a remark. All named, or none, is not."""
+    for name in "ab":
+        picture(tmp_path / f"{name}.png")
+    said = {}
+    for cells in ("x,y", "x,", ","):
+        first, second = cells.split(",")
+        write(tmp_path / "set.csv", f"path,label,subject\na.png,happy,{first}\nb.png,sad,{second}\n")
+        remarks = read_dataset("csv", str(tmp_path / "set.csv")).remarks
+        said[cells] = [remark for remark in remarks if "subject" in remark]
+
+    assert said["x,y"] == said[","] == []
+    assert said["x,"][0].startswith("the subject of 1 image is not named: all are taken as independent")
 
 
 def test_names_of_kdef_hold_gender_session_and_angle(tmp_path):
@@ -252,7 +267,7 @@ def aged(tmp_path):
     for number in range(42):
         picture(tmp_path / f"{number}.png")
         rows.append({"path": f"{number}.png", "label": EMOTIONS[number % 7], "age": 20 + number % 30, "number": number})
-        rows[-1] |= {"gender": "fm"[number % 2], "empty": None}
+        rows[-1] |= {"gender": "fm"[number % 2], "code": f"c{number}", "empty": None}
     pl.DataFrame(rows, infer_schema_length=None).write_csv(tmp_path / "set.csv")
     return tmp_path / "set.csv"
 
@@ -260,9 +275,9 @@ def aged(tmp_path):
 @pytest.mark.parametrize(
     ("column", "words"),
     [
-        ("hair", "the column is not known for csv; there are: path, label, age, number, gender"),
+        ("hair", "the column is not known for csv; there are: label, age, number, gender, code"),
         ("age", "30 different numbers are no groups: write a column of ranges"),
-        ("path", "42 values for 42 images are no groups"),
+        ("code", "42 values for 42 images are no groups"),
         ("empty", "the column says nothing of the images here for csv"),
         ("subject", "the column is not known for csv"),
     ],

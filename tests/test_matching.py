@@ -173,6 +173,7 @@ def test_images_without_a_face_are_no_mismatch(tmp_path, faces):
     assert result.runs[0].missed_by_reason == {"empty row": 21}
 
 
+@pytest.mark.thorough
 def test_few_matches_stand_first_everywhere(tmp_path, faces):
     """On stderr, in metrics.json and in the notes of both pages, before what else must be known."""
     rows = table(tmp_path / "p.csv", IMAGES[:7])

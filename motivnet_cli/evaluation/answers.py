@@ -160,8 +160,9 @@ def _scale_of(totals: Floats, path: str) -> tuple[float, list[str]]:
         row = int(np.flatnonzero(is_far)[0])
         raise ConfigError(
             f"row {row + 1} of {path!r} sums to {totals[row]:.6g} over the emotions: expected {scale:.0f}, give or "
-            f"take {SUM_TOLERANCE:.0%}. Of logits take the softmax; divide votes by their sum; scores that each class "
-            "has by itself, such as sigmoids, are no probabilities: give the label alone, in a column pred"
+            f"take {SUM_TOLERANCE:.0%}. Of logits take the softmax; divide votes, and what is left of more classes, "
+            "by their sum; scores that each class has by itself, such as sigmoids, are no probabilities: give the "
+            "label alone, in a column pred"
         )
     if num_off := int((off > _ROUNDING).sum()):
         remarks.append(f"{num_off} rows do not sum to {scale:.0f} within {_ROUNDING:.0%}: normalised")

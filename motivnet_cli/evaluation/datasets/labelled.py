@@ -121,6 +121,12 @@ def labelled_set(request: Request, rows: SplitRows, *, layout: str, base: str, g
     if num_contempt:
         why = "so figures compare only with those of eight classes"
         remarks.append(f"{image_count(num_contempt, rows.unit)} of contempt kept as an eighth class, {why}")
+    num_subjects = sum(image.subject is not None for image in images)
+    if 0 < num_subjects < len(images):
+        remarks.append(
+            f"the subject of {image_count(len(images) - num_subjects, rows.unit)} is not named: all are taken as "
+            "independent, so that intervals and p are too small where subjects come back"
+        )
     if given:
         remarks.append("labels go by the given label map, not only by the set's own")
         images = [replace(image, votes=None) for image in images]  # they go by the set's own classes
@@ -140,7 +146,7 @@ def labelled_set(request: Request, rows: SplitRows, *, layout: str, base: str, g
         departures=departures,
         faces=rows.faces,
         label_map=selection.used,
-        columns=(*(["subject"] if any(image.subject for image in images) else []), *rows.columns),
+        columns=(*(["subject"] if num_subjects else []), *rows.columns),
         classes=request.classes,
         unit=rows.unit,
     )
