@@ -146,7 +146,7 @@ def judge(case, folder):
             return f"refused otherwise: {message}"
         if not case.right:
             return None
-        call = message[message.index(case.reading) :].partition("motivnet evaluate ")[2].partition("\n")[0]
+        call = message[message.index(case.reading) :].partition("motivnet evaluate ")[2].partition("`")[0]
         options = options_of(shlex.split(call))
         name, root = options.pop("dataset"), options.pop("root")
         if "label-map" in options:
@@ -186,7 +186,7 @@ AFFECTNET_FROM_1 = {number: number - 1 for number in range(1, 8)}
 
 def calls_in(message):
     """The calls that a message names, as words."""
-    return [shlex.split(line) for line in re.findall(r"motivnet evaluate (.*)", message)]
+    return [shlex.split(line) for line in re.findall(r"`motivnet evaluate ([^`]*)`", message)]
 
 
 def options_of(call):

@@ -193,6 +193,18 @@ def test_compound_is_scored_by_a_given_map_only(tmp_path):
     assert any("given label map" in remark for remark in found.remarks)
 
 
+def test_messages_are_one_line(tmp_path):
+    """What was looked for is a sentence: an error is printed on one line, in which an end of a line is an escape."""
+    make_compound(tmp_path)
+    for number in range(7):
+        picture(tmp_path / f"zero/test/{number}/a.png")
+
+    for root in (tmp_path, tmp_path / "zero"):
+        with pytest.raises(ConfigError) as caught:
+            read_dataset("rafdb", str(root))
+        assert "\n" not in str(caught.value)
+
+
 def test_basic_is_never_read_as_compound(tmp_path):
     """The other way round, too."""
     make_rafdb_list(tmp_path)

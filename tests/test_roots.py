@@ -421,3 +421,5 @@ def test_one_set_is_described(here):
     assert nowhere.count("looked at: ") == 4
     assert f"here: {here / 'rafdb'} (working folder)" in here_now
     assert "differs (train: 14 of 12,271)" in here_now
+    for alone in (["--root", "."], ["--suite", "rafdb"]):
+        assert "--list shows all sets" in motivnet("evaluate", "--list", *alone, code=2).stderr

@@ -110,6 +110,8 @@ def _remember(entry: str, chosen: SetOptions, console: Console) -> None:
 
 
 def _list_sets(chosen: SetOptions, labels: LabelOptions, *, as_json: bool) -> None:
+    if chosen.suite or (chosen.root and not chosen.dataset):
+        raise errors.ConfigError("--list shows all sets, or with --dataset one of them, which --root may then locate")
     if chosen.dataset is None:
         print_sets(as_json=as_json)
     else:

@@ -208,14 +208,13 @@ def check_numbers(request: Request, labels: Collection[str], what: str, *, are_i
         return
     if are_its_own and is_certain(request.card.labels, numbers):
         return
-    calls = "".join(
-        f"\n  - {each.name}: {request.command(label_map=label_map(each.classes, numbers))}"
+    calls = "; ".join(
+        f"{each.name}: `{request.command(label_map=label_map(each.classes, numbers))}`"
         for each in readings(request.card.labels, request.card.name, numbers)
     )
     raise ConfigError(
         f"{request.card.name}: the {what} {', '.join(numbers)} under {request.root!r} can be read in more than one "
-        "way. Look at a few images of each, and say which it is:"
-        f"{calls or f' --label-map {numbers[0]}=EMOTION,...'}"
+        f"way. Look at a few images of each, and say which it is: {calls or f'--label-map {numbers[0]}=EMOTION,...'}"
     )
 
 

@@ -120,7 +120,7 @@ def _refuse_table(request: Request, found: Recognised) -> SplitRows:
     raise ConfigError(
         f"ckplus: {found.paths['table']!r} numbers the emotions otherwise than CK+ does, and is of frames that are not "
         "all of its last ones. Read it as a table of your own: "
-        f"{request.command(dataset='csv', root=found.paths['table'], label_map=numbers)}"
+        f"`{request.command(dataset='csv', root=found.paths['table'], label_map=numbers)}`"
     )
 
 

@@ -70,7 +70,7 @@ def _read_split(request: Request, found: Recognised) -> SplitRows:
         splits = ", ".join(found.paths)
         raise ConfigError(
             f"folder: {found.folder!r} holds folders of emotions for {splits}: choose with --split, such as "
-            f"{request.command(split=next(iter(found.paths)))}"
+            f"`{request.command(split=next(iter(found.paths)))}`"
         )
     word = chosen_split(request, found)[1]
     return _or_videos(request, found.paths[word], read_split_folders(request, found))

@@ -297,7 +297,7 @@ def _without_splits(request: Request) -> str:
             if has_class_folders(request, folder):
                 call = request.command(dataset="folder", root=folder)
                 return (
-                    f" {folder!r} holds folders named by class and has no splits. It can be read as your own:\n{call}\n"
+                    f" {folder!r} holds folders named by class and has no splits. It can be read as your own: `{call}`."
                 )
     return ""
 
@@ -306,7 +306,7 @@ def _unrecognised(request: Request) -> str:
     card, disk, root = request.card, request.disk, request.root
     entries = [f"{name}/" if is_folder else name for name, is_folder in disk.entries(root).items()]
     listed = ", ".join(entries[:20]) + (f" and {len(entries) - 20} more" if len(entries) > 20 else "")
-    looked = "".join(f"\n  - {layout}" for layout in card.layouts)
+    looked = "; ".join(card.layouts)
     depth, hint = f", in it or down to {SEARCH_DEPTH} folders below", ""
     if card.name != "folder":
         hint = _without_splits(request)
@@ -315,9 +315,10 @@ def _unrecognised(request: Request) -> str:
         if below := [name for name in disk.folders(root) if own.has_emotion_folders(request, f"{root}/{name}")]:
             hint = f" Folders named by emotion are in {', '.join(below)}: name one of them as --root."
     if other := _MISTAKEN.get(card.name):
-        instead = Request(CARDS[other], root, None, None, disk)
-        hint = f" It is recognised as {other}, which is another set." if _layout_in(instead) else ""
+        with contextlib.suppress(ConfigError):  # several copies of the other set
+            if _layout_in(Request(CARDS[other], root, None, None, disk)):
+                hint += f" It is recognised as {other}, which is another set."
     return (
-        f"{card.name}: no layout of this set was recognised in {root!r}. Looked for{depth}:{looked}\n"
+        f"{card.name}: no layout of this set was recognised in {root!r}. Looked for{depth}: {looked}. "
         f"Found there: {listed or 'nothing'}.{hint} The set comes from {card.where}"
     )
