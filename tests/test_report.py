@@ -234,6 +234,16 @@ def test_headlines_of_both_denominators(folder, scores):
     assert f"scored {scores.n_scored}" in page
 
 
+@pytest.mark.usefixtures("plain_figures")
+def test_an_interval_below_zero_is_no_row_of_dashes(tmp_path, scores):
+    """A dash between two negative numbers would be taken for their sign."""
+    below = replace(scores, all={**scores.all, "kappa": replace(scores.all["kappa"], low=-0.125, high=-0.0229)})
+    write_report(evaluation_of(run_of(below)), tmp_path, images=False)
+
+    assert "-0.125 to -0.023" in Page(tmp_path / "report.html").text
+    assert "(-0.125 to -0.023)" in (tmp_path / "report.md").read_text()
+
+
 def test_every_choice_is_shown(folder, evaluation):
     """Page and Markdown hold remarks, drops, misses, matching, settings, hashes, anchors, terms and the command."""
     said = ("70 images where 3,068 are published", "contempt", "no_face", "file name", "settings.model.batch_size")

@@ -78,7 +78,8 @@ def _number(value: float | None, form: str) -> str:
 def _interval(figure: Interval, form: str = "percent") -> str:
     if figure.low is None or figure.high is None:
         return "no interval"
-    return f"{_number(figure.low, form)}\N{EN DASH}{_number(figure.high, form)}"
+    low, high = _number(figure.low, form), _number(figure.high, form)
+    return f"{low} to {high}" if "-" in low + high else f"{low}\N{EN DASH}{high}"
 
 
 def _settings(values: object) -> list[tuple[str, str]]:
