@@ -452,6 +452,20 @@ def test_a_network_without_emotions(tmp_path):
     assert found.distances.frechet_distance == pytest.approx(0, abs=1e-5)
 
 
+def test_pictures_on_both_sides_are_said(tmp_path):
+    """Faces with equal embeddings are counted; sets that share none have no such remark."""
+    a, b = embedded(30, 0), embedded(40, 1)
+    apart = [described(tmp_path / name, rows) for name, rows in (("a", a), ("b", b))]
+    b[[3, 7, 9]] = a[:3]
+    shared = described(tmp_path / "c", b)
+    none, three = (
+        compare_data(apart[0], other, work=tmp_path / "w", model=SMALL).remarks for other in (apart[1], shared)
+    )
+
+    assert "3 of the 40 sampled faces of b have the same embedding as one of a" in str(three)
+    assert "same embedding" not in str(none)
+
+
 def test_words_on_two_sets(tmp_path):
     """Each line says one thing, to four digits: the faces, the distances, the classifier, the emotions, the remarks."""
     emotions = ["happiness"] * 60 + ["fear"] * 2
@@ -469,9 +483,9 @@ def test_words_on_two_sets(tmp_path):
         f"({itself.least:.4g} to {itself.most:.4g})"
     )
     assert lines[2].endswith(f"neighbours {distances.neighbour_overlap.value:.4g} of an even mixture (p = 0.001)")
-    assert f"with accuracy {distances.classifier.accuracy.value:.1%}" in lines[3]
-    assert lines[4] == "emotions: their shares differ by 0.0% of the faces"
-    assert lines[5].startswith("happiness (60 and 60 faces): Frechet distance")
+    assert f"with accuracy {100 * distances.classifier.accuracy.value:.1f} % (chance is 50 %, p = 0.001)" in lines[3]
+    assert lines[4] == "emotions: their shares differ by 0.0 % of the faces"
+    assert lines[5].startswith("happiness, 60 and 60 faces: Frechet distance")
     assert [line[:5] for line in lines[6:]] == ["note:"] * len(found.remarks)
     with terminal(300) as words:
         print_result(found, words_on_data(found), as_json=False)

@@ -168,6 +168,7 @@ def compare_data(
     remarks = (
         *_remarks_on_sizes(n, n_inputs, side_a.embedding_size),
         *_remarks_on_settings(outputs),
+        *_remarks_on_shared(faces_a.sample, faces_b.sample),
         *_remarks_on_emotions(faces_a.emotions, faces_b.emotions),
         *remark_on_unusable(faces_a.num_unusable + faces_b.num_unusable),
     )
@@ -308,6 +309,15 @@ def _remarks_on_settings(outputs: Sequence[str]) -> Iterator[str]:
         key for key in a if (key.startswith("faces.") or key == "model.precision") and a[key] != b.get(key)
     ]:
         yield f"the faces of the two sides were found, cut or embedded differently ({', '.join(differing)})"
+
+
+def _remarks_on_shared(a: Sample, b: Sample) -> Iterator[str]:
+    in_a = {row.tobytes() for row in a.rows}
+    if num_shared := sum(row.tobytes() in in_a for row in b.rows):
+        yield (
+            f"{num_shared:,} of the {len(b.rows):,} sampled faces of b have the same embedding as one of a: they are "
+            "probably the same pictures, and make the sets look more alike than two samples of one kind do"
+        )
 
 
 def _remarks_on_emotions(a: Mapping[str, Reservoir], b: Mapping[str, Reservoir]) -> Iterator[str]:

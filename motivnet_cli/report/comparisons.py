@@ -134,13 +134,19 @@ def words_on_data(comparison: DataComparison) -> Iterator[str]:
     named = [f"{name} {_number(test.value)} (p = {test.p_value:.3f})" for name, test in tests]
     overlap = distances.neighbour_overlap
     yield f"{', '.join(named)}, neighbours {_number(overlap.value)} of an even mixture (p = {overlap.p_value:.3f})"
-    yield _words_on_classifier(distances)
+    accuracy, auroc = distances.classifier.accuracy, distances.classifier.auroc
+    yield (
+        f"a classifier tells them apart with accuracy {_percent(accuracy.value)} (chance is 50 %, p = "
+        f"{accuracy.p_value:.3f}), AUROC {auroc.value:.3f}"
+    )
     if comparison.emotions is not None:
-        yield f"emotions: their shares differ by {comparison.emotions.total_variation:.1%} of the faces"
+        yield f"emotions: their shares differ by {_percent(comparison.emotions.total_variation)} of the faces"
     for emotion, within in comparison.by_emotion.items():
+        itself, accuracy = within.frechet_self_distance, within.classifier.accuracy
+        parts = "" if itself is None else f" (random parts {_number(itself.mean)})"
         yield (
-            f"{emotion} ({within.n.a:,} and {within.n.b:,} faces): {_words_on_frechet(within)}; "
-            f"{_words_on_classifier(within)}"
+            f"{emotion}, {within.n.a:,} and {within.n.b:,} faces: Frechet distance {_number(within.frechet_distance)}"
+            f"{parts}, classifier {_percent(accuracy.value)} (p = {accuracy.p_value:.3f})"
         )
     yield from (f"note: {remark}" for remark in comparison.remarks)
 
@@ -154,14 +160,6 @@ def _words_on_frechet(distances: Distances) -> str:
     return f"{words}, where random parts of both are {_number(itself.mean)} apart ({span})"
 
 
-def _words_on_classifier(distances: Distances) -> str:
-    accuracy, auroc = distances.classifier.accuracy, distances.classifier.auroc
-    return (
-        f"a classifier tells them apart with accuracy {accuracy.value:.1%} (chance 50 %, p = {accuracy.p_value:.3f}), "
-        f"AUROC {auroc.value:.3f}"
-    )
-
-
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
@@ -169,3 +167,7 @@ def _count(number: int, noun: str) -> str:
 def _number(value: float | None) -> str:
     """Four significant digits."""
     return "undefined" if value is None else f"{value:.4g}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
