@@ -545,6 +545,31 @@ def test_rows_of_a_video_without_a_frame_column_are_frames(tmp_path):
     assert answer.remarks[-1] == "no column tells the frames of a video apart: each row was taken as a frame of its own"
 
 
+def test_a_row_of_a_clip_without_its_frame_is_refused(tmp_path):
+    """Two of them would pass for faces of one frame; a clip with one row needs no frame."""
+    rows = [("a.mp4", 0, "fear"), ("b.mp4", "", "sad"), ("a.mp4", "", "sad")]
+    with pytest.raises(ConfigError, match=r"row 3 of .* has no 'frame': every row of a clip needs its frame"):
+        pooled(tmp_path, "path", "frame", "pred", rows=rows)
+
+    assert pooled(tmp_path, "path", "frame", "pred", rows=rows[:2]).predicted.tolist() == [FEAR, SADNESS]
+
+
+@pytest.mark.parametrize("is_certain", [True, False])
+def test_contempt_is_kept_as_an_eighth_class(tmp_path, is_certain):
+    """Of MAFW's four other classes, contempt can be asked for; its frames are pooled as all others, labels as well."""
+    make_mafw_frames(tmp_path / "set")
+    clips = read_dataset("mafw", str(tmp_path / "set"), contempt=True).images
+    names = (*EMOTIONS, "contempt")
+    if is_certain:
+        rows = [(frame, *np.eye(8)[clip.label]) for clip in clips for frame in clip.frames]
+        path = table(tmp_path / "p.csv", "path", *names, rows=rows)
+    else:
+        path = table(tmp_path / "p.csv", "path", "pred", rows=[(f, names[c.label]) for c in clips for f in c.frames])
+    (evaluation,) = evaluate([config(tmp_path, "mafw", predictions=path, contempt=True)])
+
+    assert (evaluation.runs[0].scores.n, evaluation.runs[0].scores.accuracy) == (40, 1)
+
+
 def test_a_clip_is_found_under_another_ending(tmp_path):
     """Predictions of 00001.mp4 are those of the folder 00001 and of 00001.avi; the same name twice is not guessed."""
     make_dfew(tmp_path / "set")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -294,15 +294,19 @@ def _read_columns(
         columns=found,
         origin={"tool": "another tool", "table": path, "columns": to_json(found)},
         remarks=remarks,
-        frames=_frames_in(table, frame_column, names) if with_videos else None,
+        frames=_frames_in(table, frame_column, names, path) if with_videos else None,
     )
 
 
-def _frames_in(table: pl.DataFrame, column: str | None, names: list[str]) -> Ints:
+def _frames_in(table: pl.DataFrame, column: str | None, names: list[str], path: str) -> Ints:
     """Numbers that tell the frames of one video apart: [R]; 0 for a picture, which is one frame."""
     frames = np.arange(len(table))
     if column is not None:
         values = table[column].cast(pl.String).fill_null("").to_list()
+        rows_of = Counter(names)
+        for row, (name, value) in enumerate(zip(names, values, strict=True), 1):
+            if not value and rows_of[name] > 1 and kind_of(name) != "image":
+                raise ConfigError(f"row {row} of {path!r} has no {column!r}: every row of a clip needs its frame")
         frames = np.unique(np.array(values, np.str_), return_inverse=True)[1]
     return np.where([kind_of(name) == "image" for name in names], 0, frames).astype(np.int64)
 
