@@ -61,7 +61,7 @@ def _read(request: Request, found: Recognised) -> SplitRows:
 def remark_on_angles(paths: Iterable[str | None]) -> str | None:
     """What must be said of folders by emotion that hold KDEF's pictures of several angles; None of all others."""
     matches = [match for path in paths if path and (match := _NAME.fullmatch(posixpath.basename(path)))]
-    if len({match[3].upper() for match in matches}) < 2:
+    if len({match[4].upper() for match in matches}) < 2:
         return None
     return (
         f"{image_count(len(matches))} are KDEF's by their names, and of several angles: --dataset kdef reads the "

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _SUFFIXES = (".txt", ".lst", ".list")
 _JSON_START = re.compile(r'\s*\{\s*"[^"]*"\s*:\s*\[\s*["\]]')
+_MAX_JSON = 20
+"""Files of one folder that are looked into: more are annotations, one for each image."""
 _NUM_SAMPLED = 100
 """Images of an index that are looked for in each folder that may hold them."""
 
@@ -144,10 +146,10 @@ def _recognise_json(request: Request, folder: str) -> Paths:
         ConfigError: Two could be the same split.
     """
     found: dict[str, list[str]] = defaultdict(list)
-    for name in request.disk.files(folder):
-        path = f"{folder}/{name}"
-        if suffix_of(name) == ".json" and _JSON_START.match(start_of(path)):
-            found[split_of_words(posixpath.splitext(name)[0]) or "all"].append(path)
+    names = [name for name in request.disk.files(folder) if suffix_of(name) == ".json"]
+    for path in (f"{folder}/{name}" for name in names if len(names) <= _MAX_JSON):
+        if _JSON_START.match(start_of(path)):
+            found[split_of_words(posixpath.splitext(posixpath.basename(path))[0]) or "all"].append(path)
     return _one_each(request, found)
 
 

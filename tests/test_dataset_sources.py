@@ -1,0 +1,352 @@
+"""Tables with pictures, lists, and other sources that labelled sets share; and what single sets have of their own."""
+
+from __future__ import annotations
+
+import json
+
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from motivnet_cli.config import ModelConfig
+from motivnet_cli.errors import ConfigError
+from motivnet_cli.evaluation.datasets.read import read_dataset
+from motivnet_cli.evaluation.evaluate import EvaluateConfig, evaluate
+from motivnet_cli.records import EMOTIONS
+from tests.cases.datasets.layouts import content
+from tests.test_datasets import AFFECTNET, labels_of, make_affectnet_arrays, make_affectnet_lists, picture, write
+
+NEUTRAL, HAPPINESS, SADNESS, SURPRISE, FEAR, DISGUST, ANGER = range(7)
+
+# ---- pictures inside Parquet ------------------------------------------------------------------------------
+
+
+def parquet(path, labels, *, names=None, paths=None, contents=None):
+    """A table as Hugging Face's `datasets` writes it.
+
+    Args:
+        names: Of the classes, kept in the table's own notes.
+        paths: What the pictures are called; None for no names.
+    """
+    contents = contents or [content(8) for _ in labels]
+    cells = [{"bytes": data, "path": paths and paths[i]} for i, data in enumerate(contents)]
+    table = pl.DataFrame({"image": cells, "label": labels}, {"image": None, "label": pl.Int64}).to_arrow()
+    if names:
+        notes = {"info": {"features": {"image": {"_type": "Image"}, "label": {"names": names, "_type": "ClassLabel"}}}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps(notes)})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["rafdb", "affectnet7", "fer2013", "ferplus", "parquet"])
+def test_a_table_that_names_its_classes_is_believed(tmp_path, name):
+    """Numbers mean what the table says, whatever the set's own are; a number that it has not is counted."""
+    names = ["suprise", "contempt", "Angry", "neutral", "happy", "fearful", "sad", "disgust"]
+    split = "validation" if name == "affectnet7" else "test"
+    table = parquet(tmp_path / f"data/{split}-00000-of-00001.parquet", [0, 1, 2, 3, 4, 5, 6, 7, -1], names=names)
+
+    found = read_dataset(name, str(table if name == "parquet" else tmp_path))
+
+    assert labels_of(found) == {
+        f"{table.name}#{row}": label
+        for row, label in (
+            (1, SURPRISE),
+            (3, ANGER),
+            (4, NEUTRAL),
+            (5, HAPPINESS),
+            (6, FEAR),
+            (7, SADNESS),
+            (8, DISGUST),
+        )
+    }
+    assert found.dropped == {"no path or no label": 1, "contempt": 1}
+
+
+def test_a_class_that_names_no_emotion_is_refused(tmp_path):
+    """As a folder is: with its name, and the way on."""
+    parquet(tmp_path / "test.parquet", [0, 1], names=["happy", "weird"])
+
+    with pytest.raises(ConfigError, match=r"classes that name no emotion: 'weird' \(1\).*--label-map weird=drop"):
+        read_dataset("rafdb", str(tmp_path))
+
+
+def test_tables_of_one_split_are_one_set(tmp_path):
+    """Pictures of several tables may have the same name, and each is an image of its own."""
+    names = [*EMOTIONS]
+    for shard in range(2):
+        parquet(tmp_path / f"test-0000{shard}-of-00002.parquet", [3, 4], names=names, paths=["a.png", "b.png"])
+    parquet(tmp_path / "train-00000-of-00001.parquet", [0], names=names)
+
+    assert labels_of(read_dataset("rafdb", str(tmp_path))) == {
+        f"test-0000{shard}-of-00002.parquet/{name}.png": label
+        for shard in range(2)
+        for name, label in (("a", 3), ("b", 4))
+    }
+
+
+@pytest.mark.thorough
+def test_pictures_of_a_table_are_predicted_as_their_files_are(tmp_path):
+    """The network sees the same pictures; a cell without one is a miss with its reason, and no other image suffers."""
+    contents = [content(48) for _ in range(7)]
+    for label, (emotion, data) in enumerate(zip(EMOTIONS, contents, strict=True)):
+        (tmp_path / "files" / emotion).mkdir(parents=True)
+        (tmp_path / "files" / emotion / f"{label}.png").write_bytes(data)
+    parquet(tmp_path / "t.parquet", [*range(7), 0], names=[*EMOTIONS], contents=[*contents, b""])
+    model = ModelConfig(name="expression-net", device="cpu")
+
+    def run(dataset, root):
+        out = str(tmp_path / f"out-{dataset}")
+        config = EvaluateConfig(dataset=dataset, root=str(root), out=out, model=model, resamples=9)
+        (scored,) = evaluate([config])[0].runs
+        return scored, pl.read_parquet(f"{out}/predictions.parquet").sort("input")
+
+    (_, files), (table, cells) = run("folder", tmp_path / "files"), run("parquet", tmp_path / "t.parquet")
+
+    assert table.scores.n == 8
+    assert [(each.image, each.reason) for each in table.missed] == [("t.parquet#8", "empty_file")]
+    for emotion in EMOTIONS:
+        assert sorted(cells[emotion]) == pytest.approx(sorted(files[emotion]), abs=1e-5)
+
+
+def test_a_table_without_a_split_in_its_name_is_not_taken_for_one(tmp_path):
+    """Nothing says which split `part-0.parquet` is of."""
+    parquet(tmp_path / "part-0.parquet", [0], names=["happy"])
+
+    with pytest.raises(ConfigError, match="no layout of this set was recognised"):
+        read_dataset("rafdb", str(tmp_path))
+
+
+def test_numbers_of_pixels_are_a_picture(tmp_path):
+    """A table of grey values needs no files; its numbers need a map, since the order is not known."""
+    write(tmp_path / "t.csv", "emotion,pixels,Usage\n0,1 2 3 4,a\n1,5 6 7,a\n1,9,a\n")
+
+    found = read_dataset("csv", str(tmp_path / "t.csv"), label_map={"0": "sad", "1": "fear"})
+
+    assert [(image.name, image.label, image.pixels.tolist()) for image in found.images] == [
+        ("row-00000.png", SADNESS, [[1, 2], [3, 4]]),
+        ("row-00002.png", FEAR, [[9]]),
+    ]
+    assert found.dropped == {"pixels not understood": 1}
+
+
+# ---- lists ------------------------------------------------------------------------------------------------
+
+
+def list_of(root, name, labels, *, folder="img", separator=" ", ending="\n"):
+    for file in labels:
+        picture(root / folder / file)
+    return write(root / name, "".join(f"{file}{separator}{label}{ending}" for file, label in labels.items()))
+
+
+def test_lists_by_number_and_by_name(tmp_path):
+    """A line is a path, perhaps with spaces, and the set's label or an emotion's name; files are found by the paths."""
+    labels = {"x/a 1.png": "1", "b.png": "7", "c.png": "suprise", "d.png": "Happy"}
+    list_of(tmp_path, "raf_db_basic_test.txt", labels, separator="\t", ending="\r\n")
+    (tmp_path / "img/b.png").unlink()
+
+    found = read_dataset("rafdb", str(tmp_path))
+
+    assert labels_of(found) == {"img/x/a 1.png": SURPRISE, "img/c.png": SURPRISE, "img/d.png": HAPPINESS}
+    assert found.dropped == {"missing file": 1}
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ({"a.png": "1", "b.png": "6"}, "can be read in more than one way"),  # of 1 to 7 or of 0 to 6
+        ({"a.png": "7", "b.png": "weird"}, r"classes that name no emotion: 'weird'"),
+    ],
+)
+def test_labels_of_lists_are_not_guessed(tmp_path, labels, words):
+    """Numbers that fit two numberings, and words that name no class, are refused."""
+    list_of(tmp_path, "test.txt", labels)
+
+    with pytest.raises(ConfigError, match=words):
+        read_dataset("rafdb", str(tmp_path))
+
+
+def test_one_list_is_one_split(tmp_path):
+    """Two lists of a split are named, lists of seven and of eight classes go to their sets, two splits in one are none."""
+    list_of(tmp_path, "affectnet_validation-cls7.txt", {"a.png": "0"})
+    list_of(tmp_path, "affectnet_validation-cls8.txt", {"a.png": "0", "b.png": "7"})
+    list_of(tmp_path / "two", "ferplus_train_valid.txt", {"c.png": "0"})
+    seven, eight = (read_dataset(f"affectnet{number}", str(tmp_path)) for number in (7, 8))
+    list_of(tmp_path, "my_val.txt", {"a.png": "0"})
+    list_of(tmp_path, "my_valid.txt", {"a.png": "0"})
+
+    assert (seven.dropped, eight.dropped) == ({}, {"contempt": 1})
+    with pytest.raises(ConfigError, match=r"my_val.txt' and .*my_valid.txt' could all list the split val: move"):
+        read_dataset("ferplus", str(tmp_path))
+    with pytest.raises(ConfigError, match="no layout of this set was recognised"):
+        read_dataset("ferplus", str(tmp_path / "two"))
+
+
+def test_images_of_a_list_are_in_one_folder(tmp_path):
+    """Of two folders that hold all of them none is chosen; without any, that is said."""
+    index = list_of(tmp_path, "test.txt", {"a.png": "7", "b.png": "1"}, folder="aligned")
+    picture(tmp_path / "original/a.png")
+    assert len(read_dataset("rafdb", str(tmp_path)).images) == 2
+    picture(tmp_path / "original/b.png")
+
+    with pytest.raises(
+        ConfigError, match=r"aligned' and .*original' both hold the images that .*test.txt' names: move"
+    ):
+        read_dataset("rafdb", str(tmp_path))
+    write(tmp_path / "other/test.txt", index.read_text())
+    with pytest.raises(ConfigError, match=r"is there, but no folder under .* holds the images"):
+        read_dataset("rafdb", str(tmp_path / "other"))
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_lists_by_class_in_json(tmp_path, indent):
+    """The reference's form: a class and its images, by AffectNet's number or by name, on one line or many."""
+    labels = {"0": ["a.png"], "6": ["b.png", "c.png"], "happy": ["d.png"]}
+    for name in (name for names in labels.values() for name in names):
+        picture(tmp_path / "img" / name)
+    write(tmp_path / "val_labels.json", json.dumps(labels, indent=indent))
+
+    assert labels_of(read_dataset("affectnet7", str(tmp_path))) == {
+        **{"img/a.png": NEUTRAL, "img/b.png": ANGER, "img/c.png": ANGER, "img/d.png": HAPPINESS}
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"0": ["a.png"], "1": "b.png"}', r'must hold lists of names by class: \{"0": \["a.jpg"\]'),
+        ('{"0": ["a.png"]', "is no JSON: "),
+        ('{"images": [{"id": 1}]}', "no layout of this set was recognised"),
+    ],
+)
+def test_other_json_is_refused(tmp_path, text, words):
+    """A damaged list, or annotations of another kind."""
+    picture(tmp_path / "a.png")
+    write(tmp_path / "val.json", text)
+
+    with pytest.raises(ConfigError, match=words):
+        read_dataset("affectnet7", str(tmp_path))
+
+
+YOLO_NAMES = {
+    "a list": "names: [Anger, 'Happy', \"sad\"]\n",
+    "lines": "nc: 3\nnames:\n- Anger\n- Happy\n- sad\ntrain: x\n",
+    "a mapping": "names:\n  0: Anger\n  1: Happy\n  2: sad\n",
+}
+
+
+@pytest.mark.parametrize("text", YOLO_NAMES.values(), ids=YOLO_NAMES)
+def test_yolo(tmp_path, text):
+    """The numbers mean what data.yaml says; a box that is not the whole picture is the face, in pixels."""
+    write(tmp_path / "data.yaml", text)
+    for name, lines in {"a": "0 0.5 0.5 1 1", "b": "1 0.5 0.25 0.5 0.5\n2 0.5 0.75 1 0.5", "c": "x", "d": ""}.items():
+        Image.new("L", (40, 80)).save(picture(tmp_path / f"valid/images/{name}.png"))
+        write(tmp_path / f"valid/labels/{name}.txt", lines)
+
+    found = read_dataset("affectnet7", str(tmp_path))
+
+    assert [(image.name, image.label, image.box) for image in found.images] == [
+        ("valid/images/a.png", ANGER, None),
+        ("valid/images/b.png#0", HAPPINESS, (10, 0, 30, 40)),
+        ("valid/images/b.png#1", SADNESS, (0, 40, 40, 80)),
+    ]
+    assert found.dropped == {"line not understood": 1, "no label file, or an empty one": 1}
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        ("names: [Anger, weird]", r"classes that name no emotion: 'weird'"),
+        ("nc: 2", r"has no line such as names: \[anger"),
+    ],
+)
+def test_classes_of_yolo_are_not_guessed(tmp_path, names, words):
+    """Neither a class without a meaning, nor numbers without names."""
+    write(tmp_path / "data.yaml", names)
+    for number in range(2):
+        picture(tmp_path / f"valid/images/{number}.png")
+        write(tmp_path / f"valid/labels/{number}.txt", f"{number} 0.5 0.5 1 1")
+
+    with pytest.raises(ConfigError, match=words):
+        read_dataset("affectnet7", str(tmp_path))
+
+
+# ---- single sets ------------------------------------------------------------------------------------------
+
+
+def test_affectnets_lists_cut_by_their_boxes_or_not(tmp_path):
+    """Without a word the box of the list is the face, which is said; `image` takes the picture whole."""
+    make_affectnet_lists(tmp_path)
+    by_default, box, image = (
+        read_dataset("affectnet7", str(tmp_path), protocol=each) for each in (None, "box", "image")
+    )
+
+    assert (by_default.protocol, by_default.faces, by_default.images[0].box) == ("box", "given", (1, 2, 4, 6))
+    assert any("--protocol image takes the pictures whole" in remark for remark in by_default.remarks)
+    assert not any("--protocol" in remark for remark in box.remarks)
+    assert (image.protocol, image.faces, image.images[0].box) == ("image", "whole", None)
+    assert labels_of(box) == labels_of(image) == labels_of(by_default)
+
+
+def test_a_box_of_affectnet_that_is_none_is_counted(tmp_path):
+    """A face without a box cannot be cut, and can be taken whole."""
+    make_affectnet_lists(tmp_path)
+    for number in range(2):
+        picture(tmp_path / f"Manually_Annotated_Images/{number}.jpg")
+    rows = f"{AFFECTNET}\n0.jpg,1,2,0,4,1,0,0,0\n1.jpg,1,2,,4,1,1,0,0\n0/face0.jpg,1,2,3,4,1,0,0,0\n"
+    write(tmp_path / "Manually_Annotated_file_lists/validation.csv", rows)
+
+    assert read_dataset("affectnet7", str(tmp_path)).dropped == {"box not understood": 2}
+    assert len(read_dataset("affectnet7", str(tmp_path), protocol="image").images) == 3
+
+
+@pytest.mark.parametrize(("name", "protocol"), [("affectnet7", "box"), ("affectnet7", "image"), ("rafdb", "aligned")])
+def test_a_protocol_that_a_copy_does_not_have_is_refused(tmp_path, name, protocol):
+    """It is never ignored."""
+    if name == "affectnet7":
+        make_affectnet_arrays(tmp_path)
+    parquet(tmp_path / "test.parquet", [0], names=["happy"])
+
+    with pytest.raises(ConfigError, match=rf"has nothing of the protocol '{protocol}' .*: leave out --protocol"):
+        read_dataset(name, str(tmp_path), protocol=protocol)
+
+
+def test_ckplus_in_folders_by_emotion(tmp_path):
+    """The last frame of each sequence or all three, by number; first frames are not there, so neutral cannot be had."""
+    for frame in (9, 10, 11):
+        picture(tmp_path / f"CK+48/happy/S010_004_{frame:08}.png")
+        picture(tmp_path / f"CK+48/fear/S011_001_{frame:08}.png")
+    last, three = (read_dataset("ckplus", str(tmp_path), protocol=each) for each in (None, "last_three"))
+
+    assert labels_of(last) == {
+        **{"CK+48/happy/S010_004_00000011.png": HAPPINESS, "CK+48/fear/S011_001_00000011.png": FEAR}
+    }
+    assert (len(three.images), {image.subject for image in three.images}) == (6, {"S010", "S011"})
+    with pytest.raises(
+        ConfigError, match=r"no first frames, which are neutral: leave out --protocol last_frame_neutral"
+    ):
+        read_dataset("ckplus", str(tmp_path), protocol="last_frame_neutral")
+
+
+def test_kdef_in_folders_by_emotion_is_warned_of(tmp_path):
+    """As folders of one's own the angles are mixed, which is said; KDEF's reader takes the frontal ones."""
+    for angle in ("S", "HL"):
+        picture(tmp_path / f"happy/AF01HA{angle}.JPG")
+
+    own, kdef = (read_dataset(name, str(tmp_path)) for name in ("folder", "kdef"))
+
+    assert "2 images are KDEF's by their names, and of several angles: --dataset kdef reads the frontal ones alone" in (
+        own.remarks
+    )
+    assert labels_of(kdef) == {"happy/AF01HAS.JPG": HAPPINESS}
+
+
+def test_rows_of_the_challenges_table_are_not_those_of_fer2013(tmp_path):
+    """Whether train.csv has fer2013.csv's order is not known: its rows have names of their own."""
+    write(tmp_path / "train.csv", "emotion,pixels\n0,1\n3,2\n")
+
+    found = read_dataset("fer2013", str(tmp_path), split="train")
+
+    assert labels_of(found) == {"train-row-00000.png": ANGER, "train-row-00001.png": HAPPINESS}
+    assert [image.alias for image in found.images] == [None, None]
