@@ -168,7 +168,7 @@ def test_labels_of_lists_are_not_guessed(tmp_path, labels, words):
 
 
 def test_one_list_is_one_split(tmp_path):
-    """Two lists of a split are named, lists of seven and of eight classes go to their sets, two splits in one are none."""
+    """Two lists of a split are refused, those of seven and eight classes are not, and two splits in one are none."""
     list_of(tmp_path, "affectnet_validation-cls7.txt", {"a.png": "0"})
     list_of(tmp_path, "affectnet_validation-cls8.txt", {"a.png": "0", "b.png": "7"})
     list_of(tmp_path / "two", "ferplus_train_valid.txt", {"c.png": "0"})

@@ -24,7 +24,7 @@ _RAFDB_TERMS = "Non-commercial research only, by request from an academic addres
 _RAFDB_WHERE = "http://www.whdeng.cn/RAF/model1.html"
 _JSON = '{"0": ["a.jpg", ...], ...} in a .json file: a class, and the names of its images (as the reference keeps them)'
 _SHARED = (
-    "*_{train,test}.txt: a line `path label` for each image, which lie anywhere under the root",
+    "*_{train,test}.txt: path and label of an image on each line, the images anywhere under the root",
     "data.yaml with {train,valid,test}/images/ and {train,valid,test}/labels/ (YOLO)",
     "{train,test}-*.parquet, which hold the pictures (Hugging Face)",
 )
@@ -136,6 +136,8 @@ _CARDS = (
         notes=(
             "Papers call the val split test: the labels of the true test split are not published.",
             "MotivNet was trained on this set's training split.",
+            "Pictures of the lists show more than the face: it is cut by the list's box, unless --protocol image is given. "
+            "Other layouts hold faces. How MotivNet's training cut them is not confirmed.",
         ),
     ),
     DatasetCard(
@@ -216,6 +218,8 @@ _CARDS = (
         notes=(
             "Majority rule: rows without an image name are dropped, single votes become 0, and the label is what more "
             "than half of the remaining votes say.",
+            "Several rows share four image names: with fer2013.csv they go by their number, and as files they are "
+            "dropped, since a file shows one of them.",
         ),
     ),
     DatasetCard(
@@ -268,7 +272,7 @@ _CARDS = (
         name="kdef",
         title="KDEF (Karolinska Directed Emotional Faces)",
         folders=("KDEF", "KDEF and AKDEF"),
-        layouts=("AF01/AF01AFS.JPG and so on: session, sex, number, expression, angle; in whatever folders",),
+        layouts=("AF01/AF01AFS.JPG and so on: session, sex, number, expression, angle; or in folders by emotion",),
         labels={
             **{code: SYNONYMS[code] for code in ("ne", "ha", "sa", "su", "di", "an")},
             "af": "fear",
