@@ -265,6 +265,37 @@ def test_a_map_for_some_numbers_does_not_shift_the_others(tmp_path):
     assert sorted(labels_of(found).values()) == sorted([*range(7)] * 2)
 
 
+def test_numbered_folders_of_ferplus_may_be_fer2013s(tmp_path):
+    """Its own numbers fit, and those of the set whose images it shares fit as well."""
+    for number in range(7):
+        picture(tmp_path / f"test/{number}/a.jpg")
+
+    with pytest.raises(ConfigError, match=r"FER2013's order: .*0=anger,1=disgust") as caught:
+        read_dataset("ferplus", str(tmp_path))
+    expected = [[*FERPLUS.values()], [*range(7)], [ANGER, DISGUST, FEAR, HAPPINESS, SADNESS, SURPRISE, NEUTRAL]]
+
+    calls = calls_in(str(caught.value))
+    assert [[labels_of(read_as(call))[f"test/{n}/a.jpg"] for n in range(7)] for call in calls[:3]] == expected
+
+
+def test_the_call_for_a_reading_keeps_what_was_asked(tmp_path):
+    """Columns, what the user's map says already, and contempt stay as they were."""
+    for name in "abc":
+        picture(tmp_path / f"{name}.png")
+    table = write(tmp_path / "my table.csv", "path,label,y\na.png,x,0\nb.png,x,3\nc.png,x,odd\n")
+    options = {"label_column": "y", "label_map": {"odd": "drop"}, "contempt": True}
+
+    with pytest.raises(ConfigError, match="more than one way") as caught:
+        read_dataset("csv", str(table), **options)
+    (call,) = re.findall(r"FER2013's order: `motivnet evaluate ([^`]*)`", str(caught.value))
+
+    words = shlex.split(call)
+    assert words == [
+        *("--dataset", "csv", "--root", str(table), "--label-column", "y", "--label-map"),
+        *("odd=drop,0=anger,3=happiness", "--contempt"),
+    ]
+
+
 # ---- rows of FER2013, and FERPlus' names of them ----------------------------------------------------------
 
 
@@ -302,6 +333,16 @@ def test_ferplus_names_are_no_rows(tmp_path):
 
     with pytest.raises(ConfigError, match=r"none of the 7 labelled images is found"):
         accuracy("fer2013", tmp_path / "both", table)
+
+
+@pytest.mark.parametrize("name", ["fer2013", "ferplus"])
+def test_numbers_of_rows_are_not_taken_for_ferplus_names(tmp_path, name):
+    """Right predictions that call row 14 `fer0000014.png` would score somewhere in between: they are refused."""
+    labels = make_both(tmp_path)
+    table = perfect_table(tmp_path / "p.csv", {f"fer{row:07}.png": label for row, label in labels.items()})
+
+    with pytest.raises(ConfigError, match=r"by the rows of FER2013's table, such as fer00000\d\d: .* row-00012.png"):
+        accuracy(name, tmp_path / "both", table)
 
 
 def test_a_list_of_another_order_names_no_rows(tmp_path):

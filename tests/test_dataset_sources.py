@@ -110,6 +110,21 @@ def test_pictures_of_a_table_are_predicted_as_their_files_are(tmp_path):
         assert sorted(cells[emotion]) == pytest.approx(sorted(files[emotion]), abs=1e-5)
 
 
+def test_columns_of_a_set_in_parquet_are_named(tmp_path):
+    """The column of labels may have any name; of a copy that is no table none can be named."""
+    table = parquet(tmp_path / "data/test.parquet", [0, 1], names=["happy", "sad"])
+    pl.read_parquet(table).rename({"label": "y"}).with_columns(pl.Series("y", ["happy", "sad"])).write_parquet(table)
+
+    with pytest.raises(ConfigError, match="name it with --label-column"):
+        read_dataset("rafdb", str(tmp_path))
+    found = read_dataset("rafdb", str(tmp_path), label_column="y")
+
+    assert [image.label for image in found.images] == [HAPPINESS, SADNESS]
+    picture(tmp_path / "test/happy/a.jpg")
+    with pytest.raises(ConfigError, match="is no table with columns to name"):
+        read_dataset("rafdb", str(tmp_path), label_column="y")
+
+
 def test_a_table_without_a_split_in_its_name_is_not_taken_for_one(tmp_path):
     """Nothing says which split `part-0.parquet` is of."""
     parquet(tmp_path / "part-0.parquet", [0], names=["happy"])

@@ -31,6 +31,7 @@ from motivnet_cli.errors import ConfigError
 from motivnet_cli.evaluation.clips import ClipConfig, pool
 from motivnet_cli.evaluation.datasets.published import published_beside
 from motivnet_cli.evaluation.datasets.read import read_dataset
+from motivnet_cli.evaluation.datasets.votes import refuse_numbers_of_rows
 from motivnet_cli.evaluation.files import path_of, picture_of, write_manifest
 from motivnet_cli.evaluation.groups import by_group, group_names
 from motivnet_cli.evaluation.intervals import Units
@@ -531,6 +532,7 @@ def _match(
         predictions = pool(predictions, clips.pooling, sampling=clips.sampling(labelled) if is_own else None)
     names, boxes = [image.name for image in labelled.images], [image.box for image in labelled.images]
     aliases = [image.alias for image in labelled.images]
+    refuse_numbers_of_rows(labelled.images, predictions.images)
     matched = match(predictions, names, image_paths, boxes=boxes, aliases=aliases)
     if not is_own:
         refuse_other_pictures(predictions, matched, names)

@@ -47,10 +47,11 @@ def split_of_words(name: str) -> str | None:
 # ---- recognising ------------------------------------------------------------------------------------------
 
 
-def class_folder_layout(*, protocol: str | None = None) -> Layout:
+def class_folder_layout(*, protocol: str | None = None, are_its_own: bool = True) -> Layout:
     """A layout of class folders within a folder for each split.
 
     Args:
+        are_its_own: Whether numbers of folders are the set's own if they fit.
         protocol: Which of the set's protocols these images are; another one that is asked for is not found here.
     """
 
@@ -59,7 +60,7 @@ def class_folder_layout(*, protocol: str | None = None) -> Layout:
             return {}
         return find_split_folders(request, folder)
 
-    return Layout(recognise, partial(read_split_folders, protocol=protocol))
+    return Layout(recognise, partial(read_split_folders, protocol=protocol, are_its_own=are_its_own))
 
 
 def find_split_folders(request: Request, folder: str) -> dict[str, str]:
@@ -110,7 +111,9 @@ def names_class(request: Request, label: str) -> bool:
 # ---- reading ----------------------------------------------------------------------------------------------
 
 
-def read_split_folders(request: Request, found: Recognised, *, protocol: str | None = None) -> SplitRows:
+def read_split_folders(
+    request: Request, found: Recognised, *, protocol: str | None = None, are_its_own: bool = True
+) -> SplitRows:
     """The pictures of a split, labelled by their class folders.
 
     Raises:
@@ -118,7 +121,8 @@ def read_split_folders(request: Request, found: Recognised, *, protocol: str | N
     """
     split, word, remarks = chosen_split(request, found)
     folder = found.paths[word]
-    check_numbers(request, [label for path in found.paths.values() for label in request.disk.folders(path)], "folders")
+    labels = [label for path in found.paths.values() for label in request.disk.folders(path)]
+    check_numbers(request, labels, "folders", are_its_own=are_its_own)
     return read_classes(request, folder, split=split, protocol=protocol, remarks=remarks)
 
 
@@ -209,8 +213,8 @@ def check_numbers(request: Request, labels: Collection[str], what: str, *, are_i
     if are_its_own and is_certain(request.card.labels, numbers):
         return
     calls = "; ".join(
-        f"{each.name}: `{request.command(label_map=label_map(each.classes, numbers))}`"
-        for each in readings(request.card.labels, request.card.name, numbers)
+        f"{each.name}: `{request.command(label_map=_meanings(each.classes, numbers))}`"
+        for each in readings(request.card.labels, request.card.name, numbers, are_its_own=are_its_own)
     )
     raise ConfigError(
         f"{request.card.name}: the {what} {', '.join(numbers)} under {request.root!r} can be read in more than one "
@@ -218,6 +222,6 @@ def check_numbers(request: Request, labels: Collection[str], what: str, *, are_i
     )
 
 
-def label_map(classes: Mapping[str, str], numbers: Iterable[str]) -> str:
-    """A label map of the command line."""
-    return ",".join(f"{number}={emotion_named(classes[number]) or 'drop'}" for number in numbers)
+def _meanings(classes: Mapping[str, str], numbers: Iterable[str]) -> dict[str, str]:
+    """Of these numbers, as a label map has them."""
+    return {number: emotion_named(classes[number]) or "drop" for number in numbers}

@@ -136,7 +136,7 @@ _CARDS = (
         notes=(
             "Papers call the val split test: the labels of the true test split are not published.",
             "MotivNet was trained on this set's training split.",
-            "Pictures of the lists show more than the face: it is cut by the list's box, unless --protocol image is given. "
+            "Pictures of the lists show more than the face: it is cut by the list's box, unless --protocol is image. "
             "Other layouts hold faces. How MotivNet's training cut them is not confirmed.",
         ),
     ),

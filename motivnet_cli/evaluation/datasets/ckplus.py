@@ -8,7 +8,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.evaluation.datasets.classes import emotion_named
+from motivnet_cli.evaluation.datasets.classes import CONTEMPT, emotion_named
 from motivnet_cli.evaluation.datasets.disk import normalise_label, read_text
 from motivnet_cli.evaluation.datasets.layouts import Layout, Row, SplitRows
 from motivnet_cli.evaluation.datasets.sequences import chosen_frames, frames_in
@@ -116,11 +116,12 @@ def _recognise_table(request: Request, folder: str) -> Paths:
 
 def _refuse_table(request: Request, found: Recognised) -> SplitRows:
     """Its numbers are FER2013's with contempt as 7, as those who use it say; CK+ has others."""
-    numbers = "0=anger,1=disgust,2=fear,3=happiness,4=sadness,5=surprise,6=neutral,7=contempt"
+    names = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral", CONTEMPT)
+    numbers = {str(number): name for number, name in enumerate(names)}
     raise ConfigError(
         f"ckplus: {found.paths['table']!r} numbers the emotions otherwise than CK+ does, and is of frames that are not "
         "all of its last ones. Read it as a table of your own: "
-        f"`{request.command(dataset='csv', root=found.paths['table'], label_map=numbers)}`"
+        f"`{request.command(dataset='csv', root=found.paths['table'], protocol=None, label_map=numbers)}`"
     )
 
 

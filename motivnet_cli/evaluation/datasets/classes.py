@@ -69,21 +69,33 @@ def is_number(label: str) -> bool:
     return label.isascii() and label.isdigit()
 
 
-def readings(labels: Mapping[str, str], name: str, numbers: Collection[str]) -> Iterator[Numbering]:
+def readings(
+    labels: Mapping[str, str], name: str, numbers: Collection[str], *, are_its_own: bool = True
+) -> Iterator[Numbering]:
     """The ways to read these numbers: the set's own first, if it has all of them.
 
     Args:
         labels: The set's own labels, numbers among them or none.
         name: Of the set.
         numbers: Those that occur.
+        are_its_own: Whether it is the set that numbers them. Another source may have any order that is in use.
     """
     own = {label: meaning for label, meaning in labels.items() if is_number(label)}
-    known = [each for each in _own_and_moved(own, name) if set(numbers) <= set(each.classes)] if own else []
-    known = known or [*_IN_USE]
+    known = [each for each in _own_and_moved(own, name) if _has(each, numbers)] if own else []
+    if not known or not are_its_own:
+        known += _IN_USE
     seven = {str(i): emotion for i, emotion in enumerate(emotion for emotion in _BY_NAME if emotion != CONTEMPT)}
     eight = {str(i): emotion for i, emotion in enumerate(_BY_NAME)}
     known.append(Numbering("the order of the alphabet", seven if set(numbers) <= set(seven) else eight))
-    yield from (each for each in known if set(numbers) <= set(each.classes))
+    seen: list[dict[str, str]] = []
+    for each in known:
+        if _has(each, numbers) and (meanings := {number: each.classes[number] for number in numbers}) not in seen:
+            seen.append(meanings)
+            yield each
+
+
+def _has(numbering: Numbering, numbers: Collection[str]) -> bool:
+    return set(numbers) <= set(numbering.classes)
 
 
 def _own_and_moved(own: Mapping[str, str], name: str) -> Iterator[Numbering]:

@@ -120,7 +120,7 @@ def _refuse_another_division(request: Request, folder: str) -> None:
         raise ConfigError(
             f"fer2013: {folder!r} has {image_count(num_pictures)} and no test folder is beside it, so it is none of "
             f"the published splits (Public and Private have {_PUBLIC:,} each). Read it as a set of your own: "
-            f"`{request.command(dataset='folder', root=folder)}`"
+            f"`{request.command(dataset='folder', root=folder, split=None)}`"
         )
 
 

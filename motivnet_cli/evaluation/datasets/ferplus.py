@@ -150,7 +150,7 @@ def _read_lists(request: Request, found: Recognised) -> SplitRows:
 
 # ---- folders by class -------------------------------------------------------------------------------------
 
-_CLASS_FOLDERS = class_folder_layout()
+_CLASS_FOLDERS = class_folder_layout(are_its_own=False)  # they may be numbered as FER2013 is
 
 
 def _read_folders(request: Request, found: Recognised) -> SplitRows:

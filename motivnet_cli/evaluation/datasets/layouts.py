@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from motivnet_cli.evaluation.datasets.classes import SYNONYMS
 from motivnet_cli.records import EMOTIONS
 
 if TYPE_CHECKING:
@@ -48,19 +49,27 @@ class Request:
     """Whose images are kept: the seven emotions, perhaps with contempt as the eighth."""
     given: Mapping[str, str] = field(default_factory=dict)
     """The label map of the user: label in lower case -> emotion, or why such faces are dropped."""
+    path_column: str | None = None
+    label_column: str | None = None
 
-    def command(self, **options: str) -> str:
+    def command(self, *, label_map: Mapping[str, str] = MappingProxyType({}), **options: str | None) -> str:
         """The call that reads this set so, for messages.
 
         Args:
-            options: Those that differ from the call at hand, such as `dataset`, `root` or `label_map`.
+            label_map: Label -> emotion, beside what the user has given.
+            options: Those that differ from the call at hand, such as `dataset` or `root`; None leaves one out.
         """
-        asked = {"dataset": self.card.name, "root": self.root, "split": self.split, "protocol": self.protocol}
+        given = {label: meaning if meaning in SYNONYMS else "drop" for label, meaning in self.given.items()}
+        asked = {
+            **{"dataset": self.card.name, "root": self.root, "split": self.split, "protocol": self.protocol},
+            **{"path_column": self.path_column, "label_column": self.label_column},
+            "label_map": ",".join(f"{label}={meaning}" for label, meaning in {**given, **label_map}.items()),
+        }
         words = ["motivnet", "evaluate"]
         for name, value in (asked | options).items():
             if value:
                 words += [f"--{name.replace('_', '-')}", shlex.quote(value)]
-        return " ".join(words)
+        return " ".join([*words, "--contempt"] if len(self.classes) > len(EMOTIONS) else words)
 
 
 class Recognised(NamedTuple):

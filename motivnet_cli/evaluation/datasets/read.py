@@ -113,8 +113,8 @@ def read_dataset(
             also have the columns x1 y1 x2 y2 (a face's box) and `subject`.
         split: None takes the layout's default, the card's where the layout has it.
         protocol: None takes the card's default.
-        path_column: For tables; None looks for one of `table.PATH_COLUMNS`.
-        label_column: For tables; None looks for one of `tables.LABEL_COLUMNS`.
+        path_column: For tables, and sets in Parquet; None looks for one of `table.PATH_COLUMNS`.
+        label_column: For the same; None looks for one of `tables.LABEL_COLUMNS`.
         label_map: The set's labels -> emotions or contempt in any spelling of `classes.SYNONYMS`, or `drop`; stronger
             than the card's map and than the spelling.
         columns: What else is asked of each image (`Labelled.columns`): of a table any column, of another set what it
@@ -128,20 +128,30 @@ def read_dataset(
     """
     card = card_named(name)
     given = {str(label).strip().casefold(): _meaning(label, emotion) for label, emotion in (label_map or {}).items()}
-    if name not in TABLES and (path_column or label_column):
+    may_be_table = name in TABLES or tables.PARQUET in LAYOUTS[name]
+    if not may_be_table and (path_column or label_column):
         raise ConfigError(f"{name} has no table with columns to name: leave out --path-column and --label-column")
     split = _split(card, split)
     if protocol is not None and protocol not in card.protocols:
         known = ", ".join(card.protocols) or "none"
         raise ConfigError(f"{name} has no protocol {protocol!r}; it has: {known}")
     classes = (*EMOTIONS, CONTEMPT) if contempt else EMOTIONS
-    request = Request(card, _absolute(root), split, protocol, Disk(), tuple(columns), classes, given)
+    request = Request(
+        *(card, _absolute(root), split, protocol, Disk(), tuple(columns), classes, given),
+        path_column=path_column,
+        label_column=label_column,
+    )
     with _explained(request):
         if name in TABLES:
-            rows = tables.read_table(request, path_column, label_column)
+            rows = tables.read_table(request)
             base = posixpath.dirname(request.root)
             return labelled_set(request, rows, layout=card.layouts[0], base=base, given=given)
         layout, found = _recognise(request)
+        if layout is not tables.PARQUET and (path_column or label_column):
+            raise ConfigError(
+                f"{name}: {found.folder!r} is no table with columns to name ({found.layout}): leave out --path-column "
+                "and --label-column"
+            )
         rows = layout.read(request, found)
         if protocol is not None and rows.protocol != protocol:
             raise ConfigError(
@@ -295,7 +305,7 @@ def _without_splits(request: Request) -> str:
     for level in request.disk.levels(request.root, SEARCH_DEPTH):
         for folder in level:
             if has_class_folders(request, folder):
-                call = request.command(dataset="folder", root=folder)
+                call = request.command(dataset="folder", root=folder, split=None, protocol=None)
                 return (
                     f" {folder!r} holds folders named by class and has no splits. It can be read as your own: `{call}`."
                 )

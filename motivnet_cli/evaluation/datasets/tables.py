@@ -82,21 +82,19 @@ class _TableRows(NamedTuple):
     columns: tuple[str, ...]
 
 
-def read_table(request: Request, path_column: str | None, label_column: str | None) -> SplitRows:
+def read_table(request: Request) -> SplitRows:
     """The rows of a table with a path and a label column, and perhaps boxes and subjects.
 
     In place of paths a Parquet table may hold the pictures, and any table grey values in a column `pixels`.
 
-    Args:
-        path_column: None looks for one of PATH_COLUMNS.
-        label_column: None looks for one of LABEL_COLUMNS.
+    Columns that the request does not name are looked for among PATH_COLUMNS and LABEL_COLUMNS.
 
     Raises:
         ConfigError: A column is missing, or the labels are numbers of unknown meaning.
     """
     check_table(request)
     dropped: Counter[str] = Counter()
-    read = _rows_in(request, request.root, dropped, path_column=path_column, label_column=label_column)
+    read = _rows_in(request, request.root, dropped)
     rows, boxes = read.rows, read.boxes
     unit = _unit_of(request, rows)
     num_without = sum(row.box is None for row in rows)
@@ -125,8 +123,6 @@ def _rows_in(
     path: str,
     dropped: Counter[str],
     *,
-    path_column: str | None = None,
-    label_column: str | None = None,
     begins_names: bool = False,
 ) -> _TableRows:
     """The labelled faces of one table.
@@ -135,9 +131,9 @@ def _rows_in(
         begins_names: The table's name stands before those of its pictures, since there are other tables.
     """
     table = open_table(path, "table")
-    source = _source(table, path_column)
+    source = _source(table, request.path_column)
     others = [name for name in request.columns if name in table.columns]
-    label_column = _column(table, label_column, LABEL_COLUMNS, "label")
+    label_column = _column(table, request.label_column, LABEL_COLUMNS, "label")
     values, boxes = _read_columns(table, source, label_column, others)
     label_of = _meaning_of_labels(request, table, label_column, values["label"], dropped)
     make = _maker(request, table, source, values["path"], begins_names=begins_names)

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import polars as pl
 
+from motivnet_cli.errors import ConfigError
 from motivnet_cli.evaluation.datasets.cards import FERPLUS_COLUMNS
 from motivnet_cli.evaluation.datasets.disk import scan_csv
 from motivnet_cli.evaluation.datasets.layouts import Row
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
 
+    from motivnet_cli.evaluation.datasets.labelled import Labelled
+
 VOTES_FILE = "fer2013new.csv"
+_ROW = re.compile(r"row-(\d+)\.png")
 _USAGES = {"train": "training", "valid": "publictest", "test": "privatetest"}
 
 
@@ -96,6 +102,27 @@ def row_names(table: pl.DataFrame) -> RowNames:
     counts = Counter(table["image"])
     pairs = zip(table["row"], table["image"], strict=True)
     return RowNames({row: image for row, image in pairs if image and counts[image] == 1})
+
+
+def refuse_numbers_of_rows(images: Iterable[Labelled], predicted: Iterable[str]) -> None:
+    """Refuse predictions that call row 12 `fer0000012.png`: in FERPlus' list that is another image.
+
+    Args:
+        images: Of FER2013's rows, by FERPlus' names.
+        predicted: Names of images in the predictions.
+
+    Raises:
+        ConfigError: More of these are numbers of the rows than FERPlus' names of them.
+    """
+    ours = {stem for image in images if (stem := PurePosixPath(image.name).stem).startswith("fer")}
+    rows = {f"fer{int(number[1]):07}" for image in images if (number := _ROW.fullmatch(image.alias or ""))}
+    theirs = {PurePosixPath(name).stem for name in predicted}
+    if ours and len(rows & theirs) > len(ours & theirs):
+        example = sorted(rows & theirs - ours or rows & theirs)[0]
+        raise ConfigError(
+            f"the predictions seem to name images by the rows of FER2013's table, such as {example}: FERPlus gives "
+            "these names to other images. Name row 12, counted from 0, row-00012.png"
+        )
 
 
 def repeated_names(table: pl.DataFrame) -> dict[str, int]:
