@@ -67,7 +67,7 @@ def corrupt(rgb: Rgb, corruption: Corruption, faces: Sequence[Box]) -> Rgb:
     height, width = rgb.shape[:2]
     boxes = list(faces) or [(0.0, 0.0, float(width), float(height))]
     side = max(min(x2 - x1, y2 - y1) for x1, y1, x2, y2 in boxes)
-    scale = max(side, 1) / REFERENCE_SIDE
+    scale = max(float(side), 1.0) / REFERENCE_SIDE
     name, severity = corruption
     strength = STRENGTHS[name][SEVERITIES.index(severity)]
     rgb = np.ascontiguousarray(rgb)
