@@ -147,6 +147,8 @@ def test_figures_are_those_of_the_predictions(faces, tmp_path):
     assert found["mean_accuracy"]["value"] == mean
     for page in ("report.html", "report.md"):
         assert f"{100 * mean:.2f}" in (out / page).read_text()
+    table = (out / "report.md").read_text().partition("| corruption |")[2].partition("\n\n")[0].splitlines()
+    assert [line.count("|") for line in table] == [3, 5, 5, 5, 5]
     assert (out / "figures" / "robustness-recipe-letterbox.svg").exists()
     assert [path.name for path in out.rglob("*.png") if path.parent.name != "figures"] == [], "no picture is written"
     verified = motivnet("verify", out / "corrupted" / "predictions-blur-5.parquet", "--sample", "2")

@@ -317,7 +317,7 @@ def _robustness(figure: Figure, clean: float, severities: Sequence[int], curves:
     _percent_axis(axes, "y")
     axes.grid(axis="y")
     axes.set_xlabel("severity")
-    axes.set_ylabel("accuracy over all labelled images")
+    axes.set_ylabel("accuracy over all N")
     figure.legend(loc="outside right upper")
 
 
