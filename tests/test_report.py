@@ -324,6 +324,7 @@ def test_hostile_names_stay_text(tmp_path, scores):
         assert not re.search(r"(?<!\\)<script", text)
         for table in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE):
             assert len({len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()}) == 1
+            assert set(table.splitlines()[1]) <= set("|:-"), "a table has its line below the names"
     latex = (tmp_path / "suite.tex").read_text(encoding="utf-8")
     assert r"{\scriptsize" in latex
     assert r"\{\{ 7 * 7 \}\} \textbackslash{} \$5 \_a\_ \#b line" in latex
