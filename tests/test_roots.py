@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -367,6 +368,23 @@ def test_a_set_without_published_counts_is_found(here):
     assert (less.state, less.images) == ("differs", 5)
     assert "no clip of neutral, fear" in less.details[0]
     assert "all: 5 clips" in motivnet("evaluate", "--list", "--dataset", "mmi").stdout
+
+
+def test_a_folder_of_two_sets_is_listed_once(here, monkeypatch):
+    """AffectNet is two sets of the same images: looking for both and counting both lists each folder once."""
+    make_affectnet_arrays(here / "AffectNet")
+    listed = Counter()
+    scan = os.scandir
+
+    def counted(folder):
+        listed[folder] += 1
+        return scan(folder)
+
+    monkeypatch.setattr(os, "scandir", counted)
+    states = {state.name: state for state in states_of_all()}
+
+    assert states["affectnet7"].images == states["affectnet8"].images == 14
+    assert {folder: count for folder, count in listed.items() if count > 1} == {}
 
 
 def test_missing_files_are_named_in_the_list(here):

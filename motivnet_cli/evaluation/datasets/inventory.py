@@ -1,6 +1,7 @@
 """Which labelled sets are on this machine, and whether they are whole: found, read, and counted against the published.
 
-No picture is opened and no network runs. Of a set the split that `evaluate` takes is read, no other.
+No picture is opened and no network runs. Of a set the split that `evaluate` takes is read, no other, and a folder that
+several sets lie in is listed once.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.evaluation.datasets.cards import CARDS
+from motivnet_cli.evaluation.datasets.disk import Disk
 from motivnet_cli.evaluation.datasets.read import card_named, read_dataset
 from motivnet_cli.evaluation.datasets.roots import Places, given_root
 
@@ -70,7 +72,7 @@ def state_of(name: str, root: str | None = None, *, split: str | None, protocol:
     """
     card = card_named(name)
     if root is not None:
-        return _read(card, given_root(root), split, protocol)
+        return _read(card, given_root(root), split, protocol, Disk())
     return _searched(card, Places.here(), split, protocol)
 
 
@@ -80,7 +82,7 @@ def _searched(card: DatasetCard, places: Places, split: str | None, protocol: st
     except ConfigError as error:
         return _state_without(card, "unreadable", details=(str(error),))
     if root is not None:
-        return _read(card, root, split, protocol)
+        return _read(card, root, split, protocol, places.disk)
     details = tuple(f"no layout of the set is recognised in {path!r}" for path in others)
     return _state_without(card, "not found", details=details, looked=looked)
 
@@ -105,9 +107,9 @@ def _state_without(
     )
 
 
-def _read(card: DatasetCard, root: Root, split: str | None, protocol: str | None) -> SetState:
+def _read(card: DatasetCard, root: Root, split: str | None, protocol: str | None, disk: Disk) -> SetState:
     try:
-        found = read_dataset(card.name, root.path, split=split, protocol=protocol)
+        found = read_dataset(card.name, root.path, split=split, protocol=protocol, disk=disk)
     except ConfigError as error:
         return _state_without(card, "unreadable", root=root, details=(str(error),))
     published = card.published(found.split, found.protocol)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.evaluation.datasets.classes import CONTEMPT, emotion_named
 from motivnet_cli.evaluation.datasets.layouts import MAX_NAMES, image_count
+from motivnet_cli.evaluation.datasets.sequences import frames_in
 from motivnet_cli.inputs.names import kind_of, printable
 from motivnet_cli.records import EMOTIONS
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from motivnet_cli.evaluation.datasets.card import DatasetCard, Faces
-    from motivnet_cli.evaluation.datasets.disk import Disk
     from motivnet_cli.evaluation.datasets.layouts import Cell, Request, Row, SplitRows, Unit
     from motivnet_cli.records import Box
 
@@ -227,7 +227,7 @@ class _Selection:
                     self.dropped["missing file"] += 1
                     self.missing.append(_name(step.row.path or "", self.base))
                     continue
-            frames = _frames_in(self.request.disk, path) if self.unit == "clip" and path else ()
+            frames = tuple(frames_in(self.request.disk, path)) if self.unit == "clip" and path else ()
             if self.unit == "clip" and path and not frames and kind_of(path) != "video":
                 self.dropped["clip without frames"] += 1
                 continue
@@ -249,17 +249,6 @@ class _Selection:
                 cell=row.cell,
                 votes=row.votes,
             )
-
-
-def _frames_in(disk: Disk, folder: str) -> tuple[str, ...]:
-    """The pictures of a folder, 2.jpg before 10.jpg; none if there is no such folder."""
-    pictures = [name for name in disk.files(folder) if kind_of(name) == "image"]
-    return tuple(f"{folder}/{name}" for name in sorted(pictures, key=_with_numbers))
-
-
-def _with_numbers(name: str) -> list[tuple[int, str]]:
-    """A key that sorts numbers within names by their value."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def _name(path: str, base: str) -> str:

@@ -101,6 +101,7 @@ def read_dataset(
     label_map: Mapping[str, str] | None = None,
     columns: Sequence[str] = (),
     contempt: bool = False,
+    disk: Disk | None = None,
 ) -> LabelledSet:
     """The labelled images of a set on this disk, its layout recognised in the folder or down to two folders below.
 
@@ -120,6 +121,7 @@ def read_dataset(
         columns: What else is asked of each image (`Labelled.columns`): of a table any column, of another set what it
             says of its images. A name that a set does not have is no error here.
         contempt: Keeps images of contempt, as an eighth class; else they are dropped and counted.
+        disk: With listings of folders that are not to be made again.
 
     Raises:
         ConfigError: The layout is not recognised, or more than one is; the split or protocol does not exist; a folder
@@ -137,7 +139,7 @@ def read_dataset(
         raise ConfigError(f"{name} has no protocol {protocol!r}; it has: {known}")
     classes = (*EMOTIONS, CONTEMPT) if contempt else EMOTIONS
     request = Request(
-        *(card, _absolute(root), split, protocol, Disk(), tuple(columns), classes, given),
+        *(card, _absolute(root), split, protocol, disk or Disk(), tuple(columns), classes, given),
         path_column=path_column,
         label_column=label_column,
     )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def frames_in(disk: Disk, folder: str) -> list[str]:
-    """The pictures of a folder in the order of the numbers in their names: 2 comes before 10."""
+    """The pictures of a folder by the numbers in their names, 2 before 10; none if there is no such folder."""
     names = [name for name in disk.files(folder) if kind_of(name) == "image"]
     return [f"{folder}/{name}" for name in sorted(names, key=_by_number)]
 
