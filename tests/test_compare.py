@@ -440,6 +440,17 @@ def test_few_inputs_are_said(tmp_path):
     assert found.distances.frechet_self_distance.most == pytest.approx(found.distances.frechet_distance, rel=0.5)
 
 
+def test_a_set_too_small_for_random_parts_is_said(tmp_path):
+    """One video beside many pictures: as many inputs as it has are one picture, which has no covariance."""
+    video = described(tmp_path / "a", embedded(3, 0), names=["1.mp4"] * 3)
+    found = compare_data(video, described(tmp_path / "b", embedded(60, 1)), work=tmp_path / "work", model=SMALL)
+
+    assert found.distances.frechet_self_distance is None
+    assert [remark for remark in found.remarks if remark.startswith("no random part with as many inputs as a side has")]
+    assert next(line for line in words_on_data(found) if "Frechet" in line).startswith("Frechet distance ")
+    json.dumps(to_json(found), allow_nan=False)
+
+
 def test_a_network_without_emotions(tmp_path):
     """Embeddings alone are compared, without shares of emotions."""
     side = tmp_path / "a"

@@ -166,7 +166,7 @@ def compare_data(
     )
     side_a, side_b = map(side_of, outputs)
     remarks = (
-        *_remarks_on_sizes(n, n_inputs, side_a.embedding_size),
+        *_remarks_on_sizes(distances, n_inputs, side_a.embedding_size),
         *_remarks_on_settings(outputs),
         *_remarks_on_shared(faces_a.sample, faces_b.sample),
         *_remarks_on_emotions(faces_a.emotions, faces_b.emotions),
@@ -289,8 +289,8 @@ def _within_emotions(a: Mapping[str, Reservoir], b: Mapping[str, Reservoir]) -> 
 # ---- what must be known of it -----------------------------------------------------------------------------
 
 
-def _remarks_on_sizes(n: Counts, n_inputs: Counts, embedding_size: int) -> Iterator[str]:
-    if min(n.a, n.b) <= embedding_size:
+def _remarks_on_sizes(distances: Distances, n_inputs: Counts, embedding_size: int) -> Iterator[str]:
+    if min(distances.n.a, distances.n.b) <= embedding_size:
         yield (
             f"a side has no more faces than an embedding has numbers ({embedding_size}): the Frechet distance is then "
             "much too large, so read it beside frechet_self_distance, which is of random parts of the same sizes"
@@ -300,6 +300,12 @@ def _remarks_on_sizes(n: Counts, n_inputs: Counts, embedding_size: int) -> Itera
         yield (
             f"the sides have {n_inputs.a} and {n_inputs.b} inputs with faces, and labels are dealt to whole inputs, in "
             f"{ways} ways: p-values cannot be small, and self-distances say little"
+        )
+
+    if distances.frechet_self_distance is None:
+        yield (
+            "no random part with as many inputs as a side has leaves two faces on both sides, so that no self-distance "
+            "says how much of the Frechet distance is due to the sizes: give pictures of more inputs"
         )
 
 
