@@ -15,6 +15,7 @@ from motivnet_cli.evaluation.matching import match
 from motivnet_cli.evaluation.predictions import read_predictions
 from tests.runs import motivnet
 from tests.test_datasets import picture
+from tests.test_predictions import ours
 
 FOLDERS = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "angry")
 IMAGES = tuple(f"{folder}/{folder}{number}.png" for folder in FOLDERS for number in range(3))
@@ -265,6 +266,38 @@ def test_a_small_part_of_the_predictions_by_file_name_is_said(tmp_path):
 
     assert is_found == [True, True]
     assert "most predictions are of other images (98)" in result.doubts[0]
+
+
+def test_another_set_of_the_same_names_is_told_by_its_files(tmp_path, faces):
+    """A copy elsewhere is scored; pictures of other sizes are refused where all differ, and said where some do."""
+    for name in IMAGES:
+        picture(tmp_path / "copy" / name)
+        picture(tmp_path / "other" / name).write_bytes((faces / name).read_bytes() + b"0")
+        picture(tmp_path / "mixed" / name).write_bytes((faces / name).read_bytes() + b"0" * (name == IMAGES[0]))
+
+    def evaluated(name):
+        rows = ours(tmp_path / f"{name}.parquet", tmp_path / name, {key: [(1, (0, 0, 8, 8))] for key in IMAGES})
+        return evaluate([settings(faces, tmp_path / "r", predictions=str(rows), resamples=9)])[0]
+
+    size = (faces / IMAGES[0]).stat().st_size
+    copy = evaluated("copy")
+    assert (copy.remarks, copy.runs[0].matching.how) == ((), {"relative path": 21})
+    assert evaluated("mixed").remarks == (
+        f"1 of 21 files of these names had other sizes ({IMAGES[0]!r}: {size} bytes here, {size + 1} when it was "
+        "predicted): they are other pictures, or were written anew",
+    )
+    with pytest.raises(ConfigError, match="has the names of 21 of these files, and all had other sizes"):
+        evaluated("other")
+
+
+def test_two_splits_with_the_same_relative_names_are_two(tmp_path, faces):
+    """A run over the training folder by itself has the names of the test folder: the folders that it was given tell."""
+    for name in IMAGES:
+        picture(tmp_path / "train" / name)
+    rows = ours(tmp_path / "p.parquet", tmp_path / "train", {key: [(1, (0, 0, 8, 8))] for key in IMAGES})
+
+    with pytest.raises(ConfigError, match="another split or class"):
+        evaluate([settings(faces.rename(tmp_path / "test"), tmp_path / "r", predictions=str(rows))])
 
 
 def test_every_labelled_image_is_accounted_for_by_one_reason(tmp_path):

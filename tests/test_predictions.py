@@ -39,7 +39,7 @@ def ours(out, root, answers, *, classes=EMOTIONS, weights=None):
     root.mkdir(parents=True, exist_ok=True)
     for name in answers:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(b"")
+        (root / name).touch()
     record = {"tool": "motivnet 0", "model": "m", "weights_sha256": "0", "recipe": "pad", "faces": {}, "terms": ""}
     record |= {"classes": list(classes), "settings": {"inputs.paths": [str(root)]}}
     with Output(OutputConfig(path=str(out)), record=record, layout=RowLayout(tuple(classes), 2)) as output:
@@ -54,7 +54,20 @@ def ours(out, root, answers, *, classes=EMOTIONS, weights=None):
                 crops.append(Crop(place, item.input, Face(box, "detected", 0.9), number, NO_PIXELS))
                 rows.append(np.eye(len(classes))[emotion] if weights is None else weights)
             status = "failed" if problem else "ok" if faces else "no_face"
-            finished.append(InputReport(place, item.input, item.kind, status, 1, len(faces), 9, 9, problem=problem))
+            finished.append(
+                InputReport(
+                    place,
+                    item.input,
+                    item.kind,
+                    status,
+                    1,
+                    len(faces),
+                    9,
+                    9,
+                    problem=problem,
+                    size_bytes=item.size_bytes,
+                )
+            )
         prediction = Prediction(np.array(rows, np.float32), np.zeros((len(rows), 2), np.float32)) if rows else None
         run.write(Batch(tuple(crops), tuple(finished), Cursor(Position(len(finished)))), prediction)
         assert run.complete() == "finished"

@@ -156,6 +156,7 @@ def pool(predictions: Predictions, how: Pooling, *, sampling: str | None = None)
         remarks=tuple(remarks),
         frame_of=None,
         num_frames=None,
+        sizes=None,
     )
 
 

@@ -32,7 +32,7 @@ from motivnet_cli.evaluation.clips import ClipConfig, pool
 from motivnet_cli.evaluation.datasets.published import published_beside
 from motivnet_cli.evaluation.datasets.read import read_dataset
 from motivnet_cli.evaluation.datasets.votes import refuse_numbers_of_rows
-from motivnet_cli.evaluation.files import path_of, picture_of, write_manifest
+from motivnet_cli.evaluation.files import path_of, picture_of, remark_on_other_files, write_manifest
 from motivnet_cli.evaluation.groups import by_group, group_names
 from motivnet_cli.evaluation.intervals import Units
 from motivnet_cli.evaluation.matching import match, refuse_other_pictures, remark_on_shared, remarks_on, restricted
@@ -534,9 +534,10 @@ def _match(
     aliases = [image.alias for image in labelled.images]
     refuse_numbers_of_rows(labelled.images, predictions.images)
     matched = match(predictions, names, image_paths, boxes=boxes, aliases=aliases)
+    remarks = [*remarks_on(predictions, matched, labels_of(labelled))]
     if not is_own:
         refuse_other_pictures(predictions, matched, names)
-    remarks = [*remarks_on(predictions, matched, labels_of(labelled))]
+        remarks += filter(None, [remark_on_other_files(predictions, matched, names, image_paths)])
     can_predict = _predictable(config, labelled)
     if not can_predict.all():
         matched = restricted(matched, can_predict)

@@ -5,18 +5,28 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path, PurePosixPath
+from stat import S_ISREG
 from typing import TYPE_CHECKING
 
+import numpy as np
 from PIL import Image
 
 from motivnet_cli.durable import durably, temporary_name
-from motivnet_cli.errors import InputError
+from motivnet_cli.errors import ConfigError, InputError
 from motivnet_cli.inputs.cells import CellReader
 from motivnet_cli.inputs.names import kind_of
 from motivnet_cli.records import BOX_COLUMNS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from motivnet_cli.evaluation.datasets.labelled import Labelled, LabelledSet
+    from motivnet_cli.evaluation.matching import Matched
+    from motivnet_cli.evaluation.predictions import Predictions
+
+
+_MAX_COMPARED = 10_000
+"""Files whose sizes are compared, spread over the set: on a shared file system each may take a millisecond."""
 
 
 def write_manifest(labelled: LabelledSet, out: Path, *, with_boxes: bool, every: int) -> Path:
@@ -75,3 +85,50 @@ def path_of(image: Labelled, out: Path) -> str:
 def picture_of(image: Labelled, out: Path) -> str:
     """The file that shows an image: of a folder of frames the middle one, of a video itself."""
     return image.frames[len(image.frames) // 2] if image.frames else path_of(image, out)
+
+
+def remark_on_other_files(
+    predictions: Predictions, matched: Matched, names: Sequence[str], paths: Sequence[str | None]
+) -> str | None:
+    """What must be said first where files that were predicted had other sizes than the labelled ones of their names.
+
+    Two sets may have one another's names, such as `happy/0.jpg`. A run of motivnet has recorded the size of each file.
+
+    Args:
+        names: [N], of the labelled images.
+        paths: [N], of their files; None where there is none.
+
+    Raises:
+        ConfigError: All had other sizes.
+    """
+    if predictions.sizes is None:
+        return None
+    num, differing = 0, []
+    found = np.flatnonzero(matched.rows >= 0)
+    for image in found[:: 1 + len(found) // _MAX_COMPARED].tolist():
+        path, size = paths[image], predictions.sizes[predictions.image_of[matched.rows[image]]]
+        if path is not None and size is not None and (own := _size_of(path)) is not None:
+            num += 1
+            if own != size:
+                differing.append(f"{names[image]!r}: {own:,} bytes here, {size:,} when it was predicted")
+    if not differing:
+        return None
+    if len(differing) == num:
+        raise ConfigError(
+            f"{predictions.source!r} has the names of {num:,} of these files, and all had other sizes "
+            f"({differing[0]}): they are other pictures of the same names, or were written anew. Predict those that "
+            "are here"
+        )
+    return (
+        f"{len(differing):,} of {num:,} files of these names had other sizes ({differing[0]}): they are other "
+        "pictures, or were written anew"
+    )
+
+
+def _size_of(path: str) -> int | None:
+    """In bytes; None where there is no file."""
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return found.st_size if S_ISREG(found.st_mode) else None

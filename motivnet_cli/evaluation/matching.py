@@ -279,7 +279,7 @@ def _ways(predictions: Predictions, labelled: _Labelled) -> Iterator[_Way]:
         return of_two_splits(image, other) or (ours != theirs and theirs in classes)
 
     yield _Way("absolute path", lambda i: _if_any(paths[i]), lambda i: _if_any(predictions.paths[i]))
-    yield _Way("relative path", lambda i: [names[i]], lambda i: [images[i]])
+    yield _Way("relative path", lambda i: [names[i]], lambda i: [images[i]], of_two_splits)
     yield _Way("other name", lambda i: _if_any(labelled.aliases[i]), lambda i: [posixpath.basename(images[i])])
     # One is the end of the other: the whole of one is a key, and so is every end of the other.
     yield _Way(

@@ -107,6 +107,8 @@ class Predictions:
     """[R], tells the frames of one image apart; None where they were not asked for."""
     num_frames: Ints | None = None
     """[I], how many frames of each image were looked at; None where they were not asked for."""
+    sizes: tuple[int | None, ...] | None = None
+    """[I], bytes of each image's file when it was predicted, where they are known; None where none is."""
 
 
 def read_predictions(
@@ -200,7 +202,14 @@ def _read_output(path: str, classes: tuple[str, ...], *, with_videos: bool) -> P
         remarks=remarks,
         frames=faces["frame"].fill_null(0).to_numpy() if with_videos else None,
         looked_at=dict(zip(_names_of(inputs), inputs["frames"].fill_null(0).to_list(), strict=True)),
+        sizes=_sizes_in(inputs),
     )
+
+
+def _sizes_in(inputs: pl.DataFrame) -> dict[str, int]:
+    """Bytes of each input's file, where the run knew them; not of members of archives, which are no files."""
+    files = inputs.filter(pl.col("size_bytes").is_not_null() & pl.col("archive").is_null())
+    return dict(zip(_names_of(files), files["size_bytes"].to_list(), strict=True))
 
 
 def _misses_in(inputs: pl.DataFrame) -> dict[str, str]:
@@ -423,6 +432,7 @@ def _assemble(
     remarks: list[str],
     frames: Ints | None = None,
     looked_at: Mapping[str, int] | None = None,
+    sizes: Mapping[str, int] | None = None,
 ) -> Predictions:
     """Number the images, and keep the rows that say something.
 
@@ -432,6 +442,7 @@ def _assemble(
         absolute: Name of an image -> its absolute path, if that is known.
         frames: [R], the frame of each row; None where they were not asked for.
         looked_at: How many frames of an image were looked at, where that is known beside its rows.
+        sizes: Bytes of an image's file, where they are known.
     """
     numbers: dict[str, int] = {name: number for number, name in enumerate(misses)}
     image_of = np.array([numbers.setdefault(name, len(numbers)) for name in names], np.int64)  # [R]
@@ -456,6 +467,7 @@ def _assemble(
         remarks=tuple(remarks),
         doubts=tuple(answers.doubts),
         frame_of=None if frames is None else frames[is_kept],
+        sizes=None if sizes is None else tuple(map(sizes.get, numbers)),
         num_frames=None if frames is None else _num_frames(numbers, image_of, frames, looked_at or {}),
     )
 
