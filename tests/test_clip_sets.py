@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -704,10 +705,11 @@ def test_a_killed_evaluation_of_clips_goes_on(tmp_path, faces):
     arguments = ["evaluate", "--dataset", "dfew", "--root", str(tmp_path / "set"), "--split", "fold1"]
     arguments += ["--model", "expression-net", "--batch-size", "2", "--resamples", "9", "--no-images"]
     evaluate_and_kill(arguments, tmp_path / "killed", held=r"00007/\d\.jpg$")
-    motivnet(*arguments, "--out", tmp_path / "killed")
+    resumed = motivnet(*arguments, "--out", tmp_path / "killed").stderr
     motivnet(*arguments, "--out", tmp_path / "whole")
 
     one, other = (json.loads((tmp_path / name / "metrics.json").read_text())["runs"][0] for name in ("killed", "whole"))
+    assert re.search(r"^21 inputs, [1-9]\d* of them done before$", resumed, re.MULTILINE)
     assert_same_figures(one["scores"], other["scores"])
     assert one["predictions"]["clips"] == other["predictions"]["clips"]
     assert one["predictions"]["clips"]["frames"] == 21
