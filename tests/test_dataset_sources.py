@@ -344,6 +344,18 @@ def test_ckplus_in_folders_by_emotion(tmp_path):
         read_dataset("ckplus", str(tmp_path), protocol="last_frame_neutral")
 
 
+def test_ckplus_in_folders_loses_no_class(tmp_path):
+    """A sequence that lies under two emotions counts under both, and a folder that names none is refused."""
+    for name in ("happy", "fear", "weird"):
+        picture(tmp_path / f"CK+48/{name}/S010_004_00000017.png")
+
+    with pytest.raises(ConfigError, match=r"classes that name no emotion: 'weird' \(1\)"):
+        read_dataset("ckplus", str(tmp_path))
+    found = read_dataset("ckplus", str(tmp_path), label_map={"weird": "drop"})
+
+    assert sorted(labels_of(found).values()) == [HAPPINESS, FEAR]
+
+
 def test_kdef_in_folders_by_emotion_is_warned_of(tmp_path):
     """As folders of one's own the angles are mixed, which is said; KDEF's reader takes the frontal ones."""
     for angle in ("S", "HL"):

@@ -82,8 +82,9 @@ def _num_labelled_without_folder(disk: Disk, frames: str, labels: str) -> int:
 def _recognise_sorted(request: Request, folder: str) -> Paths:
     """`CK+48/<emotion>/S010_004_00000017.png`: the last three frames of the labelled sequences, cut to the face."""
     disk = request.disk
-    classes = [name for name in disk.folders(folder) if emotion_named(name)]
-    return {name: f"{folder}/{name}" for name in classes if any(map(_FRAME.fullmatch, disk.files(f"{folder}/{name}")))}
+    paths = {name: f"{folder}/{name}" for name in disk.folders(folder)}
+    paths = {name: path for name, path in paths.items() if any(map(_FRAME.fullmatch, disk.files(path)))}
+    return paths if any(map(emotion_named, paths)) else {}
 
 
 def _read_sorted(request: Request, found: Recognised) -> SplitRows:
@@ -93,12 +94,13 @@ def _read_sorted(request: Request, found: Recognised) -> SplitRows:
             f"ckplus: {found.folder!r} has no first frames, which are neutral: leave out --protocol {protocol}"
         )
     dropped: Counter[str] = Counter()
-    sequences: dict[str, list[tuple[str, Row]]] = defaultdict(list)
+    # By its label, too: a sequence has one, and where a copy says otherwise none of its frames is to vanish.
+    sequences: dict[tuple[str, str], list[tuple[str, Row]]] = defaultdict(list)
     for label, folder in found.paths.items():
         for name in request.disk.files(folder):
             match = _FRAME.fullmatch(name)
             if match:
-                sequences[match[1]].append((match[3], Row(f"{folder}/{name}", label, match[2].upper())))
+                sequences[label, match[1]].append((match[3], Row(f"{folder}/{name}", label, match[2].upper())))
             elif kind_of(name) == "image":
                 dropped["name not understood"] += 1
     num_last = 3 if protocol == "last_three" else 1
