@@ -420,16 +420,13 @@ def test_full_rafdb_agrees_with_the_published_counts(tmp_path):
 
 
 def test_a_changed_label_is_said(tmp_path):
-    """One image moved from one class to another is a remark on both, though the total is right."""
+    """One image moved from one class to another is said of both, though the total is right."""
     numbers = {**RAFDB_NUMBERS["test"], 1: 328, 2: 75}
     full_rafdb(tmp_path, {"train": {}, "test": numbers})
 
     remarks = read_dataset("rafdb", str(tmp_path)).remarks
 
-    assert remarks == (
-        "rafdb test has 328 images of surprise here, 329 published",
-        "rafdb test has 75 images of fear here, 74 published",
-    )
+    assert remarks == ("rafdb test by emotion, here (published): surprise 328 (329), fear 75 (74)",)
 
 
 def test_missing_files_are_dropped_by_name(tmp_path):
@@ -445,7 +442,7 @@ def test_missing_files_are_dropped_by_name(tmp_path):
     assert found.remarks == (
         f"7 images of the index not on disk: {names} and 2 more",
         "rafdb test has 3,061 images here, 3,068 published",
-        "rafdb test has 322 images of surprise here, 329 published",
+        "rafdb test by emotion, here (published): surprise 322 (329)",
     )
 
 
@@ -607,7 +604,7 @@ def test_full_sfew_agrees_with_the_published_counts(tmp_path, split, total):
     assert (len(first.images), first.remarks, first.protocol) == (total, (), "aligned")
     assert second.remarks == (
         f"sfew {first.split} has {total + 1:,} images here, {total:,} published",
-        f"sfew {first.split} has {sad + 1} images of sadness here, {sad} published",
+        f"sfew {first.split} by emotion, here (published): sadness {sad + 1} ({sad})",
     )
 
 

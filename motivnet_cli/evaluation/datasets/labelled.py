@@ -299,10 +299,13 @@ def _departures(
         if published.total is not None and published.total != n:
             yield f"{where} has {image_count(n, rows.unit)} here, {published.total:,} published"
         if published.by_emotion is not None:
-            for number, count in enumerate(published.by_emotion):
-                if counts[number] != count:
-                    here = image_count(counts[number], rows.unit)
-                    yield f"{where} has {here} of {EMOTIONS[number]} here, {count:,} published"
+            differing = [
+                f"{EMOTIONS[number]} {counts[number]:,} ({count:,})"
+                for number, count in enumerate(published.by_emotion)
+                if counts[number] != count
+            ]
+            if differing:
+                yield f"{where} by emotion, here (published): {', '.join(differing)}"
         with_contempt = len(images) + dropped.get(CONTEMPT, 0)  # there or dropped
         if published.with_contempt and with_contempt not in published.with_contempt:
             accepted = " or ".join(f"{count:,}" for count in published.with_contempt)
