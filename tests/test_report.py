@@ -36,7 +36,7 @@ from motivnet_cli.evaluation.results import (
 from motivnet_cli.evaluation.significance import between_runs
 from motivnet_cli.records import EMOTIONS
 from motivnet_cli.report.evaluation import write_report, write_suite
-from motivnet_cli.report.matching import matching_in_words, unfit_images
+from motivnet_cli.report.matching import matching_in_words, unfit
 from tests.pictures import cut_short, face_photo, quadrants
 
 pytestmark = pytest.mark.thorough  # matplotlib draws every page's figures
@@ -268,14 +268,14 @@ def test_matching_is_said_in_words(folder):
         remarks=(),
     )
 
-    assert matching_in_words(by_path, 3_069) == (
+    assert matching_in_words(by_path, 3_069, "image") == (
         "3,061 of 3,069 images were found: 3,000 by the path below the set's folder, 61 by file name."
     )
-    assert matching_in_words(replace(by_path, how={"file name": 3_068}), 3_068) == (
+    assert matching_in_words(replace(by_path, how={"file name": 3_068}), 3_068, "image") == (
         "3,068 of 3,068 images were found by file name."
     )
-    assert matching_in_words(replace(by_path, how={}), 5) == "0 of 5 images were found."
-    assert [each.sentence for each in unfit_images(by_path)] == [
+    assert matching_in_words(replace(by_path, how={}), 5, "image") == "0 of 5 images were found."
+    assert [each.sentence for each in unfit(by_path, "image")] == [
         "7 labelled images are not in the predictions",
         "1 labelled image has its name only in the folder of another split or class",
         "200 images of the predictions are not labelled",
@@ -283,6 +283,19 @@ def test_matching_is_said_in_words(folder):
     for page in (Page(folder / "report.html").text, (folder / "report.md").read_text()):
         assert "70 of 70 images were found by file name." in page
         assert "unmatched" not in page
+
+
+@pytest.mark.usefixtures("plain_figures")
+def test_a_report_on_clips_speaks_of_clips(tmp_path, scores):
+    """No figure of clips is said to be of images, on the page and in Markdown."""
+    dataset = {"unit": "clip", "remarks": (), "layout": "clips in folders"}
+    evaluation = evaluation_of(run_of(scores, mistakes=[mistake()]), **dataset)
+    write_report(replace(evaluation, remarks=(), anchors=(), anchors_left_out=()), tmp_path, images=False)
+
+    for text in (Page(tmp_path / "report.html").text, (tmp_path / "report.md").read_text()):
+        assert "70 of 70 clips were found by file name." in text
+        assert "over all 70 labelled clips" in text or "70 labelled clips, split" in text
+        assert not re.findall(r".*(?<![A-Z])\bimages?\b.*", re.sub(r"--no-images", "", text))
 
 
 def test_published_numbers_keep_apart(folder):

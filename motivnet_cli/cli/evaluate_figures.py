@@ -58,7 +58,7 @@ def _print_for_people(*parts: RenderableType, narrowest: int = 0) -> None:
 
 _NARROWEST = 72
 """Columns of a table with eight for each name: 72.69 (71.05-74.24), numbers of five digits, and two blanks between."""
-_CAPTION = "Percent of all N images; a missed one is wrong. Brackets: 95 % interval."
+_CAPTION = "Percent of all N; what is missed is wrong. In brackets: 95 % intervals."
 
 
 def _table(evaluations: Sequence[Evaluation]) -> RenderableType:

@@ -258,7 +258,7 @@ def _remarks(
     few = [f"{name} ({n})" for name, n in zip(classes, supports, strict=True) if 0 < n < FEW_IMAGES]
     if few:
         yield (
-            f"fewer than {FEW_IMAGES} labelled images of {', '.join(few)}: means over the classes lean on these, and "
+            f"fewer than {FEW_IMAGES} labels of {', '.join(few)}: means over the classes lean on these, and "
             "their intervals are too narrow"
         )
     if y_prob is not None and len(y_prob):
@@ -274,7 +274,7 @@ def _remarks(
         own = y_prob[np.arange(len(y_prob)), y_true[is_scored]]  # [M]
         if at_floor := int((own < FLOOR).sum()):
             yield (
-                f"{at_floor} scored images have a label whose probability is 0 or below {FLOOR:.1e}: each counts as "
+                f"{at_floor} labels of those scored have a probability of 0 or below {FLOOR:.1e}: each counts as "
                 f"{-math.log(FLOOR):.1f} in nll, which so depends on how the predictions were rounded"
             )
 

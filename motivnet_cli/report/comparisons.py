@@ -18,14 +18,15 @@ _SURE = 0.05
 
 def words_on_predictions(comparison: PredictionComparison) -> Iterator[str]:
     """Four lines: which predictions are better, by how much, the test, and the same where both have answers."""
-    pair, unit = comparison.scores.all, comparison.scores.bootstrap.unit
+    pair, thing = comparison.scores.all, comparison.dataset.unit
+    unit = "subject" if comparison.scores.bootstrap.unit == "subject" else thing
     name_a, name_b = _names_of(comparison.a.path, comparison.b.path)
     is_a_ahead = pair.accuracy_a >= pair.accuracy_b
     ahead, behind = (name_a, name_b) if is_a_ahead else (name_b, name_a)
     shown = (
         f"{ahead} is better than {behind}" if pair.p < _SURE else f"no difference is shown between {ahead} and {behind}"
     )
-    yield f"{shown}: {_shares(pair, is_a_ahead)} right of {_count(pair.n, 'image')}"
+    yield f"{shown}: {_shares(pair, is_a_ahead)} right of {_count(pair.n, thing)}"
     difference = f"difference: {100 * abs(pair.accuracy_a - pair.accuracy_b):.2f} points"
     if (interval := pair.difference.if_defined) is None:
         yield f"{difference}, without an interval"
@@ -34,11 +35,11 @@ def words_on_predictions(comparison: PredictionComparison) -> Iterator[str]:
         level = f"{100 * comparison.scores.bootstrap.level:.0f} % interval"
         yield f"{difference}, {level} {100 * low:.2f} to {100 * high:.2f} (bootstrap by {unit})"
     yield (
-        f"{test_between(pair)}: p = {pair.p:.2g}; {_count(pair.table.only_a, 'image')} only {name_a} has "
+        f"{test_between(pair)}: p = {pair.p:.2g}; {_count(pair.table.only_a, thing)} only {name_a} has "
         f"right, {pair.table.only_b:,} only {name_b}"
     )
     if (both := comparison.scores.both_scored) is None:
-        yield "no image was scored by both"
+        yield f"no {thing} was scored by both"
     else:
         yield f"of the {both.n:,} that both scored: {_shares(both, is_a_ahead)}, p = {both.p:.2g}"
 

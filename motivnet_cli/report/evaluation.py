@@ -15,7 +15,7 @@ from motivnet_cli.durable import durably
 from motivnet_cli.evaluation.metrics import calibration
 from motivnet_cli.evaluation.results import mean_over_sets, to_json
 from motivnet_cli.report import figures
-from motivnet_cli.report.matching import Unfit, matching_in_words, unfit_images
+from motivnet_cli.report.matching import Unfit, matching_in_words, unfit
 from motivnet_cli.report.pages import LATEX, MARKDOWN, PAGES, data_uri, percent, picture_processes, thumbnail
 from motivnet_cli.report.robustness import robustness_section
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from motivnet_cli.evaluation.results import AcrossSets, DatasetSummary, Evaluation, Interval, Run, Scores
 
 _HEADLINES = (
-    ("accuracy", "Accuracy", "share of the images named rightly (WAR)", "percent"),
+    ("accuracy", "Accuracy", "share named rightly (WAR)", "percent"),
     ("uar", "UAR", "mean of the classes' recalls", "percent"),
     ("macro_f1", "Macro-F1", "mean of the classes' F1", "percent"),
     ("weighted_f1", "Weighted F1", "mean of the classes' F1, by support", "percent"),
@@ -72,7 +72,8 @@ def write_report(evaluation: Evaluation, folder: Path, *, images: bool) -> list[
     """
     written = [_write(folder / "metrics.json", json.dumps(to_json(evaluation), indent=1, allow_nan=False) + "\n")]
     slugs = _slugs(run.name for run in evaluation.runs)
-    sections = [_section(run, slug, images=images) for run, slug in zip(evaluation.runs, slugs, strict=True)]
+    unit = evaluation.dataset.unit
+    sections = [_section(run, slug, unit, images=images) for run, slug in zip(evaluation.runs, slugs, strict=True)]
     for figure in (figure for section in sections for figure in section.figures):
         written += [_write(folder / figure.png, figure.drawing.png), _write(folder / figure.svg, figure.drawing.svg)]
     scores = {run.name: (run.scores, slug) for run, slug in zip(evaluation.runs, slugs, strict=True)}
@@ -88,7 +89,7 @@ def write_report(evaluation: Evaluation, folder: Path, *, images: bool) -> list[
         "images": images,
         "headlines": _HEADLINES,
         "soft_headlines": _SOFT_HEADLINES,
-        "intervals": _intervals_in_words(evaluation.runs[0].scores),
+        "intervals": _intervals_in_words(evaluation.runs[0].scores, evaluation.dataset.unit),
         "anchors": [(title, group) for kind, title, _ in _ANCHOR_KINDS if (group := _anchors_of(evaluation, kind))],
         "left_out": evaluation.anchors_left_out,
     }
@@ -175,13 +176,14 @@ def _anchors_of(evaluation: Evaluation, kind: str) -> list[Anchor]:
     return sorted((anchor for anchor in evaluation.anchors if anchor.kind == kind), key=lambda anchor: -anchor.value)
 
 
-def _intervals_in_words(scores: Scores) -> str:
-    """How the intervals of the headlines were made."""
+def _intervals_in_words(scores: Scores, unit: str) -> str:
+    """How the intervals of the headlines were made, of images or clips."""
     how = scores.bootstrap
+    drawn = "subject" if how.unit == "subject" else unit
     words = {
         "wilson": "Wilson's score interval",
-        "exact": f"the exact interval of as many images as there are subjects, {how.units:,}",
-        "bootstrap": f"bootstrap of {how.resamples:,} resamples by {how.unit}, seed {how.seed}",
+        "exact": f"the exact interval of as many {unit}s as there are subjects, {how.units:,}",
+        "bootstrap": f"bootstrap of {how.resamples:,} resamples by {drawn}, seed {how.seed}",
     }
     titles = {key: title for key, title, _, _ in _HEADLINES}
     by_method: dict[str, dict[str, None]] = {}
@@ -274,7 +276,7 @@ class _Section:
     """What did not match."""
 
 
-def _section(run: Run, slug: str, *, images: bool) -> _Section:
+def _section(run: Run, slug: str, unit: str, *, images: bool) -> _Section:
     with picture_processes() as processes:
         thumbnails = [thumbnail(each.path, each.box, processes) if images else None for each in run.mistakes]
     return _Section(
@@ -282,8 +284,8 @@ def _section(run: Run, slug: str, *, images: bool) -> _Section:
         slug=slug,
         figures=_figures(run.scores, slug),
         thumbnails=thumbnails,
-        matching=matching_in_words(run.matching, run.scores.n),
-        unfit=unfit_images(run.matching),
+        matching=matching_in_words(run.matching, run.scores.n, unit),
+        unfit=unfit(run.matching, unit),
     )
 
 
@@ -320,7 +322,7 @@ def _confusion_caption(scores: Scores) -> str:
         reverse=True,
     )
     worst = "; ".join(f"{what} ({percent(share)} %, {count:,})" for share, what, count in errors[:3])
-    return f"Most often wrong: {worst}." if worst else "Every image is named rightly."
+    return f"Most often wrong: {worst}." if worst else "None is named wrongly."
 
 
 def _per_class_caption(scores: Scores) -> str:
@@ -334,5 +336,5 @@ def _reliability_caption(scores: Scores) -> str:
     verdict = "more sure than right" if every.confidence > every.accuracy else "less sure than right"
     return (
         f"Mean confidence {percent(every.confidence)} %, accuracy {percent(every.accuracy)} % over the "
-        f"{every.n:,} scored images: on average {verdict}."
+        f"{every.n:,} scored: on average {verdict}."
     )

@@ -241,7 +241,7 @@ def _per_class(figure: Figure, scores: Scores) -> None:
     _percent_axis(axes, "y")
     axes.grid(axis="y")
     figure.legend(loc="outside upper right", ncols=3)
-    axes.set_xlabel("class, with its number of labelled images")
+    axes.set_xlabel("class, with its number of labels")
 
 
 def _reliability(figure: Figure, scores: Scores) -> None:
