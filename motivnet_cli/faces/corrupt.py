@@ -8,6 +8,7 @@ what they give in pixels is scaled to its face. Functions may run in several thr
 from __future__ import annotations
 
 import hashlib
+from io import BytesIO
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,6 +44,8 @@ STRENGTHS: dict[CorruptionName, tuple[float, ...]] = {
 
 _GREY = 127
 """Of the occluder, as in Zeiler and Fergus, arXiv 1311.2901: it adds no detail of its own."""
+_MAX_JPEG_SIDE = 65_500
+"""Of libjpeg."""
 _BAND_PIXELS = 1 << 20
 """Of a picture that are computed on in floats at once: 12 MB."""
 
@@ -113,14 +116,15 @@ def _noisy(rgb: Rgb, deviation: float, grain: float, random: np.random.Generator
 
 def _jpeg(rgb: Rgb, quality: int) -> Rgb:
     """Compressed and decoded, with colours at half the resolution as most programs write them."""
-    try:
-        content = simplejpeg.encode_jpeg(rgb, quality=quality, colorsubsampling="420")
-    except ValueError as error:
-        height, width = rgb.shape[:2]
+    height, width = rgb.shape[:2]
+    if max(height, width) > _MAX_JPEG_SIDE:
         raise InputError(
-            "too_large", f"{width} x {height} pixels cannot be compressed as JPEG for --corrupt: {error}"
-        ) from None
-    decoded: Rgb = simplejpeg.decode_jpeg(content)
+            "too_large",
+            f"{width} x {height} pixels cannot be compressed as JPEG for --corrupt: {_MAX_JPEG_SIDE} a side at most",
+        )
+    content = BytesIO()
+    Image.fromarray(rgb).save(content, "JPEG", quality=quality, subsampling="4:2:0")
+    decoded: Rgb = simplejpeg.decode_jpeg(content.getvalue())
     return decoded
 
 
@@ -148,7 +152,7 @@ def _flatter(rgb: Rgb, share: float) -> Rgb:
 def _coarser(rgb: Rgb, share: float) -> Rgb:
     """Shrunk to `share` <= 1 of its sides and enlarged again, both by areas."""
     height, width = rgb.shape[:2]
-    small = max(1, round(width * share)), max(1, round(height * share))
+    small = max(1, int(width * share)), max(1, int(height * share))
     shrunk = Image.fromarray(rgb).resize(small, Image.Resampling.BOX)
     return _array(shrunk.resize((width, height), Image.Resampling.BOX))
 
