@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,17 @@ def test_usual_names_count_in_any_case(here, name):
     make_rafdb_list(here / name)
 
     assert find_root("rafdb").path == str(here / name)
+
+
+def test_no_usual_name_means_two_sets():
+    """Only sets that come in one folder share a usual name of it."""
+    together = ({"affectnet7", "affectnet8"}, {"rafdb", "rafdb_compound"})
+    owners = defaultdict(set)
+    for card in CARDS.values():
+        for name in card.folders:
+            owners[re.sub(r"[\s._-]", "", name.casefold())].add(card.name)
+
+    assert [names for names in owners.values() if len(names) > 1 and names not in together] == []
 
 
 @pytest.mark.parametrize("name", ["RAF-DB", "sets/RAF-DB"])
