@@ -58,6 +58,14 @@ def test_sign_flips_are_counted_out(seed):
     assert sign_flip_p(values) == pytest.approx(counted_out(values))
 
 
+def test_many_units_are_approximated():
+    """Two thousand subjects with differences up to 3: the normal approximation is within a hundredth of the exact p."""
+    rng = np.random.default_rng(0)
+    for shift in (0, 0.05, 0.08):
+        values = rng.integers(-3, 4, 2000) + (rng.random(2000) < shift)
+        assert sign_flip_p(values, exact_up_to=0) == pytest.approx(sign_flip_p(values), rel=0.01)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_sign_flips_of_single_images_are_mcnemars_test(seed):
     """Where every subject has one image, the test by subject is McNemar's, as SciPy and statsmodels have it."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 import numpy as np
+import scipy.stats
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -21,11 +22,13 @@ Exchanged: TypeAlias = Literal["images", "subjects", "images within subjects"]
 
 PERMUTATIONS = 9999
 """Of tests that draw them: the smallest p is 1 / 10,000."""
-_AT_ONCE = 1000
-"""1,000 x 5,000 subjects of 8 bytes are 40 MB."""
+_AT_ONCE = 5_000_000
+"""Subjects that are dealt at once, over all permutations: 40 MB."""
+_EXACT = 300_000_000
+"""Units times sums up to which `sign_flip_p` counts all patterns: 12,000 subjects that differ by 1, in a second."""
 
 
-def sign_flip_p(values: ArrayLike) -> float:
+def sign_flip_p(values: ArrayLike, *, exact_up_to: int = _EXACT) -> float:
     """How often the sum is as far from 0 where every value may have either sign: the exact p of a paired difference.
 
     Of values -1, 0 and 1 it is McNemar's exact p, of signed ranks Wilcoxon's, and of sums by subject that of a
@@ -33,10 +36,13 @@ def sign_flip_p(values: ArrayLike) -> float:
 
     Args:
         values: [U] whole numbers.
+        exact_up_to: U times the sum of their sizes; above, the normal approximation is taken, with continuity.
     """
     steps = np.abs(np.asarray(values, np.int64))
     steps = steps[steps > 0]
     reach, observed = int(steps.sum()), abs(int(np.sum(values)))
+    if len(steps) * reach > exact_up_to:
+        return min(1.0, 2 * float(scipy.stats.norm.sf((observed - 1) / np.sqrt((steps.astype(np.float64) ** 2).sum()))))
     chances = np.zeros(2 * reach + 1)  # of each sum from -reach to reach
     chances[reach] = 1.0
     for step in steps.tolist():
@@ -96,8 +102,9 @@ def _dealt_subjects(table: Ints, unit_hits: Ints, permutations: int, rng: np.ran
     """The statistic of each time that the subjects are dealt to the groups anew, [B]."""
     group_of, unit_sizes = table.argmax(axis=1), table.sum(axis=1)  # [U]
     drawn = []
-    for start in range(0, permutations, _AT_ONCE):
-        num = min(_AT_ONCE, permutations - start)
+    at_once = 1 + _AT_ONCE // len(group_of)
+    for start in range(0, permutations, at_once):
+        num = min(at_once, permutations - start)
         dealt = rng.permuted(np.broadcast_to(group_of, (num, len(group_of))), axis=1)  # [B, U]
         of_group = [dealt == group for group in range(table.shape[1])]
         sizes = np.stack([each @ unit_sizes for each in of_group], axis=1)  # [B, G]
