@@ -42,6 +42,7 @@ def terminal(columns=80):
             yield screen
     finally:
         sys.stdout = stdout
+        termios.tcdrain(1)  # macOS throws away what is unread when the last writer leaves
         os.dup2(before, 1)
         os.close(before)
         reader.join()
