@@ -16,9 +16,10 @@ from PIL import Image
 from motivnet_cli.config import FaceConfig, ModelConfig
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.evaluation.clips import ClipConfig, pool
+from motivnet_cli.evaluation.config import EvaluateConfig
 from motivnet_cli.evaluation.datasets.cards import CARDS
 from motivnet_cli.evaluation.datasets.read import read_dataset
-from motivnet_cli.evaluation.evaluate import EvaluateConfig, compare_predictions, evaluate
+from motivnet_cli.evaluation.evaluate import compare_predictions, evaluate
 from motivnet_cli.evaluation.predictions import read_predictions
 from motivnet_cli.evaluation.results import Agreement, Missed
 from motivnet_cli.records import EMOTIONS

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from motivnet_cli.errors import ConfigError
+from motivnet_cli.evaluation.config import EvaluateConfig
 from motivnet_cli.evaluation.datasets.cards import CARDS, FERPLUS_COLUMNS
 from motivnet_cli.evaluation.datasets.classes import emotion_named
 from motivnet_cli.evaluation.datasets.read import read_dataset, read_label_map
-from motivnet_cli.evaluation.evaluate import EvaluateConfig, evaluate
+from motivnet_cli.evaluation.evaluate import evaluate
 from motivnet_cli.records import EMOTIONS
 from tests.cases.datasets.layouts import all_cases
 from tests.test_datasets import (

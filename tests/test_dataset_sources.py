@@ -11,8 +11,9 @@ from PIL import Image
 
 from motivnet_cli.config import ModelConfig
 from motivnet_cli.errors import ConfigError
+from motivnet_cli.evaluation.config import EvaluateConfig
 from motivnet_cli.evaluation.datasets.read import read_dataset
-from motivnet_cli.evaluation.evaluate import EvaluateConfig, evaluate
+from motivnet_cli.evaluation.evaluate import evaluate
 from motivnet_cli.records import EMOTIONS
 from tests.cases.datasets.layouts import content
 from tests.test_datasets import AFFECTNET, labels_of, make_affectnet_arrays, make_affectnet_lists, picture, write

@@ -10,8 +10,9 @@ import pytest
 
 from motivnet_cli.config import ModelConfig
 from motivnet_cli.errors import ConfigError
+from motivnet_cli.evaluation.config import EvaluateConfig
 from motivnet_cli.evaluation.datasets.read import read_dataset
-from motivnet_cli.evaluation.evaluate import EvaluateConfig, evaluate
+from motivnet_cli.evaluation.evaluate import evaluate
 from motivnet_cli.records import EMOTIONS
 from tests.runs import motivnet
 from tests.test_datasets import picture

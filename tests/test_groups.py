@@ -10,8 +10,9 @@ import pytest
 import scipy.stats
 
 from motivnet_cli.errors import ConfigError
+from motivnet_cli.evaluation.config import EvaluateConfig
 from motivnet_cli.evaluation.datasets.read import read_dataset
-from motivnet_cli.evaluation.evaluate import EvaluateConfig, evaluate
+from motivnet_cli.evaluation.evaluate import evaluate
 from motivnet_cli.evaluation.groups import by_group
 from motivnet_cli.evaluation.metrics import score
 from motivnet_cli.evaluation.permutation import group_difference

@@ -9,8 +9,9 @@ from types import SimpleNamespace
 import pytest
 
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.evaluation import evaluate as evaluation
-from motivnet_cli.evaluation.evaluate import EvaluateConfig, compare_predictions, evaluate
+from motivnet_cli.evaluation import predict
+from motivnet_cli.evaluation.config import EvaluateConfig
+from motivnet_cli.evaluation.evaluate import compare_predictions, evaluate
 from motivnet_cli.evaluation.matching import match
 from motivnet_cli.evaluation.predictions import read_predictions
 from tests.runs import motivnet
@@ -97,8 +98,8 @@ def test_two_predictions_that_share_no_image_are_refused(tmp_path, faces):
 def test_a_run_that_lost_its_own_images_is_a_fault(tmp_path, faces, monkeypatch):
     """The network was given these images: that none is in its output is no mistake of the user's, so exit 1."""
     rows = read_predictions(table(tmp_path / "p.csv", ["x.png"]))
-    monkeypatch.setattr(evaluation, "annotate_with", lambda *_, **__: SimpleNamespace(stopped=False))
-    monkeypatch.setattr(evaluation, "read_predictions", lambda *_, **__: rows)
+    monkeypatch.setattr(predict, "annotate_with", lambda *_, **__: SimpleNamespace(stopped=False))
+    monkeypatch.setattr(predict, "read_predictions", lambda *_, **__: rows)
     command = ("evaluate", "--dataset", "folder", "--root", faces, "--model", "expression-net", "--out", tmp_path / "r")
 
     assert "a fault in motivnet: RuntimeError: the run into" in motivnet(*command, code=1).stderr

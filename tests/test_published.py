@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from motivnet_cli.errors import ConfigError
+from motivnet_cli.evaluation.config import EvaluateConfig
 from motivnet_cli.evaluation.datasets.cards import CARDS
 from motivnet_cli.evaluation.datasets.published import ANCHORS, Fit, always_fits, fit, fitting, published_beside
-from motivnet_cli.evaluation.evaluate import EvaluateConfig, evaluate
+from motivnet_cli.evaluation.evaluate import evaluate
 
 CODES = ("NE", "HA", "SA", "SU", "FE", "DI", "AN")
 TOP = Path(__file__).parents[1]

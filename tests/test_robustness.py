@@ -12,7 +12,8 @@ import pytest
 from motivnet_cli import annotate
 from motivnet_cli.config import InputConfig, LoaderConfig, ModelConfig, OutputConfig, RunConfig
 from motivnet_cli.engine.work import load_network
-from motivnet_cli.evaluation.evaluate import EvaluateConfig, evaluate
+from motivnet_cli.evaluation.config import EvaluateConfig
+from motivnet_cli.evaluation.evaluate import evaluate
 from motivnet_cli.evaluation.intervals import Units
 from motivnet_cli.evaluation.metrics import score
 from motivnet_cli.evaluation.results import CorruptedRun, to_json

@@ -10,7 +10,8 @@ import pytest
 import scipy.stats
 
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.evaluation.evaluate import EvaluateConfig, evaluate
+from motivnet_cli.evaluation.config import EvaluateConfig
+from motivnet_cli.evaluation.evaluate import evaluate
 from motivnet_cli.evaluation.metrics import paired
 from motivnet_cli.evaluation.permutation import sign_flip_p
 from motivnet_cli.evaluation.predictions import names_apart

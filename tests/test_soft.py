@@ -7,8 +7,9 @@ import pytest
 from scipy.special import rel_entr
 from scipy.stats import entropy
 
+from motivnet_cli.evaluation.config import EvaluateConfig
 from motivnet_cli.evaluation.datasets.read import read_dataset
-from motivnet_cli.evaluation.evaluate import EvaluateConfig, evaluate
+from motivnet_cli.evaluation.evaluate import evaluate
 from motivnet_cli.evaluation.intervals import Units
 from motivnet_cli.evaluation.soft import score_votes, vote_shares
 from motivnet_cli.records import EMOTIONS

@@ -14,7 +14,7 @@ from motivnet_cli.errors import ConfigError
 
 if TYPE_CHECKING:
     from motivnet_cli.config import Corruption
-    from motivnet_cli.evaluation.evaluate import EvaluateConfig
+    from motivnet_cli.evaluation.config import EvaluateConfig
 
 _FACES = {
     "auto": FaceConfig(mode="auto", max_faces=1),
@@ -124,9 +124,9 @@ class LabelOptions(OptionGroup):
             ConfigError: As `find_root` and `read_label_map`.
         """
         from motivnet_cli.evaluation.clips import ClipConfig
+        from motivnet_cli.evaluation.config import EvaluateConfig
         from motivnet_cli.evaluation.datasets.read import read_label_map
         from motivnet_cli.evaluation.datasets.roots import find_root
-        from motivnet_cli.evaluation.evaluate import EvaluateConfig
 
         return EvaluateConfig(
             dataset=dataset,

@@ -1,43 +1,30 @@
 """The path of an evaluation: read a labelled set, predict or take predictions made before, match them, score them.
 
-Layouts of sets are in `datasets/`, formulas in `metrics`, pages in `report/`. The network runs through `annotate`, so
-that an evaluation that was stopped resumes.
+Layouts of sets are in `datasets/`, runs of the network in `predict`, formulas in `metrics`, pages in `report/`.
 """
 
 from __future__ import annotations
 
 import itertools
 import logging
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from motivnet_cli import __version__
-from motivnet_cli.config import (
-    SEVERITIES,
-    Corruption,
-    FaceConfig,
-    InputConfig,
-    LoaderConfig,
-    ModelConfig,
-    OutputConfig,
-    RunConfig,
-    VideoConfig,
-)
+from motivnet_cli.config import Corruption
 from motivnet_cli.engine.work import load_network
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.evaluation.clips import ClipConfig, pool
 from motivnet_cli.evaluation.datasets.published import published_beside
 from motivnet_cli.evaluation.datasets.read import read_dataset
-from motivnet_cli.evaluation.datasets.votes import refuse_numbers_of_rows
-from motivnet_cli.evaluation.files import path_of, picture_of, remark_on_other_files, write_manifest
+from motivnet_cli.evaluation.files import picture_of
 from motivnet_cli.evaluation.groups import by_group, group_names
 from motivnet_cli.evaluation.intervals import Units
-from motivnet_cli.evaluation.matching import match, refuse_other_pictures, remark_on_shared, remarks_on, restricted
+from motivnet_cli.evaluation.matching import remark_on_shared
 from motivnet_cli.evaluation.metrics import paired
-from motivnet_cli.evaluation.predictions import names_apart, read_predictions
+from motivnet_cli.evaluation.predict import CORRUPTED, match_predictions, predict, predictable
 from motivnet_cli.evaluation.results import (
     ComparedPredictions,
     CorruptedRun,
@@ -50,19 +37,15 @@ from motivnet_cli.evaluation.scoring import Predicted, labels_of, scale_run, sco
 from motivnet_cli.evaluation.significance import between_runs
 from motivnet_cli.output.written import WrittenPaths
 from motivnet_cli.records import never, no_progress
-from motivnet_cli.remote.urls import local_path
-from motivnet_cli.run import annotate_with
 from motivnet_cli.weights.load import check_weights, model_card
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from numpy.typing import NDArray
-
-    from motivnet_cli.config import CorruptionName, FaceMode
+    from motivnet_cli.evaluation.config import EvaluateConfig
     from motivnet_cli.evaluation.datasets.labelled import LabelledSet
     from motivnet_cli.evaluation.matching import Matched
-    from motivnet_cli.evaluation.results import Argmax, Grouping, Robustness
+    from motivnet_cli.evaluation.results import Grouping, Robustness
     from motivnet_cli.records import Progress
     from motivnet_cli.weights.load import LoadedModel
 
@@ -70,72 +53,6 @@ log = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 2
 """Of `metrics.json`."""
-CORRUPTED = "corrupted"
-"""The folder of the predictions for corrupted images, below that of the others."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluateConfig:
-    """Everything that one call of `evaluate` needs."""
-
-    dataset: str
-    """A key of `datasets.cards.CARDS`."""
-    root: str
-    """The folder of the set; for csv and parquet, the table."""
-    out: str
-    """The folder of the predictions; an evaluation that was stopped resumes from it."""
-    split: str | None = None
-    protocol: str | None = None
-    path_column: str | None = None
-    label_column: str | None = None
-    label_map: dict[str, str] | None = None
-    contempt: bool = False
-    """Whether images of contempt are kept, as an eighth class."""
-    label_map_file: str | None = None
-    """Where the map was read from, if from a file: it is never replaced."""
-    by: tuple[str, ...] = ()
-    """Columns, for each of which every group of images is scored by itself."""
-    predictions: str | tuple[str, ...] | None = None
-    """Files or folders of predictions made before, to score in place of running a network; each is a run."""
-    recipes: tuple[str | None, ...] = (None,)
-    """Input recipes to run the network with, each scored by itself; None is the model's own."""
-    model: ModelConfig = field(default=ModelConfig())
-    faces: FaceConfig | None = None
-    """None does what suits the set: aligned crops are taken whole, given boxes are used, else the largest face. Frames
-    of clips without a face are never taken whole."""
-    clips: ClipConfig | None = None
-    """Of a set of clips: their frames, and how these are pooled. None takes the defaults."""
-    loader: LoaderConfig = field(default=LoaderConfig())
-    corruptions: tuple[CorruptionName, ...] = ()
-    """Under each of which the network runs as well."""
-    severities: tuple[int, ...] = SEVERITIES
-    """Of the corruptions, each with all of them."""
-    argmax: Argmax = "all"
-    """`labelled` predicts the most probable of the classes that labelled images have."""
-    calibrate_on: str | None = None
-    """A split to fit a temperature on, which is judged on the evaluated one."""
-    resamples: int = 1000
-    seed: int = 0
-    overwrite: bool = False
-    command: str = ""
-
-    def __post_init__(self) -> None:
-        for name in ("root", "out"):
-            object.__setattr__(self, name, local_path(getattr(self, name)))
-        given = (self.predictions,) if isinstance(self.predictions, str) else self.predictions or ()
-        object.__setattr__(self, "predictions", tuple(map(local_path, given)) or None)
-
-    @property
-    def tables(self) -> dict[str, str]:
-        """The predictions made before, by the name of their run: `predictions`, or of several what tells them apart.
-
-        Raises:
-            ConfigError: One is named twice.
-        """
-        paths = tuple(self.predictions or ())
-        if len(paths) == 1:
-            return {"predictions": paths[0]}
-        return dict(zip(names_apart(paths), paths, strict=True))
 
 
 def evaluate(
@@ -179,7 +96,7 @@ def compare_predictions(config: EvaluateConfig, a: str, b: str) -> PredictionCom
         ConfigError: The dataset or the predictions cannot be read, or no labelled image is among both predictions.
     """
     labelled = _read(config, config.split)
-    answers = [_match(config, path, labelled, [image.path for image in labelled.images]) for path in (a, b)]
+    answers = [match_predictions(config, path, labelled, [image.path for image in labelled.images]) for path in (a, b)]
     shared = remark_on_shared(a, answers[0].matched, b, answers[1].matched)
     scores = paired(
         labels_of(labelled),
@@ -252,7 +169,7 @@ def _read_sets(config: EvaluateConfig) -> _Sets:
             f"as {min(shared)!r}: a temperature is fitted on one split and judged on another, so name one that shares "
             "none as --calibrate-on"
         )
-    if not np.array_equal(_predictable(config, labelled), _predictable(config, other)):
+    if not np.array_equal(predictable(config, labelled), predictable(config, other)):
         raise ConfigError(
             f"{config.dataset}: the splits {labelled.split!r} and {other.split!r} have not the same classes, so the "
             "argmax of --argmax labelled is not the same: leave out --argmax or --calibrate-on"
@@ -292,20 +209,20 @@ def _evaluate(
     robust: list[Robustness] = []
     for table, path in config.tables.items():
         name = _named(table, labelled, config)
-        predicted[name] = _match(config, path, labelled, [image.path for image in labelled.images])
+        predicted[name] = match_predictions(config, path, labelled, [image.path for image in labelled.images])
         if other is not None:
-            fitting[name] = _match(config, path, other, [image.path for image in other.images])
+            fitting[name] = match_predictions(config, path, other, [image.path for image in other.images])
     if not config.tables:
         _log_cost(config, labelled)
         for recipe in config.recipes:
             model = load_network(replace(config.model, recipe=recipe or config.model.recipe))
-            each = _predict(model, config, labelled, recipe, progress=progress, stop=stop)
+            each = predict(model, config, labelled, recipe, progress=progress, stop=stop)
             if each is None:
                 return None
             name = _named(f"recipe {each.predictions.origin['recipe']}", labelled, config)
             predicted[name] = each
             if other is not None:
-                fit = _predict(model, config, other, recipe, prefix="calibration", progress=progress, stop=stop)
+                fit = predict(model, config, other, recipe, prefix="calibration", progress=progress, stop=stop)
                 if fit is None:
                     return None
                 fitting[name] = fit
@@ -319,7 +236,7 @@ def _evaluate(
 
 def _named(run: str, labelled: LabelledSet, config: EvaluateConfig) -> str:
     """The name of a run, which says among how many classes the argmax is taken where that is not among all."""
-    can_predict = _predictable(config, labelled)
+    can_predict = predictable(config, labelled)
     return run if can_predict.all() else f"{run}, argmax of {int(can_predict.sum())} classes"
 
 
@@ -347,7 +264,7 @@ def _found(
         split=labelled.split,
         protocol=labelled.protocol,
         n=len(labelled.images),
-        classes=int(_predictable(config, labelled).sum()),
+        classes=int(predictable(config, labelled).sum()),
         relabelled=bool(config.label_map),
     )
     return Evaluation(
@@ -419,7 +336,7 @@ def _corrupted(
     corruptions = [Corruption(each, severity) for each in config.corruptions for severity in config.severities]
     for number, corruption in enumerate(corruptions, 1):
         log.info("%s under corruption, %d of %d: %s", name, number, len(corruptions), corruption)
-        answer = _predict(model, config, labelled, recipe, corruption=corruption, progress=progress, stop=stop)
+        answer = predict(model, config, labelled, recipe, corruption=corruption, progress=progress, stop=stop)
         if answer is None:
             return None
         run = _scored(str(corruption), answer, labelled, config)
@@ -463,95 +380,3 @@ def _by(matched: Matched, labelled: LabelledSet, config: EvaluateConfig) -> tupl
         )
         for column in config.by
     )
-
-
-# ---- predictions ------------------------------------------------------------------------------------------
-
-
-def _predict(
-    model: LoadedModel,
-    config: EvaluateConfig,
-    labelled: LabelledSet,
-    recipe: str | None,
-    *,
-    prefix: str = "predictions",
-    corruption: Corruption | None = None,
-    progress: Callable[[Progress], None],
-    stop: Callable[[], bool],
-) -> Predicted | None:
-    """Run the network over the images, or over what a corruption makes of them; None when it was stopped on the way."""
-    out = Path(config.out)
-    clips = config.clips or ClipConfig()
-    found: FaceMode = "detect" if labelled.unit == "clip" else "auto"
-    faces = config.faces or FaceConfig(mode="whole" if labelled.faces == "whole" else found, max_faces=1)
-    with_boxes = labelled.faces == "given" and config.faces is None
-    manifest = write_manifest(labelled, out, with_boxes=with_boxes, every=clips.every or 1)
-    output = out / f"{prefix}-{recipe}.parquet" if recipe else out / f"{prefix}.parquet"
-    if corruption is not None:
-        output = out / CORRUPTED / f"{output.stem}-{corruption.name}-{corruption.severity}.parquet"
-    run = RunConfig(
-        inputs=InputConfig(manifests=(str(manifest.absolute()),)),
-        output=OutputConfig(path=str(output), embeddings="none", overwrite=config.overwrite),
-        model=replace(config.model, recipe=recipe or config.model.recipe),
-        faces=faces,
-        video=clips.video if labelled.unit == "clip" else VideoConfig(),
-        loader=replace(config.loader, corruption=corruption),
-        command=config.command,
-    )
-    summary = annotate_with(model, run, progress=progress, stop=stop)
-    if summary.stopped:
-        return None
-    paths = [path_of(image, out) for image in labelled.images]
-    answers = _match(config, str(output), labelled, paths, is_own=True)
-    if not answers.matched.is_found.any():
-        raise RuntimeError(f"the run into {str(output)!r} has none of the images that it was given")
-    return answers
-
-
-def _match(
-    config: EvaluateConfig,
-    path: str,
-    labelled: LabelledSet,
-    image_paths: Sequence[str | None],
-    *,
-    is_own: bool = False,
-) -> Predicted:
-    """The predictions at a path, and which of them are of the labelled images.
-
-    Args:
-        image_paths: Where each image lay when the predictions were made; None where only its name is known.
-        is_own: Whether they were made here, of these images.
-
-    Raises:
-        ConfigError: No labelled image is among predictions made before, or they have no probabilities and the argmax
-            is to be taken among labelled classes.
-    """
-    predictions = read_predictions(path, classes=labelled.classes, with_videos=labelled.unit == "clip")
-    if labelled.unit == "clip":
-        clips = config.clips or ClipConfig()
-        predictions = pool(predictions, clips.pooling, sampling=clips.sampling(labelled) if is_own else None)
-    names, boxes = [image.name for image in labelled.images], [image.box for image in labelled.images]
-    aliases = [image.alias for image in labelled.images]
-    refuse_numbers_of_rows(labelled.images, predictions.images)
-    matched = match(predictions, names, image_paths, boxes=boxes, aliases=aliases)
-    remarks = [*remarks_on(predictions, matched, labels_of(labelled))]
-    if not is_own:
-        refuse_other_pictures(predictions, matched, names)
-        remarks += filter(None, [remark_on_other_files(predictions, matched, names, image_paths)])
-    can_predict = _predictable(config, labelled)
-    if not can_predict.all():
-        matched = restricted(matched, can_predict)
-        without = ", ".join(name for name, can in zip(labelled.classes, can_predict, strict=True) if not can)
-        remarks.append(
-            f"predicted is the most probable of the {int(can_predict.sum())} classes that labelled images have, "
-            f"without {without}: the figures compare only with such"
-        )
-    return Predicted(predictions, matched, tuple(remarks))
-
-
-def _predictable(config: EvaluateConfig, labelled: LabelledSet) -> NDArray[np.bool_]:
-    """Whether each class may be predicted, [C]."""
-    if config.argmax == "all":
-        return np.ones(len(labelled.classes), np.bool_)
-    has_images: NDArray[np.bool_] = np.bincount(labels_of(labelled), minlength=len(labelled.classes)) > 0
-    return has_images
