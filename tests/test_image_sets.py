@@ -164,13 +164,16 @@ def test_basic_and_compound_lie_side_by_side(tmp_path):
     assert labels_of(read_dataset("rafdb", str(tmp_path))) == expected
 
 
+@pytest.mark.parametrize("place", ["EmoLabel/", ""])
 @pytest.mark.parametrize("name", ["compound", "RAF"])
-def test_compound_is_never_read_as_basic(tmp_path, name):
+def test_compound_is_never_read_as_basic(tmp_path, name, place):
     """Its numbers 1 to 7 mean other emotions: the list is told by its folder's name or by its numbers above 7."""
     make_compound(tmp_path / name)
-    if name == "compound":
-        index = tmp_path / "compound/EmoLabel/list_patition_label.txt"
-        write(index, "".join(line for line in index.read_text().splitlines(keepends=True) if int(line.split()[1]) < 8))
+    index = tmp_path / name / "EmoLabel/list_patition_label.txt"
+    lines = index.read_text().splitlines(keepends=True)
+    index.unlink()
+    few = [line for line in lines if int(line.split()[1]) < 8]
+    write(tmp_path / name / f"{place}list_patition_label.txt", "".join(few if name == "compound" else lines))
 
     for root in (tmp_path, tmp_path / name):
         with pytest.raises(ConfigError, match="recognised as rafdb_compound, which is another set"):

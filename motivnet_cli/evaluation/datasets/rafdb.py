@@ -43,8 +43,9 @@ def _list_layout(*, compound: bool) -> Layout:
 
 def _is_compound(index: str) -> bool:
     """Whether a list is of the subset of compound emotions. It numbers them from 1 to 11, the other from 1 to 7."""
-    subset = posixpath.basename(posixpath.dirname(posixpath.dirname(index))).casefold()
-    return subset == "compound" or any(line.rpartition(" ")[2] in _COMPOUND_ONLY for line in read_lines(index))
+    if "compound" in index.casefold().split("/")[-3:-1]:  # compound/EmoLabel/list... or compound/list...
+        return True
+    return any(line.rpartition(" ")[2] in _COMPOUND_ONLY for line in read_lines(index))
 
 
 def _read_list(request: Request, found: Recognised) -> SplitRows:
