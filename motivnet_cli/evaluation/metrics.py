@@ -274,8 +274,8 @@ def _remarks(
         own = y_prob[np.arange(len(y_prob)), y_true[is_scored]]  # [M]
         if at_floor := int((own < FLOOR).sum()):
             yield (
-                f"{at_floor} labels of those scored have a probability of 0 or below {FLOOR:.1e}: each counts as "
-                f"{-math.log(FLOOR):.1f} in nll, which so depends on how the predictions were rounded"
+                f"the probability of the label is 0 or below {FLOOR:.1e} in {at_floor} of the scored images: each "
+                f"counts as {-math.log(FLOOR):.1f} in nll, which so depends on how the predictions were rounded"
             )
 
 

@@ -192,8 +192,8 @@ class SoftScores:
     """The same over the scored images, and cross_entropy, kl and soft_ece where there are probabilities."""
     label_agreement: float
     """voter_agreement of the labels themselves: what a prediction that is always right has."""
-    entropy: float
-    """Of the votes, mean over all images: no cross_entropy over the same images is lower."""
+    entropy: float | None
+    """Of the votes, mean over the scored images: no cross_entropy can be lower. None where none is scored."""
     reliability: tuple[Bin, ...]
     """By confidence, as of `Scores`; `accuracy` is the mean share of the votes for the predicted class."""
     remarks: tuple[str, ...]

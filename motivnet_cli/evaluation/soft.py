@@ -56,7 +56,7 @@ def score_votes(
             for name in names
         },
         label_agreement=float(shares[np.arange(len(labels)), labels].mean()),
-        entropy=float(entr(shares).sum(axis=1).mean()),
+        entropy=float(entr(shares[where]).sum(axis=1).mean()) if len(where) else None,
         reliability=_reliability(totals) if probabilities is not None else (),
         remarks=_remarks(shares[where], probabilities[where]) if probabilities is not None else (),
     )
@@ -127,6 +127,6 @@ def _remarks(shares: Floats, probabilities: Floats) -> tuple[str, ...]:
     if not at_floor:
         return ()
     return (
-        f"{at_floor} scored images have votes for a class whose probability is 0 or below {FLOOR:.1e}, which counts as "
-        "that: kl and cross_entropy depend on how the predictions were rounded",
+        f"votes are for a class whose probability is 0 or below {FLOOR:.1e} in {at_floor} of the scored images: it "
+        "counts as that there, so kl and cross_entropy depend on how the predictions were rounded",
     )

@@ -218,6 +218,7 @@ _CARDS = (
         notes=(
             "Majority rule: rows without an image name are dropped, single votes become 0, and the label is what more "
             "than half of the remaining votes say.",
+            "Predictions are also compared with the votes themselves, and so with all annotators.",
             "Several rows share four image names: with fer2013.csv they go by their number, and as files they are "
             "dropped, since a file shows one of them.",
         ),
@@ -253,7 +254,10 @@ _CARDS = (
         ),
         terms="Research only, under a signed agreement. Do not re-host.",
         where="https://www.jeffcohn.net/resources/",
-        notes=("Papers differ in the frames they take: only figures of one protocol compare.",),
+        notes=(
+            "Papers differ in the frames they take: only figures of one protocol compare.",
+            "Without first frames no image is neutral: --argmax labelled predicts among the other classes.",
+        ),
     ),
     DatasetCard(
         name="jaffe",
