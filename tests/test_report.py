@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from motivnet_cli.evaluation.datasets.published import Anchor, LeftOut
@@ -35,6 +36,7 @@ from motivnet_cli.evaluation.results import (
 )
 from motivnet_cli.evaluation.significance import between_runs
 from motivnet_cli.records import EMOTIONS
+from motivnet_cli.report import figures as drawings
 from motivnet_cli.report.evaluation import write_report, write_suite
 from motivnet_cli.report.matching import matching_in_words, unfit
 from tests.pictures import cut_short, face_photo, quadrants
@@ -387,6 +389,22 @@ def test_figures_open(written):
                 assert min(picture.size) > 500
         elif path.suffix == ".svg":
             assert ElementTree.parse(path).getroot().tag == "{http://www.w3.org/2000/svg}svg"
+
+
+def test_legends_lie_beside_the_axes(scores, monkeypatch):
+    """No corner of the axes is free of bars for every run, so no legend stands within them."""
+    drawn = []
+
+    def remembered(**settings):
+        drawn.append(Figure(**settings))
+        return drawn[-1]
+
+    monkeypatch.setattr(drawings, "Figure", remembered)
+    drawings.per_class(scores)
+    drawings.reliability(scores)
+
+    assert [len(figure.legends) for figure in drawn] == [1, 1]
+    assert not [axes for figure in drawn for axes in figure.axes if axes.get_legend()]
 
 
 def test_same_evaluation_same_bytes(tmp_path, evaluation, written):
