@@ -83,7 +83,7 @@ class LabelOptions(OptionGroup):
 
     split: Annotated[str | None, typer.Option(help="Default: the test split of the set.")] = None
     protocol: Annotated[
-        str | None, typer.Option(help="For sets that have several (see `motivnet evaluate --list`).")
+        str | None, typer.Option(help="For sets that have several (see `motivnet evaluate --list --dataset NAME`).")
     ] = None
     path_column: Annotated[str | None, typer.Option(help="Column of paths in a csv or parquet set.")] = None
     label_column: Annotated[str | None, typer.Option(help="Column of labels in a csv or parquet set.")] = None
