@@ -277,7 +277,7 @@ def aged(tmp_path):
     ("column", "words"),
     [
         ("hair", "the column is not known for csv; there are: label, age, number, gender, code"),
-        ("age", "30 different numbers are no groups: write a column of ranges"),
+        ("age", "30 different numbers are no groups: give a csv set with a column of ranges"),
         ("code", "42 values for 42 images are no groups"),
         ("empty", "the column says nothing of the images here for csv"),
         ("subject", "the column is not known for csv"),

@@ -45,8 +45,8 @@ def group_names(labelled: LabelledSet, column: str) -> list[str | None]:
         raise ConfigError(f"--by {column}: the column {what} for {labelled.dataset}; there are: {there}")
     if len(values) > MAX_NUMBERS and all(re.fullmatch(r"-?\d+(\.\d*)?", value) for value in values):
         raise ConfigError(
-            f"--by {column}: {len(values):,} different numbers are no groups: write a column of ranges, such as 20-29, "
-            "and name that"
+            f"--by {column}: {len(values):,} different numbers are no groups: give a csv set with a column of ranges, "
+            "such as 20-29, and name that"
         )
     if len(values) > max(len(names) / 2, 1):
         raise ConfigError(f"--by {column}: {len(values):,} values for {len(names):,} images are no groups")
