@@ -304,6 +304,26 @@ def test_all_wrong_by_subject_mirrors_all_right():
     assert (wrong.value, wrong.low, wrong.high) == pytest.approx((0, 0, 1 - right.low))
 
 
+def test_the_exact_interval_counts_the_subjects_that_are_scored():
+    """Of ten subjects two have predictions, all right: the interval over the scored is that of two images."""
+    proportion = pytest.importorskip("statsmodels.stats.proportion")
+    groups = [n // 4 for n in range(40)]
+    scored = score([0] * 40, [0] * 8 + [-1] * 32, None, groups=groups, resamples=9).scored["accuracy"]
+
+    low, _ = proportion.proportion_confint(2, 2, method="beta")
+    assert (scored.value, scored.low, scored.method) == (1.0, pytest.approx(low), "exact")
+
+
+def test_what_is_the_same_up_to_rounding_has_no_interval():
+    """Every image right with 0.9: Brier score and NLL are those of each image, whatever is drawn."""
+    rows = np.full((50, C), 0.1 / 6)
+    rows[np.arange(50), np.arange(50) % C] = 0.9
+    scored = score(np.arange(50) % C, np.arange(50) % C, rows, resamples=20).scored
+
+    assert scored["nll"] == Interval(pytest.approx(-np.log(0.9)), None, None)
+    assert (scored["brier"].low, scored["ece"].low) == (None, None)
+
+
 def test_one_image_has_what_can_be_had():
     """Wilson's interval needs no second image; of all other figures there is a value and no interval."""
     scores = score([3], [3], np.eye(C)[[3]], resamples=9)

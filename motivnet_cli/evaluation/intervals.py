@@ -26,6 +26,8 @@ LEVEL = 0.95
 """Of the intervals."""
 RESAMPLES = 1000
 
+_ROUNDING = 1e-12
+"""How far apart resamples of one value may lie, as sums are rounded."""
 _RESAMPLES_AT_ONCE = 64
 """64 x 36,000 counts of 4 bytes are 9 MB."""
 
@@ -73,7 +75,9 @@ class Units:
             ]
             yield np.stack(drawn, axis=1).astype(np.int32)
 
-    def proportion(self, is_hit: NDArray[np.bool_], replicates: Floats) -> Interval:
+    def proportion(
+        self, is_hit: NDArray[np.bool_], replicates: Floats, *, is_counted: NDArray[np.bool_] | None = None
+    ) -> Interval:
         """The share of hits: Wilson's interval where no two images are of one subject, else that of the bootstrap.
 
         Where all images of all subjects are hits, or none is, the subjects do not vary and the bootstrap says nothing.
@@ -81,11 +85,14 @@ class Units:
         may be needed: subjects whose images stand and fall together are the worst case, since E[p^m] <= E[p].
 
         Args:
-            is_hit: [N] of the images that count.
+            is_hit: [N].
             replicates: The share in each resample, [B].
+            is_counted: [N], the images of which it is the share, at least one; None counts all.
         """
-        hits, n, units = int(is_hit.sum()), len(is_hit), self.bootstrap.units
-        if units == len(self.unit_of):
+        counted = np.ones(len(is_hit), np.bool_) if is_counted is None else is_counted
+        hits, n = int(is_hit[counted].sum()), int(counted.sum())
+        units = len(np.unique(self.unit_of[counted]))
+        if units == n:
             return Interval(hits / n, *wilson(hits, n), "wilson")
         if hits in (0, n) and units > 1:
             reach = ((1 - LEVEL) / 2) ** (1 / units)
@@ -117,7 +124,7 @@ def percentile(value: float, replicates: Floats, *, centred: bool = False) -> In
             that of the sample by about as much as that one lies above the truth. The interval is cut at 0.
     """
     replicates = replicates[np.isfinite(replicates)]
-    if math.isnan(value) or len(replicates) < 2 or np.ptp(replicates) == 0:
+    if math.isnan(value) or len(replicates) < 2 or np.ptp(replicates) <= _ROUNDING * max(1.0, abs(value)):
         return Interval(None if math.isnan(value) else value, None, None)
     shift = value - replicates.mean() if centred else 0.0
     low, high = np.quantile(replicates, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) + shift

@@ -85,10 +85,10 @@ def score(
     of_all, of_scored = sums.draw(units)
 
     values, values_scored = _points(y_true, y_pred), {}
-    hits, scored_hits = {"accuracy": y_true == y_pred}, {"accuracy": (y_true == y_pred)[is_scored]}
+    hits = {"accuracy": y_true == y_pred}
     aurocs = [math.nan] * len(names)
     if y_prob is not None:
-        hits["top2_accuracy"], scored_hits["top2_accuracy"] = has_top2, has_top2[is_scored]
+        hits["top2_accuracy"] = has_top2
     if is_scored.any():
         values_scored = _points(y_true[is_scored], y_pred[is_scored])
         if y_prob is not None:
@@ -100,8 +100,8 @@ def score(
         n_scored=int(is_scored.sum()),
         n_missed=int((~is_scored).sum()),
         classes=names,
-        all=_intervals(_HEADLINES, values, hits, of_all, units),
-        scored=_intervals(_SCORED_HEADLINES, values_scored, scored_hits, of_scored, units),
+        all=_intervals(_HEADLINES, values, hits, np.ones(len(y_true), np.bool_), of_all, units),
+        scored=_intervals(_SCORED_HEADLINES, values_scored, hits, is_scored, of_scored, units),
         per_class=_per_class(y_true, y_pred, names),
         per_class_scored=_per_class_scored(y_true[is_scored], y_pred[is_scored], names, aurocs),
         confusion=_confusion(y_true, y_pred, names),
@@ -447,6 +447,7 @@ def _intervals(
     names: Sequence[str],
     values: dict[str, float],
     hits: dict[str, Bools],
+    is_counted: Bools,
     replicates: dict[str, Floats],
     units: Units,
 ) -> dict[str, Interval | None]:
@@ -454,13 +455,14 @@ def _intervals(
 
     Args:
         values: Figures that are no proportion of images.
-        hits: Of those that are, which images count.
+        hits: Of those that are, the images that they are the share of, [N].
+        is_counted: [N], the images that figures are over.
         replicates: Of both.
     """
     figures: dict[str, Interval | None] = dict.fromkeys(names)
     for name in names:
-        if name in hits and len(hits[name]):
-            figures[name] = units.proportion(hits[name], replicates[name])
+        if name in hits and is_counted.any():
+            figures[name] = units.proportion(hits[name], replicates[name], is_counted=is_counted)
         elif name in values:
             figures[name] = percentile(values[name], replicates[name], centred=name == "ece")
     return figures
