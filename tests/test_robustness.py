@@ -55,12 +55,13 @@ def config_of(faces, out):
 
 def found_of(is_hit, hits, names, severities, **units):
     labels = np.zeros(len(is_hit), int)
+    scores = score(labels, labels, None, resamples=1)
     runs = [
         CorruptedRun(
             name=f"{name} {severity}",
             corruption=name,
             severity=severity,
-            scores=score(labels, np.zeros_like(labels), None, resamples=1),
+            scores=scores,
             missed_by_reason={},
         )
         for name in names
@@ -106,6 +107,30 @@ def test_all_runs_are_resampled_together(groups):
     ):
         assert (interval.low, interval.high) == pytest.approx(np.quantile(values, [0.025, 0.975]))
     assert found.bootstrap.unit == ("subject" if groups else "image")
+
+
+@pytest.mark.thorough
+def test_intervals_cover_the_truth():
+    """95 % of the intervals hold the figure of all images, give or take 2.5 times the standard error of 250 samples.
+
+    An image has a difficulty that all runs share: what one has wrong, the others have wrong more often, too.
+    """
+    rng = np.random.default_rng(8)
+
+    def draw(n):
+        difficulty = rng.random(n)
+        return (difficulty + rng.normal(0, 0.15, (5, n))) < np.array([0.8, 0.7, 0.5, 0.75, 0.3])[:, None]
+
+    everything = draw(2_000_000).mean(axis=1)
+    truth = {"mean": everything[1:].mean(), "relative": everything[1:].mean() / everything[0]}
+    held = dict.fromkeys(truth, 0)
+    for seed in range(250):
+        is_hit, *hits = draw(200)
+        found = found_of(is_hit, hits, ("blur", "jpeg"), (1, 5), resamples=200, seed=seed)
+        held["mean"] += found.mean_accuracy.low <= truth["mean"] <= found.mean_accuracy.high
+        held["relative"] += found.relative_accuracy.low <= truth["relative"] <= found.relative_accuracy.high
+    for number in held.values():
+        assert 0.915 <= number / 250 <= 0.98, held
 
 
 def test_what_cannot_be_had_is_null():
