@@ -203,6 +203,7 @@ def read_as(call):
     ("name", "split", "numbers", "meanings"),
     [
         ("rafdb", "test", range(7), [RAFDB_FROM_0, BY_ALPHABET]),
+        ("rafdb", "test", range(8), [{n: n for n in range(7)}, None]),
         ("rafdb", "test", range(1, 7), [{n: RAFDB_FROM_0[n - 1] for n in range(1, 7)}, RAFDB_FROM_0, BY_ALPHABET]),
         ("affectnet7", "val", range(1, 7), [{n: n for n in range(1, 7)}, AFFECTNET_FROM_1, BY_ALPHABET]),
         ("affectnet7", "val", range(1, 8), [{n: n for n in range(1, 7)}, AFFECTNET_FROM_1]),

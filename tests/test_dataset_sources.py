@@ -339,6 +339,10 @@ def test_ckplus_in_folders_by_emotion(tmp_path):
         **{"CK+48/happy/S010_004_00000011.png": HAPPINESS, "CK+48/fear/S011_001_00000011.png": FEAR}
     }
     assert (len(three.images), {image.subject for image in three.images}) == (6, {"S010", "S011"})
+    picture(tmp_path / "CK+48/sadness/S011_001_00000011.png")
+    several = read_dataset("ckplus", str(tmp_path))
+    assert len(several.images) == 3
+    assert several.remarks[0] == "1 sequences lie in the folders of several emotions, such as S011_001"
     with pytest.raises(
         ConfigError, match=r"no first frames, which are neutral: leave out --protocol last_frame_neutral"
     ):

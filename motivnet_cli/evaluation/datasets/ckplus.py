@@ -100,12 +100,24 @@ def _read_sorted(request: Request, found: Recognised) -> SplitRows:
         for name in request.disk.files(folder):
             match = _FRAME.fullmatch(name)
             if match:
-                sequences[label, match[1]].append((match[3], Row(f"{folder}/{name}", label, match[2].upper())))
+                sequences[match[1], label].append((match[3], Row(f"{folder}/{name}", label, match[2].upper())))
             elif kind_of(name) == "image":
                 dropped["name not understood"] += 1
     num_last = 3 if protocol == "last_three" else 1
     rows = [row for frames in sequences.values() for _, row in sorted(frames, key=itemgetter(0))[-num_last:]]
-    return SplitRows(split="all", protocol=protocol, rows=rows, faces="whole", dropped=dropped, names_classes=True)
+    several = [name for name, count in Counter(name for name, _ in sequences).items() if count > 1]
+    remarks = (
+        [f"{len(several)} sequences lie in the folders of several emotions, such as {several[0]}"] if several else []
+    )
+    return SplitRows(
+        split="all",
+        protocol=protocol,
+        rows=rows,
+        faces="whole",
+        dropped=dropped,
+        remarks=remarks,
+        names_classes=True,
+    )
 
 
 # ---- a table of pixels with numbers of its own ------------------------------------------------------------

@@ -55,14 +55,18 @@ _IN_USE = (
     Numbering("AffectNet's order (and MotivNet's)", {str(i): name for i, name in enumerate((*EMOTIONS, CONTEMPT))}),
     Numbering(
         "FER2013's order",
-        dict(zip("0123456", ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral"), strict=True)),
+        {
+            **{"0": "anger", "1": "disgust", "2": "fear", "3": "happiness", "4": "sadness", "5": "surprise"},
+            **{"6": "neutral", "7": CONTEMPT},
+        },
     ),
     Numbering(
         "RAF-DB's order, from 1",
         dict(zip("1234567", ("surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral"), strict=True)),
     ),
 )
-"""Of sets that number their classes, for tables and folders that are of no known set."""
+"""Of sets that number their classes, for tables and folders that are of no known set. FER2013 has no
+contempt; tables of other faces in its form, such as ckextended.csv, count it as 7."""
 
 
 def is_number(label: str) -> bool:

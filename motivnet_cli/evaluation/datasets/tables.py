@@ -293,7 +293,7 @@ def _recognise_parquet(request: Request, folder: str) -> Paths:
             if suffix_of(name) in PARQUET_SUFFIXES:
                 split = split_of_words(posixpath.splitext(name)[0]) or split_named(posixpath.basename(path))
                 if split:
-                    found.setdefault(split, path)
+                    found.setdefault(split, f"{path}/{name}")
                     found[f"{split} {len(found)}"] = f"{path}/{name}"
     return found
 
