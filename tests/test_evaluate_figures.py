@@ -140,7 +140,9 @@ def test_a_terminal_gets_the_tests_in_words(tested):
         "McNemar's exact test: p = 0.002 rafdb, a, by gender: gender N accuracy macro-F1 UAR missed female 35" in text
     )
     assert "no difference between the groups is shown: p = 1 (9,999 permutations of images)" in text
-    assert "a against b: better on 6 sets, worse on 0, by 10.00 points in the mean; Wilcoxon's signed-rank" in text
+    assert (
+        "a against b: better on 6 sets, worse on 0, difference 10.00 points in the mean; Wilcoxon's signed-rank" in text
+    )
 
 
 def test_a_pipe_gets_the_tests_as_tables_of_their_own(tested, capsys):

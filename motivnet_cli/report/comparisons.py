@@ -82,8 +82,8 @@ def words_on_sets(across: AcrossSets) -> Iterator[str]:
     for pair in across.pairs:
         corrected = f", {pair.p_holm:.2g} by Holm for {len(across.pairs)} pairs" if len(across.pairs) > 1 else ""
         yield (
-            f"{pair.a} against {pair.b}: better on {pair.a_better} sets, worse on {pair.b_better}, by "
-            f"{100 * pair.mean_difference:.2f} points in the mean; Wilcoxon's signed-rank test: p = "
+            f"{pair.a} against {pair.b}: better on {pair.a_better} sets, worse on {pair.b_better}, "
+            f"difference {100 * pair.mean_difference:.2f} points in the mean; Wilcoxon's signed-rank test: p = "
             f"{pair.wilcoxon_p:.2g}{corrected}"
         )
     yield from (f"note: {remark}" for remark in across.remarks)
