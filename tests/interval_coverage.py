@@ -13,6 +13,8 @@ from scipy.special import softmax
 
 from motivnet_cli.evaluation.intervals import Units, percentile
 from motivnet_cli.evaluation.metrics import score
+from motivnet_cli.evaluation.results import CorruptedRun
+from motivnet_cli.evaluation.robustness import robustness
 from motivnet_cli.evaluation.soft import score_votes
 
 PRIORS = (0.30, 0.25, 0.15, 0.10, 0.10, 0.06, 0.04)
@@ -113,6 +115,34 @@ def votes(num_samples, *, n=300):
     return held((drawn(n, resamples=RESAMPLES, seed=seed) for seed in range(num_samples)), truth)
 
 
+def corruptions(num_samples, *, n=200):
+    """The means of accuracies under corruption; what one run has wrong, the others have wrong more often, too."""
+    rng = np.random.default_rng(8)
+    rates = np.array([0.8, 0.7, 0.5, 0.75, 0.3])[:, None]
+
+    def drawn(n, **how):
+        is_hit, *hits = rng.random(n) + rng.normal(0, 0.15, (5, n)) < rates
+        return found_of(is_hit, hits, ("blur", "jpeg"), (1, 5), Units(None, n, **how))
+
+    names = ("mean_accuracy", "relative_accuracy")
+    truth = drawn(1_000_000, resamples=1)
+    samples = (drawn(n, resamples=RESAMPLES, seed=seed) for seed in range(num_samples))
+    intervals = ({name: getattr(found, name) for name in names} for found in samples)
+    return held(intervals, {name: getattr(truth, name).value for name in names})
+
+
+def found_of(is_hit, hits, names, severities, units):
+    """The robustness of a run that has these images [N] right, and [R, N] under each severity of each corruption."""
+    labels = np.zeros(2, int)
+    scores = score(labels, labels, None, resamples=1)  # of no run: the figures come from the hits
+    runs = [
+        CorruptedRun(name=f"{name} {severity}", corruption=name, severity=severity, scores=scores, missed_by_reason={})
+        for name in names
+        for severity in severities
+    ]
+    return robustness("run", np.array(is_hit), runs, np.array(hits), units)
+
+
 CASES = {
     "seven uneven classes, N = 500": (images, {}),
     "the same, N = 100": (images, {"n": 100}),
@@ -135,6 +165,7 @@ CASES = {
         {"num_subjects": 20, "rates": all_or_nothing(0.98), "truth": 0.98},
     ),
     "votes, N = 300": (votes, {}),
+    "accuracies under corruption, N = 200": (corruptions, {}),
 }
 
 
