@@ -267,6 +267,16 @@ def test_a_map_for_some_numbers_does_not_shift_the_others(tmp_path):
     assert sorted(labels_of(found).values()) == sorted([*range(7)] * 2)
 
 
+def test_a_map_of_labels_that_do_not_occur_is_said(tmp_path):
+    """RAF-DB in folders by name: a map of its numbers changes nothing, and that must not pass for a change."""
+    make_classes(tmp_path, "test", {"neutral": NEUTRAL, "happy": HAPPINESS})
+
+    found = read_dataset("rafdb", str(tmp_path), label_map={"7": "drop", "Happy": "sad"})
+
+    assert sorted(labels_of(found).values()) == [NEUTRAL, NEUTRAL, SADNESS, SADNESS]
+    assert "the label map names labels that do not occur here: 7" in found.remarks
+
+
 def test_numbered_folders_of_ferplus_may_be_fer2013s(tmp_path):
     """Its own numbers fit, and those of the set whose images it shares fit as well."""
     for number in range(7):

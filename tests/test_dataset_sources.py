@@ -73,6 +73,27 @@ def test_a_class_that_names_no_emotion_is_refused(tmp_path):
         read_dataset("rafdb", str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("name", "classes", "is_certain"),
+    [
+        ("rafdb", "1234567", True),
+        ("rafdb", "0123456", False),
+        ("rafdb", "123456", False),
+        ("parquet", "0123456", False),
+    ],
+)
+def test_names_of_classes_may_be_numbers(tmp_path, name, classes, is_certain):
+    """Tables made of numbered folders name their classes by these numbers, which are no more certain than folders'."""
+    table = parquet(tmp_path / "test.parquet", [*range(len(classes))], names=[*classes])
+    root = str(table if name == "parquet" else tmp_path)
+
+    if is_certain:
+        assert [image.label for image in read_dataset(name, root).images] == [3, 4, 5, 1, 2, 6, 0]
+    else:
+        with pytest.raises(ConfigError, match=r"the classes .* can be read in more than one way"):
+            read_dataset(name, root)
+
+
 def test_tables_of_one_split_are_one_set(tmp_path):
     """Pictures of several tables may have the same name, and each is an image of its own."""
     names = [*EMOTIONS]
@@ -273,6 +294,7 @@ def test_yolo(tmp_path, text):
 @pytest.mark.parametrize(
     ("names", "words"),
     [
+        ("names: ['1', '2']", "the classes 1, 2 .* can be read in more than one way"),
         ("names: [Anger, weird]", r"classes that name no emotion: 'weird'"),
         ("nc: 2", r"has no line such as names: \[anger"),
     ],

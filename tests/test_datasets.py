@@ -640,6 +640,18 @@ def test_sfew_without_a_word_goes_by_the_size(tmp_path, size, protocol, faces):
     assert found.remarks[0].startswith(f"read as the protocol {protocol}, since the first picture has {size[0]} x")
 
 
+def test_sfew_of_pictures_that_cannot_be_opened(tmp_path):
+    """Then nothing says whether they are faces or frames, but the user."""
+    (tmp_path / "Val/Happy").mkdir(parents=True)
+    empty(tmp_path / "Val/Happy/0.png")
+
+    with pytest.raises(
+        ConfigError, match=r"can be opened, to see whether it is a face or a frame: say it with --protocol"
+    ):
+        read_dataset("sfew", str(tmp_path))
+    assert len(read_dataset("sfew", str(tmp_path), protocol="frames").images) == 1
+
+
 @pytest.mark.thorough
 def test_full_expw_agrees_with_the_published_counts(tmp_path):
     """91,793 faces, several of one image, bring no remark and have unique names."""

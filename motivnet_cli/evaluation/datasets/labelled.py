@@ -130,6 +130,9 @@ def labelled_set(request: Request, rows: SplitRows, *, layout: str, base: str, g
     if given:
         remarks.append("labels go by the given label map, not only by the set's own")
         images = [replace(image, votes=None) for image in images]  # they go by the set's own classes
+    if idle := sorted(given.keys() - {label.casefold() for label in selection.used}):
+        more = f" and {len(idle) - MAX_NAMES} more" if len(idle) > MAX_NAMES else ""
+        remarks.append(f"the label map names labels that do not occur here: {', '.join(idle[:MAX_NAMES])}{more}")
     departures = (*_missing(selection.missing, rows.unit), *_departures(request, rows, images, dropped))
     absent = _absent(request, rows, Counter(image.label for image in images))
     if absent and _without(absent, rows.unit) not in departures:

@@ -187,6 +187,7 @@ def _read_yolo(request: Request, found: Recognised) -> SplitRows:
             f"{request.card.name}: {found.paths['names']!r} has no line such as names: [anger, fear]: without it the "
             "numbers of the classes mean nothing"
         )
+    check_numbers(request, classes.values(), "classes")
     images = request.disk.child(found.paths[word], "images") or found.paths[word]
     labels = request.disk.child(found.paths[word], "labels")
     dropped: Counter[str] = Counter()

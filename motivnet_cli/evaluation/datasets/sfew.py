@@ -59,6 +59,11 @@ def _read(request: Request, found: Recognised) -> SplitRows:
     protocol, remarks = request.protocol or "aligned", []
     if folder == unnamed and request.protocol is None:
         size = _first_size(request, folder)
+        if size is None:
+            raise ConfigError(
+                f"sfew: no picture below {folder!r} can be opened, to see whether it is a face or a frame: say it with "
+                "--protocol"
+            )
         protocol = "aligned" if max(size) <= _MAX_ALIGNED_SIDE else "frames"
         remarks.append(
             f"read as the protocol {protocol}, since the first picture has {size[0]} x {size[1]} pixels (aligned faces "
@@ -69,14 +74,14 @@ def _read(request: Request, found: Recognised) -> SplitRows:
     return replace(rows, faces="whole" if protocol == "aligned" else "auto")
 
 
-def _first_size(request: Request, folder: str) -> tuple[int, int]:
-    """Width and height of the first picture that can be opened; 0 x 0 where none can."""
+def _first_size(request: Request, folder: str) -> tuple[int, int] | None:
+    """Width and height of the first picture that can be opened; None where none can."""
     for path in request.disk.walk(folder):
         if kind_of(path) == "image":
             with suppress(OSError), Image.open(path) as picture:
                 width, height = picture.size
                 return width, height
-    return 0, 0
+    return None
 
 
 LAYOUTS = (Layout(_recognise, _read),)

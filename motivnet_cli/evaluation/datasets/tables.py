@@ -202,6 +202,8 @@ def _meaning_of_labels(
         check_numbers(request, labels, "labels", are_its_own=False)
         return lambda text: normalise_label(text) if text else None
 
+    check_numbers(request, names, "classes")  # of numbered folders their names are numbers
+
     def named(text: str | None) -> str | None:
         if text is None or not 0 <= int(text) < len(names):
             return None
