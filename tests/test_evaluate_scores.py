@@ -220,7 +220,7 @@ def test_a_temperature_is_fitted_on_one_split_and_judged_on_the_other(two_splits
     scaling = run.temperature_scaling
     hits = sum(number % 4 != 3 for number in range(70)) / 70
 
-    assert (scaling.split, scaling.n, scaling.remarks) == ("train", 70, ())
+    assert (scaling.split, scaling.n, scaling.n_missed, scaling.remarks) == ("train", 70, 0, ())
     assert scaling.temperature == pytest.approx(np.log(9) / np.log(hits / (1 - hits)), rel=1e-4)
     assert scaling.before == {name: run.scores.scored[name] for name in ("nll", "ece", "brier")}
     assert scaling.after["nll"].value == pytest.approx(-hits * np.log(hits) - (1 - hits) * np.log(1 - hits))
@@ -249,6 +249,22 @@ def test_a_temperature_needs_probabilities(two_splits, tmp_path):
     table = labels_only(tmp_path / "l.csv", ["fear"] * 140, names=[image.name for image in images])
     with pytest.raises(ConfigError, match="holds labels and no probabilities"):
         scored(two_splits, table, dataset="fer2013", split="private", calibrate_on="train")
+
+
+def test_the_split_that_predictions_lack_is_named(two_splits, tmp_path):
+    """Of the split to fit on no image is found: the error says which split it speaks of; a part of it is counted."""
+    private, train = (read_dataset("fer2013", str(two_splits), split=split).images for split in ("private", "train"))
+    how = {"dataset": "fer2013", "split": "private", "calibrate_on": "train"}
+    rows = certain([EMOTIONS[image.label] for image in (*private, *train)], share=0.5)
+    names = [image.name for image in (*private, *train)]
+    for number, end in ((0, 70), (1, 80)):
+        lines = [",".join([name, *map(str, row)]) for name, row in zip(names[:end], rows, strict=False)]
+        (tmp_path / f"{number}.csv").write_text("\n".join([f"path,{','.join(EMOTIONS)}", *lines]) + "\n")
+
+    with pytest.raises(ConfigError, match=r"^the split 'train' of --calibrate-on: none of the 70 labelled images"):
+        scored(two_splits, tmp_path / "0.csv", **how)
+    scaling = scored(two_splits, tmp_path / "1.csv", **how).temperature_scaling
+    assert (scaling.n, scaling.n_missed) == (10, 60)
 
 
 def test_a_network_predicts_both_splits(two_splits, tmp_path):

@@ -26,6 +26,7 @@ from motivnet_cli.evaluation.results import (
     AcrossSets,
     DatasetSummary,
     Evaluation,
+    Interval,
     Matching,
     Missed,
     Mistake,
@@ -38,6 +39,7 @@ from motivnet_cli.evaluation.significance import between_runs
 from motivnet_cli.records import EMOTIONS
 from motivnet_cli.report import figures as drawings
 from motivnet_cli.report.evaluation import write_report, write_suite
+from motivnet_cli.report.figures import accuracy_by_set
 from motivnet_cli.report.matching import matching_in_words, unfit
 from tests.pictures import cut_short, face_photo, quadrants
 
@@ -378,6 +380,14 @@ def test_pages_hold_all_that_they_show(suite):
             if address.scheme != "https":
                 assert (path.parent / unquote(address.path)).exists()
                 assert not address.fragment or address.fragment in identifiers
+
+
+def test_a_set_without_an_interval_keeps_its_point():
+    """One subject in all: the figure over the sets shows its accuracy, without a bar."""
+    with_point, without = (
+        accuracy_by_set(["a", "b"], [[Interval(0.5, 0.4, 0.6), each]]) for each in (Interval(0.7, None, None), None)
+    )
+    assert with_point.svg != without.svg
 
 
 def test_figures_open(written):

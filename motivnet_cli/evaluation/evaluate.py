@@ -211,7 +211,7 @@ def _evaluate(
         name = _named(table, labelled, config)
         predicted[name] = match_predictions(config, path, labelled, [image.path for image in labelled.images])
         if other is not None:
-            fitting[name] = match_predictions(config, path, other, [image.path for image in other.images])
+            fitting[name] = _match_other(config, path, other)
     if not config.tables:
         _log_cost(config, labelled)
         for recipe in config.recipes:
@@ -232,6 +232,14 @@ def _evaluate(
                     return None
                 robust.append(found)
     return _found(config, sets, predicted, fitting, robust)
+
+
+def _match_other(config: EvaluateConfig, path: str, other: LabelledSet) -> Predicted:
+    """The predictions for the split that a temperature is fitted on."""
+    try:
+        return match_predictions(config, path, other, [image.path for image in other.images])
+    except ConfigError as error:
+        raise ConfigError(f"the split {other.split!r} of --calibrate-on: {error}") from error
 
 
 def _named(run: str, labelled: LabelledSet, config: EvaluateConfig) -> str:

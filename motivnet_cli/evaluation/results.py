@@ -174,6 +174,8 @@ class TemperatureScaling:
     """Where it was fitted."""
     n: int
     """The scored images that it was fitted on."""
+    n_missed: int
+    """Images of that split without a prediction."""
     temperature: float
     before: dict[str, Interval | None]
     """nll, ece and brier over the scored images of the evaluated split."""

@@ -170,6 +170,7 @@ def scale_run(
     scaling = TemperatureScaling(
         split=other.split,
         n=int(is_used.sum()),
+        n_missed=int((~is_used).sum()),
         temperature=temperature.value,
         before={name: run.scores.scored[name] for name in SCALED},
         after={name: after.scored[name] for name in SCALED},

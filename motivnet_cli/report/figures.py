@@ -273,9 +273,9 @@ def _accuracy_by_set(figure: Figure, sets: Sequence[str], series: Sequence[Seque
     for number, accuracies in enumerate(series):
         offset = 0.22 * (number - (len(series) - 1) / 2)
         known = [
-            (row + offset, *figures)
+            (row + offset, *(accuracy.if_defined or (accuracy.value, accuracy.value, accuracy.value)))
             for row, accuracy in enumerate(accuracies)
-            if accuracy and (figures := accuracy.if_defined)
+            if accuracy is not None and accuracy.value is not None
         ]
         spread = [
             # A bootstrap interval may leave out the value itself, by rounding or by bias.
