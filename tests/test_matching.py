@@ -6,13 +6,14 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.evaluation import predict
 from motivnet_cli.evaluation.config import EvaluateConfig
 from motivnet_cli.evaluation.evaluate import compare_predictions, evaluate
-from motivnet_cli.evaluation.matching import match
+from motivnet_cli.evaluation.matching import match, refuse_other_pictures, remarks_on
 from motivnet_cli.evaluation.predictions import read_predictions
 from tests.runs import motivnet
 from tests.test_datasets import picture
@@ -255,9 +256,19 @@ def test_a_file_name_in_the_folder_of_another_class_is_another_picture(tmp_path)
     assert is_found == [False, True]
     assert flat.doubts == ()
     assert elsewhere.doubts == (
-        "1 images were found by their file name alone, in other folders ('happy/2.png' as '/x/flat/2.png'): "
+        "1 image found by file name alone, in other folders ('happy/2.png' as '/x/flat/2.png'): "
         "see that they are the same pictures",
     )
+
+
+def test_clips_are_called_clips(tmp_path):
+    """What is said of a set of clips speaks of clips."""
+    predictions = read_predictions(table(tmp_path / "p.csv", ["other.mp4"]))
+    result = match(predictions, ["a.mp4", "b.mp4"], [None, None], unit="clip")
+
+    with pytest.raises(ConfigError, match="none of the 2 labelled clips is found in"):
+        refuse_other_pictures(predictions, result, ["a.mp4", "b.mp4"])
+    assert next(remarks_on(predictions, result, np.array([0, 1]))).startswith("only 0 of 2 labelled clips are found in")
 
 
 def test_a_small_part_of_the_predictions_by_file_name_is_said(tmp_path):
@@ -266,7 +277,7 @@ def test_a_small_part_of_the_predictions_by_file_name_is_said(tmp_path):
     is_found, result = found_in(["happy/2.png", "sad/1.png"], rows)
 
     assert is_found == [True, True]
-    assert "most predictions are of other images (98)" in result.doubts[0]
+    assert "most predictions are of others (98)" in result.doubts[0]
 
 
 def test_another_set_of_the_same_names_is_told_by_its_files(tmp_path, faces):

@@ -15,6 +15,7 @@ from scipy.optimize import linear_sum_assignment
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.evaluation.answers import EMPTY_ROW
 from motivnet_cli.evaluation.calibration import among
+from motivnet_cli.evaluation.datasets.layouts import image_count
 from motivnet_cli.evaluation.predictions import UNSURE_LABEL_COLUMNS, ends_with
 from motivnet_cli.evaluation.results import Matching, Names
 from motivnet_cli.faces.boxes import areas, iou
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from motivnet_cli.evaluation.datasets.layouts import Unit
     from motivnet_cli.evaluation.predictions import Predictions
     from motivnet_cli.records import Box
 
@@ -72,6 +74,7 @@ class Matched:
     """[N], whether the predictions have the image, be it with a face or without."""
     doubts: tuple[str, ...]
     """What speaks against the images that were found: they may be others of the same names."""
+    unit: Unit
     summary: Matching
 
 
@@ -82,6 +85,7 @@ def match(
     *,
     boxes: Sequence[Box | None] | None = None,
     aliases: Sequence[str | None] | None = None,
+    unit: Unit = "image",
 ) -> Matched:
     """Find the prediction of each labelled image: the strictest way that pairs two images alone counts.
 
@@ -129,7 +133,8 @@ def match(
         probabilities=probabilities,
         reasons=reasons,
         is_found=np.array([reasons.get(face) not in _NOT_FOUND for face in range(len(names))], np.bool_),
-        doubts=(*_doubts(predictions, labelled, pairs), *_doubts_on_twins(predictions, rows)),
+        unit=unit,
+        doubts=(*_doubts(predictions, labelled, pairs, unit), *_doubts_on_twins(predictions, rows)),
         summary=summary,
     )
 
@@ -344,6 +349,7 @@ def refuse_other_pictures(predictions: Predictions, matched: Matched, names: Seq
     """
     if matched.is_found.any():
         return
+    units = f"{matched.unit}s"
     source, images = predictions.source, predictions.images
     if not images:
         raise ConfigError(f"{source!r} holds no image: the table has no rows. Predict again, or give another table")
@@ -353,7 +359,7 @@ def refuse_other_pictures(predictions: Predictions, matched: Matched, names: Seq
     elif num_contradicted := matched.summary.contradicted.n:
         why = f" (of {num_contradicted:,} the name occurs in the folder of another split or class)"
     raise ConfigError(
-        f"none of the {len(names):,} labelled images is found in {source!r}{why}: the set has {_examples(names)}, and "
+        f"none of the {len(names):,} labelled {units} is found in {source!r}{why}: the set has {_examples(names)}, and "
         f"the predictions have {_examples(images)}. Give predictions of this set and split, and write their paths "
         "below the set's folder"
     )
@@ -387,8 +393,8 @@ def _remark_on_few(predictions: Predictions, matched: Matched) -> str | None:
         if names.n
     ]
     return (
-        f"only {num_found:,} of {num:,} labelled images are found in {predictions.source!r} ({'; '.join(others)}): "
-        "over all, the others count as wrong"
+        f"only {num_found:,} of {num:,} labelled {matched.unit}s are found in {predictions.source!r} "
+        f"({'; '.join(others)}): over all, the others count as wrong"
     )
 
 
@@ -401,14 +407,14 @@ def remark_on_shared(name_a: str, a: Matched, name_b: str, b: Matched) -> str | 
     num, num_shared = len(a.is_found), int((a.is_found & b.is_found).sum())
     if not num_shared:
         raise ConfigError(
-            f"{name_a!r} and {name_b!r} share no labelled image ({int(a.is_found.sum()):,} and "
-            f"{int(b.is_found.sum()):,} of {num:,} are found): compare predictions of the same images"
+            f"{name_a!r} and {name_b!r} share no labelled {a.unit} ({int(a.is_found.sum()):,} and "
+            f"{int(b.is_found.sum()):,} of {num:,} are found): compare predictions of the same {a.unit}s"
         )
     if num_shared >= _FEW * num:
         return None
     return (
-        f"only {num_shared:,} of {num:,} labelled images are in both {name_a!r} and {name_b!r}: over all, an image "
-        "that one lacks counts as its mistake; go by the images that both scored"
+        f"only {num_shared:,} of {num:,} labelled {a.unit}s are in both {name_a!r} and {name_b!r}: over all, what "
+        f"one lacks counts as its mistake; go by the {a.unit}s that both scored"
     )
 
 
@@ -417,7 +423,7 @@ def _examples(names: Sequence[str]) -> str:
     return f"{', '.join(map(repr, names[:_MAX_EXAMPLES]))}{more}"
 
 
-def _doubts(predictions: Predictions, labelled: _Labelled, pairs: _Pairs) -> Iterator[str]:
+def _doubts(predictions: Predictions, labelled: _Labelled, pairs: _Pairs, unit: Unit) -> Iterator[str]:
     """Images that only a file name pairs may be two: say so where something else speaks against it."""
     images, found = predictions.images, pairs.found
     elsewhere = [
@@ -428,13 +434,13 @@ def _doubts(predictions: Predictions, labelled: _Labelled, pairs: _Pairs) -> Ite
     if elsewhere:
         first = elsewhere[0]
         yield (
-            f"{len(elsewhere):,} images were found by their file name alone, in other folders "
+            f"{image_count(len(elsewhere), unit)} found by file name alone, in other folders "
             f"({labelled.names[first]!r} as {images[found[first]]!r}): see that they are the same pictures"
         )
     elif pairs.by_file_name and len(images) > 2 * len(found):
         yield (
-            f"{len(pairs.by_file_name):,} images were found by their file name alone, and most predictions are of "
-            f"other images ({len(images) - len(found):,}): see that they are the same pictures"
+            f"{image_count(len(pairs.by_file_name), unit)} found by file name alone, and most predictions are of "
+            f"others ({len(images) - len(found):,}): see that they are the same pictures"
         )
 
 

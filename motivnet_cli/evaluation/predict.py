@@ -107,7 +107,7 @@ def match_predictions(
     names, boxes = [image.name for image in labelled.images], [image.box for image in labelled.images]
     aliases = [image.alias for image in labelled.images]
     refuse_numbers_of_rows(labelled.images, predictions.images)
-    matched = match(predictions, names, image_paths, boxes=boxes, aliases=aliases)
+    matched = match(predictions, names, image_paths, boxes=boxes, aliases=aliases, unit=labelled.unit)
     remarks = [*remarks_on(predictions, matched, labels_of(labelled))]
     if not is_own:
         refuse_other_pictures(predictions, matched, names)
