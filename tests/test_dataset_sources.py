@@ -9,11 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from motivnet_cli.config import ModelConfig
+from motivnet_cli.config import InputConfig, ModelConfig
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.evaluation.config import EvaluateConfig
 from motivnet_cli.evaluation.datasets.read import read_dataset
 from motivnet_cli.evaluation.evaluate import evaluate
+from motivnet_cli.inputs.manifest import Manifest
 from motivnet_cli.records import EMOTIONS
 from tests.cases.datasets.layouts import content
 from tests.test_datasets import AFFECTNET, labels_of, make_affectnet_arrays, make_affectnet_lists, picture, write
@@ -130,6 +131,20 @@ def test_pictures_of_a_table_are_predicted_as_their_files_are(tmp_path):
     assert [(each.image, each.reason) for each in table.missed] == [("t.parquet#8", "empty_file")]
     for emotion in EMOTIONS:
         assert sorted(cells[emotion]) == pytest.approx(sorted(files[emotion]), abs=1e-5)
+
+
+@pytest.mark.parametrize("paths", [None, ["a.png", "a.png", "b.png"]])
+def test_predictions_of_a_table_match_by_the_names_of_annotate(tmp_path, paths):
+    """`annotate --manifest` calls a picture by its path in the table, or by the table and the row from 1."""
+    table = parquet(tmp_path / "data/test.parquet", [3, 4, 5], names=[*EMOTIONS], paths=paths)
+    found = [each.name for each in Manifest(str(table), InputConfig(manifests=(str(table),))).inputs({})]
+    lines = "".join(f"{name},{label}\n" for name, label in zip(found, ("surprise", "fear", "disgust"), strict=True))
+    predictions = write(tmp_path / "p.csv", f"path,predicted\n{lines}")
+    config = EvaluateConfig(
+        dataset="rafdb", root=str(tmp_path), out=str(tmp_path / "out"), predictions=str(predictions), resamples=9
+    )
+
+    assert evaluate([config])[0].runs[0].scores.accuracy == 1.0
 
 
 def test_columns_of_a_set_in_parquet_are_named(tmp_path):
