@@ -126,7 +126,7 @@ def test_figures_are_those_of_the_predictions(faces, tmp_path):
     }
     mean = sum(accuracies.values()) / 4
 
-    assert "folder: 5 runs of 4 images each: as they are, and under 2 corruptions in 2 severities" in shown.stderr
+    assert "folder: 5 runs of 4 images each: as they are, and under blur, occlusion of severity 1, 5" in shown.stderr
     assert [run["name"] for run in found["runs"]] == list(accuracies)
     assert [run["scores"]["all"]["accuracy"]["value"] for run in found["runs"]] == list(accuracies.values())
     assert {row[1]: float(row[4]) for row in rows[1:] if row[2] == "all"} == {
@@ -145,6 +145,10 @@ def test_figures_are_those_of_the_predictions(faces, tmp_path):
     assert [path.name for path in out.rglob("*.png") if path.parent.name != "figures"] == [], "no picture is written"
     verified = motivnet("verify", out / "corrupted" / "predictions-blur-5.parquet", "--sample", "2")
     assert "2 rows were computed again" in verified.stderr
+    made_before = ("--predictions", out / "corrupted" / "predictions-blur-5.parquet", "--resamples", "9")
+    again = motivnet("evaluate", "--dataset", "folder", "--root", faces, *made_before, "--out", tmp_path / "again")
+    assert "predictions of corrupted pictures (blur 5)" in again.stderr
+    assert "corrupted pictures" not in shown.stderr
 
 
 def test_corrupted_rows_of_given_boxes_are_computed_again(faces, tmp_path):

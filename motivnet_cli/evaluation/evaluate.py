@@ -317,13 +317,13 @@ def _log_cost(config: EvaluateConfig, labelled: LabelledSet) -> None:
     """Say how often the network will run, where that is more often than one would think."""
     if config.corruptions:
         log.info(
-            "%s: %d runs of %d %ss each: as they are, and under %d corruptions in %d severities",
+            "%s: %d runs of %d %ss each: as they are, and under %s of severity %s",
             config.dataset,
             len(config.recipes) * (1 + len(config.corruptions) * len(config.severities)),
             len(labelled.images),
             labelled.unit,
-            len(config.corruptions),
-            len(config.severities),
+            ", ".join(config.corruptions),
+            ", ".join(map(str, config.severities)),
         )
 
 

@@ -188,7 +188,10 @@ def _read_output(path: str, classes: tuple[str, ...], *, with_videos: bool) -> P
         faces = faces.filter(pl.col("frame").is_null())
     recorded = {key: to_json(value) for key, value in record.items()}
     answers = distributions_in(faces, {name: name for name in recorded_classes}, path, classes)
-    remarks += answers.remarks
+    corruption = record["settings"].get("loader.corruption")
+    if isinstance(corruption, list):
+        answers.doubts.append(f"{path!r} holds predictions of corrupted pictures ({' '.join(map(str, corruption))})")
+    remarks += [*answers.doubts, *answers.remarks]
     return _assemble(  # the label of an output is checked by `verify`
         _names_of(faces),
         answers,
