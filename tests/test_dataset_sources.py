@@ -219,6 +219,22 @@ def test_labels_of_lists_are_not_guessed(tmp_path, labels, words):
         read_dataset("rafdb", str(tmp_path))
 
 
+@pytest.mark.parametrize("name", ["test_predictions.txt", "preds-test.txt", "test_results.json", "test.parquet"])
+def test_predictions_beside_a_set_are_not_its_labels(tmp_path, name):
+    """A tool's answers lie in the same forms as labels do, and would score well against themselves."""
+    if name.endswith(".parquet"):
+        picture(tmp_path / "a.png")
+        pl.DataFrame({"path": ["a.png"], "emotion": ["happiness"]}).write_parquet(tmp_path / name)
+    elif name.endswith(".json"):
+        write(tmp_path / name, json.dumps({"happiness": [picture(tmp_path / "a.png").name]}))
+    else:
+        list_of(tmp_path, name, {"a.png": "happiness"})
+
+    for dataset in ("rafdb", "affectnet7"):
+        with pytest.raises(ConfigError, match="no layout of this set was recognised"):
+            read_dataset(dataset, str(tmp_path))
+
+
 def test_one_list_is_one_split(tmp_path):
     """Two lists of a split are refused, those of seven and eight classes are not, and two splits in one are none."""
     list_of(tmp_path, "affectnet_validation-cls7.txt", {"a.png": "0"})

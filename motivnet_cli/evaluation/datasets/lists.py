@@ -27,6 +27,8 @@ _SUFFIXES = (".txt", ".lst", ".list")
 _JSON_START = re.compile(r'\s*\{\s*"[^"]*"\s*:\s*\[\s*["\]]')
 _MAX_JSON = 20
 """Files of one folder that are looked into: more are annotations, one for each image."""
+_PREDICTED = frozenset({"pred", "preds", "predicted", "prediction", "predictions", "result", "results", "output"})
+"""Words in the names of lists that hold what a tool answered."""
 _NUM_SAMPLED = 100
 """Images of an index that are looked for in each folder that may hold them."""
 
@@ -73,12 +75,21 @@ def _recognise_lists(request: Request, folder: str) -> Paths:
     found: dict[str, list[str]] = defaultdict(list)
     for name in request.disk.files(folder):
         split = split_of_words(posixpath.splitext(name)[0])
-        if split and suffix_of(name) in _SUFFIXES and _parsed(start_of(f"{folder}/{name}").partition("\n")[0]):
+        if (
+            split
+            and suffix_of(name) in _SUFFIXES
+            and not _is_of_predictions(name)
+            and _parsed(start_of(f"{folder}/{name}").partition("\n")[0])
+        ):
             found[split].append(f"{folder}/{name}")
     # Copies of AffectNet have lists of seven and of eight classes side by side.
     mark = f"cls{request.card.name[-1]}"
     lists = {split: [path for path in paths if mark in path] or paths for split, paths in found.items()}
     return _one_each(request, lists)
+
+
+def _is_of_predictions(name: str) -> bool:
+    return not _PREDICTED.isdisjoint(re.split(r"[^a-z]+", name.casefold()))
 
 
 def _one_each(request: Request, lists: Mapping[str, Sequence[str]]) -> Paths:
@@ -146,7 +157,8 @@ def _recognise_json(request: Request, folder: str) -> Paths:
         ConfigError: Two could be the same split.
     """
     found: dict[str, list[str]] = defaultdict(list)
-    names = [name for name in request.disk.files(folder) if suffix_of(name) == ".json"]
+    files = request.disk.files(folder)
+    names = [name for name in files if suffix_of(name) == ".json" and not _is_of_predictions(name)]
     for path in (f"{folder}/{name}" for name in names if len(names) <= _MAX_JSON):
         if _JSON_START.match(start_of(path)):
             found[split_of_words(posixpath.splitext(posixpath.basename(path))[0]) or "all"].append(path)

@@ -135,7 +135,7 @@ def _rows_in(
     others = [name for name in request.columns if name in table.columns]
     label_column = _column(table, request.label_column, LABEL_COLUMNS, "label")
     values, boxes = _read_columns(table, source, label_column, others)
-    label_of = _meaning_of_labels(request, table, label_column, values["label"], dropped)
+    label_of = _meaning_of_labels(request, table, label_column, values["label"])
     make = _maker(request, table, source, values["path"], begins_names=begins_names)
     rows = []
     for number, row in enumerate(values.iter_rows(named=True)):
@@ -188,7 +188,7 @@ def _maker(
 
 
 def _meaning_of_labels(
-    request: Request, table: Table, column: str, values: pl.Series, dropped: Counter[str]
+    request: Request, table: Table, column: str, values: pl.Series
 ) -> Callable[[str | None], str | None]:
     """What makes the set's label of a cell: names of classes that the table itself gives count before numbers.
 
@@ -288,13 +288,16 @@ def _locate(request: Request, base: str, path: str) -> str:
 
 
 def _recognise_parquet(request: Request, folder: str) -> Paths:
-    """Tables by a word of their name or of their folder's: `test-00000-of-00001.parquet`, `test/0000.parquet`."""
+    """Tables by a word of their name or of their folder's: `test-00000-of-00001.parquet`, `test/0000.parquet`.
+
+    Only those that hold pictures: a table of predictions beside the set has paths and emotions, too.
+    """
     found: dict[str, str] = {}
     for path in (folder, *(f"{folder}/{name}" for name in request.disk.folders(folder) if split_named(name))):
         for name in request.disk.files(path):
             if suffix_of(name) in PARQUET_SUFFIXES:
                 split = split_of_words(posixpath.splitext(name)[0]) or split_named(posixpath.basename(path))
-                if split:
+                if split and any(map(holds_pictures, open_table(f"{path}/{name}", "table").types)):
                     found.setdefault(split, f"{path}/{name}")
                     found[f"{split} {len(found)}"] = f"{path}/{name}"
     return found
