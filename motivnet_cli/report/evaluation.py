@@ -92,6 +92,7 @@ def write_report(evaluation: Evaluation, folder: Path, *, images: bool) -> list[
         "intervals": _intervals_in_words(evaluation.runs[0].scores, evaluation.dataset.unit),
         "anchors": [(title, group) for kind, title, _ in _ANCHOR_KINDS if (group := _anchors_of(evaluation, kind))],
         "left_out": evaluation.anchors_left_out,
+        "is_inferred": any(anchor.confirmed == "fits" for anchor in evaluation.anchors),
     }
     written.append(_write(folder / "report.md", MARKDOWN.get_template("report.md.j2").render(values)))
     written.append(_write(folder / "report.html", PAGES.get_template("report.html.j2").render(values)))
