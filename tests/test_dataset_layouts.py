@@ -368,6 +368,23 @@ def test_a_list_of_another_order_names_no_rows(tmp_path):
     assert any("is not of the order of" in remark for remark in found.remarks)
 
 
+@pytest.mark.parametrize(("step", "is_named"), [(0, True), (1, False)])
+def test_rows_of_the_same_usage_may_be_other_images(tmp_path, step, is_named):
+    """A table whose rows were moved within the splits has FERPlus' usage, and labels that agree with no majority."""
+    columns = ["anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral"]
+    rows = "".join(f"{(row + step) % 7},{row % 256},PrivateTest\n" for row in range(1400))
+    write(tmp_path / "fer2013.csv", f"emotion,pixels,Usage\n{rows}")
+    names = [(f"fer{row + 7}.png", columns[row % 7]) for row in range(1400)]
+    write(tmp_path / "fer2013new.csv", f"{VOTES}\n{votes_of(names)}")
+
+    found = read_dataset("fer2013", str(tmp_path))
+
+    assert found.images[0].name == ("fer7.png" if is_named else "row-00000.png")
+    if not is_named:
+        with pytest.raises(ConfigError, match="are not of one order"):
+            read_dataset("ferplus", str(tmp_path))
+
+
 def votes_of(rows):
     """Lines of FERPlus' list: name and the column that all vote for."""
     votes = {name: ",".join("10" if column == name else "0" for column in FERPLUS_COLUMNS) for name in FERPLUS_COLUMNS}

@@ -735,7 +735,7 @@ def test_full_ferplus_agrees_with_the_published_counts(tmp_path, contempt, remar
     votes = ["0,0,0,0,9,1,0,0,0,0"] * 3137 + ["0,0,0,0,0,0,0,9,1,0"] * contempt + ["5,5,0,0,0,0,0,0,0,0"] * 436
     lines = [f"PrivateTest,fer{row:07}.png,{each}" for row, each in enumerate(votes)]
     write(tmp_path / "fer2013new.csv", "\n".join([VOTES, *lines]))
-    write(tmp_path / "fer2013.csv", "emotion,pixels,Usage\n" + "6,7,PrivateTest\n" * len(votes))
+    write(tmp_path / "fer2013.csv", "emotion,pixels,Usage\n" + "0,7,PrivateTest\n" * len(votes))
 
     found = read_dataset("ferplus", str(tmp_path))
 

@@ -11,9 +11,10 @@ import polars as pl
 
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.evaluation.datasets.by_class import chosen_split, find_split_folders, read_split_folders
+from motivnet_cli.evaluation.datasets.cards import CARDS
 from motivnet_cli.evaluation.datasets.disk import normalise_label, pixels_of, scan_csv, start_of
 from motivnet_cli.evaluation.datasets.layouts import Layout, Row, SplitRows, image_count
-from motivnet_cli.evaluation.datasets.votes import VOTES_FILE, RowNames, read_votes, row_names
+from motivnet_cli.evaluation.datasets.votes import VOTES_FILE, RowNames, majorities, read_votes, row_names
 from motivnet_cli.inputs.names import kind_of
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def _read_table(request: Request, found: Recognised) -> SplitRows:
     names, remarks = RowNames({}), []
     if votes is not None:
         table = read_votes(votes)
-        if are_of_one_order(scan_table(path).select("usage").collect()["usage"], table):
+        if are_of_one_order(scan_table(path).select("usage", "emotion").collect(), table):
             names = row_names(table)
         else:
             remarks.append(f"{votes!r} lies there and is not of the order of {path!r}: images are named by row")
@@ -74,9 +75,25 @@ def scan_table(path: str) -> pl.LazyFrame:
     return table.with_columns(usage, pl.col("pixels").str.strip_chars()).with_row_index("row")
 
 
-def are_of_one_order(usage: pl.Series, votes: pl.DataFrame) -> bool:
-    """Whether the rows of FER2013's table and of FERPlus' list belong together one by one, by their usage."""
-    return len(usage) == len(votes) and bool((usage == votes["usage"]).all())
+_ENOUGH_LABELS = 1000
+_LEAST_AGREEMENT = 0.3
+"""Of two lists whose rows are other images, a fifth of the labels agree by chance: by the shares of the classes."""
+
+
+def are_of_one_order(table: pl.DataFrame, votes: pl.DataFrame) -> bool:
+    """Whether the rows of FER2013's table and of FERPlus' list belong together one by one.
+
+    Their usage must be the same, and of large tables the label must agree with the majority more than by chance.
+
+    Args:
+        table: With the columns usage and emotion.
+    """
+    if len(table) != len(votes) or not (table["usage"] == votes["usage"]).all():
+        return False
+    emotions = table["emotion"].to_list()
+    own = CARDS["fer2013"].labels
+    agree = [own.get(normalise_label(emotions[vote.row] or "")) == vote.label for vote in majorities(votes, Counter())]
+    return len(agree) < _ENOUGH_LABELS or sum(agree) >= _LEAST_AGREEMENT * len(agree)
 
 
 # ---- a folder for each split ------------------------------------------------------------------------------

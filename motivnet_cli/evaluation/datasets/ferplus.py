@@ -55,10 +55,10 @@ def _read_votes_and_table(request: Request, found: Recognised) -> SplitRows:
     dropped: Counter[str] = Counter()
     votes = majority_votes(table, split, dropped)
     path = found.paths["table"]
-    usage = scan_table(path).select("usage").collect()["usage"]
-    if not are_of_one_order(usage, table):
+    labels = scan_table(path).select("usage", "emotion").collect()
+    if not are_of_one_order(labels, table):
         raise ConfigError(
-            f"ferplus: {path!r} ({len(usage):,} rows) and {VOTES_FILE} ({len(table):,} rows) are not of one order: "
+            f"ferplus: {path!r} ({len(labels):,} rows) and {VOTES_FILE} ({len(table):,} rows) are not of one order: "
             "both must be the published files, whose rows belong together one by one"
         )
     texts = scan_table(path).select("row", "pixels").filter(pl.col("row").is_in([vote.row for vote in votes]))
