@@ -18,6 +18,7 @@ from motivnet_cli.evaluation.evaluate import evaluate
 from motivnet_cli.records import EMOTIONS
 from tests.cases.datasets.layouts import all_cases
 from tests.test_datasets import (
+    FER,
     FERPLUS,
     VOTES,
     ferplus_name,
@@ -265,6 +266,23 @@ def test_a_map_for_some_numbers_does_not_shift_the_others(tmp_path):
     found = read_dataset("rafdb", str(tmp_path), label_map={str(n): EMOTIONS[n] for n in range(7)})
 
     assert sorted(labels_of(found).values()) == sorted([*range(7)] * 2)
+
+
+def test_a_set_s_own_list_that_was_renumbered_is_refused(tmp_path):
+    """RAF-DB's list from 0, and FER2013's table from 1: six of seven numbers would mean another class each."""
+    lines = "".join(f"test_{n:04}.jpg {n}\n" for n in range(7))
+    write(tmp_path / "raf/EmoLabel/list_patition_label.txt", lines)
+    for number in range(7):
+        picture(tmp_path / f"raf/Image/aligned/test_{number:04}_aligned.jpg")
+    write(
+        tmp_path / "fer/fer2013.csv", "emotion,pixels,Usage\n" + "".join(f"{n},{n},PrivateTest\n" for n in range(1, 8))
+    )
+
+    for name, folder in (("rafdb", "raf"), ("fer2013", "fer")):
+        with pytest.raises(ConfigError, match=r"the labels .* can be read in more than one way") as caught:
+            read_dataset(name, str(tmp_path / folder))
+        moved = list(labels_of(read_as(calls_in(str(caught.value))[0])).values())
+        assert moved == list((RAFDB_FROM_0 if name == "rafdb" else dict(enumerate(FER.values()))).values())
 
 
 def test_a_map_of_labels_that_do_not_occur_is_said(tmp_path):

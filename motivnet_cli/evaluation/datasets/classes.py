@@ -116,8 +116,18 @@ def is_certain(labels: Mapping[str, str], numbers: Collection[str]) -> bool:
 
     RAF-DB's are 1 to 7: the folders 1 to 7 are certain, 0 to 6 are not its own, and 1 to 6 could be either.
     """
+    return _fit(labels, numbers) == (True, False)
+
+
+def are_moved(labels: Mapping[str, str], numbers: Collection[str]) -> bool:
+    """Whether numbers can only be the set's order counted one higher or lower: RAF-DB's from 0, say."""
+    return _fit(labels, numbers) == (False, True)
+
+
+def _fit(labels: Mapping[str, str], numbers: Collection[str]) -> tuple[bool, bool]:
+    """Whether the set has all of these numbers, and whether its order counted otherwise has."""
     numbered = {label: meaning for label, meaning in labels.items() if is_number(label)}
     if not numbered:
-        return False
-    own, moved = (set(each.classes) for each in _own_and_moved(numbered, ""))
-    return set(numbers) <= own and not set(numbers) <= moved
+        return False, False
+    own, moved = _own_and_moved(numbered, "")
+    return _has(own, numbers), _has(moved, numbers)

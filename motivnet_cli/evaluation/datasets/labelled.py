@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.evaluation.datasets.classes import CONTEMPT, emotion_named
+from motivnet_cli.evaluation.datasets.by_class import check_numbers
+from motivnet_cli.evaluation.datasets.classes import CONTEMPT, are_moved, emotion_named, is_number
 from motivnet_cli.evaluation.datasets.layouts import MAX_NAMES, image_count
 from motivnet_cli.evaluation.datasets.sequences import frames_in
 from motivnet_cli.inputs.names import kind_of, printable
@@ -100,6 +101,9 @@ def labelled_set(request: Request, rows: SplitRows, *, layout: str, base: str, g
     card = request.card
     selection = _Selection(request, base, rows.unit, {**card.labels, **given}, Counter(rows.dropped))
     images = selection.images(rows)
+    numbers = [label for label in (*selection.used, *selection.unknown) if is_number(label)]
+    if are_moved(card.labels, numbers):  # a list that someone renumbered: all its classes are one off
+        check_numbers(request, numbers, "labels")
     if selection.unknown and (rows.names_classes or card.name in TABLES):
         raise ConfigError(_unknown_labels(card, selection.unknown, "classes" if rows.names_classes else "labels"))
     dropped = selection.dropped
