@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -46,8 +47,8 @@ def _print_for_people(*parts: RenderableType, narrowest: int = 0) -> None:
     """
     from rich.console import Console
 
-    console = Console(highlight=False)
-    console.width = max(console.width, narrowest)
+    size = shutil.get_terminal_size()  # of stdout; a Console would ask stdin first
+    console = Console(highlight=False, width=max(size.columns, narrowest), height=size.lines)
     with console.capture() as capture:
         for part in parts:
             console.print(part, markup=False, emoji=False)
