@@ -13,6 +13,9 @@ import sys
 import termios
 import threading
 
+_SIZES = ("COLUMNS", "LINES")
+"""Variables that say how large a terminal is, whatever it is: pytest-xdist sets them."""
+
 
 class Screen:
     """What was written to the terminal."""
@@ -31,6 +34,7 @@ def terminal(columns=80):
     """Stdout is a terminal of this width within the block; the screen is complete after it."""
     parent, child = _opened(columns)
     screen, pieces = Screen(), []
+    sizes = {name: os.environ.pop(name) for name in _SIZES if name in os.environ}
     reader = threading.Thread(target=lambda: pieces.extend(_written(parent)))
     reader.start()
     sys.stdout.flush()
@@ -47,6 +51,7 @@ def terminal(columns=80):
         os.close(before)
         reader.join()
         os.close(parent)
+        os.environ.update(sizes)
         screen.text = b"".join(pieces).decode()
 
 
@@ -54,8 +59,9 @@ def on_a_terminal(*arguments, env=None):
     """What a command that succeeds writes to a terminal of 120 columns, as a process of its own."""
     parent, child = _opened(120)
     command = [sys.executable, "-m", "motivnet_cli", *map(str, arguments)]
+    environ = {name: value for name, value in os.environ.items() if name not in _SIZES}
     process = subprocess.Popen(
-        command, stdout=child, stderr=child, env={**os.environ, "TERM": "xterm-256color", **(env or {})}
+        command, stdout=child, stderr=child, env={**environ, "TERM": "xterm-256color", **(env or {})}
     )
     os.close(child)
     written = b"".join(_written(parent))
