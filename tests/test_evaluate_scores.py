@@ -76,8 +76,9 @@ def test_one_image_and_one_subject_are_scored_without_intervals(tmp_path):
         header, over_all, _ = (line.split("\t") for line in shown.stdout.splitlines())
         cells = dict(zip(header, over_all, strict=True))
 
-        assert (cells["uar"], cells["uar_95%"], cells["macro_f1_95%"]) == ("1.0000", "", "")
-        assert cells["accuracy_95%"] == ("0.2065-1.0000" if name == "image" else "")
+        assert (cells["uar"], cells["uar_low"], cells["macro_f1_high"]) == ("1.0000", "", "")
+        ends = cells["accuracy_low"], cells["accuracy_high"]
+        assert ends == (("0.2065", "1.0000") if name == "image" else ("", ""))
         assert f"one {name} in all" in shown.stderr
         page = (tmp_path / f"{name}-r" / "report.html").read_text()
         assert "no interval" in page

@@ -92,7 +92,7 @@ def evaluate(
         from motivnet_cli.evaluation.evaluate import evaluate as run
         from motivnet_cli.evaluation.significance import across_sets
 
-        with watch_run(console, quiet=quiet) as progress:
+        with watch_run(console, quiet=quiet or bool(answers.predictions)) as progress:
             evaluations = run(configs, progress=progress, stop=stop)
         if evaluations is None:
             raise exit_stopped(stop, console)

@@ -147,7 +147,7 @@ def _group_table(grouping: Grouping) -> RenderableType:
 
 def _lines(evaluations: Sequence[Evaluation]) -> list[str]:
     """Tab-separated, so that cut and column read it: a line for each run, over all images and over those scored."""
-    names = [f"{name}\t{name}_95%" for name in _HEADLINES]
+    names = [name for figure in _HEADLINES for name in _columns(figure)]
     lines = ["\t".join(("dataset", "run", "over", "n", *names, "missed", "split", "protocol"))]
     for evaluation in evaluations:
         runs = [(run.name, run.scores) for run in evaluation.runs]
@@ -172,13 +172,16 @@ def _line(
     return "\t".join([*cells, "" if n_missed is None else str(n_missed), dataset.split, dataset.protocol or ""])
 
 
+def _columns(figure: str) -> tuple[str, str, str]:
+    """The columns of a figure and of the ends of its 95 % interval."""
+    return figure, f"{figure}_low", f"{figure}_high"
+
+
 def _cell(figure: Interval | None) -> str:
-    """A figure and its interval; each is empty where it is undefined."""
-    if figure is None or figure.value is None:
-        return "\t"
-    if figure.low is None or figure.high is None:
-        return f"{figure.value:.4f}\t"
-    return f"{figure.value:.4f}\t{figure.low:.4f}-{figure.high:.4f}"
+    """A figure and the ends of its interval, in three columns; each is empty where it is undefined."""
+    if figure is None:
+        return "\t\t"
+    return "\t".join("" if each is None else f"{each:.4f}" for each in (figure.value, figure.low, figure.high))
 
 
 def _pair_lines(evaluations: Sequence[Evaluation]) -> list[str]:
@@ -201,8 +204,8 @@ def _pair_lines(evaluations: Sequence[Evaluation]) -> list[str]:
         for evaluation in evaluations
         for pair in evaluation.between
     ]
-    names = "dataset a b n accuracy_a accuracy_b difference difference_95% only_a only_b unit p p_holm"
-    return ["\t".join(row) for row in [names.split(), *rows]] if rows else []
+    names = ("dataset", "a", "b", "n", "accuracy_a", "accuracy_b", *_columns("difference"), "only_a", "only_b", "unit")
+    return ["\t".join(row) for row in [(*names, "p", "p_holm"), *rows]] if rows else []
 
 
 def _group_lines(evaluations: Sequence[Evaluation]) -> list[str]:
@@ -223,8 +226,9 @@ def _group_lines(evaluations: Sequence[Evaluation]) -> list[str]:
         for grouping in run.by
         for group in grouping.groups
     ]
-    names = "dataset run by group n accuracy accuracy_95% uar uar_95% macro_f1 macro_f1_95% missed p"
-    return ["\t".join(row) for row in [names.split(), *rows]] if rows else []
+    figures = [name for figure in ("accuracy", "uar", "macro_f1") for name in _columns(figure)]
+    names = ("dataset", "run", "by", "group", "n", *figures, "missed", "p")
+    return ["\t".join(row) for row in [names, *rows]] if rows else []
 
 
 def _set_lines(across: AcrossSets | None) -> list[str]:
