@@ -146,7 +146,7 @@ def chosen_split(request: Request, found: Recognised) -> tuple[str, str, list[st
             chosen = others[0]
             remarks.append(f"this copy has no split {card.default_split}: the split {chosen} is read")
     if chosen not in splits:
-        call = f", such as `{request.command(split=next(iter(splits)))}`" if splits else ""
+        call = f", such as `{request.command(split=next(reversed(splits)))}`" if splits else ""
         raise ConfigError(
             f"{card.name}: {found.folder!r} has no split {chosen!r} in this layout ({found.layout}); "
             f"it has {', '.join(splits) or 'none of this set'}: choose with --split{call}"

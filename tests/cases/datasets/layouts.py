@@ -279,7 +279,7 @@ def fer2013(base: Path) -> Iterator[Case]:
     root = base / "fer_kaggle"
     in_folders(root, "train", SEVEN)
     yield Case("FER2013 Kaggle {train,test}/<name>", "fer2013", root, in_folders(root, "test", SEVEN))
-    refused = "has no split 'private' .* it has train, test: choose"
+    refused = "has no split 'private' .* it has train, test: choose with --split, such as .* --split test"
     yield Case("FER2013 Kaggle, private asked", "fer2013", root, {}, {"split": "private"}, refused)
 
     root = base / "fer_divided"
