@@ -528,11 +528,12 @@ def test_labels_of_frames_go_by_majority(tmp_path):
 
 @pytest.mark.parametrize("how", ["mean", "median", "top"])
 def test_a_row_a_clip_stays_as_it_is(tmp_path, how):
-    """A table whose rows are clips is not pooled, be the clips videos, folders or names."""
+    """A table whose rows are clips is not pooled, be the clips videos, folders or names; asked for, that is said."""
     rows = [(name, *row) for name, row in zip(("a.mp4", "b/c", "d"), np.eye(7) * 0.6 + 0.4 / 7, strict=False)]
     answer = pooled(tmp_path, "path", *EMOTIONS, rows=rows, how=how)
 
     assert answer.images == ("a.mp4", "b/c", "d")
+    assert any(f"--clip {how} changes nothing" in each for each in answer.remarks) is (how != "mean")
     assert answer.probabilities == pytest.approx(np.array([row[1:] for row in rows]))
     assert "clips" not in answer.origin
     labels = pooled(tmp_path, "path", "pred", rows=[("a.mp4", "fear"), ("b", "sad")], how=how)

@@ -457,6 +457,24 @@ def test_ways_of_matching(tmp_path, row, way):
     assert result.predicted.tolist() == [1]
 
 
+@pytest.mark.parametrize("row", ["test/1/\u00e9.jpg", "/x/test/1/e\u0301.jpg", "\u00e9.jpg"])
+@pytest.mark.parametrize("image", ["test/1/\u00e9.jpg", "test/1/e\u0301.jpg"])
+def test_one_letter_in_two_forms_is_one(tmp_path, row, image):
+    """Letters with accents may be one character or two, as macOS writes them: names are the same all the same."""
+    assert matched(tmp_path, [row], [image]).predicted.tolist() == [1]
+
+
+def test_names_that_differ_in_form_only_are_two(tmp_path):
+    """Of two files whose names look alike each has its own; one that is in neither form is not guessed."""
+    names = ["\u00e9.jpg", "e\u0301.jpg"]
+    predictions = read_predictions(labels_csv(tmp_path, f"{names[0]},sad", f"{names[1]},angry"))
+    found = match(predictions, names[::-1], [None, None])
+    other = match(predictions, ["\u0435\u0301.jpg"], [None])
+
+    assert [EMOTIONS[each] for each in found.predicted] == ["anger", "sadness"]
+    assert (other.predicted.tolist(), other.summary.unmatched.n) == ([-1], 1)
+
+
 def test_same_file_names_are_told_apart_by_folders(tmp_path):
     """With a.jpg in two folders, paths decide, whatever the order of rows."""
     predictions = read_predictions(labels_csv(tmp_path, "/x/sad/a.jpg,sad", "/x/angry/a.jpg,angry"))

@@ -131,6 +131,8 @@ def pool(predictions: Predictions, how: Pooling, *, sampling: str | None = None)
         -1, distributions.shape[1]
     )
     remarks = [*predictions.remarks, *_remarks_on(predictions, rows, num_several=num_several)]
+    if not has_frames and how != "mean":
+        remarks.append(f"the predictions have one row a clip, so --clip {how} changes nothing")
     origin: dict[str, JSON] = {**predictions.origin, "remarks": [*remarks]}
     if has_frames:
         origin["clips"] = {

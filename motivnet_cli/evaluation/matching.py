@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
@@ -23,7 +24,7 @@ from motivnet_cli.inputs.names import kind_of, printable
 from motivnet_cli.inputs.table import squeezed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -233,7 +234,10 @@ def _pair(predictions: Predictions, labelled: _Labelled) -> _Pairs:
     ambiguous: set[int] = set()
     contradicted: set[int] = set()
     by_file_name: list[int] = []
-    for way in _ways(predictions, labelled):
+    ways = _ways(predictions, labelled)
+    if not all(map(str.isascii, (*predictions.images, *labelled.names, *filter(None, labelled.paths)))):
+        ways = _in_each_form(ways)
+    for way in ways:
         free = set(range(len(predictions.images))) - set(found.values())
         # A file name is unique only if no labelled image shares it, be that one paired or not.
         asking = [i for i in range(len(labelled.names)) if i not in found or way.name in (_FILE_NAME, _CLIP_NAME)]
@@ -267,6 +271,22 @@ def _candidates(way: _Way, labelled: list[int], predicted: set[int]) -> tuple[di
             candidates[image].add(other)
             wanted_by[other].add(image)
     return candidates, wanted_by
+
+
+def _in_each_form(ways: Iterable[_Way]) -> Iterator[_Way]:
+    """Each way by the names as they are, then by Unicode's composed form of them.
+
+    macOS and other systems write the same letters in different characters.
+    """
+
+    def composed(keys_of: Callable[[int], list[str]]) -> Callable[[int], list[str]]:
+        return lambda i: [unicodedata.normalize("NFC", key) for key in keys_of(i)]
+
+    for way in ways:
+        yield way
+        yield way._replace(
+            keys_of_labelled=composed(way.keys_of_labelled), keys_of_predicted=composed(way.keys_of_predicted)
+        )
 
 
 def _ways(predictions: Predictions, labelled: _Labelled) -> Iterator[_Way]:

@@ -110,6 +110,7 @@ CLIP_CARDS = (
         notes=(
             "The labels of the test split are withheld: papers report on val.",
             "Clips may be folders of frames. Faces are looked for in them; --faces whole takes face crops as they are.",
+            "not confirmed: the terms, which are written as those of SFEW; the counts are as EmotiW 2016 has them.",
         ),
     ),
     DatasetCard(
