@@ -428,6 +428,17 @@ def test_an_image_name_of_two_rows_means_neither(tmp_path):
         assert any("2 rows have an image name that others have too (fer2.png)" in remark for remark in found.remarks)
 
 
+def test_files_of_one_name_go_by_the_folder_of_the_split(tmp_path):
+    """A name that two folders have is the file of the split that is read; without such a folder it is neither."""
+    write(tmp_path / "fer2013new.csv", f"{VOTES}\n{votes_of(SHARED[:2])}")
+    for path in ("FER2013Train/fer1.png", "FER2013Test/fer1.png", "a/fer2.png", "b/fer2.png"):
+        picture(tmp_path / path)
+    found = read_dataset("ferplus", str(tmp_path))
+
+    assert labels_of(found) == {"FER2013Test/fer1.png": ANGER}
+    assert sum(found.dropped.values()) == 1
+
+
 def test_the_same_in_the_lists_of_its_authors_script(tmp_path):
     """FERPlus' own script writes a list for each split, and of two rows with one name the last one's picture."""
     lines = votes_of(SHARED).replace("PrivateTest,", "").replace(".png,", '.png,"(0, 0, 48, 48)",')
