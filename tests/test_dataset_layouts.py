@@ -257,6 +257,22 @@ def test_all_splits_together_say_how_classes_are_numbered(tmp_path, name, here, 
             read_dataset(name, str(tmp_path), split=split)
 
 
+@pytest.mark.parametrize(
+    ("name", "split", "numbers"), [("affectnet7", "val", range(8)), ("rafdb", "test", range(1, 8))]
+)
+def test_folders_numbered_from_0_are_said_to_be_the_sets_own(tmp_path, name, split, numbers):
+    """The order of the alphabet numbers from 0, too: what each number is taken for is said, unless a map says it."""
+    for number in numbers:
+        picture(tmp_path / split / str(number) / "a.jpg")
+    given = {str(number): "happy" for number in numbers}
+    bare, mapped = (read_dataset(name, str(tmp_path), label_map=each) for each in (None, given))
+    said = [[remark for remark in found.remarks if "not by the alphabet" in remark] for found in (bare, mapped)]
+
+    own = "0 neutral, 1 happiness, 2 sadness, 3 surprise, 4 fear, 5 disgust, 6 anger, 7 contempt"
+    expected = [f"the folders are read by affectnet7's own numbers, not by the alphabet: {own}"]
+    assert said == [expected if name == "affectnet7" else [], []]
+
+
 def test_a_map_for_some_numbers_does_not_shift_the_others(tmp_path):
     """A label map that drops one number leaves the question open for the rest; one that names all answers it."""
     make_classes(tmp_path, "test", {number: number for number in range(7)})

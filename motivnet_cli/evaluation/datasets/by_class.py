@@ -14,7 +14,7 @@ from motivnet_cli.evaluation.datasets.layouts import Layout, Row, SplitRows
 from motivnet_cli.inputs.names import kind_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from motivnet_cli.evaluation.datasets.disk import Disk
     from motivnet_cli.evaluation.datasets.layouts import Paths, Recognised, Request
@@ -123,6 +123,7 @@ def read_split_folders(
     folder = found.paths[word]
     labels = [label for path in found.paths.values() for label in request.disk.folders(path)]
     check_numbers(request, labels, "folders", are_its_own=are_its_own)
+    remarks += _remark_on_numbers(request, labels)
     return read_classes(request, folder, split=split, protocol=protocol, remarks=remarks)
 
 
@@ -221,6 +222,14 @@ def check_numbers(request: Request, labels: Collection[str], what: str, *, are_i
         f"{request.card.name}: the {what} {', '.join(numbers)} under {request.root!r} can be read in more than one "
         f"way. Look at a few images of each, and say which it is: {calls or f'--label-map {numbers[0]}=EMOTION,...'}"
     )
+
+
+def _remark_on_numbers(request: Request, labels: Collection[str]) -> Iterator[str]:
+    """Numbers from 0 that are read as the set's own are said: loaders number folders by the alphabet, from 0 too."""
+    numbers = sorted({label for label in labels if is_number(label) and label not in request.given}, key=int)
+    if "0" in numbers:
+        own = ", ".join(f"{number} {request.card.labels[number]}" for number in numbers)
+        yield f"the folders are read by {request.card.name}'s own numbers, not by the alphabet: {own}"
 
 
 def _meanings(classes: Mapping[str, str], numbers: Iterable[str]) -> dict[str, str]:
