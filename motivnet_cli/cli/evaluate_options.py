@@ -211,7 +211,7 @@ class AnswerOptions(NetworkOptions):
 
         clips = config.clips
         if (self.fps, self.every) != (None, None):
-            clips = ClipConfig(pooling=clips.pooling if clips else "mean", fps=self.fps, every=self.every)
+            clips = dataclasses.replace(clips or ClipConfig(), fps=self.fps, every=self.every)
         corrupted = self._corruptions()
         model = self.config()
         card = model_card(model.name, weights=model.weights, store=model.store)
