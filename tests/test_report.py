@@ -33,6 +33,8 @@ from motivnet_cli.evaluation.results import (
     Names,
     Run,
     SetsPair,
+    SoftScores,
+    TemperatureScaling,
     to_json,
 )
 from motivnet_cli.evaluation.significance import between_runs
@@ -293,13 +295,30 @@ def test_matching_is_said_in_words(folder):
 def test_a_report_on_clips_speaks_of_clips(tmp_path, scores):
     """No figure of clips is said to be of images, on the page and in Markdown."""
     dataset = {"unit": "clip", "remarks": (), "layout": "clips in folders"}
-    evaluation = evaluation_of(run_of(scores, mistakes=[mistake()]), **dataset)
+    run = run_of(scores, mistakes=[mistake()], by=(grouping("gender", "female"),))
+    evaluation = evaluation_of(run, **dataset)
     write_report(replace(evaluation, remarks=(), anchors=(), anchors_left_out=()), tmp_path, images=False)
 
     for text in (Page(tmp_path / "report.html").text, (tmp_path / "report.md").read_text()):
         assert "70 of 70 clips were found by file name." in text
         assert "over all 70 labelled clips" in text or "70 labelled clips, split" in text
-        assert not re.findall(r".*(?<![A-Z])\bimages?\b.*", re.sub(r"--no-images", "", text))
+        assert "9,999 permutations of clips" in text
+        assert not re.findall(r".*\bimages?\b.*", re.sub(r"--no-images", "", text), re.IGNORECASE)
+
+
+@pytest.mark.usefixtures("plain_figures")
+def test_a_sentence_keeps_its_capitals(tmp_path, scores):
+    """A remark that starts a sentence gets one capital and loses none; an entropy that is not there has no dash."""
+    remark, said = "by NLL alone, FERPlus says little", "By NLL alone, FERPlus says little."
+    scaling = TemperatureScaling(split="val", n=9, n_missed=0, temperature=2.0, before={}, after={}, remarks=(remark,))
+    votes = SoftScores(
+        all={"voter_agreement": None}, scored={}, label_agreement=0.9, entropy=None, reliability=(), remarks=(remark,)
+    )
+    write_report(evaluation_of(run_of(scores, temperature_scaling=scaling, soft=votes)), tmp_path, images=False)
+
+    for text in (Page(tmp_path / "report.html").text, (tmp_path / "report.md").read_text()):
+        assert text.count(said) == 2
+        assert "have an agreement of 90.00 %." in text
 
 
 def test_published_numbers_keep_apart(folder):
@@ -402,7 +421,8 @@ def test_figures_open(written):
 
 
 def test_legends_lie_beside_the_axes(scores, monkeypatch):
-    """No corner of the axes is free of bars for every run, so no legend stands within them."""
+    """No corner of the axes is free of bars for every run, so no legend stands within them. Axes name no unit: it may
+    be images or clips."""
     drawn = []
 
     def remembered(**settings):
@@ -412,8 +432,11 @@ def test_legends_lie_beside_the_axes(scores, monkeypatch):
     monkeypatch.setattr(drawings, "Figure", remembered)
     drawings.per_class(scores)
     drawings.reliability(scores)
-
     assert [len(figure.legends) for figure in drawn] == [1, 1]
+
+    accuracy_by_set(["a"], [[Interval(0.5, 0.4, 0.6)]])
+    axes = [axes for figure in drawn for axes in figure.axes]
+    assert not [each for each in axes if "image" in each.get_xlabel() + each.get_ylabel()]
     assert not [axes for figure in drawn for axes in figure.axes if axes.get_legend()]
 
 

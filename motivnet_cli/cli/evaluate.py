@@ -145,7 +145,9 @@ def _print_evaluations(
 
 def _check_accuracy(console: Console, evaluations: list[Evaluation], minimum: float | None) -> None:
     """Exit with a code of its own where a run is below the minimum."""
-    lowest = min(run.scores.accuracy for evaluation in evaluations for run in evaluation.runs)
+    lowest, unit = min(
+        (run.scores.accuracy, evaluation.dataset.unit) for evaluation in evaluations for run in evaluation.runs
+    )
     if minimum is not None and lowest < minimum:
-        console.print(f"the accuracy over all images, {lowest:.4f}, is below {minimum:g}")
+        console.print(f"the accuracy over all {unit}s, {lowest:.4f}, is below {minimum:g}")
         raise typer.Exit(errors.EXIT_BELOW_MINIMUM)

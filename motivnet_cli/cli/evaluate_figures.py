@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from rich.console import RenderableType
+    from rich.table import Table
 
     from motivnet_cli.evaluation.datasets.card import DatasetCard
     from motivnet_cli.evaluation.results import AcrossSets, Evaluation, Grouping, Interval
@@ -64,13 +65,7 @@ _CAPTION = "Percent of all N; what is missed is wrong. In brackets: 95 % interva
 
 def _table(evaluations: Sequence[Evaluation]) -> RenderableType:
     """A row for each run, over all images; 80 columns where names are no longer than those of the package."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for title in ("set", "run"):
-        table.add_column(title, overflow="fold")
-    for title in ("N", "accuracy", "macro-F1", "UAR", "missed"):
-        table.add_column(title, justify="right", no_wrap=True)
+    table = _headed("set", "run")
     for evaluation in evaluations:
         name, n = evaluation.dataset.name, f"{evaluation.runs[0].scores.n:,}"
         for run in evaluation.runs:
@@ -83,6 +78,18 @@ def _table(evaluations: Sequence[Evaluation]) -> RenderableType:
             table.add_row(*_plain(name, run.name, n, *figures, f"{run.scores.n_missed:,}"))
         for mean, accuracy in _means(evaluation).items():
             table.add_row(*_plain(name, mean, n, _percent(accuracy, with_interval=True)))
+    return table
+
+
+def _headed(*names: str) -> Table:
+    """No rows yet: columns of these names, and of the figures of a run or group."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for name in _plain(*names):
+        table.add_column(name, overflow="fold")
+    for title in ("N", "accuracy", "macro-F1", "UAR", "missed"):
+        table.add_column(title, justify="right", no_wrap=True)
     return table
 
 
@@ -126,19 +133,14 @@ def _tests(evaluations: Sequence[Evaluation], across: AcrossSets | None) -> Iter
             for grouping in run.by:
                 yield from _plain("", f"{evaluation.dataset.name}, {run.name}, by {grouping.column}:")
                 yield _group_table(grouping)
-                yield from _plain(*([words_on_groups(grouping.test)] if grouping.test else []))
+                yield from _plain(*([words_on_groups(grouping.test, evaluation.dataset.unit)] if grouping.test else []))
     if across:
         yield from _plain("", "over the sets, accuracy:", *words_on_sets(across))
 
 
 def _group_table(grouping: Grouping) -> RenderableType:
     """A row for each group of images, over all of them."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column(*_plain(grouping.column), overflow="fold")
-    for title in ("N", "accuracy", "macro-F1", "UAR", "missed"):
-        table.add_column(title, justify="right", no_wrap=True)
+    table = _headed(grouping.column)
     for group in grouping.groups:
         shares = [_percent(group.accuracy, with_interval=True), _percent(group.macro_f1), _percent(group.uar)]
         table.add_row(*_plain(group.name, f"{group.n:,}", *shares, f"{group.n_missed:,}"))

@@ -66,10 +66,11 @@ def words_on_pair(pair: RunPair, num_pairs: int) -> str:
     )
 
 
-def words_on_groups(test: GroupTest) -> str:
-    """One line on whether groups differ."""
+def words_on_groups(test: GroupTest, unit: str) -> str:
+    """One line on whether groups of images or clips (the unit) differ."""
     shown = "the accuracies of the groups differ" if test.p < _SURE else "no difference between the groups is shown"
-    return f"{shown}: p = {test.p:.2g} ({test.permutations:,} permutations of {test.exchanged})"
+    exchanged = test.exchanged.replace("image", unit)
+    return f"{shown}: p = {test.p:.2g} ({test.permutations:,} permutations of {exchanged})"
 
 
 def words_on_sets(across: AcrossSets) -> Iterator[str]:

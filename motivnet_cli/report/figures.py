@@ -261,7 +261,7 @@ def _reliability(figure: Figure, scores: Scores) -> None:
     above.grid(axis="y")
     figure.legend(loc="outside upper right", ncols=2)  # within the axes it would lie on bars, whatever the corner
     below.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    below.set_ylabel("images")
+    below.set_ylabel("number")
     below.set_xlabel("confidence")
     below.tick_params(axis="x", pad=7)  # keeps the 0 % of both axes apart
 
@@ -296,7 +296,7 @@ def _accuracy_by_set(figure: Figure, sets: Sequence[str], series: Sequence[Seque
     axes.set_ylim(len(sets) - 0.5, -0.5)
     _percent_axis(axes, "x")
     axes.grid(axis="x")
-    axes.set_xlabel("accuracy over all labelled images, with its 95 % interval")
+    axes.set_xlabel("accuracy over all N, with its 95 % interval")
 
 
 def _robustness(figure: Figure, clean: float, severities: Sequence[int], curves: Mapping[str, Sequence[float]]) -> None:

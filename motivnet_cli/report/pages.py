@@ -82,6 +82,11 @@ def _interval(figure: Interval, form: str = "percent") -> str:
     return f"{low} to {high}" if "-" in low + high else f"{low}\N{EN DASH}{high}"
 
 
+def sentence(text: str) -> str:
+    """With a capital at its start, and the rest as it is: `NLL` stays `NLL`."""
+    return text[:1].upper() + text[1:]
+
+
 def _settings(values: object) -> list[tuple[str, str]]:
     return list(_flat(to_json(values)))
 
@@ -133,6 +138,7 @@ def _prepared(environment: jinja2.Environment) -> jinja2.Environment:
         "percent": percent,
         "number": _number,
         "interval": _interval,
+        "sentence": sentence,
         "settings": _settings,
         "words_on_groups": words_on_groups,
         "words_on_sets": words_on_sets,
