@@ -191,6 +191,16 @@ def test_zip_with_an_index_that_does_not_fit(said):
     assert (members, problem.error_type) == ([], "too_large")
 
 
+def test_zip_with_half_a_record_of_a_large_zip():
+    """What says where that record is, without the record, does not hide the size that zipfile goes by."""
+    size = archive_formats.MAX_INDEX_BYTES + 1
+    fake = b"XX\x06\x06" + bytes(52) + b"PK\x06\x07" + bytes(16)
+    end = struct.pack("<4s4H2IH", b"PK\x05\x06", 0, 0, 1, 1, size, 0, 0)
+    members, problem = read(b"PK\x03\x04" + bytes(100) + fake + end)
+
+    assert (members, problem.error_type) == ([], "too_large")
+
+
 # ---- lists and tables ----
 
 

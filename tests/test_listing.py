@@ -374,6 +374,14 @@ def test_url_is_an_input_and_its_secrets_are_no_name(url, name, kind):
     assert (item.input, item.path, item.kind, item.size_bytes) == (name, url, kind, None)
 
 
+@pytest.mark.parametrize("url", ["http://[bad/a.jpg", "foo://[bad/a.jpg", "s3://[/v.mp4"])
+def test_a_url_without_a_true_host_is_a_row(tmp_path, url):
+    """One bad line of a list does not end a run: whoever opens it says what is wrong."""
+    (tmp_path / "list").write_text(f"{url}\nhttps://host/v.mp4\n")
+
+    assert [item.kind for item in listed(files_from=(str(tmp_path / "list"),))][1:] == ["video"]
+
+
 def test_list_on_stdin(folder, monkeypatch):
     """One path a line, spaces and all, relative to the current folder; a folder is walked, no pattern is tried."""
     monkeypatch.chdir(folder)

@@ -15,6 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from motivnet_cli.engine.prepare import Preparer
+from motivnet_cli.errors import InputError
 from motivnet_cli.output.backend import LocalFolder
 from motivnet_cli.output.findings import CHECKS
 from motivnet_cli.output.names import part_name
@@ -591,6 +593,19 @@ def test_a_false_row_that_looks_sound_is_found(out):
     assert found["result"] == "wrong"
     assert {fault["where"] for fault in found["examples"]} == {"'a.jpg', face 0", "'f.png', face 0"}
     assert "the embedding differs" in found["examples"][0]["what"]
+
+
+def test_a_face_that_fails_in_the_check_is_a_fault(outputs, monkeypatch):
+    """It is not counted among the rows that were computed again."""
+
+    def fails(*_):
+        raise InputError("bad_prediction", "the detector gives NaN")
+
+    monkeypatch.setattr(Preparer, "find", fails)
+    found = sampled(outputs / "p.parquet", code=5)
+
+    assert (found["result"], found["faults"]) == ("wrong", 26)
+    assert {fault["what"] for fault in found["examples"]} == {"cannot be read now: the detector gives NaN"}
 
 
 def test_inputs_that_are_gone_are_no_faults(media, tmp_path):

@@ -267,9 +267,9 @@ class _Again:
         try:
             for name, frame, given in self._frames(item, rows):
                 here = [row for row in left.values() if (row.input.name, row.frame) == (name, frame.index)]
+                yield from self._crops_in(frame, here, given)
                 for row in here:
                     del left[row.input.name, row.frame, row.number]
-                yield from self._crops_in(frame, here, given)
                 if not left:
                     break
         except OSError:
@@ -327,7 +327,7 @@ class _Again:
     ) -> Iterator[Crop]:
         if not rows:
             return
-        if self._preparer.corruption and given is None and any(row.source == "given" for row in rows):
+        if self._preparer.goes_by_faces and given is None and any(row.source == "given" for row in rows):
             self._not_run["are of pictures that were corrupted by the sizes of boxes that are not known"] += len(rows)
             return
         frame = self._preparer.corrupted(frame, given)

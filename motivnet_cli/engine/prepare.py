@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypedDict
 
 from motivnet_cli.errors import InputError
-from motivnet_cli.faces.corrupt import corrupt
+from motivnet_cli.faces.corrupt import BY_FACES, corrupt
 from motivnet_cli.faces.crop import cut, placed, to_pixels
 from motivnet_cli.faces.detect import find_faces, load_detector
 from motivnet_cli.inputs.decode import decode, decode_bytes
@@ -166,15 +166,20 @@ class Preparer:
     def _decode_bytes(self, data: bytes) -> Frame:
         return decode_bytes(data, max_pixels=self._max_pixels, apart=self._processes.decode)
 
+    @property
+    def goes_by_faces(self) -> bool:
+        """Whether the pictures are corrupted by the sizes of their faces."""
+        return self.corruption is not None and self.corruption[0] in BY_FACES
+
     def corrupted(self, frame: Frame, given: tuple[GivenFace, ...] | None) -> Frame:
-        """A picture after the corruption that the settings name, if any, which goes by the sizes of its faces before.
+        """A picture after the corruption that the settings name, if any.
 
         Raises:
             InputError: As `find` and `corrupt`.
         """
         if self.corruption is None:
             return frame
-        boxes = [face.box for face, _ in self.find(frame, given)]
+        boxes = [face.box for face, _ in self.find(frame, given)] if self.goes_by_faces else []
         return replace(frame, rgb=corrupt(frame.rgb, self.corruption, boxes))
 
     def find(self, frame: Frame, given: tuple[GivenFace, ...] | None) -> list[tuple[Face, Kept]]:

@@ -42,6 +42,9 @@ STRENGTHS: dict[CorruptionName, tuple[float, ...]] = {
 }
 """How strong each corruption is at the severities 1 to 5."""
 
+BY_FACES = frozenset({"blur", "noise", "resolution", "occlusion"})
+"""Those that go by the boxes of the picture's faces; the others change every picture alike."""
+
 _GREY = 127
 """Of the occluder, as in Zeiler and Fergus, arXiv 1311.2901: it adds no detail of its own."""
 _MAX_JPEG_SIDE = 65_500

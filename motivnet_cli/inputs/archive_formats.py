@@ -180,8 +180,10 @@ def _check_end_of_zip(file: IO[bytes]) -> int:
     if at < 0 and end and _begins_split(file):
         raise InputError("unsupported", "the first part of a split zip: join the parts first (zip -s 0)")
     index_bytes = int.from_bytes(end[at + 12 : at + 16], "little") if at >= 0 else 0
-    if at >= _ZIP64_END_BYTES and end[at - 20 : at - 16] == _ZIP64_LOCATOR:  # zipfile takes it whatever the other says
-        index_bytes = int.from_bytes(end[at - _ZIP64_END_BYTES + 40 :][:8], "little")
+    record = end[at - _ZIP64_END_BYTES : at] if at >= _ZIP64_END_BYTES else b""
+    if record[:4] == _ZIP64_END and record[56:60] == _ZIP64_LOCATOR:
+        long_bytes = int.from_bytes(record[40:48], "little")  # zipfile takes it, whatever the other says
+        index_bytes = long_bytes if index_bytes == 0xFFFFFFFF else max(index_bytes, long_bytes)
     if index_bytes > MAX_INDEX_BYTES:
         message = f"the index of the zip has {index_bytes} bytes, more than the {MAX_INDEX_BYTES} that are read"
         raise InputError("too_large", f"{message}: split it, or pack it as a tar")
@@ -190,6 +192,7 @@ def _check_end_of_zip(file: IO[bytes]) -> int:
 
 MAX_INDEX_BYTES = 512 << 20
 """Of a zip: about five million members, which take 3 GB of memory."""
+_ZIP64_END = b"PK\x06\x06"
 _ZIP64_LOCATOR = b"PK\x06\x07"
 _ZIP64_END_BYTES = 56 + 20
 """The record of a large zip, and what says where it is, stand in front of the usual one (APPNOTE.TXT 4.3.14)."""

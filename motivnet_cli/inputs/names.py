@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import urlsplit
 
 from motivnet_cli.records import GivenFace, Problem
-from motivnet_cli.remote.urls import display_name, is_chain, scheme_of
+from motivnet_cli.remote.urls import display_name, is_chain, redacted, scheme_of
 
 if TYPE_CHECKING:
     from motivnet_cli.records import Kept, Kind
@@ -76,7 +75,7 @@ class FoundInput(NamedTuple):
 
 def remote_input(url: str) -> FoundInput:
     """A file behind a URL, which is a picture where its name does not say otherwise."""
-    return FoundInput(display_name(url), url, kind_of(urlsplit(url).path) or "image")
+    return FoundInput(display_name(url), url, kind_of(redacted(url)) or "image")
 
 
 def refused(url: str) -> FoundInput:

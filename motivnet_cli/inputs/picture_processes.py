@@ -160,9 +160,10 @@ class _Process:
 
     def pixels(self, answer: PictureAnswer) -> NDArray[np.uint8]:
         """What it has decoded, uint8 [H, W, 3]."""
-        rgb = self._memory.copy(answer.height, answer.width)  # [H, W, 3]
-        self._memory.clear()
-        return rgb
+        try:
+            return self._memory.copy(answer.height, answer.width)
+        finally:
+            self._memory.clear()  # also where there was no memory for the copy
 
     def kill(self) -> None:
         self._process.kill()

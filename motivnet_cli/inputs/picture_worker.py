@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _GRACE_SECONDS = 30
-"""Left to the parent, which ends this process when a picture's time is over. Without a parent it ends by itself."""
+"""Left to the parent, which ends this process when a picture's time is over. Without a parent it ends by itself, if it
+computes: one that waits for a disk waits on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,7 +35,7 @@ _JSON_SUFFIXES = (".jsonl", ".ndjson")
 PARQUET_SUFFIXES = (".parquet", ".pq")
 PATH_COLUMNS = (
     *("path", "image_path", "img_path", "file_path", "video_path", "image", "file", "input", "filename", "file_name"),
-    *("image_name", "img", "img_name", "pth", "video", "url", "image_url", "video_url", "uri", "name"),
+    *("image_name", "img", "img_name", "video", "url", "image_url", "video_url", "uri", "name", "pth"),
 )
 """Columns that paths are looked for in, in this order; letters' case, spaces and underscores do not count."""
 _EXCEL_SEPARATOR_ROW = ["sep=", ""]
