@@ -320,6 +320,48 @@ def test_yolo(tmp_path, text):
         ("valid/images/b.png#1", SADNESS, (0, 40, 40, 80)),
     ]
     assert found.dropped == {"line not understood": 1, "no label file, or an empty one": 1}
+    assert "1 image without a box: the face is looked for" in found.remarks
+
+
+def test_boxes_of_yolo_are_in_the_upright_picture(tmp_path):
+    """Shares of a photo that is stored on its side are of the picture as it is seen, as boxes are everywhere."""
+    write(tmp_path / "data.yaml", "names: [Anger]\n")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / "valid/images/a.jpg"
+    path.parent.mkdir(parents=True)
+    Image.new("L", (4, 8)).save(path, exif=exif)
+    write(tmp_path / "valid/labels/a.txt", "0 .5 .25 1 .5")
+
+    (image,) = read_dataset("affectnet7", str(tmp_path)).images
+
+    assert image.box == (0, 0, 8, 2)
+
+
+def test_a_box_of_yolo_needs_its_picture_and_a_place(tmp_path):
+    """A picture that cannot be opened is counted as such, and a centre that is no number is no line."""
+    write(tmp_path / "data.yaml", "names: [Anger]\n")
+    for name, line in {"a": ".5 .5 .5 .5", "b": ".5 .5 .5 .5", "c": "nan .5 .5 .5"}.items():
+        picture(tmp_path / f"valid/images/{name}.png")
+        write(tmp_path / f"valid/labels/{name}.txt", f"0 {line}")
+    write(tmp_path / "valid/images/a.png", "no picture")
+
+    found = read_dataset("affectnet7", str(tmp_path))
+
+    assert [image.name for image in found.images] == ["valid/images/b.png"]
+    assert found.dropped == {"line not understood": 1, "box in a picture that cannot be opened": 1}
+
+
+def test_sizes_of_huge_pictures_are_read(tmp_path, monkeypatch):
+    """Pillow's limit on the size of a picture, which runs lift, stops no reader of a set."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    write(tmp_path / "yolo/data.yaml", "names: [Anger]\n")
+    picture(tmp_path / "yolo/valid/images/a.png")
+    write(tmp_path / "yolo/valid/labels/a.txt", "0 .5 .5 .5 .5")
+    picture(tmp_path / "sfew/Val/Angry/a.png")
+
+    assert read_dataset("affectnet7", str(tmp_path / "yolo")).images[0].box == (2, 2, 6, 6)
+    assert read_dataset("sfew", str(tmp_path / "sfew")).protocol == "aligned"
 
 
 @pytest.mark.parametrize(

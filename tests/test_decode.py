@@ -23,7 +23,7 @@ import pytest
 from PIL import AvifImagePlugin, Image
 
 from motivnet_cli.errors import InputError
-from motivnet_cli.inputs.decode import decode, decode_bytes
+from motivnet_cli.inputs.decode import decode, decode_bytes, upright_size
 from motivnet_cli.inputs.pillow import decoding_settings
 from tests.pictures import (
     ODD_NAMES,
@@ -153,7 +153,7 @@ def test_exif_orientation_is_applied(tmp_path, orientation, size):
 @pytest.mark.parametrize("orientation", STORED_AS)
 @pytest.mark.parametrize(("file_format", "within"), [("JPEG", 5), ("WEBP", 6), ("TIFF", 0), ("AVIF", 8)])
 def test_every_format_carries_orientation(tmp_path, file_format, within, orientation):
-    """The eight orientations are found in each format that stores them, and applied once."""
+    """The eight orientations are found in each format that stores them, and applied once, to the size alone too."""
     turn = STORED_AS[orientation]
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
@@ -161,6 +161,13 @@ def test_every_format_carries_orientation(tmp_path, file_format, within, orienta
     stored.save(tmp_path / "picture", file_format, exif=exif, quality=90)
 
     assert_looks_like(rgb_of(tmp_path / "picture"), quadrants(), within=within)
+    assert upright_size(str(tmp_path / "picture")) == quadrants().size
+
+
+@pytest.mark.parametrize("name", ["quadrants.heic", "quadrants-turned.heic"])
+def test_the_upright_size_of_heic(name):
+    """It is that of the decoded picture."""
+    assert upright_size(str(GOLDEN / name)) == quadrants().size
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])

@@ -1,6 +1,6 @@
 """A picture file -> one upright RGB frame, and every way in which that can fail -> an InputError.
 
-Both functions may be called from many threads. Runs set Pillow up before (`inputs.pillow`): without that, its own
+The functions may be called from many threads. Runs set Pillow up before (`inputs.pillow`): without that, its own
 limit on the size of a picture holds beside `max_pixels`.
 """
 
@@ -120,6 +120,26 @@ def decode_bytes(data: bytes, *, max_pixels: int, apart: Callable[[bytes], Frame
         assert apart is not None, "else nothing is left apart"
         return apart(data)
     return frame
+
+
+def upright_size(path: str) -> tuple[int, int]:
+    """Width and height of the frame that `decode` would make of a file, from its header alone.
+
+    Raises:
+        InputError: The file cannot be opened as a picture.
+    """
+    name, size_bytes = "file", _size_of_regular_file(path)
+    try:
+        with Path(path).open("rb") as file:
+            name = _format_of(file.read(_HEAD_BYTES))
+            file.seek(0)
+            image = _open(file, name, size_bytes)
+            width, height = image.size
+            is_upright = isinstance(image, TiffImageFile)  # its size is, before its pixels are
+            _, by_columns, _ = _UPRIGHT[1 if is_upright else _orientation(image)]
+    except _READ_FAILURES as error:
+        raise _as_input_error(error, name, size_bytes) from error
+    return (height, width) if by_columns else (width, height)
 
 
 def _frame(file: IO[bytes], size_bytes: int, max_pixels: int, *, is_left_apart: bool) -> Frame | None:

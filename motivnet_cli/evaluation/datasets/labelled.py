@@ -125,6 +125,9 @@ def labelled_set(request: Request, rows: SplitRows, *, layout: str, base: str, g
     if num_contempt:
         why = "so figures compare only with those of eight classes"
         remarks.append(f"{image_count(num_contempt, rows.unit)} of contempt kept as an eighth class, {why}")
+    num_without = sum(image.box is None for image in images)
+    if rows.faces == "given" and num_without:
+        remarks.append(f"{image_count(num_without)} without a box: the face is looked for")
     num_subjects = sum(image.subject is not None for image in images)
     if 0 < num_subjects < len(images):
         remarks.append(

@@ -6,15 +6,15 @@ import json
 import posixpath
 import re
 from collections import Counter, defaultdict
+from math import isfinite
 from typing import TYPE_CHECKING
 
-from PIL import Image
-
-from motivnet_cli.errors import ConfigError
+from motivnet_cli.errors import ConfigError, InputError
 from motivnet_cli.evaluation.datasets.by_class import check_numbers, chosen_split, split_named, split_of_words
 from motivnet_cli.evaluation.datasets.classes import is_number
 from motivnet_cli.evaluation.datasets.disk import normalise_label, read_lines, read_text, start_of
 from motivnet_cli.evaluation.datasets.layouts import SEARCH_DEPTH, Layout, Row, SplitRows
+from motivnet_cli.inputs.decode import upright_size
 from motivnet_cli.inputs.names import kind_of, suffix_of
 
 if TYPE_CHECKING:
@@ -211,35 +211,51 @@ def _read_yolo(request: Request, found: Recognised) -> SplitRows:
         lines = [*read_lines(index)] if index else []
         if not lines:
             dropped["no label file, or an empty one"] += 1
-        for line in lines:
-            if (face := _yolo_face(line, f"{images}/{name}", classes)) is None:
-                dropped["line not understood"] += 1
-            else:
-                rows.append(face)
+        understood = [face for line in lines if (face := _yolo_face(line, classes))]
+        if len(understood) < len(lines):
+            dropped["line not understood"] += len(lines) - len(understood)
+        try:
+            rows += _yolo_rows(f"{images}/{name}", understood)
+        except InputError:
+            dropped["box in a picture that cannot be opened"] += len(understood)
     has_boxes = any(row.box for row in rows)
     faces = "given" if has_boxes else request.card.faces
     return SplitRows(split=split, rows=rows, faces=faces, dropped=dropped, remarks=remarks, names_classes=True)
 
 
-def _yolo_face(line: str, path: str, classes: dict[str, str]) -> Row | None:
-    """A line: number of the class, then centre, width and height as shares of the picture."""
+def _yolo_face(line: str, classes: Mapping[str, str]) -> tuple[str, Box | None] | None:
+    """A line: number of the class, then centre, width and height as shares of the upright picture.
+
+    Returns:
+        The class, and the box with its sides as shares, None for the whole picture; None where the line is no such.
+    """
     number, *numbers = line.split()
     try:
         x, y, width, height = map(float, numbers)
     except ValueError:
         return None
-    if number not in classes or not (0 < width <= 1 and 0 < height <= 1):
+    if number not in classes or not (0 < width <= 1 and 0 < height <= 1 and isfinite(x) and isfinite(y)):
         return None
-    box: Box | None = None
-    if min(width, height) < 1:
-        try:
-            with Image.open(path) as picture:
-                whole = picture.size
-        except OSError:
-            return None
-        left, top = (x - width / 2) * whole[0], (y - height / 2) * whole[1]
-        box = (left, top, left + width * whole[0], top + height * whole[1])
-    return Row(path, classes[number], box=box)
+    is_whole = min(width, height) == 1
+    return classes[number], None if is_whole else (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+
+
+def _yolo_rows(path: str, faces: Sequence[tuple[str, Box | None]]) -> list[Row]:
+    """The faces of a picture, their boxes in its pixels.
+
+    Raises:
+        InputError: The picture has boxes, and cannot be opened.
+    """
+    if not any(box for _, box in faces):
+        return [Row(path, label) for label, _ in faces]
+    width, height = upright_size(path)
+    scale = (width, height, width, height)
+    return [Row(path, label, box=box and _scaled(box, scale)) for label, box in faces]
+
+
+def _scaled(box: Box, scale: Box) -> Box:
+    left, top, right, bottom = (side * factor for side, factor in zip(box, scale, strict=True))
+    return left, top, right, bottom
 
 
 def _yolo_classes(path: str) -> dict[str, str]:

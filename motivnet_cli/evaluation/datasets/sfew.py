@@ -7,11 +7,10 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from PIL import Image
-
-from motivnet_cli.errors import ConfigError
+from motivnet_cli.errors import ConfigError, InputError
 from motivnet_cli.evaluation.datasets.by_class import has_class_folders, read_classes, split_named
 from motivnet_cli.evaluation.datasets.layouts import Layout
+from motivnet_cli.inputs.decode import upright_size
 from motivnet_cli.inputs.names import kind_of
 
 if TYPE_CHECKING:
@@ -78,9 +77,8 @@ def _first_size(request: Request, folder: str) -> tuple[int, int] | None:
     """Width and height of the first picture that can be opened; None where none can."""
     for path in request.disk.walk(folder):
         if kind_of(path) == "image":
-            with suppress(OSError), Image.open(path) as picture:
-                width, height = picture.size
-                return width, height
+            with suppress(InputError):
+                return upright_size(path)
     return None
 
 

@@ -13,7 +13,7 @@ import polars as pl
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.evaluation.datasets.by_class import check_numbers, chosen_split, split_named, split_of_words
 from motivnet_cli.evaluation.datasets.disk import join_path, normalise_label, pixels_of
-from motivnet_cli.evaluation.datasets.layouts import Cell, Layout, Row, SplitRows, image_count
+from motivnet_cli.evaluation.datasets.layouts import Cell, Layout, Row, SplitRows
 from motivnet_cli.inputs.box_columns import box_cells, find_box_columns, with_boxes
 from motivnet_cli.inputs.cells import class_names, holds_pictures, names_of
 from motivnet_cli.inputs.names import kind_of, suffix_of
@@ -97,15 +97,12 @@ def read_table(request: Request) -> SplitRows:
     read = _rows_in(request, request.root, dropped)
     rows, boxes = read.rows, read.boxes
     unit = _unit_of(request, rows)
-    num_without = sum(row.box is None for row in rows)
     remarks = []
     if unit == "clip" and boxes:
         rows, boxes = [row._replace(box=None) for row in rows], None
         remarks.append("boxes are not used: of clips, faces are looked for in every frame")
     elif boxes and boxes.names != BOX_COLUMNS:
         remarks.append(f"boxes are read from {', '.join(boxes.names)}: {boxes.meaning}")
-    if boxes and num_without:
-        remarks.append(f"{image_count(num_without)} without a box: the face is looked for")
     return SplitRows(
         split="all",
         rows=rows,
