@@ -507,7 +507,9 @@ def test_validation_beside_a_test_folder_is_public(tmp_path):
     found = read_dataset("fer2013", str(tmp_path))
 
     assert (found.split, {name.partition("/")[0] for name in labels_of(found)}) == ("private", {"test"})
-    assert "the folders for validation and test are taken for Public and Private" in found.remarks
+    for split in ("public", "private", "test"):
+        remarks = read_dataset("fer2013", str(tmp_path), split=split).remarks
+        assert "the folders for validation and test are taken for Public and Private" in remarks, split
     assert "fer2013 private has 4 images here, 3,589 published" in found.remarks
 
 

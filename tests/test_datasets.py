@@ -474,7 +474,10 @@ def test_kaggle_test_is_both_splits(tmp_path):
     found = read_dataset("fer2013", str(tmp_path))
 
     assert found.split == "test"
-    assert any("do not tell Public from Private" in remark for remark in found.remarks)
+    told = (
+        "do not tell Public from Private: the split is all test images (7,178 as published), not the 3,589 of Private"
+    )
+    assert any(told in remark for remark in found.remarks)
     with pytest.raises(ConfigError, match=r"no split 'private' in this layout .* it has train, test"):
         read_dataset("fer2013", str(tmp_path), split="private")
 

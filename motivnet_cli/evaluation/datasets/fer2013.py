@@ -99,7 +99,7 @@ def are_of_one_order(table: pl.DataFrame, votes: pl.DataFrame) -> bool:
 # ---- a folder for each split ------------------------------------------------------------------------------
 
 _PUBLIC_AND_PRIVATE = 7_178
-_PUBLIC = 3_589
+_PUBLIC = _PRIVATE = 3_589
 
 
 def _read_folders(request: Request, found: Recognised) -> SplitRows:
@@ -111,8 +111,8 @@ def _read_folders(request: Request, found: Recognised) -> SplitRows:
             if request.split is None:
                 request = replace(request, split="test")
                 remarks.append(
-                    "these folders do not tell Public from Private: the split is all 7,178 test images, not the 3,589 "
-                    "of Private"
+                    f"these folders do not tell Public from Private: the split is all test images "
+                    f"({_PUBLIC_AND_PRIVATE:,} as published), not the {_PRIVATE:,} of Private"
                 )
         else:
             there |= {"public": there.pop("val"), "private": there.pop("test")}
@@ -126,7 +126,10 @@ def _read_folders(request: Request, found: Recognised) -> SplitRows:
     if request.split == "test" and {"public", "private"} <= set(there):
         parts = [read_split_folders(replace(request, split=each), found) for each in ("public", "private")]
         rows = [row for part in parts for row in part.rows]
-        return replace(parts[0], split="test", rows=rows, dropped=parts[0].dropped + parts[1].dropped)
+        said = dict.fromkeys((*parts[0].remarks, *parts[1].remarks, *remarks))
+        return replace(
+            parts[0], split="test", rows=rows, dropped=parts[0].dropped + parts[1].dropped, remarks=tuple(said)
+        )
     read = read_split_folders(request, found)
     return replace(read, remarks=(*read.remarks, *remarks))
 
@@ -143,10 +146,6 @@ def _refuse_another_division(request: Request, folder: str) -> None:
 
 def _num_pictures(request: Request, folder: str) -> int:
     return sum(kind_of(path) == "image" for path in request.disk.walk(folder))
-
-
-def _recognise_folders(request: Request, folder: str) -> Paths:
-    return find_split_folders(request, folder)
 
 
 # ---- the first table of the challenge ---------------------------------------------------------------------
@@ -172,6 +171,6 @@ def _read_challenge(request: Request, found: Recognised) -> SplitRows:
 
 LAYOUTS = (
     Layout(_recognise_table, _read_table),
-    Layout(_recognise_folders, _read_folders),
+    Layout(find_split_folders, _read_folders),
     Layout(_recognise_challenge, _read_challenge),
 )
