@@ -540,6 +540,27 @@ def test_a_row_a_clip_stays_as_it_is(tmp_path, how):
     assert labels.predicted.tolist() == [FEAR, SADNESS]
 
 
+def test_the_label_of_a_row_a_clip_breaks_its_tie(tmp_path):
+    """The tool knew more than the decimals that it wrote; the same of frames whose labels agree."""
+    tied = chances(neutral=0.5, happiness=0.5)
+    rows = [("a.mp4", 0, "happiness", *tied), ("b.mp4", 0, "happiness", *tied), ("b.mp4", 1, "happiness", *tied)]
+    answer = pooled(tmp_path, "path", "frame", "pred", *EMOTIONS, rows=rows)
+
+    assert (answer.predicted.tolist(), answer.doubts) == ([HAPPINESS, HAPPINESS], ())
+
+
+def test_frames_that_tie_are_said(tmp_path):
+    """As many frames of one emotion as of another: the order of the classes decides, and the reader is told first."""
+    rows = [("a.mp4", 0, "happy"), ("a.mp4", 1, "angry"), ("b.mp4", 0, "angry"), ("b.mp4", 1, "angry")]
+    answer = pooled(tmp_path, "path", "frame", "pred", rows=rows)
+
+    assert answer.predicted.tolist() == [HAPPINESS, ANGER]
+    (doubt,) = answer.doubts
+    assert doubt.startswith("in 1 clips several emotions are the most probable: the first in the order neutral, happ")
+    assert doubt in answer.remarks
+    assert doubt in answer.origin["remarks"]
+
+
 def test_rows_of_a_video_without_a_frame_column_are_frames(tmp_path):
     """It is said, as they could be faces of one frame."""
     answer = pooled(tmp_path, "path", *EMOTIONS, rows=[("a.mp4", *chances(fear=0.6)), ("a.mp4", *chances(fear=0.8))])

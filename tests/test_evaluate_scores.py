@@ -168,6 +168,15 @@ def test_argmax_among_the_labelled_classes(tmp_path):
         scored(root, labels_only(tmp_path / "l.csv", labels), argmax="labelled")
 
 
+def test_among_the_labelled_classes_the_label_breaks_ties_still(tmp_path):
+    """The tool's label decides between equals as it does among all classes."""
+    root = table_of_set(tmp_path / "set", ["happiness", "neutral"])
+    rows = [["happiness", 0.5, 0.5, *[0] * 5], ["neutral", 0.5, 0.5, *[0] * 5]]
+    run = scored(root, table_of_predictions(tmp_path / "p.csv", rows, names=("pred", *EMOTIONS)), argmax="labelled")
+
+    assert run.scores.accuracy == 1
+
+
 def test_where_all_classes_are_labelled_the_argmax_is_that_of_all(tmp_path):
     """Then the two are one, and the run keeps its name."""
     root = table_of_set(tmp_path / "set", EMOTIONS)

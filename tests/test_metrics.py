@@ -179,6 +179,14 @@ def test_ties_count_half_in_auroc_and_go_to_the_lower_id_in_top_2():
     assert value(scores.all["top2_accuracy"]) == 3 / 8
 
 
+def test_of_equals_the_predicted_class_is_in_the_top_2():
+    """A tool's label may have decided which; the other of the two is the lowest id, and there are no three."""
+    tied = np.array([[1 / 3, 1 / 3, 1 / 3, 0, 0, 0, 0]] * 3)
+
+    assert value(score([2, 2, 2], [2, 2, 2], tied, resamples=5).all["top2_accuracy"]) == 1
+    assert value(score([0, 1, 2], [2, 2, 2], tied, resamples=5).all["top2_accuracy"]) == 2 / 3
+
+
 # ---- misses and what is undefined -------------------------------------------------------------------------
 
 

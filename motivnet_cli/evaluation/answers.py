@@ -112,11 +112,15 @@ def distributions_in(
         doubts = _contradictions(table[label], np.where(has_values[:, None], values / scale, np.nan), names)
     predicted, num_tied = _most_probable(probabilities, is_usable, None if label is None else table[label], classes)
     if num_tied:
-        doubts.append(
-            f"in {num_tied:,} rows several emotions are the most probable: the first in the order "
-            f"{', '.join(classes)} counts"
-        )
+        doubts.append(doubt_on_ties(num_tied, "rows", classes))
     return Answers(predicted, probabilities, reasons, remarks, doubts)
+
+
+def doubt_on_ties(num_tied: int, what: str, classes: tuple[str, ...]) -> str:
+    return (
+        f"in {num_tied:,} {what} several emotions are the most probable: the first in the order "
+        f"{', '.join(classes)} counts"
+    )
 
 
 def _most_probable(

@@ -16,7 +16,7 @@ import numpy as np
 
 from motivnet_cli.config import CLIP_FPS, VideoConfig
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.evaluation.answers import EMPTY_ROW
+from motivnet_cli.evaluation.answers import EMPTY_ROW, doubt_on_ties
 from motivnet_cli.evaluation.datasets.classes import CONTEMPT
 from motivnet_cli.faces.boxes import areas
 from motivnet_cli.inputs.names import kind_of
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from motivnet_cli.evaluation.results import JSON
 
     Floats = NDArray[np.float64]
+    Ints = NDArray[np.int64]
 
 Pooling = Literal["mean", "median", "top"]
 """How the frames of a clip become one distribution."""
@@ -43,6 +44,8 @@ POOLINGS: dict[Pooling, str] = {
     "top": f"the mean over the {TOP_SHARE:.0%} of the frames with the highest probability of any emotion",
 }
 """What each comes to; the first is the default."""
+_SAME = 1e-12
+"""Pooled probabilities that differ by less are equal: sums of the same numbers in another order differ by as much."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,8 +132,10 @@ def pool(predictions: Predictions, how: Pooling, *, sampling: str | None = None)
     answered = [clip for clip, each in enumerate(rows) if each]
     pooled = np.array([_pooled(distributions[rows[clip]], how) for clip in answered]).reshape(
         -1, distributions.shape[1]
-    )
-    remarks = [*predictions.remarks, *_remarks_on(predictions, rows, num_several=num_several)]
+    )  # [clips with a face, C]
+    predicted, num_tied = _most_probable(pooled, [predictions.predicted[rows[clip]] for clip in answered])
+    doubts = [doubt_on_ties(num_tied, "clips", (*EMOTIONS, CONTEMPT)[: pooled.shape[1]])] if num_tied else []
+    remarks = [*doubts, *predictions.remarks, *_remarks_on(predictions, rows, num_several=num_several)]
     if not has_frames and how != "mean":
         remarks.append(f"the predictions have one row a clip, so --clip {how} changes nothing")
     origin: dict[str, JSON] = {**predictions.origin, "remarks": [*remarks]}
@@ -151,11 +156,12 @@ def pool(predictions: Predictions, how: Pooling, *, sampling: str | None = None)
             for each, images in zip(rows, clips.values(), strict=True)
         ),
         image_of=np.array(answered, np.int64),
-        predicted=pooled.argmax(axis=1),
+        predicted=predicted,
         probabilities=None if predictions.probabilities is None else pooled,
         boxes=None,
         origin=origin,
         remarks=tuple(remarks),
+        doubts=(*predictions.doubts, *doubts),
         frame_of=None,
         num_frames=None,
         sizes=None,
@@ -220,6 +226,25 @@ def _pooled(distributions: Floats, how: Pooling) -> Floats:
             return medians
     means: Floats = distributions.mean(axis=0)
     return means
+
+
+def _most_probable(pooled: Floats, of_frames: Sequence[Ints]) -> tuple[Ints, int]:
+    """The most probable class of each clip [R], of equal ones that of most frames, else the first; and how often that.
+
+    Args:
+        pooled: [R, C].
+        of_frames: [R], the predicted ids of each clip's frames, which a tool's label may have decided.
+    """
+    is_most = pooled >= pooled.max(axis=1, keepdims=True) - _SAME  # [R, C]
+    predicted = is_most.argmax(axis=1).astype(np.int64)
+    num_tied = 0
+    for clip in np.flatnonzero(is_most.sum(axis=1) > 1).tolist():
+        votes = np.bincount(of_frames[clip], minlength=pooled.shape[1]) * is_most[clip]  # [C]
+        if (votes == votes.max()).sum() > 1:
+            num_tied += 1
+        else:
+            predicted[clip] = votes.argmax()
+    return predicted, num_tied
 
 
 def _why_missed(predictions: Predictions, images: Sequence[int]) -> str:

@@ -159,6 +159,8 @@ def restricted(matched: Matched, allowed: Bools) -> Matched:
     probabilities = among(matched.probabilities, allowed)  # [N, C]
     has_answer = np.isfinite(probabilities).all(axis=1)  # [N]
     predicted = np.where(has_answer, np.nan_to_num(probabilities).argmax(axis=1), -1)
+    keeps = (matched.predicted >= 0) & allowed[matched.predicted]  # of equals, what a tool's label may have decided
+    predicted[keeps] = matched.predicted[keeps]
     lost = np.flatnonzero(~has_answer & (matched.predicted >= 0)).tolist()
     reasons = matched.reasons | dict.fromkeys(lost, "no probability for any class that is labelled")
     return replace(matched, predicted=predicted, probabilities=probabilities, reasons=reasons)

@@ -79,7 +79,7 @@ def score(
     y_true, y_pred = _checked_ids(labels, predicted, len(names))  # [N]
     is_scored = y_pred >= 0
     y_prob = None if probabilities is None else _checked_probabilities(probabilities, is_scored, len(names))  # [M, C]
-    has_top2 = _in_top2(y_true, is_scored, y_prob)
+    has_top2 = _in_top2(y_true, y_pred, y_prob)
     units = Units(groups, len(y_true), resamples=resamples, seed=seed)
     sums = _Sums(y_true, y_pred, has_top2, y_prob, num_classes=len(names))
     of_all, of_scored = sums.draw(units)
@@ -189,17 +189,23 @@ def bin_of(confidence: Floats) -> Ints:
     return bins
 
 
-def _in_top2(y_true: Ints, is_scored: Bools, y_prob: Floats | None) -> Bools:
-    """Whether the label is among the two most probable classes, [N]; of equals the lower id goes first, as in argmax.
+def _in_top2(y_true: Ints, y_pred: Ints, y_prob: Floats | None) -> Bools:
+    """Whether the label is among the two most probable classes, [N].
+
+    Of equals the predicted class goes first, then the lower id.
 
     Args:
+        y_pred: [N], -1 for a miss.
         y_prob: [M, C] of the M scored images; false for all others.
     """
     is_among = np.zeros(len(y_true), np.bool_)
     if y_prob is not None:
-        labels = y_true[is_scored]  # [M]
-        own = y_prob[np.arange(len(labels)), labels][:, None]  # [M, 1]
-        is_ahead = (y_prob > own) | ((y_prob == own) & (np.arange(y_prob.shape[1]) < labels[:, None]))  # [M, C]
+        is_scored = y_pred >= 0
+        labels, called = y_true[is_scored][:, None], y_pred[is_scored][:, None]  # [M, 1]
+        own = np.take_along_axis(y_prob, labels, axis=1)  # [M, 1]
+        ids = np.arange(y_prob.shape[1])
+        goes_first = (labels != called) & ((ids < labels) | (ids == called))  # [M, C], of equals
+        is_ahead = (y_prob > own) | ((y_prob == own) & goes_first)
         is_among[is_scored] = is_ahead.sum(axis=1) < 2
     return is_among
 
