@@ -559,6 +559,14 @@ def test_the_largest_of_several_faces_counts(tmp_path):
     assert first.summary.remarks == ("1 images have several predicted faces: the first row was taken",)
 
 
+def test_boxes_in_one_column_are_said_not_to_be_used(tmp_path):
+    """Boxes are read from four columns; one column of lists is named among those that were not used."""
+    predictions = read_predictions(csv(tmp_path, f"{HEADER},bbox", 'a,1,0,0,0,0,0,0,"[1, 2, 30, 40]"'))
+
+    assert predictions.boxes is None
+    assert "columns not used: bbox" in predictions.remarks
+
+
 def test_labelled_boxes_choose_among_faces(tmp_path):
     """Faces of one image (`#k`) take the rows at their boxes, each row once; where none is, it is a miss."""
     answers = {"a.jpg": [(3, (0, 0, 10, 10)), (5, (20, 0, 60, 40))]}

@@ -229,7 +229,7 @@ def _numbers(column: pl.Series, path: str) -> Floats:
 
 
 def boxes_in(table: pl.DataFrame) -> Floats | None:
-    """The boxes as corners, [R, 4], NaN where there is none; None where no row has one."""
+    """The boxes as corners, [R, 4], NaN where there is none; None where no row has one, or each is one cell."""
     found = find_box_columns(table.columns)
     if found is None or len(found.names) == 1:
         return None

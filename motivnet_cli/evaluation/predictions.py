@@ -287,9 +287,9 @@ def _read_columns(
         emotions = {name: column for name, column in found.items() if name != "path"}
         answers = distributions_in(table, emotions, path, classes, label=label)
     remarks = [*answers.doubts, *answers.remarks]
-    box_columns = find_box_columns(table.columns)
+    box_columns, boxes = find_box_columns(table.columns), boxes_in(table)
     frame_column = column_named(FRAME_COLUMNS, table.columns) if with_videos else None
-    used = {*found.values(), label, *(box_columns.names if box_columns else ()), frame_column}
+    used = {*found.values(), label, *(box_columns.names if box_columns and boxes is not None else ()), frame_column}
     if others := [name for name in table.columns if name not in used]:
         more = f" and {len(others) - 10} more" if len(others) > 10 else ""
         remarks.append(f"columns not used: {', '.join(others[:10])}{more}")
@@ -302,7 +302,7 @@ def _read_columns(
         absolute=_if_absolute,
         source=path,
         kind=kind,
-        boxes=boxes_in(table),
+        boxes=boxes,
         columns=found,
         origin={"tool": "another tool", "table": path, "columns": to_json(found)},
         remarks=remarks,
