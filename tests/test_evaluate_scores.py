@@ -245,6 +245,28 @@ def test_a_temperature_is_fitted_on_one_split_and_judged_on_the_other(two_splits
     assert "0.7571" in shown.stdout
 
 
+def test_a_temperature_gives_nothing_to_classes_that_are_left_out(tmp_path):
+    """Two labelled classes and answers no better than chance: at the hottest temperature each has half."""
+    folder = tmp_path / "set"
+    folder.mkdir()
+    lines = [f"{3 + number % 2},7 7 7 7,{split}" for split in ("Training", "PrivateTest") for number in range(8)]
+    (folder / "fer2013.csv").write_text("\n".join(["emotion,pixels,Usage", *lines]))
+    with (tmp_path / "p.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["path", *EMOTIONS])
+        for split in ("train", "private"):
+            for number, image in enumerate(read_dataset("fer2013", str(folder), split=split).images):
+                own = 0.9 if number < 4 else 0.1
+                other = {"happiness": "sadness", "sadness": "happiness"}[EMOTIONS[image.label]]
+                row = {EMOTIONS[image.label]: own, other: 1 - own}
+                rows.writerow([image.name, *(row.get(name, 0) for name in EMOTIONS)])
+    how = {"dataset": "fer2013", "split": "private", "calibrate_on": "train", "argmax": "labelled"}
+    scaling = scored(folder, tmp_path / "p.csv", **how).temperature_scaling
+
+    assert scaling.temperature == 20
+    assert scaling.after["nll"].value == pytest.approx(np.log(2), abs=0.01)
+
+
 @pytest.mark.parametrize(("split", "other"), [("private", "private"), ("private", "test"), ("test", "privatetest")])
 def test_a_split_is_never_judged_by_itself(two_splits, tmp_path, split, other):
     """Nor by one that holds a part of it."""

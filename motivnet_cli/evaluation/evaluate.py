@@ -308,6 +308,7 @@ def _run(name: str, predicted: Predicted, sets: _Sets, fitting: Predicted | None
         sets.labelled,
         fitting=fitting,
         other=sets.other,
+        can_predict=predictable(config, sets.labelled),
         resamples=config.resamples,
         seed=config.seed,
     )

@@ -142,6 +142,7 @@ def scale_run(
     *,
     fitting: Predicted,
     other: LabelledSet,
+    can_predict: NDArray[np.bool_],
     resamples: int,
     seed: int,
 ) -> Run:
@@ -151,6 +152,7 @@ def scale_run(
         predicted: What the run was scored by.
         fitting: The predictions for the other split.
         other: The other split.
+        can_predict: [C], whether each class may be predicted; the others' probabilities stay 0.
 
     Raises:
         ConfigError: There are no probabilities, or no image to fit a temperature on.
@@ -164,8 +166,12 @@ def scale_run(
     is_used = fitted.predicted >= 0
     if not is_used.any():
         raise ConfigError(f"no image of the split {other.split!r} has a prediction to fit a temperature on")
-    temperature = fit_temperature(labels_of(other)[is_used], fitted.probabilities[is_used])
-    scaled = at_temperature(judged.probabilities, temperature.value)
+    kept = np.flatnonzero(can_predict)
+    temperature = fit_temperature(
+        np.searchsorted(kept, labels_of(other)[is_used]), fitted.probabilities[is_used][:, kept]
+    )
+    scaled = np.zeros_like(judged.probabilities)  # [N, C]
+    scaled[:, kept] = at_temperature(judged.probabilities[:, kept], temperature.value)
     after = _scores(labelled, judged.predicted, scaled, resamples, seed)
     scaling = TemperatureScaling(
         split=other.split,
