@@ -267,6 +267,48 @@ def test_images_of_a_list_are_in_one_folder(tmp_path):
         read_dataset("rafdb", str(tmp_path / "other"))
 
 
+def test_paths_of_a_list_may_be_written_in_other_ways(tmp_path):
+    """Backslashes part folders, `./` adds nothing, and one image under two such names is one that is listed twice."""
+    for name in ("x/a.png", "b.png"):
+        picture(tmp_path / "img" / name)
+    write(tmp_path / "raf/test.txt", "x\\a.png 1\n./b.png 7\nb.png 7\n")
+    write(tmp_path / "json/val.json", json.dumps({"3": ["x\\a.png"], "0": ["./b.png", "b.png"]}))
+    write(
+        tmp_path / "expw/label.lst", "".join(f"{name} 0 1 2 9 8 50.0 6\n" for name in ("x\\a.png", "./b.png", "b.png"))
+    )
+    for folder in ("raf", "json", "expw"):
+        (tmp_path / folder / "img").symlink_to(tmp_path / "img")
+
+    found = {
+        name: read_dataset(name, str(tmp_path / folder)) for name, folder in (("rafdb", "raf"), ("affectnet7", "json"))
+    }
+    faces = read_dataset("expw", str(tmp_path / "expw"))
+
+    for each in found.values():
+        assert (labels_of(each), each.dropped) == ({"img/x/a.png": SURPRISE, "img/b.png": NEUTRAL}, {"listed twice": 1})
+    assert [*labels_of(faces)] == ["img/x/a.png", "img/b.png#0", "img/b.png#1"]
+
+
+def test_absolute_paths_of_a_list(tmp_path):
+    """They lie in no folder that must be found."""
+    paths = {name: picture(tmp_path / "set/img/below" / name) for name in ("a.png", "b.png")}
+    write(tmp_path / "set/test.txt", "".join(f"{path} 7\n" for path in paths.values()))
+
+    assert [*labels_of(read_dataset("rafdb", str(tmp_path / "set")))] == ["img/below/a.png", "img/below/b.png"]
+
+
+def test_labels_and_boxes_of_expw_are_not_rounded(tmp_path):
+    """Only the box is of numbers: a label that is none of the set's is said as it stands there."""
+    picture(tmp_path / "image/a.png")
+    lines = ["0 2 1 9 8 50.0 6.0", "1 2 1 9 8 x 3", "2 2 1 9 8 50.0 nan", "3 2 1 9 8 50.0 3.7", "4 2 1 inf 8 50.0 3"]
+    write(tmp_path / "label.lst", "".join(f"a.png {line}\n" for line in lines))
+
+    found = read_dataset("expw", str(tmp_path))
+
+    assert labels_of(found) == {"image/a.png#0": NEUTRAL, "image/a.png#1": HAPPINESS}
+    assert found.dropped == {"unknown label 'nan'": 1, "unknown label '3.7'": 1, "box not understood": 1}
+
+
 @pytest.mark.parametrize("indent", [None, 2])
 def test_lists_by_class_in_json(tmp_path, indent):
     """The reference's form: a class and its images, by AffectNet's number or by name, on one line or many."""
@@ -405,10 +447,13 @@ def test_a_box_of_affectnet_that_is_none_is_counted(tmp_path):
     make_affectnet_lists(tmp_path)
     for number in range(2):
         picture(tmp_path / f"Manually_Annotated_Images/{number}.jpg")
-    rows = f"{AFFECTNET}\n0.jpg,1,2,0,4,1,0,0,0\n1.jpg,1,2,,4,1,1,0,0\n0/face0.jpg,1,2,3,4,1,0,0,0\n"
+    rows = (
+        f"{AFFECTNET}\n0.jpg,1,2,0,4,1,0,0,0\n1.jpg,1,2,,4,1,1,0,0\n2.jpg,nan,2,3,4,1,1,0,0\n"
+        "0/face0.jpg,1,2,3,4,1,0,0,0\n"
+    )
     write(tmp_path / "Manually_Annotated_file_lists/validation.csv", rows)
 
-    assert read_dataset("affectnet7", str(tmp_path)).dropped == {"box not understood": 2}
+    assert read_dataset("affectnet7", str(tmp_path)).dropped == {"box not understood": 3}
     assert len(read_dataset("affectnet7", str(tmp_path), protocol="image").images) == 3
 
 

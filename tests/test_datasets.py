@@ -711,14 +711,14 @@ def test_ferplus_drops_by_reason(tmp_path):
         "0 0 0 0 0 0 0 1 9 0",
         "0 0 0 0 0 0 0 0 0 10",
         "9 1 0 0 0 0 0 0 0 0",
-        "9 1 0 0 0 0 x 0 0 0",
+        *(f"9 1 0 0 0 0 {vote} 0 0 0" for vote in ("x", "nan", "inf", "-1", "0.5")),
     ]
     lines = [
         f"PrivateTest,{'' if row == 6 else f'fer{row:07}.png'},{votes.replace(' ', ',')}"
         for row, votes in enumerate(rows)
     ]
     write(tmp_path / "fer2013new.csv", "\r\n".join([VOTES, *lines]))
-    write(tmp_path / "fer2013.csv", "emotion,pixels,Usage\n" + "".join(f"0,{row},PrivateTest\n" for row in range(8)))
+    write(tmp_path / "fer2013.csv", "emotion,pixels,Usage\n" + "".join(f"0,{row},PrivateTest\n" for row in range(12)))
 
     found = read_dataset("ferplus", str(tmp_path))
 
@@ -728,7 +728,7 @@ def test_ferplus_drops_by_reason(tmp_path):
     ]
     assert found.dropped == {
         **{"no majority": 1, "contempt": 1, "unknown": 1, "no face": 1, "no image name": 1},
-        "votes not understood": 1,
+        "votes not understood": 5,
     }
 
 

@@ -9,6 +9,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache, partial
+from math import isfinite
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -167,7 +168,9 @@ def _box(numbers: Sequence[str | None]) -> Box | None:
         x, y, width, height = (float(number or "") for number in numbers)
     except ValueError:
         return None
-    return (x, y, x + width, y + height) if width > 0 and height > 0 else None
+    if not (width > 0 and height > 0 and all(map(isfinite, (x, y, width, height)))):
+        return None
+    return x, y, x + width, y + height
 
 
 # ---- folders by class -------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from motivnet_cli.errors import ConfigError, InputError
 from motivnet_cli.evaluation.datasets.by_class import check_numbers, chosen_split, split_named, split_of_words
 from motivnet_cli.evaluation.datasets.classes import is_number
-from motivnet_cli.evaluation.datasets.disk import normalise_label, read_lines, read_text, start_of
+from motivnet_cli.evaluation.datasets.disk import join_path, normalise_label, read_lines, read_text, start_of
 from motivnet_cli.evaluation.datasets.layouts import SEARCH_DEPTH, Layout, Row, SplitRows
 from motivnet_cli.inputs.decode import upright_size
 from motivnet_cli.inputs.names import kind_of, suffix_of
@@ -43,9 +43,10 @@ def folder_of_images(request: Request, index: str, names: Sequence[str]) -> str:
     """
     sample = names[:: max(1, len(names) // _NUM_SAMPLED)]
     most, chosen = 0, [""]
-    for level in request.disk.levels(request.root, SEARCH_DEPTH + 1):
+    depth = 0 if all(map(posixpath.isabs, sample)) else SEARCH_DEPTH + 1  # absolute paths lie in no folder
+    for level in request.disk.levels(request.root, depth):
         for folder in level:
-            hits = sum(request.disk.find(f"{folder}/{name}") is not None for name in sample)
+            hits = sum(request.disk.find(join_path(folder, name)) is not None for name in sample)
             if hits > most:
                 most, chosen = hits, [folder]
             elif hits == most:
@@ -135,7 +136,7 @@ def _of_pairs(
     """
     check_numbers(request, {label for _, label in pairs}, "labels")
     folder = folder_of_images(request, index, [path for path, _ in pairs])
-    rows = [Row(f"{folder}/{path}", label) for path, label in pairs]
+    rows = [Row(join_path(folder, path), label) for path, label in pairs]
     return SplitRows(
         split=split,
         rows=rows,

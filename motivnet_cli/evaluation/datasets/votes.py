@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 VOTES_FILE = "fer2013new.csv"
 _ROW = re.compile(r"row-(\d+)\.png")
+_MAX_VOTES = 1_000_000
+"""Of one image for one class: FERPlus has ten annotators."""
 _USAGES = {"train": "training", "valid": "publictest", "test": "privatetest"}
 
 
@@ -139,8 +141,9 @@ def majority_votes(table: pl.DataFrame, split: str, dropped: Counter[str]) -> li
 def majorities(chosen: pl.DataFrame, dropped: Counter[str]) -> list[Vote]:
     """The rows that have a name and a majority; the others are counted by reason."""
     numbers = chosen.select(pl.col(*FERPLUS_COLUMNS).str.strip_chars().cast(pl.Float64, strict=False))
-    is_understood = numbers.select(pl.all_horizontal(pl.all().is_not_null())).to_series().to_list()
-    counts = numbers.fill_null(0).to_numpy().astype(np.int64)  # [N, 10]
+    are_counts = [pl.col(name).is_between(0, _MAX_VOTES) & (pl.col(name) % 1 == 0) for name in FERPLUS_COLUMNS]
+    is_understood = numbers.select(pl.all_horizontal(are_counts).fill_null(value=False)).to_series()
+    counts = np.where(is_understood.to_numpy()[:, None], numbers.fill_null(0).to_numpy(), 0).astype(np.int64)  # [N, 10]
     votes = []
     for row, image, column, is_good, each in zip(
         chosen["row"], chosen["image"], ferplus_majority(counts), is_understood, counts.tolist(), strict=True
