@@ -353,6 +353,16 @@ def test_frames_are_in_order_of_their_numbers(tmp_path):
     assert [Path(frame).name for frame in clip.frames] == ["1.jpg", "2.jpg", "10.jpg"]
 
 
+def test_one_folder_of_clips_is_one_split(tmp_path):
+    """Of two folders below Val that hold the classes none is chosen."""
+    video(tmp_path / "Val/a/Angry/1.avi")
+    assert len(read_dataset("afew", str(tmp_path)).images) == 1
+    video(tmp_path / "Val/b/Angry/1.avi")
+
+    with pytest.raises(ConfigError, match=r"Val/a' and .*Val/b' could all be the split val: name one as --root"):
+        read_dataset("afew", str(tmp_path))
+
+
 def test_counts_add_up():
     """The published counts by emotion of each set of clips add up to its total."""
     names = ("dfew", "ferv39k", "mafw", "afew", "ravdess", "cremad")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from motivnet_cli.evaluation.datasets.by_class import class_roots
-from motivnet_cli.evaluation.datasets.clip_folders import chosen_split, clips_below
+from motivnet_cli.evaluation.datasets.by_class import chosen_split, class_roots, one_of_each
+from motivnet_cli.evaluation.datasets.clip_folders import clips_below
 from motivnet_cli.evaluation.datasets.layouts import Layout, Row, SplitRows
 
 if TYPE_CHECKING:
@@ -20,19 +20,23 @@ _FOLDERS = {"train": ("Train_AFEW", "Train"), "val": ("Val_AFEW", "Val", "Valida
 
 
 def _recognise(request: Request, folder: str) -> Paths:
-    found: dict[str, str] = {}
+    """The folder of each split that holds folders named by class with clips in them.
+
+    Raises:
+        ConfigError: Several folders could be the same split.
+    """
+    found: dict[str, list[str]] = {}
     for split, names in _FOLDERS.items():
         path = request.disk.child(folder, *names)
-        for classes in class_roots(request, path) if path else []:
-            if any(_rows(request, classes)):
-                found.setdefault(split, classes)
-    return found
+        roots = class_roots(request, path) if path else []
+        found[split] = [classes for classes in roots if any(_rows(request, classes))]
+    return one_of_each(request, found)
 
 
 def _read(request: Request, found: Recognised) -> SplitRows:
-    split = chosen_split(request, found)
-    rows = [*_rows(request, found.paths[split])]
-    return SplitRows(split=split, rows=rows, faces=request.card.faces, names_classes=True, unit="clip")
+    split, word, remarks = chosen_split(request, found)
+    rows = [*_rows(request, found.paths[word])]
+    return SplitRows(split=split, rows=rows, faces=request.card.faces, remarks=remarks, names_classes=True, unit="clip")
 
 
 def _rows(request: Request, folder: str) -> Iterator[Row]:

@@ -29,7 +29,7 @@ SPLIT_WORDS = {
 """What a split's folder, list or table may be called, in lower case."""
 NO_PICTURE = "not a picture by its ending"
 """Why a file in a class folder is not among the rows."""
-_MAX_WRAPPERS = 2
+MAX_WRAPPERS = 2
 """Folders between that of a split and those of its classes, such as `Val/Val_Aligned_Faces_new/Val_Aligned_Faces/`."""
 
 
@@ -78,6 +78,15 @@ def find_split_folders(request: Request, folder: str) -> dict[str, str]:
     own = split_named(posixpath.basename(folder))
     if own and not any(found.values()) and has_class_folders(request, folder):
         found[own] = [folder]
+    return one_of_each(request, found)
+
+
+def one_of_each(request: Request, found: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """The folder of each split, of those that could be it; without the splits that have none.
+
+    Raises:
+        ConfigError: Several could be the same split.
+    """
     for split, paths in found.items():
         if len(paths) > 1:
             names = " and ".join(map(repr, paths))
@@ -87,7 +96,7 @@ def find_split_folders(request: Request, folder: str) -> dict[str, str]:
 
 def class_roots(request: Request, folder: str) -> list[str]:
     """Where the class folders below a folder lie: in it, or in folders around them that hold nothing else."""
-    for level in request.disk.levels(folder, _MAX_WRAPPERS):
+    for level in request.disk.levels(folder, MAX_WRAPPERS):
         if there := [path for path in level if has_class_folders(request, path)]:
             return there
     return []

@@ -49,18 +49,6 @@ def chosen_folds(request: Request, found: Recognised) -> tuple[str, list[str]]:
     return split, [found.paths[fold] for fold in wanted]
 
 
-def chosen_split(request: Request, found: Recognised) -> str:
-    """The split that is asked for, or the default one; its path must be among those found."""
-    split = request.split or request.card.default_split
-    if split not in found.paths:
-        there = [name for name in request.card.splits if name in found.paths]
-        raise ConfigError(
-            f"{request.card.name}: {found.folder!r} has no split {split!r} in this layout ({found.layout}); "
-            f"it has {', '.join(there)}: choose with --split"
-        )
-    return split
-
-
 def chosen_clips(request: Request, found: Recognised) -> tuple[str, str, tuple[str, ...]]:
     """The protocol, its folder, and a remark where it is not the default one because that is not there."""
     protocols = request.card.protocols

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from motivnet_cli.evaluation.datasets.by_class import chosen_split
 from motivnet_cli.evaluation.datasets.classes import emotion_named
-from motivnet_cli.evaluation.datasets.clip_folders import chosen_split
 from motivnet_cli.evaluation.datasets.disk import join_path, read_lines
 from motivnet_cli.evaluation.datasets.layouts import Layout, Row, SplitRows, image_count
 
@@ -28,11 +28,11 @@ def _recognise(request: Request, folder: str) -> Paths:
 
 
 def _read(request: Request, found: Recognised) -> SplitRows:
-    split = chosen_split(request, found)
+    split, word, remarks = chosen_split(request, found)
     rows = []
     dropped: Counter[str] = Counter()
     num_elsewhere = 0
-    for line in read_lines(found.paths[split]):
+    for line in read_lines(found.paths[word]):
         path, _, label = line.replace(",", " ").rpartition(" ")
         if not path:
             dropped["line not understood"] += 1
@@ -40,13 +40,15 @@ def _read(request: Request, found: Recognised) -> SplitRows:
         folders = path.strip().replace("\\", "/").split("/")
         num_elsewhere += len(folders) > 1 and emotion_named(folders[-2]) not in (None, emotion_named(label))
         rows.append(Row(join_path(found.paths["clips"], path.strip()), label))
-    remark = f"{image_count(num_elsewhere, 'clip')} in a folder of another class than the list says: the list counts"
+    if num_elsewhere:
+        where = "in a folder of another class than the list says"
+        remarks.append(f"{image_count(num_elsewhere, 'clip')} {where}: the list counts")
     return SplitRows(
         split=split,
         rows=rows,
         faces=request.card.faces,
         dropped=dropped,
-        remarks=(remark,) if num_elsewhere else (),
+        remarks=remarks,
         from_index=True,
         unit="clip",
     )

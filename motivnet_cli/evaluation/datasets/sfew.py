@@ -8,7 +8,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from motivnet_cli.errors import ConfigError, InputError
-from motivnet_cli.evaluation.datasets.by_class import has_class_folders, read_classes, split_named
+from motivnet_cli.evaluation.datasets.by_class import (
+    MAX_WRAPPERS,
+    has_class_folders,
+    one_of_each,
+    read_classes,
+    split_named,
+)
 from motivnet_cli.evaluation.datasets.layouts import Layout
 from motivnet_cli.inputs.decode import upright_size
 from motivnet_cli.inputs.names import kind_of
@@ -18,7 +24,6 @@ if TYPE_CHECKING:
 
 _SPLITS = ("train", "val")
 _ALIGNED = "aligned_faces"
-_MAX_WRAPPERS = 2
 _MAX_ALIGNED_SIDE = 300
 """Aligned faces have 143 x 181 pixels, frames 720 x 576."""
 
@@ -33,16 +38,12 @@ def _recognise(request: Request, folder: str) -> Paths:
     for path in (folder, *(f"{folder}/{name}" for name in request.disk.folders(folder))):
         split = split_named(posixpath.basename(path).casefold().partition(f"_{_ALIGNED}")[0])
         if split in _SPLITS:
-            depth = 0 if path == folder else _MAX_WRAPPERS
+            depth = 0 if path == folder else MAX_WRAPPERS
             for root in (each for level in request.disk.levels(path, depth) for each in level):
                 if has_class_folders(request, root):
                     is_aligned = _ALIGNED in root[len(posixpath.dirname(folder)) :].casefold()
                     found.setdefault(f"{split} aligned" if is_aligned else split, []).append(root)
-    for split, paths in found.items():
-        if len(paths) > 1:
-            names = " and ".join(map(repr, paths))
-            raise ConfigError(f"{request.card.name}: {names} could all be the split {split}: name one as --root")
-    return {split: paths[0] for split, paths in found.items()}
+    return one_of_each(request, found)
 
 
 def _read(request: Request, found: Recognised) -> SplitRows:
