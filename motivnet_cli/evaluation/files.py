@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import closing
 from pathlib import Path, PurePosixPath
-from stat import S_ISREG
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +14,7 @@ from PIL import Image
 from motivnet_cli.durable import durably, temporary_name
 from motivnet_cli.errors import ConfigError, InputError
 from motivnet_cli.inputs.cells import CellReader
-from motivnet_cli.inputs.names import kind_of
+from motivnet_cli.inputs.names import kind_of, status_of, version_of
 from motivnet_cli.records import BOX_COLUMNS
 
 if TYPE_CHECKING:
@@ -38,18 +38,17 @@ def write_manifest(labelled: LabelledSet, out: Path, *, with_boxes: bool, every:
     folder = out / "inputs"
     folder.mkdir(parents=True, exist_ok=True)
     lines = []
-    cells = CellReader()
-    for image in labelled.images:
-        path = path_of(image, out)
-        if image.path is None and not Path(path).exists():
-            temporary = temporary_name(Path(path))
-            _write_picture(image, temporary, cells)
-            temporary.replace(path)  # not synced: tens of thousands, and they can be made again
-        row: dict[str, str | float] = {"path": path}
-        if with_boxes and image.box:
-            row |= dict(zip(BOX_COLUMNS, image.box, strict=True))
-        lines += [json.dumps({"path": frame}) for frame in image.frames[::every]] or [json.dumps(row)]
-    cells.close()
+    with closing(CellReader()) as cells:
+        for image in labelled.images:
+            path = path_of(image, out)
+            if image.path is None and not Path(path).exists():
+                temporary = temporary_name(Path(path))
+                _write_picture(image, temporary, cells)
+                temporary.replace(path)  # not synced: tens of thousands, and they can be made again
+            row: dict[str, str | float] = {"path": path}
+            if with_boxes and image.box:
+                row |= dict(zip(BOX_COLUMNS, image.box, strict=True))
+            lines += [json.dumps({"path": frame}) for frame in image.frames[::every]] or [json.dumps(row)]
     text = "\n".join(lines) + "\n"
     manifest = folder / f"{labelled.dataset}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.jsonl"
     if not manifest.exists():
@@ -107,7 +106,7 @@ def remark_on_other_files(
     found = np.flatnonzero(matched.rows >= 0)
     for image in found[:: 1 + len(found) // _MAX_COMPARED].tolist():
         path, size = paths[image], predictions.sizes[predictions.image_of[matched.rows[image]]]
-        if path is not None and size is not None and (own := _size_of(path)) is not None:
+        if path is not None and size is not None and (own := version_of(status_of(path)[0])[0]) is not None:
             num += 1
             if own != size:
                 differing.append(f"{names[image]!r}: {own:,} bytes here, {size:,} when it was predicted")
@@ -123,12 +122,3 @@ def remark_on_other_files(
         f"{len(differing):,} of {num:,} files of these names had other sizes ({differing[0]}): they are other "
         "pictures, or were written anew"
     )
-
-
-def _size_of(path: str) -> int | None:
-    """In bytes; None where there is no file."""
-    try:
-        found = Path(path).stat()
-    except OSError:
-        return None
-    return found.st_size if S_ISREG(found.st_mode) else None
