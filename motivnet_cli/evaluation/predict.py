@@ -28,7 +28,7 @@ from motivnet_cli.evaluation.scoring import Predicted, labels_of
 from motivnet_cli.run import annotate_with
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
@@ -75,8 +75,7 @@ def predict(
     summary = annotate_with(model, run, progress=progress, stop=stop)
     if summary.stopped:
         return None
-    paths = [path_of(image, out) for image in labelled.images]
-    answers = match_predictions(config, str(output), labelled, paths, is_own=True)
+    answers = match_predictions(config, str(output), labelled, is_own=True)
     if not answers.matched.is_found.any():
         raise RuntimeError(f"the run into {str(output)!r} has none of the images that it was given")
     return answers
@@ -86,14 +85,12 @@ def match_predictions(
     config: EvaluateConfig,
     path: str,
     labelled: LabelledSet,
-    image_paths: Sequence[str | None],
     *,
     is_own: bool = False,
 ) -> Predicted:
     """The predictions at a path, and which of them are of the labelled images.
 
     Args:
-        image_paths: Where each image lay when the predictions were made; None where only its name is known.
         is_own: Whether they were made here, of these images.
 
     Raises:
@@ -105,13 +102,14 @@ def match_predictions(
         clips = config.clips or ClipConfig()
         predictions = pool(predictions, clips.pooling, sampling=clips.sampling(labelled) if is_own else None)
     names, boxes = [image.name for image in labelled.images], [image.box for image in labelled.images]
+    paths = [path_of(image, Path(config.out)) if is_own else image.path for image in labelled.images]
     aliases = [image.alias for image in labelled.images]
     refuse_numbers_of_rows(labelled.images, predictions.images)
-    matched = match(predictions, names, image_paths, boxes=boxes, aliases=aliases, unit=labelled.unit)
+    matched = match(predictions, names, paths, boxes=boxes, aliases=aliases, unit=labelled.unit)
     remarks = [*remarks_on(predictions, matched, labels_of(labelled))]
     if not is_own:
         refuse_other_pictures(predictions, matched, names)
-        remarks += filter(None, [remark_on_other_files(predictions, matched, names, image_paths)])
+        remarks += filter(None, [remark_on_other_files(predictions, matched, names, paths)])
     can_predict = predictable(config, labelled)
     if not can_predict.all():
         matched = restricted(matched, can_predict)
