@@ -33,7 +33,16 @@ from motivnet_cli.evaluation.results import (
     Run,
 )
 from motivnet_cli.evaluation.robustness import robustness
-from motivnet_cli.evaluation.scoring import Predicted, labels_of, scale_run, score_run, subjects_of, summary_of
+from motivnet_cli.evaluation.scoring import (
+    Predicted,
+    labels_of,
+    missed_by_reason,
+    scale_run,
+    score_run,
+    scores_of,
+    subjects_of,
+    summary_of,
+)
 from motivnet_cli.evaluation.significance import between_runs
 from motivnet_cli.output.written import WrittenPaths
 from motivnet_cli.records import never, no_progress
@@ -96,7 +105,7 @@ def compare_predictions(config: EvaluateConfig, a: str, b: str) -> PredictionCom
         ConfigError: The dataset or the predictions cannot be read, or no labelled image is among both predictions.
     """
     labelled = _read(config, config.split)
-    answers = [match_predictions(config, path, labelled, [image.path for image in labelled.images]) for path in (a, b)]
+    answers = [match_predictions(config, path, labelled) for path in (a, b)]
     shared = remark_on_shared(a, answers[0].matched, b, answers[1].matched)
     scores = paired(
         labels_of(labelled),
@@ -209,7 +218,7 @@ def _evaluate(
     robust: list[Robustness] = []
     for table, path in config.tables.items():
         name = _named(table, labelled, config)
-        predicted[name] = match_predictions(config, path, labelled, [image.path for image in labelled.images])
+        predicted[name] = match_predictions(config, path, labelled)
         if other is not None:
             fitting[name] = _match_other(config, path, other)
     if not config.tables:
@@ -237,7 +246,7 @@ def _evaluate(
 def _match_other(config: EvaluateConfig, path: str, other: LabelledSet) -> Predicted:
     """The predictions for the split that a temperature is fitted on."""
     try:
-        return match_predictions(config, path, other, [image.path for image in other.images])
+        return match_predictions(config, path, other)
     except ConfigError as error:
         raise ConfigError(f"the split {other.split!r} of --calibrate-on: {error}") from error
 
@@ -298,7 +307,14 @@ def _found(
 
 
 def _run(name: str, predicted: Predicted, sets: _Sets, fitting: Predicted | None, config: EvaluateConfig) -> Run:
-    run = _scored(name, predicted, sets.labelled, config)
+    run = score_run(
+        name,
+        predicted,
+        sets.labelled,
+        path_of=lambda image: picture_of(image, Path(config.out)),
+        resamples=config.resamples,
+        seed=config.seed,
+    )
     run = replace(run, by=_by(predicted.matched, sets.labelled, config))
     if fitting is None or sets.other is None:
         return run
@@ -348,30 +364,19 @@ def _corrupted(
         answer = predict(model, config, labelled, recipe, corruption=corruption, progress=progress, stop=stop)
         if answer is None:
             return None
-        run = _scored(str(corruption), answer, labelled, config)
+        matched = answer.matched
         runs.append(
             CorruptedRun(
-                name=run.name if len(config.recipes) == 1 else f"{name}, {corruption}",
+                name=str(corruption) if len(config.recipes) == 1 else f"{name}, {corruption}",
                 corruption=corruption.name,
                 severity=corruption.severity,
-                scores=run.scores,
-                missed_by_reason=run.missed_by_reason,
+                scores=scores_of(labelled, matched.predicted, matched.probabilities, config.resamples, config.seed),
+                missed_by_reason=missed_by_reason(matched),
             )
         )
-        hits.append(answer.matched.predicted == labels)
+        hits.append(matched.predicted == labels)
     units = Units(subjects_of(labelled), len(labels), resamples=config.resamples, seed=config.seed)
     return robustness(name, clean.matched.predicted == labels, runs, np.stack(hits), units)
-
-
-def _scored(name: str, answers: Predicted, labelled: LabelledSet, config: EvaluateConfig) -> Run:
-    return score_run(
-        name,
-        answers,
-        labelled,
-        path_of=lambda image: picture_of(image, Path(config.out)),
-        resamples=config.resamples,
-        seed=config.seed,
-    )
 
 
 def _by(matched: Matched, labelled: LabelledSet, config: EvaluateConfig) -> tuple[Grouping, ...]:

@@ -99,31 +99,29 @@ def score_run(
     labels = labels_of(labelled)
     units = Units(subjects_of(labelled), len(labels), resamples=resamples, seed=seed)
     votes = [image.votes for image in labelled.images if image.votes is not None]
-    missed = [
-        Missed(labelled.images[index].name, matched.reasons.get(index, "no prediction"))
-        for index in np.flatnonzero(matched.predicted < 0).tolist()
-    ]
+    missed = _why_missed(matched)
     return Run(
         name=name,
         predictions=predicted.predictions.origin,
-        scores=_scores(labelled, matched.predicted, matched.probabilities, resamples, seed),
+        scores=scores_of(labelled, matched.predicted, matched.probabilities, resamples, seed),
         soft=score_votes(vote_shares(votes, labelled.classes), labels, matched.predicted, matched.probabilities, units)
         if len(votes) == len(labels)
         else None,
-        missed=tuple(missed[:MAX_NAMES]),
-        missed_by_reason=dict(Counter(image.reason for image in missed).most_common()),
+        missed=tuple(Missed(labelled.images[index].name, missed[index]) for index in [*missed][:MAX_NAMES]),
+        missed_by_reason=missed_by_reason(matched),
         matching=matched.summary,
         mistakes=tuple(_mistakes(matched, labels, labelled, path_of)),
     )
 
 
-def _scores(
+def scores_of(
     labelled: LabelledSet,
     predicted: NDArray[np.int64],
     probabilities: NDArray[np.float64] | None,
     resamples: int,
     seed: int,
 ) -> Scores:
+    """`metrics.score` of answers for the images of a set."""
     return score(
         labels_of(labelled),
         predicted,
@@ -133,6 +131,17 @@ def _scores(
         resamples=resamples,
         seed=seed,
     )
+
+
+def missed_by_reason(matched: Matched) -> dict[str, int]:
+    """How many images have no prediction, by the reason, the most frequent first."""
+    return dict(Counter(_why_missed(matched).values()).most_common())
+
+
+def _why_missed(matched: Matched) -> dict[int, str]:
+    """The images without a prediction, by their index."""
+    missed = np.flatnonzero(matched.predicted < 0).tolist()
+    return {index: matched.reasons.get(index, "no prediction") for index in missed}
 
 
 def scale_run(
@@ -172,7 +181,7 @@ def scale_run(
     )
     scaled = np.zeros_like(judged.probabilities)  # [N, C]
     scaled[:, kept] = at_temperature(judged.probabilities[:, kept], temperature.value)
-    after = _scores(labelled, judged.predicted, scaled, resamples, seed)
+    after = scores_of(labelled, judged.predicted, scaled, resamples, seed)
     scaling = TemperatureScaling(
         split=other.split,
         n=int(is_used.sum()),
