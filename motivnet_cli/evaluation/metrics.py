@@ -161,7 +161,6 @@ def _points(y_true: Ints, y_pred: Ints) -> dict[str, float]:
     )
     is_constant = len(np.union1d(y_true, y_pred)) == 1  # chance alone agrees everywhere: kappa is 0 / 0
     return {
-        "accuracy": float(sk.accuracy_score(y_true, y_pred)),
         "uar": float(recall.mean()),
         "macro_f1": float(f1.mean()),
         "weighted_f1": float(np.average(f1, weights=support)),
@@ -187,6 +186,25 @@ def bin_of(confidence: Floats) -> Ints:
     """The number of each bin, [M]: (low, high], and 0 in the first, as Guo et al. have it."""
     bins: Ints = np.clip(np.ceil(confidence * NUM_BINS).astype(np.int64) - 1, 0, NUM_BINS - 1)
     return bins
+
+
+def calibration_error(sums: Floats) -> Floats:
+    """The expected calibration error of each resample, [B].
+
+    Args:
+        sums: [3 * NUM_BINS, B]: the images in each bin, their sum of confidence, and that of what they are right.
+    """
+    n, confidence, hits = sums.reshape(3, NUM_BINS, -1)  # [bins, B] each
+    return ratio(np.abs(hits - confidence).sum(axis=0), n.sum(axis=0))
+
+
+def reliability(sums: Floats) -> tuple[Bin, ...]:
+    """The bins of the same sums, with B = 1."""
+    columns = zip(*sums.reshape(3, NUM_BINS).tolist(), strict=True)
+    return tuple(
+        Bin(k / NUM_BINS, (k + 1) / NUM_BINS, int(n), confidence / n if n else None, hits / n if n else None)
+        for k, (n, confidence, hits) in enumerate(columns)
+    )
 
 
 def _in_top2(y_true: Ints, y_pred: Ints, y_prob: Floats | None) -> Bools:
@@ -384,8 +402,7 @@ class _Sums:
 
     def ece(self, totals: Floats) -> Floats:
         """The calibration error of each resample, [B], from the sums [K, B]."""
-        n, confidence, hits = totals[self._bins].reshape(3, NUM_BINS, -1)  # [bins, B] each
-        return ratio(np.abs(hits - confidence).sum(axis=0), n.sum(axis=0))
+        return calibration_error(totals[self._bins])
 
     def ece_of_all(self) -> float:
         """The calibration error of all scored images, each taken once."""
@@ -396,11 +413,7 @@ class _Sums:
 
     def reliability(self) -> tuple[Bin, ...]:
         """The bins over all scored images, each taken once."""
-        columns = zip(*self._totals_of_all()[self._bins].reshape(3, NUM_BINS).tolist(), strict=True)
-        return tuple(
-            Bin(k / NUM_BINS, (k + 1) / NUM_BINS, int(n), confidence / n if n else None, hits / n if n else None)
-            for k, (n, confidence, hits) in enumerate(columns)
-        )
+        return reliability(self._totals_of_all()[self._bins])
 
 
 class _Ranking:
@@ -433,7 +446,7 @@ def _joined(figures: dict[str, list[Floats]]) -> dict[str, Floats]:
 
 
 def _headlines(counts: Floats, top2: Floats) -> dict[str, Floats]:
-    """The same figures as `_points`, from confusion matrices [B, C, C or C + 1] and top-2 hits [B]."""
+    """Figures of `_points` and both accuracies, from confusion matrices [B, C, C or C + 1] and top-2 hits [B]."""
     hits = np.diagonal(counts, axis1=1, axis2=2)  # [B, C]
     support, called = counts.sum(axis=2), counts[:, :, : counts.shape[1]].sum(axis=1)  # [B, C]
     n = support.sum(axis=1)  # [B]

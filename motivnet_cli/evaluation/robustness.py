@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from motivnet_cli.evaluation.intervals import percentile
+from motivnet_cli.evaluation.metrics import ratio
 from motivnet_cli.evaluation.results import Robustness
 
 if TYPE_CHECKING:
@@ -73,16 +74,13 @@ def _means(accuracies: Floats, num_corruptions: int) -> _Means:
     """The figures of the accuracies [1 + R, B], of the images as they are first."""
     grid = accuracies[1:].reshape(num_corruptions, -1, accuracies.shape[1])  # [C, S, B]
     clean, mean = accuracies[0], grid.mean(axis=(0, 1))  # [B]
-    relative = np.divide(mean, clean, out=np.full_like(mean, np.nan), where=clean > 0)
-    return _Means(grid.mean(axis=1), grid.mean(axis=0), mean, relative)
+    return _Means(grid.mean(axis=1), grid.mean(axis=0), mean, ratio(mean, clean))
 
 
 def _shares(counts: Floats, weights: NDArray[np.int32]) -> Floats:
     """The accuracy of each run in each resample, [1 + R, B]; NaN where no image was drawn."""
     hits = counts @ weights  # [1 + R, B]
-    drawn = np.broadcast_to(weights.sum(axis=0), hits.shape)
-    shares: Floats = np.divide(hits, drawn, out=np.full_like(hits, np.nan), where=drawn > 0)
-    return shares
+    return ratio(hits, np.broadcast_to(weights.sum(axis=0), hits.shape))
 
 
 def _interval(value: Floats, replicates: Floats) -> Interval:

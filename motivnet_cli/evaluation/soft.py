@@ -12,8 +12,8 @@ import scipy.sparse
 from scipy.special import entr, rel_entr
 
 from motivnet_cli.evaluation.intervals import percentile
-from motivnet_cli.evaluation.metrics import FLOOR, NUM_BINS, bin_of, ratio
-from motivnet_cli.evaluation.results import Bin, SoftScores
+from motivnet_cli.evaluation.metrics import FLOOR, NUM_BINS, bin_of, calibration_error, ratio, reliability
+from motivnet_cli.evaluation.results import SoftScores
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,7 +57,7 @@ def score_votes(
         },
         label_agreement=float(shares[np.arange(len(labels)), labels].mean()),
         entropy=float(entr(shares[where]).sum(axis=1).mean()) if len(where) else None,
-        reliability=_reliability(totals) if probabilities is not None else (),
+        reliability=reliability(totals[_BINS:]) if probabilities is not None else (),
         remarks=_remarks(shares[where], probabilities[where]) if probabilities is not None else (),
     )
 
@@ -103,22 +103,13 @@ def _sums(shares: Floats, predicted: Ints, probabilities: Floats | None, where: 
 
 def _figures(totals: Floats) -> dict[str, Floats]:
     """Each figure, [B], from the sums, [K, B]."""
-    n, confidence, agreement = totals[_BINS:].reshape(3, NUM_BINS, -1)  # [bins, B] each
     return {
         "voter_agreement_of_all": ratio(totals[_AGREEMENT], totals[_ALL]),
         "voter_agreement": ratio(totals[_AGREEMENT], totals[_SCORED]),
         "cross_entropy": ratio(totals[_CROSS_ENTROPY], totals[_SCORED]),
         "kl": ratio(totals[_KL], totals[_SCORED]),
-        "soft_ece": ratio(np.abs(agreement - confidence).sum(axis=0), n.sum(axis=0)),
+        "soft_ece": calibration_error(totals[_BINS:]),
     }
-
-
-def _reliability(totals: Floats) -> tuple[Bin, ...]:
-    columns = zip(*totals[_BINS:].reshape(3, NUM_BINS).tolist(), strict=True)
-    return tuple(
-        Bin(k / NUM_BINS, (k + 1) / NUM_BINS, int(n), confidence / n if n else None, agreement / n if n else None)
-        for k, (n, confidence, agreement) in enumerate(columns)
-    )
 
 
 def _remarks(shares: Floats, probabilities: Floats) -> tuple[str, ...]:
