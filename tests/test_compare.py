@@ -447,6 +447,7 @@ def test_a_set_too_small_for_random_parts_is_said(tmp_path):
 
     assert found.distances.frechet_self_distance is None
     assert [remark for remark in found.remarks if remark.startswith("no random part with as many inputs as a side has")]
+    assert [remark for remark in found.remarks if remark.endswith("the Frechet distance is then much too large")]
     assert next(line for line in words_on_data(found) if "Frechet" in line).startswith("Frechet distance ")
     json.dumps(to_json(found), allow_nan=False)
 

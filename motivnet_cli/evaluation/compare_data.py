@@ -290,10 +290,12 @@ def _within_emotions(a: Mapping[str, Reservoir], b: Mapping[str, Reservoir]) -> 
 
 
 def _remarks_on_sizes(distances: Distances, n_inputs: Counts, embedding_size: int) -> Iterator[str]:
+    has_self = distances.frechet_self_distance is not None
     if min(distances.n.a, distances.n.b) <= embedding_size:
+        beside = ", so read it beside frechet_self_distance, which is of random parts of the same sizes"
         yield (
             f"a side has no more faces than an embedding has numbers ({embedding_size}): the Frechet distance is then "
-            "much too large, so read it beside frechet_self_distance, which is of random parts of the same sizes"
+            f"much too large{beside if has_self else ''}"
         )
     fewer, more = sorted((n_inputs.a, n_inputs.b))
     if fewer < 10 and (ways := math.comb(fewer + more, fewer)) < 1000:
@@ -302,7 +304,7 @@ def _remarks_on_sizes(distances: Distances, n_inputs: Counts, embedding_size: in
             f"{ways} ways: p-values cannot be small, and self-distances say little"
         )
 
-    if distances.frechet_self_distance is None:
+    if not has_self:
         yield (
             "no random part with as many inputs as a side has leaves two faces on both sides, so that no self-distance "
             "says how much of the Frechet distance is due to the sizes: give pictures of more inputs"

@@ -129,7 +129,7 @@ class SelfDistance:
     least: float
     most: float
     draws: int
-    """How often the pooled set was parted."""
+    """Partings behind these figures: those that left fewer than two rows on a side are not counted."""
 
     @classmethod
     def of(cls, distances: Sequence[float]) -> SelfDistance | None:
