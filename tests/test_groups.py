@@ -234,8 +234,10 @@ def test_by_subject_images_are_the_units():
 
 def test_groups_are_ordered_by_their_numbers():
     """Ages and ranges from young to old, words after them."""
-    names = ["4-19", "70+", "0-3", "20-39", "unsure"]
-    assert [group.name for group in grouped(names, [0] * 5, [0] * 5).groups] == [
+    names = ["4-19", "70+", "0-3", "-5", "20-39", "unsure", "-10"]
+    assert [group.name for group in grouped(names, [0] * 7, [0] * 7).groups] == [
+        "-10",
+        "-5",
         "0-3",
         "4-19",
         "20-39",

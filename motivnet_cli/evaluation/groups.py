@@ -100,7 +100,8 @@ def by_group(
         )
     is_named = of_image != ""
     n_without = int((~is_named).sum())
-    is_hit, group_of = (predicted == labels)[is_named], np.array([order.index(name) for name in of_image[is_named]])
+    number_of = {group: number for number, group in enumerate(order)}
+    is_hit, group_of = (predicted == labels)[is_named], np.array([number_of[name] for name in of_image[is_named]])
     return Grouping(
         column=column,
         groups=tuple(groups),
@@ -122,7 +123,7 @@ def _test(is_hit: NDArray[np.bool_], group_of: Ints, units: NDArray[np.str_] | N
 
 def _sort_key(name: str) -> tuple[float, str]:
     """Numbers, and ranges by where they begin, before words."""
-    number = re.match(r"\d+(\.\d+)?", name)
+    number = re.match(r"-?\d+(\.\d+)?", name)
     return (float(number[0]) if number else np.inf, name)
 
 
