@@ -69,8 +69,8 @@ class Matched:
     """[N, C], NaN for none; None where the tool gives labels only."""
     reasons: dict[int, str]
     """Why an image has none, by its index: one of `Predictions.misses`, `not in the predictions`,
-    `several predictions could be meant`, `only predictions of another split or class have its name`, or
-    `no predicted face at the labelled one`."""
+    `several predictions could be meant`, `only predictions of another split or class have its name`,
+    `no predicted face at the labelled one`, or `no probability for any class that is labelled`."""
     is_found: Bools
     """[N], whether the predictions have the image, be it with a face or without."""
     doubts: tuple[str, ...]

@@ -85,7 +85,8 @@ class Predictions:
     paths: tuple[str | None, ...]
     """Absolute paths, where they are known."""
     misses: tuple[str | None, ...]
-    """Why an image has no row: `no face was found`, an error type, `empty row` or `contempt`; None where it has one."""
+    """Why an image has no row: `no face was found`, an error type or else the status of a run's input, `empty row`,
+    `row that lacks values` or `contempt`; None where it has one."""
     image_of: Ints
     """[R], the image of each row."""
     predicted: Ints

@@ -366,7 +366,8 @@ class Matching:
     """How labelled images found their predictions, and what did not fit."""
 
     how: dict[str, int] = field(metadata=INLINE)
-    """Labelled images by the way they found theirs: `absolute path`, `relative path`, `path suffix`, `file name`."""
+    """Labelled images by the way they found theirs: `absolute path`, `relative path`, `other name`, `path suffix`,
+    `file name`, `clip name`."""
     unmatched: Names
     """Labelled images that the predictions do not have."""
     ambiguous: Names
