@@ -203,7 +203,27 @@ def test_min_accuracy_gives_exit_code_4(faces, tmp_path):
     command = ("evaluate", "--dataset", "folder", "--root", faces, "--min-accuracy", "1", "--out", tmp_path / "r")
 
     run(*command, "--predictions", right)
-    run(*command, "--predictions", turned, code=4)
+    assert "over all images, 0.0000, is below 1" in run(*command, "--predictions", turned, code=4).stderr
+
+
+@pytest.mark.usefixtures("plain_figures")
+def test_min_accuracy_of_clips_speaks_of_clips(tmp_path):
+    """The message names what was counted."""
+    (tmp_path / "a.mp4").touch()
+    (tmp_path / "set.csv").write_text("path,label\na.mp4,happy\n")
+    (tmp_path / "answers.csv").write_text("path,prediction\na.mp4,sad\n")
+    command = (
+        "evaluate",
+        "--dataset",
+        "csv",
+        "--root",
+        tmp_path / "set.csv",
+        "--predictions",
+        tmp_path / "answers.csv",
+    )
+
+    result = run(*command, "--min-accuracy", "1", "--out", tmp_path / "r", code=4)
+    assert "over all clips, 0.0000, is below 1" in result.stderr
 
 
 @pytest.mark.usefixtures("plain_figures")
