@@ -20,6 +20,7 @@ from motivnet_cli.evaluation.config import EvaluateConfig
 from motivnet_cli.evaluation.datasets.cards import CARDS
 from motivnet_cli.evaluation.datasets.read import read_dataset
 from motivnet_cli.evaluation.evaluate import compare_predictions, evaluate
+from motivnet_cli.evaluation.groups import group_names
 from motivnet_cli.evaluation.predictions import read_predictions
 from motivnet_cli.evaluation.results import Agreement, Missed
 from motivnet_cli.records import EMOTIONS
@@ -27,9 +28,7 @@ from tests.agreement import assert_same_figures
 from tests.clips import face_clip
 from tests.pictures import SAMPLE_DATA
 from tests.runs import evaluate_and_kill, motivnet
-from tests.test_datasets import labels_of, picture, write
-
-NEUTRAL, HAPPINESS, SADNESS, SURPRISE, FEAR, DISGUST, ANGER = range(7)
+from tests.test_datasets import ANGER, DISGUST, FEAR, HAPPINESS, NEUTRAL, SADNESS, SURPRISE, labels_of, picture, write
 
 # The sets' own labels, written down by hand from their documentation.
 DFEW = {1: HAPPINESS, 2: SADNESS, 3: NEUTRAL, 4: ANGER, 5: SURPRISE, 6: DISGUST, 7: FEAR}
@@ -285,7 +284,7 @@ def test_actors_are_subjects(tmp_path):
     asked = read_dataset("cremad", str(tmp_path / "cremad"), columns=["gender", "age"])
 
     assert {clip.subject: clip.columns["gender"] for clip in recorded.images} == {"01": "male", "02": "female"}
-    assert {clip.subject: clip.columns.get("age") for clip in asked.images} == {"1001": "51", "1091": None}
+    assert {clip.subject: clip.columns.get("age") for clip in asked.images} == {"1001": "50-59", "1091": None}
     assert asked.columns == ("subject", "level", "gender", "age", "race", "ethnicity")
 
     found = {
@@ -294,6 +293,20 @@ def test_actors_are_subjects(tmp_path):
     }
 
     assert found == {"ravdess": {"01", "02"}, "cremad": {"1001", "1091"}}
+
+
+def test_ages_of_cremad_make_groups(tmp_path):
+    """Of 91 actors there are more ages than --by takes: they go by tens."""
+    people = ["ActorID,Age,Sex,Race,Ethnicity"]
+    for age in range(19, 51):
+        people.append(f"{1000 + age},{age},Male,Caucasian,Not Hispanic")
+        for native in CREMAD:
+            video(tmp_path / f"VideoFlash/{1000 + age}_DFA_{native}_XX.flv")
+    write(tmp_path / "VideoDemographics.csv", "\n".join(people) + "\n")
+
+    names = group_names(read_dataset("cremad", str(tmp_path), columns=["age"]), "age")
+
+    assert Counter(names) == {"10-19": 6, "20-29": 60, "30-39": 60, "40-49": 60, "50-59": 6}
 
 
 def test_ravdess_songs(tmp_path):

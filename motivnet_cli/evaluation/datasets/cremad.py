@@ -63,10 +63,18 @@ def _people(path: str | None, asked: Sequence[str]) -> dict[str, dict[str, str]]
         return {}
     table = scan_csv(path, {"actor": "actorid", **_PEOPLE}).collect()
     return {
-        row["actor"]: {name: row[name] for name in _PEOPLE if row[name]}
+        row["actor"]: {name: _range_of(row[name]) if name == "age" else row[name] for name in _PEOPLE if row[name]}
         for row in table.iter_rows(named=True)
         if row["actor"]
     }
+
+
+def _range_of(age: str) -> str:
+    """The ten years that an age is in, such as 20-29: of 91 actors, ages themselves make no groups."""
+    if not age.strip().isdecimal():
+        return age
+    first = int(age) // 10 * 10
+    return f"{first}-{first + 9}"
 
 
 LAYOUTS = (Layout(_recognise, _read),)
