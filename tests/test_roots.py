@@ -426,6 +426,20 @@ def test_the_list_is_a_table_for_programs_and_json(here):
     assert {card["name"]: card["here"] for card in cards}["jaffe"]["root"] == str(here / "jaffe")
 
 
+def test_a_root_is_listed_as_absolute(here, monkeypatch):
+    """Also one that was given relative to the working folder, whether it can be read or not."""
+    jaffe(here / "jaffe")
+    (here / "bare").mkdir()
+    monkeypatch.chdir(here)
+
+    states = [state_of("jaffe", root, split=None, protocol=None) for root in ("jaffe", "bare")]
+
+    assert [(state.state, state.root) for state in states] == [
+        ("differs", str(here / "jaffe")),
+        ("unreadable", str(here / "bare")),
+    ]
+
+
 def test_the_list_is_aligned_on_a_terminal(here):
     """On a terminal columns stand below each other, and what departs is said below."""
     jaffe(here / "jaffe")

@@ -1,6 +1,6 @@
 """Which labelled sets are on this machine, and whether they are whole: found, read, and counted against the published.
 
-No picture is opened and no network runs. Of a set the split that `evaluate` takes is read, no other, and a folder that
+No picture is decoded and no network runs. Of a set the split that `evaluate` takes is read, no other, and a folder that
 several sets lie in is listed once.
 """
 

@@ -114,7 +114,7 @@ _FOLDERS = class_folder_layout(protocol="aligned")
 
 
 def _read_folders(request: Request, found: Recognised) -> SplitRows:
-    """The folders of a split. File names of the authors say which split an image is of, and are believed."""
+    """The folders of a split, which are believed; file names of the authors that say another split are counted."""
     rows = _FOLDERS.read(request, found)
     other = "test" if rows.split == "train" else "train"
     wrong = sum(posixpath.basename(row.path or "").casefold().startswith(f"{other}_") for row in rows.rows)

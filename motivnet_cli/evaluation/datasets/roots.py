@@ -43,7 +43,7 @@ class Root(NamedTuple):
     """Where a set lies, and who said so."""
 
     path: str
-    """Absolute, or as given."""
+    """Absolute."""
     source: str
     """Such as `--root`, or the file that names it."""
 
@@ -83,7 +83,7 @@ def find_root(name: str, given: str | None = None) -> Root:
 
 def given_root(path: str) -> Root:
     """A root that was given with the command: a path, or a URL of a file here."""
-    return Root(local_path(path), "--root")
+    return Root(os.path.abspath(local_path(path)), "--root")  # noqa: PTH100 - as runs name inputs: links stay
 
 
 def _found(card: DatasetCard, places: Places) -> Root:
