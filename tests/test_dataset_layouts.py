@@ -18,8 +18,15 @@ from motivnet_cli.evaluation.evaluate import evaluate
 from motivnet_cli.records import EMOTIONS
 from tests.cases.datasets.layouts import all_cases
 from tests.test_datasets import (
+    ANGER,
+    DISGUST,
+    FEAR,
     FER,
     FERPLUS,
+    HAPPINESS,
+    NEUTRAL,
+    SADNESS,
+    SURPRISE,
     VOTES,
     ferplus_name,
     labels_of,
@@ -29,8 +36,6 @@ from tests.test_datasets import (
     picture,
     write,
 )
-
-NEUTRAL, HAPPINESS, SADNESS, SURPRISE, FEAR, DISGUST, ANGER = range(7)
 
 # ---- what folders call the classes ------------------------------------------------------------------------
 

@@ -17,9 +17,21 @@ from motivnet_cli.evaluation.evaluate import evaluate
 from motivnet_cli.inputs.manifest import Manifest
 from motivnet_cli.records import EMOTIONS
 from tests.cases.datasets.layouts import content
-from tests.test_datasets import AFFECTNET, labels_of, make_affectnet_arrays, make_affectnet_lists, picture, write
-
-NEUTRAL, HAPPINESS, SADNESS, SURPRISE, FEAR, DISGUST, ANGER = range(7)
+from tests.test_datasets import (
+    AFFECTNET,
+    ANGER,
+    DISGUST,
+    FEAR,
+    HAPPINESS,
+    NEUTRAL,
+    SADNESS,
+    SURPRISE,
+    labels_of,
+    make_affectnet_arrays,
+    make_affectnet_lists,
+    picture,
+    write,
+)
 
 # ---- pictures inside Parquet ------------------------------------------------------------------------------
 

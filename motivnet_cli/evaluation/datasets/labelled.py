@@ -96,9 +96,9 @@ class LabelledSet:
         return f"LabelledSet({self.dataset}, {self.split}, {len(self.images)} images, dropped={self.dropped})"
 
 
-def labelled_set(request: Request, rows: SplitRows, *, layout: str, base: str, given: Mapping[str, str]) -> LabelledSet:
+def labelled_set(request: Request, rows: SplitRows, *, layout: str, base: str) -> LabelledSet:
     """The images of a split: labels mapped, missing files and repeated rows counted."""
-    card = request.card
+    card, given = request.card, request.given
     selection = _Selection(request, base, rows.unit, {**card.labels, **given}, Counter(rows.dropped))
     images = selection.images(rows)
     numbers = [label for label in (*selection.used, *selection.unknown) if is_number(label)]
@@ -140,8 +140,9 @@ def labelled_set(request: Request, rows: SplitRows, *, layout: str, base: str, g
     if idle := sorted(given.keys() - {label.casefold() for label in selection.used}):
         more = f" and {len(idle) - MAX_NAMES} more" if len(idle) > MAX_NAMES else ""
         remarks.append(f"the label map names labels that do not occur here: {', '.join(idle[:MAX_NAMES])}{more}")
-    departures = (*_missing(selection.missing, rows.unit), *_departures(request, rows, images, dropped))
-    absent = _absent(request, rows, Counter(image.label for image in images))
+    counts = Counter(image.label for image in images)
+    absent = _absent(request, rows, counts)
+    departures = (*_missing(selection.missing, rows.unit), *_departures(request, rows, counts, dropped, absent))
     if absent and _without(absent, rows.unit) not in departures:
         remarks.append(_without(absent, rows.unit))
     return LabelledSet(
@@ -298,11 +299,10 @@ def _remarks_on(selection: _Selection) -> Iterator[str]:
 
 
 def _departures(
-    request: Request, rows: SplitRows, images: Sequence[Labelled], dropped: Mapping[str, int]
+    request: Request, rows: SplitRows, counts: Counter[int], dropped: Mapping[str, int], absent: Sequence[str]
 ) -> Iterator[str]:
     """What differs from the published counts, and classes of the set that no image has."""
     card = request.card
-    counts = Counter(image.label for image in images)
     n = sum(counts[number] for number in range(len(EMOTIONS)))  # without contempt
     where = f"{card.name} {rows.split}"
     for published in card.published(rows.split, rows.protocol):
@@ -316,13 +316,12 @@ def _departures(
             ]
             if differing:
                 yield f"{where} by emotion, here (published): {', '.join(differing)}"
-        with_contempt = len(images) + dropped.get(CONTEMPT, 0)  # there or dropped
+        with_contempt = counts.total() + dropped.get(CONTEMPT, 0)  # there or dropped
         if published.with_contempt and with_contempt not in published.with_contempt:
             accepted = " or ".join(f"{count:,}" for count in published.with_contempt)
             yield f"{where} has {image_count(with_contempt, rows.unit)} with contempt here, {accepted} published"
-    without = _absent(request, rows, counts)
-    if any(name in card.labels.values() for name in without):
-        yield _without(without, rows.unit)
+    if any(name in card.labels.values() for name in absent):
+        yield _without(absent, rows.unit)
 
 
 def _absent(request: Request, rows: SplitRows, counts: Counter[int]) -> list[str]:

@@ -19,7 +19,6 @@ from motivnet_cli.evaluation.datasets import (
     afew,
     affectnet,
     ckplus,
-    class_sets,
     cremad,
     dfew,
     expw,
@@ -38,7 +37,7 @@ from motivnet_cli.evaluation.datasets import (
     sfew,
     tables,
 )
-from motivnet_cli.evaluation.datasets.by_class import has_class_folders
+from motivnet_cli.evaluation.datasets.by_class import class_folder_layout, has_class_folders, split_named
 from motivnet_cli.evaluation.datasets.cards import CARDS
 from motivnet_cli.evaluation.datasets.classes import CONTEMPT, emotion_named
 from motivnet_cli.evaluation.datasets.disk import Disk, read_text
@@ -67,8 +66,8 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
     "kdef": kdef.LAYOUTS,
     "sfew": sfew.LAYOUTS,
     "expw": expw.LAYOUTS,
-    "mmafedb": class_sets.MMAFEDB_LAYOUTS,
-    "caers": class_sets.CAERS_LAYOUTS,
+    "mmafedb": (class_folder_layout(),),
+    "caers": (class_folder_layout(),),
     "oulucasia": oulu.LAYOUTS,
     "dfew": dfew.LAYOUTS,
     "ferv39k": ferv39k.LAYOUTS,
@@ -82,12 +81,6 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
 """The layouts of each set that is a folder, in the order of its card's `layouts`."""
 _MISTAKEN = {"rafdb": "rafdb_compound", "rafdb_compound": "rafdb"}
 """Sets that lie on disk alike."""
-_SPLIT_NAMES = (
-    ("train", "training"),
-    ("val", "valid", "validation"),
-    ("public", "publictest"),
-    ("private", "privatetest"),
-)
 
 
 def read_dataset(
@@ -147,7 +140,7 @@ def read_dataset(
         if name in TABLES:
             rows = tables.read_table(request)
             base = posixpath.dirname(request.root)
-            return labelled_set(request, rows, layout=card.layouts[0], base=base, given=given)
+            return labelled_set(request, rows, layout=card.layouts[0], base=base)
         layout, found = _recognise(request)
         if layout is not tables.PARQUET and (path_column or label_column):
             raise ConfigError(
@@ -160,7 +153,7 @@ def read_dataset(
                 f"{name}: {found.folder!r} has nothing of the protocol {protocol!r} in this layout ({found.layout}): "
                 "leave out --protocol"
             )
-        return labelled_set(request, rows, layout=found.layout, base=request.root, given=given)
+        return labelled_set(request, rows, layout=found.layout, base=request.root)
 
 
 def is_recognised(name: str, root: str, disk: Disk) -> bool:
@@ -248,8 +241,8 @@ def _split(card: DatasetCard, split: str | None) -> str | None:
     if split is None:
         return None
     chosen = split.casefold()
-    same = next((names for names in _SPLIT_NAMES if chosen in names), (chosen,))
-    known = [name for name in card.splits if name in same]
+    meant = split_named(split)
+    known = [name for name in card.splits if name == chosen or (meant and split_named(name) == meant)]
     if not known:
         raise ConfigError(f"{card.name} has no split {split!r}; it has: {', '.join(card.splits)}")
     return known[0]

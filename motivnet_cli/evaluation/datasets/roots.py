@@ -106,8 +106,8 @@ def remember(name: str, root: str) -> Remembered:
     path = os.path.abspath(os.path.expanduser(local_path(root)))  # noqa: PTH100, PTH111 - as runs name inputs: links stay
     check_root(name, path)
     file = Path(os.path.realpath(user_config()))  # a link to a file elsewhere stays one
-    entries = _entries(file)
-    document = tomlkit.parse(file.read_text(encoding="utf-8-sig")) if file.exists() else tomlkit.document()
+    document = _document(file)
+    entries = _entries(file, document)
     table = document.setdefault(_TABLE, tomlkit.table())
     table[name] = path
     try:
@@ -148,7 +148,9 @@ class Places:
             folders.append((FOLDERS_VARIABLE, os.path.abspath(shared)))  # noqa: PTH100
         files = (working / CONFIG_FILE, user_config())
         return cls(
-            tuple((file, _entries(file)) for file in files), (*folders, ("working folder", str(working))), Disk()
+            tuple((file, _entries(file, _document(file))) for file in files),
+            (*folders, ("working folder", str(working))),
+            Disk(),
         )
 
     def search(self, card: DatasetCard) -> Search:
@@ -227,18 +229,27 @@ def _remembered(card: DatasetCard, file: Path, root: str) -> Root:
 # ---- motivnet.toml ----------------------------------------------------------------------------------------
 
 
-def _entries(file: Path) -> dict[str, str]:
-    """Set -> its folder, absolute; empty where there is no such file. A relative path is one from the file's folder.
+def _document(file: Path) -> tomlkit.TOMLDocument:
+    """What is in the file; empty where there is no such file.
 
     Raises:
-        ConfigError: The file cannot be read, or holds anything but sets and their folders.
+        ConfigError: It cannot be read.
     """
     try:
-        content = tomlkit.parse(file.read_text(encoding="utf-8-sig")).unwrap()
+        return tomlkit.parse(file.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        return {}
+        return tomlkit.document()
     except (OSError, UnicodeDecodeError, TOMLKitError) as error:
         raise ConfigError(f"{str(file)!r} cannot be read: {first_line(error)}; expected {_example()}") from error
+
+
+def _entries(file: Path, document: tomlkit.TOMLDocument) -> dict[str, str]:
+    """Set -> its folder, absolute. A relative path is one from the file's folder.
+
+    Raises:
+        ConfigError: The file holds anything but sets and their folders.
+    """
+    content = document.unwrap()
     unknown = [key for key in content if key != _TABLE]
     if unknown:
         raise ConfigError(f"{str(file)!r} has {', '.join(map(repr, unknown))}, which means nothing; write {_example()}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import posixpath
 from collections import Counter
 from pathlib import Path
@@ -16,7 +15,7 @@ from motivnet_cli.evaluation.datasets.disk import join_path, normalise_label, pi
 from motivnet_cli.evaluation.datasets.layouts import Cell, Layout, Row, SplitRows
 from motivnet_cli.inputs.box_columns import box_cells, find_box_columns, with_boxes
 from motivnet_cli.inputs.cells import class_names, holds_pictures, names_of
-from motivnet_cli.inputs.names import kind_of, suffix_of
+from motivnet_cli.inputs.names import kind_of, status_of, suffix_of, version_of
 from motivnet_cli.inputs.table import PARQUET_SUFFIXES, PATH_COLUMNS, column_named, open_table
 from motivnet_cli.records import BOX_COLUMNS
 
@@ -171,8 +170,7 @@ def _maker(
         )
     names = names_of(table.path, source.column, table.type_of(source.column)) or [None] * len(values)
     counts = Counter(names)
-    status = os.stat(table.path)  # noqa: PTH116 - as the versions of inputs are taken
-    version = (status.st_size, status.st_mtime_ns)
+    version = version_of(status_of(table.path)[0])
     own = posixpath.basename(table.path)
     prefix = f"{own}/" if begins_names else ""
 

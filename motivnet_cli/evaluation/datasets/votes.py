@@ -127,9 +127,9 @@ def refuse_numbers_of_rows(images: Iterable[Labelled], predicted: Iterable[str])
         )
 
 
-def repeated_names(table: pl.DataFrame) -> dict[str, int]:
-    """Names that several rows share -> how many."""
-    return {image: count for image, count in Counter(table["image"]).items() if image and count > 1}
+def repeated_names(table: pl.DataFrame) -> set[str]:
+    """Names that several rows share."""
+    return {image for image, count in Counter(table["image"]).items() if image and count > 1}
 
 
 def majority_votes(table: pl.DataFrame, split: str, dropped: Counter[str]) -> list[Vote]:
