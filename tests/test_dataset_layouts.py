@@ -491,6 +491,18 @@ def test_fer2013_folders_of_another_division_are_refused(tmp_path):
     assert len(read_dataset("fer2013", str(tmp_path), split="public").images) == 4
 
 
+@pytest.mark.parametrize(
+    ("name", "asked", "split"),
+    [("rafdb", "Testing", "test"), ("rafdb", "train_set", "train"), ("ferplus", "validation", "valid")],
+)
+def test_a_split_is_asked_for_as_its_folder_may_be_called(tmp_path, name, asked, split):
+    """Whatever names a split on disk names it on the command line, and the record has the set's own word."""
+    for folder in ("train", "valid", "test"):
+        make_classes(tmp_path, folder, {"angry": ANGER, "happy": HAPPINESS})
+
+    assert read_dataset(name, str(tmp_path), split=asked).split == split
+
+
 def test_fer2013_folders_by_usage(tmp_path):
     """Public and Private are told apart by their folders, and `test` is both."""
     for usage in ("Training", "PublicTest", "PrivateTest"):
