@@ -215,7 +215,7 @@ def test_figures_of_a_group_are_those_of_its_images():
         assert (group.accuracy, group.uar, group.macro_f1) == (own["accuracy"], own["uar"], own["macro_f1"])
         assert group.n_missed == (predicted[names == group.name] == -1).sum()
     assert found.n_without == sum(name is None for name in names) > 0
-    assert found.remarks[0] == f"by gender: of {found.n_without} images it is not known, and they are in no group"
+    assert found.remarks[0] == f"by gender: it is not known of {found.n_without}, which are in no group"
     assert (found.unit, found.test.exchanged) == ("image", "images")
 
 
@@ -253,11 +253,11 @@ def test_what_must_be_known_of_groups_is_said():
     one = grouped(["f"] * 40, [0] * 40, [0] * 40)
 
     assert small == (
-        "by gender: fewer than 30 images of m (2): their figures say little",
+        "by gender: fewer than 30 of m (2): their figures say little",
         "by gender: 1 to 2 classes occur in a group, so that UAR and macro-F1 of some groups do not compare",
     )
     assert many == ("by gender: of 21 groups some stand out by chance alone",)
-    assert (one.test, one.remarks) == (None, ("by gender: all images are of one group, 'f'",))
+    assert (one.test, one.remarks) == (None, ("by gender: all are of one group, 'f'",))
 
 
 # ---- the command ------------------------------------------------------------------------------------------

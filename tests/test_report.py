@@ -295,7 +295,9 @@ def test_matching_is_said_in_words(folder):
 def test_a_report_on_clips_speaks_of_clips(tmp_path, scores):
     """No figure of clips is said to be of images, on the page and in Markdown."""
     dataset = {"unit": "clip", "remarks": (), "layout": "clips in folders"}
-    run = run_of(scores, mistakes=[mistake()], by=(grouping("gender", "female"),))
+    labels, some = np.arange(40) % 7, ["speech", None] * 20
+    few = by_group("channel", some, labels, labels, classes=EMOTIONS, subjects=None, resamples=9, seed=0)
+    run = run_of(scores, mistakes=[mistake()], by=(grouping("gender", "female"), few))
     evaluation = evaluation_of(run, **dataset)
     write_report(replace(evaluation, remarks=(), anchors=(), anchors_left_out=()), tmp_path, images=False)
 

@@ -41,7 +41,7 @@ def group_names(labelled: LabelledSet, column: str) -> list[str | None]:
     values = {name for name in names if name}
     if column not in labelled.columns or not values:
         there = ", ".join(labelled.columns) or "none"
-        what = "says nothing of the images here" if column in labelled.columns else "is not known"
+        what = f"says nothing of the {labelled.unit}s here" if column in labelled.columns else "is not known"
         raise ConfigError(f"--by {column}: the column {what} for {labelled.dataset}; there are: {there}")
     if len(values) > MAX_NUMBERS and all(re.fullmatch(r"-?\d+(\.\d*)?", value) for value in values):
         raise ConfigError(
@@ -49,7 +49,7 @@ def group_names(labelled: LabelledSet, column: str) -> list[str | None]:
             "such as 20-29, and name that"
         )
     if len(values) > max(len(names) / 2, 1):
-        raise ConfigError(f"--by {column}: {len(values):,} values for {len(names):,} images are no groups")
+        raise ConfigError(f"--by {column}: {len(values):,} values for {len(names):,} {labelled.unit}s are no groups")
     return [name or None for name in names]
 
 
@@ -129,14 +129,14 @@ def _sort_key(name: str) -> tuple[float, str]:
 
 def _remarks(column: str, groups: Sequence[GroupScore], n_without: int) -> Iterator[str]:
     if n_without:
-        yield f"by {column}: of {n_without:,} images it is not known, and they are in no group"
+        yield f"by {column}: it is not known of {n_without:,}, which are in no group"
     if len(groups) == 1:
-        yield f"by {column}: all images are of one group, {groups[0].name!r}"
+        yield f"by {column}: all are of one group, {groups[0].name!r}"
     if len(groups) > MANY:
         yield f"by {column}: of {len(groups):,} groups some stand out by chance alone"
     if small := [f"{group.name} ({group.n})" for group in groups if group.n < FEW]:
         more = f" and {len(small) - 5:,} more" if len(small) > 5 else ""
-        yield f"by {column}: fewer than {FEW} images of {', '.join(small[:5])}{more}: their figures say little"
+        yield f"by {column}: fewer than {FEW} of {', '.join(small[:5])}{more}: their figures say little"
     if len({group.num_classes for group in groups}) > 1:
         counts = [group.num_classes for group in groups]
         yield (
