@@ -51,6 +51,14 @@ BOX_COLUMNS = ("x1", "y1", "x2", "y2")
 SIZE_COLUMNS = ("picture_width", "picture_height")
 """The columns of a table that hold the size of the picture that a box is in, in pixels."""
 
+LANDMARKS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
+"""The five points of a face: centres of the eyes, tip of the nose, corners of the mouth. Left and right are the
+person's own: the left eye is on the right of an upright picture that is not mirrored."""
+Point = tuple[float, float]
+"""x, y in pixels of the upright picture."""
+Landmarks = tuple[Point | None, ...]
+"""One for each of LANDMARKS; None for one that the detector does not know. They may lie outside the picture."""
+
 
 FACE_COLUMNS = (
     *("input", "frame", "time_s", "face", "face_source", *BOX_COLUMNS, "detection_score", "track", "emotion"),
@@ -142,6 +150,10 @@ class Face:
     source: FaceSource
     score: float | None = None
     """The detector's confidence, 0 to 1; None unless detected."""
+    landmarks: Landmarks | None = None
+    """None unless detected."""
+    turn: int = 0
+    """0, 90, 180 or 270: the degrees, clockwise, by which its picture must be turned for the face to stand upright."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -69,6 +69,17 @@ def test_blazeface_means_the_same_box(portrait, detectors):
 
 
 @pytest.mark.parametrize("name", DETECTORS)
+def test_landmarks_are_where_the_eye_sees_them(name, portrait, detectors):
+    """Within four pixels, left and right as the person has them; BlazeFace does not know the corners of the mouth."""
+    (face,) = detectors[name].detect(np.array(portrait), min_confidence=0.6)
+
+    seen = ((245, 104), (204, 103), (224, 129), (245, 140), (203, 139))
+    known = 5 if name == "retinaface" else 3
+    np.testing.assert_allclose(face.landmarks[:known], seen[:known], atol=4)
+    assert face.landmarks[known:] == (None,) * (5 - known)
+
+
+@pytest.mark.parametrize("name", DETECTORS)
 def test_group_is_found_left_to_right(name, group, detectors):
     """Four people give four faces in the order of their left edges, each where it was put."""
     rgb, boxes = group

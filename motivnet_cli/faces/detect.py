@@ -17,7 +17,7 @@ import torch.nn.functional as F  # noqa: N812 - the name everybody reads
 from motivnet_cli.config import DETECTION_SIZE
 from motivnet_cli.errors import ConfigError, InputError
 from motivnet_cli.faces.boxes import non_maximum_suppression
-from motivnet_cli.records import Face
+from motivnet_cli.records import LANDMARKS, Face
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,7 +49,8 @@ class Detector(Protocol):
             min_confidence: 0 to 1.
 
         Returns:
-            Faces with a score and a box in pixels of `rgb`, clipped to it: 0 <= x1 < x2 <= W and 0 <= y1 < y2 <= H.
+            Faces with a score, landmarks, and a box in pixels of `rgb`, clipped to it: 0 <= x1 < x2 <= W and
+            0 <= y1 < y2 <= H.
 
         Raises:
             InputError: `bad_prediction`: the network's numbers are none, as of a damaged file or a faulty device.
@@ -126,6 +127,8 @@ class RetinaFace:
     _CENTRE_VARIANCE, _SIZE_VARIANCE = 0.1, 0.2
     _MEAN_BGR = np.array((104, 117, 123), np.float32)
     _COARSEST_STRIDE = 32
+    _LANDMARKS = ("right_eye", "left_eye", "nose", "right_mouth", "left_mouth")
+    """In the order of its output, from the left of the picture to the right."""
     _MAX_OVERLAP = 0.4
     """IoU above which the weaker of two boxes is dropped."""
 
@@ -140,11 +143,19 @@ class RetinaFace:
         scale = min(max(longer, MIN_LONG_SIDE), self._detection_size) / longer
         rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
         image = self._input(_resize(rgb, rows, columns))  # [1, 3, H', W']
-        (offsets,), (scores,) = _numbers(self._session.run(["boxes", "scores"], {"image": image}))  # [A, 4], [A, 2]
+        outputs = _numbers(self._session.run(["boxes", "scores", "landmarks"], {"image": image}))
+        (offsets,), (scores,), (points,) = outputs  # [A, 4], [A, 2], [A, 10]
         likely = np.flatnonzero(scores[:, 1] >= min_confidence)  # [N]
-        boxes = self._decode(offsets[likely], likely, image.shape[2:])  # [N, 4]
-        boxes *= np.tile((width / columns, height / rows), 2).astype(np.float32)
-        return _faces(boxes, scores[likely, 1], (height, width), max_overlap=self._MAX_OVERLAP)
+        anchors = self._anchors(likely, image.shape[2:])  # [N, 3]
+        boxes, landmarks = (
+            self._boxes(offsets[likely], anchors),
+            self._points(points[likely], anchors),
+        )  # [N, 4], [N, 5, 2]
+        factors = np.array((width / columns, height / rows), np.float32)
+        boxes *= np.tile(factors, 2)
+        landmarks *= factors
+        landmarks = landmarks[:, [self._LANDMARKS.index(name) for name in LANDMARKS]]
+        return _faces(boxes, scores[likely, 1], landmarks, (height, width), max_overlap=self._MAX_OVERLAP)
 
     def _input(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
         """A picture [H, W, 3] as the network takes it: BGR less the mean colour, filled up to whole cells."""
@@ -155,16 +166,13 @@ class RetinaFace:
             np.subtract(rgb[..., 2 - channel], mean, out=image[0, channel, :rows, :columns])
         return image
 
-    def _decode(
-        self, offsets: NDArray[np.float32], indices: NDArray[np.int64], shape: tuple[int, ...]
-    ) -> NDArray[np.float32]:
-        """Boxes [N, 4] in pixels of the network's input [H', W'] = `shape`.
+    def _anchors(self, indices: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """Anchors [N, 3] in pixels of the network's input [H', W'] = `shape`: centre x, centre y, side.
 
         Args:
-            offsets: [N, 4], of centre and size from their anchors.
             indices: [N], of these anchors among all.
         """
-        anchors = np.empty((len(indices), 3), np.float32)  # [N, 3]: centre x, centre y, side
+        anchors = np.empty((len(indices), 3), np.float32)  # [N, 3]
         first = 0
         for stride, sides in self._ANCHORS:
             cells_across = shape[1] // stride
@@ -174,11 +182,22 @@ class RetinaFace:
             row, column = np.divmod(cell, cells_across)
             anchors[here] = np.stack(((column + 0.5) * stride, (row + 0.5) * stride, np.take(sides, size)), axis=1)
             first += num_anchors
+        return anchors
+
+    def _boxes(self, offsets: NDArray[np.float32], anchors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Boxes [N, 4] of `offsets` [N, 4], of centre and size, from `anchors` [N, 3]."""
         side = anchors[:, 2:]  # [N, 1]
         centre = anchors[:, :2] + self._CENTRE_VARIANCE * offsets[:, :2] * side  # [N, 2]
         with np.errstate(over="ignore"):  # to infinity, which `_faces` refuses
             half = side * np.exp(self._SIZE_VARIANCE * offsets[:, 2:]) / 2  # [N, 2]
         return np.concatenate((centre - half, centre + half), axis=1)  # [N, 4]
+
+    def _points(self, offsets: NDArray[np.float32], anchors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Points [N, 5, 2] of `offsets` [N, 10] from the centres of `anchors` [N, 3]."""
+        points: NDArray[np.float32] = (
+            anchors[:, None, :2] + self._CENTRE_VARIANCE * offsets.reshape(-1, 5, 2) * anchors[:, None, 2:]
+        )
+        return points
 
 
 class BlazeFace:
@@ -194,6 +213,8 @@ class BlazeFace:
     """Cells along a side, and anchors in every cell."""
     _MAX_OVERLAP = 0.3
     """IoU above which the weaker of two boxes is dropped."""
+    _LANDMARKS = ("right_eye", "left_eye", "nose")
+    """The first of its six points; the others are the middle of the mouth and the ears."""
     _HEIGHT_OF_RETINAFACE = 0.76
     _LOWER = 0.09
     """Its height, and how much lower it lies, in heights of RetinaFace's box."""
@@ -214,15 +235,17 @@ class BlazeFace:
         top, left = (self._SIDE - rows) // 2, (self._SIDE - columns) // 2
         square = np.zeros((self._SIDE, self._SIDE, 3), np.uint8)  # [256, 256, 3]
         square[top : top + rows, left : left + columns] = _resize(rgb, rows, columns)
-        boxes, scores = self._boxes(square, min_confidence)  # [N, 4], [N]
-        boxes -= np.tile((left, top), 2)
-        boxes *= np.tile((width / columns, height / rows), 2)
-        return _faces(boxes.astype(np.float32), scores, (height, width), max_overlap=self._MAX_OVERLAP)
+        boxes, scores, points = self._found(square, min_confidence)  # [N, 4], [N], [N, 3, 2]
+        offset, factors = np.array((left, top), np.float32), np.array((width / columns, height / rows), np.float32)
+        boxes = (boxes - np.tile(offset, 2)) * np.tile(factors, 2)
+        landmarks = np.full((len(points), len(LANDMARKS), 2), np.nan, np.float32)  # [N, 5, 2]
+        landmarks[:, [LANDMARKS.index(name) for name in self._LANDMARKS]] = (points - offset) * factors
+        return _faces(boxes, scores, landmarks, (height, width), max_overlap=self._MAX_OVERLAP)
 
-    def _boxes(
+    def _found(
         self, square: NDArray[np.uint8], min_confidence: float
-    ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-        """Boxes [N, 4] in pixels of the square, as RetinaFace would draw them, and their scores [N]."""
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """Boxes [N, 4] in pixels of the square, as RetinaFace would draw them, scores [N] and points [N, 3, 2]."""
         image = (square.astype(np.float32) / 127.5 - 1).transpose(2, 0, 1)[None]  # [1, 3, 256, 256]
         by_size = {output.shape[1:]: output[0] for output in _numbers(self._session.run(None, {"x": image}))}
         levels = [cells * cells * num_anchors for cells, num_anchors in self._GRIDS]
@@ -234,7 +257,10 @@ class BlazeFace:
         size = values[:, 2:4] / (1, self._HEIGHT_OF_RETINAFACE)  # [N, 2]
         centre[:, 1] -= self._LOWER * size[:, 1]
         half = size / 2
-        return np.concatenate((centre - half, centre + half), axis=1), scores[likely]
+        boxes = np.concatenate((centre - half, centre + half), axis=1)  # [N, 4]
+        num_points = len(self._LANDMARKS)
+        points = values[:, 4 : 4 + 2 * num_points].reshape(-1, num_points, 2) + self._centres[likely, None]
+        return boxes.astype(np.float32), scores[likely], points.astype(np.float32)
 
 
 def _session(name: str) -> onnxruntime.InferenceSession:
@@ -264,20 +290,32 @@ def _numbers(answers: list[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
 
 
 def _faces(
-    boxes: NDArray[np.float32], scores: NDArray[np.float32], shape: tuple[int, int], *, max_overlap: float
+    boxes: NDArray[np.float32],
+    scores: NDArray[np.float32],
+    landmarks: NDArray[np.float32],
+    shape: tuple[int, int],
+    *,
+    max_overlap: float,
 ) -> list[Face]:
     """Of boxes [N, 4] the best of those that overlap, clipped to a picture [H, W] = `shape`, best first.
 
+    Args:
+        landmarks: [N, 5, 2], in the order of LANDMARKS; NaN for what the detector does not know.
+
     Raises:
-        InputError: A box reaches beyond all reason, or a score is not between 0 and 1.
+        InputError: A box or a point reaches beyond all reason, or a score is not between 0 and 1.
     """
-    if not (np.abs(boxes) <= MAX_REACH * max(shape)).all() or not ((scores >= 0) & (scores <= 1)).all():
+    reach = MAX_REACH * max(shape)
+    is_possible = (np.abs(boxes) <= reach).all() and not (np.abs(landmarks) > reach).any()
+    if not is_possible or not ((scores >= 0) & (scores <= 1)).all():
         raise InputError("bad_prediction", "the face detector gave boxes or scores that cannot be")
     kept = non_maximum_suppression(boxes, scores, max_overlap)
     height, width = shape
     clipped = boxes[kept].clip(0, np.tile((width, height), 2)).tolist()
     faces = [
-        Face((x1, y1, x2, y2), "detected", score)
-        for (x1, y1, x2, y2), score in zip(clipped, scores[kept].tolist(), strict=True)
+        Face((x1, y1, x2, y2), "detected", score, tuple(None if x != x else (x, y) for x, y in points))
+        for (x1, y1, x2, y2), score, points in zip(
+            clipped, scores[kept].tolist(), landmarks[kept].tolist(), strict=True
+        )
     ]
     return [face for face in faces if min(_size(face)) > 0]
