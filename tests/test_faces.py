@@ -255,8 +255,9 @@ class FakeNetwork:
     def run(self, names, feed):
         answers = [np.array(answer) for answer in self._session.run(names, feed)]
         if "image" in feed:
-            boxes, scores = answers
+            boxes, scores, landmarks = answers
             boxes[:] = self._rng.normal(0, self._spread, boxes.shape)
+            landmarks[:] = self._rng.normal(0, self._spread, landmarks.shape)
             scores[..., 1] = self._rng.uniform(0, 1, scores.shape[:-1]) ** 8
         else:
             for answer in answers:  # logits, and 16 numbers of each anchor in pixels
