@@ -1,138 +1,148 @@
-"""Recall of small faces, false alarms and time of the face detectors, over their input size and score threshold.
+"""Recall, false detections and cost of finding faces: of the default settings, and of others beside them.
 
-The pictures are composed from sample_data/astronaut.png, so there is one woman, facing the camera, at many sizes,
-angles and brightnesses: it ranks settings, and says little of faces in profile, in the dark or half hidden.
-The last line on stdout is the row as JSON.
+Photographs of 800 to 8,000 px and panoramas are composed from the astronaut of sample_data and from the people that
+`people.py` fetches (`--people FOLDER`); without these there is one woman, and the row says so. A third of them are
+looked at again, turned by 90, 180 and 270 degrees. In pictures without people every detection is false. What is judged
+is `find_faces`, as a run calls it. Nearly all of these people face the camera: real photographs with faces in profile,
+in the dark and half hidden are in FOLDER, too, and have their own lines. The last line on stdout is the row as JSON.
 """
 
 from __future__ import annotations
 
 import time
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from harness import ROOT, parser, report, say
-from PIL import Image, ImageFilter
+from harness import parser, report, say
+from people import Person, Photograph, load_people, load_photographs, load_without_people
+from PIL import Image
+from scenes import Scene, compose, ground
 
-from motivnet_cli.faces.detect import MIN_LONG_SIDE, BlazeFace, Detector, RetinaFace
+from motivnet_cli.config import FaceConfig
+from motivnet_cli.faces.detect import MIN_LONG_SIDE, find_faces, load_detector
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from motivnet_cli.records import Box, Face
 
-LONG_SIDES = (320, 480, 640, 720, 960, 1280)
-THRESHOLDS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9)
-TABLE_THRESHOLD = 0.6
+SETTINGS = {
+    "default": FaceConfig(),
+    **{f"score {score}": FaceConfig(min_confidence=score) for score in (0.4, 0.8)},
+    **{f"size {size}": FaceConfig(detection_size=size) for size in (720, 960, 1280, 1920)},
+    "blazeface": FaceConfig(detector="blazeface"),
+}
 MIN_OVERLAP = 0.4
 """Intersection over union from which a detection counts as the face."""
-LEAST_HEIGHTS = (12, 20, 32, 50, 80, 125, 201)
-"""Edges of the classes of face height in pixels of the picture."""
-SIZES = ((640, 480), (800, 1200), (1280, 720), (1920, 1080), (2000, 1500), (4000, 3000))
+SHARES = (0.015, 0.03, 0.05, 0.15, 0.5)
+"""Edges of the classes of face height, in longer sides of the picture."""
+CLASSES = ("1.5-3 %", "3-5 %", "5-15 %", "15-50 %")
+SIZE_CLASSES = {"under 800 px": 800, "800-1599 px": 1600, "1600-3199 px": 3200, "3200-8000 px": 8001}
+"""Classes of pictures, and the longer side from which the next one begins."""
+PANORAMA = "panorama"
+MIXTURES = ((1, 1, 1, 1, 1), (2, 2, 2, 2), (1, 1, 1, 2, 2), (0, 0, 0, 0, 0), (3,), (0, 0, 1, 1, 2, 3))
+"""The classes of the faces of a picture."""
+ASPECTS = (4 / 3, 3 / 2, 16 / 9, 20 / 3, 3 / 4, 1, 2 / 3, 9 / 16, 3, 4 / 3, 1 / 3)
 UPSCALED_SIZES = (20, 32, 48, 64, 100)
 """Sides of small pictures that a face fills."""
 
-_FACE = (178, 56, 271, 178)
-_HEAD_AND_SHOULDERS = (85, 0, 365, 300)
-_MEAN_RGB = (123, 117, 104)
-_WITHOUT_FACE = ((300, 0, 512, 300), (0, 330, 160, 512), (280, 330, 512, 512), (0, 120, 130, 330))
 
+@dataclass
+class Tally:
+    """What one choice of settings found in a set of pictures."""
 
-class Scene(NamedTuple):
-    """A picture and where its faces are."""
+    pictures: int = 0
+    faces: Counter[str] = field(default_factory=Counter)
+    """By size class."""
+    found: Counter[str] = field(default_factory=Counter)
+    false: int = 0
+    overlaps: list[float] = field(default_factory=list)
+    seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    """CPU time of a picture, by the picture's size."""
 
-    rgb: np.ndarray
-    faces: tuple[Box, ...]
+    def add(self, scene: Scene, found: Sequence[Face], seconds: float) -> None:
+        """One more picture: what is in it, what was found, and the CPU time."""
+        overlaps, false = match(found, scene.faces)
+        self.pictures += 1
+        self.false += false
+        for share, overlap in zip(scene.shares, overlaps, strict=True):
+            name = _class(share)
+            self.faces[name] += 1
+            self.found[name] += overlap > 0
+        self.overlaps += [overlap for overlap in overlaps if overlap]
+        self.seconds[_size_class(*scene.rgb.shape[:2])].append(seconds)
 
-
-class Hits(NamedTuple):
-    """What one detector found in one scene at the lowest threshold."""
-
-    scores_of_faces: tuple[float, ...]
-    """The score of the detection that matches each face; 0 for a face that was missed."""
-    scores_of_others: tuple[float, ...]
-    """The scores of the detections that match no face."""
-    overlaps: tuple[float, ...]
-    """Of the matched faces."""
+    def row(self) -> dict[str, Any]:
+        """For the results: faces found and all by class, false detections, mean overlap and CPU time."""
+        by_class = {name: [self.found[name], self.faces[name]] for name in CLASSES if self.faces[name]}
+        middle = [by_class[name] for name in CLASSES[1:3] if name in by_class]
+        if middle:
+            by_class["3-15 %"] = [sum(pair[0] for pair in middle), sum(pair[1] for pair in middle)]
+        return {
+            "pictures": self.pictures,
+            "found": by_class,
+            "false": self.false,
+            "mean_overlap": round(float(np.mean(self.overlaps)), 3) if self.overlaps else None,
+            "cpu_ms": {
+                name: round(1000 * float(np.mean(self.seconds[name])), 1)
+                for name in (*SIZE_CLASSES, PANORAMA)
+                if name in self.seconds
+            },
+        }
 
 
 def main() -> None:
     arguments = parser(__doc__)
-    arguments.add_argument("--count", type=int, default=96, help="pictures")
+    arguments.add_argument("--people", type=Path, help="folder of people.py")
+    arguments.add_argument("--count", type=int, default=36, help="composed photographs")
     arguments.add_argument("--seed", type=int, default=0)
+    arguments.add_argument("--only", nargs="+", choices=SETTINGS, default=list(SETTINGS), help="of the settings")
     options = arguments.parse_args()
     torch.set_num_threads(1)
-
-    with Image.open(ROOT / "sample_data" / "astronaut.png") as image:
-        portrait = image.convert("RGB")
-    scenes = [
-        _compose(portrait, np.random.default_rng([options.seed, number]), SIZES[number % len(SIZES)])
-        for number in range(options.count)
-    ]
-    heights = np.array([box[3] - box[1] for scene in scenes for box in scene.faces])
-    detectors: dict[str, Detector] = {f"retinaface {side}": RetinaFace(side) for side in LONG_SIDES}
-    detectors["blazeface 256"] = BlazeFace()
-    say(f"{len(scenes)} pictures, {len(heights)} faces; recall at score {TABLE_THRESHOLD} by height of the face")
-    classes = [f"{low}-{high - 1}" for low, high in pairwise(LEAST_HEIGHTS)]
-    say(f"{'':16}" + "".join(f"{name:>9}" for name in (*classes, "all", "false", "ms")))
-    rows: dict[str, Any] = {}
-    for name, detector in detectors.items():
-        row = rows[name] = _measure(detector, scenes, heights)
-        recalls = [*row["recall_by_height"].values(), row["recall"][str(TABLE_THRESHOLD)]]
-        say(
-            f"{name:16}"
-            + "".join(f"{value:9.3f}" for value in recalls)
-            + f"{row['false_per_picture'][str(TABLE_THRESHOLD)]:9.3f}{row['ms']:9.1f}"
-        )
-    say(f"\n{'':16}" + "".join(f"{f'>= {score}':>16}" for score in THRESHOLDS) + "   (recall / false a picture)")
-    for name, row in rows.items():
-        pairs = zip(row["recall"].values(), row["false_per_picture"].values(), strict=True)
-        say(f"{name:16}" + "".join(f"{f'{recall:.3f} / {false:.3f}':>16}" for recall, false in pairs))
-    upscaled = _measure_upscaling(portrait)
-    say(f"\nfound in {upscaled['pictures']} small pictures, by side: as it is / enlarged to {MIN_LONG_SIDE}")
-    for side, pair in upscaled["found"].items():
-        say(f"{side:16}{pair[0]:9} /{pair[1]:4}")
-    measured = {"pictures": len(scenes), "faces": len(heights), "min_overlap": MIN_OVERLAP, "detectors": rows}
-    report(measured | {"upscaling": upscaled}, record=options.record)
-
-
-def _measure(detector: Detector, scenes: Sequence[Scene], heights: np.ndarray) -> dict[str, Any]:
-    detector.detect(scenes[0].rgb, min_confidence=0.5)  # the first call of a session is slow
-    seconds, hits = [], []
-    for scene in scenes:
-        started = time.perf_counter()
-        found = detector.detect(scene.rgb, min_confidence=min(THRESHOLDS))
-        seconds.append(time.perf_counter() - started)
-        hits.append(_match(found, scene.faces))
-    scores = np.array([score for hit in hits for score in hit.scores_of_faces])
-    others = np.array([score for hit in hits for score in hit.scores_of_others])
-    overlaps = [overlap for hit in hits for overlap in hit.overlaps]
-    by_height = {}
-    for low, high in pairwise(LEAST_HEIGHTS):
-        here = (heights >= low) & (heights < high)
-        by_height[f"{low}-{high - 1}"] = round(float((scores[here] >= TABLE_THRESHOLD).mean()), 3)
-    return {
-        "recall_by_height": by_height,
-        "recall": {str(t): round(float((scores >= t).mean()), 3) for t in THRESHOLDS},
-        "false_per_picture": {str(t): round(float((others >= t).sum() / len(scenes)), 3) for t in THRESHOLDS},
-        "mean_overlap": round(float(np.mean(overlaps)), 3),
-        "ms": round(1000 * float(np.mean(seconds)), 1),
+    people, empty = load_people(options.people), load_without_people(options.people)
+    if options.people is None:
+        say("Without --people every face is the astronaut's: run benchmarks/people.py for others.\n")
+    tallies: dict[str, dict[str, Tally]] = {name: defaultdict(Tally) for name in options.only}
+    detectors = {
+        name: load_detector(SETTINGS[name].detector, detection_size=SETTINGS[name].detection_size) for name in tallies
     }
+    for name, scene in _scenes(people, empty, count=options.count, seed=options.seed):
+        for setting, tally in tallies.items():
+            started = time.process_time()
+            found = find_faces(scene.rgb, SETTINGS[setting], detectors[setting])
+            tally[name].add(scene, found, time.process_time() - started)
+    rows = {setting: {name: tally.row() for name, tally in sets.items()} for setting, sets in tallies.items()}
+    _say_rows(rows)
+    photographs = _measure_photographs(options.people, detectors) if options.people else {}
+    upscaled = _measure_upscaling(people[0])
+    measured = {
+        "people": len(people),
+        "min_overlap": MIN_OVERLAP,
+        "settings": rows,
+        "photographs": photographs,
+        "upscaling": upscaled,
+    }
+    report(measured, record=options.record)
 
 
-def _match(found: Sequence[Face], faces: Sequence[Box]) -> Hits:
-    """Every face takes its best free detection, the best scores choosing first."""
-    scores, overlaps, others = [0.0] * len(faces), [0.0] * len(faces), []
+def match(found: Sequence[Face], faces: Sequence[Box]) -> tuple[list[float], int]:
+    """The overlap of every face with the detection that is it, 0 if there is none; and the other detections.
+
+    Every face takes its best free detection, the best scores choosing first.
+    """
+    overlaps, false = [0.0] * len(faces), 0
     for face in sorted(found, key=lambda face: -(face.score or 0)):
-        candidates = [0.0 if scores[k] else _overlap(face.box, box) for k, box in enumerate(faces)]
-        best = int(np.argmax(candidates))
-        if candidates[best] >= MIN_OVERLAP:
-            scores[best], overlaps[best] = face.score or 0, candidates[best]
+        candidates = [0.0 if overlaps[k] else _overlap(face.box, box) for k, box in enumerate(faces)]
+        best = int(np.argmax(candidates)) if candidates else -1
+        if best >= 0 and candidates[best] >= MIN_OVERLAP:
+            overlaps[best] = candidates[best]
         else:
-            others.append(face.score or 0)
-    return Hits(tuple(scores), tuple(others), tuple(value for value in overlaps if value))
+            false += 1
+    return overlaps, false
 
 
 def _overlap(a: Box, b: Box) -> float:
@@ -143,91 +153,109 @@ def _overlap(a: Box, b: Box) -> float:
     return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
 
 
-def _measure_upscaling(portrait: Image.Image) -> dict[str, Any]:
+def _class(share: float) -> str:
+    """The size class of a face; one that a panorama made smaller than all classes counts in the least."""
+    return CLASSES[int(np.clip(np.searchsorted(SHARES, share, side="right") - 1, 0, len(CLASSES) - 1))]
+
+
+def _size_class(height: int, width: int) -> str:
+    longer = max(height, width)
+    if longer >= 3 * min(height, width):
+        return PANORAMA
+    return next(name for name, end in SIZE_CLASSES.items() if longer < end)
+
+
+def _scenes(
+    people: Sequence[Person], empty: Sequence[Photograph], *, count: int, seed: int
+) -> Iterator[tuple[str, Scene]]:
+    """Every picture with the name of its set: `upright`, `turned 90` ..., `without people`."""
+    textures = [photograph.rgb for photograph in empty]
+    grounds = [photograph.rgb for photograph in empty if not photograph.name.endswith("/chelsea.png")]  # a cat's face
+    for number in range(count):
+        rng = np.random.default_rng([seed, number])
+        size = _size(rng, number, count)
+        shares = [float(np.exp(rng.uniform(*np.log(SHARES[k : k + 2])))) for k in MIXTURES[number % len(MIXTURES)]]
+        scene = compose(people, grounds, rng, size, shares)
+        yield "upright", scene
+        if number // len(MIXTURES) % 3 == 0:  # every mixture
+            for quarters in (1, 2, 3):
+                yield f"turned {90 * quarters}", scene.turned(quarters)
+        yield "without people", _scene(np.array(ground(grounds, rng, size)))
+    for texture in textures:
+        yield "without people", _scene(texture)
+
+
+def _scene(rgb: np.ndarray, faces: tuple[Box, ...] = ()) -> Scene:
+    shares = tuple((y2 - y1) / max(rgb.shape) for _, y1, _, y2 in faces)
+    return Scene(rgb, faces, np.zeros((0, 5, 2)), shares)
+
+
+def _size(rng: np.random.Generator, number: int, count: int) -> tuple[int, int]:
+    """Width and height: long sides spread evenly by logarithm over the pictures, in an order of their own."""
+    step = np.random.default_rng(count).permutation(count)[number]
+    longer = 800 * 10 ** ((step + rng.random()) / count)
+    aspect = ASPECTS[number % len(ASPECTS)]
+    return round(longer * min(1, aspect)), round(longer / max(1, aspect))
+
+
+def _say_rows(rows: dict[str, dict[str, dict[str, Any]]]) -> None:
+    columns = (*CLASSES, "3-15 %")
+    for name in next(iter(rows.values())):
+        say(f"\n{name}, {next(iter(rows.values()))[name]['pictures']} pictures")
+        say(f"{'':12}" + "".join(f"{column:>14}" for column in (*columns, "false", "overlap")) + "   CPU ms a picture")
+        for setting, sets in rows.items():
+            row = sets[name]
+            recalls = [f"{a}/{b} {a / b:.3f}" if b else "" for a, b in (row["found"].get(c, (0, 0)) for c in columns)]
+            cells = "".join(f"{text:>14}" for text in (*recalls, row["false"], row["mean_overlap"] or ""))
+            say(f"{setting:12}{cells}   " + ", ".join(f"{size}: {ms:.0f}" for size, ms in row["cpu_ms"].items()))
+
+
+def _measure_photographs(folder: Path, detectors: dict[str, Any]) -> dict[str, Any]:
+    """Real photographs: the faces in each, and for every setting those found and the false detections, as turned."""
+    measured: dict[str, Any] = {}
+    for photograph in load_photographs(folder):
+        row: dict[str, Any] = {"faces": len(photograph.faces)}
+        scene = _scene(photograph.rgb, photograph.faces)
+        for setting, detector in detectors.items():
+            counts = []
+            for quarters in range(4):
+                turned = scene.turned(quarters)
+                overlaps, false = match(find_faces(turned.rgb, SETTINGS[setting], detector), turned.faces)
+                counts.append([sum(overlap > 0 for overlap in overlaps), false])
+            row[setting] = counts
+        measured[photograph.name] = row
+        say(f"{photograph.name}: {row}")
+    return measured
+
+
+def _measure_upscaling(person: Person) -> dict[str, Any]:
     """Whether small pictures that a face fills should be enlarged before RetinaFace sees them.
 
     "As it is" stands on a plain ground of MIN_LONG_SIDE, so that the detector itself does not enlarge it.
     """
-    detector = RetinaFace()
-    turns = (-12, -6, 0, 6, 12)
-    factors = (1.1, 1.3, 1.6, 2.2)
+    config = FaceConfig()
+    detector = load_detector(config.detector, detection_size=config.detection_size)
+    x1, y1, x2, y2 = person.box
+    x, y = (x1 + x2) / 2, (y1 + y2) / 2
+    turns, factors = (-12, -6, 0, 6, 12), (1.1, 1.3, 1.6, 2.2)
     found = {}
     for side in UPSCALED_SIZES:
         counts = [0, 0]
         for degrees in turns:
-            turned = portrait.rotate(degrees, Image.Resampling.BICUBIC, center=(224, 117))
+            turned = person.image.rotate(degrees, Image.Resampling.BICUBIC, center=(x, y))
             for factor in factors:
-                half = (_FACE[3] - _FACE[1]) * factor / 2
-                crop = turned.crop((round(224 - half), round(117 - half), round(224 + half), round(117 + half)))
+                half = (y2 - y1) * factor / 2
+                crop = turned.crop((round(x - half), round(y - half), round(x + half), round(y + half)))
                 small = crop.resize((side, side), Image.Resampling.BICUBIC)
-                plain = Image.new("RGB", (MIN_LONG_SIDE, MIN_LONG_SIDE), _MEAN_RGB)
+                plain = Image.new("RGB", (MIN_LONG_SIDE, MIN_LONG_SIDE), (123, 117, 104))
                 plain.paste(small)
                 for k, picture in enumerate((plain, small)):
-                    counts[k] += bool(detector.detect(np.array(picture), min_confidence=TABLE_THRESHOLD))
+                    counts[k] += bool(find_faces(np.array(picture), config, detector))
         found[f"{side} x {side}"] = counts
+    say(f"\nfound in {len(turns) * len(factors)} small pictures, by side: as it is / enlarged to {MIN_LONG_SIDE}")
+    for name, pair in found.items():
+        say(f"{name:16}{pair[0]:9} /{pair[1]:4}")
     return {"pictures": len(turns) * len(factors), "found": found}
-
-
-def _compose(portrait: Image.Image, rng: np.random.Generator, size: tuple[int, int]) -> Scene:
-    """Up to nine people in the cells of a grid, evenly spread by the logarithm of their height."""
-    image = _ground(portrait, rng, size)
-    rows, columns = 3, 3
-    cell_width, cell_height = size[0] // columns, size[1] // rows
-    limit = min(200.0, cell_width / 2.4, cell_height / 2.5)
-    faces = []
-    for cell in rng.permutation(rows * columns)[: rng.integers(3, 10)]:
-        height = float(np.exp(rng.uniform(np.log(12), np.log(limit))))
-        x0, y0 = int(cell % columns) * cell_width, int(cell // columns) * cell_height
-        faces.append(_paste_person(image, portrait, rng, height, (x0, y0, cell_width, cell_height)))
-    grain = rng.normal(0, 3, (size[1] // 2, size[0] // 2, 1)).repeat(2, 0).repeat(2, 1)
-    rgb = np.asarray(image, np.float32)[: grain.shape[0], : grain.shape[1]] * float(rng.uniform(0.6, 1.25))
-    return Scene(np.clip(rgb + grain, 0, 255).astype(np.uint8), tuple(faces))
-
-
-def _ground(portrait: Image.Image, rng: np.random.Generator, size: tuple[int, int]) -> Image.Image:
-    """A plain colour, noise at two scales, or a piece of the portrait that shows no face."""
-    kind = int(rng.integers(3))
-    if kind == 0:
-        return Image.new("RGB", size, tuple(int(value) for value in rng.integers(20, 235, 3)))
-    if kind == 1:
-        coarse = Image.fromarray(rng.integers(0, 256, (6, 8, 3), np.uint8)).resize(size, Image.Resampling.BICUBIC)
-        fine = Image.fromarray(rng.integers(0, 256, (90, 120, 3), np.uint8)).resize(size, Image.Resampling.BICUBIC)
-        return Image.blend(coarse, fine, 0.35)
-    box = _WITHOUT_FACE[int(rng.integers(len(_WITHOUT_FACE)))]
-    return portrait.resize(size, Image.Resampling.BILINEAR, box=box)
-
-
-def _paste_person(
-    image: Image.Image,
-    portrait: Image.Image,
-    rng: np.random.Generator,
-    height: float,
-    cell: tuple[int, int, int, int],
-) -> Box:
-    """Pastes head and shoulders somewhere in the cell; returns where the face is.
-
-    RetinaFace looks at what is around a face: on heads alone it found 6 % of those of 24 to 32 px, not a third.
-    """
-    left, top, right, bottom = _HEAD_AND_SHOULDERS
-    scale = height / (_FACE[3] - _FACE[1])
-    width_px, height_px = max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale))
-    x, y = ((_FACE[0] + _FACE[2]) / 2 - left) * scale, ((_FACE[1] + _FACE[3]) / 2 - top) * scale
-    person = portrait.resize((width_px, height_px), Image.Resampling.LANCZOS, box=_HEAD_AND_SHOULDERS)
-    mask = Image.new("L", (96, 96), 0)
-    mask.paste(255, (5, 5, 91, 91))
-    mask = mask.filter(ImageFilter.GaussianBlur(3)).resize(person.size)
-    if rng.random() < 0.5:
-        person, x = person.transpose(Image.Transpose.FLIP_LEFT_RIGHT), width_px - x
-    degrees, factor = float(rng.uniform(-15, 15)), float(rng.uniform(0.6, 1.2))
-    person = person.rotate(degrees, Image.Resampling.BICUBIC, center=(x, y)).point(
-        [min(255, round(value * factor)) for value in range(256)] * 3
-    )
-    mask = mask.rotate(degrees, Image.Resampling.BICUBIC, center=(x, y))
-    x0 = cell[0] + int(rng.integers(0, max(1, cell[2] - width_px)))
-    y0 = cell[1] + int(rng.integers(0, max(1, cell[3] - height_px)))
-    image.paste(person, (x0, y0), mask)
-    half_width = (_FACE[2] - _FACE[0]) / 2 * scale
-    return x0 + x - half_width, y0 + y - height / 2, x0 + x + half_width, y0 + y + height / 2
 
 
 if __name__ == "__main__":

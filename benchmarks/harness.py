@@ -78,7 +78,7 @@ def report(measured: Mapping[str, Any], *, record: bool) -> None:
     """Print the row as JSON, the last line on stdout, and append it to the results if asked."""
     script = Path(sys.argv[0]).stem
     command = " ".join(["python", f"benchmarks/{script}.py", *sys.argv[1:]]).replace(f"{ROOT}/", "")
-    command = re.sub(r"(--scratch|--samples) \S+", r"\1 PATH", command)  # where it was is of no use to others
+    command = re.sub(r"(--scratch|--samples|--people) \S+", r"\1 PATH", command)  # where it was is of no use to others
     row = {
         "script": script,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
