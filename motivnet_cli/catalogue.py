@@ -59,7 +59,7 @@ _MOTIVNET = ModelCard(
         "Seven emotions (neutral, happiness, sadness, surprise, fear, disgust, anger) and a 1536-number "
         "embedding from a 1024 x 768 face crop; trained on AffectNet. arXiv 2512.24231."
     ),
-    recipes=("stretch", "pad"),
+    recipes=("stretch", "pad", "stretch-224"),
     margin=0.3,
     fill_rgb=(124, 116, 104),
     flip=False,
@@ -79,9 +79,12 @@ _MOTIVNET = ModelCard(
     sources="OSUPCVLab/EmotionFromFaceImages; encoder: facebook/sapiens on the Hugging Face hub",
     limits=(
         "Which input recipe the weights want is undecided: the reference's training loader does `stretch`, its "
-        "inference script since 30 December 2025 `pad`. `stretch` is the default by convention; "
-        "`motivnet evaluate --recipe both` compares the two on a labelled set.",
-        "The margin of 0.3 imitates AffectNet's crops and is not from the reference, which crops nothing.",
+        "inference script since 30 December 2025 `pad`. AffectNet's eight-label release is 224 x 224, and the loader "
+        "may have enlarged that, as `stretch-224` does; how the release was shrunk is not known. `stretch` is the "
+        "default by convention; `motivnet evaluate --recipe all` compares the three on a labelled set.",
+        "The margin of 0.3 is not from the reference, which crops nothing. AffectNet's own boxes seem to be 0.9 times "
+        "as high as ours, which puts its images at a margin of 0.15 to 0.2 (by 34 faces, none of them AffectNet's): "
+        "`motivnet evaluate --margin 0.15,0.2,0.3` compares margins.",
         "About 9.3 TFLOP a face: one to two minutes a face on two CPU cores.",
     ),
 )

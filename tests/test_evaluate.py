@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import os
 from pathlib import Path
@@ -14,6 +15,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from motivnet_cli.cli import app
+from motivnet_cli.cli.evaluate_options import AnswerOptions
+from motivnet_cli.evaluation.config import EvaluateConfig
 from motivnet_cli.evaluation.datasets.read import read_dataset
 from motivnet_cli.evaluation.matching import match
 from motivnet_cli.evaluation.metrics import score
@@ -24,6 +27,7 @@ from tests.pictures import SAMPLE_DATA
 from tests.runs import evaluate_and_kill
 from tests.test_datasets import every_layout, picture
 
+TINY = Path(__file__).parent / "golden" / "motivnet_tiny_7.safetensors"
 FOLDERS = ("neutral", "happy", "sad", "surprised", "fear", "disgust", "angry")
 A_CLASS = 3
 
@@ -89,20 +93,72 @@ def test_a_model_is_scored_on_a_folder(faces, tmp_path):
 
 
 @pytest.mark.usefixtures("plain_figures")
-def test_both_recipes_are_scored_side_by_side(faces, tmp_path):
-    """--recipe both runs the reference's two input recipes, each with its own predictions and figures."""
-    weights = Path(__file__).parent / "golden" / "motivnet_tiny_7.safetensors"
-    arguments = ("--weights", weights, "--recipe", "both", "--out", tmp_path / "r")
-    shown = run("evaluate", "--dataset", "folder", "--root", faces, *arguments).stdout
-    scored, (pair,) = metrics(tmp_path / "r")["runs"], metrics(tmp_path / "r")["between"]
-    rows = [polars.read_parquet(tmp_path / "r" / f"predictions-{recipe}.parquet") for recipe in ("stretch", "pad")]
+def test_recipes_and_margins_are_scored_side_by_side(faces, tmp_path):
+    """Each recipe with each margin is a run with predictions and figures of its own, and each pair is tested."""
+    arguments = ("--weights", TINY, "--recipe", "stretch,pad", "--margin", "0.2,1", "--out", tmp_path / "r")
+    shown = run("evaluate", "--dataset", "folder", "--root", faces, *arguments)
+    scored, pairs = metrics(tmp_path / "r")["runs"], metrics(tmp_path / "r")["between"]
+    variants = list(itertools.product(("stretch", "pad"), ("0.2", "1")))
+    rows = [polars.read_parquet(tmp_path / "r" / f"predictions-{a}-margin-{b}.parquet") for a, b in variants]
+    settings = [(each["predictions"]["recipe"], each["predictions"]["settings"]["faces.margin"]) for each in scored]
 
-    assert [each["name"] for each in scored] == ["recipe stretch", "recipe pad"]
-    assert [each["predictions"]["recipe"] for each in scored] == ["stretch", "pad"]
-    tested = [pair["all"]["accuracy_a"], pair["all"]["accuracy_b"]]
-    assert tested == [each["scores"]["all"]["accuracy"]["value"] for each in scored]
-    assert f"\trecipe stretch\trecipe pad\t21\t{tested[0]:.4f}\t{tested[1]:.4f}\t" in shown.partition("\n\n")[2]
-    assert not rows[0].select(EMOTIONS).equals(rows[1].select(EMOTIONS))
+    assert [each["name"] for each in scored] == [f"recipe {recipe}, margin {margin}" for recipe, margin in variants]
+    assert settings == [(recipe, float(margin)) for recipe, margin in variants]
+    assert [(pair["a"], pair["b"]) for pair in pairs] == list(itertools.combinations((e["name"] for e in scored), 2))
+    tested = [pairs[0]["all"]["accuracy_a"], pairs[0]["all"]["accuracy_b"]]
+    assert tested == [each["scores"]["all"]["accuracy"]["value"] for each in scored[:2]]
+    names = "\trecipe stretch, margin 0.2\trecipe stretch, margin 1"
+    assert f"{names}\t21\t{tested[0]:.4f}\t{tested[1]:.4f}\t" in shown.stdout.partition("\n\n")[2]
+    for a, b in itertools.combinations(rows, 2):
+        assert not a.select(EMOTIONS).equals(b.select(EMOTIONS))
+    assert "whole pictures" not in shown.stderr
+
+
+@pytest.mark.usefixtures("plain_figures")
+def test_faces_that_no_margin_changes_are_counted(faces, tmp_path):
+    """A picture in which no face is found is taken whole, whatever the margin: the report says of how many so."""
+    (tmp_path / "set" / "sad").mkdir(parents=True)
+    for name in ("0.jpg", "1.jpg"):
+        Image.open(faces / "sad" / name).save(tmp_path / "set" / "sad" / name)
+    Image.new("RGB", (48, 48), "grey").save(tmp_path / "set" / "sad" / "2.jpg")
+    command = ("evaluate", "--dataset", "folder", "--root", tmp_path / "set", "--model", "expression-net")
+
+    run(*command, "--margin", "0.2", "--out", tmp_path / "r")
+
+    (remark,) = [each for each in metrics(tmp_path / "r")["remarks"] if "margin" in each]
+    assert remark == "1 of 3 faces are whole pictures, in which none was found: no margin is theirs"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "margin", "variants"),
+    [
+        (None, None, [(None, None)]),
+        ("both", None, [("stretch", None), ("pad", None)]),
+        ("all", "0", [("stretch", 0), ("pad", 0), ("stretch-224", 0)]),
+        ("pad, pad", "0.3,.2,0.30", [("pad", 0.3), ("pad", 0.2)]),
+    ],
+)
+def test_what_is_run_follows_from_recipes_and_margins(recipe, margin, variants):
+    """One run of each pair, in the order in which they are named; `both` are those of MotivNet's reference."""
+    options = AnswerOptions(recipe=recipe, margin=margin, weights=str(TINY))
+    assert list(options.applied_to(EvaluateConfig(dataset="folder", root=".", out="r")).variants) == variants
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--margin", "0.2;0.3"], "--margin takes numbers with commas between, such as 0.15,0.2,0.3; got '0.2;0.3'"),
+        (["--margin", "0.2,5"], "margin must be between 0 and 4 (times the face's height), got 5"),
+        (["--margin", "0.2", "--faces", "whole"], "the images of folder are taken whole, without a margin"),
+        (["--margin", "0.2", "--predictions", "p.csv"], "predictions made before have their recipe and margin already"),
+        (["--recipe", "letterbox,pad"], "expression-net has no input recipe 'pad'"),
+    ],
+)
+def test_runs_that_cannot_be_are_refused_before_any(faces, tmp_path, options, words):
+    """A wrong recipe or margin, and one where nothing is cut, ends with exit code 2 and leaves nothing."""
+    command = ("evaluate", "--dataset", "folder", "--root", faces, "--model", "expression-net")
+    assert words in run(*command, *options, "--out", tmp_path / "r", code=2).stderr
+    assert not (tmp_path / "r").exists()
 
 
 @pytest.mark.usefixtures("plain_figures")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.faces.crop import cut, image_rows, to_pixels
+from motivnet_cli.faces.crop import RECIPES, cut, image_rows, to_pixels
 
 GOLDEN = Path(__file__).parent / "golden"
 ASTRONAUT = Path(__file__).parents[1] / "sample_data" / "astronaut.png"
@@ -90,7 +90,7 @@ def test_letterbox_of_a_thread_of_a_picture_is_one_pixel_high():
     assert (pixels[0] == 200).any(axis=1).sum() == 1
 
 
-@pytest.mark.parametrize("recipe", ["stretch", "pad", "letterbox"])
+@pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("size", [(1, 1), (1, 50), (50, 1), (128, 96), (301, 200)])
 def test_pixels_are_contiguous_at_the_networks_size(recipe, size):
     """Every recipe gives uint8 [3, H, W] without gaps, and a flat picture keeps its colour."""
@@ -102,7 +102,7 @@ def test_pixels_are_contiguous_at_the_networks_size(recipe, size):
     assert (pixels[:, top:bottom] == 77).all()
 
 
-@pytest.mark.parametrize("recipe", ["stretch", "pad", "letterbox"])
+@pytest.mark.parametrize("recipe", RECIPES)
 def test_pixels_do_not_depend_on_how_the_array_lies_in_memory(recipe):
     """A read-only or mirrored view, or one with gaps, gives what its plain copy gives, and is not changed."""
     rgb = noise(40, 60)
@@ -124,6 +124,18 @@ def test_recipe_does_not_antialias(recipe, size):
 
     top, bottom = image_rows(recipe, 32, 24)
     np.testing.assert_array_equal(pixels[:, top:bottom].transpose(1, 2, 0), rgb[1::3, 1::3])
+
+
+def test_stretch_224_makes_an_image_of_affectnets_size_first():
+    """To 224 x 224 by means of the areas that fall on a pixel, or bilinear to enlarge, and from there as `stretch`."""
+    size = {"height": 1024, "width": 768, "fill_rgb": FILL}
+    large, small = noise(672, 336), noise(100, 80)
+    means = large.repeat(2, axis=1).reshape(224, 3, 224, 3, 3).mean(axis=(1, 3)).round().astype(np.uint8)
+    enlarged = np.array(Image.fromarray(small).resize((224, 224), Image.Resampling.BILINEAR))
+
+    for rgb, first in ((large, means), (small, enlarged), (means, means)):
+        pixels = to_pixels(rgb, recipe="stretch-224", **size).astype(int)
+        assert np.abs(pixels - to_pixels(first, recipe="stretch", **size)).max() <= (first is not rgb)
 
 
 def test_same_size_is_untouched():
@@ -153,7 +165,7 @@ def test_image_rows_of_other_recipes_are_all():
 
 def test_unknown_recipe_is_named():
     """An unknown recipe is refused with the ones that exist."""
-    with pytest.raises(ConfigError, match=r"'squeeze'.*stretch, pad, letterbox"):
+    with pytest.raises(ConfigError, match=r"'squeeze'.*stretch, pad, stretch-224, letterbox"):
         image_rows("squeeze", 1024, 768)
     with pytest.raises(ConfigError, match="squeeze"):
         to_pixels(noise(4, 4), recipe="squeeze", height=8, width=8, fill_rgb=FILL)

@@ -215,7 +215,9 @@ class PredictionOptions(NetworkOptions):
 
     recipe: Annotated[
         str | None,
-        typer.Option(help="How a crop is fitted to the network's input: stretch or pad. Default: the model's."),
+        typer.Option(
+            help="How a crop is fitted to MotivNet's input: stretch, pad or stretch-224. Default: the model's."
+        ),
     ] = None
     flip: Annotated[
         bool | None,

@@ -13,6 +13,7 @@ from motivnet_cli.config import CLIP_FPS, CORRUPTIONS, SEVERITIES, FaceConfig, L
 from motivnet_cli.errors import ConfigError
 
 if TYPE_CHECKING:
+    from motivnet_cli.catalogue import ModelCard
     from motivnet_cli.config import Corruption
     from motivnet_cli.evaluation.config import EvaluateConfig
 
@@ -165,9 +166,20 @@ class AnswerOptions(NetworkOptions):
             "column of a csv or parquet set. May be repeated.",
         ),
     ] = None
-    recipe: Annotated[str | None, typer.Option(help="Input recipe, or both to score each. Default: the model's.")] = (
-        None
-    )
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            metavar="all|NAME,...", help="Input recipe; of several, or all, each is a run. Default: the model's."
+        ),
+    ] = None
+    margin: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBER,...",
+            help="Margin around a face, as of annotate; of several, each is a run with each recipe. Default: the "
+            "model's.",
+        ),
+    ] = None
     faces: Annotated[
         Literal["auto", "detect", "whole"] | None,
         typer.Option(
@@ -219,7 +231,8 @@ class AnswerOptions(NetworkOptions):
             config,
             predictions=tuple(self.predictions or ()),
             by=tuple(dict.fromkeys(self.by or ())),
-            recipes=card.recipes if self.recipe == "both" else (self.recipe,),
+            recipes=self._recipes(card),
+            margins=self._margins(),
             model=model,
             faces=_FACES[self.faces] if self.faces else None,
             clips=clips,
@@ -229,6 +242,28 @@ class AnswerOptions(NetworkOptions):
             severities=tuple(severity for severity in SEVERITIES if severity in {each.severity for each in corrupted}),
             overwrite=self.overwrite,
         )
+
+    def _recipes(self, card: ModelCard) -> tuple[str | None, ...]:
+        """The recipes that are named; `both` are the two of MotivNet's reference."""
+        if self.recipe is None:
+            return (None,)
+        named = {"all": card.recipes, "both": card.recipes[:2]}.get(self.recipe, _words(self.recipe))
+        return tuple(dict.fromkeys(named))
+
+    def _margins(self) -> tuple[float | None, ...]:
+        """The margins that are named.
+
+        Raises:
+            ConfigError: One is no number.
+        """
+        if self.margin is None:
+            return (None,)
+        try:
+            return tuple(dict.fromkeys(map(float, _words(self.margin))))
+        except ValueError:
+            raise ConfigError(
+                f"--margin takes numbers with commas between, such as 0.15,0.2,0.3; got {self.margin!r}"
+            ) from None
 
     def _corruptions(self) -> set[Corruption]:
         """Every severity of every corruption that is named.

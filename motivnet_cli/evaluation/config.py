@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from motivnet_cli.config import SEVERITIES, FaceConfig, LoaderConfig, ModelConfig
 from motivnet_cli.evaluation.predictions import names_apart
@@ -13,6 +14,13 @@ if TYPE_CHECKING:
     from motivnet_cli.config import CorruptionName
     from motivnet_cli.evaluation.clips import ClipConfig
     from motivnet_cli.evaluation.results import Argmax
+
+
+class Variant(NamedTuple):
+    """How the faces of one run are cropped; None is as in `EvaluateConfig`."""
+
+    recipe: str | None = None
+    margin: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +48,8 @@ class EvaluateConfig:
     """Files or folders of predictions made before, to score in place of running a network; each is a run."""
     recipes: tuple[str | None, ...] = (None,)
     """Input recipes to run the network with, each scored by itself; None is the model's own."""
+    margins: tuple[float | None, ...] = (None,)
+    """Margins around faces, with each of which every recipe is run; None is that of `faces`, or the model's own."""
     model: ModelConfig = field(default=ModelConfig())
     faces: FaceConfig | None = None
     """None does what suits the set: aligned crops are taken whole, given boxes are used, else the largest face. Frames
@@ -65,6 +75,13 @@ class EvaluateConfig:
             object.__setattr__(self, name, local_path(getattr(self, name)))
         given = (self.predictions,) if isinstance(self.predictions, str) else self.predictions or ()
         object.__setattr__(self, "predictions", tuple(map(local_path, given)) or None)
+        for margin in self.margins:
+            FaceConfig(margin=margin)  # in range
+
+    @property
+    def variants(self) -> tuple[Variant, ...]:
+        """What the network is run with, one after the other."""
+        return tuple(itertools.starmap(Variant, itertools.product(self.recipes, self.margins)))
 
     @property
     def tables(self) -> dict[str, str]:

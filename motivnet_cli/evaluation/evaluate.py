@@ -17,6 +17,7 @@ from motivnet_cli import __version__
 from motivnet_cli.config import Corruption
 from motivnet_cli.engine.work import load_network
 from motivnet_cli.errors import ConfigError
+from motivnet_cli.evaluation.config import Variant
 from motivnet_cli.evaluation.datasets.published import published_beside
 from motivnet_cli.evaluation.datasets.read import read_dataset
 from motivnet_cli.evaluation.files import picture_of
@@ -49,7 +50,7 @@ from motivnet_cli.records import never, no_progress
 from motivnet_cli.weights.load import check_weights, model_card
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from motivnet_cli.evaluation.config import EvaluateConfig
     from motivnet_cli.evaluation.datasets.labelled import LabelledSet
@@ -144,8 +145,11 @@ def _check_destination(config: EvaluateConfig) -> None:
 def _check_model(config: EvaluateConfig) -> None:
     """Refuse, before a set is read, a model that names no emotions or whose weights are not there."""
     if config.predictions:
-        if config.recipes != (None,):
-            raise ConfigError("predictions made before have their recipe already: leave out --recipe, or --predictions")
+        if config.variants != (Variant(),):
+            raise ConfigError(
+                "predictions made before have their recipe and margin already: leave out --recipe and --margin, or "
+                "--predictions"
+            )
         if config.corruptions:
             raise ConfigError("predictions made before say nothing of corrupted pictures: leave out --corrupt")
         return
@@ -153,7 +157,7 @@ def _check_model(config: EvaluateConfig) -> None:
     card = model_card(model.name, weights=model.weights, store=model.store)
     if card.architecture == "sapiens":
         raise ConfigError(f"{card.name} names no emotions: evaluate takes a model that does (see `motivnet models`)")
-    check_weights(model.name, weights=model.weights, store=model.store)
+    check_weights(model.name, weights=model.weights, recipes=config.recipes, store=model.store)
 
 
 class _Sets(NamedTuple):
@@ -200,6 +204,12 @@ def _read(config: EvaluateConfig, split: str | None) -> LabelledSet:
     )
     for column in config.by:
         group_names(labelled, column)
+    is_whole = labelled.faces == "whole" if config.faces is None else config.faces.mode == "whole"
+    if is_whole and config.margins != (None,):
+        raise ConfigError(
+            f"the images of {config.dataset} are taken whole, without a margin: leave out --margin, or let faces be "
+            "found with --faces detect"
+        )
     if config.clips is not None:
         config.clips.check(labelled, is_predicted=config.predictions is not None)
     return labelled
@@ -223,24 +233,32 @@ def _evaluate(
             fitting[name] = _match_other(config, path, other)
     if not config.tables:
         _log_cost(config, labelled)
-        for recipe in config.recipes:
-            model = load_network(replace(config.model, recipe=recipe or config.model.recipe))
-            each = predict(model, config, labelled, recipe, progress=progress, stop=stop)
+        for variant, model in _variants(config):
+            each = predict(model, config, labelled, variant, progress=progress, stop=stop)
             if each is None:
                 return None
-            name = _named(f"recipe {each.predictions.origin['recipe']}", labelled, config)
+            margin = "" if variant.margin is None else f", margin {variant.margin:g}"
+            name = _named(f"recipe {model.recipe}{margin}", labelled, config)
             predicted[name] = each
             if other is not None:
-                fit = predict(model, config, other, recipe, prefix="calibration", progress=progress, stop=stop)
+                fit = predict(model, config, other, variant, prefix="calibration", progress=progress, stop=stop)
                 if fit is None:
                     return None
                 fitting[name] = fit
             if config.corruptions:
-                found = _corrupted(name, each, model, config, labelled, recipe, progress=progress, stop=stop)
+                found = _corrupted(name, each, model, config, labelled, variant, progress=progress, stop=stop)
                 if found is None:
                     return None
                 robust.append(found)
     return _found(config, sets, predicted, fitting, robust)
+
+
+def _variants(config: EvaluateConfig) -> Iterator[tuple[Variant, LoadedModel]]:
+    """What is run, with its network, which each recipe loads once."""
+    for recipe, variants in itertools.groupby(config.variants, key=lambda variant: variant.recipe):
+        model = load_network(replace(config.model, recipe=recipe or config.model.recipe))
+        for variant in variants:
+            yield variant, model
 
 
 def _match_other(config: EvaluateConfig, path: str, other: LabelledSet) -> Predicted:
@@ -336,7 +354,7 @@ def _log_cost(config: EvaluateConfig, labelled: LabelledSet) -> None:
         log.info(
             "%s: %d runs of %d %ss each: as they are, and under %s of severity %s",
             config.dataset,
-            len(config.recipes) * (1 + len(config.corruptions) * len(config.severities)),
+            len(config.variants) * (1 + len(config.corruptions) * len(config.severities)),
             len(labelled.images),
             labelled.unit,
             ", ".join(config.corruptions),
@@ -350,7 +368,7 @@ def _corrupted(
     model: LoadedModel,
     config: EvaluateConfig,
     labelled: LabelledSet,
-    recipe: str | None,
+    variant: Variant,
     *,
     progress: Callable[[Progress], None],
     stop: Callable[[], bool],
@@ -361,13 +379,13 @@ def _corrupted(
     corruptions = [Corruption(each, severity) for each in config.corruptions for severity in config.severities]
     for number, corruption in enumerate(corruptions, 1):
         log.info("%s under corruption, %d of %d: %s", name, number, len(corruptions), corruption)
-        answer = predict(model, config, labelled, recipe, corruption=corruption, progress=progress, stop=stop)
+        answer = predict(model, config, labelled, variant, corruption=corruption, progress=progress, stop=stop)
         if answer is None:
             return None
         matched = answer.matched
         runs.append(
             CorruptedRun(
-                name=str(corruption) if len(config.recipes) == 1 else f"{name}, {corruption}",
+                name=str(corruption) if len(config.variants) == 1 else f"{name}, {corruption}",
                 corruption=corruption.name,
                 severity=corruption.severity,
                 scores=scores_of(labelled, matched.predicted, matched.probabilities, config.resamples, config.seed),

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from motivnet_cli.config import FaceMode
-    from motivnet_cli.evaluation.config import EvaluateConfig
+    from motivnet_cli.evaluation.config import EvaluateConfig, Variant
     from motivnet_cli.evaluation.datasets.labelled import LabelledSet
     from motivnet_cli.records import Progress
     from motivnet_cli.weights.load import LoadedModel
@@ -46,7 +46,7 @@ def predict(
     model: LoadedModel,
     config: EvaluateConfig,
     labelled: LabelledSet,
-    recipe: str | None,
+    variant: Variant,
     *,
     prefix: str = "predictions",
     corruption: Corruption | None = None,
@@ -58,15 +58,18 @@ def predict(
     clips = config.clips or ClipConfig()
     found: FaceMode = "detect" if labelled.unit == "clip" else "auto"
     faces = config.faces or FaceConfig(mode="whole" if labelled.faces == "whole" else found, max_faces=1)
+    if variant.margin is not None:
+        faces = replace(faces, margin=variant.margin)
     with_boxes = labelled.faces == "given" and config.faces is None
     manifest = write_manifest(labelled, out, with_boxes=with_boxes, every=clips.every or 1)
-    output = out / f"{prefix}-{recipe}.parquet" if recipe else out / f"{prefix}.parquet"
+    margin = "" if variant.margin is None else f"margin-{variant.margin:g}"
+    output = out / f"{'-'.join(filter(None, (prefix, variant.recipe, margin)))}.parquet"
     if corruption is not None:
         output = out / CORRUPTED / f"{output.stem}-{corruption.name}-{corruption.severity}.parquet"
     run = RunConfig(
         inputs=InputConfig(manifests=(str(manifest.absolute()),)),
         output=OutputConfig(path=str(output), embeddings="none", overwrite=config.overwrite),
-        model=replace(config.model, recipe=recipe or config.model.recipe),
+        model=replace(config.model, recipe=variant.recipe or config.model.recipe),
         faces=faces,
         video=clips.video if labelled.unit == "clip" else VideoConfig(),
         loader=replace(config.loader, corruption=corruption),
@@ -78,7 +81,13 @@ def predict(
     answers = match_predictions(config, str(output), labelled, is_own=True)
     if not answers.matched.is_found.any():
         raise RuntimeError(f"the run into {str(output)!r} has none of the images that it was given")
-    return answers
+    num_whole = summary.face_sources.get("whole", 0)
+    if variant.margin is None or not num_whole:
+        return answers
+    remark = (
+        f"{num_whole:,} of {summary.faces:,} faces are whole pictures, in which none was found: no margin is theirs"
+    )
+    return answers._replace(remarks=(*answers.remarks, remark))
 
 
 def match_predictions(

@@ -229,6 +229,10 @@ def _describe_pixels(model: LoadedModel, *, input_type: str) -> str:
             f"resized to {width} x {bottom - top} (width x height), bilinear without antialiasing, with {top} white "
             "rows above and below"
         ),
+        "stretch-224": (
+            "resized to 224 x 224, areas averaged to shrink and bilinear to enlarge, and then to "
+            f"{width} x {height} (width x height), bilinear without antialiasing"
+        ),
         "letterbox": (
             f"resized to fit into {width} x {height}, areas averaged to shrink and bilinear to enlarge, centred on RGB "
             f"{card.fill_rgb}"

@@ -24,13 +24,15 @@ if TYPE_CHECKING:
 
     from motivnet_cli.records import Box, GivenFace
 
-RECIPES = ("stretch", "pad", "letterbox")
+RECIPES = ("stretch", "pad", "stretch-224", "letterbox")
 MAX_BOX_LENGTH = 2
 """A given box may be so many times as long as the longer side of its picture: the crop is as large as the box."""
 MIN_SHARE_INSIDE = 0.1
 """Of a given box's area: what lies outside the picture is filled with one colour, and says nothing of a face."""
 _SAY_SO = "say so with --box-columns relative-xyxy:x1,y1,x2,y2 or relative-xywh"
 _WHITE = (255, 255, 255)
+_AFFECTNET_SIDE = 224
+"""Rows and columns of the images of AffectNet's eight-label release."""
 _MIN_REDUCED_PIXELS = 4
 """Rows or columns of a reduced picture that an output pixel averages, at least."""
 
@@ -118,6 +120,8 @@ def to_pixels(
     the aspect, centred on the fill colour. The first two are bilinear without antialiasing, as MotivNet's
     reference (OpenCV's INTER_LINEAR) does it: within one grey level. `letterbox` averages areas to shrink
     (OpenCV's INTER_AREA) and is bilinear to enlarge: it gives FaceExpressionNet's reference input exactly.
+    `stretch-224` resizes as `letterbox` does to 224 x 224, then as `stretch`: what MotivNet's loader makes of
+    AffectNet's eight-label release, but that nobody says how that was shrunk.
 
     Args:
         rgb: uint8 [h, w, 3], 0 to 255, not empty.
@@ -136,10 +140,11 @@ def to_pixels(
         _check_recipe(recipe, height, width)
         scale = min(height / rgb.shape[0], width / rgb.shape[1])
         rows, columns = (max(1, round(length * scale)) for length in rgb.shape[:2])
-        resize = _shrink if scale < 1 else _bilinear
         top, left = (height - rows) // 2, (width - columns) // 2
-        return _framed(resize(rgb, rows, columns), height, width, top=top, left=left, fill_rgb=fill_rgb)
+        return _framed(_smooth(rgb, rows, columns), height, width, top=top, left=left, fill_rgb=fill_rgb)
     top, bottom = image_rows(recipe, height, width)
+    if recipe == "stretch-224":
+        rgb = _smooth(rgb, _AFFECTNET_SIDE, _AFFECTNET_SIDE).permute(1, 2, 0).numpy()  # [224, 224, 3]
     return _framed(_bilinear(rgb, bottom - top, width), height, width, top=top, left=0, fill_rgb=_WHITE)
 
 
@@ -164,6 +169,12 @@ def _framed(
     pixels[:] = np.asarray(fill_rgb, np.uint8)[:, None, None]
     pixels[:, top : top + rows, left : left + columns] = image.numpy()
     return pixels
+
+
+def _smooth(rgb: NDArray[np.uint8], rows: int, columns: int) -> torch.Tensor:
+    """Areas averaged to shrink, bilinear where a side is enlarged: uint8 [3, rows, columns]."""
+    shrinks = rgb.shape[0] >= rows and rgb.shape[1] >= columns
+    return (_shrink if shrinks else _bilinear)(rgb, rows, columns)
 
 
 def _bilinear(rgb: NDArray[np.uint8], rows: int, columns: int) -> torch.Tensor:

@@ -20,6 +20,8 @@ from motivnet_cli.weights.published import check_published
 from motivnet_cli.weights.store import Store, StoredModel, find_card, own_card
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from motivnet_cli.model import ExpressionNet
 
 
@@ -104,14 +106,22 @@ def model_card(name: str | None = None, *, weights: str | None = None, store: st
     return _card_of_file(weights, outline(weights, encoder_only=_takes_encoder(name)))
 
 
-def check_weights(name: str | None = None, *, weights: str | None = None, store: str | None = None) -> None:
-    """Raise what `load_model` would, as far as that shows without reading the weights.
+def check_weights(
+    name: str | None = None,
+    *,
+    weights: str | None = None,
+    recipes: Iterable[str | None] = (),
+    store: str | None = None,
+) -> None:
+    """Raise what `load_model` would with any of the recipes, as far as that shows without reading the weights.
 
     Raises:
         ConfigError: As `load_model`.
         WeightsError: As `load_model`.
     """
     card = model_card(name, weights=weights, store=store)
+    for recipe in recipes:
+        _check_recipe(card, recipe)
     if weights is None and not card.embedded:
         _installed(card.name, Store(store))
 
