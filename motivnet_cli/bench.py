@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from motivnet_cli.records import Prediction
     from motivnet_cli.weights.load import LoadedModel
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MAX_CROPS = 256
 """Faces that are kept for measuring the network: 0.6 GB of MotivNet's."""
 MATRIX_SIDE = 2048
@@ -78,10 +78,12 @@ class WholeRun:
     faces: int
     seconds: float
     faces_per_s: float | None
+    starting_s: float
+    """Of `seconds`, until the first faces were there."""
+    finishing_s: float
+    """Of `seconds`, from the last batch to the output in its place."""
     device_busy: float
     """Share of the time in which the network computed, 0 to 1."""
-    bound_by: str | None
-    writing_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,8 @@ class Peak:
     flop_a_face: int
     network_flop_per_s: float
     share_of_peak: float
+    bound_faces_per_s: float
+    """Faces a second of a network that multiplies as fast as that product."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +163,7 @@ class BenchResult:
     """decode, detect, preprocess, network, write."""
     whole: WholeRun
     bound_by: str
-    """The slowest of reading, network and writing, each by itself."""
+    """The stage that takes longest of the slowest of reading, network and writing, which run beside each other."""
     peak: Peak
     agreement: tuple[MeasuredWay | SkippedWay, ...] | None
     """None where it was not asked for."""
@@ -199,8 +203,8 @@ def bench(config: RunConfig, *, seconds: float, agreement: bool, on_stage: Calla
     on_stage("this machine's matrix product")
     peak = _peak(predictor, flop_a_face=flop_a_face * (1 + choices.flip), seconds_a_face=seconds_a_face)
     on_stage("the whole run")
-    whole = _whole_run(config)
-    stages = reading.stages(threads) | {"network": seconds_a_face, "write": whole.writing_s / max(1, whole.faces)}
+    whole, writing_s = _whole_run(config)
+    stages = reading.stages(threads) | {"network": seconds_a_face, "write": writing_s / max(1, whole.faces)}
     return BenchResult(
         model=model.card.name,
         device=choices.device_name,
@@ -212,17 +216,21 @@ def bench(config: RunConfig, *, seconds: float, agreement: bool, on_stage: Calla
         faces=reading.num_faces,
         stages={name: StageRate.of(seconds_a_face) for name, seconds_a_face in stages.items()},
         whole=whole,
-        bound_by=_slowest(stages),
+        bound_by=binding_stage(stages),
         peak=peak,
         agreement=tuple(_agreement(config, reading.crops, on_stage=on_stage)) if agreement else None,
     )
 
 
-def _slowest(stages: dict[str, float]) -> str:
-    """Which part of a run takes longest for a face, where reading, network and writing run beside each other."""
-    reading = stages["decode"] + stages["detect"] + stages["preprocess"]
-    parts = {"reading": reading, "network": stages["network"], "writing": stages["write"]}
-    return max(parts, key=lambda name: parts[name])
+def binding_stage(stages: dict[str, float]) -> str:
+    """The stage that limits a run, by the seconds that each takes for a face.
+
+    Reading (every stage that is neither `network` nor `write`), network and writing run beside each other: of the
+    slowest, the stage that takes longest.
+    """
+    others = [stages.keys() - {"network", "write"}, {"network"}, {"write"}]
+    slowest = max(others, key=lambda names: sum(stages[name] for name in names))
+    return max(slowest, key=lambda name: stages[name])
 
 
 # ---- stage by stage ---------------------------------------------------------------------------------------
@@ -331,21 +339,24 @@ def _peak(predictor: Predictor, *, flop_a_face: int, seconds_a_face: float) -> P
         flop_a_face=flop_a_face,
         network_flop_per_s=flop_a_face / seconds_a_face,
         share_of_peak=flop_a_face / seconds_a_face / best,
+        bound_faces_per_s=best / flop_a_face,
     )
 
 
-def _whole_run(config: RunConfig) -> WholeRun:
+def _whole_run(config: RunConfig) -> tuple[WholeRun, float]:
+    """A run, and its seconds of writing between batches."""
     with tempfile.TemporaryDirectory(prefix="motivnet-bench-") as folder:
         output = OutputConfig(path=str(Path(folder) / "p.parquet"), embeddings=config.output.embeddings)
         summary = annotate(replace(config, output=output))
-    return WholeRun(
+    whole = WholeRun(
         faces=summary.faces,
         seconds=summary.seconds,
         faces_per_s=summary.faces / summary.seconds if summary.seconds else None,
+        starting_s=summary.starting_s,
+        finishing_s=summary.finishing_s,
         device_busy=summary.device_busy,
-        bound_by=summary.bound_by,
-        writing_s=summary.writing_s,
     )
+    return whole, summary.writing_s
 
 
 # ---- agreement --------------------------------------------------------------------------------------------

@@ -349,9 +349,13 @@ class Summary(OutputSummary):
     device_busy: float = 0.0
     """Share of the time in which the network computed, 0 to 1."""
     bound_by: str | None = None
-    """The stage that the others waited for: reading, network or writing; None where nothing ran."""
+    """The stage that the others waited for: reading, network or writing; None of a run of one batch."""
     writing_s: float = 0.0
-    """Seconds of writing."""
+    """Seconds of writing between batches."""
+    starting_s: float = 0.0
+    """Seconds until the first faces were there."""
+    finishing_s: float = 0.0
+    """Seconds from the last batch to the output in its place."""
 
     @property
     def stopped(self) -> bool:

@@ -137,7 +137,7 @@ def _run(
         tally = workforce.do(run, on_progress=on_progress, stop=stop)
         mark = time.monotonic()
         state = run.complete()
-        tally.stages.writing += time.monotonic() - mark
+        tally.stages.finishing += time.monotonic() - mark
         return _summary(run.summary(), state, tally, model, workforce.name, started)
 
 
@@ -162,6 +162,8 @@ def _summary(
         device_busy=round(tally.stages.busy, 3),
         bound_by=tally.stages.bound_by,
         writing_s=tally.stages.writing,
+        starting_s=tally.stages.starting,
+        finishing_s=tally.stages.finishing,
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from motivnet_cli.bench import agreement_of, count_flop
+from motivnet_cli.bench import agreement_of, binding_stage, count_flop
 from motivnet_cli.cli import app
 from motivnet_cli.engine import machine
 from motivnet_cli.engine.machine import choose_precision, compiled_code_key, core_quota, cpu_has_bf16, divide_cores
@@ -42,7 +42,20 @@ def test_bench_measures_every_stage(tmp_path):
     assert "GPUs" in ways["fp16"]["not_run"]
     assert 0 < ways["int8"]["probability_most"] < 0.05
     assert plot.read_bytes().startswith(b"\x89PNG")
-    assert "bound by" in shown.stderr
+    assert f"bound by {result['bound_by']}\n" in shown.stderr
+    assert "bound_by" not in result["whole"]
+    assert result["peak"]["bound_faces_per_s"] == pytest.approx(result["peak"]["flop_per_s"] / 2.06e8, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("detect", "network", "write", "binding"),
+    [(3, 6, 0, "detect"), (3, 7, 0, "network"), (0.5, 1, 9, "write"), (0.5, 2, 0, "decode")],
+)
+def test_the_binding_stage(detect, network, write, binding):
+    """The slowest of reading, network and writing, and of what reading does, what takes longest."""
+    stages = {"decode": 2, "detect": detect, "preprocess": 1.5, "network": network, "write": write}
+
+    assert binding_stage(stages) == binding
 
 
 def test_operations_are_those_of_the_network():

@@ -173,7 +173,9 @@ def _print_figures(console: Console, summary: Summary) -> None:
         rate = f"{summary.faces_predicted / summary.seconds:.1f} faces/s" if summary.seconds else ""
         add("time", f"{summary.seconds:.1f} s", f"{rate} with {summary.model} on {summary.device}")
         if summary.faces_predicted:
-            add("bound by", summary.bound_by or "", f"the device was busy {summary.device_busy:.0%} of the time")
+            ends = f"{summary.starting_s:.1f} s until the first faces, {summary.finishing_s:.1f} s after the last"
+            busy = f"the device was busy {summary.device_busy:.0%} of the time"
+            add("bound by", summary.bound_by or "not known", f"{busy}; {ends}")
     console.print(table)
 
 
@@ -212,5 +214,5 @@ def _as_json(summary: Summary) -> dict[str, object]:
 
 _JSON_FIELDS = (
     "inputs", "done", "by_status", "faces", "face_sources", "emotions", "faces_predicted", "seconds", "model", "device",
-    "outputs", "device_busy", "bound_by", "writing_s",
+    "outputs", "device_busy", "bound_by", "writing_s", "starting_s", "finishing_s",
 )  # fmt: skip

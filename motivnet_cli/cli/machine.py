@@ -104,12 +104,17 @@ def _print_bench(console: Console, result: BenchResult) -> None:
         table.add_row(name, _rate(stage.faces_per_s), f"{1e3 * stage.seconds_a_face:.2f}")
     table.add_row("whole run", _rate(result.whole.faces_per_s), "")
     console.print(table)
-    peak = result.peak
-    console.print(
-        f"bound by {result.bound_by}; the network does {peak.network_flop_per_s / 1e9:,.1f} GFLOP/s, "
-        f"{peak.share_of_peak:.0%} of this machine's matrix product ({peak.dtype}, measured now)",
-        soft_wrap=True,
+    whole, peak = result.whole, result.peak
+    lines = (
+        f"bound by {result.bound_by}",
+        f"of the whole run's {whole.seconds:.1f} s, {whole.starting_s:.1f} until the first faces and "
+        f"{whole.finishing_s:.1f} after the last",
+        f"the network does {peak.network_flop_per_s / 1e9:,.1f} GFLOP/s, {peak.share_of_peak:.0%} of this machine's "
+        f"matrix product ({peak.flop_per_s / 1e9:,.1f} in {peak.dtype}, measured now), "
+        f"whose rate allows {_rate(peak.bound_faces_per_s)} faces/s",
     )
+    for line in lines:
+        console.print(line, soft_wrap=True)
     if result.agreement is not None:
         _print_agreement(console, result.agreement)
 

@@ -7,6 +7,7 @@ copies and the writing of one batch overlap the computing of the next; on a CPU 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import logging
@@ -56,21 +57,27 @@ class Stages:
     """The network, from the hand-over of a batch to its result, less what overlaps."""
     writing: float = 0.0
     """What was done with the results between two batches."""
+    starting: float = 0.0
+    """Until the first batch was there."""
+    finishing: float = 0.0
+    """From the last result to the output in its place."""
 
     @property
     def busy(self) -> float:
         """Share of the time in which the device computed, 0 to 1."""
-        total = self.waiting + self.computing + self.writing
+        total = sum(dataclasses.astuple(self))
         return self.computing / total if total else 0.0
 
     def __add__(self, other: Stages) -> Stages:
-        return Stages(self.waiting + other.waiting, self.computing + other.computing, self.writing + other.writing)
+        return Stages(*map(sum, zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)))
 
     @property
     def bound_by(self) -> str | None:
-        """The stage that the others waited for; None where nothing ran."""
+        """The stage that the others waited for once all ran; None of a run of one batch, which says nothing of it."""
+        if not (self.waiting or self.writing):
+            return None
         named = {"reading": self.waiting, "network": self.computing, "writing": self.writing}
-        return max(named, key=lambda name: named[name]) if any(named.values()) else None
+        return max(named, key=lambda name: named[name])
 
 
 class Predictor:
@@ -115,22 +122,29 @@ class Predictor:
         mark = time.monotonic()
         for batch in batches:
             started = time.monotonic()
-            self.stages.waiting += started - mark
+            if launched is None:
+                self.stages.starting += started - mark
+            else:
+                self.stages.waiting += started - mark
             previous, launched = launched, (batch, self._launch(batch.crops))
             self.stages.computing += time.monotonic() - started
             if previous:
-                yield from self._collected(*previous)
+                answer = self._collected(*previous)
+                mark = time.monotonic()
+                yield answer
+                self.stages.writing += time.monotonic() - mark
             mark = time.monotonic()
         if launched:
-            yield from self._collected(*launched)
+            answer = self._collected(*launched)
+            mark = time.monotonic()
+            yield answer
+            self.stages.finishing += time.monotonic() - mark
 
-    def _collected(self, batch: Batch, results: _Results | None) -> Iterator[tuple[Batch, Prediction | None]]:
+    def _collected(self, batch: Batch, results: _Results | None) -> tuple[Batch, Prediction | None]:
         started = time.monotonic()
         prediction = results.collect() if results else None
-        mark = time.monotonic()
-        self.stages.computing += mark - started
-        yield batch, prediction
-        self.stages.writing += time.monotonic() - mark
+        self.stages.computing += time.monotonic() - started
+        return batch, prediction
 
     def _launch(self, crops: Sequence[Crop]) -> _Results | None:
         """Start computing; where the device has no memory for so many, halve the batch and go on for good."""
