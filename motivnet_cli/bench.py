@@ -276,7 +276,7 @@ def _read_with(preparer: Preparer, config: RunConfig, *, seconds: float) -> _Rea
                 data = cells.read(item.path, item.column, item.row)
             frame = preparer.decode(item.path, data)
             marks.append(time.perf_counter())
-            faces = preparer.find(frame, item.given)
+            faces = preparer.find(frame, item.given).faces
         except InputError:
             reading.unusable += 1
             continue

@@ -284,6 +284,10 @@ class FaceConfig:
     """The crop is a square of (1 + margin) times the height of the face box; None takes the model's."""
     min_face: int = _setting(0, changes_output=True)
     """Detected faces whose box is narrower or lower than this many pixels are left out."""
+    max_roll: float | None = _setting(None, changes_output=True)
+    """Detected faces that are turned in the picture by more than so many degrees, either way, are left out."""
+    min_sharpness: float = _setting(0.0, changes_output=True)
+    """Detected faces whose `blur` (the variance of the Laplacian) is lower are left out."""
     max_faces: int | None = _setting(None, changes_output=True)
     """Keep at most this many faces a picture, the largest first; None keeps all."""
     min_confidence: float = _setting(MIN_CONFIDENCE, changes_output=True)
@@ -296,6 +300,10 @@ class FaceConfig:
             raise ConfigError(f"detection-size must be between 128 and 8192 pixels, got {self.detection_size}")
         if self.min_face < 0:
             raise ConfigError(f"min-face must be 0 or more pixels, got {self.min_face}")
+        if self.max_roll is not None and not 0 <= self.max_roll <= 180:
+            raise ConfigError(f"max-roll must be between 0 and 180 degrees, got {self.max_roll:g}")
+        if not 0 <= self.min_sharpness < float("inf"):
+            raise ConfigError(f"min-sharpness must be 0 or more, got {self.min_sharpness:g}")
         if self.max_faces is not None and self.max_faces < 1:
             raise ConfigError(f"max-faces must be at least 1, got {self.max_faces}")
         if not 0 < self.min_confidence < 1:
@@ -338,6 +346,8 @@ class OutputConfig:
     stream_format: StreamFormat = _setting("jsonl", changes_output=False)
     """Of rows that go to a pipe."""
     embeddings: EmbeddingType = _setting("float16", changes_output=True)
+    landmarks: bool = _setting(True, changes_output=True)
+    """Write the five points of each face."""
     overwrite: bool = _setting(False, changes_output=False)
     retry_failed: bool = _setting(False, changes_output=False)
     extend: bool = _setting(False, changes_output=False)

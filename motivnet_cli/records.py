@@ -5,7 +5,7 @@ It knows no library but the types of numpy; the arrays inside are documented by 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, astuple, dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypedDict, get_args
 
 if TYPE_CHECKING:
@@ -44,6 +44,9 @@ FACE_SOURCES: tuple[FaceSource, ...] = get_args(FaceSource)
 Status = Literal["ok", "no_face", "partial", "failed"]
 STATUSES: tuple[Status, ...] = ("ok", "no_face", "partial", "failed")
 
+TURNS = (0, 90, 180, 270)
+"""By how many degrees a picture may be turned to find faces in it."""
+
 Box = tuple[float, float, float, float]
 """x1, y1, x2, y2 in pixels of the upright picture; x2 and y2 are exclusive."""
 BOX_COLUMNS = ("x1", "y1", "x2", "y2")
@@ -58,10 +61,34 @@ Point = tuple[float, float]
 """x, y in pixels of the upright picture."""
 Landmarks = tuple[Point | None, ...]
 """One for each of LANDMARKS; None for one that the detector does not know. They may lie outside the picture."""
+LANDMARK_COLUMNS = tuple(f"{name}_{axis}" for name in LANDMARKS for axis in "xy")
+"""The columns of a table that hold `Landmarks`."""
+
+
+class Quality(NamedTuple):
+    """How a face lies in its picture, and how well it is to be seen (`faces.quality`)."""
+
+    roll: float | None
+    """Degrees, -180 to 180, clockwise positive; None where the eyes are not known."""
+    yaw: float | None
+    """Degrees, -90 to 90, an estimate; None where eyes or nose are not known."""
+    eye_distance: float | None
+    """Pixels; None where the eyes are not known."""
+    blur: float
+    """Variance of the Laplacian, at least 0: low where the face is blurred."""
+    brightness: float
+    """Mean luma, 0 to 255."""
+
+
+BLUR_SIDE = 112
+"""Pixels on each side to which the box of a face is resized before its blur is measured."""
+QUALITY_COLUMNS = Quality._fields
+"""The columns of a table that hold `Quality`."""
 
 
 FACE_COLUMNS = (
     *("input", "frame", "time_s", "face", "face_source", *BOX_COLUMNS, "detection_score", "track", "emotion"),
+    *(*LANDMARK_COLUMNS, "turn", *QUALITY_COLUMNS),
     *("confidence", *EMOTIONS, "contempt", "embedding", "picture_width", "picture_height"),
 )
 """All columns of the faces table, whatever the model and the options, but for those that the user keeps."""
@@ -153,7 +180,50 @@ class Face:
     landmarks: Landmarks | None = None
     """None unless detected."""
     turn: int = 0
-    """0, 90, 180 or 270: the degrees, clockwise, by which its picture must be turned for the face to stand upright."""
+    """One of TURNS: the degrees, clockwise, by which its picture must be turned for the face to stand upright."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Faces that were found and left out, by the option that a face met first, in this order."""
+
+    min_face: int = 0
+    max_roll: int = 0
+    min_sharpness: int = 0
+    max_faces: int = 0
+
+    def __add__(self, other: LeftOut) -> LeftOut:
+        return LeftOut(*map(sum, zip(astuple(self), astuple(other), strict=True)))
+
+    @property
+    def by_option(self) -> dict[str, int]:
+        """The options that left something out, by their names on the command line: `min-face`."""
+        return {name.replace("_", "-"): count for name, count in asdict(self).items() if count}
+
+    @property
+    def total(self) -> int:
+        return sum(astuple(self))
+
+    @property
+    def text(self) -> str | None:
+        """Such as `min-face 2, max-roll 1`; None for nothing."""
+        return ", ".join(f"{name} {count}" for name, count in self.by_option.items()) or None
+
+    @classmethod
+    def of(cls, text: str | None) -> LeftOut:
+        """What `text` says.
+
+        Raises:
+            ValueError: It says nothing that `LeftOut.text` would.
+        """
+        pairs = [each.rpartition(" ") for each in (text or "").split(", ") if text]
+        try:
+            left_out = cls(**{name.replace("-", "_"): int(count) for name, _, count in pairs})
+        except TypeError:
+            left_out = cls()
+        if left_out.text != text or min(astuple(left_out)) < 0:
+            raise ValueError(f"{text!r} names no options that leave faces out")
+        return left_out
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -175,6 +245,8 @@ class Cursor:
     """Of the item at `position`: faces before the step."""
     num_lost: int = 0
     """And faces before the step that got no usable answer, beside those."""
+    left_out: LeftOut = LeftOut()
+    """And faces before the step that options left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +273,7 @@ class Crop:
     kept: Kept = ()
     picture_size: tuple[int, int] | None = None
     """Width and height in pixels of the upright picture or frame that the face is in."""
+    quality: Quality | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +288,8 @@ class InputReport:
     num_faces: int = 0
     num_lost: int = 0
     """Faces besides those, for which the network gave no usable answer."""
+    left_out: LeftOut = LeftOut()
+    """And faces that were found and left out by options."""
     width: int | None = None
     height: int | None = None
     """Of the upright picture, or of the first frame of a video that was looked at."""
@@ -324,6 +399,8 @@ class OutputSummary:
     """Faces by how they were found; without those that there are none of."""
     emotions: dict[str, int]
     """Faces by dominant emotion; empty for a model without emotions."""
+    left_out: LeftOut
+    """Faces that were found and have no row, by option."""
     outputs: tuple[str, ...]
     """Names of the tables, as the user knows them."""
     failures: tuple[InputReport, ...] = ()

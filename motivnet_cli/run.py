@@ -18,7 +18,7 @@ from motivnet_cli.inputs.listing import Listing
 from motivnet_cli.output.sink import Output, can_go_on
 from motivnet_cli.output.stream import StreamOutput
 from motivnet_cli.output.tables import SCHEMA_VERSION
-from motivnet_cli.records import Progress, Summary, in_column_order, never, no_progress
+from motivnet_cli.records import LeftOut, Progress, Summary, in_column_order, never, no_progress
 from motivnet_cli.remote.urls import display_name, is_remote
 from motivnet_cli.scale.workforce import open_workforce
 
@@ -151,6 +151,7 @@ def _summary(
         faces=output.faces,
         face_sources=output.face_sources,
         emotions=output.emotions,
+        left_out=output.left_out,
         outputs=output.outputs,
         failures=output.failures,
         changes=output.changes,
@@ -176,6 +177,7 @@ def _nothing_done(model: LoadedModel) -> Summary:
         faces=0,
         face_sources={},
         emotions={},
+        left_out=LeftOut(),
         outputs=(),
         state="stopped",
         model=model.card.name,

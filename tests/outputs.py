@@ -10,7 +10,19 @@ from motivnet_cli.output.read import read_faces, read_inputs
 from motivnet_cli.output.sink import Output
 from motivnet_cli.output.tables import RowLayout
 from motivnet_cli.output.verify import verify_output
-from motivnet_cli.records import EMOTIONS, Batch, Crop, Cursor, Face, InputReport, Position, Prediction, Problem, never
+from motivnet_cli.records import (
+    EMOTIONS,
+    Batch,
+    Crop,
+    Cursor,
+    Face,
+    InputReport,
+    Position,
+    Prediction,
+    Problem,
+    Quality,
+    never,
+)
 
 NO_PIXELS = np.zeros((3, 1, 1), np.uint8)
 SIZE = 640, 480
@@ -66,8 +78,10 @@ def run(out, photos, *, batch_size=2, healed=False, record=RECORD, stop_after=No
 
 def crops_of(item, position, count):
     """So many faces; None is none."""
-    face = Face((1, 2, 3, 4), "detected", 0.5)
-    return tuple(Crop(position, item.input, face, n, NO_PIXELS, picture_size=SIZE) for n in range(count or 0))
+    face, quality = Face((1, 2, 3, 4), "detected", 0.5), Quality(None, None, None, blur=9.0, brightness=99.0)
+    return tuple(
+        Crop(position, item.input, face, n, NO_PIXELS, picture_size=SIZE, quality=quality) for n in range(count or 0)
+    )
 
 
 def report_of(item, count):

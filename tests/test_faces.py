@@ -223,27 +223,6 @@ def test_auto_keeps_what_it_finds(group, detectors):
     assert len(found[0]) == 4
 
 
-def test_min_face_leaves_out_small_faces(group, detectors):
-    """A face narrower than min_face is left out, and a picture with only such faces is not taken whole."""
-    rgb, boxes = group
-
-    kept = find_faces(rgb, FaceConfig(min_face=86), detectors["retinaface"])
-    none = find_faces(rgb, FaceConfig(min_face=200), detectors["retinaface"])
-
-    assert [overlap(face.box, boxes[2 * k]) > 0.5 for k, face in enumerate(kept)] == [True, True]
-    assert none == []
-
-
-def test_max_faces_keeps_the_largest_left_to_right(group, detectors):
-    """max_faces keeps the largest, still in the order of their left edges."""
-    rgb, boxes = group
-
-    first, second = find_faces(rgb, FaceConfig(max_faces=2), detectors["retinaface"])
-
-    assert overlap(first.box, boxes[0]) > 0.5
-    assert overlap(second.box, boxes[2]) > 0.5
-
-
 class FakeNetwork:
     """Stands for a detector's network: every number that it says is drawn, in the shapes that the true one gives."""
 

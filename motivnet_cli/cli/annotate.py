@@ -140,7 +140,7 @@ def _print_summary(console: Console, summary: Summary) -> None:
         console.print("nothing to do: this run was already finished (--overwrite starts anew)")
     looked_at = summary.done - summary.num_failed
     without_face = summary.by_status.get("no_face", 0)
-    if 2 * without_face > looked_at:
+    if 2 * without_face > looked_at and not summary.left_out.total:
         hint = "if these are face crops already: --faces whole"
         console.print(f"{without_face} of {looked_at} inputs had no face; {hint}", soft_wrap=True)
     if any(summary.changes):
@@ -166,6 +166,8 @@ def _print_figures(console: Console, summary: Summary) -> None:
     statuses = ", ".join(f"{n} {status}" for status, n in summary.by_status.items())
     add("inputs", f"{summary.done} of {summary.inputs}" if summary.stopped else str(summary.inputs), statuses)
     add("faces", str(summary.faces), ", ".join(f"{n} {source}" for source, n in summary.face_sources.items()))
+    if summary.left_out.total:
+        add("left out", str(summary.left_out.total), f"by {summary.left_out.text}")
     if summary.emotions:
         emotions = sorted(summary.emotions.items(), key=lambda pair: -pair[1])
         add("emotions", "", ", ".join(f"{n} {name}" for name, n in emotions if n))
@@ -201,6 +203,7 @@ def _as_json(summary: Summary) -> dict[str, object]:
         "stopped": summary.stopped,
         "finished": summary.finished,
         "already_finished": summary.state == "already_finished",
+        "left_out": summary.left_out.by_option,
         "new_inputs": summary.changes.new,
         "changed_inputs": summary.changes.changed,
         "failures": [

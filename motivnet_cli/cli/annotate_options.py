@@ -146,7 +146,18 @@ class FaceOptions(OptionGroup):
             "Default: the model's."
         ),
     ] = None
-    min_face: Annotated[int, typer.Option(help="Skip faces narrower or lower than this many pixels.")] = 0
+    min_face: Annotated[int, typer.Option(help="Leave out faces narrower or lower than this many pixels.")] = 0
+    max_roll: Annotated[
+        float | None,
+        typer.Option(
+            metavar="DEGREES",
+            help="Leave out faces that lie further on their side in the picture, either way, than this.",
+            show_default=False,
+        ),
+    ] = None
+    min_sharpness: Annotated[
+        float, typer.Option(help="Leave out faces whose column blur (the variance of the Laplacian) is lower.")
+    ] = 0.0
     max_faces: Annotated[
         int | None, typer.Option(help="Keep at most this many faces per picture, the largest first.")
     ] = None
@@ -159,6 +170,8 @@ class FaceOptions(OptionGroup):
             detection_size=self.detection_size,
             margin=self.margin,
             min_face=self.min_face,
+            max_roll=self.max_roll,
+            min_sharpness=self.min_sharpness,
             max_faces=self.max_faces,
             min_confidence=self.min_confidence,
         )
@@ -351,6 +364,12 @@ class OutputOptions(OptionGroup):
     embeddings: Annotated[
         EmbeddingType, typer.Option(help="Number type of the column embedding; none leaves the column out.")
     ] = "float16"
+    landmarks: Annotated[
+        bool,
+        typer.Option(
+            "--landmarks/--no-landmarks", help="Write the five points of each face (columns left_eye_x, ...)."
+        ),
+    ] = True
     stream_format: Annotated[StreamFormat, typer.Option("--format", help="Format of rows on stdout (--out -).")] = (
         "jsonl"
     )
@@ -369,6 +388,7 @@ class OutputOptions(OptionGroup):
             path=path,
             stream_format=self.stream_format,
             embeddings=self.embeddings,
+            landmarks=self.landmarks,
             overwrite=self.overwrite,
             retry_failed=self.retry_failed,
             extend=self.extend,

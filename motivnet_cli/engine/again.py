@@ -21,12 +21,14 @@ from motivnet_cli.engine.given_frames import GivenFrames
 from motivnet_cli.engine.prepare import Preparer
 from motivnet_cli.engine.work import load_network, make_predictor
 from motivnet_cli.errors import ConfigError, InputError, first_line
+from motivnet_cli.faces.quality import quality_of
 from motivnet_cli.inputs.archive import Archive
 from motivnet_cli.inputs.cells import CellReader
 from motivnet_cli.inputs.listing import Listing
 from motivnet_cli.inputs.pillow import decoding_settings
 from motivnet_cli.output.findings import Findings
 from motivnet_cli.output.read import read_record
+from motivnet_cli.output.tables import measured
 from motivnet_cli.output.verify_sample import planned_items, sample_faces
 from motivnet_cli.records import FLOAT16_STEP, Batch, Crop, Cursor, Face, Item, Position
 from motivnet_cli.remote.files import local_copy
@@ -331,7 +333,7 @@ class _Again:
             self._not_run["are of pictures that were corrupted by the sizes of boxes that are not known"] += len(rows)
             return
         frame = self._preparer.corrupted(frame, given)
-        found = [face for face, _ in self._preparer.find(frame, given)] if self._finds(rows, given) else []
+        found = [face for face, _ in self._preparer.find(frame, given).faces] if self._finds(rows, given) else []
         for row in rows:
             face = found[row.number] if row.number < len(found) else None
             if row.source == "given" and given is None:  # the manifest is not known: its box is stored
@@ -382,17 +384,23 @@ def _section(settings: Mapping[str, object], name: str) -> dict[str, object]:
     return {key.removeprefix(prefix): value for key, value in settings.items() if key.startswith(prefix)}
 
 
+def _stored(value: float | None) -> float | None:
+    """A number as a column of float32 gives it back."""
+    return None if value is None else float(np.float32(value))
+
+
 def _other_place(row: SampledFace, face: Face, frame: Frame) -> str:
     """Where a face lies otherwise than its row says: what is not the network's is exactly the same."""
     box = tuple(np.array(face.box, np.float32).tolist())
-    score = None if face.score is None else float(np.float32(face.score))
     size = frame.rgb.shape[1], frame.rgb.shape[0]
+    measures = measured(face, quality_of(frame.rgb, face))
     for name, before, now in (
         ("face_source", row.source, face.source),
         ("box", row.box, box),
-        ("detection_score", row.score, score),
+        ("detection_score", row.score, _stored(face.score)),
         ("picture size", row.picture_size, size),
         ("time_s", row.time_s, frame.time_s),
+        *((name, value, _stored(measures[name])) for name, value in row.measured.items()),
     ):
         if before != now:
             return f"{name} is {before}, and now {now}"

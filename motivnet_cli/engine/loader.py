@@ -95,6 +95,7 @@ def _after(piece: _Piece, prepared: Prepared, reached: Cursor) -> Cursor:
         reached.num_frames + prepared.num_frames,
         reached.num_faces + prepared.num_faces,
         reached.num_lost + prepared.num_lost,
+        reached.left_out + prepared.left_out,
     )
 
 
@@ -107,8 +108,14 @@ def _with_totals(report: InputReport, reached: Cursor) -> InputReport:
     status = report.status
     if status == "ok" and not reached.num_faces:
         status = "no_face"
-    counts = reached.num_frames, reached.num_faces, reached.num_lost
-    return replace(report, status=status, num_frames=counts[0], num_faces=counts[1], num_lost=counts[2])
+    return replace(
+        report,
+        status=status,
+        num_frames=reached.num_frames,
+        num_faces=reached.num_faces,
+        num_lost=reached.num_lost,
+        left_out=reached.left_out,
+    )
 
 
 class Budget:

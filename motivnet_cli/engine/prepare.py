@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 from motivnet_cli.errors import InputError
 from motivnet_cli.faces.corrupt import BY_FACES, corrupt
 from motivnet_cli.faces.crop import cut, placed, to_pixels
 from motivnet_cli.faces.detect import find_faces, load_detector
+from motivnet_cli.faces.quality import quality_of
+from motivnet_cli.faces.select import select
 from motivnet_cli.inputs.decode import decode, decode_bytes
 from motivnet_cli.inputs.picture_processes import PictureProcesses
-from motivnet_cli.records import Crop, Face, InputReport, Position, Problem, never
+from motivnet_cli.records import Crop, Face, InputReport, LeftOut, Position, Problem, never
 from motivnet_cli.remote.files import read_bytes
 from motivnet_cli.remote.urls import is_remote
 
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from motivnet_cli.config import FaceConfig, LoaderConfig, VideoConfig
     from motivnet_cli.inputs.archive import Member
     from motivnet_cli.inputs.video import VideoReader
-    from motivnet_cli.records import Frame, GivenFace, Item, Kept, Kind, Status
+    from motivnet_cli.records import Frame, GivenFace, Item, Kept, Kind
     from motivnet_cli.weights.load import LoadedModel
 
 MAX_READY_FACES = 32
@@ -51,8 +53,17 @@ class Prepared:
     num_faces: int = 0
     num_lost: int = 0
     """As `Cursor.num_lost`."""
+    left_out: LeftOut = LeftOut()
     num_bytes: int = 0
     """Memory that it holds."""
+
+
+class Found(NamedTuple):
+    """The faces of a picture from left to right, each with what passes through with it."""
+
+    faces: list[tuple[Face, Kept]]
+    left_out: LeftOut = LeftOut()
+    """Of faces that were found and that the settings do not keep."""
 
 
 class Preparer:
@@ -123,10 +134,10 @@ class Preparer:
         """
         try:
             frame = self.corrupted(frame, given)
-            faces = self.find(frame, given)
+            found = self.find(frame, given)
         except InputError:
             return Prepared(num_frames=1, num_lost=1)
-        return self._cropped(Position(item.index, step), item.input, frame, faces, item.kept)
+        return self._cropped(Position(item.index, step), item.input, frame, found, item.kept)
 
     def open_video(
         self, path: str, *, skip_frames: int, every_frame: bool = False, stop: Callable[[], bool] = never
@@ -179,21 +190,23 @@ class Preparer:
         """
         if self.corruption is None:
             return frame
-        boxes = [face.box for face, _ in self.find(frame, given)] if self.goes_by_faces else []
+        boxes = [face.box for face, _ in self.find(frame, given).faces] if self.goes_by_faces else []
         return replace(frame, rgb=corrupt(frame.rgb, self.corruption, boxes))
 
-    def find(self, frame: Frame, given: tuple[GivenFace, ...] | None) -> list[tuple[Face, Kept]]:
-        """The faces of a picture from left to right, each with what passes through with it: as given, else as found.
+    def find(self, frame: Frame, given: tuple[GivenFace, ...] | None) -> Found:
+        """The faces of a picture: as given, else those found that the settings keep.
 
         Raises:
             InputError: `bad_box`: a given box cannot be in this picture. `bad_prediction`: as `Detector.detect`.
         """
         if given is None:
             in_video = frame.index is not None
-            return [(face, ()) for face in find_faces(frame.rgb, self._faces, self._detector, in_video=in_video)]
+            found = find_faces(frame.rgb, self._faces, self._detector, in_video=in_video)
+            kept, left_out = select(frame.rgb, found, self._faces)
+            return Found([(face, ()) for face in kept], left_out)
         height, width = frame.rgb.shape[:2]
         faces = [(Face(placed(face, height=height, width=width), "given"), face.kept) for face in given]
-        return sorted(faces, key=lambda pair: pair[0].box[:2])
+        return Found(sorted(faces, key=lambda pair: pair[0].box[:2]))
 
     def crop(self, frame: Frame, face: Face) -> NDArray[np.uint8]:
         """One face as the network takes it: uint8 [3, H, W], RGB, 0 to 255."""
@@ -209,24 +222,41 @@ class Preparer:
         self, about: About, frame: Frame, *, given: tuple[GivenFace, ...] | None = None, kept: Kept = ()
     ) -> Prepared:
         frame = self.corrupted(frame, given)
-        faces = self.find(frame, given)
+        found = self.find(frame, given)
         height, width = frame.rgb.shape[:2]
-        status: Status = "ok" if faces else "no_face"
-        report = InputReport(**about, status=status, num_frames=1, num_faces=len(faces), width=width, height=height)
-        return replace(self._cropped(about["position"], about["input"], frame, faces, kept), report=report)
+        report = InputReport(
+            **about,
+            status="ok" if found.faces else "no_face",
+            num_frames=1,
+            num_faces=len(found.faces),
+            left_out=found.left_out,
+            width=width,
+            height=height,
+        )
+        return replace(self._cropped(about["position"], about["input"], frame, found, kept), report=report)
 
-    def _cropped(
-        self, position: Position, name: str, frame: Frame, faces: list[tuple[Face, Kept]], kept: Kept
-    ) -> Prepared:
+    def _cropped(self, position: Position, name: str, frame: Frame, found: Found, kept: Kept) -> Prepared:
         size = frame.rgb.shape[1], frame.rgb.shape[0]
         crops = (
-            Crop(position, name, face, number, self.crop(frame, face), frame.index, frame.time_s, own or kept, size)
-            for number, (face, own) in enumerate(faces)
+            Crop(
+                position,
+                name,
+                face,
+                number,
+                self.crop(frame, face),
+                frame.index,
+                frame.time_s,
+                own or kept,
+                size,
+                quality_of(frame.rgb, face),
+            )
+            for number, (face, own) in enumerate(found.faces)
         )
         ready = list(itertools.islice(crops, MAX_READY_FACES))
         num_bytes = sum(crop.pixels.nbytes for crop in ready)
-        prepared = Prepared(ready, num_frames=1, num_faces=len(faces), num_bytes=num_bytes)
-        if len(faces) > len(ready):
+        num_faces = len(found.faces)
+        prepared = Prepared(ready, num_frames=1, num_faces=num_faces, left_out=found.left_out, num_bytes=num_bytes)
+        if num_faces > len(ready):
             return replace(prepared, crops=itertools.chain(ready, crops), num_bytes=num_bytes + frame.rgb.nbytes)
         return prepared
 

@@ -63,7 +63,13 @@ def make_predictor(model: LoadedModel, config: ModelConfig, *, num_threads: int 
 
 def row_layout(config: RunConfig, model: LoadedModel) -> RowLayout:
     """The columns of a run's tables, without those that the manifest passes through."""
-    return RowLayout(model.classes, model.embedding_size, config.output.embeddings, _track_config(config))
+    return RowLayout(
+        model.classes,
+        model.embedding_size,
+        config.output.embeddings,
+        _track_config(config),
+        landmarks=config.output.landmarks,
+    )
 
 
 def _track_config(config: RunConfig) -> TrackConfig | None:

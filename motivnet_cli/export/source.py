@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from motivnet_cli.errors import ConfigError, first_line
 from motivnet_cli.output.names import INPUTS_SUFFIX, inputs_beside
 from motivnet_cli.output.read import parts_of
-from motivnet_cli.output.tables import METADATA_KEY, ROW_GROUP, faces_schema, rows_in
+from motivnet_cli.output.tables import METADATA_KEY, ROW_GROUP, SCHEMA_VERSION, faces_schema, rows_in
 from motivnet_cli.records import EMOTIONS, is_class_name
 from motivnet_cli.remote.urls import is_remote, local_path, shown
 
@@ -99,7 +99,7 @@ class Source:
             self.record.get("classes", [name for name in EMOTIONS if name in stored.names])
         )
         """Names of the emotions in the order of the model, whether their columns are chosen or not."""
-        _check_columns(self.path, stored, self.classes)
+        _check_columns(self.path, stored, self.classes, self.record.get("schema_version", SCHEMA_VERSION))
         self._stored = pa.schema([_decoded(field, float32=float32) for field in stored], metadata=stored.metadata)
         chosen = self._chosen(columns, embeddings=embeddings)
         if float32 and "embedding" not in chosen:
@@ -280,9 +280,9 @@ def _record_in(path: Path, stored: pa.Schema) -> RunRecord:
     return cast("RunRecord", record)
 
 
-def _check_columns(path: Path, stored: pa.Schema, classes: Sequence[str]) -> None:
+def _check_columns(path: Path, stored: pa.Schema, classes: Sequence[str], version: int) -> None:
     """Refuse a table that does not hold predictions, by the names and types of its columns."""
-    known = faces_schema(classes or EMOTIONS, 1, "float16", tracks=True)
+    known = faces_schema(classes or EMOTIONS, 1, "float16", tracks=True, version=version)
     both = [name for name in known.names if name in stored.names]
     if "input" not in both or not {"emotion", "x1", "embedding"} & set(both):
         raise ConfigError(

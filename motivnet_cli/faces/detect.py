@@ -1,4 +1,4 @@
-"""Face detectors, and the choice among the faces that they find.
+"""Face detectors, and the faces that they find.
 
 Boxes of both detectors mean the same, RetinaFace's box from hairline to chin, so that a crop does not depend on which
 one was used. A detector may be shared by threads.
@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import onnxruntime
-import torch
-import torch.nn.functional as F  # noqa: N812 - the name everybody reads
 
 from motivnet_cli.config import DETECTION_SIZE
 from motivnet_cli.errors import ConfigError, InputError
 from motivnet_cli.faces.boxes import non_maximum_suppression
+from motivnet_cli.faces.resize import resized
 from motivnet_cli.records import LANDMARKS, Face
 
 if TYPE_CHECKING:
@@ -76,15 +75,15 @@ def load_detector(name: str, *, detection_size: int = DETECTION_SIZE) -> Detecto
 def find_faces(
     rgb: NDArray[np.uint8], config: FaceConfig, detector: Detector | None, *, in_video: bool = False
 ) -> list[Face]:
-    """The faces of a picture that a run asks for, left to right.
+    """The faces of a picture, left to right.
 
     Mode `whole` takes the picture as one face; `detect` may find none; `auto` takes the whole picture where the
     detector finds none and the picture can be a face crop by its size (MAX_CROP_SIDE, MAX_CROP_RATIO), never in a
-    video. Faces that were found but left out as too small do not make `auto` take the whole.
+    video.
 
     Args:
         rgb: uint8 [H, W, 3], 0 to 255, upright.
-        config: Of it `mode`, `min_confidence`, `min_face` and `max_faces` matter here.
+        config: Of it `mode` and `min_confidence` matter here.
         detector: None only for mode `whole`.
         in_video: Whether the picture is a frame of a video.
 
@@ -99,9 +98,7 @@ def find_faces(
     found = detector.detect(rgb, min_confidence=config.min_confidence)
     if not found and config.mode == "auto" and not in_video and _can_be_crop(height, width):
         return [whole]
-    large = [face for face in found if min(_size(face)) >= config.min_face]
-    large.sort(key=lambda face: -_size(face)[0] * _size(face)[1])
-    return sorted(large[: config.max_faces], key=lambda face: face.box[:2])
+    return sorted(found, key=lambda face: face.box[:2])
 
 
 def _can_be_crop(height: int, width: int) -> bool:
@@ -142,7 +139,7 @@ class RetinaFace:
         longer = max(height, width)
         scale = min(max(longer, MIN_LONG_SIDE), self._detection_size) / longer
         rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
-        image = self._input(_resize(rgb, rows, columns))  # [1, 3, H', W']
+        image = self._input(resized(rgb, rows, columns))  # [1, 3, H', W']
         outputs = _numbers(self._session.run(["boxes", "scores", "landmarks"], {"image": image}))
         (offsets,), (scores,), (points,) = outputs  # [A, 4], [A, 2], [A, 10]
         likely = np.flatnonzero(scores[:, 1] >= min_confidence)  # [N]
@@ -234,7 +231,7 @@ class BlazeFace:
         rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
         top, left = (self._SIDE - rows) // 2, (self._SIDE - columns) // 2
         square = np.zeros((self._SIDE, self._SIDE, 3), np.uint8)  # [256, 256, 3]
-        square[top : top + rows, left : left + columns] = _resize(rgb, rows, columns)
+        square[top : top + rows, left : left + columns] = resized(rgb, rows, columns)
         boxes, scores, points = self._found(square, min_confidence)  # [N, 4], [N], [N, 3, 2]
         offset, factors = np.array((left, top), np.float32), np.array((width / columns, height / rows), np.float32)
         boxes = (boxes - np.tile(offset, 2)) * np.tile(factors, 2)
@@ -271,15 +268,6 @@ def _session(name: str) -> onnxruntime.InferenceSession:
     options.enable_mem_pattern = False
     network = (resources.files("motivnet_cli") / "assets" / name).read_bytes()
     return onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
-
-
-def _resize(rgb: NDArray[np.uint8], rows: int, columns: int) -> NDArray[np.uint8]:
-    """Bilinear with antialiasing: uint8 [rows, columns, 3]."""
-    if rgb.shape[:2] == (rows, columns):
-        return rgb
-    image = torch.from_numpy(np.require(rgb, np.uint8, ["C", "W"])).permute(2, 0, 1)[None]  # [1, 3, H, W]
-    resized = F.interpolate(image, size=(rows, columns), mode="bilinear", align_corners=False, antialias=True)
-    return resized[0].permute(1, 2, 0).numpy()  # [rows, columns, 3]
 
 
 def _numbers(answers: list[NDArray[np.float32]]) -> list[NDArray[np.float32]]:

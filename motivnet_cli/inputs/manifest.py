@@ -27,7 +27,7 @@ from motivnet_cli.records import BOX_COLUMNS, FACE_COLUMNS, GivenFace, Problem
 from motivnet_cli.remote.urls import is_remote, local_path, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from motivnet_cli.config import InputConfig, KeptType
     from motivnet_cli.inputs.box_columns import BoxColumns
@@ -305,16 +305,17 @@ def _type_of_text(values: pl.Series) -> KeptType:
     return "bool" if all_fit(r"^(?i:true|false)$") else "string"
 
 
-def kept_name(name: str, keep: Sequence[str]) -> str:
+def kept_name(name: str, keep: Sequence[str], own: Collection[str] = FACE_COLUMNS) -> str:
     """What a kept column is called in the output: `manifest_` stands before a name that the output has itself.
 
     Args:
         keep: All columns that are kept.
+        own: Names that the output has itself.
 
     Raises:
         ConfigError: Another one of them is called so already.
     """
-    if name.casefold() not in FACE_COLUMNS:
+    if name.casefold() not in own:
         return name
     new = KEPT_PREFIX + name
     if new.casefold() in (other.casefold() for other in keep):

@@ -24,7 +24,7 @@ from motivnet_cli.durable import durably
 from motivnet_cli.output.damage import reading
 from motivnet_cli.output.names import TABLES, is_part, segment_of, unit_of
 from motivnet_cli.output.tables import TableWriter, TrackedFace, rows_in
-from motivnet_cli.records import KINDS, Cursor, GivenFace, Item, Position, Problem, Todo
+from motivnet_cli.records import KINDS, Cursor, GivenFace, Item, LeftOut, Position, Problem, Todo
 from motivnet_cli.shards import Shard
 
 if TYPE_CHECKING:
@@ -437,10 +437,12 @@ def _write_plan(plan: Path, items: Iterable[Item]) -> tuple[array[int], bool]:
 
 def cursor_in(part: Path) -> Cursor:
     """How far the unit of a part of the inputs is, by what its file says."""
-    (item, step), *counts = json.loads(pq.read_metadata(part).metadata[_CURSOR_KEY])
-    if not all(type(count) is int and count >= 0 for count in (item, step, *counts)):
+    (item, step), num_frames, num_faces, num_lost, *more = json.loads(pq.read_metadata(part).metadata[_CURSOR_KEY])
+    left_out = more[0] if more else []  # of which former versions say nothing
+    counts = num_frames, num_faces, num_lost
+    if not all(type(count) is int and count >= 0 for count in (item, step, *counts, *left_out)):
         raise ValueError("it says nothing of how far its unit is")
-    return Cursor(Position(item, step), *counts)
+    return Cursor(Position(item, step), *counts, LeftOut(*left_out))
 
 
 def _line_of(item: Item) -> str:

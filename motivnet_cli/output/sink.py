@@ -38,6 +38,7 @@ from motivnet_cli.records import (
     STATUSES,
     Changes,
     InputReport,
+    LeftOut,
     OutputSummary,
     Position,
     Problem,
@@ -514,6 +515,8 @@ class _InputRow(NamedTuple):
     status: Status
     error: str
     error_type: ErrorType
+    left_out_by: str | None = None
+    """Of which former versions say nothing."""
 
 
 def _summary(
@@ -527,8 +530,11 @@ def _summary(
     """
     statuses: Counter[Status] = Counter()
     failures: list[InputReport] = []
+    left_out = LeftOut()
     for row in rows_in(paths.backend.fetch_all(parts("inputs")), _InputRow):
         statuses[row.status] += 1
+        if row.left_out_by:
+            left_out += LeftOut.of(row.left_out_by)
         if row.status == "failed" and len(failures) < MAX_NAMED_FAILURES:
             problem = Problem(row.error_type, row.error)
             failures.append(InputReport(Position(0), row.input, row.kind, "failed", problem=problem))
@@ -548,6 +554,7 @@ def _summary(
         faces=sources.total(),
         face_sources={source: sources[source] for source in FACE_SOURCES if sources[source]},
         emotions={name: emotions[name] for name in layout.classes},
+        left_out=left_out,
         outputs=tuple(paths.backend.name_of(paths.final_name(table)) for table in TABLES),
         failures=tuple(failures),
     )

@@ -12,7 +12,16 @@ from typing import IO, TYPE_CHECKING
 import pyarrow as pa
 
 from motivnet_cli.output.tables import Rows, Tracks
-from motivnet_cli.records import FACE_SOURCES, MAX_NAMED_FAILURES, STATUSES, Cursor, OutputSummary, Position, Todo
+from motivnet_cli.records import (
+    FACE_SOURCES,
+    MAX_NAMED_FAILURES,
+    STATUSES,
+    Cursor,
+    LeftOut,
+    OutputSummary,
+    Position,
+    Todo,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -76,6 +85,7 @@ class OpenStream:
         self._statuses: Counter[Status] = Counter()
         self._emotions: Counter[str] = Counter()
         self._sources: Counter[FaceSource] = Counter()
+        self._left_out = LeftOut()
         self._failures: list[InputReport] = []
         self.worker_config = config
         self.num_items = 0
@@ -114,6 +124,7 @@ class OpenStream:
         for report in batch.finished:
             self._num_done += report.archive is None
             self._statuses[report.status] += 1
+            self._left_out += report.left_out
             if report.status == "failed" and len(self._failures) < MAX_NAMED_FAILURES:
                 self._failures.append(report)
         if not faces.num_rows:
@@ -140,6 +151,7 @@ class OpenStream:
             faces=self._sources.total(),
             face_sources={source: self._sources[source] for source in FACE_SOURCES if self._sources[source]},
             emotions={name: self._emotions[name] for name in self._layout.classes},
+            left_out=self._left_out,
             outputs=("-",),
             failures=tuple(self._failures),
         )

@@ -19,7 +19,15 @@ import pyarrow.parquet as pq
 from motivnet_cli.durable import naming, sync
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.output.damage import reading
-from motivnet_cli.records import BOX_COLUMNS, SIZE_COLUMNS, in_column_order
+from motivnet_cli.records import (
+    BLUR_SIDE,
+    BOX_COLUMNS,
+    LANDMARK_COLUMNS,
+    LANDMARKS,
+    QUALITY_COLUMNS,
+    SIZE_COLUMNS,
+    in_column_order,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -30,9 +38,15 @@ if TYPE_CHECKING:
 
     from motivnet_cli.config import EmbeddingType, KeptType
     from motivnet_cli.faces.track import Embeddings, TrackConfig, Tracker
-    from motivnet_cli.records import Batch, Box, Crop, InputReport, Position, Prediction, RunRecord
+    from motivnet_cli.records import Batch, Box, Crop, Face, InputReport, Position, Prediction, Quality, RunRecord
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+READABLE_VERSIONS = (2, 3)
+"""Of tables that this version reads: 2 lacks ADDED_COLUMNS."""
+MEASURED_COLUMNS = (*LANDMARK_COLUMNS, "turn", *QUALITY_COLUMNS)
+"""Columns of how a face lies and how well it is to be seen."""
+ADDED_COLUMNS = frozenset((*MEASURED_COLUMNS, "left_out", "left_out_by"))
+"""Columns that came with version 3."""
 METADATA_KEY = b"motivnet"
 """Key of the Parquet file metadata that holds the run's JSON record."""
 WRITTEN_KEY = b"motivnet.written"
@@ -56,6 +70,8 @@ class RowLayout:
     """How faces are followed through videos; None where they are not."""
     keep: Mapping[str, KeptType] = field(default_factory=dict)
     """Columns of the user's manifest that pass through, with their types."""
+    landmarks: bool = True
+    """Whether the five points of each face are written."""
 
     def keeping(self, keep: Mapping[str, KeptType]) -> RowLayout:
         """The same with the columns that a run keeps, which are known when it is begun.
@@ -75,7 +91,14 @@ class RowLayout:
         """Of both tables, with the run's record."""
         metadata = {METADATA_KEY: json.dumps(record).encode()}
         is_tracked = self.tracks is not None
-        faces = faces_schema(self.classes, self.embedding_size, self.embeddings, tracks=is_tracked, keep=self.keep)
+        faces = faces_schema(
+            self.classes,
+            self.embedding_size,
+            self.embeddings,
+            landmarks=self.landmarks,
+            tracks=is_tracked,
+            keep=self.keep,
+        )
         return {"faces": faces.with_metadata(metadata), "inputs": inputs_schema().with_metadata(metadata)}
 
 
@@ -84,16 +107,20 @@ def faces_schema(
     embedding_size: int,
     embeddings: EmbeddingType,
     *,
+    landmarks: bool = True,
     tracks: bool = False,
     keep: Mapping[str, KeptType] | None = None,
+    version: int = SCHEMA_VERSION,
 ) -> pa.Schema:
     """The columns of the faces table, one row a face; every field's `doc` says what it holds.
 
     Args:
         classes: Names of the emotions in any order; empty for a model without.
         embedding_size: D.
+        landmarks: Whether the five points of each face are there.
         tracks: Whether faces are followed from frame to frame.
         keep: Columns of the user's manifest that pass through, with their types.
+        version: Of the schema, one of READABLE_VERSIONS.
     """
     text = pa.dictionary(pa.int32(), pa.string())
     columns = [
@@ -110,6 +137,34 @@ def faces_schema(
         _column("picture_height", pa.int32(), "Its height."),
         _column("detection_score", pa.float32(), "The detector's confidence, 0 to 1; null unless detected."),
     ]
+    if landmarks:
+        columns += [_column(name, pa.float32(), doc) for name, doc in _landmark_docs().items()]
+    columns += [
+        _column(
+            "turn",
+            pa.int32(),
+            "0, 90, 180 or 270: degrees, clockwise, by which the picture was turned to find the face upright.",
+        ),
+        _column(
+            "roll",
+            pa.float32(),
+            "Angle of the line of the eyes in the picture, in degrees, clockwise, -180 to 180: 0 is upright, "
+            "90 and -90 lie on a side; null where the eyes are not known.",
+        ),
+        _column(
+            "yaw",
+            pa.float32(),
+            "Estimate from eyes and nose of how far the head is turned, in degrees, -90 to 90, positive to the "
+            "person's own left; null where they are not known.",
+        ),
+        _column("eye_distance", pa.float32(), "Pixels between the eyes; null where they are not known."),
+        _column(
+            "blur",
+            pa.float32(),
+            f"Variance of the Laplacian of the face box, in grey at {BLUR_SIDE} x {BLUR_SIDE}: **low** is blurred.",
+        ),
+        _column("brightness", pa.float32(), "Mean luma of the face box, 0 to 255."),
+    ]
     if tracks:
         columns.append(_column("track", pa.int64(), "Number of the person's track in its video; null for an image."))
     if classes:
@@ -119,6 +174,8 @@ def faces_schema(
         ]
         names = in_column_order(classes)
         columns += [_column(name, pa.float32(), f"Probability of {name}, 0 to 1.") for name in names]
+    own = columns_as_of(version, [column.name for column in columns])
+    columns = [column for column in columns if column.name in own]
     columns += [_column(name, _KEPT_TYPES[kind], "From the manifest.") for name, kind in (keep or {}).items()]
     if embeddings != "none":
         value = pa.float16() if embeddings == "float16" else pa.float32()
@@ -127,9 +184,13 @@ def faces_schema(
     return pa.schema(columns)
 
 
-def inputs_schema() -> pa.Schema:
-    """The columns of the inputs table, one row an input; every input of the run is in it exactly once."""
-    return pa.schema(
+def inputs_schema(version: int = SCHEMA_VERSION) -> pa.Schema:
+    """The columns of the inputs table, one row an input; every input of the run is in it exactly once.
+
+    Args:
+        version: Of the schema, one of READABLE_VERSIONS.
+    """
+    schema = pa.schema(
         [
             _column("input", pa.string(), "The input, as in the faces table."),
             _column(
@@ -140,12 +201,17 @@ def inputs_schema() -> pa.Schema:
             _column(
                 "status",
                 pa.dictionary(pa.int32(), pa.string()),
-                "`ok`, `no_face` (read, nothing found), `partial` (rows up to a break, or of some faces), or `failed`.",
+                "`ok`, `no_face` (read, no face found or kept), `partial` (rows up to a break, or of some faces), or "
+                "`failed`.",
             ),
             _column("error", pa.string(), "What was wrong, in a sentence; null when nothing was."),
             _column("error_type", pa.string(), "A short name of it to filter by, such as `truncated`."),
             _column("frames", pa.int64(), "Frames that were looked at; of an archive, its members."),
             _column("faces", pa.int64(), "Rows that it has in the faces table."),
+            _column("left_out", pa.int64(), "Faces that were found and have no row, since options leave them out."),
+            _column(
+                "left_out_by", pa.string(), "By which options, and how many: `min-face 2, max-roll 1`; null for none."
+            ),
             _column("width", pa.int32(), "Width of the upright picture in pixels; null if it was not read."),
             _column("height", pa.int32(), "Its height. Of a video, both are those of the first frame looked at."),
             _column(
@@ -159,6 +225,30 @@ def inputs_schema() -> pa.Schema:
             _column("sha256", pa.string(), "SHA-256 of its content; null without `--hash`."),
         ]
     )
+    own = columns_as_of(version, schema.names)
+    return pa.schema([column for column in schema if column.name in own])
+
+
+def columns_as_of(version: int, names: Iterable[str]) -> list[str]:
+    """The columns that were there in a version of the schema, of all that there are now."""
+    return [name for name in names if version >= SCHEMA_VERSION or name not in ADDED_COLUMNS]
+
+
+def _landmark_docs() -> dict[str, str]:
+    """What each of LANDMARK_COLUMNS holds."""
+    docs: dict[str, str] = {}
+    other = {"left": "right", "right": "left"}
+    for name in LANDMARKS:
+        side, _, part = name.rpartition("_")
+        what = {"eye": "centre of the eye", "mouth": "corner of the mouth", "nose": "tip of the nose"}[part]
+        whose = (
+            f"The {what} on the person's own {side} ({other[side]} in an upright picture)" if side else f"The {what}"
+        )
+        docs |= {
+            f"{name}_x": f"{whose}, in pixels of the upright picture; null where not known.",
+            f"{name}_y": "Its y.",
+        }
+    return docs
 
 
 def _column(name: str, kind: pa.DataType, doc: str) -> pa.Field:
@@ -200,7 +290,8 @@ class Rows:
         taken, self._crops = self._crops[:n], self._crops[n:]
         columns = {
             name: pa.array([row[name] for _, row in taken], self._faces_schema.field(name).type)
-            for name in (*_CROP_COLUMNS, *self._layout.keep)
+            for name in self._faces_schema.names
+            if name in _CROP_COLUMNS or name in self._layout.keep
         }
         if self._layout.tracks is not None:
             columns["track"] = pa.nulls(n, pa.int64())
@@ -228,6 +319,7 @@ class Rows:
             "picture_width": crop.picture_size and crop.picture_size[0],
             "picture_height": crop.picture_size and crop.picture_size[1],
             "detection_score": crop.face.score,
+            **measured(crop.face, crop.quality),
         }
         keep = self._layout.keep
         return row | dict(zip(keep, crop.kept or [None] * len(keep), strict=True))
@@ -247,6 +339,14 @@ class Rows:
         return pa.FixedSizeListArray.from_arrays(values, type=kind)
 
 
+def measured(face: Face, quality: Quality | None) -> dict[str, float | None]:
+    """MEASURED_COLUMNS of a face, None for what is not known."""
+    points = face.landmarks or (None,) * len(LANDMARKS)
+    places = itertools.chain.from_iterable(point or (None, None) for point in points)
+    values = quality or (None,) * len(QUALITY_COLUMNS)
+    return dict(zip(MEASURED_COLUMNS, (*places, face.turn, *values), strict=True))
+
+
 def _box_of(crop: Crop) -> Box:
     """Its box, which lies in the picture unless the user gave it."""
     x1, y1, x2, y2 = crop.face.box
@@ -264,7 +364,10 @@ def numpy_dtype(kind: pa.DataType) -> np.dtype[np.generic]:
     return dtype
 
 
-_CROP_COLUMNS = ("input", "frame", "time_s", "face", "face_source", *BOX_COLUMNS, *SIZE_COLUMNS, "detection_score")
+_CROP_COLUMNS = (
+    *("input", "frame", "time_s", "face", "face_source", *BOX_COLUMNS, *SIZE_COLUMNS, "detection_score"),
+    *MEASURED_COLUMNS,
+)
 
 
 def _input_row(report: InputReport) -> dict[str, object]:
@@ -277,6 +380,8 @@ def _input_row(report: InputReport) -> dict[str, object]:
         "error_type": problem.error_type if problem else None,
         "frames": report.num_frames,
         "faces": report.num_faces,
+        "left_out": report.left_out.total,
+        "left_out_by": report.left_out.text,
         "width": report.width,
         "height": report.height,
         "time_offset_s": report.time_offset_s,

@@ -23,7 +23,7 @@ from motivnet_cli.output.findings import MAX_EXAMPLES, Findings, Verification
 from motivnet_cli.output.ledger import cursor_in, read_run
 from motivnet_cli.output.names import TABLES, is_part
 from motivnet_cli.output.paths import output_paths
-from motivnet_cli.output.tables import METADATA_KEY, ROW_GROUP, SCHEMA_VERSION, WRITTEN_KEY
+from motivnet_cli.output.tables import METADATA_KEY, READABLE_VERSIONS, ROW_GROUP, WRITTEN_KEY
 from motivnet_cli.output.verify_faces import FacesCheck
 from motivnet_cli.output.verify_inputs import InputsCheck
 from motivnet_cli.output.verify_plan import Plan
@@ -275,9 +275,10 @@ class _Look:
         if files and not any("settings" in record for record in records) and not findings.has("record"):
             raise ConfigError(f"{given!r} was not written by motivnet")
         versions = {record.get("schema_version") for record in records}
-        if len(versions) == 1 and versions.isdisjoint({SCHEMA_VERSION, None}):
+        if len(versions) == 1 and versions.isdisjoint({*READABLE_VERSIONS, None}):
             raise ConfigError(
-                f"{given!r} has schema {versions.pop()}, and motivnet {__version__} verifies schema {SCHEMA_VERSION}: "
+                f"{given!r} has schema {versions.pop()}, and motivnet {__version__} verifies schema "
+                f"{' and '.join(map(str, READABLE_VERSIONS))}: "
                 "verify it with the version that wrote it"
             )
         if self._run is not None:

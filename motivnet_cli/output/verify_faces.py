@@ -5,6 +5,7 @@ Rows come a few thousand at a time, and of those before only the last one is kep
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from motivnet_cli.output.verify_inputs import IMAGE, MISSING, NULL, UNKNOWN, VIDEO, codes, is_null, whole_numbers
 from motivnet_cli.output.verify_tracks import TracksCheck
-from motivnet_cli.records import BOX_COLUMNS, FACE_SOURCES, SUM_TOLERANCE
+from motivnet_cli.records import BOX_COLUMNS, FACE_SOURCES, LANDMARK_COLUMNS, SUM_TOLERANCE, TURNS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,6 +28,13 @@ _DETECTED, _WHOLE, _GIVEN = range(len(FACE_SOURCES))
 _SOURCES_OF_MODE = {"whole": (_WHOLE, _GIVEN), "detect": (_DETECTED, _GIVEN)}
 """By the setting `faces.mode`; with `auto` there may be any."""
 _FLOAT32_STEP = 1e-6
+_POSE = ("roll", "yaw", "eye_distance")
+_MAX_LAPLACIAN = 4 * 255
+_RANGES = (
+    *(("roll", -180, 180), ("yaw", -90, 90), ("eye_distance", 0, math.inf)),
+    *(("blur", 0, _MAX_LAPLACIAN**2), ("brightness", 0, 255)),
+)
+"""Columns with the least and the most that they can hold."""
 _NEVER_MISSING = ("input", "face", "face_source", *BOX_COLUMNS, "picture_width", "picture_height")
 
 
@@ -101,6 +109,9 @@ class FacesCheck:
         self._check_numbers(rows)
         self._check_sources(rows)
         self._check_boxes(rows)
+        self._check_filters(rows)
+        if "turn" in table.schema.names:  # not of a former version
+            self._check_quality(rows)
         if self._classes:
             self._check_emotions(rows)
         if "embedding" in table.schema.names:
@@ -134,7 +145,11 @@ class FacesCheck:
 
     def _required(self, table: pa.RecordBatch) -> list[str]:
         predicted = ["emotion", "confidence", *self._classes] if self._classes else []
-        return [name for name in (*_NEVER_MISSING, *predicted, "embedding") if name in table.schema.names]
+        return [
+            name
+            for name in (*_NEVER_MISSING, *predicted, "embedding", "turn", "blur", "brightness")
+            if name in table.schema.names
+        ]
 
     def _read(self, table: pa.RecordBatch) -> _Rows:
         names = table["input"].fill_null("")
@@ -248,6 +263,46 @@ class FacesCheck:
         ):
             self._found("boxes", bad, rows, what)
 
+    def _check_filters(self, rows: _Rows) -> None:
+        """Whether there is a detected face that the settings leave out."""
+        is_detected = codes(rows.table["face_source"], FACE_SOURCES) == _DETECTED
+        x1, y1, x2, y2 = (rows.reals[name] for name in BOX_COLUMNS)
+        size = np.minimum(x2 - x1, y2 - y1)
+        there = {"min_face": size, "max_roll": _reals(rows, "roll"), "min_sharpness": _reals(rows, "blur")}
+        for name, values in there.items():
+            limit = self._settings.get(f"faces.{name}")
+            if values is None or not isinstance(limit, int | float):
+                continue
+            tolerance = _FLOAT32_STEP * max(1.0, limit)
+            with np.errstate(invalid="ignore"):
+                bad = abs(values) > limit + tolerance if name == "max_roll" else values < limit - tolerance
+            option = name.replace("_", "-")
+            self._found("ranges", is_detected & bad, rows, f"a face that `--{option} {limit:g}` leaves out")
+
+    def _check_quality(self, rows: _Rows) -> None:
+        """Whether landmarks, pose and measures can be."""
+        table = rows.table
+        is_detected = codes(table["face_source"], FACE_SOURCES) == _DETECTED
+        for name, least, most in _RANGES:
+            values = _reals(rows, name)
+            assert values is not None, f"{name} is a column"
+            is_there = ~is_null(table[name])
+            with np.errstate(invalid="ignore"):
+                bad = is_there & ~(np.isfinite(values) & (values >= least) & (values <= most))
+            self._found("ranges", bad, rows, f"{name} is not between {least:g} and {most:g}")
+        turns = whole_numbers(table["turn"])
+        self._found("ranges", ~np.isin(turns, (*TURNS, MISSING)), rows, f"turn is none of {', '.join(map(str, TURNS))}")
+        self._found("ranges", ~is_detected & (turns > 0), rows, "a turn of a face that was not detected")
+        for name in (name for name in (*LANDMARK_COLUMNS, *_POSE) if name in table.schema.names):
+            is_there, values = ~is_null(table[name]), _reals(rows, name)
+            assert values is not None, f"{name} is a column"
+            self._found("ranges", is_there & ~np.isfinite(values), rows, f"{name} is not a number")
+            self._found("ranges", is_there & ~is_detected, rows, f"{name} of a face that was not detected")
+        for x, y in zip(LANDMARK_COLUMNS[::2], LANDMARK_COLUMNS[1::2], strict=True):
+            if x in table.schema.names and y in table.schema.names:
+                one = is_null(table[x]) != is_null(table[y])
+                self._found("ranges", one, rows, f"of {x} and {y}, one is missing")
+
     def _differ_from_inputs(self, rows: _Rows, widths: NDArray[np.int64], heights: NDArray[np.int64]) -> Mask:
         index = self._index
         if not len(index.kinds):
@@ -290,6 +345,14 @@ _Values = TypeVar("_Values", NDArray[np.int64], NDArray[np.float64])
 def _shifted(column: _Values, last: _Values | None) -> _Values:
     """Of every row the value of the row before it, [N]; the first row's own where none is before it."""
     return np.concatenate([column[:1] if last is None else last, column[:-1]])
+
+
+def _reals(rows: _Rows, name: str) -> NDArray[np.float64] | None:
+    """A column of numbers, NaN where they are missing, [N]; None where there is no such column."""
+    if name not in rows.table.schema.names:
+        return None
+    values: NDArray[np.float64] = rows.table[name].to_numpy(zero_copy_only=False).astype(np.float64)
+    return values
 
 
 def _where(table: pa.RecordBatch, row: int) -> str:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from motivnet_cli.errors import REMARKS, ErrorType
-from motivnet_cli.records import KINDS, STATUSES
+from motivnet_cli.records import KINDS, STATUSES, LeftOut
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,6 +59,14 @@ def whole_numbers(values: pa.Array) -> NDArray[np.int64]:
     """Integers, MISSING where there is none: [N]."""
     numbers: NDArray[np.int64] = values.fill_null(MISSING).to_numpy(zero_copy_only=False).astype(np.int64)
     return numbers
+
+
+def _total(text: str | None) -> int:
+    """How many faces a text says are left out; MISSING where it says nothing of it."""
+    try:
+        return LeftOut.of(text).total
+    except ValueError:
+        return MISSING
 
 
 def _are_below(numbers: NDArray[np.int64], least: int) -> Mask:
@@ -235,8 +243,22 @@ class InputsCheck:
             (has_offset & (kinds != VIDEO), "time_offset_s of what is no video"),
             (_are_below(whole_numbers(rows["size_bytes"]), 0), "size_bytes is negative"),
             (~is_hash, "sha256 is none"),
+            *self._wrong_counts(rows, kinds),
         ):
             self._found("ranges", bad, names, what)
+
+    def _wrong_counts(self, rows: pa.RecordBatch, kinds: NDArray[np.int64]) -> list[tuple[Mask, str]]:
+        """Of which inputs the faces left out are wrong, and how; nothing of a former version."""
+        if "left_out" not in rows.schema.names:
+            return []
+        counts = whole_numbers(rows["left_out"])
+        said = [_total(text) for text in rows["left_out_by"].to_pylist()]
+        return [
+            (counts == MISSING, "left_out is missing"),
+            (_are_below(counts, 0), "left_out is negative"),
+            ((counts >= 0) & (counts != said), "left_out is not what left_out_by says"),
+            ((counts > 0) & (kinds != IMAGE) & (kinds != VIDEO), "faces left out of what is no picture and no video"),
+        ]
 
     def _check_archives(
         self,

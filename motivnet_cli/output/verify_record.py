@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.inputs.manifest import kept_name
-from motivnet_cli.output.tables import faces_schema, inputs_schema
-from motivnet_cli.records import in_column_order
+from motivnet_cli.output.tables import SCHEMA_VERSION, columns_as_of, faces_schema, inputs_schema
+from motivnet_cli.records import FACE_COLUMNS, in_column_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -72,15 +72,16 @@ def check_schema(findings: Findings, where: str, table: str, got: pa.Schema, rec
 
 def _expected_schema(table: str, got: pa.Schema, record: RunRecord) -> pa.Schema:
     """The columns that a record asks for; types of kept columns, and the embedding's length, as they are there."""
+    version = record.get("schema_version", SCHEMA_VERSION)
     if table == "inputs":
-        return inputs_schema()
+        return inputs_schema(version)
     settings = record.get("settings", {})
     embeddings = settings.get("output.embeddings")
     names = settings.get("inputs.keep")
     kept = [str(name) for name in names] if isinstance(names, list) else []
     kinds: dict[str, KeptType] = {"string": "string", "int64": "int64", "double": "float64", "bool": "bool"}
     keep: dict[str, KeptType] = {}
-    for name in (kept_name(name, kept) for name in kept):
+    for name in (kept_name(name, kept, own=columns_as_of(version, FACE_COLUMNS)) for name in kept):
         there = str(got.field(name).type) if name in got.names else "string"
         keep[name] = kinds.get(there, "string")
     size = _embedding_size(got)
@@ -88,8 +89,10 @@ def _expected_schema(table: str, got: pa.Schema, record: RunRecord) -> pa.Schema
         record.get("classes", []),
         1 if size is None else size,
         "float16" if embeddings == "float16" else "float32" if embeddings == "float32" else "none",
+        landmarks=settings.get("output.landmarks") is not False,
         tracks=bool(settings.get("video.track")),
         keep=keep,
+        version=version,
     )
 
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from motivnet_cli.output.ledger import Ledger
 from motivnet_cli.output.paths import output_paths
 from motivnet_cli.output.read import parts_of
-from motivnet_cli.output.tables import ROW_GROUP, embedding_matrix
+from motivnet_cli.output.tables import MEASURED_COLUMNS, ROW_GROUP, embedding_matrix
 from motivnet_cli.records import BOX_COLUMNS
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ class SampledFace:
     picture_size: tuple[int, int]
     frame: int | None
     time_s: float | None
+    measured: dict[str, float | None]
+    """By column, of `MEASURED_COLUMNS` those that are stored."""
     emotion: str | None
     probabilities: NDArray[np.float32]
     """[C], in the order of the classes that were asked for."""
@@ -119,7 +121,8 @@ def _faces_in(rows: pa.Table, about: dict[str, SampledInput], classes: Sequence[
     names = ["input", "face", "face_source", "detection_score", "frame", "time_s", "picture_width", "picture_height"]
     if classes:
         names += ["emotion"]
-    columns = {name: rows[name].to_pylist() for name in (*names, *BOX_COLUMNS)}
+    stored = [name for name in MEASURED_COLUMNS if name in rows.column_names]
+    columns = {name: rows[name].to_pylist() for name in (*names, *BOX_COLUMNS, *stored)}
     no_probabilities = np.zeros((len(rows), 0), np.float32)
     matrix = np.stack([rows[name].to_numpy() for name in classes], axis=1) if classes else no_probabilities  # [N, C]
     embeddings = embedding_matrix(rows["embedding"]) if "embedding" in rows.column_names else None  # [N, D]
@@ -134,6 +137,7 @@ def _faces_in(rows: pa.Table, about: dict[str, SampledInput], classes: Sequence[
             picture_size=(value["picture_width"], value["picture_height"]),
             frame=value["frame"],
             time_s=value["time_s"],
+            measured={name: value[name] for name in stored},
             emotion=value.get("emotion"),
             probabilities=matrix[i],
             embedding=None if embeddings is None else embeddings[i],
