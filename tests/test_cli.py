@@ -460,8 +460,9 @@ def test_every_option_of_annotate_is_tried():
             "--no-recursive",
             "--no-flip",
             "--no-follow",
+            "--no-landmarks",
         }
-        | {"--recursive", "--flip", "--follow"}
+        | {"--recursive", "--flip", "--follow", "--landmarks"}
         | OF_THE_CALL
     )
 

@@ -231,7 +231,7 @@ def inputs_schema(version: int = SCHEMA_VERSION) -> pa.Schema:
 
 def columns_as_of(version: int, names: Iterable[str]) -> list[str]:
     """The columns that were there in a version of the schema, of all that there are now."""
-    return [name for name in names if version >= SCHEMA_VERSION or name not in ADDED_COLUMNS]
+    return [name for name in names if version not in (1, 2) or name not in ADDED_COLUMNS]
 
 
 def _landmark_docs() -> dict[str, str]:
