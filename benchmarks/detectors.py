@@ -23,7 +23,7 @@ from PIL import Image
 from scenes import Scene, compose, ground
 
 from motivnet_cli.config import FaceConfig
-from motivnet_cli.faces.detect import MIN_LONG_SIDE, find_faces, load_detector
+from motivnet_cli.faces.detect import MIN_LONG_SIDE, Detector, find_faces, load_detector
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -117,7 +117,7 @@ def main() -> None:
             tally[name].add(scene, found, time.process_time() - started)
     rows = {setting: {name: tally.row() for name, tally in sets.items()} for setting, sets in tallies.items()}
     _say_rows(rows)
-    photographs = _measure_photographs(options.people, detectors) if options.people else {}
+    photographs = _measure_photographs(options.people, detectors)
     upscaled = _measure_upscaling(people[0])
     measured = {
         "people": len(people),
@@ -210,12 +210,13 @@ def _say_rows(rows: dict[str, dict[str, dict[str, Any]]]) -> None:
             say(f"{setting:12}{cells}   " + ", ".join(f"{size}: {ms:.0f}" for size, ms in row["cpu_ms"].items()))
 
 
-def _measure_photographs(folder: Path, detectors: dict[str, Any]) -> dict[str, Any]:
-    """Real photographs: the faces in each, and for every setting those found and the false detections, as turned."""
+def _measure_photographs(folder: Path | None, detectors: dict[str, Detector]) -> dict[str, Any]:
+    """Real photographs: the faces in each, and for every setting those found and the false detections, by turn."""
     measured: dict[str, Any] = {}
+    totals = {setting: np.zeros((4, 2), int) for setting in detectors}
     for photograph in load_photographs(folder):
-        row: dict[str, Any] = {"faces": len(photograph.faces)}
         scene = _scene(photograph.rgb, photograph.faces)
+        row: dict[str, Any] = {"faces": len(scene.faces)}
         for setting, detector in detectors.items():
             counts = []
             for quarters in range(4):
@@ -223,8 +224,13 @@ def _measure_photographs(folder: Path, detectors: dict[str, Any]) -> dict[str, A
                 overlaps, false = match(find_faces(turned.rgb, SETTINGS[setting], detector), turned.faces)
                 counts.append([sum(overlap > 0 for overlap in overlaps), false])
             row[setting] = counts
+            totals[setting] += counts
         measured[photograph.name] = row
-        say(f"{photograph.name}: {row}")
+    if measured:
+        faces = sum(row["faces"] for row in measured.values())
+        say(f"\n{len(measured)} real photographs, {faces} faces: found, false; turned by 0, 90, 180 and 270 degrees")
+        for setting, counts in totals.items():
+            say(f"{setting:12}" + "".join(f"{f'{found}, {false}':>12}" for found, false in counts.tolist()))
     return measured
 
 
