@@ -70,7 +70,7 @@ def output(folder, faces, inputs=(), *, video=None, classes=EMOTIONS, tracks=Tru
     path = folder / "preds.parquet"
     embedding_size = len(faces[0]["embedding"]) if faces else 4
     schema = faces_schema(classes, embedding_size, "float16", tracks=tracks).with_metadata(metadata)
-    faces = [{name: row[name] for name in schema.names} for row in faces]
+    faces = [{name: row.get(name) for name in schema.names} for row in faces]
     pq.write_table(pa.Table.from_pylist(faces, schema=schema), path)
     counts = Counter(row["input"] for row in faces)
     rows = [

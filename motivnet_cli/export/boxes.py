@@ -7,6 +7,7 @@ Studio's tasks hold one at a time.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from motivnet_cli.export.rows import (
     describe,
     emotion_columns,
     faces_by_frame,
+    has_landmarks,
     inputs_with_faces,
     label_names,
     media_path,
@@ -27,7 +29,7 @@ from motivnet_cli.export.rows import (
 )
 from motivnet_cli.export.segments import Sampling, find_segments
 from motivnet_cli.export.text import JsonElements, json_text, open_text
-from motivnet_cli.records import BOX_COLUMNS, SIZE_COLUMNS
+from motivnet_cli.records import BOX_COLUMNS, LANDMARK_COLUMNS, LANDMARKS, SIZE_COLUMNS
 from motivnet_cli.remote.urls import is_remote
 
 if TYPE_CHECKING:
@@ -40,6 +42,11 @@ if TYPE_CHECKING:
 
 JsonObject = dict[str, object]
 
+_SKELETON = ((1, 2), (1, 3), (2, 3), (3, 4), (3, 5), (4, 5))
+"""Lines between the points of LANDMARKS, counted from 1 as COCO does: eyes and nose, nose and mouth."""
+_POINT_WIDTH = 0.3
+"""Of a landmark as Label Studio draws it, in percent of the picture's width."""
+
 
 def write_coco(source: Source, out: Path) -> None:
     """Write one COCO detection file, which `pycocotools.coco.COCO(out)` reads.
@@ -47,10 +54,11 @@ def write_coco(source: Source, out: Path) -> None:
     There is a category for each emotion, numbered from 1 in the order of the classes, or one category `face` for a
     model that names no emotions. An annotation is a face: `bbox` [x, y, width, height] in pixels of the upright
     picture, exact; `score`, the confidence; `attributes`, the probability of each emotion, `detection_score` and
-    `face_source`, float32 exact. `COCO.loadRes` takes the list `annotations`. Pictures without a face are images
-    without annotations; those that failed are left out. Every frame of a video that has faces is an image whose
-    `file_name` is the video, with its own size, `video_id`, `frame_id` (from 0) and `time_s`; its annotations have a
-    `track_id`, unique within the video.
+    `face_source`, float32 exact. Where the source has landmarks, `keypoints` holds x, y and v = 2 for each, exact, and
+    three zeros for one that is not known or lies outside the picture: COCO does not label those. `COCO.loadRes` takes
+    the list `annotations`. Pictures without a face are images without annotations; those that failed are left out.
+    Every frame of a video that has faces is an image whose `file_name` is the video, with its own size, `video_id`,
+    `frame_id` (from 0) and `time_s`; its annotations have a `track_id`, unique within the video.
 
     Raises:
         ConfigError: A column that is needed is left out.
@@ -63,7 +71,7 @@ def write_coco(source: Source, out: Path) -> None:
             for _ in range(2)
         ]
         categories = {name: number for number, name in enumerate(label_names(source), start=1)}
-        file.write(f'{json_text(_coco_head(source, categories))[:-1]},\n"images": [')
+        file.write(f'{json_text(_coco_head(source, categories, columns))[:-1]},\n"images": [')
         lists = _CocoLists(*map(JsonElements, (file, *spools)), categories=categories)
         for info, faces in inputs_with_faces(source, columns):
             lists.add(info, faces)
@@ -76,14 +84,16 @@ def write_coco(source: Source, out: Path) -> None:
 
 def _columns_with_probabilities(source: Source) -> list[str]:
     needed = (*BOX_COLUMNS, *emotion_columns(source), *source.classes)
-    return select_columns(source, needed=needed, optional=(*POSITION_COLUMNS, *DETECTION_COLUMNS, *SIZE_COLUMNS))
+    optional = (*POSITION_COLUMNS, *DETECTION_COLUMNS, *SIZE_COLUMNS, *LANDMARK_COLUMNS)
+    return select_columns(source, needed=needed, optional=optional)
 
 
-def _coco_head(source: Source, categories: Mapping[str, int]) -> JsonObject:
+def _coco_head(source: Source, categories: Mapping[str, int], columns: Sequence[str]) -> JsonObject:
+    points: JsonObject = {"keypoints": LANDMARKS, "skeleton": _SKELETON} if has_landmarks(columns) else {}
     return {
         "info": {"description": describe(source), "contributor": source.record.get("tool", "")},
         "licenses": [],
-        "categories": [{"id": n, "name": name, "supercategory": "face"} for name, n in categories.items()],
+        "categories": [{"id": n, "name": name, "supercategory": "face"} | points for name, n in categories.items()],
     }
 
 
@@ -114,9 +124,9 @@ class _CocoLists:
                 image |= {"video_id": self._videos.count, "frame_id": frame.number, "time_s": frame.time_s}
             self._images.add(image)
             for face in in_frame:
-                self._annotations.add(self._annotation(face))
+                self._annotations.add(self._annotation(info, face))
 
-    def _annotation(self, face: FaceRow) -> JsonObject:
+    def _annotation(self, info: InputRow, face: FaceRow) -> JsonObject:
         x1, y1, x2, y2 = face.box_in_pixels()
         annotation: JsonObject = {
             "id": self._annotations.count + 1,
@@ -131,6 +141,10 @@ class _CocoLists:
         }
         if face.track is not None:
             annotation["track_id"] = face.track
+        if face.landmarks is not None:
+            known = face.landmarks_inside(info)
+            places = ((*known[name], 2) if name in known else (0, 0, 0) for name in LANDMARKS)
+            annotation |= {"keypoints": list(itertools.chain.from_iterable(places)), "num_keypoints": len(known)}
         return annotation
 
 
@@ -140,9 +154,10 @@ def write_fiftyone(source: Source, out: Path) -> None:
     `images/` is a FiftyOneImageDetectionDataset (labels.json, data.json), `videos/` a FiftyOneVideoLabelsDataset
     (manifest.json, labels/); the media stay where they are. `fiftyone.Dataset.from_dir(dataset_dir, dataset_type)`
     opens each; for `images/` it needs `data_path="data.json"` (FiftyOne 1.22). A detection holds label, confidence, box
-    (relative to the picture, within 1e-3 pixels), and as attributes the probability of each emotion, `detection_score`
-    and `face_source`, float32 exact. Frames of videos count from 1, as FiftyOne's do, the track is the detection's
-    index, and `face_source` is lost.
+    (relative to the picture, within 1e-3 pixels), and as attributes the probability of each emotion, `detection_score`,
+    `face_source` and the landmarks in pixels (`left_eye_x`, ...; the layout of pictures holds no Keypoints), float32
+    exact. Frames of videos count from 1, as FiftyOne's do, the track is the detection's index, and `face_source` is
+    lost.
 
     Raises:
         ConfigError: A column that is needed is left out, or the size of a picture is not known.
@@ -188,8 +203,15 @@ def _fiftyone_detection(info: InputRow, face: FaceRow) -> JsonObject:
         "label": face.label,
         "bounding_box": [x1, y1, x2 - x1, y2 - y1],
         "confidence": face.score,
-        "attributes": face.attributes,
+        "attributes": _fiftyone_attributes(face),
     }
+
+
+def _fiftyone_attributes(face: FaceRow) -> dict[str, float | str]:
+    attributes = face.attributes
+    for name, point in (face.landmarks or {}).items():
+        attributes[f"{name}_x"], attributes[f"{name}_y"] = point
+    return attributes
 
 
 class _FiftyOneVideos(contextlib.ExitStack):
@@ -222,7 +244,7 @@ class _FiftyOneVideos(contextlib.ExitStack):
 
 def _eta_object(info: InputRow, face: FaceRow) -> JsonObject:
     x1, y1, x2, y2 = face.box_in_shares(info)
-    numbers = {name: value for name, value in face.attributes.items() if isinstance(value, float)}
+    numbers = {name: value for name, value in _fiftyone_attributes(face).items() if isinstance(value, float)}
     detected: JsonObject = {
         "label": face.label,
         "bounding_box": {"top_left": {"x": x1, "y": y1}, "bottom_right": {"x": x2, "y": y2}},
@@ -242,8 +264,9 @@ def write_label_studio(source: Source, out: Path) -> None:
 
     Beside each lies the labelling setup that its results belong to (`images.xml`, `videos.xml`). Boxes are in percent
     of the picture (within 1e-3 pixels). The face of a picture is a `rectanglelabels` region with the confidence as its
-    score. In a video, a segment is a `videorectangle` region and a face a keyframe, frames from 1 and times from the
-    start of the file; `framesCount` and `duration` reach to the last face, and `framerate` in the setup reads the
+    score, and below it, where the source has landmarks, a `keypointlabels` region for each that is known and lies in
+    the picture. In a video, a segment is a `videorectangle` region and a face a keyframe, frames from 1 and times from
+    the start of the file; `framesCount` and `duration` reach to the last face, and `framerate` in the setup reads the
     task's `fps`. A local file is served by Label Studio itself: the address is `/data/local-files/?d=` and the input's
     name, relative to its document root. The probabilities of the other emotions are lost.
 
@@ -251,7 +274,8 @@ def write_label_studio(source: Source, out: Path) -> None:
         ConfigError: A column that is needed is left out, or the size of a picture is not known.
     """
     needed = (*BOX_COLUMNS, *emotion_columns(source))
-    columns = select_columns(source, needed=needed, optional=(*POSITION_COLUMNS, "detection_score", *SIZE_COLUMNS))
+    optional = (*POSITION_COLUMNS, "detection_score", *SIZE_COLUMNS, *LANDMARK_COLUMNS)
+    columns = select_columns(source, needed=needed, optional=optional)
     sampling = Sampling.of(source)
     out.mkdir(exist_ok=True)
     with contextlib.ExitStack() as stack:
@@ -259,7 +283,8 @@ def write_label_studio(source: Source, out: Path) -> None:
         for info, faces in inputs_with_faces(source, columns):
             kind = "video" if info.kind == "video" else "image"
             if kind not in tasks:
-                (out / f"{kind}s.xml").write_text(_label_studio_setup(kind, label_names(source)), encoding="utf-8")
+                setup = _label_studio_setup(kind, label_names(source), landmarks=has_landmarks(columns))
+                (out / f"{kind}s.xml").write_text(setup, encoding="utf-8")
                 tasks[kind] = _label_studio_tasks(stack, out / f"{kind}s.json")
             task = _video_task(info, faces, sampling) if kind == "video" else _image_task(info, faces)
             tasks[kind].add(task.as_json(model=source.record.get("model", "")))
@@ -292,7 +317,7 @@ def _image_task(info: InputRow, faces: Iterator[FaceRow]) -> _Task:
     known = list(faces)
     return _Task(
         {"image": _label_studio_address(info.input)},
-        [_image_region(info, face, f"face{n}") for n, face in enumerate(known)],
+        [region for n, face in enumerate(known) for region in _image_regions(info, face, f"face{n}")],
         [face.score for face in known if face.score is not None],
     )
 
@@ -314,11 +339,14 @@ def _video_task(info: InputRow, faces: Iterator[FaceRow], sampling: Sampling) ->
     )
 
 
-def _label_studio_setup(kind: str, labels: Sequence[str]) -> str:
+def _label_studio_setup(kind: str, labels: Sequence[str], *, landmarks: bool) -> str:
     names = "".join(f"    <Label value={quoteattr(name)}/>\n" for name in labels)
     if kind == "image":
         media = '  <Image name="image" value="$image"/>\n'
         tags = f'  <RectangleLabels name="emotion" toName="image">\n{names}  </RectangleLabels>\n'
+        if landmarks:  # `model_index` is the order in which Label Studio exports them
+            points = "".join(f'    <Label value="{name}" model_index="{n}"/>\n' for n, name in enumerate(LANDMARKS))
+            tags += f'  <KeyPointLabels name="landmarks" toName="image">\n{points}  </KeyPointLabels>\n'
     else:
         media = (
             '  <Video name="video" value="$video" framerate="$fps"/>\n  <VideoRectangle name="box" toName="video"/>\n'
@@ -331,19 +359,30 @@ def _label_studio_address(name: str) -> str:
     return name if is_remote(name) else f"/data/local-files/?d={quote(name.lstrip('/'))}"
 
 
-def _image_region(info: InputRow, face: FaceRow, name: str) -> JsonObject:
-    width, height = face.picture_size or (info.width, info.height)
-    return {
-        "id": name,
-        "type": "rectanglelabels",
-        "from_name": "emotion",
+def _image_regions(info: InputRow, face: FaceRow, name: str) -> Iterator[JsonObject]:
+    """A face, and its landmarks as its children."""
+    width, height = face.size(info)
+    place: JsonObject = {
         "to_name": "image",
         "original_width": width,
         "original_height": height,
         "image_rotation": 0,
+    }
+    yield place | {
+        "id": name,
+        "type": "rectanglelabels",
+        "from_name": "emotion",
         "value": _percent_box(info, face) | {"rectanglelabels": [face.label]},
         "score": face.score,
     }
+    for landmark, (x, y) in face.landmarks_inside(info).items():
+        yield place | {
+            "id": f"{name}-{landmark}",
+            "parentID": name,
+            "type": "keypointlabels",
+            "from_name": "landmarks",
+            "value": {"x": 100 * x / width, "y": 100 * y / height, "width": _POINT_WIDTH, "keypointlabels": [landmark]},
+        }
 
 
 def _video_region(info: InputRow, segment: Segment, name: str, length: JsonObject, *, first_frame: int) -> JsonObject:

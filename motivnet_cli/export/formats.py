@@ -110,10 +110,14 @@ _FORMATS = (
         for_whom="scripts for OpenFace 2: a CSV for each video or picture, with its name",
         kept=(
             "for a video frame (from 1), face_id (the track, else the face's number), timestamp, confidence (the "
-            "detector's) and success (both 0 for a whole frame); for a picture face and confidence; then, under "
-            "motivnet's names, the emotion, the probabilities and the box"
+            "detector's) and success (both 0 for a whole frame); for a picture face and confidence; x_30, x_48, x_54 "
+            "and y_30, y_48, y_54 (tip of the nose, corners of the mouth); then, under motivnet's names, the emotion, "
+            "the probabilities, the box, the eyes, roll and yaw (degrees)"
         ),
-        lost="frames without a face, embeddings, the manifest's columns; there are no landmarks, gaze, pose or AUs",
+        lost=(
+            "frames without a face, embeddings, the manifest's columns; there are no other landmarks, no gaze, pose or "
+            "AUs"
+        ),
         embeddings=False,
     ),
     Format(
@@ -122,11 +126,15 @@ _FORMATS = (
         is_folder=False,
         for_whom="scripts for py-feat: feat.utils.io.read_feat, or pandas",
         kept=(
-            "frame, FaceRectX, FaceRectY, FaceRectWidth, FaceRectHeight, FaceScore, the emotions in py-feat's order, "
-            "Identity (from the track), input, approx_time; pictures are numbered as frames; boxes within 1e-4 pixels; "
-            "FaceScore is 0 for a whole frame"
+            "frame, FaceRectX, FaceRectY, FaceRectWidth, FaceRectHeight, FaceScore, x_0 to y_67 (30, 48 and 54 are "
+            "known, the others empty), the emotions in py-feat's order, Identity (from the track), input, approx_time; "
+            "then, under motivnet's names, the eyes, roll and yaw (degrees); pictures are numbered as frames; boxes "
+            "within 1e-4 pixels; FaceScore is 0 for a whole frame"
         ),
-        lost="the dominant emotion (the largest of them), embeddings, times below a second, the manifest's columns",
+        lost=(
+            "the dominant emotion (the largest of them), embeddings, times below a second, the manifest's columns; "
+            "there are no pose, AUs or other landmarks"
+        ),
         embeddings=False,
     ),
     Format(
@@ -136,10 +144,10 @@ _FORMATS = (
         for_whom="scripts for DeepFace.analyze: one object per line and face",
         kept=(
             "emotion (angry, disgust, fear, happy, sad, surprise, neutral in percent), dominant_emotion, region in "
-            "whole pixels (each edge within half a pixel), face_confidence (0 for a whole frame); and "
-            "img_path"
+            "whole pixels (each edge within half a pixel) with eyes, nose and corners of the mouth as in DeepFace's "
+            "RetinaFace, but also outside the picture, face_confidence (0 for a whole frame); and img_path"
         ),
-        lost="frame and time in a video, embeddings, the manifest's columns; there are no age, gender, race or eyes",
+        lost="frame and time in a video, embeddings, the manifest's columns; there are no age, gender or race",
         embeddings=False,
     ),
     Format(
@@ -147,7 +155,10 @@ _FORMATS = (
         suffix=".json",
         is_folder=False,
         for_whom="pycocotools, Datumaro (pictures), detection tools",
-        kept="boxes, emotions as categories, scores, all probabilities, pictures without faces; frames of videos",
+        kept=(
+            "boxes, the five landmarks as keypoints, emotions as categories, scores, all probabilities, pictures "
+            "without faces; frames of videos"
+        ),
         lost=_BOXES_LOSE,
         embeddings=False,
     ),
@@ -156,7 +167,10 @@ _FORMATS = (
         suffix="",
         is_folder=True,
         for_whom="FiftyOne: Dataset.from_dir",
-        kept="boxes relative to the picture, emotions, confidences, probabilities as attributes, frames of videos",
+        kept=(
+            "boxes relative to the picture, emotions, confidences, probabilities and landmarks (in pixels) as "
+            "attributes, frames of videos"
+        ),
         lost=_BOXES_LOSE,
         embeddings=False,
     ),
@@ -165,8 +179,8 @@ _FORMATS = (
         suffix="",
         is_folder=True,
         for_whom="Label Studio: tasks with pre-annotations to correct, and the labelling setup",
-        kept="boxes in percent of the picture, the dominant emotion and its confidence",
-        lost=_BOXES_LOSE,
+        kept="boxes and, in pictures, landmarks in percent of the picture, the dominant emotion and its confidence",
+        lost=f"{_BOXES_LOSE}, the other probabilities",
         embeddings=False,
     ),
     Format(

@@ -34,6 +34,21 @@ _DEEPFACE_EMOTIONS = {
     "surprise": "surprise",
     "neutral": "neutral",
 }
+_POINTS_OF_68 = {30: "nose", 48: "right_mouth", 54: "left_mouth"}
+"""Landmarks among iBUG's 68 points, which OpenFace and py-feat number from 0: the tip of the nose, and the corners of
+the mouth, 48 the person's right one. The centre of an eye is none of them."""
+_OWN_COLUMNS = ("left_eye_x", "left_eye_y", "right_eye_x", "right_eye_y", "roll", "yaw")
+"""Columns that keep motivnet's names: `pose_Rz` and `pose_Ry` of OpenFace, and `Roll` and `Yaw` of py-feat, are Euler
+angles of a head in space, in radians. Where a head nods and turns, its eyes are level at another roll than 0; and
+py-feat's angles are positive to the person's right, where ours are to the left."""
+_DEEPFACE_POINTS = {
+    "left_eye": "left_eye",
+    "right_eye": "right_eye",
+    "nose": "nose",
+    "mouth_left": "left_mouth",
+    "mouth_right": "right_mouth",
+}
+"""DeepFace's left is the person's, too (`FacialAreaRegion`)."""
 _OPTIONAL = {
     "frame": pl.Int64,
     "time_s": pl.Float64,
@@ -42,6 +57,8 @@ _OPTIONAL = {
     "face_source": pl.String,
 }
 """Columns that a layout can do without."""
+_NUM_POINTS = 68
+_UNKNOWN = pl.lit(None, pl.Float32)
 _SCORE = pl.when(pl.col("face_source") == "whole").then(pl.lit(0.0, pl.Float32)).otherwise("detection_score")
 """The detector's score; 0 where no face was looked for and the whole picture was taken, null for a given box."""
 
@@ -50,13 +67,15 @@ def write_openface(source: Source, out: Path) -> None:
     """Write a CSV for each video and picture: the first columns are OpenFace 2's, the others motivnet's.
 
     For a video `frame` (from 1), `face_id`, `timestamp` (seconds), `confidence` (the detector's) and `success`, both 0
-    where the whole frame was taken; for a picture `face` and `confidence`. Then `emotion`, the probabilities, and `x1`
-    to `y2`.
+    where the whole frame was taken; for a picture `face` and `confidence`. Then `x_30`, `x_48`, `x_54` and the same of
+    y, and under motivnet's names `emotion`, the probabilities, `x1` to `y2`, the eyes, `roll` and `yaw`.
 
     Raises:
         ConfigError: A needed column is left out, or the rows of an input are not together.
     """
-    rest = [*(("emotion", *source.classes) if source.classes else ()), *BOX_COLUMNS]
+    points = _points_of_68(source)
+    own = [*(("emotion", *source.classes) if source.classes else ()), *BOX_COLUMNS, *_known(source, _OWN_COLUMNS)]
+    rest = [*(pl.col(ours).alias(theirs) for theirs, ours in points.items()), *map(pl.col, own)]
     confidence = _SCORE.alias("confidence")
     of_picture = [pl.col("face"), confidence, *rest]
     of_video = [
@@ -68,7 +87,7 @@ def write_openface(source: Source, out: Path) -> None:
         *rest,
     ]
     written: set[str] = set()
-    tables = (part for table in _tables(source, "face", *rest) for part in table.partition_by("input"))
+    tables = (part for table in _tables(source, "face", *points.values(), *own) for part in table.partition_by("input"))
     for name, parts in groupby(tables, key=lambda part: str(part["input"][0])):
         if name in written:
             raise ConfigError(f"the rows of {name!r} are not together; sort the table by its column input")
@@ -82,7 +101,9 @@ def write_openface(source: Source, out: Path) -> None:
 def write_pyfeat(source: Source, out: Path) -> None:
     """Write one CSV with py-feat's columns: boxes as corner and size, emotions 0 to 1, `approx_time` as mm:ss.
 
-    `frame` is the frame of a video, from 0; for pictures, which have none, it is the number of the picture.
+    `frame` is the frame of a video, from 0; for pictures, which have none, it is the number of the picture. Where the
+    source has landmarks, all of py-feat's 68 are columns, since `Fex.landmarks` asks for all; those that are not known
+    are empty. The eyes, `roll` and `yaw` follow under motivnet's names.
 
     Raises:
         ConfigError: A needed column is left out, or the model names other emotions.
@@ -90,19 +111,24 @@ def write_pyfeat(source: Source, out: Path) -> None:
     _need_emotions(source, "py-feat", _PYFEAT_EMOTIONS)
     seconds = pl.col("time_s").floor().cast(pl.Int64)
     minutes, rest = ((part).cast(pl.String).str.zfill(2) for part in (seconds // 60, seconds % 60))
+    points, own = _points_of_68(source), _known(source, _OWN_COLUMNS)
+    landmarks = [f"{axis}_{number}" for axis in "xy" for number in range(_NUM_POINTS)] if points else []
+    needed = (*BOX_COLUMNS, *_PYFEAT_EMOTIONS, *points.values(), *own)
     columns = [
         pl.col("frame").fill_null(pl.col("picture")),
         *_corner_and_size("FaceRectX", "FaceRectY", "FaceRectWidth", "FaceRectHeight"),
         _SCORE.alias("FaceScore"),
+        *(pl.col(points[name]).alias(name) if name in points else _UNKNOWN.alias(name) for name in landmarks),
         *_PYFEAT_EMOTIONS,
         *([pl.format("Person_{}", "track").alias("Identity")] if "track" in source.schema.names else []),
         "input",
         pl.concat_str(minutes, rest, separator=":").alias("approx_time"),
+        *own,
     ]
     last, num_pictures = None, 0
     with out.open("wb") as file:
-        _append_csv(file, _no_rows(source, *BOX_COLUMNS, *_PYFEAT_EMOTIONS).select(columns), header=True)
-        for table in _tables(source, *BOX_COLUMNS, *_PYFEAT_EMOTIONS):
+        _append_csv(file, _no_rows(source, *needed).select(columns), header=True)
+        for table in _tables(source, *needed):
             names = table["input"]
             begins = names.ne_missing(names.shift(1)).cast(pl.Int64)
             begins[0] = int(names[0] != last)
@@ -114,24 +140,47 @@ def write_pyfeat(source: Source, out: Path) -> None:
 def write_deepface(source: Source, out: Path) -> None:
     """Write a line of JSON for each face, as `DeepFace.analyze(actions=["emotion"])` returns it, with `img_path`.
 
-    Probabilities are in percent, and `region` in whole pixels.
+    Probabilities are in percent, and `region` in whole pixels, with the landmarks as [x, y] where the source has them.
 
     Raises:
         ConfigError: A needed column is left out, or the model names other emotions.
     """
     _need_emotions(source, "DeepFace", tuple(_DEEPFACE_EMOTIONS))
     x1, y1, x2, y2 = (pl.col(name).round().cast(pl.Int64) for name in BOX_COLUMNS)
+    region = [x1.alias("x"), y1.alias("y"), (x2 - x1).alias("w"), (y2 - y1).alias("h")]
+    points = {theirs: ours for theirs, ours in _DEEPFACE_POINTS.items() if len(_known(source, _axes(ours))) == 2}
     percent = [(100 * pl.col(ours).cast(pl.Float64)).alias(theirs) for ours, theirs in _DEEPFACE_EMOTIONS.items()]
     columns = [
         pl.col("input").alias("img_path"),
         pl.struct(percent).alias("emotion"),
         pl.col("emotion").replace(_DEEPFACE_EMOTIONS).alias("dominant_emotion"),
-        pl.struct(x=x1, y=y1, w=x2 - x1, h=y2 - y1).alias("region"),
+        pl.struct(*region, *(_whole_point(ours).alias(theirs) for theirs, ours in points.items())).alias("region"),
         _SCORE.alias("face_confidence"),
     ]
     with out.open("wb") as file:
-        for table in _tables(source, "emotion", *BOX_COLUMNS, *_DEEPFACE_EMOTIONS):
+        landmarks = [name for point in points.values() for name in _axes(point)]
+        for table in _tables(source, "emotion", *BOX_COLUMNS, *_DEEPFACE_EMOTIONS, *landmarks):
             table.select(columns).write_ndjson(file)
+
+
+def _points_of_68(source: Source) -> dict[str, str]:
+    """The columns of the 68 points that the source has, with its own names for them."""
+    ours = {f"{axis}_{number}": f"{name}_{axis}" for axis in "xy" for number, name in _POINTS_OF_68.items()}
+    return {theirs: name for theirs, name in ours.items() if name in source.schema.names}
+
+
+def _known(source: Source, names: Sequence[str]) -> list[str]:
+    return [name for name in names if name in source.schema.names]
+
+
+def _axes(landmark: str) -> tuple[str, str]:
+    return f"{landmark}_x", f"{landmark}_y"
+
+
+def _whole_point(landmark: str) -> pl.Expr:
+    """[x, y] in whole pixels, or null."""
+    x, y = (pl.col(name).round().cast(pl.Int64) for name in _axes(landmark))
+    return pl.when(x.is_not_null() & y.is_not_null()).then(pl.concat_list(x, y))
 
 
 def _need_emotions(source: Source, tool: str, emotions: Sequence[str]) -> None:

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from motivnet_cli.errors import ConfigError, one_line
 from motivnet_cli.export.source import InputRow
-from motivnet_cli.records import BOX_COLUMNS, SIZE_COLUMNS
+from motivnet_cli.records import BOX_COLUMNS, LANDMARK_COLUMNS, LANDMARKS, SIZE_COLUMNS
 from motivnet_cli.remote.urls import is_remote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from motivnet_cli.export.source import Source
-    from motivnet_cli.records import Box
+    from motivnet_cli.records import Box, Point
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +68,8 @@ class FaceRow:
     """By emotion, in the order of the classes; without those that are None."""
     detection_score: float | None
     face_source: str | None
+    landmarks: Mapping[str, Point] | None
+    """Those that are known, by name, in pixels; None where not all of their columns are read."""
 
     @property
     def label(self) -> str:
@@ -87,6 +89,15 @@ class FaceRow:
             attributes["face_source"] = self.face_source
         return attributes
 
+    def landmarks_inside(self, info: InputRow) -> dict[str, Point]:
+        """Those of the landmarks that lie in their picture, as far as its size is known."""
+        width, height = self.picture_size or (info.width, info.height)
+        return {
+            name: (x, y)
+            for name, (x, y) in (self.landmarks or {}).items()
+            if 0 <= x <= (width or math.inf) and 0 <= y <= (height or math.inf)
+        }
+
     def box_in_pixels(self) -> Box:
         """The box, in pixels of the upright picture.
 
@@ -97,11 +108,11 @@ class FaceRow:
             raise ConfigError(f"a face in {self.input!r} has no box; leave such rows out with --where")
         return self.box
 
-    def box_in_shares(self, info: InputRow) -> Box:
-        """The box, as shares of the width and height of its own picture or frame.
+    def size(self, info: InputRow) -> tuple[int, int]:
+        """Width and height of its own picture or frame in pixels.
 
         Raises:
-            ConfigError: It is null, or the size of the picture is not known.
+            ConfigError: They are not known.
         """
         width, height = self.picture_size or (info.width, info.height)
         if not width or not height:
@@ -109,6 +120,15 @@ class FaceRow:
                 f"the size of {info.input!r} is not known, and this format's boxes are relative to it; export from "
                 "annotate's own output with its inputs table beside it, or choose coco"
             )
+        return width, height
+
+    def box_in_shares(self, info: InputRow) -> Box:
+        """The box, as shares of the width and height of its own picture or frame.
+
+        Raises:
+            ConfigError: It is null, or the size of the picture is not known.
+        """
+        width, height = self.size(info)
         x1, y1, x2, y2 = self.box_in_pixels()
         return x1 / width, y1 / height, x2 / width, y2 / height
 
@@ -151,6 +171,11 @@ def select_columns(source: Source, *, needed: Sequence[str], optional: Sequence[
     return [name for name in dict.fromkeys((*needed, *optional)) if name in source.schema.names]
 
 
+def has_landmarks(columns: Sequence[str]) -> bool:
+    """Whether all columns of the landmarks are among these."""
+    return set(LANDMARK_COLUMNS) <= set(columns)
+
+
 def face_rows(source: Source, columns: Sequence[str]) -> Iterator[FaceRow]:
     """The faces in the order of the table, with what the columns hold.
 
@@ -158,7 +183,7 @@ def face_rows(source: Source, columns: Sequence[str]) -> Iterator[FaceRow]:
         ConfigError: The column `emotion` is read, and names an emotion that the model does not.
     """
     classes = [name for name in source.classes if name in columns]
-    has_boxes = set(BOX_COLUMNS) <= set(columns)
+    has_boxes, has_points = set(BOX_COLUMNS) <= set(columns), has_landmarks(columns)
     score = "confidence" if "confidence" in columns else "detection_score"
     for batch in source.batches(columns):
         for row in batch.to_pylist():
@@ -183,7 +208,13 @@ def face_rows(source: Source, columns: Sequence[str]) -> Iterator[FaceRow]:
                 probabilities={name: value for name, value in probabilities.items() if value is not None},
                 detection_score=_short(row.get("detection_score")),
                 face_source=row.get("face_source"),
+                landmarks=_landmarks_of(row) if has_points else None,
             )
+
+
+def _landmarks_of(row: Mapping[str, float | None]) -> dict[str, Point]:
+    places = ((name, _short(row[f"{name}_x"]), _short(row[f"{name}_y"])) for name in LANDMARKS)
+    return {name: (x, y) for name, x, y in places if x is not None and y is not None}
 
 
 def _short(value: float | None) -> float | None:
