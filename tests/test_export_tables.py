@@ -71,7 +71,7 @@ def synthetic(path, n, names=None):
     record = {"classes": list(EMOTIONS), "settings": {"model.name": "m"}}
     schema = schema.with_metadata({METADATA_KEY: json.dumps(record).encode()})
     arrays = [
-        pa.array(columns[field.name], field.type)
+        pa.array(columns.get(field.name, [None] * n), field.type)
         if not pa.types.is_dictionary(field.type)
         else pa.array(columns[field.name]).dictionary_encode()
         for field in schema
