@@ -20,7 +20,7 @@ from motivnet_cli.export import network_formats
 from motivnet_cli.export.network import export_model
 from motivnet_cli.faces.crop import to_pixels
 from motivnet_cli.records import EMOTIONS
-from motivnet_cli.weights.checkpoint import file_sha256
+from motivnet_cli.weights.file_hash import file_sha256
 from motivnet_cli.weights.load import load_model
 
 pytestmark = pytest.mark.xdist_group("export_network")  # what one process has exported serves every test

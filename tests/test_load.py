@@ -11,7 +11,7 @@ import torch
 from motivnet_cli.catalogue import CARDS
 from motivnet_cli.errors import ConfigError, WeightsError
 from motivnet_cli.records import EMOTIONS
-from motivnet_cli.weights.checkpoint import file_sha256
+from motivnet_cli.weights.file_hash import file_sha256
 from motivnet_cli.weights.load import load_model
 
 TINY = str(Path(__file__).parent / "golden" / "motivnet_tiny_7.safetensors")

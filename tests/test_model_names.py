@@ -90,7 +90,8 @@ def unread(monkeypatch):
     def refuse(*_, **__):
         raise OSError("the conversion begins")
 
-    monkeypatch.setattr("motivnet_cli.weights.checkpoint.sha256_of", lambda path: "0" * 64)
+    monkeypatch.setattr("motivnet_cli.weights.file_hash.sha256_of", lambda path: "0" * 64)
+    monkeypatch.setattr("motivnet_cli.weights.load.read_ahead", lambda path: None)
     monkeypatch.setattr("motivnet_cli.weights.networks.write_safetensors", refuse)
     monkeypatch.setattr(Store, "_check_free_space", lambda self, file: None)
 
@@ -206,7 +207,7 @@ def hashings(monkeypatch):
         found.append(path)
         return "f" * 64
 
-    monkeypatch.setattr("motivnet_cli.weights.checkpoint.sha256_of", sha256_of)
+    monkeypatch.setattr("motivnet_cli.weights.file_hash.sha256_of", sha256_of)
     return found
 
 
@@ -248,10 +249,11 @@ def test_a_file_is_hashed_again_only_if_it_changed(tmp_path, hashings, change, e
 def test_a_file_that_changes_while_it_is_hashed_is_refused(tmp_path, monkeypatch):
     """Its hash would be that of neither state."""
     file = copy_of_tiny(tmp_path / "w.safetensors")
-    monkeypatch.setattr("motivnet_cli.weights.checkpoint.sha256_of", lambda path: str(path.write_bytes(b"new")))
+    monkeypatch.setattr("motivnet_cli.weights.file_hash.sha256_of", lambda path: str(path.write_bytes(b"new")))
 
+    model = load_model(weights=str(file))
     with pytest.raises(WeightsError, match="was changed while it was read"):
-        load_model(weights=str(file))
+        _ = model.weights_sha256
 
 
 def test_workers_do_not_hash_the_weights_again(tmp_path, hashings):

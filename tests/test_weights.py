@@ -24,7 +24,7 @@ from torch.testing import assert_close
 from motivnet_cli.errors import WeightsError
 from motivnet_cli.model import MotivNetSizes, SapiensSizes
 from motivnet_cli.records import EMOTIONS
-from motivnet_cli.weights.checkpoint import file_sha256
+from motivnet_cli.weights.file_hash import file_sha256
 from motivnet_cli.weights.networks import (
     convert,
     embedded_weights,

@@ -25,6 +25,7 @@ from motivnet_cli.durable import TemporaryFolder, is_private, write_at_once
 from motivnet_cli.engine.machine import Choices, compiled_code_key, usable_cores
 from motivnet_cli.errors import ConfigError, first_line
 from motivnet_cli.records import Prediction
+from motivnet_cli.weights.dtypes import to_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -104,7 +105,7 @@ class Predictor:
         """Seconds that compiling took; None where nothing is compiled."""
         self._input_size = model.height, model.width
         self._network: Callable[[Tensor], tuple[Tensor, Tensor]] = _at_precision(
-            model.network.to(self.device), self.choices.precision
+            model.network.to(self.device), self.choices.precision, self.num_threads
         )
         _compute_on(self.num_threads)
         if self.device.type == "cuda":  # fp32 means fp32: no TF32
@@ -282,7 +283,7 @@ def _mark_of(device: torch.device) -> torch.cuda.Event | None:
     return event
 
 
-def _at_precision(network: nn.Module, precision: str) -> nn.Module:
+def _at_precision(network: nn.Module, precision: str, num_threads: int) -> nn.Module:
     """The network at a precision; its pixel statistics stay fp32, and inputs are normalised in fp32.
 
     Raises:
@@ -291,7 +292,7 @@ def _at_precision(network: nn.Module, precision: str) -> nn.Module:
     if precision == "int8":
         return _quantized(network)
     for part in network.children():
-        part.to(DTYPES[precision])
+        to_dtype(part, DTYPES[precision], num_threads=num_threads)
     return network
 
 

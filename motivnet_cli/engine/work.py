@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from motivnet_cli.config import ModelConfig, RunConfig
     from motivnet_cli.faces.track import TrackConfig
     from motivnet_cli.output.protocols import RunPart
-    from motivnet_cli.weights.checkpoint import FileHash
+    from motivnet_cli.weights.file_hash import FileHash
     from motivnet_cli.weights.load import LoadedModel
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from motivnet_cli.output.protocols import OpenRun
     from motivnet_cli.records import Cursor
     from motivnet_cli.scale.messages import Message
-    from motivnet_cli.weights.checkpoint import FileHash
+    from motivnet_cli.weights.file_hash import FileHash
     from motivnet_cli.weights.load import LoadedModel
 
 log = logging.getLogger(__name__)
@@ -62,14 +62,14 @@ class LocalWorkers:
     def __init__(self, config: RunConfig, model: LoadedModel, devices: Sequence[str]) -> None:
         self._config = config
         self._devices = devices
-        self._known_hash = model.file_hash
+        self._model = model
         self.choices = Choices.of(model, replace(config.model, device=devices[0]))
         self.name = ", ".join(devices)
         self.num_workers = len(devices)
 
     def do(self, run: OpenRun, *, on_progress: Callable[[Tally], None], stop: Callable[[], bool]) -> Tally:
         """As `Workforce.do`."""
-        pool = _Pool(replace(self._config, output=run.worker_config), self._devices, self._known_hash)
+        pool = _Pool(replace(self._config, output=run.worker_config), self._devices, self._model.file_hash)
         try:
             return pool.run(on_progress, stop)
         finally:

@@ -26,7 +26,7 @@ from motivnet_cli.scale.worker import take_units
 if TYPE_CHECKING:
     from motivnet_cli.config import RunConfig
     from motivnet_cli.scale.messages import Message
-    from motivnet_cli.weights.checkpoint import FileHash
+    from motivnet_cli.weights.file_hash import FileHash
 
 
 def main() -> None:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from motivnet_cli.config import RunConfig
     from motivnet_cli.engine.machine import Choices
     from motivnet_cli.output.protocols import OpenRun
+    from motivnet_cli.weights.load import LoadedModel
 
 log = logging.getLogger(__name__)
 MAX_DEFAULT_CPUS = 4
@@ -59,7 +60,8 @@ class RayWorkers:
 
     choices: Choices
 
-    def __init__(self, config: RunConfig) -> None:
+    def __init__(self, config: RunConfig, model: LoadedModel) -> None:
+        self._model = model
         self._scale = config.scale
         self._config = _with_absolute_paths(config)
         self._session = Session(config.scale.ray_address)
@@ -208,7 +210,7 @@ class RayWorkers:
         if model.device == "auto":
             model = replace(model, device="cuda" if self._need.gpus else "cpu")
         loader = replace(loader, threads=loader.threads or self._need.cpus)
-        return pickle.dumps(replace(self._config, model=model, loader=loader))
+        return pickle.dumps((replace(self._config, model=model, loader=loader), self._model.file_hash))
 
     # ---- one actor ----------------------------------------------------------------------------------------
 

@@ -52,7 +52,7 @@ class Worker:
 
     Args:
         version: Of motivnet where the driver runs.
-        settings: The pickled `RunConfig`.
+        settings: Pickled: the `RunConfig`, and the hash of its weights file as the driver knows it.
         num_cpus: That Ray has set aside for it.
     """
 
@@ -80,8 +80,9 @@ class Worker:
                 raise ConfigError(  # noqa: TRY301
                     f"motivnet {__version__} is installed here, and {self._version} runs the run: have one on all nodes"
                 )
-            self._config: RunConfig = pickle.loads(self._settings)
-            self._model = load_network(self._config.model)
+            self._config: RunConfig
+            self._config, known_hash = pickle.loads(self._settings)
+            self._model = load_network(self._config.model, known_hash)
             self._predictor = make_predictor(self._model, self._config.model, num_threads=self._num_cpus)
         except Exception as error:  # noqa: BLE001 - the driver decides
             return Report(self._tally, self._take_logs(), failure=Failure.of(error))

@@ -59,7 +59,7 @@ def open_workforce(config: RunConfig, model: LoadedModel, stop: Callable[[], boo
     if config.scale.engine == "ray":
         from motivnet_cli.scale.ray_driver import RayWorkers  # Ray is an extra
 
-        with RayWorkers(config) as workers:
+        with RayWorkers(config, model) as workers:
             yield workers if workers.wait_for_first(stop) else None
         return
     devices = _devices(config)

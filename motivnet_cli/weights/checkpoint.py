@@ -7,6 +7,7 @@ is in use can crash the process.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -14,27 +15,30 @@ import os
 import pickle
 import re
 import struct
+import threading
 import warnings
 import zipfile
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from motivnet_cli.durable import sha256_of
 from motivnet_cli.errors import WeightsError, first_line
+from motivnet_cli.weights.file_hash import changed, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-StrPath: TypeAlias = "str | os.PathLike[str]"
+    from motivnet_cli.weights.file_hash import StrPath
 
 _MAX_RESIDENT_BYTES = 128 << 20
 """Of mapped tensors, before `Checkpoint.stream` opens the file anew. More is no faster; 32 MiB took 25 % longer."""
+_FETCHED_BYTES = 128 << 10
+"""What is asked for at once: Linux reads no more for one call than a device's read-ahead, which is 128 KiB or more."""
 
 # First bytes -> what such a file is, and what to do with it.
 _FOREIGN_FILES = (
@@ -83,11 +87,27 @@ class Checkpoint:
                 self.tensors.clear()
                 again = read_checkpoint(self.path)
                 if again._version != self._version:
-                    raise _changed(self.path)
+                    raise changed(self.path)
                 self.tensors.update(again.tensors)
             tensor = self.tensors.pop(name)
             num_bytes += tensor.nbytes
             yield tensor
+
+
+def read_ahead(path: StrPath) -> None:
+    """Have the system fetch a mapped file, from its first byte to its last, while the caller goes on.
+
+    Mapped pages are otherwise fetched as they are used, each with a few of its neighbours: from a file that was not in
+    the cache, 4.6 GB took more than twice as long to convert (benchmarks/cold_start.py).
+    """
+    if hasattr(os, "posix_fadvise"):
+        threading.Thread(target=_fetch, args=(Path(path),), daemon=True).start()
+
+
+def _fetch(path: Path) -> None:
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        for start in range(0, os.fstat(file.fileno()).st_size, _FETCHED_BYTES):
+            os.posix_fadvise(file.fileno(), start, _FETCHED_BYTES, os.POSIX_FADV_WILLNEED)
 
 
 def read_checkpoint(path: StrPath) -> Checkpoint:
@@ -105,7 +125,7 @@ def read_checkpoint(path: StrPath) -> Checkpoint:
             head = file.read(512)
             status = os.fstat(file.fileno())
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     metadata: dict[str, str] = {}
     is_mapped = True
     if not head:
@@ -124,47 +144,6 @@ def read_checkpoint(path: StrPath) -> Checkpoint:
         raise _not_weights(path, f"it is {_describe(head)}")
     version = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
     return Checkpoint(path=path, tensors=tensors, metadata=metadata, _is_mapped=is_mapped, _version=version)
-
-
-@dataclass(frozen=True, slots=True)
-class FileHash:
-    """The SHA-256 of a file in hexadecimal, and the state of the file in which it has it."""
-
-    sha256: str
-    state: tuple[int, ...]
-    """Device, inode, size in bytes, and the times of the last changes of content and status in nanoseconds."""
-
-
-def file_sha256(path: StrPath) -> str:
-    """The SHA-256 of a weights file in hexadecimal.
-
-    Raises:
-        WeightsError: The file cannot be read, or was changed meanwhile.
-    """
-    return hash_file(path).sha256
-
-
-def hash_file(path: StrPath, known: FileHash | None = None) -> FileHash:
-    """Hash a weights file, or return `known` if the file is in the state in which it was hashed.
-
-    Raises:
-        WeightsError: The file cannot be read, or was changed meanwhile.
-    """
-    try:
-        state = _state_of(path)
-        if known is not None and known.state == state:
-            return known
-        found = FileHash(sha256_of(Path(path)), state)
-        if _state_of(path)[:-1] != state[:-1]:  # another link to it changes its status, not its content
-            raise _changed(path)
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    return found
-
-
-def _state_of(path: StrPath) -> tuple[int, ...]:
-    status = Path(path).stat()
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def write_safetensors(
@@ -372,16 +351,3 @@ def first_few(names: list[str]) -> str:
 
 def _not_weights(path: StrPath, reason: str) -> WeightsError:
     return WeightsError(f"{path} is not a checkpoint (.pth or .safetensors) that can be used: {reason}")
-
-
-def _changed(path: StrPath) -> WeightsError:
-    return WeightsError(f"{path} was changed while it was read: try again when it is whole")
-
-
-def _unreadable(path: StrPath, error: OSError) -> WeightsError:
-    """The error for a file that cannot be opened or read."""
-    if isinstance(error, FileNotFoundError):
-        return WeightsError(f"no weights file is at {path}: check the name")
-    if isinstance(error, IsADirectoryError):
-        return WeightsError(f"{path} is a folder: name the weights file itself, such as MotivNet.pth")
-    return WeightsError(f"the weights file {path} cannot be read: {error.strerror or error}")

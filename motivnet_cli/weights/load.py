@@ -6,7 +6,7 @@ Chooses no device and caches nothing: every call reads the weights anew. What a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,8 @@ from motivnet_cli.catalogue import CARDS, DEFAULT_MODEL, ModelCard, recorded_nam
 from motivnet_cli.errors import ConfigError, WeightsError
 from motivnet_cli.faces.crop import image_rows
 from motivnet_cli.model import MotivNet, SapiensEmbedder
-from motivnet_cli.weights.checkpoint import FileHash, file_sha256, hash_file
+from motivnet_cli.weights.checkpoint import read_ahead
+from motivnet_cli.weights.file_hash import FileHash, PendingHash, file_sha256
 from motivnet_cli.weights.networks import embedded_weights, load_expression_net, load_network, outline
 from motivnet_cli.weights.published import check_published
 from motivnet_cli.weights.store import Store, StoredModel, find_card, own_card
@@ -42,12 +43,28 @@ class LoadedModel:
     """Of the input, in pixels."""
     width: int
     """Of the input, in pixels."""
-    weights_sha256: str
-    """Of the file as published or given: a model of the store keeps the hash of its source."""
     weights_path: str
     """Absolute."""
-    file_hash: FileHash | None = None
-    """Of a checkpoint file that was given: `load_model` takes it for `known_hash`."""
+    _hash: str | PendingHash
+
+    @property
+    def weights_sha256(self) -> str:
+        """Of the file as published or given: a model of the store keeps the hash of its source.
+
+        Raises:
+            WeightsError: The file was changed while it was loaded and hashed. A file that was given is hashed while the
+                caller goes on, and here that is waited for.
+        """
+        return self._hash if isinstance(self._hash, str) else self._hash.result().sha256
+
+    @property
+    def file_hash(self) -> FileHash | None:
+        """Of a checkpoint file that was given: `load_model` takes it for `known_hash`.
+
+        Raises:
+            WeightsError: As `weights_sha256`, which waits for it as well.
+        """
+        return None if isinstance(self._hash, str) else self._hash.result()
 
 
 def load_model(
@@ -68,7 +85,8 @@ def load_model(
         weights: A checkpoint file.
         recipe: One of the model's input recipes; None takes its first.
         store: Folder of the model store; None takes `MOTIVNET_HOME`, else the platform's cache folder.
-        known_hash: Of `weights`, when it was loaded before: a file in the same state is not hashed again.
+        known_hash: Of `weights`, when it was loaded before: a file in the same state is not hashed again. Nor is one
+            whose hash was kept beside it or in the store (docs/weights.md).
 
     Raises:
         ConfigError: The model or the recipe is unknown, or weights are given for a model that has its own.
@@ -78,7 +96,8 @@ def load_model(
     models = Store(store)
     if weights is not None:
         _refuse_own_weights(name, weights, models)
-        return _load_file(name, weights, recipe=recipe, known_hash=known_hash)
+        pending = PendingHash(weights, known=known_hash, cache=models.root / "cache" / "hashes")
+        return _load_file(name, weights, recipe=recipe, pending=pending)
     name = name or DEFAULT_MODEL
     card = find_card(name, models)
     _check_recipe(card, recipe)
@@ -89,6 +108,7 @@ def load_model(
     network = load_network(stored.path, encoder_only=card.architecture == "sapiens")
     remedy = f"remove it with `motivnet download-weights {name} --remove`, and store it under a name of your own"
     check_published(name, network, source=stored.path, remedy=remedy)
+    read_ahead(stored.path)
     return _loaded(card, network, recipe=recipe, path=stored.path, sha256=stored.sha256)
 
 
@@ -154,7 +174,7 @@ def _refuse_own_weights(name: str | None, weights: str, models: Store) -> None:
         )
 
 
-def _load_file(name: str | None, weights: str, *, recipe: str | None, known_hash: FileHash | None) -> LoadedModel:
+def _load_file(name: str | None, weights: str, *, recipe: str | None, pending: PendingHash) -> LoadedModel:
     network = load_network(weights, encoder_only=_takes_encoder(name))
     if name is not None:
         remedy = (
@@ -164,9 +184,9 @@ def _load_file(name: str | None, weights: str, *, recipe: str | None, known_hash
         check_published(name, network, source=weights, remedy=remedy)
     card = _card_of_file(weights, network)
     _check_recipe(card, recipe)
-    found = hash_file(weights, known_hash)
-    loaded = _loaded(card, network, recipe=recipe, path=weights, sha256=found.sha256)
-    return replace(loaded, file_hash=found)
+    read_ahead(weights)
+    pending.start()
+    return _loaded(card, network, recipe=recipe, path=weights, sha256=pending)
 
 
 def _takes_encoder(name: str | None) -> bool:
@@ -190,7 +210,12 @@ def _check_recipe(card: ModelCard, recipe: str | None) -> None:
 
 
 def _loaded(
-    card: ModelCard, network: ExpressionNet | SapiensEmbedder, *, recipe: str | None, path: str, sha256: str
+    card: ModelCard,
+    network: ExpressionNet | SapiensEmbedder,
+    *,
+    recipe: str | None,
+    path: str,
+    sha256: str | PendingHash,
 ) -> LoadedModel:
     recipe = recipe or card.recipes[0]
     if isinstance(network, SapiensEmbedder):
@@ -204,6 +229,6 @@ def _loaded(
         embedding_size=network.embedding_size,
         height=network.input_height,
         width=network.input_width,
-        weights_sha256=sha256,
         weights_path=str(Path(path).absolute()),
+        _hash=sha256,
     )

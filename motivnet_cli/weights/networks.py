@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from motivnet_cli.weights.checkpoint import Checkpoint, StrPath
+    from motivnet_cli.weights.checkpoint import Checkpoint
+    from motivnet_cli.weights.file_hash import StrPath
 
 log = logging.getLogger(__name__)
 

@@ -189,7 +189,7 @@ class Store:
             ConfigError: No such model is installed.
             WeightsError: The file is damaged or has changed.
         """
-        from motivnet_cli.weights.checkpoint import file_sha256
+        from motivnet_cli.weights.file_hash import file_sha256
 
         model = self.find(name)
         if model is None:
@@ -234,7 +234,7 @@ class Store:
         return url or ""
 
     def _install_file(self, name: str, file: Path, *, sha256: str | None) -> StoredModel:
-        from motivnet_cli.weights.checkpoint import file_sha256
+        from motivnet_cli.weights.file_hash import file_sha256
 
         found = file_sha256(file)
         if sha256 and found != sha256.lower():
