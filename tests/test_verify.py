@@ -17,13 +17,14 @@ import pytest
 
 from motivnet_cli.engine.prepare import Preparer
 from motivnet_cli.errors import InputError
+from motivnet_cli.export.source import Source
 from motivnet_cli.output.backend import LocalFolder
 from motivnet_cli.output.findings import CHECKS
 from motivnet_cli.output.names import part_name
 from motivnet_cli.output.read import read_faces
-from motivnet_cli.output.tables import METADATA_KEY, SCHEMA_VERSION, WRITTEN_KEY, TableWriter
+from motivnet_cli.output.tables import ADDED_COLUMNS, METADATA_KEY, SCHEMA_VERSION, WRITTEN_KEY, TableWriter
 from motivnet_cli.output.verify import verify_output
-from motivnet_cli.records import EMOTIONS
+from motivnet_cli.records import EMOTIONS, LANDMARK_COLUMNS
 from tests.clips import face_clip
 from tests.outputs import assert_whole, nine_inputs
 from tests.outputs import run as write
@@ -170,6 +171,10 @@ def with_record(change):
     return changed
 
 
+def as_if_small_were_left_out(record):
+    record["settings"]["faces.min_face"] = record["faces"]["min_face"] = 500
+
+
 def other_classes(record):
     record["classes"] = [*EMOTIONS[:-1], "contempt"]
 
@@ -303,6 +308,14 @@ DAMAGE = {
     "a side is NaN": ("p.parquet", faces(setting("y2", 0, float("nan"))), "boxes"),
     "another size of the picture": ("p.parquet", faces(setting("picture_width", 0, 9999)), "boxes"),
     "a score above 1": ("p.parquet", faces(setting("detection_score", 0, 1.5)), "ranges"),
+    "a landmark is NaN": ("p.parquet", faces(setting("nose_x", 0, float("nan"))), "ranges"),
+    "half of a landmark": ("p.parquet", faces(setting("left_mouth_y", 0, None)), "ranges"),
+    "a turn that there is not": ("p.parquet", faces(setting("turn", 0, 45)), "ranges"),
+    "a roll of more than half a turn": ("p.parquet", faces(setting("roll", 0, 181.0)), "ranges"),
+    "brightness above white": ("p.parquet", faces(setting("brightness", 0, 256.0)), "ranges"),
+    "no blur": ("p.parquet", faces(setting("blur", 0, None)), "ranges"),
+    "a face that is left out": ("p.parquet", faces(with_record(as_if_small_were_left_out)), "ranges"),
+    "landmarks of a face that was given": ("p.parquet", faces(setting("face_source", 0, "given")), "ranges"),
     "a source that there is not": ("p.parquet", faces(setting("face_source", 0, "guessed")), "ranges"),
     "a frame is there twice": ("p.parquet", faces(setting("frame", 2, 0, of="d.mp4")), "frames_and_times"),
     "time goes back": ("p.parquet", faces(setting("time_s", -1, 0.001, of="d.mp4")), "frames_and_times"),
@@ -342,6 +355,8 @@ DAMAGE = {
     "failed without an error": ("p.inputs.parquet", inputs(setting("error_type", 0, None, of="c.jpg")), "status"),
     "an error that there is not": ("p.inputs.parquet", inputs(setting("error_type", 0, "odd", of="c.jpg")), "ranges"),
     "another number of faces": ("p.inputs.parquet", inputs(setting("faces", 0, 3, of="a.jpg")), "faces_of_inputs"),
+    "other faces left out than counted": ("p.inputs.parquet", inputs(setting("left_out", 0, 1)), "ranges"),
+    "left out by an option that there is not": ("p.inputs.parquet", inputs(setting("left_out_by", 0, "x 0")), "ranges"),
     "a negative size": ("p.inputs.parquet", inputs(setting("size_bytes", 0, -1)), "ranges"),
     "fewer frames than faces": ("p.inputs.parquet", inputs(setting("frames", 0, 2, of="d.mp4")), "faces_of_inputs"),
     "cut off": ("p.parquet", cut_off, "readable"),
@@ -440,6 +455,42 @@ def test_older_files_have_no_checksums(out):
     assert found.is_whole
     skipped = {check.check for check in found.checks if check.result == "skipped"}
     assert skipped == {"row_counts", "checksums", "plan", "sample"}
+
+
+def of_schema_2(table):
+    """As it was written before landmarks, quality and what is left out had columns."""
+    old = with_record(lambda record: record.update(schema_version=2) or record["settings"].update({"schema": 2}))(table)
+    return old.select([name for name in old.column_names if name not in ADDED_COLUMNS])
+
+
+def test_an_output_of_schema_2_is_verified_and_read(out):
+    """Columns that it did not have are not missed, and a kept column that is called like one of them is as it was."""
+    in_both(of_schema_2)(out)
+    kept = pa.array([f"{number} %" for number in range(26)])
+
+    def with_kept(table):
+        keep = with_record(lambda record: record["settings"].update({"inputs.keep": ["blur"]}))
+        table = keep(table)
+        return table.add_column(table.schema.get_field_index("embedding"), "blur", kept) if len(table) == 26 else table
+
+    in_both(with_kept)(out)
+
+    assert_whole(out / "p.parquet")
+    assert Source(out / "p.parquet").num_rows == 26
+    rewrite(out / "p.parquet", lambda table: table.append_column("roll", pa.array([0.0] * 26, pa.float32())))
+    assert "schema" in wrong(out / "p.parquet")
+
+
+def test_an_output_without_landmarks_is_whole(media, tmp_path):
+    """All that goes by them is there."""
+    motivnet(
+        "annotate", media / "f.png", "--model", "expression-net", "--no-landmarks", "--out", tmp_path / "p.parquet"
+    )
+    (row,) = read_faces(tmp_path / "p.parquet").to_dicts()
+
+    assert_whole(tmp_path / "p.parquet")
+    assert not set(LANDMARK_COLUMNS) & set(row)
+    assert None not in (row["roll"], row["yaw"], row["eye_distance"])
 
 
 def test_files_say_how_many_rows_were_written(outputs):
@@ -593,6 +644,17 @@ def test_a_false_row_that_looks_sound_is_found(out):
     assert found["result"] == "wrong"
     assert {fault["where"] for fault in found["examples"]} == {"'a.jpg', face 0", "'f.png', face 0"}
     assert "the embedding differs" in found["examples"][0]["what"]
+
+
+def test_false_measures_are_found(out):
+    """Landmarks, pose and quality have to be exactly those of the picture."""
+    columns = ["nose_y", "yaw", "blur"]
+    a_little_more = [setting(name, row, lambda value: value * (1 + 1e-6)) for row, name in enumerate(columns)]
+    rewrite(out / "p.parquet", one_by_one(*a_little_more))
+    found = sampled(out / "p.parquet", code=5)
+
+    assert (found["result"], found["faults"]) == ("wrong", 3)
+    assert [fault["what"].split()[0] for fault in found["examples"]] == columns
 
 
 def test_a_face_that_fails_in_the_check_is_a_fault(outputs, monkeypatch):

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from motivnet_cli.output.tables import SCHEMA_VERSION, columns_as_of
 from motivnet_cli.output.verify_inputs import IMAGE, MISSING, NULL, UNKNOWN, VIDEO, codes, is_null, whole_numbers
 from motivnet_cli.output.verify_tracks import TracksCheck
 from motivnet_cli.records import BOX_COLUMNS, FACE_SOURCES, LANDMARK_COLUMNS, SUM_TOLERANCE, TURNS
@@ -89,6 +90,8 @@ class FacesCheck:
         self._index = index
         self._settings = record.get("settings", {})
         self._classes = tuple(record.get("classes", ()))
+        self._has_measures = "turn" in columns_as_of(record.get("schema_version", SCHEMA_VERSION), ["turn"])
+        """A column of that name that a former version wrote is one that the user kept."""
         self._counts = np.zeros(len(index.faces), np.int64)
         self._pictures = np.zeros(len(index.faces), np.int64)
         self._last = _Last()
@@ -109,9 +112,9 @@ class FacesCheck:
         self._check_numbers(rows)
         self._check_sources(rows)
         self._check_boxes(rows)
-        self._check_filters(rows)
-        if "turn" in table.schema.names:  # not of a former version
-            self._check_quality(rows)
+        if self._has_measures:
+            self._check_filters(rows)
+            self._check_measures(rows)
         if self._classes:
             self._check_emotions(rows)
         if "embedding" in table.schema.names:
@@ -145,11 +148,8 @@ class FacesCheck:
 
     def _required(self, table: pa.RecordBatch) -> list[str]:
         predicted = ["emotion", "confidence", *self._classes] if self._classes else []
-        return [
-            name
-            for name in (*_NEVER_MISSING, *predicted, "embedding", "turn", "blur", "brightness")
-            if name in table.schema.names
-        ]
+        measured = ("turn", "blur", "brightness") if self._has_measures else ()
+        return [name for name in (*_NEVER_MISSING, *measured, *predicted, "embedding") if name in table.schema.names]
 
     def _read(self, table: pa.RecordBatch) -> _Rows:
         names = table["input"].fill_null("")
@@ -267,41 +267,37 @@ class FacesCheck:
         """Whether there is a detected face that the settings leave out."""
         is_detected = codes(rows.table["face_source"], FACE_SOURCES) == _DETECTED
         x1, y1, x2, y2 = (rows.reals[name] for name in BOX_COLUMNS)
-        size = np.minimum(x2 - x1, y2 - y1)
-        there = {"min_face": size, "max_roll": _reals(rows, "roll"), "min_sharpness": _reals(rows, "blur")}
-        for name, values in there.items():
+        rounding = _FLOAT32_STEP * np.maximum(x2, y2)
+        for name, excess in (
+            ("min_face", -(np.minimum(x2 - x1, y2 - y1) + rounding)),
+            ("max_roll", abs(_reals(rows, "roll")) - 180 * _FLOAT32_STEP),
+            ("min_sharpness", -(_reals(rows, "blur") * (1 + _FLOAT32_STEP))),
+        ):
             limit = self._settings.get(f"faces.{name}")
-            if values is None or not isinstance(limit, int | float):
+            if not isinstance(limit, int | float):
                 continue
-            tolerance = _FLOAT32_STEP * max(1.0, limit)
             with np.errstate(invalid="ignore"):
-                bad = abs(values) > limit + tolerance if name == "max_roll" else values < limit - tolerance
+                bad = excess > (limit if name == "max_roll" else -limit)
             option = name.replace("_", "-")
             self._found("ranges", is_detected & bad, rows, f"a face that `--{option} {limit:g}` leaves out")
 
-    def _check_quality(self, rows: _Rows) -> None:
-        """Whether landmarks, pose and measures can be."""
+    def _check_measures(self, rows: _Rows) -> None:
+        """Whether landmarks, turn, pose and quality can be."""
         table = rows.table
         is_detected = codes(table["face_source"], FACE_SOURCES) == _DETECTED
-        for name, least, most in _RANGES:
-            values = _reals(rows, name)
-            assert values is not None, f"{name} is a column"
-            is_there = ~is_null(table[name])
+        points = [name for name in LANDMARK_COLUMNS if name in table.schema.names]
+        for name, least, most in (*_RANGES, *((name, -math.inf, math.inf) for name in points)):
+            values, is_there = _reals(rows, name), ~is_null(table[name])
             with np.errstate(invalid="ignore"):
-                bad = is_there & ~(np.isfinite(values) & (values >= least) & (values <= most))
-            self._found("ranges", bad, rows, f"{name} is not between {least:g} and {most:g}")
+                is_range = np.isfinite(values) & (values >= least) & (values <= most)
+            self._found("ranges", is_there & ~is_range, rows, f"{name} is no number from {least:g} to {most:g}")
+        for name in (*_POSE, *points):
+            self._found("ranges", ~is_null(table[name]) & ~is_detected, rows, f"{name} of a face that was not detected")
+        for x, y in zip(points[::2], points[1::2], strict=True):
+            self._found("ranges", is_null(table[x]) != is_null(table[y]), rows, f"of {x} and {y}, one is missing")
         turns = whole_numbers(table["turn"])
         self._found("ranges", ~np.isin(turns, (*TURNS, MISSING)), rows, f"turn is none of {', '.join(map(str, TURNS))}")
         self._found("ranges", ~is_detected & (turns > 0), rows, "a turn of a face that was not detected")
-        for name in (name for name in (*LANDMARK_COLUMNS, *_POSE) if name in table.schema.names):
-            is_there, values = ~is_null(table[name]), _reals(rows, name)
-            assert values is not None, f"{name} is a column"
-            self._found("ranges", is_there & ~np.isfinite(values), rows, f"{name} is not a number")
-            self._found("ranges", is_there & ~is_detected, rows, f"{name} of a face that was not detected")
-        for x, y in zip(LANDMARK_COLUMNS[::2], LANDMARK_COLUMNS[1::2], strict=True):
-            if x in table.schema.names and y in table.schema.names:
-                one = is_null(table[x]) != is_null(table[y])
-                self._found("ranges", one, rows, f"of {x} and {y}, one is missing")
 
     def _differ_from_inputs(self, rows: _Rows, widths: NDArray[np.int64], heights: NDArray[np.int64]) -> Mask:
         index = self._index
@@ -347,10 +343,8 @@ def _shifted(column: _Values, last: _Values | None) -> _Values:
     return np.concatenate([column[:1] if last is None else last, column[:-1]])
 
 
-def _reals(rows: _Rows, name: str) -> NDArray[np.float64] | None:
-    """A column of numbers, NaN where they are missing, [N]; None where there is no such column."""
-    if name not in rows.table.schema.names:
-        return None
+def _reals(rows: _Rows, name: str) -> NDArray[np.float64]:
+    """A column of numbers, NaN where they are missing: [N]."""
     values: NDArray[np.float64] = rows.table[name].to_numpy(zero_copy_only=False).astype(np.float64)
     return values
 
