@@ -26,6 +26,8 @@ class ModelCard:
     """The input recipes of `faces.crop` that fit it; the first is the default."""
     margin: float
     """The crop is a square of (1 + margin) times the height of the face box."""
+    align: bool = False
+    """Rotate crops until the eyes are level by default."""
     fill_rgb: tuple[int, int, int]
     """RGB, 0 to 255, of the part of a crop that lies outside the picture."""
     flip: bool

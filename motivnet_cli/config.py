@@ -18,6 +18,7 @@ from motivnet_cli.remote.urls import is_chain, is_remote, local_path, scheme_of,
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+    from motivnet_cli.catalogue import ModelCard
     from motivnet_cli.shards import ArrayTask, Shard
 
 FaceMode = Literal["auto", "detect", "whole"]
@@ -282,6 +283,8 @@ class FaceConfig:
     """RetinaFace looks at pictures shrunk to this many pixels on their longer side."""
     margin: float | None = _setting(None, changes_output=True)
     """The crop is a square of (1 + margin) times the height of the face box; None takes the model's."""
+    align: bool | None = _setting(None, changes_output=True)
+    """Rotate the square until the eyes are level, where the detector saw them; None takes the model's."""
     min_face: int = _setting(0, changes_output=True)
     """Detected faces whose box is narrower or lower than this many pixels are left out."""
     max_roll: float | None = _setting(None, changes_output=True)
@@ -296,6 +299,8 @@ class FaceConfig:
     def __post_init__(self) -> None:
         if self.margin is not None and not 0 <= self.margin <= 4:
             raise ConfigError(f"margin must be between 0 and 4 (times the face's height), got {self.margin}")
+        if self.align and self.mode == "whole":
+            raise ConfigError("--align goes by the eyes that a detector finds: leave it out, or --faces whole")
         if not 128 <= self.detection_size <= 8192:
             raise ConfigError(f"detection-size must be between 128 and 8192 pixels, got {self.detection_size}")
         if self.min_face < 0:
@@ -308,6 +313,14 @@ class FaceConfig:
             raise ConfigError(f"max-faces must be at least 1, got {self.max_faces}")
         if not 0 < self.min_confidence < 1:
             raise ConfigError(f"min-confidence must lie between 0 and 1, got {self.min_confidence}")
+
+    def margin_for(self, card: ModelCard) -> float:
+        """The margin of a run of this model."""
+        return card.margin if self.margin is None else self.margin
+
+    def align_for(self, card: ModelCard) -> bool:
+        """Whether a run of this model aligns faces."""
+        return card.align and self.mode != "whole" if self.align is None else self.align
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -87,7 +87,16 @@ def _annotate(
     with open_workforce(config, model, stop) as workforce:
         if workforce is None:
             return _nothing_done(model)
-        return _run(config, listing, model, workforce, progress=progress, stop=stop, pipe=pipe)
+        summary = _run(config, listing, model, workforce, progress=progress, stop=stop, pipe=pipe)
+    num_unseen = summary.faces - summary.face_sources.get("detected", 0)
+    if num_unseen and config.faces.align_for(model.card):
+        log.warning(
+            "--align: %d of %d faces are cropped as they are, since no detector saw the eyes of given faces and whole "
+            "pictures",
+            num_unseen,
+            summary.faces,
+        )
+    return summary
 
 
 def _listing_of(config: RunConfig, *, is_piped: bool) -> Listing | None:
@@ -239,7 +248,8 @@ def _record_of(config: RunConfig, model: LoadedModel, choices: Choices) -> RunRe
         "model.flip": choices.flip,
         "model.precision": choices.precision,
         "model.weights_sha256": model.weights_sha256,
-        "faces.margin": model.card.margin if config.faces.margin is None else config.faces.margin,
+        "faces.margin": config.faces.margin_for(model.card),
+        "faces.align": config.faces.align_for(model.card),
         "version": __version__,
         "schema": SCHEMA_VERSION,
     }

@@ -377,6 +377,7 @@ SETTINGS = {
     "--detector blazeface": {"faces.detector": "blazeface"},
     "--detection-size 640": {"faces.detection_size": 640},
     "--margin 0.5": {"faces.margin": 0.5},
+    "--align": {"faces.align": True},
     "--min-face 9": {"faces.min_face": 9},
     "--max-roll 45": {"faces.max_roll": 45.0},
     "--min-sharpness 20": {"faces.min_sharpness": 20.0},

@@ -126,7 +126,9 @@ def test_faces_that_no_margin_changes_are_counted(faces, tmp_path):
     run(*command, "--margin", "0.2", "--out", tmp_path / "r")
 
     (remark,) = [each for each in metrics(tmp_path / "r")["remarks"] if "margin" in each]
-    assert remark == "1 of 3 faces are whole pictures, in which none was found: no margin is theirs"
+    assert (
+        remark == "1 of 3 faces are whole pictures, in which none was found: neither a margin nor --align changes them"
+    )
 
 
 @pytest.mark.parametrize(
@@ -150,7 +152,8 @@ def test_what_is_run_follows_from_recipes_and_margins(recipe, margin, variants):
         (["--margin", "0.2;0.3"], "--margin takes numbers with commas between, such as 0.15,0.2,0.3; got '0.2;0.3'"),
         (["--margin", "0.2,5"], "margin must be between 0 and 4 (times the face's height), got 5"),
         (["--margin", "0.2", "--faces", "whole"], "the images of folder are taken whole, without a margin"),
-        (["--margin", "0.2", "--predictions", "p.csv"], "predictions made before have their recipe and margin already"),
+        (["--margin", "0.2", "--predictions", "p.csv"], "predictions made before have their crops already"),
+        (["--align", "--faces", "whole"], "no detector sees the eyes of folder, whose faces are whole"),
         (["--recipe", "letterbox,pad"], "expression-net has no input recipe 'pad'"),
     ],
 )

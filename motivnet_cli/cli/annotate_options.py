@@ -146,6 +146,14 @@ class FaceOptions(OptionGroup):
             "Default: the model's."
         ),
     ] = None
+    align: Annotated[
+        bool | None,
+        typer.Option(
+            "--align/--no-align",
+            help="Rotate the crop until the eyes are level, where the detector saw them. Default: the model's.",
+            show_default=False,
+        ),
+    ] = None
     min_face: Annotated[int, typer.Option(help="Leave out faces narrower or lower than this many pixels.")] = 0
     max_roll: Annotated[
         float | None,
@@ -169,6 +177,7 @@ class FaceOptions(OptionGroup):
             detector=self.detector,
             detection_size=self.detection_size,
             margin=self.margin,
+            align=self.align,
             min_face=self.min_face,
             max_roll=self.max_roll,
             min_sharpness=self.min_sharpness,

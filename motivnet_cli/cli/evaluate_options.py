@@ -180,6 +180,10 @@ class AnswerOptions(NetworkOptions):
             "model's.",
         ),
     ] = None
+    align: Annotated[
+        bool | None,
+        typer.Option("--align/--no-align", help="As of annotate. Default: the model's.", show_default=False),
+    ] = None
     faces: Annotated[
         Literal["auto", "detect", "whole"] | None,
         typer.Option(
@@ -233,6 +237,7 @@ class AnswerOptions(NetworkOptions):
             by=tuple(dict.fromkeys(self.by or ())),
             recipes=self._recipes(card),
             margins=self._margins(),
+            align=self.align,
             model=model,
             faces=_FACES[self.faces] if self.faces else None,
             clips=clips,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 from motivnet_cli.errors import InputError
 from motivnet_cli.faces.corrupt import BY_FACES, corrupt
-from motivnet_cli.faces.crop import cut, placed, to_pixels
+from motivnet_cli.faces.crop import cut, eye_roll, placed, to_pixels
 from motivnet_cli.faces.detect import find_faces, load_detector
 from motivnet_cli.faces.quality import quality_of
 from motivnet_cli.faces.select import select
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from typing_extensions import Required
 
     from motivnet_cli.config import FaceConfig, LoaderConfig, VideoConfig
+    from motivnet_cli.faces.crop import RotatedSquare
     from motivnet_cli.inputs.archive import Member
     from motivnet_cli.inputs.video import VideoReader
     from motivnet_cli.records import Frame, GivenFace, Item, Kept, Kind
@@ -79,8 +80,9 @@ class Preparer:
     def __init__(self, model: LoadedModel, faces: FaceConfig, video: VideoConfig, loader: LoaderConfig) -> None:
         self._model = model
         self._faces = faces
+        self._margin = faces.margin_for(model.card)
+        self._align = faces.align_for(model.card)
         self._video = video
-        self._margin = model.card.margin if faces.margin is None else faces.margin
         self._max_pixels = loader.max_pixels
         self.allow_private = loader.allow_private
         """As in `open_remote`."""
@@ -211,11 +213,13 @@ class Preparer:
     def crop(self, frame: Frame, face: Face) -> NDArray[np.uint8]:
         """One face as the network takes it: uint8 [3, H, W], RGB, 0 to 255."""
         model = self._model
-        rgb = frame.rgb  # [picture's H, W, 3]
+        fill_rgb = model.card.fill_rgb
+        square: NDArray[np.uint8] | RotatedSquare = frame.rgb  # [picture's H, W, 3]
         if face.source != "whole":
-            rgb = cut(rgb, face.box, margin=self._margin, fill_rgb=model.card.fill_rgb)  # [side, side, 3]
+            roll = eye_roll(face) if self._align else None
+            square = cut(frame.rgb, face.box, margin=self._margin, fill_rgb=fill_rgb, turn=face.turn, roll=roll)
         return to_pixels(
-            rgb, recipe=model.recipe, height=model.height, width=model.width, fill_rgb=model.card.fill_rgb
+            square, recipe=model.recipe, height=model.height, width=model.width, fill_rgb=fill_rgb
         )  # [3, network's H, W]
 
     def _picture(

@@ -50,6 +50,8 @@ class EvaluateConfig:
     """Input recipes to run the network with, each scored by itself; None is the model's own."""
     margins: tuple[float | None, ...] = (None,)
     """Margins around faces, with each of which every recipe is run; None is that of `faces`, or the model's own."""
+    align: bool | None = None
+    """Whether faces are aligned; None is as `faces` has it, or the model's own."""
     model: ModelConfig = field(default=ModelConfig())
     faces: FaceConfig | None = None
     """None does what suits the set: aligned crops are taken whole, given boxes are used, else the largest face. Frames

@@ -145,9 +145,9 @@ def _check_destination(config: EvaluateConfig) -> None:
 def _check_model(config: EvaluateConfig) -> None:
     """Refuse, before a set is read, a model that names no emotions or whose weights are not there."""
     if config.predictions:
-        if config.variants != (Variant(),):
+        if config.variants != (Variant(),) or config.align is not None:
             raise ConfigError(
-                "predictions made before have their recipe and margin already: leave out --recipe and --margin, or "
+                "predictions made before have their crops already: leave out --recipe, --margin and --align, or "
                 "--predictions"
             )
         if config.corruptions:
@@ -204,11 +204,16 @@ def _read(config: EvaluateConfig, split: str | None) -> LabelledSet:
     )
     for column in config.by:
         group_names(labelled, column)
-    is_whole = labelled.faces == "whole" if config.faces is None else config.faces.mode == "whole"
-    if is_whole and config.margins != (None,):
+    faces = labelled.faces if config.faces is None else config.faces.mode
+    if faces == "whole" and config.margins != (None,):
         raise ConfigError(
             f"the images of {config.dataset} are taken whole, without a margin: leave out --margin, or let faces be "
             "found with --faces detect"
+        )
+    if faces in ("whole", "given") and config.align:
+        raise ConfigError(
+            f"no detector sees the eyes of {config.dataset}, whose faces are {faces}: leave out --align, or let faces "
+            "be found with --faces detect"
         )
     if config.clips is not None:
         config.clips.check(labelled, is_predicted=config.predictions is not None)

@@ -60,6 +60,8 @@ def predict(
     faces = config.faces or FaceConfig(mode="whole" if labelled.faces == "whole" else found, max_faces=1)
     if variant.margin is not None:
         faces = replace(faces, margin=variant.margin)
+    if config.align is not None:
+        faces = replace(faces, align=config.align)
     with_boxes = labelled.faces == "given" and config.faces is None
     manifest = write_manifest(labelled, out, with_boxes=with_boxes, every=clips.every or 1)
     margin = "" if variant.margin is None else f"margin-{variant.margin:g}"
@@ -82,10 +84,11 @@ def predict(
     if not answers.matched.is_found.any():
         raise RuntimeError(f"the run into {str(output)!r} has none of the images that it was given")
     num_whole = summary.face_sources.get("whole", 0)
-    if variant.margin is None or not num_whole:
+    if not num_whole or (variant.margin is None and not config.align):
         return answers
     remark = (
-        f"{num_whole:,} of {summary.faces:,} faces are whole pictures, in which none was found: no margin is theirs"
+        f"{num_whole:,} of {summary.faces:,} faces are whole pictures, in which none was found: neither a margin nor "
+        "--align changes them"
     )
     return answers._replace(remarks=(*answers.remarks, remark))
 

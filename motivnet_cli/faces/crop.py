@@ -7,7 +7,8 @@ thread.
 
 from __future__ import annotations
 
-from math import ceil
+from dataclasses import dataclass, replace
+from math import ceil, cos, floor, radians, sin
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,13 +17,14 @@ import torch.nn.functional as F  # noqa: N812 - the name everybody reads
 from PIL import Image
 
 from motivnet_cli.errors import ConfigError, InputError
+from motivnet_cli.faces.quality import pose_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from motivnet_cli.records import Box, GivenFace
+    from motivnet_cli.records import Box, Face, GivenFace, Point
 
 RECIPES = ("stretch", "pad", "stretch-224", "letterbox")
 MAX_BOX_LENGTH = 2
@@ -35,6 +37,57 @@ _AFFECTNET_SIDE = 224
 """Rows and columns of the images of AffectNet's eight-label release."""
 _MIN_REDUCED_PIXELS = 4
 """Rows or columns of a reduced picture that an output pixel averages, at least."""
+_MIN_EYE_DISTANCE = 0.1
+"""In heights of the face: nearer eyes are those of a profile, whose line says nothing of the roll. Seen from the front
+they are 0.36 apart (the astronaut of `sample_data`)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RotatedSquare:
+    """A square that is rotated in its picture: interpolated once, when a recipe knows the size that it asks for."""
+
+    rgb: NDArray[np.uint8]
+    """[H, W, 3]: the part of the picture that the square reaches."""
+    centre: Point
+    """x, y in pixels of `rgb`; the first pixel lies between 0 and 1."""
+    side: float
+    """In pixels of `rgb`."""
+    roll: float
+    """Degrees, clockwise, by which the square is rotated."""
+    fill_rgb: tuple[int, int, int]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of its pixels at the picture's own scale."""
+        side = max(1, round(self.side))
+        return side, side, 3
+
+    def resized(self, rows: int, columns: int) -> torch.Tensor:
+        """Bilinear, without antialiasing, on an endless ground of the fill colour: uint8 [3, rows, columns]."""
+        height, width = self.rgb.shape[:2]
+        x, y = self.centre
+        along, across = cos(radians(self.roll)) * self.side, sin(radians(self.roll)) * self.side
+        theta = torch.tensor(
+            [
+                [along / width, -across / width, 2 * x / width - 1],
+                [across / height, along / height, 2 * y / height - 1],
+            ],
+            dtype=torch.float32,
+        )  # from the square to the picture, both from -1 to 1
+        grid = F.affine_grid(theta[None], [1, 1, rows, columns], align_corners=False)  # [1, rows, columns, 2]
+        planes = [  # one by one: the floats of a large face take much memory
+            F.grid_sample(plane[None, None].float() - fill, grid, align_corners=False)[0, 0].add_(fill)
+            for plane, fill in zip(_tensor(self.rgb).permute(2, 0, 1), self.fill_rgb, strict=True)
+        ]
+        return torch.stack(planes).round_().to(torch.uint8)
+
+    def pixels(self, enough: int) -> NDArray[np.uint8]:
+        """At the picture's own scale, or as means of its whole blocks that leave `enough` a side: uint8 [S, S, 3]."""
+        factor = max(1, int(self.side) // enough)
+        rgb = np.array(Image.fromarray(self.rgb).reduce(factor))
+        centre = self.centre[0] / factor, self.centre[1] / factor
+        small = replace(self, rgb=rgb, centre=centre, side=self.side / factor)
+        return small.resized(*small.shape[:2]).permute(1, 2, 0).numpy()
 
 
 def image_rows(recipe: str, height: int, width: int) -> tuple[int, int]:
@@ -79,42 +132,81 @@ def _shown(box: Box) -> str:
     return f"({', '.join(f'{side:g}' for side in box)})"
 
 
-def cut(rgb: NDArray[np.uint8], box: Box, *, margin: float, fill_rgb: tuple[int, int, int]) -> NDArray[np.uint8]:
+def eye_roll(face: Face) -> float | None:
+    """The roll of a face as `pose_of` has it, to align it by; None where its eyes are not known, or are a profile's."""
+    roll, _, distance = pose_of(face.landmarks)
+    _, height = _upright_size(face.box, face.turn)
+    return None if distance is None or distance < _MIN_EYE_DISTANCE * height else roll
+
+
+def _upright_size(box: Box, turn: int) -> tuple[float, float]:
+    """Width and height of a box when its picture is turned by `turn` degrees."""
+    x1, y1, x2, y2 = box
+    return (y2 - y1, x2 - x1) if turn in (90, 270) else (x2 - x1, y2 - y1)
+
+
+def cut(
+    rgb: NDArray[np.uint8],
+    box: Box,
+    *,
+    margin: float,
+    fill_rgb: tuple[int, int, int],
+    turn: int = 0,
+    roll: float | None = None,
+) -> NDArray[np.uint8] | RotatedSquare:
     """The square around a face, never distorted; what lies outside the picture has the fill colour.
 
     Its side is (1 + margin) times the height of the box, or the width of the box where that is more, so that
-    no box is cut short at its sides; centre and side are rounded to whole pixels, the side to at least one.
+    no box is cut short at its sides; centre and side are rounded to whole pixels, the side to at least one, the
+    centre only where the square is not rotated.
 
     Args:
         rgb: uint8 [H, W, 3].
         box: x1, y1, x2, y2 in pixels of `rgb`; it may lie partly or wholly outside.
         margin: Space above and below the box together, as a fraction of its height.
         fill_rgb: Colour outside the picture, 0 to 255.
+        turn: As of a `Face`: the crop of its picture turned so.
+        roll: In place of `turn`, the degrees, clockwise, by which the square is rotated about the centre of the box.
 
     Returns:
         uint8 [S, S, 3]; a view of `rgb` when the whole square lies inside it.
     """
     x1, y1, x2, y2 = box
-    side = max(1, round(max((1 + margin) * (y2 - y1), x2 - x1)))
+    face_width, face_height = _upright_size(box, turn)
+    side = max(1, round(max((1 + margin) * face_height, face_width)))
+    if roll is not None:
+        return _rotated(rgb, ((x1 + x2) / 2, (y1 + y2) / 2), side, roll, fill_rgb)
     left, top = round((x1 + x2 - side) / 2), round((y1 + y2 - side) / 2)
     height, width = rgb.shape[:2]
     # In the picture's pixels, so empty (start >= stop) when the square lies wholly outside.
     rows = slice(max(top, 0), min(top + side, height))
     columns = slice(max(left, 0), min(left + side, width))
     if rows.stop - rows.start == side and columns.stop - columns.start == side:
-        return rgb[rows, columns]
+        return np.rot90(rgb[rows, columns], -turn // 90)
     square = np.empty((side, side, 3), np.uint8)  # [S, S, 3]
     square[:] = fill_rgb
     if rows.start < rows.stop and columns.start < columns.stop:
         inside = rgb[rows, columns]
         square[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = inside
-    return square
+    return np.rot90(square, -turn // 90)
+
+
+def _rotated(
+    rgb: NDArray[np.uint8], centre: Point, side: int, roll: float, fill_rgb: tuple[int, int, int]
+) -> RotatedSquare:
+    """A rotated square, with no more of its picture than it reaches; that is a pixel at least."""
+    reach = side * (abs(cos(radians(roll))) + abs(sin(radians(roll)))) / 2 + 1
+    (left, right), (top, bottom) = (
+        (min(max(floor(middle - reach), 0), length - 1), max(min(ceil(middle + reach), length), 1))
+        for middle, length in zip(centre, (rgb.shape[1], rgb.shape[0]), strict=True)
+    )
+    return RotatedSquare(rgb[top:bottom, left:right], (centre[0] - left, centre[1] - top), side, roll, fill_rgb)
 
 
 def to_pixels(
-    rgb: NDArray[np.uint8], *, recipe: str, height: int, width: int, fill_rgb: tuple[int, int, int]
+    rgb: NDArray[np.uint8] | RotatedSquare, *, recipe: str, height: int, width: int, fill_rgb: tuple[int, int, int]
 ) -> NDArray[np.uint8]:
-    """A picture of any size as the network's input.
+    """A picture of any size as the network's input; of a square that is rotated, each pixel is interpolated once.
 
     `stretch` resizes to width x height; `pad` resizes to width x width between white bands; `letterbox` keeps
     the aspect, centred on the fill colour. The first two are bilinear without antialiasing, as MotivNet's
@@ -171,28 +263,32 @@ def _framed(
     return pixels
 
 
-def _smooth(rgb: NDArray[np.uint8], rows: int, columns: int) -> torch.Tensor:
+def _smooth(rgb: NDArray[np.uint8] | RotatedSquare, rows: int, columns: int) -> torch.Tensor:
     """Areas averaged to shrink, bilinear where a side is enlarged: uint8 [3, rows, columns]."""
     shrinks = rgb.shape[0] >= rows and rgb.shape[1] >= columns
     return (_shrink if shrinks else _bilinear)(rgb, rows, columns)
 
 
-def _bilinear(rgb: NDArray[np.uint8], rows: int, columns: int) -> torch.Tensor:
+def _bilinear(rgb: NDArray[np.uint8] | RotatedSquare, rows: int, columns: int) -> torch.Tensor:
     """Bilinear with half-pixel centres and no antialiasing: uint8 [3, rows, columns].
 
     uint8 in and out takes 2.4 ms for 1024 x 768 on one thread, through float 10 to 18 ms; both are within one
     grey level of OpenCV. torchvision's `resize` is this very call.
     """
+    if isinstance(rgb, RotatedSquare):
+        return rgb.resized(rows, columns)
     image = _tensor(rgb).permute(2, 0, 1)[None]  # [1, 3, H, W]
     return F.interpolate(image, size=(rows, columns), mode="bilinear", align_corners=False)[0]
 
 
-def _shrink(rgb: NDArray[np.uint8], rows: int, columns: int) -> torch.Tensor:
+def _shrink(rgb: NDArray[np.uint8] | RotatedSquare, rows: int, columns: int) -> torch.Tensor:
     """Every output pixel is the mean of the area under it: uint8 [3, rows, columns].
 
     No library at hand has it for fractional factors: Pillow's BOX and torch's `area` take whole pixels, and
     are off by up to 33 and 62 grey levels.
     """
+    if isinstance(rgb, RotatedSquare):
+        rgb = rgb.pixels(enough=max(rows, columns) * _MIN_REDUCED_PIXELS)
     height, width = rgb.shape[:2]
     factors = tuple(max(1, long // (short * _MIN_REDUCED_PIXELS)) for long, short in ((width, columns), (height, rows)))
     if max(factors) > 1:
