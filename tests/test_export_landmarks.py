@@ -11,8 +11,9 @@ import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
 
+from motivnet_cli.evaluation.predictions import read_predictions
 from motivnet_cli.export.predictions import export_predictions
-from motivnet_cli.records import LANDMARK_COLUMNS, LANDMARKS
+from motivnet_cli.records import BOX_COLUMNS, LANDMARK_COLUMNS, LANDMARKS
 from tests.exported import HEIGHT, VIDEO, WIDTH, face, output
 
 SEEN = {
@@ -122,6 +123,14 @@ def test_pyfeat_itself_reads_them(preds, tmp_path):
         [224.5, 203.5, 244.75],
         [129.0, 139.0, 140.25],
     )
+
+
+def test_boxes_beside_the_points_are_read_back(preds, tmp_path):
+    """What reads py-feat's tables takes its box from its box, not from two of the points."""
+    boxes = read_predictions(str(export_predictions(preds, "pyfeat", tmp_path / "f.csv", where="frame IS NULL"))).boxes
+
+    expected = pl.read_parquet(preds).filter(pl.col("frame").is_null()).select(BOX_COLUMNS)
+    np.testing.assert_allclose(boxes, expected.to_numpy(), atol=1e-4)
 
 
 def test_deepface_has_them_in_the_region(preds, tmp_path):

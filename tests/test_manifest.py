@@ -114,11 +114,18 @@ def test_box_column_that_is_missing(tmp_path):
 
 
 def test_points_of_openface_are_no_box(tmp_path, caplog):
-    """It writes no box."""
-    (item,) = listed(tmp_path / "m.csv", "path, x_0, y_0, x_67, y_67\na.png, 1, 2, 3, 4\n")
+    """It writes no box; the second and third point are none, either, and py-feat's box lies beside all 68."""
+    points = [f"{axis}_{number}" for axis in "xy" for number in range(68)]
+    values = ", ".join(map(str, range(136)))
+    (item,) = listed(tmp_path / "m.csv", f"path, {', '.join(points)}\na.png, {values}\n")
 
     assert item.given is None
     assert "OpenFace" in caplog.text
+    (item,) = listed(
+        tmp_path / "f.csv",
+        f"input,{','.join(points)},FaceRectX,FaceRectY,FaceRectWidth,FaceRectHeight\na.png,{values},10,20,30,60\n",
+    )
+    assert item.given == (GivenFace(BOX),)
 
 
 def test_boxes_of_a_video_name_their_frames(tmp_path):

@@ -61,12 +61,15 @@ _LAYOUTS = (
     _Layout(("left", "top", "width", "height"), has_size=True),
     _Layout(("bbox",), has_size=True, tool="COCO or MegaDetector", is_relative=None),
 )
+_LANDMARKS_OF_68 = frozenset(f"{axis}{number}" for axis in "xy" for number in range(68))
 _OPENFACE_LANDMARKS = ("x0", "y0", "x67", "y67")
 
 
 def find_box_columns(columns: Sequence[str]) -> BoxColumns | None:
-    """The columns that hold boxes, by their names."""
+    """The columns that hold boxes, by their names; never two of the 68 points of a face, x_1 and x_2."""
     by_word = {squeezed(name): name for name in reversed(columns)}
+    if has_openface_landmarks(columns):
+        by_word = {word: name for word, name in by_word.items() if word not in _LANDMARKS_OF_68}
     for layout in _LAYOUTS:
         if all(name in by_word for name in layout.names):
             names = tuple(by_word[name] for name in layout.names)
@@ -75,7 +78,7 @@ def find_box_columns(columns: Sequence[str]) -> BoxColumns | None:
 
 
 def has_openface_landmarks(columns: Sequence[str]) -> bool:
-    """Whether a table has the 68 points that OpenFace finds in a face, which are no box."""
+    """Whether a table has the 68 points that OpenFace and py-feat find in a face, which are no box."""
     return {squeezed(name) for name in columns}.issuperset(_OPENFACE_LANDMARKS)
 
 
