@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 from torch.testing import assert_close
 
 from motivnet_cli.model import ExpressionNet, MotivNet, MotivNetSizes, SapiensEmbedder, SapiensSizes
+from motivnet_cli.model.attention import attention_in_blocks
 from motivnet_cli.records import EMOTIONS
 from motivnet_cli.weights.networks import load_checkpoint, load_expression_net
 
@@ -149,6 +151,35 @@ def test_self_attention_is_softmax_attention():
 
     q, k, v = (x @ attention.qkv.weight.T + attention.qkv.bias).split(32, dim=2)
     assert_close(actual, attention.out(softmax_attention(q, k, v, heads=4)), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("num_threads", [1, 2])
+def test_attention_in_blocks_is_attention(num_threads):
+    """It equals torch's own, with heads and rows that blocks do not divide."""
+    generator = torch.Generator().manual_seed(3)
+    q, k, v = torch.randn(2, 300, 3, 3, 16, generator=generator).permute(2, 0, 3, 1, 4)  # each [B, heads, N, d]
+    before = torch.get_num_threads()
+    torch.set_num_threads(num_threads)
+    try:
+        actual = attention_in_blocks(q, k, v)
+    finally:
+        torch.set_num_threads(before)
+
+    assert_close(actual, functional.scaled_dot_product_attention(q, k, v), atol=1e-5, rtol=1e-5)
+    assert actual.transpose(1, 2).is_contiguous()
+    planned = attention_in_blocks(*(each.to("meta") for each in (q, k, v)))  # what torch.compile asks
+    assert (planned.shape, planned.stride()) == (actual.shape, actual.stride())
+
+
+def test_an_encoder_in_blocks_gives_the_same_features():
+    """Its layers take the other way, and nothing else changes."""
+    network = random_embedder()
+    pixels = random_pixels(2, network.input_height, network.input_width)
+    _, expected = network(pixels)
+    for block in network.encoder.blocks:
+        block.attention.in_blocks = True
+
+    assert_close(network(pixels)[1], expected, atol=1e-5, rtol=1e-5)
 
 
 def test_cross_attention_is_softmax_attention():

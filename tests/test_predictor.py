@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from motivnet_cli.config import ModelConfig
+from motivnet_cli.engine import machine
 from motivnet_cli.engine.machine import usable_cores
 from motivnet_cli.engine.predictor import MAX_AUTO_BATCH, Predictor, Stages, remembered_batch_size
 from motivnet_cli.errors import ConfigError
@@ -266,6 +268,33 @@ def test_lower_precisions_agree(alone, precision, tolerance):
     difference = np.abs(prediction.probabilities - alone[0]).max()
     assert 0 < difference < tolerance
     assert prediction.probabilities.dtype == prediction.embeddings.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("precision", "features", "in_blocks"),
+    [
+        ("bf16", ["avx512_bf16"], True),
+        ("bf16", ["avx512_bf16", "amx_bf16"], False),
+        ("bf16", ["avx512f"], False),
+        ("fp32", ["avx512_bf16"], False),
+    ],
+)
+def test_attention_is_in_blocks_where_torch_is_slow(monkeypatch, precision, features, in_blocks):
+    """That is in bf16, where a CPU has AVX512-BF16 and no AMX; the answers are close to those of fp32."""
+    weights = Path(__file__).parent / "golden" / "motivnet_tiny_7.safetensors"
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 128, 96), dtype=np.uint8)
+    monkeypatch.setattr(machine, "_cpu_features", lambda: features)
+
+    def answers(precision):
+        model = load_model(weights=weights)
+        ours = Predictor(model, ModelConfig(weights=str(weights), precision=precision, device="cpu"))
+        ((_, prediction),) = ours.run([batch_of(range(2), pixels)])
+        return model.network, prediction.probabilities
+
+    network, probabilities = answers(precision)
+
+    assert {block.attention.in_blocks for block in network.encoder.blocks} == {in_blocks}
+    np.testing.assert_allclose(probabilities, answers("fp32")[1], atol=0.02)
 
 
 def test_where_the_time_goes_is_counted():

@@ -78,6 +78,11 @@ def cpu_has_bf16() -> bool:
     return not {"amx_bf16", "avx512_bf16"}.isdisjoint(_cpu_features())
 
 
+def has_bf16_without_amx() -> bool:
+    """Whether this CPU multiplies in bf16, but torch's attention, which then goes through MKL, does not."""
+    return "avx512_bf16" in _cpu_features() and "amx_bf16" not in _cpu_features()
+
+
 def compiled_code_key() -> str:
     """A name for the code that torch compiles here: it fits no other instructions, and no other torch.
 

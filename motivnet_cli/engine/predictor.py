@@ -22,8 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from motivnet_cli.durable import TemporaryFolder, is_private, write_at_once
-from motivnet_cli.engine.machine import Choices, compiled_code_key, usable_cores
+from motivnet_cli.engine.machine import Choices, compiled_code_key, has_bf16_without_amx, usable_cores
 from motivnet_cli.errors import ConfigError, first_line
+from motivnet_cli.model.sapiens import SelfAttention
 from motivnet_cli.records import Prediction
 from motivnet_cli.weights.dtypes import to_dtype
 
@@ -293,6 +294,11 @@ def _at_precision(network: nn.Module, precision: str, num_threads: int) -> nn.Mo
         return _quantized(network)
     for part in network.children():
         to_dtype(part, DTYPES[precision], num_threads=num_threads)
+    for attention in network.modules():
+        if isinstance(attention, SelfAttention):
+            attention.in_blocks = (
+                precision == "bf16" and attention.out.weight.device.type == "cpu" and has_bf16_without_amx()
+            )
     return network
 
 

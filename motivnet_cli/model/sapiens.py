@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from motivnet_cli.model.attention import attention_in_blocks
+
 _NORM_EPS = 1e-6
 _MEAN_RGB = (123.5, 116.5, 103.5)
 _STD_RGB = (58.5, 57.0, 57.5)
@@ -124,7 +126,7 @@ class _Block(nn.Module):
     def __init__(self, *, width: int, heads: int, mlp: int) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width, eps=_NORM_EPS)
-        self.attention = _SelfAttention(width=width, heads=heads)
+        self.attention = SelfAttention(width=width, heads=heads)
         self.norm2 = nn.LayerNorm(width, eps=_NORM_EPS)
         self.mlp = _Mlp(width=width, hidden=mlp)
 
@@ -134,19 +136,22 @@ class _Block(nn.Module):
         return x
 
 
-class _SelfAttention(nn.Module):
+class SelfAttention(nn.Module):
     """Multi-head self-attention with one matrix for queries, keys and values, in that order."""
 
     def __init__(self, *, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
+        self.in_blocks = False
+        """Computed by `attention_in_blocks` in place of torch's own kernel."""
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         qkv: Tensor = self.qkv(x)  # [B, N, 3D]
         q, k, v = torch.unflatten(qkv, 2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each [B, heads, N, D/heads]
-        mixed = functional.scaled_dot_product_attention(q, k, v)
+        attend = attention_in_blocks if self.in_blocks else functional.scaled_dot_product_attention
+        mixed = attend(q, k, v)
         out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return out
 
