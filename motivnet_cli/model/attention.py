@@ -12,8 +12,8 @@ from torch import Tensor
 _ROWS = 256
 """Queries of a block: its scores against 3,072 keys are 1.5 MB in bf16, about a core's own cache. 128 and 512 take at
 most 8 % longer."""
-_LIBRARY = torch.library.Library("motivnet", "FRAGMENT")
-_LIBRARY.define("attention_in_blocks(Tensor q, Tensor k, Tensor v) -> Tensor")
+_LIBRARY = torch.library.Library("motivnet", "FRAGMENT")  # type: ignore[no-untyped-call]
+_LIBRARY.define("attention_in_blocks(Tensor q, Tensor k, Tensor v) -> Tensor")  # type: ignore[no-untyped-call]
 
 
 def attention_in_blocks(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -46,5 +46,5 @@ def _empty_result(q: Tensor) -> Tensor:
 
 # An operator of its own is one step to torch.compile, which would unroll the loops. (torch.library.custom_op does the
 # same, and imports 2,000 modules of the compiler at its first call.)
-_LIBRARY.impl("attention_in_blocks", _attention_in_blocks, "CPU")
+_LIBRARY.impl("attention_in_blocks", _attention_in_blocks, "CPU")  # type: ignore[no-untyped-call]
 torch.library.register_fake("motivnet::attention_in_blocks", lambda q, k, v: _empty_result(q), lib=_LIBRARY)
