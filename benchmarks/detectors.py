@@ -23,6 +23,7 @@ from PIL import Image
 from scenes import Scene, compose, ground
 
 from motivnet_cli.config import FaceConfig
+from motivnet_cli.faces.boxes import iou
 from motivnet_cli.faces.detect import MIN_LONG_SIDE, Detector, find_faces, load_detector
 
 if TYPE_CHECKING:
@@ -136,21 +137,13 @@ def match(found: Sequence[Face], faces: Sequence[Box]) -> tuple[list[float], int
     """
     overlaps, false = [0.0] * len(faces), 0
     for face in sorted(found, key=lambda face: -(face.score or 0)):
-        candidates = [0.0 if overlaps[k] else _overlap(face.box, box) for k, box in enumerate(faces)]
-        best = int(np.argmax(candidates)) if candidates else -1
-        if best >= 0 and candidates[best] >= MIN_OVERLAP:
-            overlaps[best] = candidates[best]
+        free = [k for k, overlap in enumerate(overlaps) if not overlap]
+        candidates = iou(np.array([face.box]), np.array([faces[k] for k in free]).reshape(-1, 4))[0]
+        if len(free) and candidates.max() >= MIN_OVERLAP:
+            overlaps[free[int(candidates.argmax())]] = float(candidates.max())
         else:
             false += 1
     return overlaps, false
-
-
-def _overlap(a: Box, b: Box) -> float:
-    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    both = width * height
-    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
 
 
 def _class(share: float) -> str:

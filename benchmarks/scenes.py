@@ -1,6 +1,6 @@
 """Composes photographs of the people of `people.py`, and says where every face and its landmarks are.
 
-Each person is head and shoulders with a soft edge, mirrored half of the time, turned by up to 15 degrees, darker or
+Each person is head and shoulders with a soft edge, mirrored half of the time, leaning to a side, darker or
 brighter; faces that are larger than in the photograph they come from are soft. This room knows nothing of motivnet.
 """
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from people import Box, Person
 
 MAX_TURN = 15
-"""Degrees by which a person is turned at most."""
+"""Degrees by which people lean to either side in a photograph."""
 _PLACES = 60
 """Places that are tried for a person before it is left out."""
 _CLEARANCE = 0.3
@@ -53,6 +53,8 @@ def compose(
     rng: np.random.Generator,
     size: tuple[int, int],
     shares: Sequence[float],
+    *,
+    max_turn: float = MAX_TURN,
 ) -> Scene:
     """A photograph of somebody for each of `shares`, the largest first; one that finds no place is left out.
 
@@ -60,13 +62,14 @@ def compose(
         textures: Pictures without people, for some of the grounds.
         size: Width and height in pixels.
         shares: Heights of the faces, in longer sides of the picture.
+        max_turn: Degrees by which a person is turned at most, to either side.
     """
     image = ground(textures, rng, size)
     faces: list[Box] = []
     landmarks = []
     for share in sorted(shares, reverse=True):
         height = min(share * max(size), _MAX_OF_SHORTER * min(size))
-        placed = _paste(image, people[int(rng.integers(len(people)))], rng, height, faces)
+        placed = _paste(image, people[int(rng.integers(len(people)))], rng, height, faces, max_turn)
         if placed is not None:
             faces.append(placed[0])
             landmarks.append(placed[1])
@@ -97,7 +100,7 @@ def ground(textures: Sequence[np.ndarray], rng: np.random.Generator, size: tuple
 
 
 def _paste(
-    image: Image.Image, person: Person, rng: np.random.Generator, height: float, earlier: Sequence[Box]
+    image: Image.Image, person: Person, rng: np.random.Generator, height: float, earlier: Sequence[Box], max_turn: float
 ) -> tuple[Box, np.ndarray] | None:
     """Where the face of the person now is, and its landmarks [5, 2]; None if there was no place.
 
@@ -114,7 +117,7 @@ def _paste(
         cut = cut.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         centre[0], points[:, 0] = cut.width - centre[0], cut.width - points[:, 0]
         points = points[[1, 0, 2, 4, 3]]
-    degrees, factor = float(rng.uniform(-MAX_TURN, MAX_TURN)), float(rng.uniform(0.5, 1.2))
+    degrees, factor = float(rng.uniform(-max_turn, max_turn)), float(rng.uniform(0.5, 1.2))
     cut = cut.rotate(degrees, Image.Resampling.BICUBIC, center=tuple(centre))
     mask = _soft_mask(cut.size).rotate(degrees, Image.Resampling.BILINEAR, center=tuple(centre))
     cut = cut.point([min(255, round(value * factor)) for value in range(256)] * 3)
