@@ -288,8 +288,6 @@ class InputReport:
     num_faces: int = 0
     num_lost: int = 0
     """Faces besides those, for which the network gave no usable answer."""
-    left_out: LeftOut = LeftOut()
-    """And faces that were found and left out by options."""
     width: int | None = None
     height: int | None = None
     """Of the upright picture, or of the first frame of a video that was looked at."""
@@ -301,6 +299,8 @@ class InputReport:
     size_bytes: int | None = None
     mtime_ns: int | None = None
     sha256: str | None = None
+    left_out: LeftOut = LeftOut()
+    """Faces that were found and have no row, by option."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
