@@ -84,11 +84,11 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # TensorFlow's "same" padding for a 3 x 3 kernel with stride 2 and an even side: one pixel, right and below.
-        total = functional.relu(self.conv0(functional.pad(x, (0, 1, 0, 1))))
-        # conv1 takes the first output alone, which relu does not change.
-        for conv in (self.conv1, self.conv2, self.conv3):
-            total = total + conv(functional.relu(total))
-        return functional.relu(total)
+        first = functional.relu_(self.conv0(functional.pad(x, (0, 1, 0, 1))))
+        total = first + self.conv1(first)
+        for conv in (self.conv2, self.conv3):
+            total += conv(functional.relu(total))
+        return functional.relu_(total)
 
 
 class _SeparableConv(nn.Module):
