@@ -44,7 +44,7 @@ they are 0.36 apart (the astronaut of `sample_data`)."""
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RotatedSquare:
-    """A square that is rotated in its picture: interpolated once, when a recipe knows the size that it asks for."""
+    """A square that is rotated in its picture: its pixels are made once a recipe says how many."""
 
     rgb: NDArray[np.uint8]
     """[H, W, 3]: the part of the picture that the square reaches."""
@@ -206,7 +206,7 @@ def _rotated(
 def to_pixels(
     rgb: NDArray[np.uint8] | RotatedSquare, *, recipe: str, height: int, width: int, fill_rgb: tuple[int, int, int]
 ) -> NDArray[np.uint8]:
-    """A picture of any size as the network's input; of a square that is rotated, each pixel is interpolated once.
+    """A picture of any size as the network's input; the recipe's first resize rotates a square that stands askew.
 
     `stretch` resizes to width x height; `pad` resizes to width x width between white bands; `letterbox` keeps
     the aspect, centred on the fill colour. The first two are bilinear without antialiasing, as MotivNet's
