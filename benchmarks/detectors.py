@@ -60,16 +60,19 @@ class Tally:
     faces: Counter[str] = field(default_factory=Counter)
     """By size class."""
     found: Counter[str] = field(default_factory=Counter)
+    upright: int = 0
+    """Of the faces found, those of which is known how they lie: which way their crop is up."""
     false: int = 0
     overlaps: list[float] = field(default_factory=list)
     seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     """CPU time of a picture, by the picture's size."""
 
-    def add(self, scene: Scene, found: Sequence[Face], seconds: float) -> None:
-        """One more picture: what is in it, what was found, and the CPU time."""
-        overlaps, false = match(found, scene.faces)
+    def add(self, scene: Scene, found: Sequence[Face], seconds: float, *, turn: int) -> None:
+        """One more picture: what is in it, what was found, the CPU time, and the turn that makes it upright."""
+        faces, overlaps = match(found, scene.faces)
         self.pictures += 1
-        self.false += false
+        self.upright += sum(face is not None and face.turn == turn for face in faces)
+        self.false += len(found) - sum(face is not None for face in faces)
         for share, overlap in zip(scene.shares, overlaps, strict=True):
             name = _class(share)
             self.faces[name] += 1
@@ -86,6 +89,7 @@ class Tally:
         return {
             "pictures": self.pictures,
             "found": by_class,
+            "upright": [self.upright, sum(self.found.values())],
             "false": self.false,
             "mean_overlap": round(float(np.mean(self.overlaps)), 3) if self.overlaps else None,
             "cpu_ms": {
@@ -115,7 +119,8 @@ def main() -> None:
         for setting, tally in tallies.items():
             started = time.process_time()
             found = find_faces(scene.rgb, SETTINGS[setting], detectors[setting])
-            tally[name].add(scene, found, time.process_time() - started)
+            seconds = time.process_time() - started
+            tally[name].add(scene, found, seconds, turn=int(name.removeprefix("turned ")) if "turned" in name else 0)
     rows = {setting: {name: tally.row() for name, tally in sets.items()} for setting, sets in tallies.items()}
     _say_rows(rows)
     photographs = _measure_photographs(options.people, detectors)
@@ -130,20 +135,20 @@ def main() -> None:
     report(measured, record=options.record)
 
 
-def match(found: Sequence[Face], faces: Sequence[Box]) -> tuple[list[float], int]:
-    """The overlap of every face with the detection that is it, 0 if there is none; and the other detections.
+def match(found: Sequence[Face], faces: Sequence[Box]) -> tuple[list[Face | None], list[float]]:
+    """For every face the detection that is it, None if there is none, and how far the two overlap.
 
     Every face takes its best free detection, the best scores choosing first.
     """
-    overlaps, false = [0.0] * len(faces), 0
+    matched: list[Face | None] = [None] * len(faces)
+    overlaps = [0.0] * len(faces)
     for face in sorted(found, key=lambda face: -(face.score or 0)):
-        free = [k for k, overlap in enumerate(overlaps) if not overlap]
+        free = [k for k, other in enumerate(matched) if other is None]
         candidates = iou(np.array([face.box]), np.array([faces[k] for k in free]).reshape(-1, 4))[0]
         if len(free) and candidates.max() >= MIN_OVERLAP:
-            overlaps[free[int(candidates.argmax())]] = float(candidates.max())
-        else:
-            false += 1
-    return overlaps, false
+            best = free[int(candidates.argmax())]
+            matched[best], overlaps[best] = face, float(candidates.max())
+    return matched, overlaps
 
 
 def _class(share: float) -> str:
@@ -195,11 +200,17 @@ def _say_rows(rows: dict[str, dict[str, dict[str, Any]]]) -> None:
     columns = (*CLASSES, "3-15 %")
     for name in next(iter(rows.values())):
         say(f"\n{name}, {next(iter(rows.values()))[name]['pictures']} pictures")
-        say(f"{'':12}" + "".join(f"{column:>14}" for column in (*columns, "false", "overlap")) + "   CPU ms a picture")
+        say(
+            f"{'':12}"
+            + "".join(f"{column:>14}" for column in (*columns, "upright", "false", "overlap"))
+            + "   CPU ms a picture"
+        )
         for setting, sets in rows.items():
             row = sets[name]
             recalls = [f"{a}/{b} {a / b:.3f}" if b else "" for a, b in (row["found"].get(c, (0, 0)) for c in columns)]
-            cells = "".join(f"{text:>14}" for text in (*recalls, row["false"], row["mean_overlap"] or ""))
+            cells = "".join(
+                f"{text:>14}" for text in (*recalls, row["upright"][0], row["false"], row["mean_overlap"] or "")
+            )
             say(f"{setting:12}{cells}   " + ", ".join(f"{size}: {ms:.0f}" for size, ms in row["cpu_ms"].items()))
 
 
@@ -214,8 +225,9 @@ def _measure_photographs(folder: Path | None, detectors: dict[str, Detector]) ->
             counts = []
             for quarters in range(4):
                 turned = scene.turned(quarters)
-                overlaps, false = match(find_faces(turned.rgb, SETTINGS[setting], detector), turned.faces)
-                counts.append([sum(overlap > 0 for overlap in overlaps), false])
+                found = find_faces(turned.rgb, SETTINGS[setting], detector)
+                matched = [face for face in match(found, turned.faces)[0] if face is not None]
+                counts.append([len(matched), len(found) - len(matched)])
             row[setting] = counts
             totals[setting] += counts
         measured[photograph.name] = row

@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from detectors import MIN_OVERLAP
+from detectors import match
 from harness import parser, report, say
 from people import load_people, load_without_people
 from scenes import compose
 
 from motivnet_cli.config import FaceConfig
-from motivnet_cli.faces.boxes import iou
 from motivnet_cli.faces.detect import find_faces, load_detector
 from motivnet_cli.records import LANDMARKS
 
@@ -59,7 +58,7 @@ def main() -> None:
         rolls: dict[str, list[float]] = defaultdict(list)
         for groups, scene in _scenes(people, grounds, count=options.count, seed=options.seed):
             known = scene.landmarks[0]  # [5, 2]
-            face = _face_at(find_faces(scene.rgb, config, detector), scene)
+            (face,), _ = match(find_faces(scene.rgb, config, detector), scene.faces)
             for group in groups:
                 errors[group].append(None if face is None else _errors(face, known))
                 if face is not None:
@@ -92,11 +91,6 @@ def _order(group: str) -> tuple[int, str]:
     """Upright pictures first, then by size, tilt and turn, then by person."""
     kinds = ("upright", "px", "tilted", "turned")
     return next((k for k, kind in enumerate(kinds) if kind in group.split()), len(kinds)), group
-
-
-def _face_at(found: Sequence[Face], scene: Scene) -> Face | None:
-    overlaps = iou(np.array([face.box for face in found]).reshape(-1, 4), np.array(scene.faces))[:, 0]
-    return found[int(overlaps.argmax())] if len(found) and overlaps.max() >= MIN_OVERLAP else None
 
 
 def _points(face: Face) -> np.ndarray:
