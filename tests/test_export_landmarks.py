@@ -84,6 +84,18 @@ def test_pycocotools_scores_the_keypoints(preds, tmp_path):
     assert similarities == [1, 0]
 
 
+def test_datumaro_reads_the_boxes_beside_the_keypoints(preds, tmp_path):
+    """Keypoints take no box from it (where it is installed)."""
+    dataset = pytest.importorskip("datumaro.components.dataset").Dataset
+    for folder in ("annotations", "images"):
+        (tmp_path / "set" / folder).mkdir(parents=True)
+    out = tmp_path / "set" / "annotations" / "instances_default.json"
+    export_predictions(preds, "coco", out, where="frame IS NULL")
+    found = {item.id: item.annotations for item in dataset.import_from(str(tmp_path / "set"), "coco_instances")}
+
+    assert {name: len(faces) for name, faces in found.items()} == {"a": 1, "b": 2}
+
+
 def test_openface_names_what_it_has(preds, tmp_path):
     """Points 30, 48 (left in the picture) and 54 under its names; the eyes and angles under ours, in degrees."""
     folder = export_predictions(preds, "openface", tmp_path / "o")
