@@ -24,7 +24,8 @@ from scenes import Scene, compose, ground
 
 from motivnet_cli.config import FaceConfig
 from motivnet_cli.faces.boxes import iou
-from motivnet_cli.faces.detect import MIN_LONG_SIDE, Detector, find_faces, load_detector
+from motivnet_cli.faces.detect import MIN_LONG_SIDE, Detector
+from motivnet_cli.faces.find import find_faces, load_detector
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -24,7 +24,8 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from motivnet_cli.config import FaceConfig
 from motivnet_cli.faces.crop import cut, to_pixels
-from motivnet_cli.faces.detect import find_faces, load_detector
+from motivnet_cli.faces.find import find_faces, load_detector
+from motivnet_cli.faces.looks import FIRST_SIDE
 from motivnet_cli.inputs.decode import upright_rgb
 from motivnet_cli.records import Face
 from motivnet_cli.weights.load import load_model
@@ -219,7 +220,7 @@ def one_pixel_less(feed: Feed, paths: list[Path]) -> dict[str, float]:
     faces: list[tuple[Face, Face]] = []
     for path in paths:
         rgb, _ = decode_at(path, lambda _: 1)
-        if max(rgb.shape) < 2 * feed.config.detection_size:
+        if max(rgb.shape) < 2 * FIRST_SIDE:
             continue
         whole, less = (find_faces(each, feed.config, feed.detector) for each in (rgb, rgb[1:, 1:].copy()))
         if len(whole) == len(less):

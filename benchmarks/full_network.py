@@ -159,7 +159,7 @@ def engine(weights: str, scratch: str) -> None:
     from motivnet_cli.config import FaceConfig, InputConfig, ModelConfig, OutputConfig, RunConfig
     from motivnet_cli.engine.predictor import Predictor
     from motivnet_cli.faces.crop import cut, to_pixels
-    from motivnet_cli.faces.detect import find_faces, load_detector
+    from motivnet_cli.faces.find import find_faces, load_detector
     from motivnet_cli.inputs.decode import decode
     from motivnet_cli.records import Batch, Crop, Cursor, Face, Position
     from motivnet_cli.run import annotate

@@ -21,7 +21,7 @@ from motivnet_cli.config import FaceConfig, InputConfig, ModelConfig, OutputConf
 from motivnet_cli.engine.machine import usable_cores
 from motivnet_cli.engine.predictor import Predictor
 from motivnet_cli.faces.crop import cut, to_pixels
-from motivnet_cli.faces.detect import find_faces, load_detector
+from motivnet_cli.faces.find import find_faces, load_detector
 from motivnet_cli.inputs.decode import decode
 from motivnet_cli.output.read import read_faces
 from motivnet_cli.records import Batch, Crop, Cursor, Position

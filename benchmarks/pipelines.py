@@ -32,7 +32,7 @@ from torch.utils.data import DataLoader, Dataset
 from motivnet_cli.config import FaceConfig
 from motivnet_cli.engine.machine import usable_cores
 from motivnet_cli.faces.crop import cut, to_pixels
-from motivnet_cli.faces.detect import find_faces, load_detector
+from motivnet_cli.faces.find import find_faces, load_detector
 from motivnet_cli.weights.load import load_model
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from feed import Feed
 from harness import ROOT, parser, report, say
 from PIL import Image, ImageCms
 
-from motivnet_cli.faces.detect import find_faces
+from motivnet_cli.faces.find import find_faces
 from motivnet_cli.records import Face
 
 if TYPE_CHECKING:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 FaceMode = Literal["auto", "detect", "whole"]
 DetectorName = Literal["retinaface", "blazeface"]
+DetectionSize = int | Literal["auto"]
 VideoBackend = Literal["auto", "pyav", "decord"]
 StreamFormat = Literal["jsonl", "arrow"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
@@ -40,8 +41,6 @@ CLIP_FPS = 5.0
 """Of labelled clips, which last 1 to 5 s: one frame a second would be too few to pool."""
 MIN_CONFIDENCE = 0.6
 """Detections below it are mostly not faces (docs/decisions/0003-face-detector.md)."""
-DETECTION_SIZE = 720
-"""Larger finds smaller faces and costs time by its square (docs/decisions/0003-face-detector.md)."""
 MAX_PIXELS = 210_000_000
 """630 MB decoded, and about 1.5 GB while a reading thread decodes it. The largest of phones have 201 million pixels."""
 INPUT_TIMEOUT_SECONDS = 120.0
@@ -279,8 +278,9 @@ class FaceConfig:
     """`whole`: every picture and frame is a face crop. `auto`: a picture in which no face is found is taken whole if it
     can be a crop by its size."""
     detector: DetectorName = _setting("retinaface", changes_output=True)
-    detection_size: int = _setting(DETECTION_SIZE, changes_output=True)
-    """RetinaFace looks at pictures shrunk to this many pixels on their longer side."""
+    detection_size: DetectionSize = _setting("auto", changes_output=True)
+    """RetinaFace looks once at pictures shrunk to this many pixels on their longer side. `auto`: it looks again where
+    the first look leaves a doubt."""
     margin: float | None = _setting(None, changes_output=True)
     """The crop is a square of (1 + margin) times the height of the face box; None takes the model's."""
     align: bool | None = _setting(None, changes_output=True)
@@ -301,8 +301,8 @@ class FaceConfig:
             raise ConfigError(f"margin must be between 0 and 4 (times the face's height), got {self.margin}")
         if self.align and self.mode == "whole":
             raise ConfigError("--align goes by the eyes that a detector finds: leave it out, or --faces whole")
-        if not 128 <= self.detection_size <= 8192:
-            raise ConfigError(f"detection-size must be between 128 and 8192 pixels, got {self.detection_size}")
+        if self.detection_size != "auto" and not 128 <= self.detection_size <= 8192:
+            raise ConfigError(f"detection-size must be auto, or between 128 and 8192 pixels, got {self.detection_size}")
         if self.min_face < 0:
             raise ConfigError(f"min-face must be 0 or more pixels, got {self.min_face}")
         if self.max_roll is not None and not 0 <= self.max_roll <= 180:

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from motivnet_cli.config import DETECTION_SIZE, FaceConfig
+from motivnet_cli.config import FaceConfig
 from motivnet_cli.errors import ConfigError, InputError
 from motivnet_cli.faces.boxes import non_maximum_suppression
-from motivnet_cli.faces.detect import find_faces, load_detector
+from motivnet_cli.faces.find import find_faces, load_detector
 from tests.pictures import ASTRONAUT_POINTS
 
 ASTRONAUT = Path(__file__).parents[1] / "sample_data" / "astronaut.png"
@@ -148,13 +148,29 @@ def test_small_crops_are_enlarged(side, portrait, detectors):
     assert overlap([value * 160 / side for value in face.box], (33, 19, 126, 141)) > 0.7
 
 
-def test_large_pictures_are_shrunk(portrait, detectors):
-    """A face that is too small once the picture is shrunk to the detection size is not found: it bounds the time."""
-    rgb = np.zeros((DETECTION_SIZE * 16, 512, 3), np.uint8)
+def test_one_look_is_at_the_size_that_is_asked_for(portrait):
+    """A face that is too small once the picture is shrunk to a given detection size is not found."""
+    detector = load_detector("retinaface", detection_size=256)
+    rgb = np.zeros((256 * 16, 512, 3), np.uint8)
     rgb[:512] = np.array(portrait)
 
-    assert detectors["retinaface"].detect(rgb, min_confidence=0.6) == []
-    assert len(detectors["retinaface"].detect(rgb[:DETECTION_SIZE], min_confidence=0.6)) == 1
+    assert detector.detect(rgb, min_confidence=0.6) == []
+    assert len(detector.detect(rgb[:512], min_confidence=0.6)) == 1
+
+
+@pytest.mark.parametrize("size", [(1600, 1200), (4000, 3000), (8000, 2000), (8000, 6000)])
+def test_a_face_of_three_percent_is_found(size, portrait, detectors):
+    """At any size of picture a face as high as 3 % of the longer side is found, once, and where it is."""
+    scale = 0.03 * size[0] / (FACE[3] - FACE[1])
+    head = portrait.crop(HEAD).resize((round(190 * scale), round(230 * scale)), Image.Resampling.LANCZOS)
+    picture = Image.new("RGB", size, (90, 120, 140))
+    x, y = size[0] // 3, size[1] // 2
+    picture.paste(head, (x, y))
+    box = [(value - HEAD[k % 2]) * scale + (x, y)[k % 2] for k, value in enumerate(FACE)]
+
+    (face,) = detectors["retinaface"].detect(np.array(picture), min_confidence=0.6)
+
+    assert overlap(face.box, box) > 0.7
 
 
 def test_confidence_is_a_threshold(portrait, detectors):
@@ -223,11 +239,16 @@ def test_auto_keeps_what_it_finds(group, detectors):
     assert len(found[0]) == 4
 
 
+def network_of(detector):
+    """What holds the session of a detector."""
+    return getattr(detector, "_network", detector)
+
+
 class FakeNetwork:
     """Stands for a detector's network: every number that it says is drawn, in the shapes that the true one gives."""
 
     def __init__(self, name, seed, spread):
-        self._session = load_detector(name)._session
+        self._session = network_of(load_detector(name))._session
         self._rng = np.random.default_rng(seed)
         self._spread = spread
 
@@ -237,7 +258,7 @@ class FakeNetwork:
             boxes, scores, landmarks = answers
             boxes[:] = self._rng.normal(0, self._spread, boxes.shape)
             landmarks[:] = self._rng.normal(0, self._spread, landmarks.shape)
-            scores[..., 1] = self._rng.uniform(0, 1, scores.shape[:-1]) ** 8
+            scores[..., 1] = self._rng.uniform(0, 1, scores.shape[:-1]) ** 500  # few are doubtful, and fewer likely
         else:
             for answer in answers:  # logits, and 16 numbers of each anchor in pixels
                 spread = 3 if answer.shape[-1] == 1 else 20 * self._spread
@@ -256,7 +277,7 @@ def test_boxes_lie_inside_the_picture(name, size, seed, spread):
     """Whatever the network says, a box has a width and a height, and no part of it is outside."""
     height, width = size
     detector = load_detector(name)
-    detector._session = FakeNetwork(name, seed, spread)
+    network_of(detector)._session = FakeNetwork(name, seed, spread)
 
     faces = detector.detect(np.zeros((height, width, 3), np.uint8), min_confidence=0.5)
 
@@ -274,7 +295,7 @@ def test_boxes_lie_inside_the_picture(name, size, seed, spread):
 def test_a_detector_that_gives_no_numbers_fails_the_picture(name, number, which, portrait):
     """NaN, infinity or a box beyond all reason is an error, neither a face nor a picture without one."""
     detector = load_detector(name)
-    network = detector._session
+    network = network_of(detector)._session
 
     class Sick:
         def run(self, names, feed):
@@ -284,7 +305,7 @@ def test_a_detector_that_gives_no_numbers_fails_the_picture(name, number, which,
                     answer[:] = number
             return answers
 
-    detector._session = Sick()
+    network_of(detector)._session = Sick()
     with pytest.raises(InputError, match="the face detector gave") as caught:
         detector.detect(np.array(portrait), min_confidence=0.6)
     assert caught.value.error_type == "bad_prediction"

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from motivnet_cli.cli import app
 from motivnet_cli.config import FaceConfig
-from motivnet_cli.faces.detect import find_faces, load_detector
+from motivnet_cli.faces.find import find_faces, load_detector
 from motivnet_cli.faces.quality import pose_of
 from motivnet_cli.records import LANDMARK_COLUMNS
 from tests.clips import write_clip

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from motivnet_cli.config import FaceConfig
-from motivnet_cli.faces.detect import load_detector
+from motivnet_cli.faces.find import load_detector
 from motivnet_cli.faces.quality import NOSE_DEPTH, pose_of, quality_of, sharpness
 from motivnet_cli.faces.resize import resized
 from motivnet_cli.faces.select import select

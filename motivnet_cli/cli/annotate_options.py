@@ -12,10 +12,10 @@ from motivnet_cli.cli.options import Compile, NetworkOptions, OptionGroup, Preci
 from motivnet_cli.config import (
     COMMIT_SECONDS,
     DEFAULT_FPS,
-    DETECTION_SIZE,
     INPUT_TIMEOUT_SECONDS,
     MAX_PIXELS,
     MIN_CONFIDENCE,
+    DetectionSize,
     DetectorName,
     EmbeddingType,
     Engine,
@@ -133,12 +133,13 @@ class FaceOptions(OptionGroup):
         typer.Option(help="blazeface is faster, misses small faces, and takes more other things for faces."),
     ] = "retinaface"
     detection_size: Annotated[
-        int,
+        str,
         typer.Option(
-            help="RetinaFace looks at pictures shrunk to this many pixels on the longer side. A larger size finds "
-            "smaller faces and takes longer."
+            metavar="auto|PIXELS",
+            help="auto: RetinaFace looks at the picture, and again and closer where it is in doubt, so that a face of "
+            "3 % of the longer side is found. A number: one look at the picture shrunk to it on the longer side.",
         ),
-    ] = DETECTION_SIZE
+    ] = "auto"
     margin: Annotated[
         float | None,
         typer.Option(
@@ -175,7 +176,7 @@ class FaceOptions(OptionGroup):
         return FaceConfig(
             mode=parse_faces(self.faces),
             detector=self.detector,
-            detection_size=self.detection_size,
+            detection_size=parse_detection_size(self.detection_size),
             margin=self.margin,
             align=self.align,
             min_face=self.min_face,
@@ -198,6 +199,20 @@ def parse_faces(text: str) -> FaceMode:
         number = 1 if text == "largest" else int(text)
         raise ConfigError(f"--faces {text} is now --max-faces {number}, and --faces takes detect, whole or auto")
     raise ConfigError(f"--faces takes detect, whole or auto, got {text!r}")
+
+
+def parse_detection_size(text: str) -> DetectionSize:
+    """The setting that --detection-size names.
+
+    Raises:
+        ConfigError: It is neither `auto` nor a whole number.
+    """
+    if text == "auto":
+        return "auto"
+    try:
+        return int(text)
+    except ValueError:
+        raise ConfigError(f"--detection-size takes auto or a whole number of pixels, got {text!r}") from None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypedDict
 from motivnet_cli.errors import InputError
 from motivnet_cli.faces.corrupt import BY_FACES, corrupt
 from motivnet_cli.faces.crop import cut, eye_roll, placed, to_pixels
-from motivnet_cli.faces.detect import find_faces, load_detector
+from motivnet_cli.faces.find import find_faces, load_detector
 from motivnet_cli.faces.quality import quality_of
 from motivnet_cli.faces.select import select
 from motivnet_cli.inputs.decode import decode, decode_bytes

@@ -1,4 +1,4 @@
-"""Face detectors, and the faces that they find.
+"""Face detectors: the networks, and how their numbers become faces.
 
 Boxes of both detectors mean the same, RetinaFace's box from hairline to chin, so that a crop does not depend on which
 one was used. A detector may be shared by threads.
@@ -6,32 +6,28 @@ one was used. A detector may be shared by threads.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import resources
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import onnxruntime
 
-from motivnet_cli.config import DETECTION_SIZE
-from motivnet_cli.errors import ConfigError, InputError
+from motivnet_cli.errors import InputError
 from motivnet_cli.faces.boxes import non_maximum_suppression
 from motivnet_cli.faces.resize import resized
 from motivnet_cli.records import LANDMARKS, Face
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from numpy.typing import NDArray
 
-    from motivnet_cli.config import FaceConfig
+    from motivnet_cli.records import Box
 
 MIN_LONG_SIDE = 128
 """Pictures with a smaller long side are enlarged to it: of 20 faces that fill 48 x 48 RetinaFace then finds 20,
 not 14, and 20, not none, at 32 x 32 (benchmarks/detectors.py)."""
-
-MAX_CROP_SIDE = 512
-MAX_CROP_RATIO = 1.5
-"""Mode `auto` takes a picture whole only if its longer side is at most MAX_CROP_SIDE pixels and MAX_CROP_RATIO times
-the shorter one. Sets of face crops lie well within: 48 x 48 (FER2013), 100 x 100 (RAF-DB, aligned), 178 x 218 (CelebA),
-224 x 224 (AffectNet as commonly passed on), 250 x 250 (LFW). Photographs and screens are larger, or 16:9."""
 
 MAX_REACH = 100
 """A box that reaches further than this many long sides of the picture is no answer: the largest anchor is 4 long."""
@@ -56,67 +52,8 @@ class Detector(Protocol):
         """
 
 
-def load_detector(name: str, *, detection_size: int = DETECTION_SIZE) -> Detector:
-    """The detector of this name, read from the package.
-
-    Args:
-        detection_size: The longer side to which RetinaFace shrinks larger pictures; BlazeFace always sees 256 x 256.
-
-    Raises:
-        ConfigError: No detector has this name.
-    """
-    if name == "retinaface":
-        return RetinaFace(detection_size)
-    if name == "blazeface":
-        return BlazeFace()
-    raise ConfigError(f"no face detector is named {name!r}; known detectors: retinaface, blazeface")
-
-
-def find_faces(
-    rgb: NDArray[np.uint8], config: FaceConfig, detector: Detector | None, *, in_video: bool = False
-) -> list[Face]:
-    """The faces of a picture, left to right.
-
-    Mode `whole` takes the picture as one face; `detect` may find none; `auto` takes the whole picture where the
-    detector finds none and the picture can be a face crop by its size (MAX_CROP_SIDE, MAX_CROP_RATIO), never in a
-    video.
-
-    Args:
-        rgb: uint8 [H, W, 3], 0 to 255, upright.
-        config: Of it `mode` and `min_confidence` matter here.
-        detector: None only for mode `whole`.
-        in_video: Whether the picture is a frame of a video.
-
-    Raises:
-        InputError: As `Detector.detect`.
-    """
-    height, width = rgb.shape[:2]
-    whole = Face((0.0, 0.0, float(width), float(height)), "whole")
-    if config.mode == "whole":
-        return [whole]
-    assert detector is not None, f"mode {config.mode!r} needs a detector"
-    found = detector.detect(rgb, min_confidence=config.min_confidence)
-    if not found and config.mode == "auto" and not in_video and _can_be_crop(height, width):
-        return [whole]
-    return sorted(found, key=lambda face: face.box[:2])
-
-
-def _can_be_crop(height: int, width: int) -> bool:
-    shorter, longer = sorted((height, width))
-    return longer <= MAX_CROP_SIDE and longer <= MAX_CROP_RATIO * shorter
-
-
-def _size(face: Face) -> tuple[float, float]:
-    x1, y1, x2, y2 = face.box
-    return x2 - x1, y2 - y1
-
-
 class RetinaFace:
-    """RetinaFace with a MobileNet-0.25 body, trained on WIDER FACE.
-
-    Args:
-        detection_size: Larger pictures are shrunk to this many pixels, at least MIN_LONG_SIDE.
-    """
+    """RetinaFace with a MobileNet-0.25 body, trained on WIDER FACE."""
 
     # From the network's configuration: anchors, variances and the mean colour of its training pictures.
     _ANCHORS = ((8, (16, 32)), (16, (64, 128)), (32, (256, 512)))
@@ -129,30 +66,35 @@ class RetinaFace:
     _MAX_OVERLAP = 0.4
     """IoU above which the weaker of two boxes is dropped."""
 
-    def __init__(self, detection_size: int = DETECTION_SIZE) -> None:
-        self._detection_size = detection_size
+    def __init__(self) -> None:
         self._session = _session("retinaface_mobilenet025.onnx")
 
-    def detect(self, rgb: NDArray[np.uint8], *, min_confidence: float) -> list[Face]:
-        """As `Detector.detect`."""
+    def glance(self, rgb: NDArray[np.uint8], scale: float, *, min_confidence: float) -> list[Face]:
+        """As `Detector.detect`, by a look at the picture shrunk to `scale`: 1 or more leaves it as large as it is.
+
+        One under MIN_LONG_SIDE is enlarged to it.
+        """
         height, width = rgb.shape[:2]
         longer = max(height, width)
-        scale = min(max(longer, MIN_LONG_SIDE), self._detection_size) / longer
+        scale = max(min(scale, 1.0), MIN_LONG_SIDE / longer)
         rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
-        image = self._input(resized(rgb, rows, columns))  # [1, 3, H', W']
-        outputs = _numbers(self._session.run(["boxes", "scores", "landmarks"], {"image": image}))
-        (offsets,), (scores,), (points,) = outputs  # [A, 4], [A, 2], [A, 10]
-        likely = np.flatnonzero(scores[:, 1] >= min_confidence)  # [N]
-        anchors = self._anchors(likely, image.shape[2:])  # [N, 3]
-        boxes, landmarks = (
-            self._boxes(offsets[likely], anchors),
-            self._points(points[likely], anchors),
-        )  # [N, 4], [N, 5, 2]
-        factors = np.array((width / columns, height / rows), np.float32)
-        boxes *= np.tile(factors, 2)
-        landmarks *= factors
-        landmarks = landmarks[:, [self._LANDMARKS.index(name) for name in LANDMARKS]]
-        return _faces(boxes, scores[likely, 1], landmarks, (height, width), max_overlap=self._MAX_OVERLAP)
+        (faces,) = self.look([resized(rgb, rows, columns)], min_confidence=min_confidence)
+        return moved(faces, (width / columns, height / rows), picture=(width, height))
+
+    def look(self, pictures: Sequence[NDArray[np.uint8]], *, min_confidence: float) -> list[list[Face]]:
+        """The faces of each of some pictures of one shape, as `Detector.detect`, at the size that they have."""
+        images = np.concatenate([self._input(rgb) for rgb in pictures])  # [B, 3, H', W']
+        outputs = _numbers(self._session.run(["boxes", "scores", "landmarks"], {"image": images}))
+        shape = pictures[0].shape[0], pictures[0].shape[1]
+        order = [self._LANDMARKS.index(name) for name in LANDMARKS]
+        found = []
+        for offsets, scores, points in zip(*outputs, strict=True):  # [A, 4], [A, 2], [A, 10]
+            likely = np.flatnonzero(scores[:, 1] >= min_confidence)  # [N]
+            anchors = self._anchors(likely, images.shape[2:])  # [N, 3]
+            boxes = self._boxes(offsets[likely], anchors)  # [N, 4]
+            landmarks = self._points(points[likely], anchors)[:, order]  # [N, 5, 2]
+            found.append(_faces(boxes, scores[likely, 1], landmarks, shape, max_overlap=self._MAX_OVERLAP))
+        return found
 
     def _input(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
         """A picture [H, W, 3] as the network takes it: BGR less the mean colour, filled up to whole cells."""
@@ -306,4 +248,34 @@ def _faces(
             clipped, scores[kept].tolist(), landmarks[kept].tolist(), strict=True
         )
     ]
-    return [face for face in faces if min(_size(face)) > 0]
+    return [face for face in faces if min(size_of(face.box)) > 0]
+
+
+def moved(
+    faces: Iterable[Face],
+    factors: tuple[float, float],
+    *,
+    offset: tuple[float, float] = (0, 0),
+    picture: tuple[int, int],
+) -> list[Face]:
+    """Faces found in a part of a picture, or in a resized one, in the pixels of the picture itself.
+
+    Args:
+        factors: Pixels of the picture for one of the part's, across and down.
+        offset: Where in the picture the part begins, from the left and from the top.
+        picture: Width and height of the picture: boxes are clipped to it, and those of which nothing is left go.
+    """
+    (across, down), (left, top) = factors, offset
+    result = []
+    for face in faces:
+        x1, y1, x2, y2 = (np.reshape(face.box, (2, 2)) * factors + offset).clip(0, picture).ravel().tolist()
+        points = (point and (point[0] * across + left, point[1] * down + top) for point in face.landmarks or ())
+        if x1 < x2 and y1 < y2:
+            result.append(replace(face, box=(x1, y1, x2, y2), landmarks=tuple(points)))
+    return result
+
+
+def size_of(box: Box) -> tuple[float, float]:
+    """Width and height of a box."""
+    x1, y1, x2, y2 = box
+    return x2 - x1, y2 - y1
