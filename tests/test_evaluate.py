@@ -123,8 +123,10 @@ def test_faces_that_no_margin_changes_are_counted(faces, tmp_path):
     Image.new("RGB", (48, 48), "grey").save(tmp_path / "set" / "sad" / "2.jpg")
     command = ("evaluate", "--dataset", "folder", "--root", tmp_path / "set", "--model", "expression-net")
 
-    run(*command, "--margin", "0.2", "--out", tmp_path / "r")
+    run(*command, "--margin", "0.2", "--align", "--out", tmp_path / "r")
 
+    (scored,) = metrics(tmp_path / "r")["runs"]
+    assert scored["predictions"]["settings"]["faces.align"] is True
     (remark,) = [each for each in metrics(tmp_path / "r")["remarks"] if "margin" in each]
     assert (
         remark == "1 of 3 faces are whole pictures, in which none was found: neither a margin nor --align changes them"
