@@ -70,6 +70,17 @@ def test_landmarks_of_a_mirrored_face_say_the_other_side():
     assert abs(roll) > 1 or abs(yaw) > 1
 
 
+def test_a_face_in_a_picture_that_was_rotated():
+    """Clockwise by 25 degrees, the roll is as much more."""
+    portrait = Image.open(ASTRONAUT).convert("RGB")
+    rolls = []
+    for picture in (portrait, portrait.rotate(-25, Image.Resampling.BICUBIC)):
+        face = load_detector("retinaface").detect(np.asarray(picture), min_confidence=0.6)[0]
+        rolls.append(pose_of(face.landmarks)[0])
+
+    assert rolls[1] - rolls[0] == pytest.approx(25, abs=5)
+
+
 def test_a_plain_face_has_no_detail():
     """Grey of one value: its luma is its brightness, and its Laplacian nothing, in a box of any size."""
     colour = np.zeros((50, 40, 3), np.uint8)

@@ -171,10 +171,6 @@ def with_record(change):
     return changed
 
 
-def as_if_small_were_left_out(record):
-    record["settings"]["faces.min_face"] = record["faces"]["min_face"] = 500
-
-
 def other_classes(record):
     record["classes"] = [*EMOTIONS[:-1], "contempt"]
 
@@ -308,14 +304,6 @@ DAMAGE = {
     "a side is NaN": ("p.parquet", faces(setting("y2", 0, float("nan"))), "boxes"),
     "another size of the picture": ("p.parquet", faces(setting("picture_width", 0, 9999)), "boxes"),
     "a score above 1": ("p.parquet", faces(setting("detection_score", 0, 1.5)), "ranges"),
-    "a landmark is NaN": ("p.parquet", faces(setting("nose_x", 0, float("nan"))), "ranges"),
-    "half of a landmark": ("p.parquet", faces(setting("left_mouth_y", 0, None)), "ranges"),
-    "a turn that there is not": ("p.parquet", faces(setting("turn", 0, 45)), "ranges"),
-    "a roll of more than half a turn": ("p.parquet", faces(setting("roll", 0, 181.0)), "ranges"),
-    "brightness above white": ("p.parquet", faces(setting("brightness", 0, 256.0)), "ranges"),
-    "no blur": ("p.parquet", faces(setting("blur", 0, None)), "ranges"),
-    "a face that is left out": ("p.parquet", faces(with_record(as_if_small_were_left_out)), "ranges"),
-    "landmarks of a face that was given": ("p.parquet", faces(setting("face_source", 0, "given")), "ranges"),
     "a source that there is not": ("p.parquet", faces(setting("face_source", 0, "guessed")), "ranges"),
     "a frame is there twice": ("p.parquet", faces(setting("frame", 2, 0, of="d.mp4")), "frames_and_times"),
     "time goes back": ("p.parquet", faces(setting("time_s", -1, 0.001, of="d.mp4")), "frames_and_times"),
@@ -355,8 +343,6 @@ DAMAGE = {
     "failed without an error": ("p.inputs.parquet", inputs(setting("error_type", 0, None, of="c.jpg")), "status"),
     "an error that there is not": ("p.inputs.parquet", inputs(setting("error_type", 0, "odd", of="c.jpg")), "ranges"),
     "another number of faces": ("p.inputs.parquet", inputs(setting("faces", 0, 3, of="a.jpg")), "faces_of_inputs"),
-    "other faces left out than counted": ("p.inputs.parquet", inputs(setting("left_out", 0, 1)), "ranges"),
-    "left out by an option that there is not": ("p.inputs.parquet", inputs(setting("left_out_by", 0, "x 0")), "ranges"),
     "a negative size": ("p.inputs.parquet", inputs(setting("size_bytes", 0, -1)), "ranges"),
     "fewer frames than faces": ("p.inputs.parquet", inputs(setting("frames", 0, 2, of="d.mp4")), "faces_of_inputs"),
     "cut off": ("p.parquet", cut_off, "readable"),
@@ -479,6 +465,42 @@ def test_an_output_of_schema_2_is_verified_and_read(out):
     assert Source(out / "p.parquet").num_rows == 26
     rewrite(out / "p.parquet", lambda table: table.append_column("roll", pa.array([0.0] * 26, pa.float32())))
     assert "schema" in wrong(out / "p.parquet")
+
+
+@pytest.mark.parametrize(
+    ("name", "damages"),
+    [
+        (
+            "p.parquet",
+            [
+                *(("nose_x", float("nan")), ("left_mouth_y", None), ("turn", 45), ("roll", 181.0), ("yaw", -91.0)),
+                *(("eye_distance", float("inf")), ("brightness", 256.0), ("blur", None)),
+            ],
+        ),
+        ("p.inputs.parquet", [("left_out", 1), ("left_out", -1), ("left_out", None), ("left_out_by", "x 0")]),
+    ],
+)
+def test_measures_that_cannot_be_are_found(out, name, damages):
+    """Each in a row of its own, and as many faults as rows."""
+    rewrite(out / name, one_by_one(*(setting(column, row, value) for row, (column, value) in enumerate(damages))))
+    (found,) = (check for check in verify_output(out / "p.parquet").checks if check.check == "ranges")
+
+    assert found.faults == len(damages)
+
+
+def test_faces_that_the_settings_leave_out_are_found(out):
+    """By their size, roll and blur; a face that was given is none of them, but has no landmarks, pose and score."""
+    limits = {"min_face": 500, "max_roll": 0.0, "min_sharpness": 1e6}
+
+    def with_limits(record):
+        record["faces"] |= limits
+        record["settings"] |= {f"faces.{name}": limit for name, limit in limits.items()}
+
+    in_both(with_record(with_limits))(out)
+    rewrite(out / "p.parquet", setting("face_source", 0, "given"))
+    (found,) = (check for check in verify_output(out / "p.parquet").checks if check.check == "ranges")
+
+    assert found.faults == 3 * 25 + len(LANDMARK_COLUMNS) + 3 + 1
 
 
 def test_an_output_without_landmarks_is_whole(media, tmp_path):
