@@ -91,7 +91,7 @@ def _drop_from_cache(path: Path) -> None:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def _seconds(work: Callable[[], object]) -> float:
+def seconds_of(work: Callable[[], object]) -> float:
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
@@ -112,7 +112,7 @@ def forward(weights: str, rounds: str) -> None:
     a, b = torch.randn(MATRIX, 1536), torch.randn(1536, 6144)
 
     def product_seconds() -> float:
-        return min(_seconds(lambda: a @ b) for _ in range(10))
+        return min(seconds_of(lambda: a @ b) for _ in range(10))
 
     with torch.inference_mode():
         difference = (ours(pixels)[0].softmax(-1) - plain(pixels)).abs().max().item()  # and a warm-up
@@ -121,7 +121,7 @@ def forward(weights: str, rounds: str) -> None:
             before = product_seconds()
             work = {"ours": lambda: ours(pixels), "plain": lambda: plain(pixels)}
             order = sorted(work, reverse=turn % 2 == 1)  # so that a drift counts for both
-            taken = {name: _seconds(work[name]) for name in order}
+            taken = {name: seconds_of(work[name]) for name in order}
             turns.append((taken["ours"], taken["plain"], min(before, product_seconds())))
     flop_per_s = [2 * a.numel() * b.shape[1] / product for _, _, product in turns]
     shares = [TFLOP * 1e12 / turn[0] / peak for turn, peak in zip(turns, flop_per_s, strict=True)]
@@ -133,12 +133,12 @@ def forward(weights: str, rounds: str) -> None:
         "product_gflop_per_s": round(max(flop_per_s) / 1e9, 1),
         "share_of_peak": round(median(shares), 3),
         "probability_difference": difference,
-        "profile": _profile(lambda: ours(pixels)),
+        "profile": profile(lambda: ours(pixels)),
     }
     print(json.dumps(answer))
 
 
-def _profile(work: Callable[[], object]) -> dict[str, float]:
+def profile(work: Callable[[], object]) -> dict[str, float]:
     """The share of the time that each kind of operation takes, largest first."""
     import torch
 
@@ -187,7 +187,7 @@ def engine(weights: str, scratch: str) -> None:
     crops = [crop(photo.path) for photo in photos]
     batches = [Batch((each,), (), Cursor(Position(0))) for each in crops]
     half = NUM_PICTURES // 2
-    first = _seconds(lambda: list(predictor.run(batches[:half])))
+    first = seconds_of(lambda: list(predictor.run(batches[:half])))
     config = RunConfig(
         inputs=InputConfig(paths=(str(folder),)),
         output=OutputConfig(path=f"{scratch}/four.parquet"),
@@ -195,7 +195,7 @@ def engine(weights: str, scratch: str) -> None:
         faces=faces,
     )
     summary = annotate(config)
-    alone = first + _seconds(lambda: list(predictor.run(batches[half:])))
+    alone = first + seconds_of(lambda: list(predictor.run(batches[half:])))
     assert summary.faces == NUM_PICTURES, summary
     answer = {
         "seconds": round(summary.seconds, 1),

@@ -83,6 +83,7 @@ def report(measured: Mapping[str, Any], *, record: bool) -> None:
         "script": script,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "machine": _machine(),
+        "instructions": _instructions(),
         "load_average": round(os.getloadavg()[0], 2),
         "command": command,
         "versions": _versions(),
@@ -106,6 +107,14 @@ def _machine() -> str:
         lines = cpuinfo.read_text(encoding="utf-8").splitlines()
         names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")] or names
     return f"{names[0]}, {os.cpu_count()} cores, {platform.system()}"
+
+
+def _instructions() -> list[str]:
+    """Those of matrix products that this processor has; none where the system does not list them."""
+    cpuinfo = Path("/proc/cpuinfo")
+    known = cpuinfo.read_text(encoding="utf-8").split() if cpuinfo.exists() else []
+    wanted = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
+    return [name for name in wanted if name in known]
 
 
 def _versions() -> dict[str, str]:

@@ -7,6 +7,7 @@ from types import ModuleType, SimpleNamespace
 
 import fsspec
 import pytest
+import torch
 
 from motivnet_cli.config import ModelConfig
 from motivnet_cli.engine.predictor import Predictor
@@ -47,11 +48,36 @@ def test_ray_that_does_not_say_where_auto_is(bare_ray):
         Session("auto").open(never)
 
 
-def test_torch_without_quantization(monkeypatch):
-    """The version is named, and what to use in place of int8."""
+def quantized(**options):
+    return Predictor(load_model("expression-net"), ModelConfig(name="expression-net", precision="int8", **options))
+
+
+def test_torch_without_quantization_asks_for_torchao(monkeypatch):
+    """The version is named, and what to install or use in place of int8; so it is where the network is compiled."""
+    monkeypatch.setitem(sys.modules, "torchao.quantization", None)
+    with pytest.raises(ConfigError, match=r"int8 with --compile needs torchao: pip install 'motivnet-cli\[int8\]', or"):
+        quantized(compile=True)
+
     monkeypatch.setitem(sys.modules, "torch.ao.quantization", None)
-    with pytest.raises(ConfigError, match=r"int8: torch .* has no quantize_dynamic any more; use fp32 or bf16"):
-        Predictor(load_model("expression-net"), ModelConfig(name="expression-net", precision="int8"))
+    with pytest.raises(
+        ConfigError, match=r"int8 with torch \d.* needs torchao: pip install 'motivnet-cli\[int8\]', or"
+    ):
+        quantized()
+
+
+def test_torch_without_quantization_leaves_it_to_torchao(monkeypatch):
+    """Layers are replaced in place, and answers stay close to those in fp32."""
+    pytest.importorskip("torchao")
+    pixels = torch.randint(0, 256, (4, 3, 112, 112), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    expected = load_model("expression-net").network(pixels)[0].softmax(1)
+    monkeypatch.setitem(sys.modules, "torch.ao.quantization", None)
+    model = load_model("expression-net")
+    Predictor(model, ModelConfig(name="expression-net", precision="int8"))
+
+    with torch.inference_mode():
+        difference = (model.network(pixels)[0].softmax(1) - expected).abs().max()
+
+    assert 0 < difference < 0.05
 
 
 def test_fsspec_without_its_hooks(monkeypatch):

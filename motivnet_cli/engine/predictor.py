@@ -106,7 +106,7 @@ class Predictor:
         """Seconds that compiling took; None where nothing is compiled."""
         self._input_size = model.height, model.width
         self._network: Callable[[Tensor], tuple[Tensor, Tensor]] = _at_precision(
-            model.network.to(self.device), self.choices.precision, self.num_threads
+            model.network.to(self.device), self.choices.precision, self.num_threads, is_compiled=config.compile
         )
         _compute_on(self.num_threads)
         if self.device.type == "cuda":  # fp32 means fp32: no TF32
@@ -284,14 +284,14 @@ def _mark_of(device: torch.device) -> torch.cuda.Event | None:
     return event
 
 
-def _at_precision(network: nn.Module, precision: str, num_threads: int) -> nn.Module:
+def _at_precision(network: nn.Module, precision: str, num_threads: int, *, is_compiled: bool) -> nn.Module:
     """The network at a precision; its pixel statistics stay fp32, and inputs are normalised in fp32.
 
     Raises:
-        ConfigError: This torch cannot convert it.
+        ConfigError: It needs torchao, which is not installed.
     """
     if precision == "int8":
-        return _quantized(network)
+        return _quantized(network, is_compiled=is_compiled)
     for part in network.children():
         to_dtype(part, DTYPES[precision], num_threads=num_threads)
     for attention in network.modules():
@@ -302,18 +302,36 @@ def _at_precision(network: nn.Module, precision: str, num_threads: int) -> nn.Mo
     return network
 
 
-def _quantized(network: nn.Module) -> nn.Module:
-    """The network with linear layers that multiply in int8 (docs/decisions/0014-private-interfaces.md)."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch announces a successor that is another package
-        try:
-            from torch.ao.quantization import quantize_dynamic
-        except ImportError as error:
-            raise ConfigError(
-                f"--precision int8: torch {torch.__version__} has no quantize_dynamic any more; use fp32 or bf16"
-            ) from error
-        quantize: Callable[..., nn.Module] = quantize_dynamic
-        return quantize(network, {nn.Linear}, dtype=torch.qint8)
+def _quantized(network: nn.Module, *, is_compiled: bool) -> nn.Module:
+    """The network with linear layers that multiply in int8 (docs/decisions/0014-private-interfaces.md).
+
+    By torch itself while it can; by torchao, its successor, where it no longer can, and where the layers are to be
+    compiled, which torch's own cannot be.
+    """
+    quantize_dynamic = None if is_compiled else _quantize_dynamic()
+    if quantize_dynamic is not None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it announces its successor
+            return quantize_dynamic(network, {nn.Linear}, dtype=torch.qint8, inplace=True)
+    try:
+        from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
+    except ImportError as error:
+        why = "--compile" if is_compiled else f"torch {torch.__version__}"
+        raise ConfigError(
+            f"--precision int8 with {why} needs torchao: pip install 'motivnet-cli[int8]', or use fp32 or bf16"
+        ) from error
+    quantize_(network, Int8DynamicActivationInt8WeightConfig())
+    return network
+
+
+def _quantize_dynamic() -> Callable[..., nn.Module] | None:
+    """torch's own, deprecated function; None where it is gone."""
+    try:
+        from torch.ao.quantization import quantize_dynamic
+    except ImportError:
+        return None
+    found: Callable[..., nn.Module] = quantize_dynamic
+    return found
 
 
 def remembered_batch_size(cache: Path | None, key: str, fits: Callable[[int], bool]) -> int:
