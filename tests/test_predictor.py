@@ -270,6 +270,24 @@ def test_lower_precisions_agree(alone, precision, tolerance):
     assert prediction.probabilities.dtype == prediction.embeddings.dtype == np.float32
 
 
+def tiny_motivnet(precision):
+    """The golden network, and its probabilities of two faces."""
+    weights = Path(__file__).parent / "golden" / "motivnet_tiny_7.safetensors"
+    model = load_model(weights=weights)
+    ours = Predictor(model, ModelConfig(weights=str(weights), precision=precision, device="cpu"))
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 3, model.height, model.width), dtype=np.uint8)
+    ((_, prediction),) = ours.run([batch_of(range(2), pixels)])
+    return model.network, prediction.probabilities
+
+
+def test_motivnet_in_int8():
+    """Its encoder multiplies in int8; its answers are close to those in fp32."""
+    network, probabilities = tiny_motivnet("int8")
+
+    assert not isinstance(network.encoder.blocks[0].mlp.up, torch.nn.Linear)
+    np.testing.assert_allclose(probabilities, tiny_motivnet("fp32")[1], atol=0.02)
+
+
 @pytest.mark.parametrize(
     ("precision", "features", "in_blocks"),
     [
@@ -281,20 +299,11 @@ def test_lower_precisions_agree(alone, precision, tolerance):
 )
 def test_attention_is_in_blocks_where_torch_is_slow(monkeypatch, precision, features, in_blocks):
     """That is in bf16, where a CPU has AVX512-BF16 and no AMX; the answers are close to those of fp32."""
-    weights = Path(__file__).parent / "golden" / "motivnet_tiny_7.safetensors"
-    pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 128, 96), dtype=np.uint8)
     monkeypatch.setattr(machine, "_cpu_features", lambda: features)
-
-    def answers(precision):
-        model = load_model(weights=weights)
-        ours = Predictor(model, ModelConfig(weights=str(weights), precision=precision, device="cpu"))
-        ((_, prediction),) = ours.run([batch_of(range(2), pixels)])
-        return model.network, prediction.probabilities
-
-    network, probabilities = answers(precision)
+    network, probabilities = tiny_motivnet(precision)
 
     assert {block.attention.in_blocks for block in network.encoder.blocks} == {in_blocks}
-    np.testing.assert_allclose(probabilities, answers("fp32")[1], atol=0.02)
+    np.testing.assert_allclose(probabilities, tiny_motivnet("fp32")[1], atol=0.02)
 
 
 def test_where_the_time_goes_is_counted():

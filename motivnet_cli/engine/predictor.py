@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from motivnet_cli.durable import TemporaryFolder, is_private, write_at_once
 from motivnet_cli.engine.machine import Choices, compiled_code_key, has_bf16_without_amx, usable_cores
 from motivnet_cli.errors import ConfigError, first_line
-from motivnet_cli.model.sapiens import SelfAttention
+from motivnet_cli.model.sapiens import SapiensEmbedder, SelfAttention
 from motivnet_cli.records import Prediction
 from motivnet_cli.weights.dtypes import to_dtype
 
@@ -305,14 +305,17 @@ def _at_precision(network: nn.Module, precision: str, num_threads: int, *, is_co
 def _quantized(network: nn.Module, *, is_compiled: bool) -> nn.Module:
     """The network with linear layers that multiply in int8 (docs/decisions/0014-private-interfaces.md).
 
-    By torch itself while it can; by torchao, its successor, where it no longer can, and where the layers are to be
-    compiled, which torch's own cannot be.
+    Of a Sapiens network the encoder: its head takes weights apart, which layers in int8 do not allow. By torch itself
+    while it can; by torchao, its successor, where it no longer can, and where the layers are to be compiled, which
+    torch's own cannot be.
     """
+    part = network.encoder if isinstance(network, SapiensEmbedder) else network
     quantize_dynamic = None if is_compiled else _quantize_dynamic()
     if quantize_dynamic is not None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it announces its successor
-            return quantize_dynamic(network, {nn.Linear}, dtype=torch.qint8, inplace=True)
+            quantize_dynamic(part, {nn.Linear}, dtype=torch.qint8, inplace=True)
+        return network
     try:
         from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
     except ImportError as error:
@@ -320,7 +323,7 @@ def _quantized(network: nn.Module, *, is_compiled: bool) -> nn.Module:
         raise ConfigError(
             f"--precision int8 with {why} needs torchao: pip install 'motivnet-cli[int8]', or use fp32 or bf16"
         ) from error
-    quantize_(network, Int8DynamicActivationInt8WeightConfig())
+    quantize_(part, Int8DynamicActivationInt8WeightConfig())
     return network
 
 
