@@ -17,16 +17,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import simplejpeg
 import torch
 from harness import annotate_command, parser, report, say, time_process
 from photos import make_photos
-from PIL.JpegImagePlugin import JpegImageFile
 
 from motivnet_cli.config import FaceConfig
 from motivnet_cli.faces.crop import cut, to_pixels
 from motivnet_cli.faces.find import find_faces, load_detector
 from motivnet_cli.faces.looks import FIRST_SIDE
-from motivnet_cli.inputs.decode import upright_rgb
 from motivnet_cli.records import Face
 from motivnet_cli.weights.load import load_model
 
@@ -57,12 +56,11 @@ class Taken(NamedTuple):
 
 def decode_at(path: Path, choose: Callable[[float], int]) -> tuple[NDArray[np.uint8], int]:
     """The picture at the scale chosen by its longer side, and that scale. A full pixel is `scale` reduced ones."""
-    with path.open("rb") as file:
-        image = JpegImageFile(file)
-        scale = choose(max(image.size))
-        image.draft(None, (max(1, image.width // scale), max(1, image.height // scale)))
-        image.load()
-        return upright_rgb(image, 1), scale  # of motivnet: a plain `np.asarray` would flatter every reduction
+    content = path.read_bytes()
+    height, width, *_ = simplejpeg.decode_jpeg_header(content)
+    scale = choose(max(height, width))
+    least = {"min_height": -(-height // scale), "min_width": -(-width // scale)}
+    return simplejpeg.decode_jpeg(content, "RGB", **least), scale
 
 
 def smallest(length: float, least: float) -> int:

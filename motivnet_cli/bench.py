@@ -11,7 +11,7 @@ import dataclasses
 import itertools
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,8 @@ from motivnet_cli.engine.predictor import DTYPES
 from motivnet_cli.engine.prepare import Preparer
 from motivnet_cli.engine.work import load_network, make_predictor
 from motivnet_cli.errors import ConfigError, InputError, MotivNetError
+from motivnet_cli.faces.laps import timed
+from motivnet_cli.faces.quality import quality_of
 from motivnet_cli.inputs.cells import CellReader
 from motivnet_cli.inputs.listing import Listing
 from motivnet_cli.records import Batch, Crop, Cursor, Position
@@ -36,12 +38,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from motivnet_cli.config import Precision
+    from motivnet_cli.config import FaceConfig, Precision
     from motivnet_cli.engine.predictor import Predictor
     from motivnet_cli.records import Prediction
     from motivnet_cli.weights.load import LoadedModel
 
 SCHEMA_VERSION = 2
+READING_STAGES = ("decode", "detect", "second_look", "quality", "preprocess")
+"""`detect` is the first look of the detector, which gives the landmarks, too."""
 MAX_CROPS = 256
 """Faces that are kept for measuring the network: 0.6 GB of MotivNet's."""
 MATRIX_SIDE = 2048
@@ -156,11 +160,13 @@ class BenchResult:
     batch_size: int
     threads: int
     """Reading threads, over which the time of decoding, detecting and cropping is divided."""
+    finding: dict[str, object]
+    """How faces were looked for: `mode`, and where there was a detector, `detector`, `detection_size` and so on."""
     pictures: int
     unusable: int
     faces: int
     stages: dict[str, StageRate]
-    """decode, detect, preprocess, network, write."""
+    """Those of READING_STAGES, network, write."""
     whole: WholeRun
     bound_by: str
     """The stage that takes longest of the slowest of reading, network and writing, which run beside each other."""
@@ -211,6 +217,7 @@ def bench(config: RunConfig, *, seconds: float, agreement: bool, on_stage: Calla
         precision=choices.precision,
         batch_size=predictor.batch_size,
         threads=threads,
+        finding=_finding(config.faces),
         pictures=reading.pictures,
         unusable=reading.unusable,
         faces=reading.num_faces,
@@ -220,6 +227,13 @@ def bench(config: RunConfig, *, seconds: float, agreement: bool, on_stage: Calla
         peak=peak,
         agreement=tuple(_agreement(config, reading.crops, on_stage=on_stage)) if agreement else None,
     )
+
+
+def _finding(faces: FaceConfig) -> dict[str, object]:
+    if faces.mode == "whole":
+        return {"mode": faces.mode}
+    names = ("mode", "detector", "detection_size", "min_confidence")
+    return {name: getattr(faces, name) for name in names}
 
 
 def binding_stage(stages: dict[str, float]) -> str:
@@ -242,16 +256,13 @@ class _Reading:
 
     pictures: int = 0
     unusable: int = 0
-    decoding: float = 0.0
-    detecting: float = 0.0
-    cropping: float = 0.0
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(READING_STAGES, 0.0))
     crops: tuple[Crop, ...] = ()
     num_faces: int = 0
 
     def stages(self, num_threads: int) -> dict[str, float]:
         """Seconds a face of each step, where so many threads share the work."""
-        seconds = {"decode": self.decoding, "detect": self.detecting, "preprocess": self.cropping}
-        return {name: value / self.num_faces / num_threads for name, value in seconds.items()}
+        return {name: value / self.num_faces / num_threads for name, value in self.seconds.items()}
 
 
 def _read(config: RunConfig, model: LoadedModel, *, seconds: float) -> _Reading:
@@ -276,10 +287,14 @@ def _read_with(preparer: Preparer, config: RunConfig, *, seconds: float) -> _Rea
                 data = cells.read(item.path, item.column, item.row)
             frame = preparer.decode(item.path, data)
             marks.append(time.perf_counter())
-            faces = preparer.find(frame, item.given).faces
+            with timed() as laps:
+                faces = preparer.find(frame, item.given).faces
         except InputError:
             reading.unusable += 1
             continue
+        marks.append(time.perf_counter())
+        for face, _ in faces:
+            quality_of(frame.rgb, face)
         marks.append(time.perf_counter())
         for number, (face, _) in enumerate(faces):
             crop = Crop(Position(item.index), item.input, face, number, preparer.crop(frame, face))
@@ -287,9 +302,10 @@ def _read_with(preparer: Preparer, config: RunConfig, *, seconds: float) -> _Rea
                 crops.append(crop)
         marks.append(time.perf_counter())
         reading.num_faces += len(faces)
-        reading.decoding += marks[1] - marks[0]
-        reading.detecting += marks[2] - marks[1]
-        reading.cropping += marks[3] - marks[2]
+        decode, find, quality, preprocess = np.diff(marks).tolist()
+        taken = {"decode": decode, "detect": find - sum(laps.values()), "quality": quality, "preprocess": preprocess}
+        for name, value in (taken | laps).items():
+            reading.seconds[name] += value
     reading.crops = tuple(crops)
     return reading
 

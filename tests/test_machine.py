@@ -10,7 +10,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from motivnet_cli.bench import agreement_of, binding_stage, count_flop
+from motivnet_cli.bench import READING_STAGES, agreement_of, binding_stage, count_flop
 from motivnet_cli.cli import app
 from motivnet_cli.engine import machine
 from motivnet_cli.engine.machine import choose_precision, compiled_code_key, core_quota, cpu_has_bf16, divide_cores
@@ -33,7 +33,8 @@ def test_bench_measures_every_stage(tmp_path):
     shown = run("bench", SAMPLE_DATA / "astronaut.png", *arguments)
     result = json.loads(shown.stdout)
 
-    assert list(result["stages"]) == ["decode", "detect", "preprocess", "network", "write"]
+    assert list(result["stages"]) == [*READING_STAGES, "network", "write"]
+    assert result["finding"] == {"mode": "whole"}
     assert result["faces"] == 1
     assert result["peak"]["flop_a_face"] == pytest.approx(2.06e8, rel=0.01)
     assert result["peak"]["flop_per_s"] > 1e8

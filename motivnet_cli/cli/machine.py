@@ -101,12 +101,13 @@ def _print_bench(console: Console, result: BenchResult) -> None:
     for column in ("stage", "faces/s", "ms a face"):
         table.add_column(column, justify="left" if column == "stage" else "right")
     for name, stage in result.stages.items():
-        table.add_row(name, _rate(stage.faces_per_s), f"{1e3 * stage.seconds_a_face:.2f}")
+        table.add_row(name.replace("_", " "), _rate(stage.faces_per_s), f"{1e3 * stage.seconds_a_face:.2f}")
     table.add_row("whole run", _rate(result.whole.faces_per_s), "")
     console.print(table)
     whole, peak = result.whole, result.peak
     lines = (
-        f"bound by {result.bound_by}",
+        f"bound by {result.bound_by.replace('_', ' ')}",
+        "faces: " + ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in result.finding.items()),
         f"of the whole run's {whole.seconds:.1f} s, {whole.starting_s:.1f} until the first faces and "
         f"{whole.finishing_s:.1f} after the last",
         f"the network does {peak.network_flop_per_s / 1e9:,.1f} GFLOP/s, {peak.share_of_peak:.0%} of this machine's "

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from motivnet_cli.faces.detect import RetinaFace, moved, size_of
+from motivnet_cli.faces.laps import lap
 from motivnet_cli.faces.resize import resized
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class TwoLooks:
         again = self._look_again(rgb, [*small, *weak], min_confidence)
         return sorted(_distinct([*large, *again, *small]), key=_score, reverse=True)
 
+    @lap("second_look")
     def _look_again(self, rgb: Rgb, doubtful: Iterable[Face], min_confidence: float) -> list[Face]:
         """What a finer look finds at the places of doubtful answers, best first."""
         places = _places(doubtful, height=rgb.shape[0], width=rgb.shape[1])
