@@ -80,7 +80,7 @@ def compose(
 
 
 def ground(textures: Sequence[np.ndarray], rng: np.random.Generator, size: tuple[int, int]) -> Image.Image:
-    """A plain colour, noise at several scales, or one of the textures, side by side until the picture is full."""
+    """A plain colour, noise at several scales, or a piece of one of the textures."""
     kind = int(rng.integers(4))
     if kind == 0:
         return Image.new("RGB", size, tuple(int(value) for value in rng.integers(20, 235, 3)))
@@ -90,13 +90,12 @@ def ground(textures: Sequence[np.ndarray], rng: np.random.Generator, size: tuple
             noise = Image.frombytes("RGB", (cells, cells), rng.bytes(3 * cells * cells))
             image = Image.blend(image, noise.resize(size, Image.Resampling.BICUBIC), share)
         return image
-    texture = textures[int(rng.integers(len(textures)))]
-    scale = float(rng.uniform(1, 3))  # larger ones are repeated: enlarged further, they are soft everywhere
-    rows, columns = (int(np.ceil(side / scale)) for side in reversed(size))
-    top, left = (int(rng.integers(side)) for side in texture.shape[:2])
-    repeats = (-(-(top + rows) // texture.shape[0]), -(-(left + columns) // texture.shape[1]), 1)
-    tiled = np.tile(texture, repeats)[top : top + rows, left : left + columns]
-    return Image.fromarray(tiled).resize(size, Image.Resampling.BILINEAR)
+    texture = Image.fromarray(textures[int(rng.integers(len(textures)))])
+    # Never side by side: what a detector takes for a face in it would count as often as it is repeated.
+    scale = max(size[0] / texture.width, size[1] / texture.height) * float(rng.uniform(1, 1.5))
+    width, height = size[0] / scale, size[1] / scale
+    left, top = rng.random(2) * (texture.width - width, texture.height - height)
+    return texture.resize(size, Image.Resampling.BILINEAR, box=(left, top, left + width, top + height))
 
 
 def _paste(
