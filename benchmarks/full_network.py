@@ -1,16 +1,14 @@
 """The full-size network (1,161,033,863 parameters): what the package's forward and the engine around it cost.
 
-Four measurements, each in processes of its own: our forward against a plain one (`plain_motivnet.py`) on the same
-weights, in turn, and against this machine's matrix product, with a profile of where its time goes; a run over four
-pictures against the network alone on the same faces, ready; and, from a cold process with the weights out of the file
-cache, the first prediction of `annotate` and of the plain way (build, `torch.load`, `load_state_dict`, forward). All of
-it in fp32, also where a CPU could do bf16. Takes about 40 minutes.
+Each measurement in a process of its own: our forward against a plain one (`plain_motivnet.py`) on the same weights, in
+turn, and against this machine's matrix product, with a profile of where its time goes; and a run over four pictures
+against the network alone on the same faces, ready. All of it in fp32, also where a CPU could do bf16. Takes about 40
+minutes.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 import tempfile
 import time
@@ -19,19 +17,17 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from checkpoints import write_random_checkpoint
-from harness import ROOT, annotate_command, parser, report, say, time_process
+from harness import parser, report, say, time_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from motivnet_cli.records import Crop
 
-PORTRAIT = ROOT / "sample_data" / "astronaut.png"
 TFLOP = 9.3
 MATRIX = 3072
 """Side of the matrices whose product is this machine's peak: as many rows as the network has tokens."""
 NUM_PICTURES = 4
-PRECISION = ("--precision", "fp32")
 PROFILED = {
     "matrix products of linear layers": ("addmm",),
     "attention": ("scaled_dot_product",),
@@ -55,19 +51,7 @@ def main() -> None:
         say(f"forward: {forward}")
         engine = _child("engine", weights, scratch)
         say(f"engine: {engine}")
-        cold = {}
-        for name, command in (
-            (
-                "ours",
-                annotate_command(str(PORTRAIT), "--weights", str(weights), *PRECISION, "--out", f"{scratch}/p.parquet"),
-            ),
-            ("plain", _command("cold", weights)),
-        ):
-            _drop_from_cache(weights)
-            usage = time_process(command)
-            cold[name] = {"seconds": round(usage.seconds, 1), "peak_mb": round(usage.peak_mb)}
-            say(f"from a cold process to the first prediction, {name}: {cold[name]}")
-    measured = {"parameters": num_parameters, "forward": forward, "engine": engine, "cold": cold}
+    measured = {"parameters": num_parameters, "forward": forward, "engine": engine}
     report({**measured, "targets": TARGETS}, record=options.record)
 
 
@@ -82,13 +66,6 @@ def _child(part: str, *arguments: object) -> dict[str, Any]:
     usage = time_process(_command(part, *arguments))
     answer: dict[str, Any] = json.loads(usage.stdout)
     return answer | {"peak_mb": round(usage.peak_mb)}
-
-
-def _drop_from_cache(path: Path) -> None:
-    """Have the next reader fetch the file from the disk."""
-    os.sync()
-    with path.open("rb") as file:
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def seconds_of(work: Callable[[], object]) -> float:
@@ -204,16 +181,6 @@ def engine(weights: str, scratch: str) -> None:
         "device_busy": summary.device_busy,
     }
     print(json.dumps(answer))
-
-
-def cold(weights: str) -> None:
-    """The plain way to a first prediction."""
-    import torch
-    from plain_motivnet import plain_network
-
-    network = plain_network(torch.load(weights, weights_only=True), assign=False)
-    with torch.inference_mode():
-        print(network(torch.zeros(1, 3, 1024, 768, dtype=torch.uint8)).tolist())
 
 
 if __name__ == "__main__":

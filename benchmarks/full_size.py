@@ -1,7 +1,7 @@
 """The full-size network (1,161,033,863 parameters, random weights, a 4.6 GB .pth) annotates one picture.
 
 The claim is that in fp32 peak memory stays under 1.3 times the file: the weights are mapped, never copied. (In bf16,
-which a CPU that has it chooses by itself, they are converted, and 2.3 GB more are needed.)
+which a CPU that has it chooses by itself, they are converted: `cold_start.py`.)
 """
 
 from __future__ import annotations

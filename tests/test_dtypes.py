@@ -60,6 +60,13 @@ def test_the_numbers_are_those_of_torch(mapped, num_threads):
     assert torch.equal(mapped.parts[1], expected.parts[1])
 
 
+def test_parameters_elsewhere_are_converted_too(mapped):
+    """On a device that is not the CPU."""
+    to_dtype(mapped.to("meta"), torch.bfloat16, num_threads=2)
+
+    assert {parameter.dtype for parameter in mapped.parameters()} == {torch.bfloat16}
+
+
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="needs /proc")
 def test_converted_pages_leave_the_memory(mapped):
     """Though the file is still mapped, for whoever reads it again."""

@@ -97,8 +97,7 @@ class Checkpoint:
 def read_ahead(path: StrPath) -> None:
     """Have the system fetch a mapped file, from its first byte to its last, while the caller goes on.
 
-    Mapped pages are otherwise fetched as they are used, each with a few of its neighbours: from a file that was not in
-    the cache, 4.6 GB took more than twice as long to convert (benchmarks/cold_start.py).
+    Mapped pages are otherwise fetched as they are used, each with a few of its neighbours, and whoever uses them waits.
     """
     if hasattr(os, "posix_fadvise"):
         threading.Thread(target=_fetch, args=(Path(path),), daemon=True).start()
