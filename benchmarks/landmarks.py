@@ -23,7 +23,7 @@ from people import load_people, load_without_people
 from scenes import compose
 
 from motivnet_cli.config import FaceConfig
-from motivnet_cli.faces.detect import find_faces, load_detector
+from motivnet_cli.faces.find import find_faces, load_detector
 from motivnet_cli.records import LANDMARKS
 
 if TYPE_CHECKING:

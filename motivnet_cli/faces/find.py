@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.faces.detect import BlazeFace
 from motivnet_cli.faces.looks import OneLook, TwoLooks
+from motivnet_cli.faces.turns import AnyTurn
 from motivnet_cli.records import Face
 
 if TYPE_CHECKING:
@@ -28,13 +29,14 @@ def load_detector(name: str, *, detection_size: DetectionSize = "auto") -> Detec
 
     Args:
         detection_size: The longer side to which RetinaFace shrinks larger pictures, for one look; `auto` looks again
-            where the first look leaves a doubt. BlazeFace always sees 256 x 256.
+            where the first look leaves a doubt, and at the picture turned where no face is surely upright. BlazeFace
+            always looks once, at 256 x 256 pixels.
 
     Raises:
         ConfigError: No detector has this name.
     """
     if name == "retinaface":
-        return TwoLooks() if detection_size == "auto" else OneLook(detection_size)
+        return AnyTurn(TwoLooks()) if detection_size == "auto" else OneLook(detection_size)
     if name == "blazeface":
         return BlazeFace()
     raise ConfigError(f"no face detector is named {name!r}; known detectors: retinaface, blazeface")
@@ -50,7 +52,7 @@ def find_faces(
     video.
 
     Args:
-        rgb: uint8 [H, W, 3], 0 to 255, upright.
+        rgb: uint8 [H, W, 3], 0 to 255.
         config: Of it `mode` and `min_confidence` matter here.
         detector: None only for mode `whole`.
         in_video: Whether the picture is a frame of a video.

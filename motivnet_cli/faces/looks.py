@@ -29,14 +29,17 @@ FIRST_SIDE = 720
 FIRST_PIXELS = 720 * 540
 """The first look is at a picture shrunk to this many pixels, or to FIRST_SIDE on its longer side if that is more: a
 panorama may be longer for the same work."""
-WEAK_SCORE = 0.02
+WEAK_SCORE = 0.015
 """From this score on, an answer of the first look is a place to look at again."""
 SMALL = 32
 """And so is a face of fewer pixels than this in the first look: it is certain, but not where it begins and ends."""
+SECOND_SCORE = 0.95
+"""What the second look takes for a face where the first had only a weak answer: 0.98 of faces score so there, and 1 of
+13,640 patterns in 156 pictures; 41 of these score 0.6."""
 PLACE_FACES = 3.0
 """How many faces wide and high a place is."""
-PLACE_SIDE = 192
-"""Pixels of a place as the network sees it: the face in its middle has 64."""
+PLACE_SIDE = 128
+"""Pixels of a place as the network sees it: the face in its middle has 43. At 192 five patterns score SECOND_SCORE."""
 MAX_RATIO = 2.0
 """How much smaller than the face that a place is for another may be that is looked at there, too."""
 MAX_PLACES = 64
@@ -79,7 +82,7 @@ class TwoLooks:
         large = [face for face in sure if min(size_of(face.box)) >= least]
         small = [face for face in sure if min(size_of(face.box)) < least]
         weak = [face for face in answers[len(sure) :] if not any(_are_one(face.box, other.box) for other in sure)]
-        again = self._look_again(rgb, [*small, *weak], min_confidence)
+        again = self._look_again(rgb, [*small, *weak], max(min_confidence, SECOND_SCORE))
         return sorted(_distinct([*large, *again, *small]), key=_score, reverse=True)
 
     @lap("second_look")
