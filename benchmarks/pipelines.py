@@ -6,12 +6,14 @@ Since cores share caches and memory, the same is also done by as many processes 
 its share.
 The others: a plain loop (Pillow, detector on all cores, model, one picture at a time), and a torch `DataLoader` whose
 workers, one a core, decode, find and crop, with the model on batches in the main process. All write a Parquet file
-of the probabilities at the end. Memory is the sum over a way's processes (PSS), sampled.
+of the probabilities at the end. Memory is the sum over a way's processes (PSS), sampled. Where other work keeps the
+machine busy, only CPU times say anything.
 """
 
 from __future__ import annotations
 
 import json
+import resource
 import sys
 import tempfile
 import threading
@@ -53,6 +55,8 @@ class Measured(NamedTuple):
     seconds: float
     """After start-up: of `annotate`, what its summary says."""
     peak_mb: float
+    cpu_seconds: float
+    """With start-up, and of all its processes."""
     answer: dict[str, Any]
 
 
@@ -162,6 +166,7 @@ def main() -> None:
     measured: dict[str, Any] = {"count": options.count, "sizes": list(options.sizes), "cores": cores}
     for name in rounds[0]:
         measured[name] = {"seconds": [round(each[name].seconds, 1) for each in rounds]}
+        measured[name]["cpu_seconds"] = [round(each[name].cpu_seconds, 1) for each in rounds]
         if rounds[0][name].peak_mb:
             measured[name]["peak_mb"] = round(max(each[name].peak_mb for each in rounds))
         if name.startswith("parts"):
@@ -170,8 +175,9 @@ def main() -> None:
             measured[name]["probability_difference"] = differences[name]
     for name in ("parts", "parts_on_all_cores"):
         measured[f"over_{name}"] = round(median(each["ours"].seconds / each[name].seconds for each in rounds), 3)
-    better = [min(each["loop"].seconds, each["dataloader"].seconds) for each in rounds]
-    measured["over_better"] = round(median(each["ours"].seconds / b for each, b in zip(rounds, better, strict=True)), 3)
+    for key, name in (("seconds", "over_better"), ("cpu_seconds", "cpu_over_better")):
+        times = [{way: getattr(each[way], key) for way in ("ours", "loop", "dataloader")} for each in rounds]
+        measured[name] = round(median(each["ours"] / min(each["loop"], each["dataloader"]) for each in times), 3)
     for name, value in measured.items():
         say(f"{name}: {value}")
     report({**measured, "targets": TARGETS}, record=options.record)
@@ -189,14 +195,17 @@ def run_all(folder: str, scratch: str, cores: int, *, first: int) -> dict[str, M
     }
     done = {}
     for name, commands in sorted(ways.items(), reverse=bool(first)):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         answers, peak_mb = run(commands)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu_seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         sums = [each["seconds"] if "seconds" in each else sum(each.values()) for each in answers]
         if name.startswith("parts"):
             total = {key: sum(each[key] for each in answers) for key in answers[0]}
-            done[name] = Measured(sum(sums) / cores, 0.0, total)
+            done[name] = Measured(sum(sums) / cores, 0.0, cpu_seconds, total)
         else:
-            done[name] = Measured(sums[0], peak_mb, answers[0])
-        say(f"{name}: {done[name].seconds:.1f} s, peak {peak_mb:.0f} MB")
+            done[name] = Measured(sums[0], peak_mb, cpu_seconds, answers[0])
+        say(f"{name}: {done[name].seconds:.1f} s, CPU {cpu_seconds:.1f} s, peak {peak_mb:.0f} MB")
     faces = {done[name].answer["faces"] for name in ("ours", "loop", "dataloader")}
     if len(faces) > 1:
         raise SystemExit(f"the ways found different faces: {faces}")
