@@ -269,6 +269,15 @@ def test_other_classes_are_refused(tmp_path, photos):
         run(tmp_path / "p.parquet", photos, record=record | {"classes": []})
 
 
+def test_another_schema_is_refused_as_such(tmp_path, photos):
+    """No setting of the user's would make the columns those of then."""
+    run(tmp_path / "p.parquet", photos, record=RECORD | {"schema_version": 2})
+    now = {**RECORD, "schema_version": 3, "settings": {**RECORD["settings"], "output.landmarks": True}}
+
+    with pytest.raises(OutputConflictError, match=r"has schema 2, and this version writes schema 3: .*--overwrite"):
+        run(tmp_path / "p.parquet", photos, record=now)
+
+
 @pytest.mark.parametrize("name", ["preds.parquet", "preds"])
 def test_overwrite_starts_anew(tmp_path, photos, name):
     """--overwrite replaces another run's output."""

@@ -173,6 +173,12 @@ class Output:
                 f"{self._paths.given!r} was not written by motivnet; choose another --out, "
                 "or replace it with --overwrite"
             )
+        old, new = (each.get("schema_version") for each in (record, self._record))
+        if old != new:
+            raise OutputConflictError(
+                f"{self._paths.given!r} has schema {old}, and this version writes schema {new}: go on with the version "
+                "that wrote it, choose another --out, or start anew with --overwrite"
+            )
         before, now = ({"classes": each.get("classes"), **each["settings"]} for each in (record, self._record))
         keys = dict.fromkeys((*before, *now))
         if self._config.extend:  # other inputs are its very purpose, but under names of the same kind
