@@ -7,6 +7,7 @@ gone or changed is counted, and is no difference.
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter, deque
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,9 +29,9 @@ from motivnet_cli.inputs.listing import Listing
 from motivnet_cli.inputs.pillow import decoding_settings
 from motivnet_cli.output.findings import Findings
 from motivnet_cli.output.read import read_record
-from motivnet_cli.output.tables import measured
+from motivnet_cli.output.tables import SCHEMA_VERSION, measured
 from motivnet_cli.output.verify_sample import planned_items, sample_faces
-from motivnet_cli.records import FLOAT16_STEP, Batch, Crop, Cursor, Face, Item, Position
+from motivnet_cli.records import BOX_COLUMNS, FLOAT16_STEP, Batch, Crop, Cursor, Face, Item, Position
 from motivnet_cli.remote.files import local_copy
 from motivnet_cli.remote.urls import is_remote
 
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
 
 CLEAR_LEAD = 0.1
 """In bf16, fp16 and int8, an emotion that is more probable than another by less than this may give way to it."""
+_RELATIVE, _ABSOLUTE = 1e-5, 1e-3
+"""Within the larger of the two, boxes, scores and measures are the same: another machine adds up in another order."""
 _REASONS = {
     **dict.fromkeys(("not_found", "broken_link", "unreachable"), "were not found"),
     "changed": "have changed",
@@ -84,10 +87,12 @@ def check_sample(path: str, config: SampleConfig) -> CheckResult:
     """
     record = read_record(path)
     settings = record.get("settings", {})
-    if settings.get("version") != __version__:
+    before, now = (settings.get("version"), record.get("schema_version")), (__version__, SCHEMA_VERSION)
+    if before != now:
+        theirs, ours = (f"{version} (schema {schema})" for version, schema in (before, now))
         raise ConfigError(
-            f"{path!r} was written by motivnet {settings.get('version')}, and this is {__version__}, whose rows may be "
-            "others: take --sample with that version, or leave it out"
+            f"{path!r} was written by motivnet {theirs}, and this is {ours}, whose rows may be others: take --sample "
+            "with that version, or leave it out"
         )
     model, predictor = _network(record, config)
     faces = sample_faces(path, model.classes, size=config.size, seed=config.seed)
@@ -384,24 +389,26 @@ def _section(settings: Mapping[str, object], name: str) -> dict[str, object]:
     return {key.removeprefix(prefix): value for key, value in settings.items() if key.startswith(prefix)}
 
 
-def _stored(value: float | None) -> float | None:
-    """A number as a column of float32 gives it back."""
-    return None if value is None else float(np.float32(value))
-
-
 def _other_place(row: SampledFace, face: Face, frame: Frame) -> str:
-    """Where a face lies otherwise than its row says: what is not the network's is exactly the same."""
-    box = tuple(np.array(face.box, np.float32).tolist())
+    """Where a face lies, or how it is seen, otherwise than its row says."""
     size = frame.rgb.shape[1], frame.rgb.shape[0]
     measures = measured(face, quality_of(frame.rgb, face))
-    for name, before, now in (
-        ("face_source", row.source, face.source),
-        ("box", row.box, box),
-        ("detection_score", row.score, _stored(face.score)),
-        ("picture size", row.picture_size, size),
-        ("time_s", row.time_s, frame.time_s),
-        *((name, value, _stored(measures[name])) for name, value in row.measured.items()),
-    ):
-        if before != now:
-            return f"{name} is {before}, and now {now}"
-    return ""
+    exact = {
+        "face_source": (row.source, face.source),
+        "picture size": (row.picture_size, size),
+        "time_s": (row.time_s, frame.time_s),
+    }
+    close = {
+        **dict(zip(BOX_COLUMNS, zip(row.box, face.box, strict=True), strict=True)),
+        "detection_score": (row.score, face.score),
+        **{name: (value, measures[name]) for name, value in row.measured.items()},
+    }
+    differing = [(name, *pair) for name, pair in exact.items() if pair[0] != pair[1]]
+    differing += [(name, *pair) for name, pair in close.items() if not _are_close(*pair)]
+    return next((f"{name} is {before}, and now {now}" for name, before, now in differing), "")
+
+
+def _are_close(before: float | None, now: float | None) -> bool:
+    if before is None or now is None:
+        return before is now
+    return math.isclose(before, now, rel_tol=_RELATIVE, abs_tol=_ABSOLUTE)
