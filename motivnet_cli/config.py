@@ -301,6 +301,11 @@ class FaceConfig:
             raise ConfigError(f"margin must be between 0 and 4 (times the face's height), got {self.margin}")
         if self.align and self.mode == "whole":
             raise ConfigError("--align goes by the eyes that a detector finds: leave it out, or --faces whole")
+        if (self.min_face or self.max_roll is not None or self.min_sharpness) and self.mode == "whole":
+            raise ConfigError(
+                "--min-face, --max-roll and --min-sharpness go by faces that a detector finds: leave them out, or "
+                "--faces whole"
+            )
         if self.detection_size != "auto" and not 128 <= self.detection_size <= 8192:
             raise ConfigError(f"detection-size must be auto, or between 128 and 8192 pixels, got {self.detection_size}")
         if self.min_face < 0:

@@ -155,17 +155,17 @@ class FaceOptions(OptionGroup):
             show_default=False,
         ),
     ] = None
-    min_face: Annotated[int, typer.Option(help="Leave out faces narrower or lower than this many pixels.")] = 0
+    min_face: Annotated[int, typer.Option(help="Leave out detected faces narrower or lower than this many pixels.")] = 0
     max_roll: Annotated[
         float | None,
         typer.Option(
             metavar="DEGREES",
-            help="Leave out faces that lie further on their side in the picture, either way, than this.",
+            help="Leave out detected faces that lie further on their side in the picture, either way, than this.",
             show_default=False,
         ),
     ] = None
     min_sharpness: Annotated[
-        float, typer.Option(help="Leave out faces whose column blur (the variance of the Laplacian) is lower.")
+        float, typer.Option(help="Leave out detected faces whose column blur (the variance of the Laplacian) is lower.")
     ] = 0.0
     max_faces: Annotated[
         int | None, typer.Option(help="Keep at most this many faces per picture, the largest first.")

@@ -88,12 +88,11 @@ class PendingHash:
         try:
             found = self._known or FileHash(_digest(self._path), self._state)
             _check_unchanged(self._path, self._state)
+            if self._known is None:
+                self._keep(found)
+            self._found.set_result(found)
         except BaseException as error:  # noqa: BLE001 - for whoever waits
             self._found.set_exception(error)
-            return
-        if self._known is None:
-            self._keep(found)
-        self._found.set_result(found)
 
     def _keep(self, found: FileHash) -> None:
         """Write the hash where the next run looks for it, if that is possible and safe."""
