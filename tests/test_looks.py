@@ -177,7 +177,8 @@ MIDDLE = (43, 43, 85, 85)
         (seen((300, 300, 320, 330), 0.1), [seen(MIDDLE, 0.9)], None),  # neither look is sure
         (seen((300, 300, 320, 330), 0.01), [seen(MIDDLE, 0.97)], None),  # no place to look at
         (seen((300, 300, 320, 330), 0.8), [seen(MIDDLE, 0.97)], (295, 300, 325, 330)),  # seen better
-        (seen((300, 300, 320, 330), 0.8), [], (300, 300, 320, 330)),
+        (seen((300, 300, 320, 330), 0.96), [], (300, 300, 320, 330)),
+        (seen((300, 300, 320, 330), 0.8), [], None),  # small, and not seen again
         (seen((300, 300, 400, 420), 0.8), [seen(MIDDLE, 0.97)], (300, 300, 400, 420)),  # large enough at once
         (seen((300, 300, 320, 330), 0.1), [seen((0, 43, 42, 85), 0.97)], None),  # cut by the edge of the place
         (seen((0, 300, 20, 330), 0.1), [seen((0, 43, 42, 85), 0.97)], (0, 300, 30, 330)),  # by that of the picture

@@ -28,10 +28,8 @@ if TYPE_CHECKING:
 
 SURE = 0.99
 """From this score on, a face whose eyes are level is upright: of 100 faces in upright pictures 94 score so, in pictures
-that are turned 2 of the 162 that are found at all."""
-TURNED_SCORE = 0.95
-"""The best face of a turned picture scores so, or the picture is left as it is: three more looks are three more chances
-to take a pattern for a face."""
+that are turned 2 of the 162 that are found at all. A picture is turned only where a face in it is then as sure: of 110
+pictures without people three had patterns that scored 0.96 to 0.989 when they were turned."""
 MAX_ROLL = 45
 """Degrees from which on the eyes are not level."""
 TURNED_SIDE = 1440
@@ -47,16 +45,15 @@ class AnyTurn:
     def detect(self, rgb: Rgb, *, min_confidence: float) -> list[Face]:
         """As `Detector.detect`, but that `rgb` need not be upright; all faces of a picture have the same `turn`."""
         faces = self._detector.detect(rgb, min_confidence=min_confidence)
-        best = _evidence(faces)
-        if best >= SURE:
+        if _evidence(faces) >= SURE:
             return faces
         small = _shrunk(rgb)
         height, width = rgb.shape[:2]
-        best = max(best, TURNED_SCORE)
+        best = SURE
         for turn in (90, 180, 270):
             turned = np.rot90(small, -turn // 90).copy()
             found = self._detector.detect(turned, min_confidence=min_confidence)
-            if _evidence(found) > best:
+            if _evidence(found) >= best:
                 best = _evidence(found)
                 factors = width / small.shape[1], height / small.shape[0]
                 faces = moved((_back(face, turn, small.shape) for face in found), factors, picture=(width, height))
