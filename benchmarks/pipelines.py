@@ -34,6 +34,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from motivnet_cli.config import FaceConfig
 from motivnet_cli.engine.machine import usable_cores
+from motivnet_cli.faces import detect
 from motivnet_cli.faces.crop import cut, to_pixels
 from motivnet_cli.faces.find import find_faces, load_detector
 from motivnet_cli.weights.load import load_model
@@ -108,9 +109,9 @@ def loop(folder: str, out: str) -> None:
 
     model = load_model(MODEL)
     torch.set_num_threads(1)  # faster for this small network than all cores
-    detector: Any = load_detector("retinaface")
     assets = ROOT / "motivnet_cli" / "assets"
-    detector._network._session = onnxruntime.InferenceSession(str(assets / "retinaface_mobilenet025.onnx"))
+    detect._session = lambda name: onnxruntime.InferenceSession(str(assets / name))
+    detector = load_detector("retinaface")
     photographs = Photographs(sorted(Path(folder).iterdir()), model)
     started = time.perf_counter()
     names, lefts, rows = [], [], []

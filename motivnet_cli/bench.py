@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from motivnet_cli.weights.load import LoadedModel
 
 SCHEMA_VERSION = 2
-READING_STAGES = ("decode", "detect", "second_look", "quality", "preprocess")
+READING_STAGES = ("decode", "detect", "second_look", "turned_looks", "quality", "preprocess")
 """`detect` is the first look of the detector, which gives the landmarks, too."""
 MAX_CROPS = 256
 """Faces that are kept for measuring the network: 0.6 GB of MotivNet's."""

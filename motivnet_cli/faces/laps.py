@@ -26,11 +26,13 @@ def timed() -> Iterator[dict[str, float]]:
 
 @contextlib.contextmanager
 def lap(name: str) -> Iterator[None]:
-    """A block whose time is told apart."""
+    """A block whose time is told apart; a lap within another one is part of it."""
     laps = _laps.get()
+    token = _laps.set(None)
     started = time.perf_counter()
     try:
         yield
     finally:
+        _laps.reset(token)
         if laps is not None:
             laps[name] = laps.get(name, 0.0) + time.perf_counter() - started

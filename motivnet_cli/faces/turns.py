@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from motivnet_cli.faces.detect import moved
+from motivnet_cli.faces.laps import lap
 from motivnet_cli.faces.quality import pose_of
 from motivnet_cli.faces.resize import resized
 
@@ -52,7 +53,8 @@ class AnyTurn:
         best = SURE
         for turn in (90, 180, 270):
             turned = np.rot90(small, -turn // 90).copy()
-            found = self._detector.detect(turned, min_confidence=min_confidence)
+            with lap("turned_looks"):
+                found = self._detector.detect(turned, min_confidence=min_confidence)
             if _evidence(found) >= best:
                 best = _evidence(found)
                 factors = width / small.shape[1], height / small.shape[0]
