@@ -223,14 +223,13 @@ def _measure_photographs(folder: Path | None, detectors: dict[str, Detector]) ->
         scene = _scene(photograph.rgb, photograph.faces)
         row: dict[str, Any] = {"faces": len(scene.faces)}
         for setting, detector in detectors.items():
-            counts = []
+            row[setting] = []
             for quarters in range(4):
                 turned = scene.turned(quarters)
                 found = find_faces(turned.rgb, SETTINGS[setting], detector)
                 matched = [face for face in match(found, turned.faces)[0] if face is not None]
-                counts.append([len(matched), len(found) - len(matched)])
-            row[setting] = counts
-            totals[setting] += counts
+                row[setting].append([len(matched), len(found) - len(matched)])
+            totals[setting] += row[setting]
         measured[photograph.name] = row
     if measured:
         faces = sum(row["faces"] for row in measured.values())
