@@ -86,7 +86,9 @@ torture: $(STAMP) ## Disturb runs in every way, hold them against undisturbed on
 
 bench: $(STAMP) ## Run the benchmarks and record their rows (about four hours)
 	$(BIN)/python benchmarks/startup.py --record
-	$(BIN)/python benchmarks/detectors.py --record
+	$(BIN)/python benchmarks/people.py .people
+	$(BIN)/python benchmarks/detectors.py --people .people --record
+	$(BIN)/python benchmarks/landmarks.py --people .people --record
 	$(BIN)/python benchmarks/overhead.py --record
 	$(BIN)/python benchmarks/memory.py --record
 	$(BIN)/python benchmarks/against_fer.py --record
