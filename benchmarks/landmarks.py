@@ -34,7 +34,11 @@ if TYPE_CHECKING:
 
     from motivnet_cli.records import Face
 
-SETTINGS = {"default": FaceConfig(), "blazeface": FaceConfig(detector="blazeface")}
+SETTINGS = {
+    "default": FaceConfig(),
+    "size 720": FaceConfig(detection_size=720),
+    "blazeface": FaceConfig(detector="blazeface"),
+}
 LONG_SIDE = 1280
 HEIGHTS = (40, 64, 100, 160, 320, 560)
 """Edges of the classes of face height, in pixels of a picture of LONG_SIDE."""
