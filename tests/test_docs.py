@@ -37,6 +37,7 @@ OTHER_TOOLS = {
     "--infilter",
     "--nv",
     "--ntasks",
+    "--people",
     "--record",
     "--requeue",
     "--signal",
