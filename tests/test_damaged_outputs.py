@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -114,6 +115,20 @@ def test_a_part_of_a_run(begun, damage):
 
     with pytest.raises(OutputConflictError, match=r"part-.*damaged"):
         run(out, photos)
+
+
+def test_faces_left_out_by_nothing_that_there_is(tmp_path):
+    """The counts of a finished output are summed from text, which another program may have changed."""
+    photos = nine_inputs(tmp_path / "photos")
+    run(tmp_path / "p.parquet", photos)
+    inputs = tmp_path / "p.inputs.parquet"
+    table = pq.read_table(inputs)
+    where = table.schema.get_field_index("left_out_by")
+    text = pa.array(["min-face many"] * len(table))
+    pq.write_table(table.set_column(where, table.schema.field(where), text), inputs)
+
+    with pytest.raises(OutputConflictError, match=r"p\.inputs\.parquet' is damaged .*many"):
+        run(tmp_path / "p.parquet", photos)
 
 
 def test_a_part_of_another_table(begun):

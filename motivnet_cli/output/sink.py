@@ -537,13 +537,14 @@ def _summary(
     statuses: Counter[Status] = Counter()
     failures: list[InputReport] = []
     left_out = LeftOut()
-    for row in rows_in(paths.backend.fetch_all(parts("inputs")), _InputRow):
-        statuses[row.status] += 1
-        if row.left_out_by:
-            left_out += LeftOut.of(row.left_out_by)
-        if row.status == "failed" and len(failures) < MAX_NAMED_FAILURES:
-            problem = Problem(row.error_type, row.error)
-            failures.append(InputReport(Position(0), row.input, row.kind, "failed", problem=problem))
+    for part in paths.backend.fetch_all(parts("inputs")):
+        with reading(part):
+            for row in rows_in([part], _InputRow):
+                statuses[row.status] += 1
+                left_out += LeftOut.of(row.left_out_by)
+                if row.status == "failed" and len(failures) < MAX_NAMED_FAILURES:
+                    problem = Problem(row.error_type, row.error)
+                    failures.append(InputReport(Position(0), row.input, row.kind, "failed", problem=problem))
     emotions: Counter[str] = Counter()
     sources: Counter[FaceSource] = Counter()
     columns = ["face_source", "emotion"] if layout.classes else ["face_source"]
