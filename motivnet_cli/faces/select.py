@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING
 
+from motivnet_cli.faces.detect import size_of
 from motivnet_cli.faces.quality import pose_of, sharpness
 from motivnet_cli.records import LeftOut
 
@@ -26,7 +28,7 @@ def select(rgb: NDArray[np.uint8], faces: list[Face], config: FaceConfig) -> tup
     """
 
     def is_large(face: Face) -> bool:
-        return min(_size(face)) >= config.min_face
+        return min(size_of(face.box)) >= config.min_face
 
     def is_upright(face: Face) -> bool:
         roll, *_ = pose_of(face.landmarks)
@@ -40,13 +42,8 @@ def select(rgb: NDArray[np.uint8], faces: list[Face], config: FaceConfig) -> tup
         kept = [face for face in faces if face.source != "detected" or is_kept(face)]
         counts.append(len(faces) - len(kept))
         faces = kept
-    by_size = sorted(range(len(faces)), key=lambda i: -_size(faces[i])[0] * _size(faces[i])[1])
+    by_size = sorted(range(len(faces)), key=lambda i: -prod(size_of(faces[i].box)))
     largest = sorted(by_size[: config.max_faces])
     min_face, max_roll, min_sharpness = counts
     left_out = LeftOut(min_face, max_roll, min_sharpness, max_faces=len(faces) - len(largest))
     return [faces[i] for i in largest], left_out
-
-
-def _size(face: Face) -> tuple[float, float]:
-    x1, y1, x2, y2 = face.box
-    return x2 - x1, y2 - y1
