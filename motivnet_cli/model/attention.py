@@ -29,11 +29,13 @@ def attention_in_blocks(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 def _attention_in_blocks(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     num_heads = torch.get_num_threads()
     mixed = _empty_result(q)
-    images = zip(q * q.shape[3] ** -0.5, k.transpose(2, 3).contiguous(), v.contiguous(), mixed, strict=True)
+    # Each head's rows beside each other: from views, products copy them again and again.
+    scaled = (q * q.shape[3] ** -0.5).contiguous()
+    images = zip(scaled, k.contiguous(), v.contiguous(), mixed, strict=True)
     for image in images:
         for queries, keys, values, out in zip(*(each.split(num_heads) for each in image), strict=True):
             for some, some_out in zip(queries.split(_ROWS, 1), out.split(_ROWS, 1), strict=True):
-                weights = torch.bmm(some, keys).softmax(-1)  # [heads, rows, N]
+                weights = torch.bmm(some, keys.transpose(1, 2)).softmax(-1)  # [heads, rows, N]
                 some_out[:] = torch.bmm(weights, values)
     return mixed
 
