@@ -102,6 +102,7 @@ bench: $(STAMP) ## Run the benchmarks and record their rows (about four hours)
 	$(BIN)/python benchmarks/jpegs.py --record
 	$(BIN)/python benchmarks/concealed.py --record
 	$(BIN)/python benchmarks/full_network.py --record
+	$(BIN)/python benchmarks/precisions.py --record
 	$(BIN)/python benchmarks/cold_start.py --record
 	$(BIN)/python benchmarks/pipelines.py --record
 	$(BIN)/python benchmarks/planning.py --record

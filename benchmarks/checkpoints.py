@@ -12,12 +12,16 @@ from pathlib import Path
 from harness import time_process
 
 
-def write_random_checkpoint(path: Path) -> int:
-    """A state dict of the full-size network under the names of the published checkpoint; returns its parameters."""
-    return int(time_process([sys.executable, __file__, str(path)]).stdout)
+def write_random_checkpoint(path: Path, *, depth: int = 40) -> int:
+    """A state dict of the full-size network under the names of the published checkpoint; returns its parameters.
+
+    Args:
+        depth: Layers of the encoder; the published network has 40.
+    """
+    return int(time_process([sys.executable, __file__, str(path), str(depth)]).stdout)
 
 
-def _write(path: Path) -> int:
+def _write(path: Path, *, depth: int) -> int:
     import torch
 
     from motivnet_cli.model import MotivNet, MotivNetSizes
@@ -25,7 +29,7 @@ def _write(path: Path) -> int:
 
     generator = torch.Generator().manual_seed(0)
     with torch.device("meta"):
-        shapes = {name: tensor.shape for name, tensor in MotivNet(MotivNetSizes()).state_dict().items()}
+        shapes = {name: tensor.shape for name, tensor in MotivNet(MotivNetSizes(depth=depth)).state_dict().items()}
     tensors = {
         checkpoint_name(name): torch.empty(shape).normal_(_centre(name), 0.02, generator=generator)
         for name, shape in shapes.items()
@@ -41,4 +45,4 @@ def _centre(name: str) -> float:
 
 
 if __name__ == "__main__":
-    print(_write(Path(sys.argv[1])))
+    print(_write(Path(sys.argv[1]), depth=int(sys.argv[2])))

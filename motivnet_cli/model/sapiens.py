@@ -167,7 +167,7 @@ class _Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.device.type == "cpu" and not torch.compiler.is_compiling():
-            return torch.cat([self._forward(rows) for rows in x.split(_MLP_ROWS, 1)], 1)
+            return torch.cat([self._forward(rows) for rows in torch.split(x, _MLP_ROWS, 1)], 1)
         return self._forward(x)
 
     def _forward(self, x: Tensor) -> Tensor:
