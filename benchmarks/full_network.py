@@ -29,11 +29,11 @@ MATRIX = 3072
 """Side of the matrices whose product is this machine's peak: as many rows as the network has tokens."""
 NUM_PICTURES = 4
 PROFILED = {
-    "matrix products of linear layers": ("addmm",),
-    "attention": ("scaled_dot_product",),
+    "matrix products of linear layers": ("addmm", "quantized::linear"),
+    "attention": ("scaled_dot_product", "attention_in_blocks", "bmm", "softmax"),
     "GELU": ("gelu",),
     "layer norm": ("layer_norm",),
-    "sums and copies": ("aten::add", "copy", "clone", "fill"),
+    "sums and copies": ("aten::add", "aten::mul", "copy", "clone", "cat", "fill"),
 }
 """Kinds of operations, and what is in torch's names for them."""
 TARGETS = {"plain": 1.02, "share_of_peak": 0.85, "engine": 1.05}

@@ -246,7 +246,7 @@ def _remarks(found: Findings) -> Iterator[str]:
     if processor["usable_cores"] < (processor["cores"] or 1):
         yield f"this process may use {processor['usable_cores']} of {processor['cores']} cores"
     if all(device["device"] == "cpu" for device in found["devices"]):
-        yield "torch sees no GPU: motivnet-1b takes a minute or more a face on a CPU"
+        yield "torch sees no GPU: two cores take from ten seconds to minutes for each face with motivnet-1b"
     if shared and shared["free_bytes"] < MIN_SHARED_MEMORY:
         yield f"/dev/shm has only {shared['free_bytes'] / 1e6:.0f} MB free (in containers: --shm-size)"
     if "error" in disk:

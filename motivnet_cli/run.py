@@ -234,7 +234,8 @@ def _log_start(config: RunConfig, run: OpenRun, model: LoadedModel, workforce: W
     if config.model.weights is not None and config.model.name is None and not model.classes:
         log.warning("%s is a Sapiens encoder without an emotion head: rows get no emotions", model.card.name)
     if workforce.choices.device.type == "cpu" and not model.card.single_thread:
-        log.warning("%s is made for a GPU: on a CPU each face takes a minute or more", model.card.name)
+        pace = "a minute" if workforce.choices.precision == "fp32" else "ten seconds"
+        log.warning("%s is made for a GPU: two CPU cores take %s or more for each face", model.card.name, pace)
 
 
 def _record_of(config: RunConfig, model: LoadedModel, choices: Choices) -> RunRecord:
