@@ -6,6 +6,8 @@ there, at a fifth of the rate at which the linear layers run (docs/performance.m
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import torch
 from torch import Tensor
 
@@ -19,25 +21,33 @@ _LIBRARY.define("attention_in_blocks(Tensor q, Tensor k, Tensor v) -> Tensor")  
 def attention_in_blocks(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Softmax(q k' / sqrt(d)) v: q, k and v [B, heads, N, d] -> [B, heads, N, d].
 
-    As many heads at once as there are threads. Scores are rounded to the type of `q` before the softmax, which torch's
-    kernel does not do.
+    Each thread takes whole heads, and computes them alone: where threads share each product and wait for each other
+    after it, a machine that others use, too, takes five times as long. Scores are rounded to the type of `q` before the
+    softmax, which torch's kernel does not do.
     """
     mixed: Tensor = torch.ops.motivnet.attention_in_blocks(q, k, v)
     return mixed
 
 
 def _attention_in_blocks(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    num_heads = torch.get_num_threads()
     mixed = _empty_result(q)
     # Each head's rows beside each other: from views, products copy them again and again.
     scaled = (q * q.shape[3] ** -0.5).contiguous()
     images = zip(scaled, k.contiguous(), v.contiguous(), mixed, strict=True)
-    for image in images:
-        for queries, keys, values, out in zip(*(each.split(num_heads) for each in image), strict=True):
-            for some, some_out in zip(queries.split(_ROWS, 1), out.split(_ROWS, 1), strict=True):
-                weights = torch.bmm(some, keys.transpose(1, 2)).softmax(-1)  # [heads, rows, N]
-                some_out[:] = torch.bmm(weights, values)
+    heads = [head for image in images for head in zip(*image, strict=True)]
+    with ThreadPoolExecutor(torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        for _ in pool.map(_attend, heads):
+            pass
     return mixed
+
+
+@torch.inference_mode()
+def _attend(head: tuple[Tensor, Tensor, Tensor, Tensor]) -> None:
+    """Of one head: queries, already scaled, keys, values [N, d], and the room for the result."""
+    queries, keys, values, mixed = head
+    for some, out in zip(torch.split(queries, _ROWS), torch.split(mixed, _ROWS), strict=True):
+        weights = torch.mm(some, keys.T).softmax(-1)  # [rows, N]
+        torch.mm(weights, values, out=out)
 
 
 def _empty_result(q: Tensor) -> Tensor:
