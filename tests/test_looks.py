@@ -146,9 +146,10 @@ class Network:
 
     def __init__(self, first, second):
         self.first, self.second = first, second
-        self.places = []
+        self.places, self.scales = [], []
 
     def glance(self, rgb, scale, *, min_confidence):
+        self.scales.append(scale)
         return [face for face in self.first if face.score >= min_confidence]
 
     def look(self, pictures, *, min_confidence):
@@ -164,6 +165,17 @@ def two_looks(first, second):
     detector = TwoLooks()
     detector._network = Network(first, second)
     return detector.detect(np.zeros((540, 720, 3), np.uint8), min_confidence=0.6), detector._network.places
+
+
+@pytest.mark.parametrize(("size", "longer"), [((2880, 2880), 720), ((3000, 4000), 720), ((800, 8000), 1972)])
+def test_the_first_look_costs_alike_at_any_shape(size, longer):
+    """A picture of 4:3 or nearer to a square is shrunk to 720 px, a longer one to 720 x 540 pixels in all."""
+    detector = TwoLooks()
+    detector._network = Network([], [])
+    detector.detect(np.zeros((*size, 3), np.uint8), min_confidence=0.6)
+
+    (scale,) = detector._network.scales
+    assert round(scale * max(size)) == longer
 
 
 MIDDLE = (43, 43, 85, 85)
