@@ -1,7 +1,6 @@
 """Rows of an output, computed again from their inputs: whether what is stored is what the run's settings give.
 
-The inputs are looked for where the plan has them, else where the run's settings lead, else where the user says. What is
-gone or changed is counted, and is no difference.
+Inputs that are gone or have changed are counted, and are no difference.
 """
 
 from __future__ import annotations
@@ -16,24 +15,19 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from motivnet_cli import __version__
-from motivnet_cli.config import FaceConfig, InputConfig, LoaderConfig, ModelConfig, VideoConfig
-from motivnet_cli.durable import sha256_of
-from motivnet_cli.engine.given_frames import GivenFrames
+from motivnet_cli.config import FaceConfig, LoaderConfig, ModelConfig, VideoConfig
+from motivnet_cli.engine.found_again import find_items, is_changed, pictures_of, section_of
 from motivnet_cli.engine.prepare import Preparer
 from motivnet_cli.engine.work import load_network, make_predictor
 from motivnet_cli.errors import ConfigError, InputError, first_line
 from motivnet_cli.faces.quality import quality_of
-from motivnet_cli.inputs.archive import Archive
 from motivnet_cli.inputs.cells import CellReader
-from motivnet_cli.inputs.listing import Listing
 from motivnet_cli.inputs.pillow import decoding_settings
 from motivnet_cli.output.findings import Findings
 from motivnet_cli.output.read import read_record
 from motivnet_cli.output.tables import SCHEMA_VERSION, measured
-from motivnet_cli.output.verify_sample import planned_items, sample_faces
+from motivnet_cli.output.verify_sample import sample_faces
 from motivnet_cli.records import BOX_COLUMNS, FLOAT16_STEP, Batch, Crop, Cursor, Face, Item, Position
-from motivnet_cli.remote.files import local_copy
-from motivnet_cli.remote.urls import is_remote
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -43,7 +37,7 @@ if TYPE_CHECKING:
     from motivnet_cli.config import Precision
     from motivnet_cli.engine.predictor import Predictor
     from motivnet_cli.output.findings import CheckResult
-    from motivnet_cli.output.verify_sample import SampledFace, SampledInput
+    from motivnet_cli.output.verify_sample import SampledFace
     from motivnet_cli.records import Frame, GivenFace, RunRecord
     from motivnet_cli.weights.load import LoadedModel
 
@@ -98,7 +92,8 @@ def check_sample(path: str, config: SampleConfig) -> CheckResult:
     faces = sample_faces(path, model.classes, size=config.size, seed=config.seed)
     again = _Again(record, model, predictor)
     with decoding_settings():
-        again.run(faces, _located(path, faces, settings, config))
+        inputs = (face.input for face in faces)
+        again.run(faces, find_items(path, inputs, settings, inputs_from=config.inputs_from))
     return again.result(len(faces), config)
 
 
@@ -128,75 +123,6 @@ def _network(record: RunRecord, config: SampleConfig) -> tuple[LoadedModel, Pred
     return model, make_predictor(model, asked)
 
 
-# ---- where the inputs are -----------------------------------------------------------------------------------
-
-
-def _located(
-    path: str, faces: Sequence[SampledFace], settings: Mapping[str, object], config: SampleConfig
-) -> dict[str, Item]:
-    """The items of the sampled rows, by the names of their inputs, of an archive's members by that of the archive."""
-    names = {face.input.archive or face.input.name for face in faces}
-    if config.inputs_from is not None:
-        kinds = {face.input.name: face.input.kind for face in faces if face.input.archive is None}
-        return {name: Item(0, name, str(Path(config.inputs_from, name)), kinds.get(name, "archive")) for name in names}
-    found = planned_items(path, names)
-    return found if len(found) == len(names) else _listed(settings, names - set(found)) | found
-
-
-def _listed(settings: Mapping[str, object], names: set[str]) -> dict[str, Item]:
-    """The items of these names that the run's own inputs hold now."""
-    try:
-        listing = Listing(_input_config(settings))
-    except ConfigError:
-        return {}
-    found: dict[str, Item] = {}
-    by_end: dict[str, list[Item]] = {}
-    ends = {name: _without_dots(name) for name in names}
-    last_parts = {Path(end).name for end in ends.values()}
-    try:
-        for item in listing:
-            if item.input in names:
-                found[item.input] = item
-            elif Path(item.input).name in last_parts:
-                by_end.setdefault(Path(item.input).name, []).append(item)
-    except ConfigError:
-        return found
-    for name in names - set(found):
-        # Names that were given relative to a folder: the record has the inputs by their absolute paths.
-        fitting = [item for item in by_end.get(Path(name).name, []) if f"/{item.input}".endswith(f"/{ends[name]}")]
-        if len(fitting) == 1:
-            found[name] = replace(fitting[0], input=name)
-    return found
-
-
-def _input_config(settings: Mapping[str, object]) -> InputConfig:
-    """What the run read, without what came on stdin.
-
-    Raises:
-        ConfigError: Nothing else was read.
-    """
-    values = {}
-    for name in InputConfig.__dataclass_fields__:
-        value = settings.get(f"inputs.{name}")
-        if isinstance(value, list):
-            value = tuple(str(each) for each in value if each != "-")
-        if value is not None:
-            values[name] = value
-    return InputConfig(**values)  # type: ignore[arg-type]
-
-
-def _without_dots(name: str) -> str:
-    return "/".join(part for part in name.split("/") if part not in ("", ".", ".."))
-
-
-def _is_changed(item: Item, about: SampledInput) -> bool:
-    """Whether the file is another one than the run read, as far as its size and its hash tell."""
-    if is_remote(item.path) or item.row is not None or about.archive is not None or about.size_bytes is None:
-        return False
-    path = Path(item.path)
-    return path.stat().st_size != about.size_bytes or (about.sha256 is not None and sha256_of(path) != about.sha256)
-
-
 # ---- the rows again -----------------------------------------------------------------------------------------
 
 
@@ -209,9 +135,9 @@ class _Again:
         self._predictor = predictor
         self._preparer = Preparer(
             model,
-            FaceConfig(**_section(settings, "faces")),  # type: ignore[arg-type]
-            VideoConfig(**_section(settings, "video")),  # type: ignore[arg-type]
-            LoaderConfig(**_section(settings, "loader")),  # type: ignore[arg-type]
+            FaceConfig(**section_of(settings, "faces")),  # type: ignore[arg-type]
+            VideoConfig(**section_of(settings, "video")),  # type: ignore[arg-type]
+            LoaderConfig(**section_of(settings, "loader")),  # type: ignore[arg-type]
         )
         self._tolerance = model.card.batch_tolerance if record.get("precision") == "fp32" else None
         self._findings = Findings()
@@ -259,11 +185,11 @@ class _Again:
                 self._not_run["were not found"] += len(rows)
                 continue
             try:
-                is_changed = _is_changed(item, rows[0].input)
+                has_changed = is_changed(item, rows[0].input)
             except OSError:
                 self._not_run["were not found"] += len(rows)
                 continue
-            if is_changed:
+            if has_changed:
                 self._not_run["have changed"] += len(rows)
             else:
                 yield from self._crops_of(item, rows)
@@ -272,7 +198,9 @@ class _Again:
         """The crops of the rows of one item; if it cannot be read, or has no such face, that is a difference."""
         left = {(row.input.name, row.frame, row.number): row for row in rows}
         try:
-            for name, frame, given in self._frames(item, rows):
+            names = {row.input.name for row in rows}
+            every = any(row.source == "given" for row in rows)
+            for name, frame, given in pictures_of(item, names, self._preparer, self._cells, every_frame=every):
                 here = [row for row in left.values() if (row.input.name, row.frame) == (name, frame.index)]
                 yield from self._crops_in(frame, here, given)
                 for row in here:
@@ -295,39 +223,6 @@ class _Again:
             return
         for row in rows:
             self._findings.fault("sample", row.where, f"cannot be read now: {first_line(error)}")
-
-    def _frames(
-        self, item: Item, rows: Sequence[SampledFace]
-    ) -> Iterator[tuple[str, Frame, tuple[GivenFace, ...] | None]]:
-        """The pictures of an item that may hold the rows: name of the input, pixels, and faces that are given.
-
-        Raises:
-            InputError: It cannot be read.
-        """
-        if item.kind == "archive":
-            wanted = {row.input.name for row in rows}
-            archive = Archive(item.path, allow_private=self._preparer.allow_private)
-            for member in archive:
-                name = f"{item.input}/{member.name}"
-                if name in wanted and not member.problem:
-                    yield name, self._preparer.decode(item.path, member.data), None
-            if problem := archive.report.problem:
-                raise InputError(problem.error_type, problem.message)
-        elif item.kind == "video":
-            with local_copy(item.path, allow_private=self._preparer.allow_private) as path:
-                every = item.given is not None or any(row.source == "given" for row in rows)
-                video = self._preparer.open_video(path, skip_frames=0, every_frame=every)
-                if item.given is not None:
-                    for frame, faces in GivenFrames(item.given).among(video):
-                        yield item.input, frame, faces
-                else:
-                    for frame in video:
-                        yield item.input, frame, None
-        elif item.column is not None and item.row is not None:
-            data = self._cells.read(item.path, item.column, item.row)
-            yield item.input, self._preparer.decode(item.path, data), item.given
-        else:
-            yield item.input, self._preparer.decode(item.path), item.given
 
     def _crops_in(
         self, frame: Frame, rows: Sequence[SampledFace], given: tuple[GivenFace, ...] | None
@@ -382,11 +277,6 @@ class _Again:
             return f"an embedding of {len(before)} numbers, and now {len(now)}"
         excess = abs(now - before) - (self._tolerance + (self._tolerance + step) * abs(now))
         return "" if (excess <= 0).all() else f"the embedding differs by up to {float(abs(now - before).max()):.1e}"
-
-
-def _section(settings: Mapping[str, object], name: str) -> dict[str, object]:
-    prefix = f"{name}."
-    return {key.removeprefix(prefix): value for key, value in settings.items() if key.startswith(prefix)}
 
 
 def _other_place(row: SampledFace, face: Face, frame: Frame) -> str:
