@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Literal
 
 DEFAULT_MODEL = "motivnet-1b"
-Architecture = Literal["motivnet", "sapiens", "expression-net"]
-"""`motivnet` is a Sapiens encoder with a head that classifies emotions, `sapiens` the encoder alone."""
+Architecture = Literal["motivnet", "sapiens", "expression-net", "head"]
+"""`motivnet` is a Sapiens encoder with a head that classifies emotions, `sapiens` the encoder alone, and `head` a
+classifier of another model's embeddings, of which the catalogue has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -177,7 +177,7 @@ def write_safetensors(
             file.write(piece)
         for shape, tensor in zip(shapes.values(), tensors, strict=True):
             assert tensor.shape == shape, f"expected a tensor of shape {shape}, got {tuple(tensor.shape)}"
-            numbers = tensor.detach().float().contiguous().numpy().astype("<f4", copy=False).data
+            numbers = tensor.detach().float().cpu().contiguous().numpy().astype("<f4", copy=False).data
             digest.update(numbers)
             file.write(numbers)
         file.flush()

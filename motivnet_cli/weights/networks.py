@@ -184,7 +184,7 @@ def convert(source: StrPath, destination: Path, *, metadata: Mapping[str, str]) 
     dtypes = {str(checkpoint.tensors[name].dtype).removeprefix("torch.") for name in names.values()}
     num_ignored = len(checkpoint.tensors) - len(names)
     tensors = checkpoint.stream(names[parameter] for parameter in shapes)
-    sha256 = write_safetensors(destination, tensors, shapes=shapes, metadata={**metadata, **_metadata_of(network)})
+    sha256 = write_safetensors(destination, tensors, shapes=shapes, metadata={**metadata, **metadata_of(network)})
     return Converted(
         kind="motivnet" if isinstance(network, MotivNet) else "sapiens",
         sizes=network.sizes,
@@ -275,8 +275,10 @@ def _load_parameters(network: _NetworkT, names: dict[str, str], checkpoint: Chec
     return network.eval().requires_grad_(False)
 
 
-def _metadata_of(network: SapiensEmbedder) -> dict[str, str]:
-    """What the tensors of a network do not show, as `load_network` reads it."""
+def metadata_of(network: ExpressionNet | SapiensEmbedder) -> dict[str, str]:
+    """What the tensors of a network do not show, as `load_network` reads it from the metadata of a file."""
+    if isinstance(network, ExpressionNet):
+        return {"format": STORED_FORMAT, "classes": ",".join(network.classes)}
     metadata = {
         "format": STORED_FORMAT,
         "heads": str(network.sizes.heads),

@@ -1,7 +1,7 @@
 """The model store: a folder for each model, with its weights as `.safetensors` and a record of where they came from.
 
-Knows files and names, not networks; imports torch only to convert. A model is installed if and only if its folder
-exists: everything is prepared in another folder, which is renamed at the end.
+Knows files and names, not networks; imports torch only to write weights. A model is installed if and only if its
+folder exists: everything is prepared in another folder, which is renamed at the end.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import json
 import logging
+import math
 import os
 import re
 import shutil
@@ -25,9 +26,12 @@ from motivnet_cli import __version__
 from motivnet_cli.catalogue import CARDS, Architecture, ModelCard
 from motivnet_cli.durable import durably, sync
 from motivnet_cli.errors import ConfigError, FetchError, WeightsError
+from motivnet_cli.weights.training_record import TrainingRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
+
+    from torch import Tensor
 
     from motivnet_cli.remote.fetch import FetchProgress
 
@@ -49,9 +53,10 @@ class StoredModel:
     name: str
     architecture: Architecture
     source: str
-    """Where it came from, without credentials: a URL, or the name of a file."""
+    """Where it came from, without credentials: a URL, the name of a file, or `motivnet train`."""
     sha256: str
-    """Of the source file. Outputs record it, so that they can be compared with the published file."""
+    """Of the source file. Outputs record it, so that they can be compared with the published file. Of a model that was
+    trained here: of the file in the store."""
     stored_sha256: str
     """Of the file in the store."""
     size_bytes: int
@@ -63,6 +68,8 @@ class StoredModel:
     """When it was stored: ISO 8601, UTC."""
     tool: str
     """The version of motivnet that stored it."""
+    training: TrainingRecord | None = None
+    """How it was made; None for a download or a file from elsewhere."""
     path: str = dataclasses.field(default="", compare=False)
     """The weights file, absolute. Not part of the record on disk."""
 
@@ -105,7 +112,12 @@ class Store:
             return None
         try:
             record = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))
-            model = StoredModel(**record, path=str(folder / WEIGHTS_FILE))
+            training = record.pop("training", None)
+            model = StoredModel(
+                **record,
+                training=None if training is None else TrainingRecord.from_json(training),
+                path=str(folder / WEIGHTS_FILE),
+            )
             size = (folder / WEIGHTS_FILE).stat().st_size
         except (OSError, ValueError, TypeError) as error:
             raise _damaged(folder, str(error)) from error
@@ -158,6 +170,80 @@ class Store:
             if file is not None:
                 return self._install_file(name, Path(file), sha256=sha256)
             return self._install_url(name, source, sha256=sha256, offline=offline, progress=progress)
+
+    def add(
+        self,
+        name: str,
+        tensors: Mapping[str, Tensor],
+        *,
+        architecture: Architecture,
+        metadata: Mapping[str, str],
+        training: TrainingRecord,
+        texts: Callable[[StoredModel], Mapping[str, str]] = lambda model: {},
+        overwrite: bool = False,
+    ) -> StoredModel:
+        """Store a model that was trained here, completely or not at all.
+
+        If another process is storing a model of this name, wait for that.
+
+        Args:
+            name: Any that is not of the catalogue.
+            tensors: Under the names that loading the architecture expects; stored as float32, one at a time.
+            metadata: Of the weights file, beside what `training` says.
+            texts: Of what is stored -> files that shall lie beside it, by name.
+            overwrite: Replace a model of this name.
+
+        Raises:
+            ConfigError: As `check_free`, under the lock.
+            FetchError: The disk is too full.
+            OSError: The store cannot be written.
+        """
+        self.check_free(name, overwrite=overwrite)
+        self.root.mkdir(parents=True, exist_ok=True)
+        with self._locked(name), self._incoming_folder(name) as incoming:
+            self.check_free(name, overwrite=overwrite)
+            shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
+            num_parameters = sum(math.prod(shape) for shape in shapes.values())
+            self._check_free_space(4 * num_parameters)
+            from motivnet_cli.weights.checkpoint import write_safetensors
+
+            about = {**metadata, "name": name, **training.metadata}
+            sha256 = write_safetensors(incoming / WEIGHTS_FILE, tensors.values(), shapes=shapes, metadata=about)
+            model = StoredModel(
+                name=name,
+                architecture=architecture,
+                source="motivnet train",
+                sha256=sha256,
+                stored_sha256=sha256,
+                size_bytes=(incoming / WEIGHTS_FILE).stat().st_size,
+                num_tensors=len(shapes),
+                num_parameters=num_parameters,
+                terms=training.terms,
+                date=_now(),
+                tool=f"motivnet {__version__}",
+                training=training,
+                path=str(self.root / name / WEIGHTS_FILE),
+            )
+            for file, text in texts(model).items():
+                with durably(incoming / file) as temporary:
+                    temporary.write_text(text, encoding="utf-8")
+            self._publish(incoming, model)
+        return model
+
+    def check_free(self, name: str, *, overwrite: bool = False) -> None:
+        """Raise if no model that is trained here can be stored under this name.
+
+        Raises:
+            ConfigError: It is no name, the catalogue has it, or a model has it and shall not be replaced.
+        """
+        _check_name(name)
+        if name in CARDS:
+            raise ConfigError(f"{name} is a model of the catalogue: choose another name for your own")
+        if (self.root / name).exists() and not overwrite:
+            raise ConfigError(
+                f"the store ({self.root}) has a model {name!r} already: choose another name, or replace it with "
+                "--overwrite"
+            )
 
     def plan(self, name: str, *, url: str | None = None, file: str | Path | None = None) -> InstallPlan:
         """What `install` would do with the same arguments. Uses no network and writes nothing.
@@ -224,10 +310,7 @@ class Store:
         card = CARDS.get(name)
         if card and card.embedded:
             raise ConfigError(f"{name} is inside the package: it needs no download")
-        if not _NAME.fullmatch(name):
-            raise ConfigError(
-                f"a model's name is made of letters, digits, dots, dashes and underscores, at most 64, got {name!r}"
-            )
+        _check_name(name)
         url = url or (card.url if card else None)
         if url is None and file is None:
             raise ConfigError(f"no source is known for {name!r}: say --url URL or --from-file PATH")
@@ -280,7 +363,7 @@ class Store:
             remedy = "store it under a name of your own: `motivnet download-weights NAME ...`"
             check_published(name, outline(file), source=source, remedy=remedy)
         with self._incoming_folder(name) as incoming:
-            self._check_free_space(file)
+            self._check_free_space(file.stat().st_size)
             metadata = {"name": name, "source": source, "source_sha256": sha256}
             converted = convert(file, incoming / WEIGHTS_FILE, metadata=metadata)
             model = StoredModel(
@@ -293,17 +376,25 @@ class Store:
                 num_tensors=converted.num_tensors,
                 num_parameters=converted.num_parameters,
                 terms=card.terms if card else UNKNOWN_TERMS,
-                date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                date=_now(),
                 tool=f"motivnet {__version__}",
                 path=str(self.root / name / WEIGHTS_FILE),
             )
-            record = dataclasses.asdict(model)
-            del record["path"]
-            _write_json(incoming / RECORD_FILE, record)
-            shutil.rmtree(self.root / name, ignore_errors=True)
-            incoming.rename(self.root / name)
-            sync(self.root)
+            self._publish(incoming, model)
         return model
+
+    def _publish(self, incoming: Path, model: StoredModel) -> None:
+        """Write the record beside what was prepared, and move all of it into place."""
+        record = dataclasses.asdict(model)
+        del record["path"]
+        _write_json(incoming / RECORD_FILE, record)
+        final, replaced = self.root / model.name, incoming.with_name(f"{model.name}.replaced")
+        shutil.rmtree(replaced, ignore_errors=True)
+        if final.exists():
+            final.rename(replaced)
+        incoming.rename(final)
+        sync(self.root)
+        shutil.rmtree(replaced, ignore_errors=True)
 
     @contextlib.contextmanager
     def _incoming_folder(self, name: str) -> Iterator[Path]:
@@ -316,16 +407,16 @@ class Store:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _check_free_space(self, file: Path) -> None:
-        """Stop before the conversion if the disk is too full. A float32 file is about as large as its source.
+    def _check_free_space(self, needed: int) -> None:
+        """Stop before weights are written if the disk is too full for so many bytes, those of float32 or of a source.
 
         Raises:
             FetchError: The disk is too full.
         """
-        needed, free = file.stat().st_size, shutil.disk_usage(self.root).free
+        free = shutil.disk_usage(self.root).free
         if free < needed:
             raise FetchError(
-                f"the converted weights need about {needed / 1e9:.1f} GB in {self.root}, and {free / 1e9:.1f} GB are "
+                f"the weights need about {needed / 1e9:.1f} GB in {self.root}, and {free / 1e9:.1f} GB are "
                 "free there: free some space, or choose another store with --store or MOTIVNET_HOME"
             )
 
@@ -396,6 +487,18 @@ def own_card(
         sources=source,
         limits=("Nothing is known of its accuracy here.",),
     )
+
+
+def _check_name(name: str) -> None:
+    """Raise a ConfigError where no model can be called so."""
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"a model's name is made of letters, digits, dots, dashes and underscores, at most 64, got {name!r}"
+        )
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def _write_json(path: Path, content: dict[str, object]) -> None:

@@ -1,0 +1,152 @@
+"""A trained model in the store: whole or not at all, with the record of how it was made."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from motivnet_cli.durable import sha256_of
+from motivnet_cli.errors import ConfigError, WeightsError
+from motivnet_cli.training.result import check_result, put_in_store
+from motivnet_cli.weights.load import load_model
+from motivnet_cli.weights.store import RECORD_FILE, Store
+from motivnet_cli.weights.training_record import FewShot, Figure, TrainingRecord
+from tests.trained import CLASSES, faces, files_of, record, tiny_motivnet
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "store")
+
+
+# ---- the record ---------------------------------------------------------------------------------------------
+
+
+def test_a_record_survives_json():
+    """Tuples, parts, missing intervals and an undefined figure come back as they were."""
+    whole = record(few_shot=(FewShot(shots=1, draws=5, figures={"accuracy": Figure(0.4, 0.3, 0.5)}),))
+
+    assert TrainingRecord.from_json(json.loads(json.dumps(whole.to_json()))) == whole
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda content: content.pop("parents"), "parents"),
+        (lambda content: content.update(mood="good"), "training has 'mood'"),
+        (lambda content: content.update(kind="table"), "training.kind is 'table'"),
+        (lambda content: content["data"].update(counts=[1]), r"training.data.counts is \[1\]"),
+        (lambda content: content["validation"].update(n="35"), "training.validation.n is '35'"),
+        (lambda content: content["preparation"].update(margin=True), "training.preparation.margin is True"),
+    ],
+)
+def test_another_record_is_refused(change, message):
+    content = record().to_json()
+    change(content)
+
+    with pytest.raises(ValueError, match=message):
+        TrainingRecord.from_json(content)
+
+
+def test_terms_of_everything_are_inherited():
+    """Each terms once, with what they are the terms of."""
+    parents = record().parents
+    twice = (*parents, dataclasses.replace(parents[0], name="motivnet-1b", role="teacher"))
+
+    assert record(parents=twice).terms == (
+        "Inherited from what it was made from. Of sapiens-1b (start) and motivnet-1b (teacher): CC BY-NC 4.0. "
+        "Of the data, labels.csv: Ask its owner."
+    )
+
+
+# ---- the store ----------------------------------------------------------------------------------------------
+
+
+def test_a_trained_network_computes_the_same_from_the_store(store):
+    """And is found with its record; the hash that outputs record is that of the file."""
+    network = tiny_motivnet()
+
+    stored = put_in_store("mine", network, record(), store=store)
+    loaded = load_model("mine", store=str(store.root))
+
+    pixels = faces(2, height=64, width=48)
+    for ours, theirs in zip(loaded.network(pixels), network(pixels), strict=True):
+        assert torch.equal(ours, theirs)
+    assert store.find("mine") == stored
+    assert stored.training == record()
+    assert loaded.classes == CLASSES
+    assert loaded.weights_sha256 == stored.sha256 == sha256_of(Path(stored.path))
+    assert store.verify("mine") == stored
+
+
+def test_a_record_of_an_earlier_motivnet_is_read(store):
+    """One that knew of no training."""
+    put_in_store("mine", tiny_motivnet(), record(), store=store)
+    path = store.root / "mine" / RECORD_FILE
+    content = json.loads(path.read_text())
+    del content["training"]
+    path.write_text(json.dumps(content))
+
+    assert store.find("mine").training is None
+
+
+def test_a_damaged_record_is_named(store):
+    put_in_store("mine", tiny_motivnet(), record(), store=store)
+    path = store.root / "mine" / RECORD_FILE
+    content = json.loads(path.read_text())
+    content["training"]["classes"] = "neutral"
+    path.write_text(json.dumps(content))
+
+    with pytest.raises(WeightsError, match=r"training\.classes is 'neutral'"):
+        store.find("mine")
+
+
+def test_a_name_is_taken_once(store):
+    """Without --overwrite the first stays as it is, and with it nothing of the first is left."""
+    first = put_in_store("mine", tiny_motivnet(), record(), store=store)
+
+    with pytest.raises(ConfigError, match="has a model 'mine' already"):
+        put_in_store("mine", tiny_motivnet(), record(best_epoch=3), store=store)
+    assert store.verify("mine") == first
+
+    second = put_in_store("mine", tiny_motivnet(), record(best_epoch=3), store=store, overwrite=True)
+    assert store.verify("mine") == second
+    assert second.training.best_epoch == 3
+    assert files_of(store.root) == ["mine/model.json", "mine/weights.safetensors"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_nothing_is_left_of_a_model_that_could_not_be_written(store, monkeypatch, overwrite):
+    """A disk that fills up at the last file: what was there before is there after it."""
+    before = put_in_store("mine", tiny_motivnet(), record(), store=store) if overwrite else None
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("motivnet_cli.weights.store._write_json", full)
+    with pytest.raises(OSError, match="No space left"):
+        put_in_store("mine", tiny_motivnet(), record(), store=store, overwrite=overwrite)
+
+    assert store.find("mine") == before
+    assert files_of(store.root) == (["mine/model.json", "mine/weights.safetensors"] if overwrite else [])
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "message"),
+    [
+        ("motivnet-1b", CLASSES, "is a model of the catalogue"),
+        ("expression-net", CLASSES, "is a model of the catalogue"),
+        ("my model", CLASSES, "a model's name is made of letters"),
+        ("mine", ("smirk",), "at least two classes apart, and the labels have: 'smirk'"),
+        ("mine", ("smirk", "yawn", "smirk"), "a name of its own"),
+        ("mine", ("smirk", "a,b"), "no class can be called 'a,b'"),
+        ("mine", ("smirk", "frame"), "no class can be called 'frame'"),
+    ],
+)
+def test_what_cannot_be_stored_is_refused_before_anything_is_computed(store, name, classes, message):
+    with pytest.raises(ConfigError, match=message):
+        check_result(name, classes, store=store)
