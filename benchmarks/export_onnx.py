@@ -60,6 +60,7 @@ def make(path: str) -> None:
     torch.manual_seed(0)
     network = MotivNet(MotivNetSizes())
     torch.nn.init.normal_(network.encoder.position, std=0.02)
+    network.head.reset_parameters(torch.default_generator)
     torch.save(network.state_dict(), path)
     print(sum(parameter.numel() for parameter in network.parameters()))
 

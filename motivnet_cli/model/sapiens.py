@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from motivnet_cli.model.attention import attention_in_blocks
 
@@ -112,13 +113,18 @@ class SapiensEncoder(nn.Module):
         self.position = nn.Parameter(torch.zeros(1, sizes.grid_height * sizes.grid_width, width))
         self.blocks = nn.ModuleList([_Block(width=width, heads=sizes.heads, mlp=sizes.mlp) for _ in range(sizes.depth)])
         self.norm = nn.LayerNorm(width, eps=_NORM_EPS)
+        self.checkpoint_blocks = False
+        """Keep the tokens before each block, and compute the rest anew in the backward pass: memory for time."""
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised float [B, 3, 16 h, 16 w] -> features [B, D, h, w]."""
         x: Tensor = self.patch_embed(images)  # [B, D, h, w]
         x = x.flatten(2).transpose(1, 2) + self.position  # [B, hw, D]
         for block in self.blocks:
-            x = block(x)
+            if self.checkpoint_blocks:
+                x = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False)  # nothing in it is random
+            else:
+                x = block(x)
         x = self.norm(x)
         return torch.unflatten(x.transpose(1, 2), 2, self.grid)
 
@@ -146,14 +152,15 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.in_blocks = False
-        """Computed by `attention_in_blocks` in place of torch's own kernel."""
+        """Computed by `attention_in_blocks` in place of torch's own kernel, where no gradient is asked for."""
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         qkv: Tensor = self.qkv(x)  # [B, N, 3D]
         q, k, v = torch.unflatten(qkv, 2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each [B, heads, N, D/heads]
-        attend = attention_in_blocks if self.in_blocks else functional.scaled_dot_product_attention
+        in_blocks = self.in_blocks and not qkv.requires_grad
+        attend = attention_in_blocks if in_blocks else functional.scaled_dot_product_attention
         mixed = attend(q, k, v)
         out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return out

@@ -70,7 +70,7 @@ def _golden_files(folder: Path) -> set[str]:
 def _wrong_arrays(folder: Path, rows: list[list[str]]) -> Iterator[str]:
     """Arrays whose name, dtype or shape is not that of README.md, and values that cannot be right."""
     described = {
-        (row[0], name): (row[2], tuple(int(side) for side in row[3].split(",")))
+        (row[0], name): (row[2], tuple(int(side) for side in re.findall(r"\d+", row[3])))
         for row in rows
         if row[0].endswith(".npz") and len(row) == 5
         for name in _expanded(row[1])

@@ -1,0 +1,71 @@
+"""The settings of a training: small frozen objects, made once from the command line or in Python.
+
+Defaults are those of MotivNet's reference (arXiv 2512.24231 and its code); what the reference lacks is off.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from motivnet_cli.errors import ConfigError
+
+ClassWeights = Literal["none", "balanced"]
+AdaptedLayer = Literal["attention.qkv", "attention.out", "mlp.up", "mlp.down"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterConfig:
+    """Low-rank adapters on the encoder, whose own weights then stay (`training.adapters`)."""
+
+    rank: int = 8
+    alpha: float = 16.0
+    """An adapter's product is multiplied by alpha / rank."""
+    learning_rate: float = 2e-4
+    """That of GPT-2 and GPT-3 in the paper of LoRA (arXiv 2106.09685, appendix D)."""
+    layers: tuple[AdaptedLayer, ...] = ("attention.qkv", "attention.out")
+    """The linear layers of each block that get one."""
+
+    def __post_init__(self) -> None:
+        _check_range("adapter-rank", self.rank, 1, 1024)
+        _check_range("adapter-alpha", self.alpha, 0, 1e4)
+        _check_range("adapter-lr", self.learning_rate, 0, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptimConfig:
+    """What trains, and how: AdamW, cosine restarts, cross-entropy."""
+
+    encoder_lr: float = 1e-8
+    """So low that the encoder hardly moves: numbers near 1, such as the gains of its norms, not at all in float32."""
+    head_lr: float = 1e-5
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.999)
+    restart_epochs: int = 10
+    """Epochs from a restart of the learning rates to the next: they fall to 0 by a cosine."""
+    dropout: float = 0.1
+    """Of the head, at five places of each of its layers."""
+    freeze_encoder: bool = False
+    """Train the head alone."""
+    adapters: AdapterConfig | None = None
+    """Train the head and these."""
+    class_weights: ClassWeights = "none"
+    """`balanced`: an example of class c counts n / (C n_c), for n_c of n examples and C classes."""
+    label_smoothing: float = 0.0
+    """The part of every target that is spread over all classes."""
+
+    def __post_init__(self) -> None:
+        _check_range("encoder-lr", self.encoder_lr, 0, 1)
+        _check_range("head-lr", self.head_lr, 0, 1)
+        _check_range("weight-decay", self.weight_decay, 0, 1)
+        for beta in self.betas:
+            _check_range("betas", beta, 0, 0.999999)
+        _check_range("restart-epochs", self.restart_epochs, 1, 1_000_000)
+        _check_range("dropout", self.dropout, 0, 0.9)
+        _check_range("label-smoothing", self.label_smoothing, 0, 0.9)
+
+
+def _check_range(option: str, value: float, lowest: float, highest: float) -> None:
+    """Raise a ConfigError that names an option whose value is not in its range; NaN is in none."""
+    if not lowest <= value <= highest:
+        raise ConfigError(f"{option} must lie between {lowest:g} and {highest:g}, got {value:g}")
