@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from motivnet_cli.catalogue import CARDS
 from motivnet_cli.durable import sha256_of
 from motivnet_cli.errors import ConfigError, WeightsError
+from motivnet_cli.records import EMOTIONS
 from motivnet_cli.training.result import check_result, put_in_store
-from motivnet_cli.weights.load import load_model
+from motivnet_cli.weights.cards import find_card
+from motivnet_cli.weights.checkpoint import read_training
+from motivnet_cli.weights.load import load_model, model_card
 from motivnet_cli.weights.store import RECORD_FILE, Store
-from motivnet_cli.weights.training_record import FewShot, Figure, TrainingRecord
-from tests.trained import CLASSES, faces, files_of, record, tiny_motivnet
+from motivnet_cli.weights.training_record import FewShot, Figure, Parent, Preparation, TrainingRecord
+from tests.trained import CLASSES, faces, files_of, record, tiny_motivnet, tiny_student
 
 
 @pytest.fixture
@@ -71,7 +77,7 @@ def test_a_trained_network_computes_the_same_from_the_store(store):
     network = tiny_motivnet()
 
     stored = put_in_store("mine", network, record(), store=store)
-    loaded = load_model("mine", store=str(store.root))
+    loaded = load_model("mine", store=str(store.root), recipe="stretch")  # `pad` leaves rows out of the embedding
 
     pixels = faces(2, height=64, width=48)
     for ours, theirs in zip(loaded.network(pixels), network(pixels), strict=True):
@@ -150,3 +156,102 @@ def test_nothing_is_left_of_a_model_that_could_not_be_written(store, monkeypatch
 def test_what_cannot_be_stored_is_refused_before_anything_is_computed(store, name, classes, message):
     with pytest.raises(ConfigError, match=message):
         check_result(name, classes, store=store)
+
+
+# ---- students, and files ------------------------------------------------------------------------------------
+
+
+def student_record(**changes):
+    return record(
+        kind="student",
+        parents=(Parent(name="motivnet-1b", sha256="c" * 64, role="teacher", terms="Research only."),),
+        preparation=Preparation(recipe="letterbox", margin=0.3, flip=True),
+        **changes,
+    )
+
+
+def test_a_student_computes_the_same_from_the_store(store):
+    """With its own classes; what suits the small network is the catalogue's, and the rest is its training's."""
+    network = tiny_student()
+    put_in_store("mine", network, student_record(), store=store)
+
+    loaded = load_model("mine", store=str(store.root))
+
+    pixels = faces(2, height=112, width=112)
+    for ours, theirs in zip(loaded.network(pixels), network(pixels), strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-5)
+    like = CARDS["expression-net"]
+    assert loaded.classes == CLASSES
+    assert (loaded.card.single_thread, loaded.card.cpu_batch_size) == (True, like.cpu_batch_size)
+    assert (loaded.card.embedded, loaded.card.recipes, loaded.card.flip) == (False, ("letterbox",), True)
+    assert loaded.card.terms == (
+        "Inherited from what it was made from. Of motivnet-1b (teacher): Research only. Of the data, labels.csv: Ask "
+        "its owner."
+    )
+
+
+def test_a_card_says_what_was_trained_on_what(store):
+    """And faces are prepared as in training, whatever the catalogue does for this architecture."""
+    put_in_store("mine", tiny_motivnet(), record(), store=store)
+
+    card = find_card("mine", store)
+
+    assert card.title == "motivnet trained from sapiens-1b, 94,467 parameters of its own"
+    assert card.about == (
+        "3 classes (neutral, smirk, yawn), learned from labels.csv on 2026-11-29. Accuracy 80.0 % (64.0 to 90.0), UAR "
+        "75.0 % (60.0 to 88.0) on 35 faces: the validation faces, by the network of the best epoch."
+    )
+    assert card.recipes == ("pad", "stretch", "stretch-224")
+    assert (card.margin, card.align, card.flip) == (0.2, True, True)
+    assert card.limits == (
+        "Its figures are of faces that were set aside so: 20 % at random, seed 0. How it does on others is not known.",
+        "yawn has 25 faces, 5.6 times fewer than neutral.",
+        "The position table was resized from 64 x 64 to 64 x 48.",
+    )
+
+
+@pytest.mark.parametrize("network", [tiny_motivnet, tiny_student])
+def test_a_file_of_a_trained_model_says_how_it_was_made(store, tmp_path, network):
+    """Given as --weights or stored elsewhere from a copy, it has card, terms and record as it had here."""
+    whole = record() if network is tiny_motivnet else student_record()
+    stored = put_in_store("mine", network(), whole, store=store)
+    file = str(shutil.copy(stored.path, tmp_path / "sent.safetensors"))
+
+    elsewhere = Store(tmp_path / "elsewhere")
+    copied = elsewhere.install("theirs", file=file)
+    given = load_model(weights=file, store=str(elsewhere.root)).card
+
+    assert copied.training == whole
+    assert copied.sha256 == stored.sha256
+    card = find_card("mine", store)
+    assert find_card("theirs", elsewhere) == dataclasses.replace(card, name="theirs")
+    assert given == dataclasses.replace(card, name="sent.safetensors") == model_card(weights=file)
+    assert read_training(copied.path) == whole
+
+
+def test_a_file_with_a_record_that_cannot_be_read_is_refused(tmp_path):
+    """How faces are prepared for it would be guessed."""
+    path = tmp_path / "sent.safetensors"
+    metadata = {"classes": ",".join(CLASSES), "training": '{"kind": "table"}'}
+    save_file(tiny_student().state_dict(), path, metadata=metadata)
+
+    with pytest.raises(WeightsError, match="do not say how it was trained"):
+        load_model(weights=str(path))
+
+
+def test_an_expression_net_without_names_is_refused(tmp_path):
+    """Seven classes are not in MotivNet's order here."""
+    path = tmp_path / "small.safetensors"
+    save_file(tiny_student(EMOTIONS).state_dict(), path)
+
+    with pytest.raises(WeightsError, match="is an ExpressionNet that does not name its classes"):
+        load_model(weights=str(path))
+
+
+def test_a_student_does_not_pass_for_a_published_network(store, tmp_path):
+    path = put_in_store("mine", tiny_student(EMOTIONS), student_record(classes=EMOTIONS), store=store).path
+
+    with pytest.raises(WeightsError, match="holds another network than motivnet-1b: kind is an ExpressionNet"):
+        load_model("motivnet-1b", weights=path)
+    with pytest.raises(WeightsError, match="holds another network than motivnet-1b: kind is an ExpressionNet"):
+        Store(tmp_path / "elsewhere").install("motivnet-1b", file=path)

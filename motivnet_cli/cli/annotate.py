@@ -86,7 +86,8 @@ def annotate(
         if dry_run:
             _print_listing(console, config, as_json=as_json)
             return
-        from motivnet_cli.weights.store import Store, find_card
+        from motivnet_cli.weights.cards import find_card
+        from motivnet_cli.weights.store import Store
 
         if config.model.name is not None:  # a mistyped one is an error before torch is imported
             find_card(config.model.name, Store(config.model.store))

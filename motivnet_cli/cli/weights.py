@@ -181,7 +181,7 @@ class _ListedModel:
 
 
 def _listed(models: Store, name: str, stored: StoredModel | None) -> _ListedModel:
-    from motivnet_cli.weights.store import find_card
+    from motivnet_cli.weights.cards import find_card
 
     card = find_card(name, models)
     return _ListedModel(

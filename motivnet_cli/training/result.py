@@ -8,9 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.model import ExpressionNet
 from motivnet_cli.records import is_class_name
-from motivnet_cli.weights.networks import metadata_of
+from motivnet_cli.weights.networks import kind_of, metadata_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from motivnet_cli.catalogue import Architecture
-    from motivnet_cli.model import MotivNet
+    from motivnet_cli.model import ExpressionNet, MotivNet
     from motivnet_cli.weights.store import Store, StoredModel
     from motivnet_cli.weights.training_record import TrainingRecord
 
@@ -58,7 +57,7 @@ def put_in_store(
         name,
         network.state_dict(),
         record,
-        architecture="expression-net" if isinstance(network, ExpressionNet) else "motivnet",
+        architecture=kind_of(network),
         metadata=metadata_of(network),
         store=store,
         overwrite=overwrite,

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from motivnet_cli.errors import WeightsError, first_line
 from motivnet_cli.weights.file_hash import changed, unreadable
+from motivnet_cli.weights.training_record import TrainingRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -143,6 +144,27 @@ def read_checkpoint(path: StrPath) -> Checkpoint:
         raise _not_weights(path, f"it is {_describe(head)}")
     version = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
     return Checkpoint(path=path, tensors=tensors, metadata=metadata, _is_mapped=is_mapped, _version=version)
+
+
+def read_training(path: StrPath) -> TrainingRecord | None:
+    """How the model in a weights file was trained, as `Store.add` and exports write it; None where it says nothing.
+
+    Raises:
+        WeightsError: It says what this motivnet cannot read.
+        OSError: The file cannot be read.
+    """
+    with Path(path).open("rb") as file:
+        if file.read(9)[8:] != b"{":
+            return None  # of another format, which has no metadata
+    with safe_open(str(path), framework="pt") as opened:
+        text = (opened.metadata() or {}).get("training")
+    try:
+        return None if text is None else TrainingRecord.from_json(json.loads(text))
+    except ValueError as error:
+        raise WeightsError(
+            f"the metadata of {path} do not say how it was trained ({error}), and so not how faces are prepared for "
+            "it: a newer motivnet may have written them"
+        ) from error
 
 
 def write_safetensors(

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 from motivnet_cli.catalogue import CARDS, DEFAULT_MODEL, ModelCard, recorded_name
 from motivnet_cli.errors import ConfigError, WeightsError
 from motivnet_cli.faces.crop import image_rows
-from motivnet_cli.model import MotivNet, SapiensEmbedder
-from motivnet_cli.weights.checkpoint import read_ahead
+from motivnet_cli.model import SapiensEmbedder
+from motivnet_cli.weights.cards import find_card, own_card, trained_card
+from motivnet_cli.weights.checkpoint import read_ahead, read_training
 from motivnet_cli.weights.file_hash import FileHash, PendingHash, file_sha256
-from motivnet_cli.weights.networks import embedded_weights, load_expression_net, load_network, outline
+from motivnet_cli.weights.networks import embedded_weights, kind_of, load_expression_net, load_network, outline
 from motivnet_cli.weights.published import check_published
-from motivnet_cli.weights.store import Store, StoredModel, find_card, own_card
+from motivnet_cli.weights.store import Store, StoredModel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -77,7 +78,8 @@ def load_model(
 ) -> LoadedModel:
     """Load a model by name from the package or the model store, or a network from a checkpoint file.
 
-    A file's network is told from its tensors, and goes by the name of the file: a MotivNet, or a Sapiens encoder alone.
+    A file's network is told from its tensors, and goes by the name of the file: a MotivNet, a Sapiens encoder alone, or
+    an ExpressionNet that was taught.
 
     Args:
         name: A model of the catalogue, or one that was stored under another name; None is the catalogue's first. With
@@ -97,7 +99,7 @@ def load_model(
     if weights is not None:
         _refuse_own_weights(name, weights, models)
         pending = PendingHash(weights, known=known_hash, cache=models.root / "cache" / "hashes")
-        return _load_file(name, weights, recipe=recipe, pending=pending)
+        return _load_file(name, weights, models, recipe=recipe, pending=pending)
     name = name or DEFAULT_MODEL
     card = find_card(name, models)
     _check_recipe(card, recipe)
@@ -123,7 +125,7 @@ def model_card(name: str | None = None, *, weights: str | None = None, store: st
     if weights is None:
         return find_card(name or DEFAULT_MODEL, models)
     _refuse_own_weights(name, weights, models)
-    return _card_of_file(weights, outline(weights, encoder_only=_takes_encoder(name)))
+    return _card_of_file(weights, outline(weights, encoder_only=_takes_encoder(name)), models)
 
 
 def check_weights(
@@ -174,7 +176,9 @@ def _refuse_own_weights(name: str | None, weights: str, models: Store) -> None:
         )
 
 
-def _load_file(name: str | None, weights: str, *, recipe: str | None, pending: PendingHash) -> LoadedModel:
+def _load_file(
+    name: str | None, weights: str, models: Store, *, recipe: str | None, pending: PendingHash
+) -> LoadedModel:
     network = load_network(weights, encoder_only=_takes_encoder(name))
     if name is not None:
         remedy = (
@@ -182,7 +186,7 @@ def _load_file(name: str | None, weights: str, *, recipe: str | None, pending: P
             f"`motivnet download-weights NAME --from-file {weights}`"
         )
         check_published(name, network, source=weights, remedy=remedy)
-    card = _card_of_file(weights, network)
+    card = _card_of_file(weights, network, models)
     _check_recipe(card, recipe)
     read_ahead(weights)
     pending.start()
@@ -193,12 +197,17 @@ def _takes_encoder(name: str | None) -> bool:
     return name is not None and CARDS[name].architecture == "sapiens"
 
 
-def _card_of_file(weights: str, network: SapiensEmbedder) -> ModelCard:
-    name = recorded_name(None, weights)
+def _card_of_file(weights: str, network: ExpressionNet | SapiensEmbedder, models: Store) -> ModelCard:
+    name, kind = recorded_name(None, weights), kind_of(network)
+    num_parameters = sum(parameter.numel() for parameter in network.parameters())
+    training = read_training(weights)
+    # The encoder of a whole network that was trained says nothing of classes.
+    if training is not None and network.classes == training.classes:
+        return trained_card(name, kind, training, num_parameters=num_parameters, store=models)
     return own_card(
         name,
-        "motivnet" if isinstance(network, MotivNet) else "sapiens",
-        num_parameters=sum(parameter.numel() for parameter in network.parameters()),
+        kind,
+        num_parameters=num_parameters,
         about="A checkpoint file that was given in place of a model.",
         source=name,
     )

@@ -81,6 +81,9 @@ _DECODER_SIZE_TENSORS = {
     f"{_DECODER}duplicate_pooling": 3,
 }
 
+_EXPRESSION_NET_TENSOR = "blocks.0.conv0.weight"
+"""Which no other network has."""
+
 _CLASSES_BY_COUNT = {7: EMOTIONS, 8: (*EMOTIONS, "contempt")}
 _HEADS_BY_WIDTH = {1024: 16, 1280: 16, 1536: 24, 1920: 32}
 """Attention heads of the published Sapiens encoders (0.3B, 0.6B, 1B, 2B): no rule of the width gives all four."""
@@ -91,16 +94,16 @@ _PATCH = 16
 _GRID_RATIO = (4, 3)
 """Rows to columns of the token grid, where the metadata does not give the input size."""
 
-_NetworkT = TypeVar("_NetworkT", bound=SapiensEmbedder)
+_NetworkT = TypeVar("_NetworkT", ExpressionNet, MotivNet, SapiensEmbedder)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Converted:
     """What `convert` wrote."""
 
-    kind: Literal["motivnet", "sapiens"]
-    sizes: SapiensSizes
-    """Of a MotivNet, `MotivNetSizes`."""
+    kind: Literal["motivnet", "sapiens", "expression-net"]
+    sizes: SapiensSizes | None
+    """Of a MotivNet, `MotivNetSizes`; None of an ExpressionNet, which has one size."""
     num_tensors: int
     num_parameters: int
     num_ignored: int
@@ -134,8 +137,10 @@ def load_checkpoint(path: StrPath) -> MotivNet:
     return _load_parameters(network, names, checkpoint)
 
 
-def load_network(path: StrPath, *, encoder_only: bool = False) -> SapiensEmbedder:
+def load_network(path: StrPath, *, encoder_only: bool = False) -> ExpressionNet | SapiensEmbedder:
     """Load what a file holds, otherwise as `load_checkpoint`: a MotivNet if it has an emotion head, else the encoder.
+
+    A file with the tensors of an ExpressionNet must name its classes in its metadata.
 
     The file of an encoder may hold it alone, or another network built on it, such as the published pose estimator.
     Tensors of other parts are ignored. An encoder with a class token is refused.
@@ -150,10 +155,12 @@ def load_network(path: StrPath, *, encoder_only: bool = False) -> SapiensEmbedde
     network, names = _build(checkpoint, encoder_only=encoder_only)
     if num_ignored := len(checkpoint.tensors) - len(names):
         log.info("%s: loaded the %d tensors of the encoder and ignored %d others", path, len(names), num_ignored)
+    if isinstance(network, ExpressionNet):
+        return _load_expression_net(network, names, checkpoint)
     return _load_parameters(network, names, checkpoint)
 
 
-def outline(path: StrPath, *, encoder_only: bool = False) -> SapiensEmbedder:
+def outline(path: StrPath, *, encoder_only: bool = False) -> ExpressionNet | SapiensEmbedder:
     """The network that `load_network` loads, without its numbers: on torch's meta device.
 
     Raises:
@@ -186,8 +193,8 @@ def convert(source: StrPath, destination: Path, *, metadata: Mapping[str, str]) 
     tensors = checkpoint.stream(names[parameter] for parameter in shapes)
     sha256 = write_safetensors(destination, tensors, shapes=shapes, metadata={**metadata, **metadata_of(network)})
     return Converted(
-        kind="motivnet" if isinstance(network, MotivNet) else "sapiens",
-        sizes=network.sizes,
+        kind=kind_of(network),
+        sizes=None if isinstance(network, ExpressionNet) else network.sizes,
         num_tensors=len(shapes),
         num_parameters=sum(math.prod(shape) for shape in shapes.values()),
         num_ignored=num_ignored,
@@ -201,12 +208,14 @@ def load_expression_net() -> ExpressionNet:
     """Load the small network that ships inside the package: float32, eval mode, without gradients, on the CPU."""
     with embedded_weights() as path:
         checkpoint = read_checkpoint(path)
-        with torch.device("meta"):
-            network = ExpressionNet(classes=tuple(checkpoint.metadata["classes"].split(",")))
-        state = {name: tensor.float() for name, tensor in checkpoint.tensors.items()}
-    network.load_state_dict(state, strict=True, assign=True)
-    # Depthwise convolutions run several times faster on a CPU with the channels last (benchmarks/README.md).
-    return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        return _load_expression_net(*_build_expression_net(checkpoint), checkpoint)
+
+
+def kind_of(network: ExpressionNet | SapiensEmbedder) -> Literal["motivnet", "sapiens", "expression-net"]:
+    """The architecture of a network, as the catalogue calls it."""
+    if isinstance(network, ExpressionNet):
+        return "expression-net"
+    return "motivnet" if isinstance(network, MotivNet) else "sapiens"
 
 
 def embedded_weights() -> AbstractContextManager[Path]:
@@ -214,8 +223,11 @@ def embedded_weights() -> AbstractContextManager[Path]:
     return resources.as_file(resources.files("motivnet_cli") / "assets" / "expression.safetensors")
 
 
-def _build(checkpoint: Checkpoint, *, encoder_only: bool) -> tuple[SapiensEmbedder, dict[str, str]]:
-    """As `_build_motivnet` if there is an emotion head and it is wanted, else as `_build_encoder`."""
+def _build(checkpoint: Checkpoint, *, encoder_only: bool) -> tuple[ExpressionNet | SapiensEmbedder, dict[str, str]]:
+    """As `_build_motivnet` if there is an emotion head and it is wanted, as `_build_expression_net` if there is that
+    network, else as `_build_encoder`."""
+    if not encoder_only and _EXPRESSION_NET_TENSOR in checkpoint.tensors:
+        return _build_expression_net(checkpoint)
     has_head = any(name.startswith(_DECODER) for name in _published_names(checkpoint.tensors))
     return _build_motivnet(checkpoint) if has_head and not encoder_only else _build_encoder(checkpoint)
 
@@ -236,6 +248,24 @@ def _build_motivnet(checkpoint: Checkpoint) -> tuple[MotivNet, dict[str, str]]:
         return network, _match_parameters(network, tensors, published)
     except WeightsError as error:
         raise WeightsError(f"{checkpoint.path} is not a MotivNet checkpoint: {error}") from error
+
+
+def _build_expression_net(checkpoint: Checkpoint) -> tuple[ExpressionNet, dict[str, str]]:
+    """As `_build_motivnet`, for an ExpressionNet, whose tensors have the same names in its file."""
+    # No number of classes has known names: those inside the package are in another order than MotivNet's.
+    if "classes" not in checkpoint.metadata:
+        raise WeightsError(
+            f"{checkpoint.path} is an ExpressionNet that does not name its classes in its metadata `classes` (commas "
+            "between)"
+        )
+    try:
+        count = _shapes_of(checkpoint.tensors, {"fc.weight": 2})["fc.weight"][0]
+        with torch.device("meta"):
+            network = ExpressionNet(classes=_class_names(count, checkpoint.metadata))
+        _check_tensors(checkpoint.tensors, {name: tuple(each.shape) for name, each in network.state_dict().items()})
+        return network, {name: name for name in network.state_dict()}
+    except WeightsError as error:
+        raise WeightsError(f"{checkpoint.path} is not an ExpressionNet checkpoint: {error}") from error
 
 
 def _build_encoder(checkpoint: Checkpoint) -> tuple[SapiensEmbedder, dict[str, str]]:
@@ -273,6 +303,12 @@ def _load_parameters(network: _NetworkT, names: dict[str, str], checkpoint: Chec
     state = {parameter: checkpoint.tensors.pop(name).float() for parameter, name in names.items()}
     network.load_state_dict(state, strict=True, assign=True)
     return network.eval().requires_grad_(False)
+
+
+def _load_expression_net(network: ExpressionNet, names: dict[str, str], checkpoint: Checkpoint) -> ExpressionNet:
+    """As `_load_parameters`."""
+    # Depthwise convolutions run several times faster on a CPU with the channels last (benchmarks/README.md).
+    return _load_parameters(network, names, checkpoint).to(memory_format=torch.channels_last)
 
 
 def metadata_of(network: ExpressionNet | SapiensEmbedder) -> dict[str, str]:

@@ -6,11 +6,11 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from motivnet_cli.errors import WeightsError
-from motivnet_cli.model import MotivNetSizes, SapiensSizes
+from motivnet_cli.model import MotivNetSizes, SapiensEmbedder, SapiensSizes
 from motivnet_cli.records import EMOTIONS
 
 if TYPE_CHECKING:
-    from motivnet_cli.model import SapiensEmbedder
+    from motivnet_cli.model import ExpressionNet
 
 _PUBLISHED: dict[str, tuple[SapiensSizes, tuple[str, ...]]] = {
     "motivnet-1b": (MotivNetSizes(), EMOTIONS),
@@ -19,7 +19,7 @@ _PUBLISHED: dict[str, tuple[SapiensSizes, tuple[str, ...]]] = {
 """Name -> sizes and classes; those of arXiv 2512.24231 and arXiv 2408.12569 are the defaults of the sizes."""
 
 
-def check_published(name: str, network: SapiensEmbedder, *, source: str, remedy: str) -> None:
+def check_published(name: str, network: ExpressionNet | SapiensEmbedder, *, source: str, remedy: str) -> None:
     """Refuse a network that is not the one that the catalogue calls by this name; any other name promises nothing.
 
     Args:
@@ -32,7 +32,10 @@ def check_published(name: str, network: SapiensEmbedder, *, source: str, remedy:
     """
     if name not in _PUBLISHED:
         return
-    found, expected = _traits(network.sizes, network.classes), _traits(*_PUBLISHED[name])
+    expected = _traits(*_PUBLISHED[name])
+    found: dict[str, object] = {"kind": "an ExpressionNet"}
+    if isinstance(network, SapiensEmbedder):
+        found = _traits(network.sizes, network.classes)
     if differing := [
         f"{trait} is {found[trait]}, not {value}"
         for trait, value in expected.items()

@@ -23,7 +23,7 @@ import filelock
 import platformdirs
 
 from motivnet_cli import __version__
-from motivnet_cli.catalogue import CARDS, Architecture, ModelCard
+from motivnet_cli.catalogue import CARDS
 from motivnet_cli.durable import durably, sync
 from motivnet_cli.errors import ConfigError, FetchError, WeightsError
 from motivnet_cli.weights.training_record import TrainingRecord
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from motivnet_cli.catalogue import Architecture
     from motivnet_cli.remote.fetch import FetchProgress
 
 log = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ class StoredModel:
     tool: str
     """The version of motivnet that stored it."""
     training: TrainingRecord | None = None
-    """How it was made; None for a download or a file from elsewhere."""
+    """How it was made by `motivnet train`; None where it was made otherwise."""
     path: str = dataclasses.field(default="", compare=False)
     """The weights file, absolute. Not part of the record on disk."""
 
@@ -355,16 +356,24 @@ class Store:
 
     def _convert(self, name: str, file: Path, *, source: str, sha256: str) -> StoredModel:
         """Convert a checkpoint file and move the result into place, with its record."""
+        from motivnet_cli.weights.checkpoint import read_training
         from motivnet_cli.weights.networks import convert, outline
         from motivnet_cli.weights.published import check_published
 
         card = CARDS.get(name)
+        network = outline(file)
         if card:
             remedy = "store it under a name of your own: `motivnet download-weights NAME ...`"
-            check_published(name, outline(file), source=source, remedy=remedy)
+            check_published(name, network, source=source, remedy=remedy)
+        training = None if card else read_training(file)
         with self._incoming_folder(name) as incoming:
             self._check_free_space(file.stat().st_size)
-            metadata = {"name": name, "source": source, "source_sha256": sha256}
+            metadata = {
+                "name": name,
+                "source": source,
+                "source_sha256": sha256,
+                **(training.metadata if training else {}),
+            }
             converted = convert(file, incoming / WEIGHTS_FILE, metadata=metadata)
             model = StoredModel(
                 name=name,
@@ -375,9 +384,10 @@ class Store:
                 size_bytes=converted.size_bytes,
                 num_tensors=converted.num_tensors,
                 num_parameters=converted.num_parameters,
-                terms=card.terms if card else UNKNOWN_TERMS,
+                terms=card.terms if card else training.terms if training else UNKNOWN_TERMS,
                 date=_now(),
                 tool=f"motivnet {__version__}",
+                training=training,
                 path=str(self.root / name / WEIGHTS_FILE),
             )
             self._publish(incoming, model)
@@ -440,53 +450,6 @@ class Store:
             yield
         finally:
             lock.release()
-
-
-def find_card(name: str, store: Store) -> ModelCard:
-    """The card of a model of the catalogue, or one made from the record of a stored model with another name.
-
-    Raises:
-        ConfigError: No model has this name.
-        WeightsError: A stored model is damaged.
-    """
-    if name in CARDS:
-        return CARDS[name]
-    model = store.find(name)
-    if model is None:
-        stored = [each.name for each in store.models() if each.name not in CARDS]
-        known = ", ".join([*CARDS, *stored])
-        raise ConfigError(f"no model is named {name!r}; known models: {known} (see `motivnet models`)")
-    return own_card(
-        name,
-        model.architecture,
-        num_parameters=model.num_parameters,
-        about=f"Stored from {model.source} on {model.date[:10]}.",
-        source=model.source,
-        terms=model.terms,
-    )
-
-
-def own_card(
-    name: str,
-    architecture: Architecture,
-    *,
-    num_parameters: int,
-    about: str,
-    source: str,
-    terms: str = UNKNOWN_TERMS,
-) -> ModelCard:
-    """The card of a network that the catalogue does not name: input as for the catalogue's of this architecture."""
-    like = next(card for card in CARDS.values() if card.architecture == architecture)
-    return dataclasses.replace(
-        like,
-        name=name,
-        title=f"a {architecture} checkpoint of your own, {num_parameters:,} parameters",
-        about=about,
-        url=None,
-        terms=terms,
-        sources=source,
-        limits=("Nothing is known of its accuracy here.",),
-    )
 
 
 def _check_name(name: str) -> None:
