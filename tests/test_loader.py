@@ -13,6 +13,7 @@ from motivnet_cli.engine import loader, prepare
 from motivnet_cli.engine.predictor import Predictor
 from motivnet_cli.engine.prepare import Preparer
 from motivnet_cli.engine.work import work
+from motivnet_cli.faces.crop import Cropping
 from motivnet_cli.inputs.listing import Listing
 from motivnet_cli.records import Cursor, Position, Todo, never
 from motivnet_cli.weights.load import load_model
@@ -156,7 +157,7 @@ def test_a_fault_in_a_thread_is_not_swallowed(photos, model, monkeypatch):
     def broken(*_args, **_options):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(prepare, "to_pixels", broken)
+    monkeypatch.setattr(Cropping, "crop", broken)
     with pytest.raises(ZeroDivisionError):
         batches(photos, model)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 from motivnet_cli.errors import InputError
 from motivnet_cli.faces.corrupt import BY_FACES, corrupt
-from motivnet_cli.faces.crop import cut, eye_roll, placed, to_pixels
+from motivnet_cli.faces.crop import Cropping, placed
 from motivnet_cli.faces.find import find_faces, load_detector
 from motivnet_cli.faces.quality import quality_of
 from motivnet_cli.faces.select import select
@@ -32,11 +32,10 @@ if TYPE_CHECKING:
     from typing_extensions import Required
 
     from motivnet_cli.config import FaceConfig, LoaderConfig, VideoConfig
-    from motivnet_cli.faces.crop import RotatedSquare
+    from motivnet_cli.faces.crop import NetworkInput
     from motivnet_cli.inputs.archive import Member
     from motivnet_cli.inputs.video import VideoReader
     from motivnet_cli.records import Frame, GivenFace, Item, Kept, Kind
-    from motivnet_cli.weights.load import LoadedModel
 
 MAX_READY_FACES = 32
 """Faces of one picture that are cropped ahead; a crowd's others are cropped as the batch takes them."""
@@ -71,17 +70,15 @@ class Preparer:
     """What the reading threads do, for one model and one set of settings.
 
     Args:
-        model: Its recipe and input size say what a crop is.
+        network: Its recipe and input size say what a crop is.
         faces: How faces are found and cut.
         video: Which frames of a video are taken.
         loader: Of it, all but `threads` matters here.
     """
 
-    def __init__(self, model: LoadedModel, faces: FaceConfig, video: VideoConfig, loader: LoaderConfig) -> None:
-        self._model = model
+    def __init__(self, network: NetworkInput, faces: FaceConfig, video: VideoConfig, loader: LoaderConfig) -> None:
         self._faces = faces
-        self._margin = faces.margin_for(model.card)
-        self._align = faces.align_for(model.card)
+        self._cropping = Cropping.of(network, faces)
         self._video = video
         self._max_pixels = loader.max_pixels
         self.allow_private = loader.allow_private
@@ -212,15 +209,7 @@ class Preparer:
 
     def crop(self, frame: Frame, face: Face) -> NDArray[np.uint8]:
         """One face as the network takes it: uint8 [3, H, W], RGB, 0 to 255."""
-        model = self._model
-        fill_rgb = model.card.fill_rgb
-        square: NDArray[np.uint8] | RotatedSquare = frame.rgb  # [picture's H, W, 3]
-        if face.source != "whole":
-            roll = eye_roll(face) if self._align else None
-            square = cut(frame.rgb, face.box, margin=self._margin, fill_rgb=fill_rgb, turn=face.turn, roll=roll)
-        return to_pixels(
-            square, recipe=model.recipe, height=model.height, width=model.width, fill_rgb=fill_rgb
-        )  # [3, network's H, W]
+        return self._cropping.crop(frame.rgb, face)
 
     def _picture(
         self, about: About, frame: Frame, *, given: tuple[GivenFace, ...] | None = None, kept: Kept = ()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from motivnet_cli.config import FaceConfig
 from motivnet_cli.durable import durably, temporary_name
 from motivnet_cli.errors import ConfigError, InputError
 from motivnet_cli.inputs.cells import CellReader
@@ -18,8 +19,9 @@ from motivnet_cli.inputs.names import kind_of, status_of, version_of
 from motivnet_cli.records import BOX_COLUMNS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
+    from motivnet_cli.config import FaceMode
     from motivnet_cli.evaluation.datasets.labelled import Labelled, LabelledSet
     from motivnet_cli.evaluation.matching import Matched
     from motivnet_cli.evaluation.predictions import Predictions
@@ -29,32 +31,49 @@ _MAX_COMPARED = 10_000
 """Files whose sizes are compared, spread over the set: on a shared file system each may take a millisecond."""
 
 
+def face_settings(labelled: LabelledSet, chosen: FaceConfig | None) -> tuple[FaceConfig, bool]:
+    """How the faces of a set are found, and whether at the boxes that it gives: as chosen, else as suits the set.
+
+    Crops are taken whole; else the largest face counts, and only a set of images may have pictures that are crops.
+    """
+    if chosen is not None:
+        return chosen, False
+    found: FaceMode = "detect" if labelled.unit == "clip" else "auto"
+    faces = FaceConfig(mode="whole" if labelled.faces == "whole" else found, max_faces=1)
+    return faces, labelled.faces == "given"
+
+
 def write_manifest(labelled: LabelledSet, out: Path, *, with_boxes: bool, every: int) -> Path:
     """The labelled images as a manifest; its name changes when they do, and with it the run's fingerprint.
 
     Args:
         every: Which frames are taken of clips that are folders of frames: every N-th, from the first.
     """
-    folder = out / "inputs"
-    folder.mkdir(parents=True, exist_ok=True)
     lines = []
+    for image, path in zip(labelled.images, write_pictures(labelled.images, out), strict=True):
+        row: dict[str, str | float] = {"path": path}
+        if with_boxes and image.box:
+            row |= dict(zip(BOX_COLUMNS, image.box, strict=True))
+        lines += [json.dumps({"path": frame}) for frame in image.frames[::every]] or [json.dumps(row)]
+    text = "\n".join(lines) + "\n"
+    manifest = out / "inputs" / f"{labelled.dataset}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.jsonl"
+    if not manifest.exists():
+        with durably(manifest) as temporary:
+            temporary.write_text(text)
+    return manifest
+
+
+def write_pictures(images: Iterable[Labelled], out: Path) -> Iterator[str]:
+    """The path of each image or clip; pictures of tables become files on the way."""
+    (out / "inputs").mkdir(parents=True, exist_ok=True)
     with closing(CellReader()) as cells:
-        for image in labelled.images:
+        for image in images:
             path = path_of(image, out)
             if image.path is None and not Path(path).exists():
                 temporary = temporary_name(Path(path))
                 _write_picture(image, temporary, cells)
                 temporary.replace(path)  # not synced: tens of thousands, and they can be made again
-            row: dict[str, str | float] = {"path": path}
-            if with_boxes and image.box:
-                row |= dict(zip(BOX_COLUMNS, image.box, strict=True))
-            lines += [json.dumps({"path": frame}) for frame in image.frames[::every]] or [json.dumps(row)]
-    text = "\n".join(lines) + "\n"
-    manifest = folder / f"{labelled.dataset}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.jsonl"
-    if not manifest.exists():
-        with durably(manifest) as temporary:
-            temporary.write_text(text)
-    return manifest
+            yield path
 
 
 def _write_picture(image: Labelled, path: Path, cells: CellReader) -> None:

@@ -13,7 +13,6 @@ import numpy as np
 
 from motivnet_cli.config import (
     Corruption,
-    FaceConfig,
     InputConfig,
     OutputConfig,
     RunConfig,
@@ -21,7 +20,7 @@ from motivnet_cli.config import (
 )
 from motivnet_cli.evaluation.clips import ClipConfig, pool
 from motivnet_cli.evaluation.datasets.votes import refuse_numbers_of_rows
-from motivnet_cli.evaluation.files import path_of, remark_on_other_files, write_manifest
+from motivnet_cli.evaluation.files import face_settings, path_of, remark_on_other_files, write_manifest
 from motivnet_cli.evaluation.matching import match, refuse_other_pictures, remarks_on, restricted
 from motivnet_cli.evaluation.predictions import read_predictions
 from motivnet_cli.evaluation.scoring import Predicted, labels_of
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from motivnet_cli.config import FaceMode
     from motivnet_cli.evaluation.config import EvaluateConfig, Variant
     from motivnet_cli.evaluation.datasets.labelled import LabelledSet
     from motivnet_cli.records import Progress
@@ -56,13 +54,11 @@ def predict(
     """Run the network over the images, or over what a corruption makes of them; None when it was stopped on the way."""
     out = Path(config.out)
     clips = config.clips or ClipConfig()
-    found: FaceMode = "detect" if labelled.unit == "clip" else "auto"
-    faces = config.faces or FaceConfig(mode="whole" if labelled.faces == "whole" else found, max_faces=1)
+    faces, with_boxes = face_settings(labelled, config.faces)
     if variant.margin is not None:
         faces = replace(faces, margin=variant.margin)
     if config.align is not None:
         faces = replace(faces, align=config.align)
-    with_boxes = labelled.faces == "given" and config.faces is None
     manifest = write_manifest(labelled, out, with_boxes=with_boxes, every=clips.every or 1)
     margin = "" if variant.margin is None else f"margin-{variant.margin:g}"
     output = out / f"{'-'.join(filter(None, (prefix, variant.recipe, margin)))}.parquet"

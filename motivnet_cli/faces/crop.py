@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import ceil, cos, floor, radians, sin
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+    from typing_extensions import Self
 
+    from motivnet_cli.catalogue import ModelCard
+    from motivnet_cli.config import FaceConfig
     from motivnet_cli.records import Box, Face, GivenFace, Point
 
 RECIPES = ("stretch", "pad", "stretch-224", "letterbox")
@@ -41,6 +44,56 @@ _MIN_REDUCED_PIXELS = 4
 _MIN_EYE_DISTANCE = 0.1
 """In heights of the face: nearer eyes are those of a profile, whose line says nothing of the roll. Seen from the front
 they are 0.36 apart (the astronaut of `sample_data`)."""
+
+
+class NetworkInput(Protocol):
+    """What a crop depends on of a network; a `LoadedModel` is one."""
+
+    @property
+    def card(self) -> ModelCard: ...
+    @property
+    def recipe(self) -> str:
+        """One of RECIPES."""
+
+    @property
+    def height(self) -> int:
+        """In pixels."""
+
+    @property
+    def width(self) -> int:
+        """In pixels."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cropping:
+    """How the faces of a picture become the input of one network."""
+
+    recipe: str
+    height: int
+    width: int
+    fill_rgb: tuple[int, int, int]
+    margin: float
+    align: bool
+
+    @classmethod
+    def of(cls, network: NetworkInput, faces: FaceConfig) -> Self:
+        """As these settings have it, else as the network's card."""
+        return cls(
+            recipe=network.recipe,
+            height=network.height,
+            width=network.width,
+            fill_rgb=network.card.fill_rgb,
+            margin=faces.margin_for(network.card),
+            align=faces.align_for(network.card),
+        )
+
+    def crop(self, rgb: NDArray[np.uint8], face: Face) -> NDArray[np.uint8]:
+        """One face of a picture [h, w, 3] as the network takes it: uint8 [3, height, width], RGB, 0 to 255."""
+        square: NDArray[np.uint8] | RotatedSquare = rgb
+        if face.source != "whole":
+            roll = eye_roll(face) if self.align else None
+            square = cut(rgb, face.box, margin=self.margin, fill_rgb=self.fill_rgb, turn=face.turn, roll=roll)
+        return to_pixels(square, recipe=self.recipe, height=self.height, width=self.width, fill_rgb=self.fill_rgb)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

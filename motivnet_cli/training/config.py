@@ -5,13 +5,66 @@ Defaults are those of MotivNet's reference (arXiv 2512.24231 and its code); what
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
 
+from motivnet_cli.config import LoaderConfig
 from motivnet_cli.errors import ConfigError
+from motivnet_cli.remote.urls import local_path
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from motivnet_cli.config import FaceConfig
 
 ClassWeights = Literal["none", "balanced"]
 AdaptedLayer = Literal["attention.qkv", "attention.out", "mlp.up", "mlp.down"]
+VAL_SHARE = 0.2
+"""Of the images of the training list, drawn for validation. Source: MotivNet's reference, `int(0.8 * n)` to train."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataConfig:
+    """The labelled faces that are learned from, and those that the training is judged by."""
+
+    dataset: str
+    """A key of `datasets.cards.CARDS`."""
+    root: str
+    """The folder of the set; for csv and parquet, the table."""
+    split: str | None = None
+    """None takes the split for training; of a set without one, all of it."""
+    val_split: str | None = None
+    """A split to validate on; None draws a share of the images."""
+    val_root: str | None = None
+    """Another folder or table of the same kind to validate on."""
+    val_share: float = VAL_SHARE
+    """Of the images, drawn for validation where neither of these is given."""
+    group_by: str | None = None
+    """`subject`, or a column of the set: images of one value are all learned from, or all validated on."""
+    protocol: str | None = None
+    path_column: str | None = None
+    label_column: str | None = None
+    label_map: Mapping[str, str] | None = None
+    """The set's labels -> classes, or `drop`."""
+    contempt: bool = False
+    """Whether images of contempt are kept, as an eighth class."""
+    faces: FaceConfig | None = None
+    """None does what suits the set, as for `evaluate`: crops are taken whole, given boxes are used, else the largest
+    face."""
+    loader: LoaderConfig = field(default=LoaderConfig())
+    seed: int = 0
+    """Of what is drawn for validation."""
+
+    def __post_init__(self) -> None:
+        for name in ("root", "val_root"):
+            if (path := getattr(self, name)) is not None:
+                object.__setattr__(self, name, local_path(path))
+        if not 0 < self.val_share < 1:
+            raise ConfigError(f"val-share must lie between 0 and 1, got {self.val_share:g}")
+        if self.val_split is not None and self.val_root is not None:
+            raise ConfigError("val-split is a split of the set, val-root another folder or table: give one of them")
+        if self.faces is not None and self.faces.max_faces != 1 and self.faces.mode != "whole":
+            raise ConfigError(f"one face of a picture has its label: max_faces must be 1, got {self.faces.max_faces}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -139,7 +139,8 @@ def read_split_folders(
 def chosen_split(request: Request, found: Recognised) -> tuple[str, str, list[str]]:
     """The split of the set that is read, which of the found splits it is, and what must be said of that.
 
-    Where the card's default is not there, a single other split that is not for training is taken.
+    Without a split, it is the card's default, or where that is not there, a single other one that is not for training.
+    To learn from, it is the split for training, or where there is none, the card's default.
 
     Args:
         found: With paths by keys of SPLIT_WORDS.
@@ -149,8 +150,9 @@ def chosen_split(request: Request, found: Recognised) -> tuple[str, str, list[st
     """
     card, there = request.card, found.paths
     splits = {split: word for split in card.splits if (word := next(filter(there.get, card.words_of(split)), None))}
-    chosen, remarks = request.split or card.default_split, []
-    if chosen not in splits and request.split is None:
+    default = "train" if request.for_training and "train" in splits else card.default_split
+    chosen, remarks = request.split or default, []
+    if chosen not in splits and request.split is None and not request.for_training:
         others = [split for split in splits if split != "train"]
         if len(others) == 1:
             chosen = others[0]

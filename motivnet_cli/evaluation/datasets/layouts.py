@@ -51,6 +51,8 @@ class Request:
     """The label map of the user: label in lower case -> emotion, or why such faces are dropped."""
     path_column: str | None = None
     label_column: str | None = None
+    for_training: bool = False
+    """Without `split`, that for training is meant."""
 
     def command(self, *, label_map: Mapping[str, str] = MappingProxyType({}), **options: str | None) -> str:
         """The call that reads this set so, for messages.
@@ -65,7 +67,7 @@ class Request:
             **{"path_column": self.path_column, "label_column": self.label_column},
             "label_map": ",".join(f"{label}={meaning}" for label, meaning in {**given, **label_map}.items()),
         }
-        words = ["motivnet", "evaluate"]
+        words = ["motivnet", "train" if self.for_training else "evaluate"]
         for name, value in (asked | options).items():
             if value:
                 words += [f"--{name.replace('_', '-')}", shlex.quote(value)]

@@ -66,7 +66,8 @@ def _or_videos(request: Request, folder: str, rows: SplitRows) -> SplitRows:
 
 def _read_split(request: Request, found: Recognised) -> SplitRows:
     """One of several folders that each hold folders named by emotion."""
-    if request.split in (None, "all"):
+    is_chosen = request.for_training and request.split is None and "train" in found.paths
+    if request.split in (None, "all") and not is_chosen:
         splits = ", ".join(found.paths)
         raise ConfigError(
             f"folder: {found.folder!r} holds folders of emotions for {splits}: choose with --split, such as "

@@ -94,6 +94,7 @@ def read_dataset(
     label_map: Mapping[str, str] | None = None,
     columns: Sequence[str] = (),
     contempt: bool = False,
+    for_training: bool = False,
     disk: Disk | None = None,
 ) -> LabelledSet:
     """The labelled images of a set on this disk, its layout recognised in the folder or down to two folders below.
@@ -105,7 +106,8 @@ def read_dataset(
         name: A key of CARDS.
         root: The set's folder; for `csv` and `parquet` the table, whose paths are relative to its folder. A table may
             also have the columns x1 y1 x2 y2 (a face's box) and `subject`.
-        split: None takes the layout's default, the card's where the layout has it.
+        split: None takes the layout's default, the card's where the layout has it; `for_training` the training split,
+            where the set has one.
         protocol: None takes the card's default.
         path_column: For tables, and sets in Parquet; None looks for one of `table.PATH_COLUMNS`.
         label_column: For the same; None looks for one of `tables.LABEL_COLUMNS`.
@@ -126,6 +128,8 @@ def read_dataset(
     may_be_table = name in TABLES or tables.PARQUET in LAYOUTS[name]
     if not may_be_table and (path_column or label_column):
         raise ConfigError(f"{name} has no table with columns to name: leave out --path-column and --label-column")
+    if for_training and split is None and card.default_split != "all" and "train" in card.splits:
+        split = "train"
     split = _split(card, split)
     if protocol is not None and protocol not in card.protocols:
         known = ", ".join(card.protocols) or "none"
@@ -135,6 +139,7 @@ def read_dataset(
         *(card, _absolute(root), split, protocol, disk or Disk(), tuple(columns), classes, given),
         path_column=path_column,
         label_column=label_column,
+        for_training=for_training,
     )
     with _explained(request):
         if name in TABLES:
