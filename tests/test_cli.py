@@ -301,13 +301,13 @@ def test_fault_of_the_machine_exits_1(tmp_path):
     assert annotate(SAMPLE_DATA, "--out", tmp_path / "p.parquet").exit_code == 0
 
 
-def test_models_says_what_was_never_verified():
+def test_models_says_what_was_never_verified(tmp_path):
     """The cards say plainly which classes were never verified and on what terms a model may be used."""
-    run = motivnet("models")
+    run = motivnet("models", "--store", tmp_path)
 
     assert "Sadness, fear, disgust and anger were never verified" in run.stdout
     assert "non-commercial" in run.stdout
-    cards = json.loads(motivnet("models", "--json").stdout)
+    cards = json.loads(motivnet("models", "--json", "--store", tmp_path).stdout)
     assert [card["name"] for card in cards] == ["motivnet-1b", "sapiens-1b", "expression-net"]
 
 

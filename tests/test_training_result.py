@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from typer.testing import CliRunner
 
 from motivnet_cli.catalogue import CARDS
+from motivnet_cli.cli import app
 from motivnet_cli.durable import sha256_of
 from motivnet_cli.errors import ConfigError, WeightsError
+from motivnet_cli.output.read import read_faces, read_record
 from motivnet_cli.records import EMOTIONS
 from motivnet_cli.training.result import check_result, put_in_store
 from motivnet_cli.weights.cards import find_card
@@ -21,6 +24,7 @@ from motivnet_cli.weights.checkpoint import read_training
 from motivnet_cli.weights.load import load_model, model_card
 from motivnet_cli.weights.store import RECORD_FILE, Store
 from motivnet_cli.weights.training_record import FewShot, Figure, Parent, Preparation, TrainingRecord
+from tests.pictures import SAMPLE_DATA
 from tests.trained import CLASSES, faces, files_of, record, tiny_motivnet, tiny_student
 
 
@@ -255,3 +259,55 @@ def test_a_student_does_not_pass_for_a_published_network(store, tmp_path):
         load_model("motivnet-1b", weights=path)
     with pytest.raises(WeightsError, match="holds another network than motivnet-1b: kind is an ExpressionNet"):
         Store(tmp_path / "elsewhere").install("motivnet-1b", file=path)
+
+
+# ---- on the command line ------------------------------------------------------------------------------------
+
+
+def motivnet(*arguments, store):
+    """A command in this process, on this store; what it printed to stdout."""
+    result = CliRunner().invoke(app, [*map(str, arguments), "--store", str(store.root)], catch_exceptions=False)
+    assert result.exit_code == 0, result.stderr
+    return result.stdout
+
+
+def test_an_output_names_the_trained_model(store, tmp_path):
+    """Its name, its hash and the terms that it inherited; the classes are columns, and the output is whole."""
+    stored = put_in_store("mine", tiny_student(), student_record(), store=store)
+    out = tmp_path / "preds.parquet"
+
+    motivnet("annotate", SAMPLE_DATA / "group.jpg", "--model", "mine", "--out", out, store=store)
+
+    record = read_record(out)
+    assert (record["model"], record["weights_sha256"]) == ("mine", stored.sha256)
+    assert (record["classes"], record["terms"]) == (list(CLASSES), stored.terms)
+    assert read_faces(out).select(CLASSES).sum_horizontal().to_numpy() == pytest.approx(1)
+    whole = CliRunner().invoke(app, ["verify", str(out)], catch_exceptions=False)
+    assert whole.exit_code == 0, whole.stdout
+
+
+def test_models_and_the_store_describe_it(store):
+    """In words and as JSON; what is listed can be verified and removed."""
+    stored = put_in_store("mine", tiny_motivnet(), record(), store=store)
+
+    described = motivnet("models", "mine", store=store)
+    listed = json.loads(motivnet("download-weights", "--list", "--json", store=store))[-1]
+
+    for line in (
+        f"Weights: {stored.path}.",
+        f"Terms: {stored.terms}",
+        f"From: sapiens-1b (start), sha256 {'a' * 64}",
+        f"Data: labels.csv, train 140, val 35 faces; sha256 of the list {'b' * 64}",
+        f"Trained by: {record().command}",
+    ):
+        assert f"  {line}\n" in described
+    assert (
+        TrainingRecord.from_json(json.loads(motivnet("models", "mine", "--json", store=store))["training"]) == record()
+    )
+    assert [each["training"] is None for each in json.loads(motivnet("models", "--json", store=store))] == [
+        True, True, True, False,
+    ]  # fmt: skip
+    assert (listed["name"], listed["terms"], listed["here"]) == ("mine", stored.terms, True)
+    motivnet("download-weights", "mine", "--verify", store=store)
+    motivnet("download-weights", "mine", "--remove", store=store)
+    assert files_of(store.root) == []

@@ -67,6 +67,8 @@ def tiny_motivnet(classes: tuple[str, ...] = CLASSES) -> MotivNet:
     """A network of MotivNet's architecture in eval mode; its numbers are the same every time."""
     torch.manual_seed(0)
     network = MotivNet(dataclasses.replace(TINY_SIZES, num_classes=len(classes)), classes=classes)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
     return network.eval().requires_grad_(False)
 
 

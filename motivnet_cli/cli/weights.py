@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from motivnet_cli.weights.store import InstallPlan, Store, StoredModel
+    from motivnet_cli.weights.training_record import TrainingRecord
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,27 +99,53 @@ def _install(console: Console, models: Store, name: str, origin: OriginOptions, 
 
 
 def models(
+    name: Annotated[
+        str | None, typer.Argument(help="A model of the catalogue or the store. Default: all of them.")
+    ] = None,
+    *,
+    store: StoreFolder = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the models as JSON.")] = False,
 ) -> None:
-    """List the models, their terms and limits.
+    """Describe the models, those of the store among them: what they are, their terms and limits.
 
     Example: motivnet models
     """
+    from motivnet_cli.weights.cards import find_card
+    from motivnet_cli.weights.store import Store
+
+    with reporting_errors():
+        models = Store(store)
+        stored = {model.name: model for model in (models.models() if name is None else [models.find(name)]) if model}
+        names = dict.fromkeys([*CARDS, *stored] if name is None else [name])
+        cards = {each: find_card(each, models) for each in names}
+    trainings = {each: stored[each].training if each in stored else None for each in cards}
     if as_json:
-        print_json([dataclasses.asdict(card) for card in CARDS.values()])
+        content = [
+            dataclasses.asdict(card) | {"training": training.to_json() if training else None}
+            for card, training in zip(cards.values(), trainings.values(), strict=True)
+        ]
+        print_json(content if name is None else content[0])
         return
     lines = []
-    for card in CARDS.values():
-        weights = "inside this package" if card.embedded else f"by `motivnet download-weights {card.name}`"
-        lines += [
-            f"{card.name}: {card.title}",
-            f"  {card.about}",
-            f"  Weights: {weights}.",
-            f"  Terms: {card.terms}",
-        ]
+    for each, card in cards.items():
+        weights = f"by `motivnet download-weights {each}`"
+        if card.embedded or each in stored:
+            weights = stored[each].path if each in stored else "inside this package"
+        lines += [f"{each}: {card.title}", f"  {card.about}", f"  Weights: {weights}.", f"  Terms: {card.terms}"]
+        if training := trainings[each]:
+            lines += _training_lines(training)
         lines += [f"  Note: {limit}" for limit in card.limits]
         lines.append("")
     print_lines(lines[:-1])
+
+
+def _training_lines(training: TrainingRecord) -> list[str]:
+    counts = [f"{split} {sum(by_class.values()):,}" for split, by_class in training.data.counts.items()]
+    return [
+        *(f"  From: {each.name} ({each.role}), sha256 {each.sha256}" for each in training.parents),
+        f"  Data: {training.data.name}, {', '.join(counts)} faces; sha256 of the list {training.data.sha256}",
+        f"  Trained by: {training.command}",
+    ]
 
 
 def _ask_for_terms(console: Console, plan: InstallPlan, *, are_accepted: bool) -> None:

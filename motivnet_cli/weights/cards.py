@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from motivnet_cli.catalogue import CARDS
+from motivnet_cli.catalogue import CARDS, DEFAULT_MODEL
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.weights.store import UNKNOWN_TERMS
 
@@ -72,13 +72,20 @@ def trained_card(
 
     Args:
         num_parameters: Of what was stored, which of a head is the head alone.
-        store: Where the encoder of a head is looked up.
+        store: Where the encoder of a head is looked up. Without it the head can be described, but not loaded.
 
     Raises:
-        ConfigError: The encoder of a head is neither of the catalogue nor in the store.
+        WeightsError: The encoder is damaged.
     """
     parents = {parent.role: parent.name for parent in training.parents}
-    like = find_card(parents["encoder"], store) if architecture == "head" else _of_architecture(architecture)
+    missing: tuple[str, ...] = ()
+    if architecture != "head":
+        like = _of_architecture(architecture)
+    elif parents["encoder"] in CARDS or store.find(parents["encoder"]):
+        like = find_card(parents["encoder"], store)
+    else:
+        like = CARDS[DEFAULT_MODEL]
+        missing = (f"Its encoder {parents['encoder']} is not in {store.root}, and it cannot be used without.",)
     what = {
         "network": f"{architecture} trained from {parents.get('start', 'random weights')}",
         "head": f"a head on the embeddings of {parents.get('encoder')}",
@@ -104,6 +111,7 @@ def trained_card(
         terms=training.terms,
         sources=", ".join(f"{parent.name} ({parent.role}), sha256 {parent.sha256}" for parent in training.parents),
         limits=(
+            *missing,
             f"Its figures are of faces that were set aside so: {data.split}. How it does on others is not known.",
             *data.remarks,
             *training.remarks,
