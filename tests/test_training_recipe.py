@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.testing import assert_close
 
 from motivnet_cli.errors import ConfigError
@@ -156,6 +157,62 @@ def assert_normal(values: torch.Tensor, std: float) -> None:
     assert (values**2).mean().item() == pytest.approx(std**2, abs=5 * std**2 * math.sqrt(2 / values.numel()))
     assert values.mean().item() == pytest.approx(0, abs=5 * std / math.sqrt(values.numel()))
     assert values.abs().max() > 2.5 * std
+
+
+@pytest.mark.parametrize(("config", "rate"), [(OptimConfig(), 0.1), (OptimConfig(dropout=0.3), 0.3)])
+def test_the_head_drops_values_at_five_places(config, rate):
+    """Of the added query, of the attention's weights and result, within the FFN and of its result, and nowhere else."""
+    sizes = MotivNetSizes(
+        width=64, depth=1, heads=4, mlp=8, decoder_width=64, decoder_ffn=128, grid_height=4, grid_width=2
+    )
+    network = MotivNet(sizes)
+    network.head.reset_parameters(seeded(1))
+    prepare(network, config, generator=seeded(0))
+    head = network.head.train()
+    tokens = torch.eye(8).repeat(24, 1, 8)  # [B, 8, 64]: token n is 1 at number n of each attention head, else 0
+    with torch.no_grad():
+        head.embed.weight.copy_(torch.eye(64))
+        head.embed.bias.zero_()
+        for attention in (layer.attention for layer in head.layers):
+            # All tokens get the same weight, and a head's result has that of token n as its n-th number.
+            attention.qkv.weight.copy_(torch.cat([torch.zeros(128, 64), torch.eye(64)]))
+            nn.init.uniform_(attention.out.bias, generator=seeded(2))
+    calls = {}
+    for name, module in head.named_modules():
+        module.register_forward_hook(lambda _, args, out, name=name: calls.update({name: (args, out)}))
+
+    torch.manual_seed(5)
+    head(tokens)
+
+    for n in range(2):
+        call = {name.removeprefix(f"layers.{n}."): each for name, each in calls.items()}
+        (x, memory), result = calls[f"layers.{n}"]
+        assert torch.equal(memory, tokens)
+        assert call["attention"][0][0] is call["norm1"][1]
+        assert call["attention"][0][1] is memory
+        assert call["up"][0][0] is call["norm2"][1]
+        assert result is call["norm3"][1]
+        query, attended, fed = (call[f"norm{n}"][0][0] for n in (1, 2, 3))
+        assert_dropped(query - x, x, rate)
+        weights = call["attention.out"][0][0]
+        assert_dropped(weights, torch.full_like(weights, 1 / 8), rate)
+        assert_dropped(attended - call["norm1"][1], call["attention"][1], rate)
+        assert_dropped(call["down"][0][0], call["up"][1].relu(), rate)
+        assert_dropped(fed - call["norm2"][1], call["down"][1], rate)
+
+
+def assert_dropped(values: torch.Tensor, whole: torch.Tensor, rate: float) -> None:
+    """Of the values [B, ...] that were not 0 anyway, so many are 0, in each image others; the rest makes up for it."""
+    assert_close(values, torch.where(values.abs() < 1e-6, 0, whole / (1 - rate)), atol=1e-5, rtol=1e-5)
+    was_there = whole.abs() > 1e-4
+    dropped = (values.abs() < 1e-6) & was_there
+    n = int(was_there.sum())
+    assert n > 5000
+    # 5 standard errors: at these numbers less than 0.03.
+    assert dropped.sum().item() / n == pytest.approx(rate, abs=5 * math.sqrt(rate * (1 - rate) / n))
+    both = was_there[0::2] & was_there[1::2]
+    twice = (dropped[0::2] & dropped[1::2])[both].float().mean().item()
+    assert twice == pytest.approx(rate**2, abs=5 * rate / math.sqrt(int(both.sum())))
 
 
 def test_the_loss_by_hand():
