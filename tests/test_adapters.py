@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+from motivnet_cli.errors import ConfigError
 from motivnet_cli.model import MotivNet, MotivNetSizes
 from motivnet_cli.training.adapters import LoraLinear, merge_adapters
 from motivnet_cli.training.config import AdapterConfig, OptimConfig
@@ -103,3 +104,10 @@ def test_adapters_and_head_alone_train():
     assert moved == trains - {"head.queries"}
     assert [group["name"] for group in make_optimizer(network, config).param_groups] == ["adapters", "head"]
     assert [group["lr"] for group in make_optimizer(network, config).param_groups] == [0.02, 1e-3]
+
+
+@pytest.mark.parametrize("layers", [(), ("attention.qkv", "attention.qkv"), ("attention.q",)])
+def test_layers_that_cannot_have_an_adapter(layers):
+    """None, one twice, and one that a block does not have."""
+    with pytest.raises(ConfigError, match=r"adapters go on some of attention\.qkv, .*, each once, got"):
+        AdapterConfig(layers=layers)

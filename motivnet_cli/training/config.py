@@ -6,7 +6,7 @@ Defaults are those of MotivNet's reference (arXiv 2512.24231 and its code); what
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from motivnet_cli.config import LoaderConfig
 from motivnet_cli.errors import ConfigError
@@ -100,8 +100,11 @@ class AdapterConfig:
 
     def __post_init__(self) -> None:
         _check_range("adapter-rank", self.rank, 1, 1024)
-        _check_range("adapter-alpha", self.alpha, 0, 1e4)
+        _check_range("adapter-alpha", self.alpha, 0.001, 1000)
         _check_range("adapter-lr", self.learning_rate, 0, 1)
+        known = get_args(AdaptedLayer)
+        if not self.layers or len(set(self.layers)) < len(self.layers) or not set(self.layers) <= set(known):
+            raise ConfigError(f"adapters go on some of {', '.join(known)}, each once, got {self.layers}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
