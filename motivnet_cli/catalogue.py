@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 DEFAULT_MODEL = "motivnet-1b"
 Architecture = Literal["motivnet", "sapiens", "expression-net", "head"]
@@ -45,7 +45,7 @@ class ModelCard:
     url: str | None
     """Where `motivnet download-weights` downloads them from; None for the embedded model."""
     download_bytes: int | None
-    """Approximate size of that download; None where it is not known."""
+    """Approximate size of that download, of a Sapiens file that of its encoder; None where it is not known."""
     terms: str
     """The licence of the weights, or what is known of it."""
     sources: str
@@ -92,23 +92,104 @@ _MOTIVNET = ModelCard(
     ),
 )
 
-_SAPIENS = replace(
-    _MOTIVNET,  # takes the same input
-    name="sapiens-1b",
-    architecture="sapiens",
-    title="Sapiens-1B pose encoder, 1,139,163,648 parameters: embeddings without emotions",
-    about=(
-        "A 1536-number embedding from a 1024 x 768 crop, and no emotion columns: the human-vision encoder that "
-        "MotivNet started from, to compare with it or to train a head on."
+
+class SapiensSize(NamedTuple):
+    """A size of the Sapiens v1 family (arXiv 2408.12569), and its files on the Hugging Face hub."""
+
+    label: str
+    width: int
+    """Of a token, and so of an embedding."""
+    depth: int
+    heads: int
+    """No rule of the width gives all four."""
+    mlp: int
+    num_parameters: int
+    """Of the encoder for an input of 1024 x 768 pixels."""
+    pose_file: str | None
+    """Of `facebook/sapiens-pose-*`; None where none was published."""
+    pretrained_file: str
+    """Of `facebook/sapiens-pretrain-*`."""
+
+    @property
+    def pose_name(self) -> str:
+        """Of the card of its pose encoder."""
+        return f"sapiens-{self.label.lower()}"
+
+    @property
+    def pretrained_name(self) -> str:
+        """Of the card of its encoder as pretrained."""
+        return f"{self.pose_name}-pretrained"
+
+    @property
+    def tflop(self) -> float:
+        """Of a face: two for each weight of the blocks and token, and those of attention."""
+        tokens = 64 * 48
+        block = 2 * tokens * (4 * self.width**2 + 2 * self.width * self.mlp) + 4 * tokens**2 * self.width
+        return self.depth * block / 1e12
+
+
+SAPIENS_SIZES = (
+    SapiensSize(
+        *("0.3B", 1024, 24, 16, 4096, 306_244_608),
+        pose_file="sapiens_0.3b_goliath_best_goliath_AP_573.pth",
+        pretrained_file="sapiens_0.3b_epoch_1600_clean.pth",
     ),
-    url="hf://facebook/sapiens-pose-1b/sapiens_1b_goliath_best_goliath_AP_640.pth",
-    download_bytes=4_680_000_000,
-    terms="Sapiens v1 code and weights: CC BY-NC 4.0 (attribution, no commercial use).",
-    sources="facebook/sapiens-pose-1b on the Hugging Face hub; arXiv 2408.12569",
-    limits=(
-        "Which Sapiens checkpoint MotivNet started from is not published; this is its pose variant.",
-        "About 9.2 TFLOP a face: on two CPU cores one to two minutes in fp32, and ten seconds or more in bf16.",
+    SapiensSize(
+        *("0.6B", 1280, 32, 16, 5120, 634_597_120),
+        pose_file="sapiens_0.6b_goliath_best_goliath_AP_609.pth",
+        pretrained_file="sapiens_0.6b_epoch_1600_clean.pth",
     ),
+    SapiensSize(
+        *("1B", 1536, 40, 24, 6144, 1_139_163_648),
+        # The reference's own lists say AP_640, and its 0.3B and 0.6B are other files there, too; who downloads from the
+        # hub names AP_639.
+        pose_file="sapiens_1b_goliath_best_goliath_AP_639.pth",
+        pretrained_file="sapiens_1b_epoch_173_clean.pth",
+    ),
+    SapiensSize(
+        *("2B", 1920, 48, 32, 7680, 2_131_943_040),
+        pose_file=None,
+        pretrained_file="sapiens_2b_epoch_660_clean.pth",
+    ),
+)
+
+
+def _sapiens(size: SapiensSize, kind: Literal["pose", "pretrained"], file: str) -> ModelCard:
+    is_pose = kind == "pose"
+    repository = f"facebook/sapiens-{'pose' if is_pose else 'pretrain'}-{size.label.lower()}"
+    return replace(
+        _MOTIVNET,  # takes the same input
+        name=size.pose_name if is_pose else size.pretrained_name,
+        architecture="sapiens",
+        title=f"Sapiens-{size.label}, {kind} encoder, {size.num_parameters:,} parameters",
+        about=(
+            f"A {size.width}-number embedding from a 1024 x 768 crop, and no emotion columns; about {size.tflop:.1f} "
+            "TFLOP a face. "
+            + (
+                "Trained further to find 308 points of the body."
+                if is_pose
+                else "As pretrained at 1024 x 1024: its position table is resized, and its class token dropped."
+            )
+        ),
+        url=f"hf://{repository}/{file}",
+        download_bytes=4 * size.num_parameters,
+        terms="Sapiens v1 code and weights: CC BY-NC 4.0 (attribution, no commercial use).",
+        sources=f"{repository} on the Hugging Face hub; arXiv 2408.12569",
+        limits=(
+            "No file of this family was ever loaded here: the names of files and tensors, and the sizes, are those of "
+            "its code, its configurations and users of the hub. Pretrained files go by names without `_clean`, too: "
+            "say --url, or --from-file.",
+            "Which Sapiens checkpoint MotivNet started from is not published. Its layout is that of the 1B pose "
+            "encoder.",
+            "On two CPU cores a face takes 1B one to two minutes in fp32, and ten seconds or more in bf16; the others "
+            "by their TFLOP.",
+        ),
+    )
+
+
+_SAPIENS = (
+    *(_sapiens(size, "pose", size.pose_file) for size in SAPIENS_SIZES if size.pose_file),
+    *(_sapiens(size, "pretrained", size.pretrained_file) for size in SAPIENS_SIZES),
 )
 
 _EXPRESSION_NET = ModelCard(
@@ -142,7 +223,7 @@ _EXPRESSION_NET = ModelCard(
     ),
 )
 
-CARDS = {card.name: card for card in (_MOTIVNET, _SAPIENS, _EXPRESSION_NET)}
+CARDS = {card.name: card for card in (_MOTIVNET, *_SAPIENS, _EXPRESSION_NET)}
 
 
 def recorded_name(name: str | None, weights: str | None) -> str:

@@ -351,6 +351,8 @@ class RunRecord(TypedDict, total=False):
     checksums: bool
     """Pages have checksums, and every file says how many rows were written to it."""
     weights_sha256: str
+    position_change: str
+    """How the position table of the weights was made to fit the input, in words; not there where it is as trained."""
     terms: str
     recipe: str
     precision: str

@@ -254,7 +254,7 @@ def _record_of(config: RunConfig, model: LoadedModel, choices: Choices) -> RunRe
         "version": __version__,
         "schema": SCHEMA_VERSION,
     }
-    return {
+    record: RunRecord = {
         "tool": f"motivnet {__version__}",
         "schema_version": SCHEMA_VERSION,
         "model": model.card.name,
@@ -271,6 +271,9 @@ def _record_of(config: RunConfig, model: LoadedModel, choices: Choices) -> RunRe
         "command": config.command,
         "settings": settings,
     }
+    if model.position_change:
+        record["position_change"] = model.position_change
+    return record
 
 
 def _section(settings: dict[str, object], name: str) -> dict[str, object]:

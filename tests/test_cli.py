@@ -17,6 +17,7 @@ import typer
 from typer.testing import CliRunner
 
 import motivnet_cli
+from motivnet_cli.catalogue import CARDS
 from motivnet_cli.cli import app
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.output.read import read_faces, read_inputs, read_record
@@ -196,7 +197,7 @@ def test_retry_failed(tmp_path):
     ("arguments", "said"),
     [
         (["nowhere"], "no such file or folder: 'nowhere'"),
-        ([SAMPLE_DATA, "--model", "resnet"], "no model is named 'resnet'; known models: motivnet-1b, sapiens-1b, exp"),
+        ([SAMPLE_DATA, "--model", "resnet"], "no model is named 'resnet'; known models: motivnet-1b, sapiens-0.3b, "),
         ([SAMPLE_DATA, "--batch-size", "0"], "batch size must be at least 1"),
         ([SAMPLE_DATA, "--batch-size", "many"], "takes a whole number or auto, got 'many'"),
         ([SAMPLE_DATA, "--device", "tpu"], "device must be auto, cpu, mps, cuda or cuda:N, got 'tpu'"),
@@ -307,8 +308,9 @@ def test_models_says_what_was_never_verified(tmp_path):
 
     assert "Sadness, fear, disgust and anger were never verified" in run.stdout
     assert "non-commercial" in run.stdout
+    assert run.stdout.count("Sapiens v1 code and weights") == 1  # of the seven encoders together
     cards = json.loads(motivnet("models", "--json", "--store", tmp_path).stdout)
-    assert [card["name"] for card in cards] == ["motivnet-1b", "sapiens-1b", "expression-net"]
+    assert [card["name"] for card in cards] == list(CARDS)
 
 
 def test_other_systems_are_refused():

@@ -19,6 +19,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from motivnet_cli.catalogue import CARDS
 from motivnet_cli.cli import app
 from motivnet_cli.errors import ConfigError, FetchError, WeightsError
 from motivnet_cli.output.read import read_faces, read_record
@@ -364,7 +365,7 @@ def test_list_verify_remove(store):
     download("mine", "--from-file", TINY, "--accept-terms", store=store)
     listed = {row["name"]: row for row in json.loads(download("--list", "--json", store=store).stdout)}
 
-    assert set(listed) == {"motivnet-1b", "sapiens-1b", "expression-net", "mine"}
+    assert set(listed) == {*CARDS, "mine"}
     assert listed["mine"]["path"] == str(store.root / "mine" / "weights.safetensors")
     assert not listed["motivnet-1b"]["here"]
     assert "mine" in download("--list", store=store).stdout

@@ -478,7 +478,9 @@ def test_tensors_that_do_not_fit_are_named(tmp_path, misfit):
         ({}, {"heads": "7"}, "7 attention heads do not divide its width 64"),
         ({}, {"heads": "many"}, "`heads` must be a whole number above 0, got 'many'"),
         ({"decoder_width": 12}, {}, "8 attention heads do not divide its width 12: .* `decoder_heads`"),
-        ({"tokens": 13}, {}, "13 tokens, which make no grid of 4:3"),
+        ({"tokens": 14}, {}, "14 tokens, which make no grid of 4:3"),
+        ({"tokens": 13}, {}, r"13 rows, where its input has 12 tokens \(class token dropped\)"),
+        ({"tokens": 17}, {}, r"17 rows, where its input has 12 tokens \(resized from 4 x 4 to 4 x 3 tokens"),
         ({}, {"height": "64", "width": "64"}, "64 x 64 pixels, which are 16 patches, but .* has 12"),
     ],
 )

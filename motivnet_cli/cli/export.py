@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from motivnet_cli import errors
-from motivnet_cli.catalogue import CARDS, DEFAULT_MODEL
+from motivnet_cli.catalogue import DEFAULT_MODEL
 from motivnet_cli.cli.options import OptionGroup, Overwrite, StoreFolder, Weights, expand_groups
 from motivnet_cli.cli.terminal import print_data, print_json, print_message, reporting_errors, talking
 from motivnet_cli.export.formats import FORMATS, Format, NetworkFormat, NetworkPrecision, PixelType
@@ -133,8 +133,8 @@ def model(
     name: Annotated[
         str | None,
         typer.Argument(
-            help=f"One of {', '.join(CARDS)}, or a model in the store. Default: {DEFAULT_MODEL}, or what the file of "
-            "--weights holds.",
+            help="A model that `motivnet models` lists, or one in the store. "
+            f"Default: {DEFAULT_MODEL}, or what the file of --weights holds.",
             show_default=False,
         ),
     ] = None,

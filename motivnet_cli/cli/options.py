@@ -13,15 +13,15 @@ from typing import Annotated
 
 import typer
 
-from motivnet_cli.catalogue import CARDS, DEFAULT_MODEL
+from motivnet_cli.catalogue import DEFAULT_MODEL
 from motivnet_cli.config import ModelConfig, Precision
 from motivnet_cli.errors import ConfigError
 
 Model = Annotated[
     str | None,
     typer.Option(
-        help=f"One of {', '.join(CARDS)} (see `motivnet models`), or a model in the store. Default: {DEFAULT_MODEL}, "
-        "or what the file of --weights holds.",
+        help="A model that `motivnet models` lists, such as motivnet-1b, sapiens-1b or expression-net, or one in the "
+        f"store. Default: {DEFAULT_MODEL}, or what the file of --weights holds.",
         show_default=False,
     ),
 ]

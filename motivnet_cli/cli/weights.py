@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -127,15 +128,15 @@ def models(
         print_json(content if name is None else content[0])
         return
     lines = []
-    for each, card in cards.items():
-        weights = f"by `motivnet download-weights {each}`"
-        if card.embedded or each in stored:
-            weights = stored[each].path if each in stored else "inside this package"
-        lines += [f"{each}: {card.title}", f"  {card.about}", f"  Weights: {weights}.", f"  Terms: {card.terms}"]
-        if training := trainings[each]:
-            lines += _training_lines(training)
-        lines += [f"  Note: {limit}" for limit in card.limits]
-        lines.append("")
+    for (terms, limits), alike in itertools.groupby(cards.values(), key=lambda card: (card.terms, card.limits)):
+        for card in alike:
+            weights = f"by `motivnet download-weights {card.name}`"
+            if card.embedded or card.name in stored:
+                weights = stored[card.name].path if card.name in stored else "inside this package"
+            lines += [f"{card.name}: {card.title}", f"  {card.about}", f"  Weights: {weights}."]
+            if training := trainings[card.name]:
+                lines += _training_lines(training)
+        lines += [f"  Terms: {terms}", *(f"  Note: {limit}" for limit in limits), ""]
     print_lines(lines[:-1])
 
 

@@ -213,6 +213,8 @@ def _describe(model: LoadedModel, *, precision: str, input_type: str) -> dict[st
         "source_sha256": model.weights_sha256,
         "tool": f"motivnet {__version__}",
     }
+    if model.position_change:
+        about["position_change"] = model.position_change
     if isinstance(network, SapiensEmbedder):
         about["heads"] = str(network.sizes.heads)
     if isinstance(network, MotivNet):

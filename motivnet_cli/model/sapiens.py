@@ -1,4 +1,4 @@
-"""The Sapiens encoder: a plain vision transformer over 16-pixel patches, in the pose variant (no class token).
+"""The Sapiens encoder: a plain vision transformer over 16-pixel patches, without a class token.
 
 Knows nothing about emotions or files, and chooses no device. The learned position table fixes the token grid, so
 another input size needs another table. The reference defines no embedding; here it is the mean of the features over
@@ -64,6 +64,8 @@ class SapiensEmbedder(nn.Module):
         self.image_rows = (0, sizes.grid_height)
         """Token rows [top, bottom) that show the face, without the bands that an input recipe may add above and below.
         The embedding is the mean over these rows."""
+        self.position_change = ""
+        """How the position table of the weights was made to fit the input, in words; empty where it is as trained."""
         self.encoder = SapiensEncoder(sizes)
         # Explicitly on the CPU, so that they hold values even when the module is built on the meta device.
         mean, std = (torch.tensor(rgb, device="cpu").view(1, 3, 1, 1) for rgb in (_MEAN_RGB, _STD_RGB))

@@ -46,6 +46,8 @@ class LoadedModel:
     """Of the input, in pixels."""
     weights_path: str
     """Absolute."""
+    position_change: str
+    """How the position table of a Sapiens encoder was made to fit its input, in words; empty where it is as trained."""
     _hash: str | PendingHash
 
     @property
@@ -227,9 +229,11 @@ def _loaded(
     sha256: str | PendingHash,
 ) -> LoadedModel:
     recipe = recipe or card.recipes[0]
+    position_change = ""
     if isinstance(network, SapiensEmbedder):
         top, bottom = image_rows(recipe, network.input_height, network.input_width)
         network.image_rows = (top // network.sizes.patch, bottom // network.sizes.patch)
+        position_change = network.position_change
     return LoadedModel(
         card=card,
         network=network,
@@ -239,5 +243,6 @@ def _loaded(
         height=network.input_height,
         width=network.input_width,
         weights_path=str(Path(path).absolute()),
+        position_change=position_change,
         _hash=sha256,
     )

@@ -1,6 +1,7 @@
 """Networks with their weights from checkpoint files, and checkpoints rewritten for the model store.
 
-Knows tensor names, networks and their sizes; no file format, no model of the catalogue, no recipe and no device.
+Knows tensor names, networks and their sizes; no file format, no recipe, no device, and of the catalogue the heads of
+Sapiens alone.
 Parameters are memory-mapped: overwriting the file in place during a run can crash the run.
 """
 
@@ -12,14 +13,16 @@ import math
 import re
 from dataclasses import dataclass
 from importlib import resources
-from typing import TYPE_CHECKING, Literal, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple, NoReturn
 
 import torch
 
+from motivnet_cli.catalogue import SAPIENS_SIZES
 from motivnet_cli.errors import WeightsError
 from motivnet_cli.model import ExpressionNet, MotivNet, MotivNetSizes, SapiensEmbedder, SapiensSizes
 from motivnet_cli.records import EMOTIONS, is_class_name
 from motivnet_cli.weights.checkpoint import first_few, read_checkpoint, write_safetensors
+from motivnet_cli.weights.position_table import read_position_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
     from motivnet_cli.weights.checkpoint import Checkpoint
     from motivnet_cli.weights.file_hash import StrPath
+    from motivnet_cli.weights.position_table import PositionTable
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +69,7 @@ _CHECKPOINT_NAMES = {
 _OTHER_SPELLINGS = {"patch_embed.projection.": "projection.", ".multihead_attn.": ".self_attn."}
 _WRAPPER_PREFIXES = ("model.", "module.")
 _ENCODER, _DECODER = "pose_encoder.", "decoder.decoder."
+_POSITION, _CLASS_TOKEN = "encoder.position", f"{_ENCODER}cls_token"
 # Prefixes of the Sapiens encoder: in MotivNet, in checkpoints of Sapiens itself, and saved alone.
 _ENCODER_PREFIXES = (_ENCODER, "backbone.", "")
 # What may accompany an encoder that has no prefix.
@@ -85,16 +90,26 @@ _EXPRESSION_NET_TENSOR = "blocks.0.conv0.weight"
 """Which no other network has."""
 
 _CLASSES_BY_COUNT = {7: EMOTIONS, 8: (*EMOTIONS, "contempt")}
-_HEADS_BY_WIDTH = {1024: 16, 1280: 16, 1536: 24, 1920: 32}
-"""Attention heads of the published Sapiens encoders (0.3B, 0.6B, 1B, 2B): no rule of the width gives all four."""
+_HEADS_BY_WIDTH = {size.width: size.heads for size in SAPIENS_SIZES}
 _HEAD_WIDTH = 64
 """Of an attention head of an encoder of another width, where the metadata does not give the number of heads."""
 _PATCH = 16
 """Side of a patch in pixels, in every Sapiens encoder."""
-_GRID_RATIO = (4, 3)
-"""Rows to columns of the token grid, where the metadata does not give the input size."""
 
-_NetworkT = TypeVar("_NetworkT", ExpressionNet, MotivNet, SapiensEmbedder)
+
+class _Outline(NamedTuple):
+    """What a checkpoint holds, before its numbers are read."""
+
+    network: ExpressionNet | SapiensEmbedder
+    """On the meta device."""
+    names: dict[str, str]
+    """The file's name for each parameter."""
+    position: PositionTable | None = None
+    """None of an ExpressionNet, which has none."""
+
+    def prepare(self, parameter: str, tensor: Tensor) -> Tensor:
+        """A tensor of the file as the network takes it, in its shape."""
+        return self.position.fit(tensor) if self.position and parameter == _POSITION else tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +123,8 @@ class Converted:
     num_parameters: int
     num_ignored: int
     """Tensors of the source that were left out: other parts of a Sapiens checkpoint, such as its pose head."""
+    position_change: str
+    """As `SapiensEmbedder.position_change`."""
     dtypes: tuple[str, ...]
     """Of the source, such as `float32`, in alphabetical order."""
     size_bytes: int
@@ -133,8 +150,9 @@ def load_checkpoint(path: StrPath) -> MotivNet:
             which, and names the tensors that differ.
     """
     checkpoint = read_checkpoint(path)
-    network, names = _build_motivnet(checkpoint)
-    return _load_parameters(network, names, checkpoint)
+    network = _load_parameters(_build_motivnet(checkpoint), checkpoint)
+    assert isinstance(network, MotivNet)
+    return network
 
 
 def load_network(path: StrPath, *, encoder_only: bool = False) -> ExpressionNet | SapiensEmbedder:
@@ -143,7 +161,9 @@ def load_network(path: StrPath, *, encoder_only: bool = False) -> ExpressionNet 
     A file with the tensors of an ExpressionNet must name its classes in its metadata.
 
     The file of an encoder may hold it alone, or another network built on it, such as the published pose estimator.
-    Tensors of other parts are ignored. An encoder with a class token is refused.
+    Tensors of other parts are ignored. Of an encoder as Sapiens was pretrained, for square pictures and with a class
+    token, the position table is resized and the class token dropped (`weights.position_table`); the network's
+    `position_change` says so.
 
     Args:
         encoder_only: Of a MotivNet, too, load the Sapiens encoder alone.
@@ -152,12 +172,12 @@ def load_network(path: StrPath, *, encoder_only: bool = False) -> ExpressionNet 
         WeightsError: As `load_checkpoint`.
     """
     checkpoint = read_checkpoint(path)
-    network, names = _build(checkpoint, encoder_only=encoder_only)
-    if num_ignored := len(checkpoint.tensors) - len(names):
-        log.info("%s: loaded the %d tensors of the encoder and ignored %d others", path, len(names), num_ignored)
-    if isinstance(network, ExpressionNet):
-        return _load_expression_net(network, names, checkpoint)
-    return _load_parameters(network, names, checkpoint)
+    found = _build(checkpoint, encoder_only=encoder_only)
+    if num_ignored := len(checkpoint.tensors) - len(found.names):
+        log.info("%s: loaded the %d tensors of the encoder and ignored %d others", path, len(found.names), num_ignored)
+    if found.position and found.position.change:
+        log.info("%s: its position table was made for other pictures: %s", path, found.position.change)
+    return _load_parameters(found, checkpoint)
 
 
 def outline(path: StrPath, *, encoder_only: bool = False) -> ExpressionNet | SapiensEmbedder:
@@ -166,7 +186,7 @@ def outline(path: StrPath, *, encoder_only: bool = False) -> ExpressionNet | Sap
     Raises:
         WeightsError: As `load_checkpoint`.
     """
-    return _build(read_checkpoint(path), encoder_only=encoder_only)[0]
+    return _build(read_checkpoint(path), encoder_only=encoder_only).network
 
 
 def convert(source: StrPath, destination: Path, *, metadata: Mapping[str, str]) -> Converted:
@@ -186,11 +206,13 @@ def convert(source: StrPath, destination: Path, *, metadata: Mapping[str, str]) 
         OSError: The destination cannot be written, or the disk is full.
     """
     checkpoint = read_checkpoint(source)
-    network, names = _build(checkpoint, encoder_only=False)
+    found = _build(checkpoint, encoder_only=False)
+    network, names = found.network, found.names
     shapes = {parameter: tuple(tensor.shape) for parameter, tensor in network.state_dict().items()}
     dtypes = {str(checkpoint.tensors[name].dtype).removeprefix("torch.") for name in names.values()}
     num_ignored = len(checkpoint.tensors) - len(names)
-    tensors = checkpoint.stream(names[parameter] for parameter in shapes)
+    streamed = checkpoint.stream(names[parameter] for parameter in shapes)
+    tensors = (found.prepare(parameter, tensor) for parameter, tensor in zip(shapes, streamed, strict=True))
     sha256 = write_safetensors(destination, tensors, shapes=shapes, metadata={**metadata, **metadata_of(network)})
     return Converted(
         kind=kind_of(network),
@@ -198,6 +220,7 @@ def convert(source: StrPath, destination: Path, *, metadata: Mapping[str, str]) 
         num_tensors=len(shapes),
         num_parameters=sum(math.prod(shape) for shape in shapes.values()),
         num_ignored=num_ignored,
+        position_change="" if isinstance(network, ExpressionNet) else network.position_change,
         dtypes=tuple(sorted(dtypes)),
         size_bytes=destination.stat().st_size,
         sha256=sha256,
@@ -208,7 +231,9 @@ def load_expression_net() -> ExpressionNet:
     """Load the small network that ships inside the package: float32, eval mode, without gradients, on the CPU."""
     with embedded_weights() as path:
         checkpoint = read_checkpoint(path)
-        return _load_expression_net(*_build_expression_net(checkpoint), checkpoint)
+        network = _load_parameters(_build_expression_net(checkpoint), checkpoint)
+        assert isinstance(network, ExpressionNet)
+        return network
 
 
 def kind_of(network: ExpressionNet | SapiensEmbedder) -> Literal["motivnet", "sapiens", "expression-net"]:
@@ -223,7 +248,7 @@ def embedded_weights() -> AbstractContextManager[Path]:
     return resources.as_file(resources.files("motivnet_cli") / "assets" / "expression.safetensors")
 
 
-def _build(checkpoint: Checkpoint, *, encoder_only: bool) -> tuple[ExpressionNet | SapiensEmbedder, dict[str, str]]:
+def _build(checkpoint: Checkpoint, *, encoder_only: bool) -> _Outline:
     """As `_build_motivnet` if there is an emotion head and it is wanted, as `_build_expression_net` if there is that
     network, else as `_build_encoder`."""
     if not encoder_only and _EXPRESSION_NET_TENSOR in checkpoint.tensors:
@@ -232,8 +257,8 @@ def _build(checkpoint: Checkpoint, *, encoder_only: bool) -> tuple[ExpressionNet
     return _build_motivnet(checkpoint) if has_head and not encoder_only else _build_encoder(checkpoint)
 
 
-def _build_motivnet(checkpoint: Checkpoint) -> tuple[MotivNet, dict[str, str]]:
-    """The MotivNet that a checkpoint holds, on the meta device, and the file's name for each of its parameters.
+def _build_motivnet(checkpoint: Checkpoint) -> _Outline:
+    """The MotivNet that a checkpoint holds.
 
     Raises:
         WeightsError: It holds no MotivNet, or one with tensors missing, unexpected or misshapen.
@@ -245,12 +270,23 @@ def _build_motivnet(checkpoint: Checkpoint) -> tuple[MotivNet, dict[str, str]]:
         classes = _class_names(sizes.num_classes, checkpoint.metadata)
         with torch.device("meta"):
             network = MotivNet(sizes, classes=classes)
-        return network, _match_parameters(network, tensors, published)
+        position = _position_table(tensors, checkpoint.metadata)
+        _refuse_change(position)
+        return _outlined(network, position, tensors, published, checkpoint.metadata)
     except WeightsError as error:
         raise WeightsError(f"{checkpoint.path} is not a MotivNet checkpoint: {error}") from error
 
 
-def _build_expression_net(checkpoint: Checkpoint) -> tuple[ExpressionNet, dict[str, str]]:
+def _refuse_change(position: PositionTable) -> None:
+    if position.change:
+        raise WeightsError(
+            f"its position table has {position.num_rows} rows, where its input has {math.prod(position.grid)} tokens "
+            f"({position.change}): only the table of an encoder alone is changed, since the emotion head knows the "
+            "tokens that it was trained on"
+        )
+
+
+def _build_expression_net(checkpoint: Checkpoint) -> _Outline:
     """As `_build_motivnet`, for an ExpressionNet, whose tensors have the same names in its file."""
     # No number of classes has known names: those inside the package are in another order than MotivNet's.
     if "classes" not in checkpoint.metadata:
@@ -263,27 +299,34 @@ def _build_expression_net(checkpoint: Checkpoint) -> tuple[ExpressionNet, dict[s
         with torch.device("meta"):
             network = ExpressionNet(classes=_class_names(count, checkpoint.metadata))
         _check_tensors(checkpoint.tensors, {name: tuple(each.shape) for name, each in network.state_dict().items()})
-        return network, {name: name for name in network.state_dict()}
+        return _Outline(network, {name: name for name in network.state_dict()})
     except WeightsError as error:
         raise WeightsError(f"{checkpoint.path} is not an ExpressionNet checkpoint: {error}") from error
 
 
-def _build_encoder(checkpoint: Checkpoint) -> tuple[SapiensEmbedder, dict[str, str]]:
+def _build_encoder(checkpoint: Checkpoint) -> _Outline:
     """As `_build_motivnet`, for the encoder alone."""
     try:
         published = _encoder_names(_published_names(checkpoint.tensors))
         tensors = {name: checkpoint.tensors[file_name] for name, file_name in published.items()}
         with torch.device("meta"):
             network = SapiensEmbedder(_encoder_sizes(tensors, checkpoint.metadata))
-        return network, _match_parameters(network, tensors, published)
+        position = _position_table(tensors, checkpoint.metadata)
+        if position.has_class_token:
+            tensors.pop(_CLASS_TOKEN, None)
+        return _outlined(network, position, tensors, published, checkpoint.metadata)
     except WeightsError as error:
         raise WeightsError(f"{checkpoint.path} holds no Sapiens encoder that can be used: {error}") from error
 
 
-def _match_parameters(
-    network: SapiensEmbedder, tensors: dict[str, Tensor], published: dict[str, str]
-) -> dict[str, str]:
-    """The file's name for each parameter of the network.
+def _outlined(
+    network: SapiensEmbedder,
+    position: PositionTable,
+    tensors: dict[str, Tensor],
+    published: dict[str, str],
+    metadata: dict[str, str],
+) -> _Outline:
+    """The outline of a network.
 
     Args:
         tensors: By published name.
@@ -293,22 +336,26 @@ def _match_parameters(
         WeightsError: The tensors are not exactly those of the network.
     """
     shapes = {checkpoint_name(parameter): tuple(tensor.shape) for parameter, tensor in network.state_dict().items()}
+    shapes[checkpoint_name(_POSITION)] = (1, position.num_rows, network.sizes.width)
     _check_tensors(tensors, shapes)
-    return {parameter: published[checkpoint_name(parameter)] for parameter in network.state_dict()}
+    network.position_change = position.change or metadata.get("position_change", "")
+    names = {parameter: published[checkpoint_name(parameter)] for parameter in network.state_dict()}
+    return _Outline(network, names, position)
 
 
-def _load_parameters(network: _NetworkT, names: dict[str, str], checkpoint: Checkpoint) -> _NetworkT:
-    """Move the checkpoint's tensors into the network. `names` gives the file's name for each parameter."""
+def _load_parameters(found: _Outline, checkpoint: Checkpoint) -> ExpressionNet | SapiensEmbedder:
+    """Move the checkpoint's tensors into the network of the outline."""
     # One at a time, so that a file of another dtype is never in memory twice.
-    state = {parameter: checkpoint.tensors.pop(name).float() for parameter, name in names.items()}
+    state = {
+        parameter: found.prepare(parameter, checkpoint.tensors.pop(name)).float()
+        for parameter, name in found.names.items()
+    }
+    network = found.network
     network.load_state_dict(state, strict=True, assign=True)
+    if isinstance(network, ExpressionNet):
+        # Depthwise convolutions run several times faster on a CPU with the channels last (benchmarks/README.md).
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network.eval().requires_grad_(False)
-
-
-def _load_expression_net(network: ExpressionNet, names: dict[str, str], checkpoint: Checkpoint) -> ExpressionNet:
-    """As `_load_parameters`."""
-    # Depthwise convolutions run several times faster on a CPU with the channels last (benchmarks/README.md).
-    return _load_parameters(network, names, checkpoint).to(memory_format=torch.channels_last)
 
 
 def metadata_of(network: ExpressionNet | SapiensEmbedder) -> dict[str, str]:
@@ -321,6 +368,8 @@ def metadata_of(network: ExpressionNet | SapiensEmbedder) -> dict[str, str]:
         "height": str(network.input_height),
         "width": str(network.input_width),
     }
+    if network.position_change:
+        metadata["position_change"] = network.position_change
     if isinstance(network, MotivNet):
         metadata |= {"decoder_heads": str(network.sizes.decoder_heads), "classes": ",".join(network.classes)}
     return metadata
@@ -405,7 +454,7 @@ def _encoder_sizes(tensors: dict[str, Tensor], metadata: dict[str, str]) -> Sapi
     shapes = _shapes_of(tensors, _ENCODER_SIZE_TENSORS)
     width = shapes[f"{_ENCODER}projection.weight"][0]
     heads = _HEADS_BY_WIDTH.get(width, width / _HEAD_WIDTH)
-    grid_height, grid_width = _token_grid(shapes[f"{_ENCODER}pos_embed"][1], metadata)
+    grid_height, grid_width = _position_table(tensors, metadata).grid
     return SapiensSizes(
         width=width,
         depth=_count_layers(tensors, f"{_ENCODER}layers."),
@@ -466,28 +515,15 @@ def _heads(width: int, *, given: int | None, default: float, key: str) -> int:
     return int(heads)
 
 
-def _token_grid(tokens: int, metadata: dict[str, str]) -> tuple[int, int]:
-    """Rows and columns of a grid of so many tokens.
+def _position_table(tensors: dict[str, Tensor], metadata: dict[str, str]) -> PositionTable:
+    """What the position table of an encoder is for.
 
     Raises:
-        WeightsError: The metadata gives another number, or gives none and the tokens make no grid of 4:3.
+        WeightsError: As `read_position_table`.
     """
     height, width = _number(metadata, "height"), _number(metadata, "width")
-    if height is not None and width is not None:
-        rows, columns = height // _PATCH, width // _PATCH
-        if rows * columns != tokens:
-            raise WeightsError(
-                f"its metadata says {height} x {width} pixels, which are {rows * columns} patches, but its "
-                f"position table has {tokens}"
-            )
-        return rows, columns
-    unit = math.isqrt(tokens // math.prod(_GRID_RATIO))
-    if not unit or unit**2 * math.prod(_GRID_RATIO) != tokens:
-        raise WeightsError(
-            f"its position table has {tokens} tokens, which make no grid of 4:3: the file must say `height` "
-            "and `width` in its metadata, which only safetensors has"
-        )
-    return _GRID_RATIO[0] * unit, _GRID_RATIO[1] * unit
+    size = None if height is None or width is None else (height, width)
+    return read_position_table(tensors[f"{_ENCODER}pos_embed"].shape[1], size=size, patch=_PATCH)
 
 
 def _number(metadata: dict[str, str], key: str) -> int | None:

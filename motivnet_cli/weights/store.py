@@ -71,6 +71,8 @@ class StoredModel:
     """The version of motivnet that stored it."""
     training: TrainingRecord | None = None
     """How it was made by `motivnet train`; None where it was made otherwise."""
+    position_change: str = ""
+    """How the position table of the source was made to fit the input, in words; empty where it was not changed."""
     path: str = dataclasses.field(default="", compare=False)
     """The weights file, absolute. Not part of the record on disk."""
 
@@ -223,6 +225,7 @@ class Store:
                 date=_now(),
                 tool=f"motivnet {__version__}",
                 training=training,
+                position_change=metadata.get("position_change", ""),
                 path=str(self.root / name / WEIGHTS_FILE),
             )
             for file, text in texts(model).items():
@@ -388,6 +391,7 @@ class Store:
                 date=_now(),
                 tool=f"motivnet {__version__}",
                 training=training,
+                position_change=converted.position_change,
                 path=str(self.root / name / WEIGHTS_FILE),
             )
             self._publish(incoming, model)
