@@ -354,7 +354,7 @@ def _load_parameters(found: _Outline, checkpoint: Checkpoint) -> ExpressionNet |
     network.load_state_dict(state, strict=True, assign=True)
     if isinstance(network, ExpressionNet):
         # Depthwise convolutions run several times faster on a CPU with the channels last (benchmarks/README.md).
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.to(memory_format=torch.channels_last)
     return network.eval().requires_grad_(False)
 
 
