@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
+import importlib
 import json
 import logging
 import os
@@ -19,6 +21,7 @@ from typer.testing import CliRunner
 import motivnet_cli
 from motivnet_cli.catalogue import CARDS
 from motivnet_cli.cli import app
+from motivnet_cli.cli.terminal import importing
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.output.read import read_faces, read_inputs, read_record
 from motivnet_cli.shards import parse_shard
@@ -349,6 +352,40 @@ def test_light_commands_import_nothing_heavy(command):
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code, *command], check=True, capture_output=True, timeout=300)
+
+
+def test_a_run_waits_for_nothing_that_it_does_not_need(tmp_path):
+    """A folder of pictures is no table; and as it ends, Python does not search all that was imported for garbage."""
+    code = (
+        "import gc, runpy, sys; sys.argv = ['motivnet', *sys.argv[1:]]\n"
+        "try: runpy.run_module('motivnet_cli', run_name='__main__')\n"
+        "except SystemExit as end: assert not end.code\n"
+        "unused = {'polars', 'torchvision', 'scipy', 'sklearn', 'matplotlib', 'av'} & set(sys.modules)\n"
+        "assert not unused, unused\n"
+        "assert gc.isenabled() and gc.get_freeze_count() > 100_000"
+    )
+    arguments = [
+        "annotate",
+        SAMPLE_DATA,
+        "--model",
+        "expression-net",
+        "--faces",
+        "whole",
+        "--out",
+        tmp_path / "p.parquet",
+    ]
+    subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True, timeout=300)
+
+
+def test_imports_are_not_searched_for_garbage():
+    """But everything after them is, also where one fails."""
+    with importing():
+        is_searched = gc.isenabled()
+    assert not is_searched
+    assert gc.isenabled()
+    with pytest.raises(ModuleNotFoundError), importing():
+        importlib.import_module("no_such_module")
+    assert gc.isenabled()
 
 
 def test_installed_console_script():

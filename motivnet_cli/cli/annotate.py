@@ -19,7 +19,15 @@ from motivnet_cli.cli.annotate_options import (
     VideoOptions,
 )
 from motivnet_cli.cli.options import Quiet, expand_groups
-from motivnet_cli.cli.terminal import StopSignals, command_line, print_json, print_message, reporting_errors, talking
+from motivnet_cli.cli.terminal import (
+    StopSignals,
+    command_line,
+    importing,
+    print_json,
+    print_message,
+    reporting_errors,
+    talking,
+)
 from motivnet_cli.config import RunConfig
 from motivnet_cli.progress import watch_run
 
@@ -91,7 +99,8 @@ def annotate(
 
         if config.model.name is not None:  # a mistyped one is an error before torch is imported
             find_card(config.model.name, Store(config.model.store))
-        from motivnet_cli.run import annotate as run
+        with importing():
+            from motivnet_cli.run import annotate as run
 
         with watch_run(console, quiet=quiet) as progress:
             summary = run(config, progress=progress, stop=stop, pipe=sys.stdout.buffer if out == "-" else None)

@@ -16,6 +16,7 @@ from motivnet_cli.cli.terminal import (
     StopSignals,
     command_line,
     exit_stopped,
+    importing,
     print_message,
     reporting_errors,
     talking,
@@ -89,8 +90,9 @@ def evaluate(
             )
             for name, root in sets.items()
         ]
-        from motivnet_cli.evaluation.evaluate import evaluate as run
-        from motivnet_cli.evaluation.significance import across_sets
+        with importing():
+            from motivnet_cli.evaluation.evaluate import evaluate as run
+            from motivnet_cli.evaluation.significance import across_sets
 
         with watch_run(console, quiet=quiet or bool(answers.predictions)) as progress:
             evaluations = run(configs, progress=progress, stop=stop)

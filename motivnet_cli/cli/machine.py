@@ -19,7 +19,7 @@ from motivnet_cli.cli.options import (
     Threads,
     expand_groups,
 )
-from motivnet_cli.cli.terminal import print_json, print_lines, print_message, reporting_errors, talking
+from motivnet_cli.cli.terminal import importing, print_json, print_lines, print_message, reporting_errors, talking
 from motivnet_cli.config import FaceConfig, InputConfig, LoaderConfig, OutputConfig, RunConfig
 
 if TYPE_CHECKING:
@@ -58,8 +58,9 @@ def bench(
             faces=FaceConfig(mode=parse_faces(faces)),
             loader=LoaderConfig(threads=threads),
         )
-        from motivnet_cli.bench import bench as measure
-        from motivnet_cli.bench import plot as draw
+        with importing():
+            from motivnet_cli.bench import bench as measure
+            from motivnet_cli.bench import plot as draw
 
         result = measure(
             config,

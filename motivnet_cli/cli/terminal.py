@@ -1,10 +1,11 @@
-"""What all commands share: signals, errors and exit codes, data on stdout, messages and progress on stderr."""
+"""What all commands share: start, signals, errors and exit codes, data on stdout, messages and progress on stderr."""
 
 from __future__ import annotations
 
 import codecs
 import contextlib
 import errno
+import gc
 import json
 import logging
 import os
@@ -22,6 +23,17 @@ from motivnet_cli import errors
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+@contextlib.contextmanager
+def importing() -> Iterator[None]:
+    """A block of imports, among which garbage is never searched for: it takes a fifth of the time of torch's."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 class StopSignals:

@@ -1,6 +1,8 @@
 """Pictures that stand in the cells of a Parquet table, read one after the other.
 
 A cell holds a file's bytes, or an object of `bytes` and `path`, as Hugging Face's `datasets` writes them.
+
+polars is imported where a table is opened: a run without one does not wait for it.
 """
 
 from __future__ import annotations
@@ -10,7 +12,6 @@ import itertools
 import json
 from typing import TYPE_CHECKING
 
-import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -18,6 +19,8 @@ from motivnet_cli.errors import ConfigError, InputError, error_type_of, first_li
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    import polars as pl
 
 _BYTES, _PATH = "bytes", "path"
 _BATCH_ROWS = 8
@@ -31,6 +34,8 @@ _BUFFER_BYTES = 1 << 20
 
 def holds_pictures(dtype: pl.DataType) -> bool:
     """Whether the cells of a column can be files."""
+    import polars as pl
+
     return dtype == pl.Binary or (isinstance(dtype, pl.Struct) and _fields(dtype).get(_BYTES) == pl.Binary)
 
 
@@ -40,6 +45,8 @@ def names_of(path: str, column: str, dtype: pl.DataType) -> list[str | None] | N
     Raises:
         ConfigError: The table cannot be read.
     """
+    import polars as pl
+
     if not (isinstance(dtype, pl.Struct) and _fields(dtype).get(_PATH) == pl.String):
         return None
     try:
@@ -79,6 +86,8 @@ def parquet_rows(path: str, columns: Iterable[str]) -> pl.DataFrame:
     Raises:
         ConfigError: The table is damaged, or has more than MAX_ROWS rows.
     """
+    import polars as pl
+
     names = sorted(columns)
     try:
         with pq.ParquetFile(path) as file:

@@ -24,7 +24,6 @@ from motivnet_cli.config import InputConfig
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.inputs.content import is_source_text, kind_of_file
 from motivnet_cli.inputs.folders import LocalNode, RemoteNode, matches
-from motivnet_cli.inputs.manifest import Manifest, common_type, kept_name
 from motivnet_cli.inputs.names import (
     IMAGE_SUFFIXES,
     FoundInput,
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
 
     from motivnet_cli.config import KeptType
     from motivnet_cli.inputs.folders import Node
+    from motivnet_cli.inputs.manifest import Manifest
 
 _LIST_BYTES = 1 << 16
 """Of a list, read at a time."""
@@ -95,13 +95,15 @@ class Listing:
             raise ConfigError(f"no such file or folder: {named}; name files or folders that hold pictures")
         if self._inputs.keep and not self._inputs.manifests:
             raise ConfigError(f"keep names the column {self._inputs.keep[0]!r} of a manifest, and no manifest is given")
-        self._manifests = [Manifest(path, self._inputs) for path in self._inputs.manifests]
-        self.kept_types: dict[str, KeptType] = {
-            kept_name(name, self._inputs.keep): common_type({manifest.types[name] for manifest in self._manifests})
-            for name in self._inputs.keep
-        }
+        self._manifests: list[Manifest] = []
+        self.kept_types: dict[str, KeptType] = {}
         """Type of the values of each column of `keep`, in its order, by its name in the output; any value may be None.
         """
+        if self._inputs.manifests:
+            from motivnet_cli.inputs.manifest import Manifest, kept_types  # polars, which most runs have no use for
+
+            self._manifests = [Manifest(path, self._inputs) for path in self._inputs.manifests]
+            self.kept_types = kept_types(self._inputs.keep, self._manifests)
 
     @property
     def needs_network(self) -> bool:

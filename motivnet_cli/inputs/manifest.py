@@ -324,7 +324,12 @@ def kept_name(name: str, keep: Sequence[str], own: Collection[str] = FACE_COLUMN
     return new
 
 
-def common_type(types: set[KeptType]) -> KeptType:
+def kept_types(keep: Sequence[str], manifests: Sequence[Manifest]) -> dict[str, KeptType]:
+    """The types that hold the values of columns in all of some manifests, by what the output calls the columns."""
+    return {kept_name(name, keep): _common_type({manifest.types[name] for manifest in manifests}) for name in keep}
+
+
+def _common_type(types: set[KeptType]) -> KeptType:
     """The type that holds the values of all of these."""
     if len(types) == 1:
         return next(iter(types))
