@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from motivnet_cli.evaluation.datasets.published import Anchor
     from motivnet_cli.evaluation.results import AcrossSets, DatasetSummary, Evaluation, Interval, Run, Scores
 
-_HEADLINES = (
+HEADLINES = (
     ("accuracy", "Accuracy", "share named rightly (WAR)", "percent"),
     ("uar", "UAR", "mean of the classes' recalls", "percent"),
     ("macro_f1", "Macro-F1", "mean of the classes' F1", "percent"),
@@ -70,16 +70,16 @@ def write_report(evaluation: Evaluation, folder: Path, *, images: bool) -> list[
         The files: metrics.json, figures/{confusion,per_class,reliability,robustness}-<run>.{png,svg}, report.md,
         report.html. Not every run has the last two: they need probabilities, and corrupted images.
     """
-    written = [_write(folder / "metrics.json", json.dumps(to_json(evaluation), indent=1, allow_nan=False) + "\n")]
+    written = [write(folder / "metrics.json", json.dumps(to_json(evaluation), indent=1, allow_nan=False) + "\n")]
     slugs = _slugs(run.name for run in evaluation.runs)
     unit = evaluation.dataset.unit
     sections = [_section(run, slug, unit, images=images) for run, slug in zip(evaluation.runs, slugs, strict=True)]
     for figure in (figure for section in sections for figure in section.figures):
-        written += [_write(folder / figure.png, figure.drawing.png), _write(folder / figure.svg, figure.drawing.svg)]
+        written += [write(folder / figure.png, figure.drawing.png), write(folder / figure.svg, figure.drawing.svg)]
     scores = {run.name: (run.scores, slug) for run, slug in zip(evaluation.runs, slugs, strict=True)}
     robustness = [robustness_section(found, *scores[found.run]) for found in evaluation.robustness]
     for each in robustness:
-        written += [_write(folder / each.png, each.drawing.png), _write(folder / each.svg, each.drawing.svg)]
+        written += [write(folder / each.png, each.drawing.png), write(folder / each.svg, each.drawing.svg)]
     values = {
         "evaluation": evaluation,
         "dataset": evaluation.dataset,
@@ -87,15 +87,15 @@ def write_report(evaluation: Evaluation, folder: Path, *, images: bool) -> list[
         "sections": sections,
         "robustness": robustness,
         "images": images,
-        "headlines": _HEADLINES,
+        "headlines": HEADLINES,
         "soft_headlines": _SOFT_HEADLINES,
         "intervals": _intervals_in_words(evaluation.runs[0].scores, evaluation.dataset.unit),
         "anchors": [(title, group) for kind, title, _ in _ANCHOR_KINDS if (group := _anchors_of(evaluation, kind))],
         "left_out": evaluation.anchors_left_out,
         "is_inferred": any(anchor.confirmed == "fits" for anchor in evaluation.anchors),
     }
-    written.append(_write(folder / "report.md", MARKDOWN.get_template("report.md.j2").render(values)))
-    written.append(_write(folder / "report.html", PAGES.get_template("report.html.j2").render(values)))
+    written.append(write(folder / "report.md", MARKDOWN.get_template("report.md.j2").render(values)))
+    written.append(write(folder / "report.html", PAGES.get_template("report.html.j2").render(values)))
     return written
 
 
@@ -128,8 +128,8 @@ def write_suite(
     labels = [f"{each.dataset.name}, {each.dataset.split}, {each.dataset.n:,}" for each in evaluations]
     accuracies = {(row.folder, row.run): row.figures[0] for row in rows}
     drawing = figures.accuracy_by_set(labels, [[accuracies.get((slug, name)) for slug in slugs] for name in names])
-    written.append(_write(folder / "figures" / "accuracy.png", drawing.png))
-    written.append(_write(folder / "figures" / "accuracy.svg", drawing.svg))
+    written.append(write(folder / "figures" / "accuracy.png", drawing.png))
+    written.append(write(folder / "figures" / "accuracy.svg", drawing.svg))
     values = {
         "evaluations": list(zip(slugs, evaluations, strict=True)),
         "tool": evaluations[0].tool,
@@ -143,16 +143,16 @@ def write_suite(
         "across": across,
     }
     if across:
-        written.append(_write(folder / "suite.json", json.dumps(to_json(across), indent=1, allow_nan=False) + "\n"))
-    written.append(_write(folder / "suite.md", MARKDOWN.get_template("suite.md.j2").render(values)))
-    written.append(_write(folder / "suite.tex", LATEX.get_template("suite.tex.j2").render(values)))
+        written.append(write(folder / "suite.json", json.dumps(to_json(across), indent=1, allow_nan=False) + "\n"))
+    written.append(write(folder / "suite.md", MARKDOWN.get_template("suite.md.j2").render(values)))
+    written.append(write(folder / "suite.tex", LATEX.get_template("suite.tex.j2").render(values)))
     for name, is_index in (("suite.html", False), ("index.html", True)):
         page = PAGES.get_template("suite.html.j2").render(values, is_index=is_index)
-        written.append(_write(folder / name, page))
+        written.append(write(folder / name, page))
     return written
 
 
-def _write(path: Path, content: str | bytes) -> Path:
+def write(path: Path, content: str | bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with durably(path) as temporary:
         # A name that is not UTF-8 holds surrogates, which no encoding takes: written as \udcXX.
@@ -186,7 +186,7 @@ def _intervals_in_words(scores: Scores, unit: str) -> str:
         "exact": f"the exact interval of as many {unit}s as there are subjects, {how.units:,}",
         "bootstrap": f"bootstrap of {how.resamples:,} resamples by {drawn}, seed {how.seed}",
     }
-    titles = {key: title for key, title, _, _ in _HEADLINES}
+    titles = {key: title for key, title, _, _ in HEADLINES}
     by_method: dict[str, dict[str, None]] = {}
     for key, figure in [*scores.all.items(), *scores.scored.items()]:
         if figure is not None and figure.method is not None:
@@ -248,7 +248,7 @@ def _suite_mean(run: str, rows: Sequence[_SuiteRow]) -> _SuiteMean:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Figure:
+class Illustration:
     kind: str
     title: str
     caption: str
@@ -256,6 +256,11 @@ class _Figure:
     png: str
     """The file's name in the report's folder."""
     svg: str
+
+    @classmethod
+    def of(cls, kind: str, title: str, caption: str, drawing: figures.Drawing, slug: str) -> Illustration:
+        png, svg = (f"figures/{kind}-{slug}.{suffix}" for suffix in ("png", "svg"))
+        return cls(kind=kind, title=title, caption=caption, drawing=drawing, png=png, svg=svg)
 
     @property
     def uri(self) -> str:
@@ -268,7 +273,7 @@ class _Section:
 
     run: Run
     slug: str
-    figures: list[_Figure]
+    figures: list[Illustration]
     thumbnails: list[str | None]
     """Of the run's mistakes."""
     matching: str
@@ -283,31 +288,21 @@ def _section(run: Run, slug: str, unit: str, *, images: bool) -> _Section:
     return _Section(
         run=run,
         slug=slug,
-        figures=_figures(run.scores, slug),
+        figures=figures_of(run.scores, slug),
         thumbnails=thumbnails,
         matching=matching_in_words(run.matching, run.scores.n, unit),
         unfit=unfit(run.matching, unit),
     )
 
 
-def _figures(scores: Scores, slug: str) -> list[_Figure]:
+def figures_of(scores: Scores, slug: str) -> list[Illustration]:
     drawn = [
         ("confusion", "Confusion matrix", _confusion_caption(scores), figures.confusion(scores)),
         ("per_class", "Precision, recall and F1 by class", _per_class_caption(scores), figures.per_class(scores)),
     ]
     if any(bin_.n for bin_ in scores.reliability):
         drawn.append(("reliability", "Reliability", _reliability_caption(scores), figures.reliability(scores)))
-    return [
-        _Figure(
-            kind=kind,
-            title=title,
-            caption=caption,
-            drawing=drawing,
-            png=f"figures/{kind}-{slug}.png",
-            svg=f"figures/{kind}-{slug}.svg",
-        )
-        for kind, title, caption, drawing in drawn
-    ]
+    return [Illustration.of(kind, title, caption, drawing, slug) for kind, title, caption, drawing in drawn]
 
 
 def _confusion_caption(scores: Scores) -> str:

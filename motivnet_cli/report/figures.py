@@ -14,7 +14,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, PercentFormatter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from motivnet_cli.evaluation.results import Interval, Scores
 
 PNG_DPI = 200
+Measured = tuple[float | None, float | None, float | None]
+"""A share from 0 to 1 with the ends of its interval; None where they are unknown."""
+CurveAxis = Literal["share", "plain", "log"]
+"""Of the values of a curve: 0 to 1 in percent, as they are, or on a logarithmic scale."""
 
 _INK, _FAINT, _LINE = "#1c2530", "#5b6675", "#d5dae1"
 _BLUE, _SKY, _ORANGE = "#0b4f8a", "#6aaed6", "#d9822b"
@@ -66,10 +70,11 @@ class Drawing(NamedTuple):
 def confusion(scores: Scores) -> Drawing:
     """The confusion matrix: cells hold the share of their row in percent and the count.
 
-    Rows are the labels, columns the predictions; images without a prediction are a column apart, so that a row's
-    shares sum to 100 % over all labelled images.
+    Rows are the labels, columns the predictions; images without a prediction, where there are some, are a column
+    apart, so that a row's shares sum to 100 % over all labelled images.
     """
-    return _drawn(lambda figure: _confusion(figure, scores), size=(6.6, 5.4))
+    more = 0.55 * max(len(scores.classes) - 9, 0)
+    return _drawn(lambda figure: _confusion(figure, scores), size=(6.6 + more, 5.4 + more))
 
 
 def per_class(scores: Scores) -> Drawing:
@@ -100,6 +105,30 @@ def robustness(clean: float, severities: Sequence[int], curves: Mapping[str, Seq
         curves: By corruption, the accuracy at each severity.
     """
     return _drawn(lambda figure: _robustness(figure, clean, severities, curves), size=(6.6, 3.6))
+
+
+def curves(
+    epochs: Sequence[int],
+    series: Mapping[str, Sequence[float | None]],
+    *,
+    axis: CurveAxis,
+    best: int | None = None,
+) -> Drawing:
+    """A line for each series over the epochs, which are marked where one was the best.
+
+    Args:
+        series: By name, a value an epoch; None where there is none.
+    """
+    return _drawn(lambda figure: _curves(figure, epochs, series, axis, best), size=(5.2, 3.1))
+
+
+def few_shot(shots: Sequence[int], series: Mapping[str, Sequence[Measured]]) -> Drawing:
+    """Shares with their intervals over the number of faces of each class, on a logarithmic axis.
+
+    Args:
+        series: By name, for each number of faces.
+    """
+    return _drawn(lambda figure: _few_shot(figure, shots, series), size=(5.2, 3.1))
 
 
 def bars(names: Sequence[str], counts: Sequence[int], *, every: int = 1) -> Drawing:
@@ -188,14 +217,18 @@ def _confusion(figure: Figure, scores: Scores) -> None:
     gap = 0.25
     edges = np.arange(num_classes + 1, dtype=float)
     missed_edges = edges[-1] + gap + np.array([0.0, 1.0])
+    blocks = [(edges, shares[:, :-1], "Blues"), (missed_edges, shares[:, -1:], "Oranges")]
+    centres, names = [*(edges[:-1] + 0.5), num_classes + gap + 0.5], [*classes, "missed"]
+    if not scores.n_missed:
+        counts = counts[:, :-1]
+        del blocks[1], centres[-1], names[-1]
     axes = figure.subplots()
-    for columns, values, colours in ((edges, shares[:, :-1], "Blues"), (missed_edges, shares[:, -1:], "Oranges")):
+    for columns, values, colours in blocks:
         axes.pcolormesh(columns, edges, values, cmap=colours, vmin=0.0, vmax=1.0, edgecolors="white", linewidth=1.5)
-    centres = [*(edges[:-1] + 0.5), num_classes + gap + 0.5]
     for row, column in np.ndindex(counts.shape):
         _cell(axes, (centres[column], row + 0.5), shares[row, column], counts[row, column])
-    axes.set_xticks(centres, [*classes, "missed"])
-    axes.set_yticks(centres[:-1], classes)
+    axes.set_xticks(centres, names)
+    axes.set_yticks(centres[:num_classes], classes)
     axes.tick_params(axis="x", labelrotation=35)
     for tick in axes.get_xticklabels():
         tick.set_horizontalalignment("right")
@@ -319,6 +352,79 @@ def _robustness(figure: Figure, clean: float, severities: Sequence[int], curves:
     axes.set_xlabel("severity")
     axes.set_ylabel("accuracy over all N")
     figure.legend(loc="outside right upper")
+
+
+def _curves(
+    figure: Figure,
+    epochs: Sequence[int],
+    series: Mapping[str, Sequence[float | None]],
+    axis: CurveAxis,
+    best: int | None,
+) -> None:
+    axes = figure.subplots()
+    for number, (name, values) in enumerate(series.items()):
+        known = [(epoch, value) for epoch, value in zip(epochs, values, strict=True) if value is not None]
+        axes.plot(
+            [epoch for epoch, _ in known],
+            [value for _, value in known],
+            color=_SERIES[number % len(_SERIES)],
+            marker="osD^vP*"[number % 7] if len(epochs) <= 40 else None,
+            markersize=4,
+            linewidth=1.4,
+            label=name,
+        )
+    if best is not None:
+        axes.axvline(best, color=_FAINT, linewidth=1, linestyle=(0, (4, 3)), label=f"best epoch, {best}")
+    if axis == "share":
+        _percent_axis(axes, "y")
+    elif axis == "log":
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.tick_params(which="minor", length=0)
+    axes.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.grid(axis="y")
+    axes.set_xlabel("epoch")
+    figure.legend(loc="outside upper right", ncols=3)
+
+
+def _few_shot(
+    figure: Figure,
+    shots: Sequence[int],
+    series: Mapping[str, Sequence[Measured]],
+) -> None:
+    axes = figure.subplots()
+    for number, (name, figures) in enumerate(series.items()):
+        colour = _SERIES[number % len(_SERIES)]
+        known = [
+            (x, value, low, high) for x, (value, low, high) in zip(shots, figures, strict=True) if value is not None
+        ]
+        axes.plot(
+            [x for x, *_ in known],
+            [value for _, value, _, _ in known],
+            color=colour,
+            marker="osD^vP*"[number % 7],
+            markersize=5,
+            linewidth=1.4,
+            label=name,
+        )
+        between = [(x, low, high) for x, _, low, high in known if low is not None and high is not None]
+        axes.fill_between(
+            [x for x, _, _ in between],
+            [low for _, low, _ in between],
+            [high for _, _, high in between],
+            color=colour,
+            alpha=0.15,
+            linewidth=0,
+        )
+    axes.set_xscale("log")
+    axes.set_xticks(shots, [f"{each:,}" for each in shots])
+    axes.set_xticks([], minor=True)
+    _percent_axis(axes, "y")
+    axes.grid(axis="y")
+    axes.set_xlabel("faces of each class that were learned from")
+    figure.legend(loc="outside upper right", ncols=3)
 
 
 def _percent_axis(axes: Axes, which: Literal["x", "y"]) -> None:

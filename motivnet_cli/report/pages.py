@@ -143,7 +143,7 @@ def _prepared(environment: jinja2.Environment) -> jinja2.Environment:
         "words_on_groups": words_on_groups,
         "words_on_sets": words_on_sets,
         "count": lambda number: f"{number:,}",
-        "indented": lambda text: Markup("\n".join(f"    {line}" for line in text.splitlines())),
+        "indented": lambda text: Markup("\n".join(f"    {_visible(line)}" for line in text.splitlines())),
     }
     return environment
 

@@ -29,7 +29,7 @@ from motivnet_cli.errors import ConfigError, FetchError, WeightsError
 from motivnet_cli.weights.training_record import TrainingRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from torch import Tensor
 
@@ -182,7 +182,6 @@ class Store:
         architecture: Architecture,
         metadata: Mapping[str, str],
         training: TrainingRecord,
-        texts: Callable[[StoredModel], Mapping[str, str]] = lambda model: {},
         overwrite: bool = False,
     ) -> StoredModel:
         """Store a model that was trained here, completely or not at all.
@@ -193,7 +192,6 @@ class Store:
             name: Any that is not of the catalogue.
             tensors: Under the names that loading the architecture expects; stored as float32, one at a time.
             metadata: Of the weights file, beside what `training` says.
-            texts: Of what is stored -> files that shall lie beside it, by name.
             overwrite: Replace a model of this name.
 
         Raises:
@@ -228,9 +226,6 @@ class Store:
                 position_change=metadata.get("position_change", ""),
                 path=str(self.root / name / WEIGHTS_FILE),
             )
-            for file, text in texts(model).items():
-                with durably(incoming / file) as temporary:
-                    temporary.write_text(text, encoding="utf-8")
             self._publish(incoming, model)
         return model
 
