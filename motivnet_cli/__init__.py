@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         InputError,
         MotivNetError,
         OutputConflictError,
+        TrainingError,
         WeightsError,
         WorkerError,
     )
@@ -59,6 +60,7 @@ __all__ = [
     "ScaleConfig",
     "Shard",
     "Summary",
+    "TrainingError",
     "VideoConfig",
     "WeightsError",
     "WorkerError",
@@ -89,6 +91,7 @@ _EXPORTED_FROM = {
         "InputError",
         "MotivNetError",
         "OutputConflictError",
+        "TrainingError",
         "WeightsError",
         "WorkerError",
     ),

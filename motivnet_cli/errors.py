@@ -6,6 +6,7 @@
       OutputConflictError  the output belongs to another run or process      exit 2
       FetchError           a file could not be brought here, or is not it    exit 1
       WorkerError          worker processes died again and again             exit 1
+      TrainingError        a loss that is no number                          exit 1
       InputError           one input that cannot be read: a row, never an end
 
 Anything else that escapes is a fault in motivnet or of the machine: exit 1.
@@ -100,6 +101,10 @@ class FetchError(MotivNetError):
 
 class WorkerError(MotivNetError):
     """Processes that share a run died one after the other; what they committed is kept."""
+
+
+class TrainingError(MotivNetError):
+    """The loss of a training, or its gradient, is no number; the last checkpoint is kept."""
 
 
 class InputError(MotivNetError):

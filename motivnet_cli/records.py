@@ -339,6 +339,27 @@ class Progress:
     """Since the first input was asked for."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingProgress:
+    """How far a training is; handed to the progress callback after every step and every validated batch."""
+
+    epochs: int
+    epoch: int
+    """From 1."""
+    steps: int
+    """In all epochs."""
+    steps_done: int
+    steps_resumed: int
+    """Of `steps_done`, those of an earlier start of the same training."""
+    loss: float | None
+    """Of the last step."""
+    val_loss: float | None
+    """Of the last epoch that is over."""
+    is_validating: bool
+    seconds: float
+    """Since this start."""
+
+
 class RunRecord(TypedDict, total=False):
     """What an output says of the run that wrote it; of a table that motivnet did not write, little or nothing."""
 
@@ -447,7 +468,7 @@ class Summary(OutputSummary):
         return self.state in ("finished", "already_finished")
 
 
-def no_progress(progress: Progress) -> None:
+def no_progress(progress: Progress | TrainingProgress) -> None:
     """The progress callback that says nothing."""
 
 

@@ -34,6 +34,7 @@ PUBLIC = {
     "ScaleConfig",
     "Shard",
     "Summary",
+    "TrainingError",
     "VideoConfig",
     "WeightsError",
     "WorkerError",

@@ -99,7 +99,7 @@ def reporting_errors() -> Iterator[None]:
         yield
     except errors.MotivNetError as error:
         _echo_error(str(error))
-        is_fault = isinstance(error, errors.FetchError | errors.WorkerError)
+        is_fault = isinstance(error, errors.FetchError | errors.WorkerError | errors.TrainingError)
         raise typer.Exit(errors.EXIT_FAULT if is_fault else errors.EXIT_USAGE) from error
     except BrokenPipeError:  # the reader of stdout has gone away
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

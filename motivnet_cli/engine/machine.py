@@ -36,7 +36,7 @@ class Choices:
         Raises:
             ConfigError: The device does not exist here, or cannot compute in the precision.
         """
-        device = _choose_device(config.device)
+        device = choose_device(config.device)
         precision = choose_precision(config.precision, device, is_small=model.card.single_thread)
         flip = model.card.flip if config.flip is None else config.flip
         return cls(device, precision, flip, device_name(device))
@@ -168,7 +168,7 @@ def device_name(device: torch.device) -> str:
     return str(device)
 
 
-def _choose_device(wanted: str) -> torch.device:
+def choose_device(wanted: str) -> torch.device:
     if wanted == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda", torch.cuda.current_device())

@@ -159,7 +159,7 @@ class Predictor:
             try:
                 parts.append(self._launch_part(part))
             except RuntimeError as error:
-                if not _is_out_of_memory(error) or self.batch_size == 1:
+                if not is_out_of_memory(error) or self.batch_size == 1:
                     raise
                 self.batch_size = max(1, self.batch_size // 2)
                 log.warning(
@@ -200,7 +200,7 @@ class Predictor:
         try:
             self._forward(pixels)[0].cpu()
         except RuntimeError as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             return False
         return True
@@ -369,5 +369,6 @@ def largest_batch(fits: Callable[[int], bool]) -> int:
     return size
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch says so of a device, or of this machine."""
     return isinstance(error, torch.OutOfMemoryError) or _CPU_OUT_OF_MEMORY in str(error)

@@ -148,6 +148,18 @@ def paired(
     )
 
 
+def point_values(labels: Ints, y_prob: Floats) -> dict[str, float]:
+    """The figures of `Scores.scored` alone, without intervals: for the epochs of a training.
+
+    Args:
+        labels: [N], ids from 0.
+        y_prob: [N, C], rows sum to 1.
+    """
+    y_pred = y_prob.argmax(axis=1)
+    figures = {"accuracy": float((labels == y_pred).mean()), **_points(labels, y_pred)}
+    return figures | _points_of_distributions(labels, y_prob, _aurocs(labels, y_prob))
+
+
 # ---- point values -----------------------------------------------------------------------------------------
 
 _HEADLINES = ("accuracy", "uar", "macro_f1", "weighted_f1", "top2_accuracy", "kappa")

@@ -5,6 +5,7 @@ Defaults are those of MotivNet's reference (arXiv 2512.24231 and its code); what
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from motivnet_cli.config import FaceConfig
 
 ClassWeights = Literal["none", "balanced"]
+TrainingPrecision = Literal["fp32", "bf16"]
 AdaptedLayer = Literal["attention.qkv", "attention.out", "mlp.up", "mlp.down"]
 VAL_SHARE = 0.2
 """Of the images of the training list, drawn for validation. Source: MotivNet's reference, `int(0.8 * n)` to train."""
@@ -65,25 +67,6 @@ class DataConfig:
             raise ConfigError("val-split is a split of the set, val-root another folder or table: give one of them")
         if self.faces is not None and self.faces.max_faces != 1 and self.faces.mode != "whole":
             raise ConfigError(f"one face of a picture has its label: max_faces must be 1, got {self.faces.max_faces}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AugmentConfig:
-    """How faces are changed from epoch to epoch (`training.augment`). The reference does none of it."""
-
-    flip: bool = False
-    """Mirror every second face."""
-    color_jitter: float = 0.0
-    """Brightness, contrast and saturation are multiplied by up to 1 +- so much."""
-    random_erasing: float = 0.0
-    """How probably a rectangle of a face becomes noise."""
-    mixup: float = 0.0
-    """Mix each face with another: the share of both is drawn from Beta(mixup, mixup). 0 mixes none."""
-
-    def __post_init__(self) -> None:
-        _check_range("color-jitter", self.color_jitter, 0, 0.9)
-        _check_range("random-erasing", self.random_erasing, 0, 1)
-        _check_range("mixup", self.mixup, 0, 100)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +121,50 @@ class OptimConfig:
         _check_range("restart-epochs", self.restart_epochs, 1, 1_000_000)
         _check_range("dropout", self.dropout, 0, 0.9)
         _check_range("label-smoothing", self.label_smoothing, 0, 0.9)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitConfig:
+    """For how long a network is trained, in which batches, on what, and what is kept."""
+
+    epochs: int = 10
+    batch_size: int = 32
+    """Examples that each device takes at once."""
+    accumulate: int = 1
+    """Batches of each device before the weights change."""
+    precision: TrainingPrecision = "fp32"
+    """bf16 computes in it where autocast does; weights, optimizer and loss stay fp32. fp32 is without TF32."""
+    balanced_sampling: bool = False
+    """Draw the examples of an epoch with replacement, each class as often as the others."""
+    ema: float | None = None
+    """Decay of an exponential moving average of the weights, which then is what is validated and kept."""
+    patience: int | None = None
+    """Stop after so many epochs without a lower validation loss."""
+    checkpoint_activations: bool = False
+    """Compute the encoder's activations again for the backward pass, in place of keeping them."""
+    seed: int = 0
+    device: str = "auto"
+    devices: int | None = 1
+    """Of this kind on each node, a process each; None takes all."""
+    num_nodes: int = 1
+    threads: int | None = None
+    """That read and prepare faces; None takes the number of usable cores."""
+    checkpoint_minutes: float = 10.0
+    """A checkpoint is written at least this often, beside those at the end of each epoch."""
+
+    def __post_init__(self) -> None:
+        for option in ("epochs", "batch_size", "accumulate", "patience", "devices", "num_nodes", "threads"):
+            if (value := getattr(self, option)) is not None:
+                _check_range(option.replace("_", "-"), value, 1, 1_000_000)
+        if self.ema is not None:
+            _check_range("ema", self.ema, 0, 0.999999)
+        if not 0 <= self.seed < 1 << 63:
+            raise ConfigError(f"seed must be a whole number from 0 to 2^63 - 1, got {self.seed}")
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
+            raise ConfigError(f"device must be auto, cpu, mps, cuda or cuda:N, got {self.device!r}")
+        if self.device.startswith("cuda:") and (self.devices, self.num_nodes) != (1, 1):
+            raise ConfigError(f"--device {self.device} is one device: give --device cuda with --devices or num-nodes")
+        _check_range("checkpoint-minutes", self.checkpoint_minutes, 0, 1_000_000)
 
 
 def _check_range(option: str, value: float, lowest: float, highest: float) -> None:
