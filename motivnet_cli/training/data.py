@@ -145,7 +145,7 @@ def _divided(config: DataConfig) -> _Sides:
     labelled = _read(config, config.root, config.split)
     images = [*labelled.images]
     if config.val_split is not None or config.val_root is not None:
-        other = _read(config, config.val_root or config.root, config.val_split)
+        other = _read(config, config.val_root or config.root, config.val_split, classes=labelled.classes)
         train, val = images, [*other.images]
         validation = f"the split {other.split}" if config.val_root is None else f"{other.split} of {other.root}"
         dropped = Counter(labelled.dropped) + Counter(other.dropped)
@@ -165,7 +165,7 @@ def _of_classes_that_occur(sides: _Sides) -> _Sides:
     return sides._replace(labelled=replace(sides.labelled, classes=classes), train=train, val=val)
 
 
-def _read(config: DataConfig, root: str, split: str | None) -> LabelledSet:
+def _read(config: DataConfig, root: str, split: str | None, *, classes: tuple[str, ...] | None = None) -> LabelledSet:
     labelled = read_dataset(
         config.dataset,
         root,
@@ -176,6 +176,7 @@ def _read(config: DataConfig, root: str, split: str | None) -> LabelledSet:
         label_map=config.label_map,
         contempt=config.contempt,
         columns=[config.group_by] if config.group_by else [],
+        classes=classes,
         for_training=True,
     )
     if labelled.unit == "clip":

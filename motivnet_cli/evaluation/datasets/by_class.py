@@ -111,10 +111,9 @@ def names_class(request: Request, label: str) -> bool:
 
     Any number counts where the set numbers its classes: whether it is one of them is asked later, and said.
     """
-    key = label.casefold()
-    if is_number(key) and any(map(is_number, request.card.labels)):
+    if is_number(label) and any(map(is_number, request.card.labels)):
         return True
-    return key in request.card.labels or key in request.given or emotion_named(label) is not None
+    return request.meaning_of(label) is not None
 
 
 # ---- reading ----------------------------------------------------------------------------------------------
@@ -221,14 +220,22 @@ def check_numbers(request: Request, labels: Collection[str], what: str, *, are_i
         ConfigError: The user's label map does not name them all, and they are not certainly the set's own.
     """
     numbers = sorted({label for label in labels if is_number(label)}, key=int)
-    if all(number in request.given for number in numbers):
+    if all(number in request.given or number in request.classes for number in numbers):
         return
     if are_its_own and is_certain(request.card.labels, numbers):
         return
+    if request.naming == "classes":
+        raise ConfigError(
+            f"{request.card.name}: the {what} {', '.join(numbers)} under {request.root!r} are numbers, which name none "
+            f"of the classes {', '.join(request.classes)}: say which each is, such as --label-map "
+            f"{numbers[0]}={request.classes[0]},... (or drop)"
+        )
     calls = "; ".join(
         f"{each.name}: `{request.command(label_map=_meanings(each.classes, numbers))}`"
         for each in readings(request.card.labels, request.card.name, numbers, are_its_own=are_its_own)
     )
+    if request.naming == "labels":
+        calls += f"{'; ' if calls else ''}classes of your own: --label-map {numbers[0]}=NAME,..."
     raise ConfigError(
         f"{request.card.name}: the {what} {', '.join(numbers)} under {request.root!r} can be read in more than one "
         f"way. Look at a few images of each, and say which it is: {calls or f'--label-map {numbers[0]}=EMOTION,...'}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from motivnet_cli.errors import ConfigError
 from motivnet_cli.records import EMOTIONS
 
 if TYPE_CHECKING:
@@ -30,6 +31,19 @@ SYNONYMS: Final[dict[str, str]] = {
     **dict.fromkeys(("contemptuous", "contemptous", "contemp", "comtempt"), CONTEMPT),
 }
 """Spelling in lower case -> emotion, or `contempt`. Misspellings are those of public copies, and near ones."""
+
+
+def are_emotions(classes: Collection[str]) -> bool:
+    """Whether classes are the seven emotions, perhaps with contempt: those of the sets and of published figures."""
+    return set(EMOTIONS) <= set(classes) <= {*EMOTIONS, CONTEMPT}
+
+
+def refuse_contempt(classes: Collection[str]) -> None:
+    """Raise a ConfigError: contempt was asked for beside classes that are not the seven emotions."""
+    raise ConfigError(
+        f"--contempt is an eighth class beside the seven emotions, and the classes are {', '.join(classes)}: leave it "
+        "out"
+    )
 
 
 def emotion_named(label: str) -> str | None:

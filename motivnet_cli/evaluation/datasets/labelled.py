@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.evaluation.datasets.by_class import check_numbers
-from motivnet_cli.evaluation.datasets.classes import CONTEMPT, are_moved, emotion_named, is_number
+from motivnet_cli.evaluation.datasets.classes import CONTEMPT, are_moved, emotion_named, is_number, refuse_contempt
 from motivnet_cli.evaluation.datasets.layouts import MAX_NAMES, image_count
 from motivnet_cli.evaluation.datasets.sequences import frames_in
 from motivnet_cli.inputs.names import kind_of, printable
-from motivnet_cli.records import EMOTIONS
+from motivnet_cli.records import EMOTIONS, in_column_order, is_class_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,12 +25,14 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from motivnet_cli.evaluation.datasets.card import DatasetCard, Faces
+    from motivnet_cli.evaluation.datasets.card import Faces
     from motivnet_cli.evaluation.datasets.layouts import Cell, Request, Row, SplitRows, Unit
     from motivnet_cli.records import Box
 
 DROP = "drop"
 """What a label map gives for labels that are not to be used."""
+_NO_LABEL = frozenset({"", "nan", "null", "n/a"})
+"""What programs write into a table for a label that is not there."""
 TABLES = ("csv", "parquet")
 """Sets that are one table."""
 
@@ -89,7 +91,7 @@ class LabelledSet:
     columns: tuple[str, ...] = ()
     """Names of what else can be asked for of the images, `subject` among them where the set says who is in them."""
     classes: tuple[str, ...] = EMOTIONS
-    """The seven emotions, or these and contempt."""
+    """The seven emotions, or these and contempt; those of a model that has others; or those that the labels name."""
     unit: Unit = "image"
 
     def __repr__(self) -> str:
@@ -98,26 +100,29 @@ class LabelledSet:
 
 def labelled_set(request: Request, rows: SplitRows, *, layout: str, base: str) -> LabelledSet:
     """The images of a split: labels mapped, missing files and repeated rows counted."""
+    request = _resolved(request, rows)
     card, given = request.card, request.given
-    selection = _Selection(request, base, rows.unit, {**card.labels, **given}, Counter(rows.dropped))
+    selection = _Selection(request, base, rows.unit, Counter(rows.dropped))
     images = selection.images(rows)
     numbers = [label for label in (*selection.used, *selection.unknown) if is_number(label)]
     if are_moved(card.labels, numbers):  # a list that someone renumbered: all its classes are one off
         check_numbers(request, numbers, "labels")
     if selection.unknown and (rows.names_classes or card.name in TABLES):
-        raise ConfigError(_unknown_labels(card, selection.unknown, "classes" if rows.names_classes else "labels"))
+        raise ConfigError(_unknown_labels(request, selection.unknown, "classes" if rows.names_classes else "labels"))
     dropped = selection.dropped
     for label, count in selection.unknown.items():
         dropped[f"unknown label {label!r}"] += count
     left_out = ", ".join(f"{reason} {count:,}" for reason, count in dropped.items())
     if not images:
         without = [label for label, meaning in selection.used.items() if meaning not in request.classes]
-        hint = f". --label-map says what a label counts as, such as {without[0]}=EMOTION" if without else ""
+        meant = "EMOTION" if request.naming == "emotions" else request.classes[0]
+        hint = f". --label-map says what a label counts as, such as {without[0]}={meant}" if without else ""
         raise ConfigError(
             f"{card.name}: no labelled {rows.unit} is left of {request.root!r} ({left_out or 'it is empty'}){hint}"
         )
-    num_contempt = sum(image.label >= len(EMOTIONS) for image in images)
-    if CONTEMPT in request.classes and not num_contempt:
+    has_contempt = request.classes == (*EMOTIONS, CONTEMPT)
+    num_contempt = sum(image.label >= len(EMOTIONS) for image in images) if has_contempt else 0
+    if has_contempt and not num_contempt and not request.for_training:
         raise ConfigError(
             f"{card.name}: no {rows.unit} of contempt is in the split {rows.split!r}: leave out --contempt"
         )
@@ -134,8 +139,9 @@ def labelled_set(request: Request, rows: SplitRows, *, layout: str, base: str) -
             f"the subject of {image_count(len(images) - num_subjects, rows.unit)} is not named: all are taken as "
             "independent, so that intervals and p are too small where subjects come back"
         )
-    if given:
+    if given and request.naming == "emotions":
         remarks.append("labels go by the given label map, not only by the set's own")
+    if given or request.naming != "emotions":
         images = [replace(image, votes=None) for image in images]  # they go by the set's own classes
     if idle := sorted(given.keys() - {label.casefold() for label in selection.used}):
         more = f" and {len(idle) - MAX_NAMES} more" if len(idle) > MAX_NAMES else ""
@@ -143,7 +149,7 @@ def labelled_set(request: Request, rows: SplitRows, *, layout: str, base: str) -
     counts = Counter(image.label for image in images)
     absent = _absent(request, rows, counts)
     departures = (*_missing(selection.missing, rows.unit), *_departures(request, rows, counts, dropped, absent))
-    if absent and _without(absent, rows.unit) not in departures:
+    if absent and not request.for_training and _without(absent, rows.unit) not in departures:
         remarks.append(_without(absent, rows.unit))
     return LabelledSet(
         dataset=card.name,
@@ -161,6 +167,42 @@ def labelled_set(request: Request, rows: SplitRows, *, layout: str, base: str) -
         classes=request.classes,
         unit=rows.unit,
     )
+
+
+def _resolved(request: Request, rows: SplitRows) -> Request:
+    """The same, where labels may name whatever they say, with the classes that they name: emotions if all are such.
+
+    Raises:
+        ConfigError: A name cannot be a column of a table.
+    """
+    if request.naming != "labels":
+        return request
+    empty = {key: f"label {row.label!r}, which is none" for row in rows.rows if (key := _key(row.label)) in _NO_LABEL}
+    given = empty | dict(request.given)
+    left_out = request.left_out | (empty.keys() - request.given.keys())
+    names = [given.get(_key(row.label), row.label.strip()) for row in rows.rows if _key(row.label) not in left_out]
+    if all(map(emotion_named, names)):
+        given = {
+            label: meaning if label in left_out else emotion_named(meaning) or "" for label, meaning in given.items()
+        }
+        return replace(request, naming="emotions", given=given)
+    spellings: dict[str, str] = {name: name for name in (*EMOTIONS, CONTEMPT)}
+    for name, _ in sorted(Counter(names).most_common(), key=lambda each: (-each[1], each[0])):
+        spellings.setdefault(name.casefold(), name)
+    if CONTEMPT in request.classes:
+        refuse_contempt(sorted(set(names)))
+    classes = in_column_order(sorted({spellings[name.casefold()] for name in names}))
+    if bad := [name for name in classes if not is_class_name(name)]:
+        raise ConfigError(
+            f"{request.card.name}: no class can be called {bad[0]!r}: expected printable text that is no column of the "
+            f"output. Say what it is, such as --label-map {bad[0]}=NAME"
+        )
+    given = {label: meaning if label in left_out else spellings[meaning.casefold()] for label, meaning in given.items()}
+    return replace(request, naming="classes", classes=classes, given=given)
+
+
+def _key(label: str) -> str:
+    return label.strip().casefold()
 
 
 class _Step(NamedTuple):
@@ -182,7 +224,6 @@ class _Selection:
     base: str
     """The folder that names are relative to."""
     unit: Unit
-    meanings: Mapping[str, str]
     dropped: Counter[str]
     used: dict[str, str] = field(default_factory=dict)
     """The labels that occur, with their meaning."""
@@ -220,9 +261,7 @@ class _Selection:
 
     def _meaning_of(self, label: str) -> str | None:
         if label not in self.used:
-            meaning = self.meanings.get(label.casefold())
-            if meaning is None:
-                meaning = emotion_named(label)
+            meaning = self.request.meaning_of(label)
             if meaning is None:
                 return None
             self.used[label] = meaning
@@ -270,7 +309,8 @@ def _name(path: str, base: str) -> str:
 # ---- what must be said ------------------------------------------------------------------------------------
 
 
-def _unknown_labels(card: DatasetCard, unknown: Counter[str], what: str) -> str:
+def _unknown_labels(request: Request, unknown: Counter[str], what: str) -> str:
+    card = request.card
     listed = ", ".join(f"{label!r} ({count:,})" for label, count in unknown.most_common(12))
     if all(re.fullmatch(r"-?\d+", label) for label in unknown):
         why, meanings = "Sets number the emotions differently, so numbers need a map", ("neutral", DROP)
@@ -279,6 +319,11 @@ def _unknown_labels(card: DatasetCard, unknown: Counter[str], what: str) -> str:
     example = ",".join(f"{label}={meaning}" for label, meaning in zip(sorted(unknown), meanings, strict=False))
     own = f"{', '.join(card.labels)}, and " if card.labels else ""
     known = f"{own}{', '.join((*EMOTIONS, CONTEMPT))} in any usual spelling"
+    if request.naming == "classes":
+        return (
+            f"{card.name}: {what} that name no class: {listed}. Say what they are, or drop them, such as --label-map "
+            f"{example} (known are {', '.join(request.classes)} in any case)"
+        )
     return (
         f"{card.name}: {what} that name no emotion: {listed}. {why}, such as --label-map {example} (known are {known})"
     )
@@ -293,7 +338,14 @@ def _missing(names: Sequence[str], unit: Unit) -> Iterator[str]:
 def _remarks_on(selection: _Selection) -> Iterator[str]:
     for label, count in selection.unknown.items():
         yield f"label {label!r} is none of this set's: {image_count(count, selection.unit)} dropped"
-    if num_contempt := selection.dropped[CONTEMPT]:
+    request = selection.request
+    if request.naming == "classes":
+        others = {name: selection.dropped[name] for name in (*EMOTIONS, CONTEMPT) if selection.dropped[name]}
+        if others:
+            listed = ", ".join(f"{name} {count:,}" for name, count in others.items())
+            images = image_count(sum(others.values()), selection.unit)
+            yield f"{images} of emotions that are none of the classes {', '.join(request.classes)} dropped: {listed}"
+    elif num_contempt := selection.dropped[CONTEMPT]:
         why = "figures of seven classes do not compare with those of eight; --contempt keeps them"
         yield f"{image_count(num_contempt, selection.unit)} of contempt dropped: {why}"
 
@@ -303,20 +355,22 @@ def _departures(
 ) -> Iterator[str]:
     """What differs from the published counts, and classes of the set that no image has."""
     card = request.card
-    n = sum(counts[number] for number in range(len(EMOTIONS)))  # without contempt
+    ids = {name: number for number, name in enumerate(request.classes)}
+    by_name = {name: counts[ids[name]] if name in ids else dropped.get(name, 0) for name in EMOTIONS}
+    n = sum(by_name.values())  # without contempt
     where = f"{card.name} {rows.split}"
     for published in card.published(rows.split, rows.protocol):
         if published.total is not None and published.total != n:
             yield f"{where} has {image_count(n, rows.unit)} here, {published.total:,} published"
         if published.by_emotion is not None:
             differing = [
-                f"{EMOTIONS[number]} {counts[number]:,} ({count:,})"
-                for number, count in enumerate(published.by_emotion)
-                if counts[number] != count
+                f"{name} {by_name[name]:,} ({count:,})"
+                for name, count in zip(EMOTIONS, published.by_emotion, strict=True)
+                if by_name[name] != count
             ]
             if differing:
                 yield f"{where} by emotion, here (published): {', '.join(differing)}"
-        with_contempt = counts.total() + dropped.get(CONTEMPT, 0)  # there or dropped
+        with_contempt = n + (counts[ids[CONTEMPT]] if CONTEMPT in ids else dropped.get(CONTEMPT, 0))
         if published.with_contempt and with_contempt not in published.with_contempt:
             accepted = " or ".join(f"{count:,}" for count in published.with_contempt)
             yield f"{where} has {image_count(with_contempt, rows.unit)} with contempt here, {accepted} published"
@@ -327,8 +381,8 @@ def _departures(
 def _absent(request: Request, rows: SplitRows, counts: Counter[int]) -> list[str]:
     """Classes that no image has, though it is not published that none has them."""
     published = [each.by_emotion for each in request.card.published(rows.split, rows.protocol) if each.by_emotion]
-    expected = {number for by_emotion in published for number, count in enumerate(by_emotion) if count == 0}
-    return [name for number, name in enumerate(request.classes) if not counts[number] and number not in expected]
+    expected = {name for by_emotion in published for name, count in zip(EMOTIONS, by_emotion, strict=True) if not count}
+    return [name for number, name in enumerate(request.classes) if not counts[number] and name not in expected]
 
 
 def _without(names: Sequence[str], unit: Unit) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from motivnet_cli.evaluation.datasets.classes import SYNONYMS
+from motivnet_cli.evaluation.datasets.classes import CONTEMPT, SYNONYMS, emotion_named
 from motivnet_cli.records import EMOTIONS
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ Paths = Mapping[str, str]
 NO_COLUMNS: Mapping[str, str] = MappingProxyType({})
 Unit = Literal["image", "clip"]
 """What has a label: an image, or a video or folder of frames."""
+Naming = Literal["emotions", "classes", "labels"]
+"""What labels name: emotions in any usual spelling; classes that are given, or else emotions; or whatever they say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +48,31 @@ class Request:
     columns: tuple[str, ...] = ()
     """What else of each image is asked for, by name: what takes reading is read only then."""
     classes: tuple[str, ...] = EMOTIONS
-    """Whose images are kept: the seven emotions, perhaps with contempt as the eighth."""
+    """Whose images are kept: the seven emotions, perhaps with contempt as the eighth, or those of a model. Where labels
+    name whatever they say, the classes follow from them."""
+    naming: Naming = "emotions"
     given: Mapping[str, str] = field(default_factory=dict)
-    """The label map of the user: label in lower case -> emotion, or why such faces are dropped."""
+    """The label map of the user: label in lower case -> class, or why such faces are dropped."""
+    left_out: frozenset[str] = frozenset()
+    """The labels that this map drops."""
     path_column: str | None = None
     label_column: str | None = None
     for_training: bool = False
     """Without `split`, that for training is meant."""
+
+    def meaning_of(self, label: str) -> str | None:
+        """The class that a label names, or why such images are dropped; None where it names nothing.
+
+        One of the emotions may be none of `classes`.
+        """
+        key = label.strip().casefold()
+        if (known := self.given.get(key) or self.card.labels.get(key)) is not None:
+            return known
+        if self.naming == "labels":
+            return label
+        if self.naming == "classes" and (own := next((name for name in self.classes if name.casefold() == key), None)):
+            return own
+        return emotion_named(label)
 
     def command(self, *, label_map: Mapping[str, str] = MappingProxyType({}), **options: str | None) -> str:
         """The call that reads this set so, for messages.
@@ -71,7 +91,7 @@ class Request:
         for name, value in (asked | options).items():
             if value:
                 words += [f"--{name.replace('_', '-')}", shlex.quote(value)]
-        return " ".join([*words, "--contempt"] if len(self.classes) > len(EMOTIONS) else words)
+        return " ".join([*words, "--contempt"] if self.classes == (*EMOTIONS, CONTEMPT) else words)
 
 
 class Recognised(NamedTuple):

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.evaluation.datasets import kdef
+from motivnet_cli.evaluation.datasets import kdef, lists
 from motivnet_cli.evaluation.datasets.by_class import (
     NO_PICTURE,
     check_numbers,
@@ -14,20 +14,36 @@ from motivnet_cli.evaluation.datasets.by_class import (
     find_split_folders,
     read_classes,
     read_split_folders,
+    split_named,
 )
-from motivnet_cli.evaluation.datasets.classes import emotion_named, is_number
-from motivnet_cli.evaluation.datasets.layouts import Layout, Row, SplitRows
+from motivnet_cli.evaluation.datasets.classes import is_number
+from motivnet_cli.evaluation.datasets.layouts import MAX_NAMES, Layout, Row, SplitRows
 from motivnet_cli.inputs.names import kind_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from motivnet_cli.evaluation.datasets.layouts import Paths, Recognised, Request
 
 
 def has_emotion_folders(request: Request, folder: str) -> bool:
-    return any(emotion_named(name) or is_number(name) for name in request.disk.folders(folder))
+    """Whether folders are named by emotion, by number or, where labels may say anything, hold something."""
+    names = request.disk.folders(folder)
+    if request.naming == "labels":
+        return bool(names) and not any(_is_split(request, folder, name) for name in names)
+    return any(request.meaning_of(name) or is_number(name) for name in names)
+
+
+def _is_split(request: Request, folder: str, name: str) -> bool:
+    """Whether a folder is a split by its name: it holds no pictures, as a class that is called `train` does."""
+    path = f"{folder}/{name}"
+    files = request.disk.files(path)
+    return split_named(name) is not None and bool(request.disk.folders(path)) and "image" not in map(kind_of, files)
 
 
 def _recognise_folders(request: Request, folder: str) -> Paths:
+    if request.naming == "labels" and lists.JSON.recognise(request, folder):
+        return {}  # the folders beside the list hold its images
     return {"set": folder} if has_emotion_folders(request, folder) else {}
 
 
@@ -74,7 +90,18 @@ def _read_split(request: Request, found: Recognised) -> SplitRows:
             f"`{request.command(split=next(iter(found.paths)))}`"
         )
     word = chosen_split(request, found)[1]
-    return _or_videos(request, found.paths[word], read_split_folders(request, found))
+    rows = _or_videos(request, found.paths[word], read_split_folders(request, found))
+    if request.naming == "labels" and (beside := [*_beside_splits(request, found.folder)]):
+        remark = f"folders beside those of the splits are not read: {', '.join(beside[:MAX_NAMES])}"
+        rows = replace(rows, remarks=(*rows.remarks, remark))
+    return rows
+
+
+def _beside_splits(request: Request, folder: str) -> Iterator[str]:
+    """The folders that could be classes and are none, since there are splits."""
+    for name in request.disk.folders(folder):
+        if split_named(name) is None and "image" in map(kind_of, request.disk.walk(f"{folder}/{name}")):
+            yield name
 
 
 LAYOUTS = (Layout(_recognise_folders, _read_folders), Layout(find_split_folders, _read_split))

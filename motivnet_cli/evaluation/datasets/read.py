@@ -39,18 +39,18 @@ from motivnet_cli.evaluation.datasets import (
 )
 from motivnet_cli.evaluation.datasets.by_class import class_folder_layout, has_class_folders, split_named
 from motivnet_cli.evaluation.datasets.cards import CARDS
-from motivnet_cli.evaluation.datasets.classes import CONTEMPT, emotion_named
+from motivnet_cli.evaluation.datasets.classes import CONTEMPT, are_emotions, emotion_named, refuse_contempt
 from motivnet_cli.evaluation.datasets.disk import Disk, read_text
 from motivnet_cli.evaluation.datasets.labelled import DROP, TABLES, labelled_set
 from motivnet_cli.evaluation.datasets.layouts import MAX_NAMES, SEARCH_DEPTH, Recognised, Request
-from motivnet_cli.records import EMOTIONS
+from motivnet_cli.records import EMOTIONS, in_column_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from motivnet_cli.evaluation.datasets.card import DatasetCard
     from motivnet_cli.evaluation.datasets.labelled import LabelledSet
-    from motivnet_cli.evaluation.datasets.layouts import Layout
+    from motivnet_cli.evaluation.datasets.layouts import Layout, Naming
 
 _SHARED = (lists.LISTS, lists.YOLO, tables.PARQUET)
 """In which copies of any set lie on disk."""
@@ -94,6 +94,7 @@ def read_dataset(
     label_map: Mapping[str, str] | None = None,
     columns: Sequence[str] = (),
     contempt: bool = False,
+    classes: Sequence[str] | None = None,
     for_training: bool = False,
     disk: Disk | None = None,
 ) -> LabelledSet:
@@ -111,11 +112,15 @@ def read_dataset(
         protocol: None takes the card's default.
         path_column: For tables, and sets in Parquet; None looks for one of `table.PATH_COLUMNS`.
         label_column: For the same; None looks for one of `tables.LABEL_COLUMNS`.
-        label_map: The set's labels -> emotions or contempt in any spelling of `classes.SYNONYMS`, or `drop`; stronger
-            than the card's map and than the spelling.
+        label_map: The set's labels -> emotions or contempt in any spelling of `classes.SYNONYMS`, other classes where
+            there may be such, or `drop`; stronger than the card's map and than the spelling.
         columns: What else is asked of each image (`Labelled.columns`): of a table any column, of another set what it
             says of its images. A name that a set does not have is no error here.
         contempt: Keeps images of contempt, as an eighth class; else they are dropped and counted.
+        classes: Those of a model, in place of the seven emotions: a label names the class that is called so in any
+            case, else an emotion; images of emotions that are none of them are dropped and counted.
+        for_training: Sets of one's own have the classes that their labels name, in any case; they are emotions where
+            each label is an emotion in any spelling.
         disk: With listings of folders that are not to be made again.
 
     Raises:
@@ -124,7 +129,11 @@ def read_dataset(
             is to be kept.
     """
     card = card_named(name)
-    given = {str(label).strip().casefold(): _meaning(label, emotion) for label, emotion in (label_map or {}).items()}
+    naming, kept = _classes_of(card, classes, contempt=contempt, for_training=for_training)
+    given = {
+        str(label).strip().casefold(): _meaning(label, meaning, kept, naming)
+        for label, meaning in (label_map or {}).items()
+    }
     may_be_table = name in TABLES or tables.PARQUET in LAYOUTS[name]
     if not may_be_table and (path_column or label_column):
         raise ConfigError(f"{name} has no table with columns to name: leave out --path-column and --label-column")
@@ -134,9 +143,11 @@ def read_dataset(
     if protocol is not None and protocol not in card.protocols:
         known = ", ".join(card.protocols) or "none"
         raise ConfigError(f"{name} has no protocol {protocol!r}; it has: {known}")
-    classes = (*EMOTIONS, CONTEMPT) if contempt else EMOTIONS
     request = Request(
-        *(card, _absolute(root), split, protocol, disk or Disk(), tuple(columns), classes, given),
+        *(card, _absolute(root), split, protocol, disk or Disk(), tuple(columns), kept, naming, given),
+        left_out=frozenset(
+            str(label).strip().casefold() for label, meaning in (label_map or {}).items() if _drops(meaning)
+        ),
         path_column=path_column,
         label_column=label_column,
         for_training=for_training,
@@ -253,15 +264,35 @@ def _split(card: DatasetCard, split: str | None) -> str | None:
     return known[0]
 
 
-def _meaning(label: object, emotion: str) -> str:
-    """What a given label map says of a label: an emotion, or why it is dropped."""
-    if emotion.strip().casefold() == DROP:
+def _classes_of(
+    card: DatasetCard, classes: Sequence[str] | None, *, contempt: bool, for_training: bool
+) -> tuple[Naming, tuple[str, ...]]:
+    """What labels name, and the classes whose images are kept."""
+    emotions = (*EMOTIONS, CONTEMPT) if contempt else EMOTIONS
+    if classes is not None and not are_emotions(classes):
+        if contempt:
+            refuse_contempt(classes)
+        return "classes", in_column_order(classes)
+    if for_training and not card.labels and classes is None:
+        return "labels", emotions
+    return "emotions", emotions
+
+
+def _drops(meaning: str) -> bool:
+    return meaning.strip().casefold() == DROP
+
+
+def _meaning(label: object, meaning: str, classes: Sequence[str], naming: Naming) -> str:
+    """What a given label map says of a label: a class, an emotion, or why it is dropped."""
+    if _drops(meaning):
         return f"label {label!s}, dropped by the label map"
-    known = emotion_named(emotion)
+    if naming == "labels":
+        return meaning.strip()
+    own = [name for name in classes if name.casefold() == meaning.strip().casefold()]
+    known = own[0] if own else emotion_named(meaning)
     if known is None:
-        raise ConfigError(
-            f"the label map gives {emotion!r} for {label!s}: expected {', '.join(EMOTIONS)}, {CONTEMPT} or {DROP}"
-        )
+        expected = (*EMOTIONS, CONTEMPT) if naming == "emotions" else classes
+        raise ConfigError(f"the label map gives {meaning!r} for {label!s}: expected {', '.join(expected)} or {DROP}")
     return known
 
 
