@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from pathlib import Path
 
+import polars
 import pytest
+from typer.testing import CliRunner
 
+from motivnet_cli.cli import app
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.evaluation.datasets.read import read_dataset
 from motivnet_cli.records import EMOTIONS
+from motivnet_cli.training.result import put_in_store
+from motivnet_cli.weights.store import Store
+from tests.pictures import face_photo
 from tests.test_datasets import picture
+from tests.trained import CLASSES, record, tiny_student
 
 
 def names_and_labels(labelled):
@@ -171,3 +180,84 @@ def test_contempt_is_beside_the_seven_emotions(tmp_path):
         read_dataset("folder", str(tmp_path / "a"), contempt=True, for_training=True)
     labelled = read_dataset("folder", make(tmp_path / "b", "sad/a.jpg"), classes=(*reversed(EMOTIONS), "contempt"))
     assert labelled.classes == EMOTIONS
+
+
+# ---- evaluate ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory):
+    """A model of the store with classes of its own, evaluated on a folder of faces; and emotions, by another model."""
+    folder = tmp_path_factory.mktemp("own")
+    store = Store(str(folder / "store"))
+    put_in_store("mine", tiny_student(), record(), store=store)
+    for label, number in itertools.product(("neutral", "smirk", "Yawn"), range(3)):
+        path = folder / "set" / label / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        face_photo(path, size=(200, 200), faces=((100, 100, 100 + 9 * number),), ground=(40 * number, 90, len(label)))
+    options = ("--dataset", "folder", "--root", folder / "set")
+    shown = run("evaluate", *options, "--model", "mine", "--store", store.root, "--out", folder / "r", "--resamples", 9)
+    return folder, options, shown
+
+
+def run(*arguments, code=0):
+    result = CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False)
+    assert result.exit_code == code, result.stderr
+    return result
+
+
+def test_a_model_of_the_store_is_scored_by_its_own_classes(scored):
+    folder, _, _ = scored
+    evaluation = json.loads((folder / "r" / "metrics.json").read_text())
+    rows = polars.read_parquet(folder / "r" / "predictions.parquet").select("input", polars.col("emotion").cast(str))
+    right = sum(Path(name).parent.name.casefold() == emotion for name, emotion in rows.iter_rows())
+    (only,) = evaluation["runs"]
+    assert evaluation["dataset"]["classes"] == [*CLASSES]
+    assert evaluation["dataset"]["counts"] == dict.fromkeys(CLASSES, 3)
+    assert only["scores"]["all"]["accuracy"]["value"] == pytest.approx(right / 9)
+    assert [each["class"] for each in only["scores"]["per_class"]] == [*CLASSES]
+    assert not evaluation["anchors"]
+    assert "yawn" in (folder / "r" / "report.html").read_text()
+
+
+def test_its_predictions_are_scored_alike(scored):
+    folder, options, _ = scored
+    run(
+        "evaluate",
+        *options,
+        "--predictions",
+        folder / "r" / "predictions.parquet",
+        "--out",
+        folder / "p",
+        "--resamples",
+        9,
+    )
+    first, second = (json.loads((folder / each / "metrics.json").read_text()) for each in "rp")
+    assert second["runs"][0]["scores"] == first["runs"][0]["scores"]
+
+
+def test_models_of_other_classes_are_not_compared(scored, tmp_path):
+    folder, options, _ = scored
+    lines = [f"{folder}/set/{label}/0.jpg,happy" for label in ("neutral", "smirk")]
+    (tmp_path / "other.csv").write_text("\n".join(["path,pred", *lines]))
+    own = folder / "r" / "predictions.parquet"
+    for command in (
+        ("evaluate", *options, "--predictions", own, "--predictions", tmp_path / "other.csv", "--out", tmp_path / "x"),
+        ("compare", "predictions", own, tmp_path / "other.csv", *options),
+    ):
+        shown = run(*command, code=2)
+        assert "different classes (neutral, smirk, yawn and the emotions)" in " ".join(shown.stderr.split())
+    shown = run("compare", "predictions", own, folder / "r" / ".." / "r" / "predictions.parquet", *options, "--json")
+    assert json.loads(shown.stdout)["dataset"]["classes"] == [*CLASSES]
+
+
+def test_labels_that_the_model_does_not_know(scored):
+    folder, _, _ = scored
+    shown = run("evaluate", "--dataset", "folder", "--root", folder / "set", "--model", "expression-net", code=2)
+    assert "name no emotion: 'Yawn' (3), 'smirk' (3)" in " ".join(shown.stderr.split())
+    face_photo(folder / "happy.jpg")
+    (folder / "other" / "happy").mkdir(parents=True)
+    (folder / "happy.jpg").rename(folder / "other" / "happy" / "0.jpg")
+    command = ("evaluate", "--dataset", "folder", "--root", folder / "other", "--model", "mine")
+    shown = run(*command, "--store", folder / "store", code=2)
+    assert "no labelled image is left" in shown.stderr

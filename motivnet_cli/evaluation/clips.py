@@ -17,10 +17,8 @@ import numpy as np
 from motivnet_cli.config import CLIP_FPS, VideoConfig
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.evaluation.answers import EMPTY_ROW, doubt_on_ties
-from motivnet_cli.evaluation.datasets.classes import CONTEMPT
 from motivnet_cli.faces.boxes import areas
 from motivnet_cli.inputs.names import kind_of
-from motivnet_cli.records import EMOTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -128,13 +126,13 @@ def pool(predictions: Predictions, how: Pooling, *, sampling: str | None = None)
         )
     distributions = predictions.probabilities  # [R, C]
     if distributions is None:
-        distributions = np.eye(len((*EMOTIONS, CONTEMPT)))[predictions.predicted]
+        distributions = np.eye(len(predictions.classes))[predictions.predicted]
     answered = [clip for clip, each in enumerate(rows) if each]
     pooled = np.array([_pooled(distributions[rows[clip]], how) for clip in answered]).reshape(
         -1, distributions.shape[1]
     )  # [clips with a face, C]
     predicted, num_tied = _most_probable(pooled, [predictions.predicted[rows[clip]] for clip in answered])
-    doubts = [doubt_on_ties(num_tied, "clips", (*EMOTIONS, CONTEMPT)[: pooled.shape[1]])] if num_tied else []
+    doubts = [doubt_on_ties(num_tied, "clips", predictions.classes)] if num_tied else []
     remarks = [*doubts, *predictions.remarks, *_remarks_on(predictions, rows, num_several=num_several)]
     if not has_frames and how != "mean":
         remarks.append(f"the predictions have one row a clip, so --clip {how} changes nothing")

@@ -18,6 +18,7 @@ from motivnet_cli.config import Corruption
 from motivnet_cli.engine.work import load_network
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.evaluation.config import Variant
+from motivnet_cli.evaluation.datasets.classes import are_emotions
 from motivnet_cli.evaluation.datasets.published import published_beside
 from motivnet_cli.evaluation.datasets.read import read_dataset
 from motivnet_cli.evaluation.files import picture_of
@@ -26,6 +27,7 @@ from motivnet_cli.evaluation.intervals import Units
 from motivnet_cli.evaluation.matching import remark_on_shared
 from motivnet_cli.evaluation.metrics import paired
 from motivnet_cli.evaluation.predict import CORRUPTED, match_predictions, predict, predictable
+from motivnet_cli.evaluation.predictions import recorded_classes
 from motivnet_cli.evaluation.results import (
     ComparedPredictions,
     CorruptedRun,
@@ -46,8 +48,8 @@ from motivnet_cli.evaluation.scoring import (
 )
 from motivnet_cli.evaluation.significance import between_runs
 from motivnet_cli.output.written import WrittenPaths
-from motivnet_cli.records import never, no_progress
-from motivnet_cli.weights.load import check_weights, model_card
+from motivnet_cli.records import in_column_order, never, no_progress
+from motivnet_cli.weights.load import check_weights, model_card, model_classes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -105,7 +107,7 @@ def compare_predictions(config: EvaluateConfig, a: str, b: str) -> PredictionCom
     Raises:
         ConfigError: The dataset or the predictions cannot be read, or no labelled image is among both predictions.
     """
-    labelled = _read(config, config.split)
+    labelled = _read(config, config.split, _classes_of([recorded_classes(a), recorded_classes(b)]))
     answers = [match_predictions(config, path, labelled) for path in (a, b)]
     shared = remark_on_shared(a, answers[0].matched, b, answers[1].matched)
     scores = paired(
@@ -172,10 +174,11 @@ def _read_sets(config: EvaluateConfig) -> _Sets:
     Raises:
         ConfigError: As `read_dataset`, or the two share an image.
     """
-    labelled = _read(config, config.split)
+    classes = _own_classes(config)
+    labelled = _read(config, config.split, classes)
     if config.calibrate_on is None:
         return _Sets(labelled, None)
-    other = _read(config, config.calibrate_on)
+    other = _read(config, config.calibrate_on, classes)
     if shared := {image.name for image in labelled.images} & {image.name for image in other.images}:
         raise ConfigError(
             f"{config.dataset}: the splits {labelled.split!r} and {other.split!r} share {len(shared):,} images, such "
@@ -190,7 +193,28 @@ def _read_sets(config: EvaluateConfig) -> _Sets:
     return _Sets(labelled, other)
 
 
-def _read(config: EvaluateConfig, split: str | None) -> LabelledSet:
+def _own_classes(config: EvaluateConfig) -> tuple[str, ...] | None:
+    """The classes of the model, or of the predictions made before, where they are not the seven emotions."""
+    if config.predictions:
+        return _classes_of([recorded_classes(path) for path in config.tables.values()])
+    model = config.model
+    return _classes_of([model_classes(model.name, weights=model.weights, store=model.store)])
+
+
+def _classes_of(models: Sequence[tuple[str, ...] | None]) -> tuple[str, ...] | None:
+    """The classes by which models, or other tools (None), are scored; None for the emotions.
+
+    Raises:
+        ConfigError: They are not the same.
+    """
+    own = {None if each is None or are_emotions(each) or not each else in_column_order(each) for each in models}
+    if len(own) > 1:
+        named = " and ".join(sorted({"the emotions" if each is None else ", ".join(each) for each in own}))
+        raise ConfigError(f"the predictions are of models with different classes ({named}): evaluate each by itself")
+    return own.pop()
+
+
+def _read(config: EvaluateConfig, split: str | None, classes: tuple[str, ...] | None) -> LabelledSet:
     labelled = read_dataset(
         config.dataset,
         config.root,
@@ -200,6 +224,7 @@ def _read(config: EvaluateConfig, split: str | None) -> LabelledSet:
         label_column=config.label_column,
         label_map=config.label_map,
         contempt=config.contempt,
+        classes=classes,
         columns=config.by,
     )
     for column in config.by:
@@ -306,6 +331,7 @@ def _found(
         n=len(labelled.images),
         classes=int(predictable(config, labelled).sum()),
         relabelled=bool(config.label_map),
+        own_classes=not are_emotions(labelled.classes),
     )
     return Evaluation(
         schema_version=SCHEMA_VERSION,

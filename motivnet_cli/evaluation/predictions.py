@@ -18,7 +18,7 @@ import polars as pl
 
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.evaluation.answers import NO_LABEL, Answers, boxes_in, distributions_in, labels_in
-from motivnet_cli.evaluation.datasets.classes import SYNONYMS, emotion_named
+from motivnet_cli.evaluation.datasets.classes import CONTEMPT, SYNONYMS, emotion_named
 from motivnet_cli.evaluation.results import to_json
 from motivnet_cli.inputs.box_columns import find_box_columns
 from motivnet_cli.inputs.names import kind_of, printable
@@ -89,8 +89,10 @@ class Predictions:
     `row that lacks values` or `contempt`; None where it has one."""
     image_of: Ints
     """[R], the image of each row."""
+    classes: tuple[str, ...]
+    """The C that were asked for."""
     predicted: Ints
-    """[R], ids in the order of the classes that were asked for."""
+    """[R], ids of these classes."""
     probabilities: Floats | None
     """[R, C] in that order, rows sum to 1; None where the tool gives labels only."""
     boxes: Floats | None
@@ -128,7 +130,7 @@ def read_predictions(
     Args:
         columns: Names of columns that are not found by themselves, under `path`, `label` or an emotion.
         classes: The seven emotions, or these and contempt, which is then kept; where the table has no column of it,
-            its probability is 0.
+            its probability is 0. Of an output of `annotate`, also those that its model has in their place.
         with_videos: Keep rows of videos, and say which frame each row is of. A table that has none of FRAME_COLUMNS
             has a frame in every row.
 
@@ -142,6 +144,11 @@ def read_predictions(
         return _read_output(name, classes, with_videos=with_videos)
     kind, table = _read_table(Path(path))
     return _read_columns(name, kind, table, columns or {}, classes, with_videos=with_videos)
+
+
+def recorded_classes(path: str) -> tuple[str, ...] | None:
+    """The classes of the model whose output this is; None of another tool's table, which has no record of them."""
+    return tuple(read_record(path)["classes"]) if Path(path).exists() and _is_output(path) else None
 
 
 def names_apart(paths: Sequence[str]) -> list[str]:
@@ -173,13 +180,13 @@ def _is_output(path: str) -> bool:
 
 def _read_output(path: str, classes: tuple[str, ...], *, with_videos: bool) -> Predictions:
     record = read_record(path)
-    recorded_classes = record["classes"]
-    if not recorded_classes:
+    there = record["classes"]
+    if not there:
         raise ConfigError(f"{path!r} holds no emotions: {record['model']} only describes faces; run another model")
-    if lacking := [name for name in EMOTIONS if name not in recorded_classes]:
+    if lacking := [name for name in classes if name not in (*there, CONTEMPT)]:
         raise ConfigError(
-            f"{path!r} has the classes {', '.join(recorded_classes)} and lacks {', '.join(lacking)}: only predictions "
-            "of the seven emotions can be scored"
+            f"{path!r} has the classes {', '.join(there)} and lacks {', '.join(lacking)}: predictions are "
+            "scored by the classes of their model"
         )
     kinds = ("image", "video") if with_videos else ("image",)
     faces, inputs = read_faces(path).drop("embedding", strict=False), read_inputs(path)
@@ -188,7 +195,7 @@ def _read_output(path: str, classes: tuple[str, ...], *, with_videos: bool) -> P
         remarks.append(f"{num_frames} rows are of videos: left out")
         faces = faces.filter(pl.col("frame").is_null())
     recorded = {key: to_json(value) for key, value in record.items()}
-    answers = distributions_in(faces, {name: name for name in recorded_classes}, path, classes)
+    answers = distributions_in(faces, {name: name for name in there}, path, classes)
     corruption = record["settings"].get("loader.corruption")
     if isinstance(corruption, list):
         answers.doubts.append(f"{path!r} holds predictions of corrupted pictures ({' '.join(map(str, corruption))})")
@@ -200,8 +207,9 @@ def _read_output(path: str, classes: tuple[str, ...], *, with_videos: bool) -> P
         absolute=_absolute_paths(record["settings"]),
         source=path,
         kind="motivnet",
+        classes=classes,
         boxes=boxes_in(faces),
-        columns={"path": "input", **{name: name for name in EMOTIONS}},
+        columns={"path": "input", **{name: name for name in classes if name in there}},
         origin={"table": path, **{key: recorded[key] for key in _ORIGIN_KEYS if key in recorded}},
         remarks=remarks,
         frames=faces["frame"].fill_null(0).to_numpy() if with_videos else None,
@@ -303,6 +311,7 @@ def _read_columns(
         absolute=_if_absolute,
         source=path,
         kind=kind,
+        classes=classes,
         boxes=boxes,
         columns=found,
         origin={"tool": "another tool", "table": path, "columns": to_json(found)},
@@ -430,6 +439,7 @@ def _assemble(
     absolute: Callable[[str], str | None],
     source: str,
     kind: Literal["motivnet"] | TableKind,
+    classes: tuple[str, ...],
     boxes: Floats | None,
     columns: dict[str, str],
     origin: dict[str, JSON],
@@ -463,6 +473,7 @@ def _assemble(
         paths=tuple(absolute(name) for name in numbers),
         misses=tuple(reasons),
         image_of=image_of[is_kept],
+        classes=classes,
         predicted=answers.predicted[is_kept],
         probabilities=None if answers.probabilities is None else answers.probabilities[is_kept],
         boxes=None if boxes is None else boxes[is_kept],

@@ -391,7 +391,7 @@ class DatasetSummary:
     split: str
     protocol: str | None
     classes: tuple[str, ...] = EMOTIONS
-    """Those of the labels: the seven emotions, or these and contempt."""
+    """The seven emotions, or these and contempt; of a model that has others, its own."""
     label_map: dict[str, str]
     terms: str
     where: str

@@ -130,6 +130,26 @@ def model_card(name: str | None = None, *, weights: str | None = None, store: st
     return _card_of_file(weights, outline(weights, encoder_only=_takes_encoder(name)), models)
 
 
+def model_classes(name: str | None = None, *, weights: str | None = None, store: str | None = None) -> tuple[str, ...]:
+    """The classes of what `load_model` loads, in the order of its logits. No numbers of a file are read.
+
+    Raises:
+        ConfigError: As `load_model`.
+        WeightsError: The weights are not installed, or the file cannot be used.
+    """
+    card = model_card(name, weights=weights, store=store)
+    if card.embedded:
+        return load_expression_net().classes
+    if weights is None:
+        stored = _installed(card.name, Store(store))
+        weights, training = stored.path, stored.training
+    else:
+        training = read_training(weights)
+    return (
+        outline(weights, encoder_only=card.architecture == "sapiens").classes if training is None else training.classes
+    )
+
+
 def check_weights(
     name: str | None = None,
     *,

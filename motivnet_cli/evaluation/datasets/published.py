@@ -72,7 +72,14 @@ class Comparable(NamedTuple):
 
 
 def published_beside(
-    dataset: str, *, split: str, protocol: str | None, n: int, classes: int, relabelled: bool = False
+    dataset: str,
+    *,
+    split: str,
+    protocol: str | None,
+    n: int,
+    classes: int,
+    relabelled: bool = False,
+    own_classes: bool = False,
 ) -> Comparable:
     """Which published figures of a set were measured on the same images as an evaluation.
 
@@ -80,6 +87,7 @@ def published_beside(
         n: Labelled images of the evaluation. One more or less than published, and no figure is comparable.
         classes: How many classes the labels have.
         relabelled: The labels go by a map of the user's.
+        own_classes: The classes are a model's, and not the seven emotions, perhaps with contempt.
     """
     alike: list[Anchor] = []
     left_out: list[LeftOut] = []
@@ -87,6 +95,8 @@ def published_beside(
         if anchor.dataset != dataset:
             continue
         reason = _why_unlike(anchor, split, protocol, n, classes)
+        if own_classes:
+            reason = f"it is of {anchor.classes} classes, and this evaluation of those of its model"
         if reason is None and relabelled:
             reason = "the labels of this evaluation go by a label map of its own"
         if reason is None:
