@@ -53,6 +53,10 @@ class InputRow(NamedTuple):
     """The archive that it is a member of."""
     time_offset_s: float | None = None
     """When a video begins, in seconds from the start of its file; None where it is not known."""
+    size_bytes: int | None = None
+    """Of its file when the run was planned; None where it is not known."""
+    sha256: str | None = None
+    """Of its content; None where it was not asked for."""
 
 
 class FrameSampling(TypedDict, total=False):
