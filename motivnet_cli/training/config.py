@@ -70,6 +70,25 @@ class DataConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AugmentConfig:
+    """How faces are changed from epoch to epoch (`training.augment`). The reference does none of it."""
+
+    flip: bool = False
+    """Mirror every second face."""
+    color_jitter: float = 0.0
+    """Brightness, contrast and saturation are multiplied by up to 1 +- so much."""
+    random_erasing: float = 0.0
+    """How probably a rectangle of a face becomes noise."""
+    mixup: float = 0.0
+    """Mix each face with another: the share of both is drawn from Beta(mixup, mixup). 0 mixes none."""
+
+    def __post_init__(self) -> None:
+        _check_range("color-jitter", self.color_jitter, 0, 0.9)
+        _check_range("random-erasing", self.random_erasing, 0, 1)
+        _check_range("mixup", self.mixup, 0, 100)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AdapterConfig:
     """Low-rank adapters on the encoder, whose own weights then stay (`training.adapters`)."""
 
