@@ -7,6 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
+import onnxruntime
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -16,6 +17,7 @@ from motivnet_cli.catalogue import CARDS
 from motivnet_cli.cli import app
 from motivnet_cli.durable import sha256_of
 from motivnet_cli.errors import ConfigError, WeightsError
+from motivnet_cli.export.network import export_model
 from motivnet_cli.output.read import read_faces, read_record
 from motivnet_cli.records import EMOTIONS
 from motivnet_cli.training.result import check_result, put_in_store
@@ -304,9 +306,56 @@ def test_models_and_the_store_describe_it(store):
     assert (
         TrainingRecord.from_json(json.loads(motivnet("models", "mine", "--json", store=store))["training"]) == record()
     )
-    without_training = [each["training"] is None for each in json.loads(motivnet("models", "--json", store=store))]
-    assert without_training == [*(True for _ in CARDS), False]
+    every = json.loads(motivnet("models", "--json", store=store))
+    assert [each["name"] for each in every if each["training"]] == ["mine"]
     assert (listed["name"], listed["terms"], listed["here"]) == ("mine", stored.terms, True)
     motivnet("download-weights", "mine", "--verify", store=store)
     motivnet("download-weights", "mine", "--remove", store=store)
     assert files_of(store.root) == []
+
+
+# ---- exports ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("network", [tiny_motivnet, tiny_student])
+def test_exported_weights_are_the_model_again(store, tmp_path, network):
+    """With its classes, card and record: what is sent to others lacks nothing but its name."""
+    whole = record() if network is tiny_motivnet else student_record()
+    stored = put_in_store("mine", network(), whole, store=store)
+    out = tmp_path / "sent.safetensors"
+
+    said = export_model("mine", "safetensors", out, store=str(store.root)).metadata
+
+    assert said["parents"] == ", ".join(f"{each.name} ({each.role}) sha256:{each.sha256}" for each in whole.parents)
+    assert (said["training_data"], said["training_data_sha256"]) == ("labels.csv", "b" * 64)
+    assert (said["classes"], said["terms"], said["source_sha256"]) == (",".join(CLASSES), whole.terms, stored.sha256)
+    assert ("turned until the eyes are level" in said["input"]) == whole.preparation.align
+    again, original = load_model(weights=str(out)), load_model("mine", store=str(store.root))
+    assert read_training(out) == whole
+    assert again.card == dataclasses.replace(original.card, name="sent.safetensors")
+    pixels = faces(2, height=original.height, width=original.width)
+    for ours, theirs in zip(again.network(pixels), original.network(pixels), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.thorough
+def test_a_student_answers_in_onnxruntime_alone(store, tmp_path):
+    """As from the store, in its own classes, which the file names."""
+    pytest.importorskip("onnxscript")
+    put_in_store("mine", tiny_student(), student_record(), store=store)
+    out = tmp_path / "mine.onnx"
+    export_model("mine", "onnx", out, store=str(store.root))
+    pixels = faces(3, height=112, width=112)
+
+    session = onnxruntime.InferenceSession(str(out))
+    found = dict(
+        zip(("probabilities", "logits", "embedding"), session.run(None, {"pixels": pixels.numpy()}), strict=True)
+    )
+
+    logits, embedding = tiny_student()(pixels)
+    about = session.get_modelmeta().custom_metadata_map
+    assert about["classes"].split(",") == list(CLASSES)
+    assert TrainingRecord.from_json(json.loads(about["training"])) == student_record()
+    torch.testing.assert_close(torch.from_numpy(found["logits"]), logits, atol=1e-4, rtol=0)
+    torch.testing.assert_close(torch.from_numpy(found["probabilities"]), logits.softmax(1), atol=1e-4, rtol=0)
+    torch.testing.assert_close(torch.from_numpy(found["embedding"]), embedding, atol=1e-4, rtol=0)

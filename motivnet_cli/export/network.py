@@ -24,6 +24,7 @@ from motivnet_cli.export.destination import check_destination
 from motivnet_cli.export.network_formats import NETWORK_FORMS, Graph
 from motivnet_cli.faces.crop import image_rows
 from motivnet_cli.model import MotivNet, SapiensEmbedder
+from motivnet_cli.weights.checkpoint import read_training
 from motivnet_cli.weights.load import load_model
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ class ExportedNetwork:
     """Largest absolute difference of each output to PyTorch in fp32."""
     largest_difference: float
     metadata: dict[str, str]
-    """`classes`, `recipe`, `input`, `terms`, `source_sha256` and more, as the file holds them."""
+    """`classes`, `recipe`, `input`, `terms`, `source_sha256` and more, as the file holds them; of a model that was
+    trained by motivnet also `parents`, `training_data`, `training_data_sha256`, and all of the record as `training`."""
 
 
 def export_model(
@@ -85,7 +87,7 @@ def export_model(
     [B, C], `logits` [B, C] and `embedding` [B, D]; those of a model that names no emotions give `embedding` alone.
     They do one pass for each face: `mirror_averaging` in the metadata says whether `annotate` averages it with that of
     the mirror image. Beside `out` lies `<out>.example.py`, and for large ONNX models `<out>.data`, which must stay
-    there under its name. `safetensors` holds the weights alone; `weights` takes such files of MotivNet and Sapiens.
+    there under its name. `safetensors` holds the weights alone; `weights` takes such files, but for those of heads.
 
     Args:
         name: A model; this, `weights`, `store` and `recipe` are as for `load_model`.
@@ -215,6 +217,9 @@ def _describe(model: LoadedModel, *, precision: str, input_type: str) -> dict[st
     }
     if model.position_change:
         about["position_change"] = model.position_change
+    training = read_training(model.weights_path)
+    if training is not None and training.classes == model.classes:
+        about |= training.metadata
     if isinstance(network, SapiensEmbedder):
         about["heads"] = str(network.sizes.heads)
     if isinstance(network, MotivNet):
@@ -241,10 +246,11 @@ def _describe_pixels(model: LoadedModel, *, input_type: str) -> str:
         ),
     }[model.recipe]
     dtype = str(_PIXEL_DTYPES[input_type]).removeprefix("torch.")
+    turned = "turned until the eyes are level, " if card.align else ""
     return (
         f"pixels, {dtype} [batch, 3, {height}, {width}], RGB, 0 to 255 (the network normalises them itself): a square "
-        f"of {1 + card.margin:g} times the height of the face box, centred on it, RGB {card.fill_rgb} outside the "
-        f"picture, {resized}"
+        f"of {1 + card.margin:g} times the height of the face box, centred on it, {turned}RGB {card.fill_rgb} outside "
+        f"the picture, {resized}"
     )
 
 
