@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -13,14 +14,16 @@ from PIL import Image
 from motivnet_cli.config import FaceConfig, LoaderConfig, VideoConfig
 from motivnet_cli.engine.prepare import Preparer
 from motivnet_cli.errors import ConfigError
+from motivnet_cli.evaluation.datasets.cards import FERPLUS_COLUMNS
 from motivnet_cli.faces.crop import Cropping
-from motivnet_cli.records import Face, Item, Stopped
+from motivnet_cli.records import EMOTIONS, Face, Item, Stopped
 from motivnet_cli.training.config import DataConfig
 from motivnet_cli.training.data import LEFT_OUT_FILE, read_training_data
 from motivnet_cli.training.faces import FACES_FILE
 from motivnet_cli.training.split import draw_groups, draw_images
 from motivnet_cli.weights.load import load_model
 from tests.pictures import SAMPLE_DATA, face_photo
+from tests.test_datasets import VOTES
 
 
 @pytest.fixture(scope="module")
@@ -293,3 +296,120 @@ def test_the_list_is_known_by_its_hash(network, tmp_path):
     assert read(root, network, tmp_path / "out", seed=1).list_sha256 != first
     (root / "happy" / "5.png").rename(root / "sad" / "6.png")
     assert read(root, network, tmp_path / "out").list_sha256 != first
+
+
+# ---- classes, and shares of them --------------------------------------------------------------------------
+
+
+def test_classes_are_those_that_images_have(network, tmp_path):
+    """Of one's own; those of another folder to validate on must be among them."""
+    make_folders(tmp_path / "a", {"bored": 5, "Yawn": 5})
+    make_folders(tmp_path / "b", {"yawn": 2, "bored": 2})
+    data = read(tmp_path / "a", network, tmp_path / "out", val_root=str(tmp_path / "b"))
+    assert data.counts == {"Yawn": (5, 2), "bored": (5, 2)}
+    make_folders(tmp_path / "b", {"asleep": 1})
+    with pytest.raises(ConfigError, match=r"name no class: 'asleep' \(1\)"):
+        read(tmp_path / "a", network, tmp_path / "out", val_root=str(tmp_path / "b"))
+
+
+def test_a_list_of_the_reference(network, tmp_path):
+    """`{"0": [...]}` by MotivNet's ids, its images anywhere, some of them not there."""
+    for number in range(12):
+        plain(tmp_path / "set" / "faces" / f"{number}.png", number)
+    names = {str(label): [f"{number}.png" for number in range(label, 12, 3)] for label in range(3)}
+    (tmp_path / "set" / "train_labels.json").write_text(json.dumps({**names, "1": [*names["1"], "gone.png"]}))
+    data = read(tmp_path / "set", network, tmp_path / "out", dataset="affectnet7")
+    assert {name: sum(counts) for name, counts in data.counts.items()} == dict.fromkeys(EMOTIONS[:3], 4)
+    assert data.dropped == {"missing file": 1}
+    assert len(data.train) == int(0.8 * 12)
+
+
+def test_votes_become_targets(network, tmp_path):
+    """FERPlus: single votes and those for what is no class are left out of the shares."""
+    lines = [VOTES]
+    for number in range(6):
+        plain(tmp_path / "set" / f"fer{number:07}.png", number)
+        votes = (
+            {"neutral": 6, "sadness": 3, "unknown": 1} if number % 2 else {"happiness": 8, "anger": 1, "contempt": 1}
+        )
+        cells = ",".join(str(votes.get(column, 0)) for column in FERPLUS_COLUMNS)
+        lines.append(f"Training,fer{number:07}.png,{cells}")
+    (tmp_path / "set" / "fer2013new.csv").write_text("\n".join(lines))
+    data = read(tmp_path / "set", network, tmp_path / "out", dataset="ferplus", soft_labels=True)
+    assert data.classes == ("neutral", "happiness", "sadness")
+    for name, target in zip(data.train.names, data.train.targets, strict=True):
+        expected = [2 / 3, 0, 1 / 3] if int(name[3:10]) % 2 else [0, 1, 0]
+        np.testing.assert_allclose(target, expected, atol=1e-6)
+    hard = read(tmp_path / "set", network, tmp_path / "out", dataset="ferplus")
+    assert hard.classes == ("neutral", "happiness")
+    assert hard.list_sha256 != data.list_sha256
+
+
+def write_shares(path, rows):
+    for number in range(len(rows)):
+        plain(path.parent / f"{number}.png", number)
+    path.write_text("\n".join(["path,Cat,dog,none", *(f"{number}.png,{row}" for number, row in enumerate(rows))]))
+    return path
+
+
+def test_columns_of_shares_become_targets(network, tmp_path):
+    """Votes or shares of classes of one's own, which need no label; a class that nobody names first is one as well."""
+    table = write_shares(tmp_path / "set.csv", ["3,1,0", "0.25,0.5,0.25", ",,", "1,0,0", "0,2,0", "0,1,0"])
+    options = {"dataset": "csv", "soft_columns": ("Cat", "dog", "none"), "val_share": 0.4, "seed": 1}
+    data = read(table, network, tmp_path / "out", **options)
+    assert data.classes == ("Cat", "dog", "none")
+    targets = {
+        name: target.tolist()
+        for side in (data.train, data.val)
+        for name, target in zip(side.names, side.targets, strict=True)
+    }
+    assert targets == {
+        "0.png": [0.75, 0.25, 0],
+        "1.png": [0.25, 0.5, 0.25],
+        "3.png": [1, 0, 0],
+        "4.png": [0, 1, 0],
+        "5.png": [0, 1, 0],
+    }
+    assert data.dropped == {"no path or no label": 1}
+    data = read(table, network, tmp_path / "out", label_map={"none": "drop"}, **options)
+    side = next(side for side in (data.train, data.val) if "1.png" in side.names)
+    np.testing.assert_allclose(side.targets[side.names.index("1.png")], [1 / 3, 2 / 3], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("-0.1,1,0", r"row 2 of .* has '-0.1' in the column 'Cat'"),
+        ("0,0,0", r"row 2 of .* has 0 in every column of Cat, dog, none"),
+        ("nan,1,0", r"row 2 of .* has 'nan' in the column 'Cat'"),
+        ("1,,0", r"row 2 of .* has None in the column 'dog'"),
+        ("1,much,0", r"row 2 of .* has 'much' in the column 'dog'"),
+    ],
+)
+def test_shares_that_are_none(network, tmp_path, row, message):
+    table = write_shares(tmp_path / "set.csv", ["3,1,0", row])
+    with pytest.raises(ConfigError, match=message):
+        read(table, network, tmp_path / "out", dataset="csv", soft_columns=("Cat", "dog", "none"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"soft_columns": ("Cat", "bird")}, "has no column 'bird'"),
+        ({"soft_columns": ("Cat", "dog"), "label_column": "dog"}, "stand in place of the label column"),
+        ({"soft_labels": True, "label_column": "word"}, "2 images have one label and no votes"),
+    ],
+)
+def test_soft_labels_that_are_not_there(network, tmp_path, settings, message):
+    table = write_shares(tmp_path / "set.csv", ["3,1,0", "0,1,0"])
+    table.write_text(table.read_text().replace("none", "word"))
+    with pytest.raises(ConfigError, match=message):
+        read(table, network, tmp_path / "out", dataset="csv", **{**settings, "label_map": {"0": "x"}})
+
+
+def test_clips_are_no_pictures(network, tmp_path):
+    for label in ("happy", "sad"):
+        (tmp_path / "set" / label).mkdir(parents=True)
+        shutil.copy(SAMPLE_DATA / "face.mp4", tmp_path / "set" / label / "a.mp4")
+    with pytest.raises(ConfigError, match="is a set of clips here, and training takes pictures"):
+        read(tmp_path / "set", network, tmp_path / "out")

@@ -16,7 +16,7 @@ from motivnet_cli.evaluation.metrics import FLOOR, NUM_BINS, bin_of, calibration
 from motivnet_cli.evaluation.results import SoftScores
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -62,7 +62,7 @@ def score_votes(
     )
 
 
-def vote_shares(votes: list[Mapping[str, int]], classes: tuple[str, ...]) -> Floats:
+def vote_shares(votes: Sequence[Mapping[str, float]], classes: tuple[str, ...]) -> Floats:
     """The share of each class in the votes for each image, [N, C].
 
     As in FERPlus' own rule single votes are taken as noise and left out, and so are votes for what is none of the

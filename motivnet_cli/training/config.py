@@ -50,6 +50,10 @@ class DataConfig:
     """The set's labels -> classes, or `drop`."""
     contempt: bool = False
     """Whether images of contempt are kept, as an eighth class."""
+    soft_labels: bool = False
+    """Learn the shares of the votes of a set that has several annotators, in place of its label."""
+    soft_columns: tuple[str, ...] = ()
+    """Learn the shares, or votes, that these columns of a table have; they are called as the classes."""
     faces: FaceConfig | None = None
     """None does what suits the set, as for `evaluate`: crops are taken whole, given boxes are used, else the largest
     face."""

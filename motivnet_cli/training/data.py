@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,19 +20,22 @@ from motivnet_cli.errors import ConfigError
 from motivnet_cli.evaluation.datasets.layouts import MAX_NAMES, image_count
 from motivnet_cli.evaluation.datasets.read import card_named, read_dataset
 from motivnet_cli.evaluation.files import face_settings, write_pictures
+from motivnet_cli.evaluation.soft import vote_shares
 from motivnet_cli.faces.crop import Cropping
 from motivnet_cli.records import never, no_progress
 from motivnet_cli.training.faces import Faces, Picture, Wanted, look_at
 from motivnet_cli.training.split import draw_groups, draw_images
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from motivnet_cli.evaluation.datasets.card import DatasetCard
     from motivnet_cli.evaluation.datasets.labelled import Labelled, LabelledSet
     from motivnet_cli.faces.crop import NetworkInput
-    from motivnet_cli.records import Progress
+    from motivnet_cli.records import Box, Progress
     from motivnet_cli.training.config import DataConfig
     from motivnet_cli.training.faces import Look
 
@@ -97,23 +100,21 @@ def read_training_data(
     """
     sides = _divided(config)
     out.mkdir(parents=True, exist_ok=True)
-    images = [*sides.train, *sides.val]
+    examples = [*sides.train, *sides.val]
     settings, with_boxes = face_settings(sides.labelled, config.faces)
     wanted = [
         Wanted(path, image.box if with_boxes else None)
-        for image, path in zip(images, write_pictures(images, out), strict=True)
+        for (image, _), path in zip(examples, write_pictures([image for image, _ in examples], out), strict=True)
     ]
     looks = look_at(wanted, network, settings, config.loader, out=out, progress=progress, stop=stop)
-    _write_left_out(out / LEFT_OUT_FILE, images, looks, len(sides.train))
+    seen = [_Seen(*example, *each) for example, each in zip(examples, zip(wanted, looks, strict=True), strict=True)]
+    of_sides = {"train": seen[: len(sides.train)], "val": seen[len(sides.train) :]}
+    _write_left_out(out / LEFT_OUT_FILE, of_sides)
     cropping = Cropping.of(network, settings)
-    num_train = len(sides.train)
-    seen = [_Seen(*each) for each in zip(images, wanted, looks, strict=True)]
-    train, val = (
-        _faces(side, sides.labelled.classes, cropping, config) for side in (seen[:num_train], seen[num_train:])
-    )
+    train, val = (_faces(side, len(sides.classes), cropping, config) for side in of_sides.values())
     lost = Counter(look.reason for look in looks if look.face is None)
     data = TrainingData(
-        classes=sides.labelled.classes,
+        classes=sides.classes,
         train=train,
         val=val,
         card=card_named(config.dataset),
@@ -121,7 +122,7 @@ def read_training_data(
         split=sides.labelled.split,
         validation=sides.validation,
         dropped={**sides.dropped, **lost},
-        remarks=(*sides.remarks, *_remarks_on_lost(lost), *_remarks_on_twins(seen[:num_train], seen[num_train:])),
+        remarks=(*sides.remarks, *_remarks_on_lost(lost), *_remarks_on_twins(**of_sides)),
         label_map=sides.labelled.label_map,
         list_sha256=_list_sha256(train, val),
     )
@@ -131,11 +132,18 @@ def read_training_data(
 # ---- the two sides ----------------------------------------------------------------------------------------
 
 
+class _Example(NamedTuple):
+    image: Labelled
+    target: NDArray[np.float32]
+    """[C], sums to 1."""
+
+
 class _Sides(NamedTuple):
     labelled: LabelledSet
     """That is learned from, or divided."""
-    train: list[Labelled]
-    val: list[Labelled]
+    classes: tuple[str, ...]
+    train: list[_Example]
+    val: list[_Example]
     validation: str
     dropped: dict[str, int]
     remarks: tuple[str, ...]
@@ -143,26 +151,44 @@ class _Sides(NamedTuple):
 
 def _divided(config: DataConfig) -> _Sides:
     labelled = _read(config, config.root, config.split)
-    images = [*labelled.images]
+    dropped, remarks = Counter(labelled.dropped), labelled.remarks
     if config.val_split is not None or config.val_root is not None:
         other = _read(config, config.val_root or config.root, config.val_split, classes=labelled.classes)
-        train, val = images, [*other.images]
+        train, val = [*labelled.images], [*other.images]
         validation = f"the split {other.split}" if config.val_root is None else f"{other.split} of {other.root}"
-        dropped = Counter(labelled.dropped) + Counter(other.dropped)
-        remarks = (*labelled.remarks, *(f"validation: {remark}" for remark in other.remarks))
+        dropped += Counter(other.dropped)
+        remarks += tuple(f"validation: {remark}" for remark in other.remarks)
     else:
-        train, val, validation = _drawn(config, images)
-        dropped, remarks = Counter(labelled.dropped), labelled.remarks
-    sides = _Sides(labelled, train, val, validation, dict(dropped), (*remarks, *_shared_groups(config, train, val)))
-    return _of_classes_that_occur(sides)
+        train, val, validation = _drawn(config, labelled.images)
+    remarks += tuple(_shared_groups(config, train, val))
+    targets = _targets(config, [*train, *val], labelled.classes)
+    ids = np.flatnonzero(targets.any(axis=0))  # a network has the classes that images have
+    classes = tuple(labelled.classes[number] for number in ids.tolist())
+    examples = [_Example(*each) for each in zip([*train, *val], targets[:, ids], strict=True)]
+    sides = examples[: len(train)], examples[len(train) :]
+    return _Sides(labelled, classes, *sides, validation, dict(dropped), remarks)
 
 
-def _of_classes_that_occur(sides: _Sides) -> _Sides:
-    """The same, its classes those that any image has."""
-    ids = sorted({image.label for image in (*sides.train, *sides.val)})
-    train, val = ([replace(image, label=ids.index(image.label)) for image in side] for side in (sides.train, sides.val))
-    classes = tuple(sides.labelled.classes[number] for number in ids)
-    return sides._replace(labelled=replace(sides.labelled, classes=classes), train=train, val=val)
+def _targets(config: DataConfig, images: Sequence[Labelled], classes: tuple[str, ...]) -> NDArray[np.float32]:
+    """What is to be learned of each image: float32 [N, C], one-hot, or the shares of soft labels.
+
+    Raises:
+        ConfigError: Soft labels were asked for, and an image has one label alone.
+    """
+    if not config.soft_labels and not config.soft_columns:
+        return np.eye(len(classes), dtype=np.float32)[[image.label for image in images]]
+    votes = [image.votes for image in images if image.votes is not None]
+    if len(votes) < len(images):
+        raise ConfigError(
+            f"{config.dataset}: {image_count(len(images) - len(votes))} have one label and no votes: soft labels are "
+            "those of ferplus by its own classes, or columns of a csv or parquet set that are named"
+        )
+    if config.soft_columns:
+        shares = np.array([[each.get(name, 0.0) for name in classes] for each in votes])
+        shares /= shares.sum(axis=1, keepdims=True)
+    else:
+        shares = vote_shares(votes, classes)
+    return shares.astype(np.float32)
 
 
 def _read(config: DataConfig, root: str, split: str | None, *, classes: tuple[str, ...] | None = None) -> LabelledSet:
@@ -177,6 +203,7 @@ def _read(config: DataConfig, root: str, split: str | None, *, classes: tuple[st
         contempt=config.contempt,
         columns=[config.group_by] if config.group_by else [],
         classes=classes,
+        soft_columns=config.soft_columns,
         for_training=True,
     )
     if labelled.unit == "clip":
@@ -248,40 +275,41 @@ def _shared_groups(config: DataConfig, train: Sequence[Labelled], val: Sequence[
 
 class _Seen(NamedTuple):
     image: Labelled
+    target: NDArray[np.float32]
     wanted: Wanted
     look: Look
 
+    @property
+    def content(self) -> tuple[str, Box | None] | None:
+        """What tells its face from others, whatever the file is called; None where there is no face."""
+        return None if self.look.face is None or self.look.sha256 is None else (self.look.sha256, self.wanted.box)
 
-def _faces(seen: Sequence[_Seen], classes: tuple[str, ...], cropping: Cropping, config: DataConfig) -> Faces:
+
+def _faces(seen: Sequence[_Seen], num_classes: int, cropping: Cropping, config: DataConfig) -> Faces:
     """Those in which a face was found."""
-    found = [(image, Picture(wanted.path, look.face)) for image, wanted, look in seen if look.face is not None]
-    targets = np.eye(len(classes), dtype=np.float32)[[image.label for image, _ in found]]  # [N, C]
+    found = [each for each in seen if each.look.face is not None]
     return Faces(
-        [image.name for image, _ in found],
-        [picture for _, picture in found],
-        targets,
+        [each.image.name for each in found],
+        [Picture(each.wanted.path, each.look.face) for each in found if each.look.face],
+        np.array([each.target for each in found], np.float32).reshape(len(found), num_classes),
         cropping,
         max_pixels=config.loader.max_pixels,
-        subjects=[image.subject for image, _ in found],
+        subjects=[each.image.subject for each in found],
     )
 
 
-def _write_left_out(path: Path, images: Sequence[Labelled], looks: Sequence[Look], num_train: int) -> None:
+def _write_left_out(path: Path, of_sides: Mapping[str, Sequence[_Seen]]) -> None:
     """Every labelled image without a face, with its reason; no file where there is none."""
-    without = [
-        (
-            image.name,
-            "train" if number < num_train else "val",
-            look.reason,
-            look.problem.message if look.problem else "",
-        )
-        for number, (image, look) in enumerate(zip(images, looks, strict=True))
-        if look.face is None
+    rows = [
+        (each.image.name, side, each.look.reason, each.look.problem.message if each.look.problem else "")
+        for side, seen in of_sides.items()
+        for each in seen
+        if each.look.face is None
     ]
     path.unlink(missing_ok=True)
-    if without:
+    if rows:
         with durably(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([("image", "side", "reason", "message"), *without])
+            csv.writer(file).writerows([("image", "side", "reason", "message"), *rows])
 
 
 def _list_sha256(train: Faces, val: Faces) -> str:
@@ -309,25 +337,17 @@ def _remarks_on_lost(lost: Counter[str]) -> Iterator[str]:
 
 def _remarks_on_twins(train: Sequence[_Seen], val: Sequence[_Seen]) -> Iterator[str]:
     """Of pictures, or given faces of them, that are on both sides or have two labels, by the content of their files."""
-    labels: dict[tuple[str, object], set[int]] = {}
-    first: dict[tuple[str, object], str] = {}
-    for image, wanted, look in (*train, *val):
-        if look.face is not None and look.sha256 is not None:
-            labels.setdefault((look.sha256, wanted.box), set()).add(image.label)
-    for image, wanted, look in train:
-        if look.face is not None and look.sha256 is not None:
-            first.setdefault((look.sha256, wanted.box), image.name)
-    both = [
-        f"{image.name!r} is {first[key]!r}"
-        for image, wanted, look in val
-        if look.face is not None and look.sha256 is not None and (key := (look.sha256, wanted.box)) in first
-    ]
+    labels: dict[object, set[int]] = defaultdict(set)
+    for each in (*train, *val):
+        labels[each.content].add(each.image.label)
+    first = {each.content: each.image.name for each in reversed(train)}
+    both = [f"{each.image.name!r} is {first[each.content]!r}" for each in val if each.content and each.content in first]
     if both:
         yield (
             f"{image_count(len(both))} of the validation are learned from as well, by the content of their files "
             f"({_listed(both)}): the validation figures are too good"
         )
-    if contradicting := sum(len(each) > 1 for each in labels.values()):
+    if contradicting := sum(len(ids) > 1 for content, ids in labels.items() if content):
         yield f"{image_count(contradicting)} are there several times, with different labels"
 
 
@@ -337,7 +357,9 @@ def _checked(data: TrainingData) -> Iterator[str]:
     Raises:
         ConfigError: There is nothing to learn from, or nothing to judge by.
     """
-    name, counts = data.card.name, data.counts
+    name = data.card.name
+    shown = [(side.targets > 0).sum(axis=0).tolist() for side in (data.train, data.val)]  # images with a share of each
+    counts = dict(zip(data.classes, zip(*shown, strict=True), strict=True))
     for side, faces in (("learn from", data.train), ("validate on", data.val)):
         if not len(faces):
             raise ConfigError(

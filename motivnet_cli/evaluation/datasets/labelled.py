@@ -63,8 +63,8 @@ class Labelled:
     """Of a clip that is a folder: the paths of its frames, in order."""
     cell: Cell | None = None
     """Where the picture stands if it is in a Parquet table; `path` and `pixels` are None then."""
-    votes: Mapping[str, int] | None = None
-    """Annotators by the class that they named, where the set has several."""
+    votes: Mapping[str, float] | None = None
+    """Annotators by the class that they named, where the set has several; or the shares of the classes."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -141,7 +141,7 @@ def labelled_set(request: Request, rows: SplitRows, *, layout: str, base: str) -
         )
     if given and request.naming == "emotions":
         remarks.append("labels go by the given label map, not only by the set's own")
-    if given or request.naming != "emotions":
+    if (given or request.naming != "emotions") and not request.soft_columns:
         images = [replace(image, votes=None) for image in images]  # they go by the set's own classes
     if idle := sorted(given.keys() - {label.casefold() for label in selection.used}):
         more = f" and {len(idle) - MAX_NAMES} more" if len(idle) > MAX_NAMES else ""
@@ -180,7 +180,8 @@ def _resolved(request: Request, rows: SplitRows) -> Request:
     empty = {key: f"label {row.label!r}, which is none" for row in rows.rows if (key := _key(row.label)) in _NO_LABEL}
     given = empty | dict(request.given)
     left_out = request.left_out | (empty.keys() - request.given.keys())
-    names = [given.get(_key(row.label), row.label.strip()) for row in rows.rows if _key(row.label) not in left_out]
+    labels = request.soft_columns or [row.label for row in rows.rows]
+    names = [given.get(_key(label), label.strip()) for label in labels if _key(label) not in left_out]
     if all(map(emotion_named, names)):
         given = {
             label: meaning if label in left_out else emotion_named(meaning) or "" for label, meaning in given.items()
@@ -297,8 +298,17 @@ class _Selection:
                 alias=row.alias,
                 frames=frames,
                 cell=row.cell,
-                votes=row.votes,
+                votes=self._shares_of(row.votes) if row.votes and self.request.soft_columns else row.votes,
             )
+
+    def _shares_of(self, votes: Mapping[str, float]) -> dict[str, float]:
+        """Of columns, by the classes that they mean; columns that mean none are left out."""
+        shares: dict[str, float] = {}
+        for column, share in votes.items():
+            meaning = self.request.meaning_of(column)
+            if meaning in self.request.classes:
+                shares[meaning] = shares.get(meaning, 0) + share
+        return shares
 
 
 def _name(path: str, base: str) -> str:

@@ -57,6 +57,8 @@ class Request:
     """The labels that this map drops."""
     path_column: str | None = None
     label_column: str | None = None
+    soft_columns: tuple[str, ...] = ()
+    """Of a table: in place of a label, the columns that have the share of each class, or its votes."""
     for_training: bool = False
     """Without `split`, that for training is meant."""
 
@@ -130,8 +132,8 @@ class Row(NamedTuple):
     alias: str | None = None
     """Another name that predictions may give this image."""
     cell: Cell | None = None
-    votes: Mapping[str, int] | None = None
-    """Annotators by the class that they named, where there are several."""
+    votes: Mapping[str, float] | None = None
+    """Annotators by the class that they named, where there are several; or shares, which sum to more than 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -95,6 +95,7 @@ def read_dataset(
     columns: Sequence[str] = (),
     contempt: bool = False,
     classes: Sequence[str] | None = None,
+    soft_columns: Sequence[str] = (),
     for_training: bool = False,
     disk: Disk | None = None,
 ) -> LabelledSet:
@@ -119,6 +120,9 @@ def read_dataset(
         contempt: Keeps images of contempt, as an eighth class; else they are dropped and counted.
         classes: Those of a model, in place of the seven emotions: a label names the class that is called so in any
             case, else an emotion; images of emotions that are none of them are dropped and counted.
+        soft_columns: Of `csv` and `parquet`, in place of a label: columns that are called as the classes, with shares
+            or votes. They become the `votes` of each image, and its label is the class that has most, of equals the
+            first.
         for_training: Sets of one's own have the classes that their labels name, in any case; they are emotions where
             each label is an emotion in any spelling.
         disk: With listings of folders that are not to be made again.
@@ -139,6 +143,11 @@ def read_dataset(
         raise ConfigError(f"{name} has no table with columns to name: leave out --path-column and --label-column")
     if for_training and split is None and card.default_split != "all" and "train" in card.splits:
         split = "train"
+    if soft_columns and (name not in TABLES or label_column):
+        raise ConfigError(
+            f"soft-columns {', '.join(soft_columns)} stand in place of the label column of a csv or parquet set: leave "
+            f"them out of {name}, or leave out --label-column"
+        )
     split = _split(card, split)
     if protocol is not None and protocol not in card.protocols:
         known = ", ".join(card.protocols) or "none"
@@ -150,6 +159,7 @@ def read_dataset(
         ),
         path_column=path_column,
         label_column=label_column,
+        soft_columns=tuple(soft_columns),
         for_training=for_training,
     )
     with _explained(request):

@@ -20,7 +20,7 @@ from motivnet_cli.inputs.table import PARQUET_SUFFIXES, PATH_COLUMNS, column_nam
 from motivnet_cli.records import BOX_COLUMNS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from motivnet_cli.evaluation.datasets.layouts import Paths, Recognised, Request, Unit
     from motivnet_cli.inputs.box_columns import BoxColumns
@@ -129,14 +129,22 @@ def _rows_in(
     table = open_table(path, "table")
     source = _source(table, request.path_column)
     others = [name for name in request.columns if name in table.columns]
-    label_column = _column(table, request.label_column, LABEL_COLUMNS, "label")
-    values, boxes = _read_columns(table, source, label_column, others)
-    label_of = _meaning_of_labels(request, table, label_column, values["label"])
+    if absent := [name for name in request.soft_columns if name not in table.columns]:
+        raise ConfigError(f"{path!r} has no column {absent[0]!r}; it has {', '.join(map(repr, table.columns))}")
+    if request.soft_columns:
+        values, boxes = _read_columns(table, source, None, [*dict.fromkeys([*others, *request.soft_columns])])
+        votes = _votes_in(request, table, values)
+        labels = [None if each is None else max(each, key=each.__getitem__) for each in votes]
+    else:
+        label_column = _column(table, request.label_column, LABEL_COLUMNS, "label")
+        values, boxes = _read_columns(table, source, label_column, others)
+        label_of = _meaning_of_labels(request, table, label_column, values["label"])
+        labels, votes = [label_of(text) for text in values["label"]], [None] * len(values)
     make = _maker(request, table, source, values["path"], begins_names=begins_names)
     rows = []
     for number, row in enumerate(values.iter_rows(named=True)):
-        label = label_of(row["label"]) if row["path"] else None
-        if not label:
+        label = labels[number]
+        if not label or not row["path"]:
             dropped["no path or no label"] += 1
             continue
         box: Box | None = None
@@ -151,9 +159,50 @@ def _rows_in(
         if made is None:
             dropped["pixels not understood"] += 1
         else:
-            rows.append(made._replace(label=label, subject=row.get("subject"), box=box, columns=known))
+            made = made._replace(label=label, subject=row.get("subject"), box=box, columns=known)
+            rows.append(made._replace(votes=votes[number]))
     columns = tuple(name for name in table.columns if name.casefold() != "subject" and name != source.column)
     return _TableRows(rows, boxes if any(row.box for row in rows) else None, columns)
+
+
+def _votes_in(request: Request, table: Table, values: pl.DataFrame) -> list[Mapping[str, float] | None]:
+    """What each row says of the classes, by column; None where it says nothing.
+
+    Args:
+        values: With these columns as text, as `_read_columns` calls them.
+
+    Raises:
+        ConfigError: A value is no number, or below 0, or none of a row is above it.
+    """
+    votes: list[Mapping[str, float] | None] = []
+    columns = {name: values[f"other {name}"].to_list() for name in request.soft_columns}
+    for row in range(len(values)):
+        texts = {name: column[row] for name, column in columns.items()}
+        if not any(texts.values()):
+            votes.append(None)
+            continue
+        shares = {name: _share(text) for name, text in texts.items()}
+        if wrong := [name for name, share in shares.items() if share is None]:
+            raise ConfigError(
+                f"row {row + 1} of {table.path!r} has {texts[wrong[0]]!r} in the column {wrong[0]!r}: soft labels are "
+                "shares or votes, finite numbers from 0 on; a row without any label has all its cells empty"
+            )
+        votes.append({name: share for name, share in shares.items() if share is not None})
+        if not sum(filter(None, shares.values())) > 0:
+            raise ConfigError(
+                f"row {row + 1} of {table.path!r} has 0 in every column of {', '.join(columns)}: soft labels are "
+                "shares or votes, some of them above 0; a row without any label has all its cells empty"
+            )
+    return votes
+
+
+def _share(text: str | None) -> float | None:
+    """A finite number from 0 on; None for any other cell."""
+    try:
+        share = float(text or "nan")
+    except ValueError:
+        return None
+    return share if 0 <= share < float("inf") else None
 
 
 def _maker(
@@ -225,7 +274,7 @@ def _source(table: Table, chosen: str | None) -> _Source:
 
 
 def _read_columns(
-    table: Table, source: _Source, label_column: str, others: Sequence[str]
+    table: Table, source: _Source, label_column: str | None, others: Sequence[str]
 ) -> tuple[pl.DataFrame, BoxColumns | None]:
     """The columns path and label as text, subject and those of `with_boxes` where they are there; and where boxes are.
 
@@ -237,7 +286,7 @@ def _read_columns(
         ConfigError: As `Table.read`, or boxes are not in pixels.
     """
     by_name = {name.strip().casefold(): name for name in reversed(table.columns)}
-    texts = {"path": source.column, "label": label_column}
+    texts = {"path": source.column, **({"label": label_column} if label_column else {})}
     if "subject" in by_name:
         texts["subject"] = by_name["subject"]
     texts |= {f"other {name}": name for name in others}
