@@ -206,13 +206,14 @@ def test_a_head_has_its_curve_from_few_faces(tmp_path):
 @pytest.mark.thorough
 def test_a_student_is_measured_by_its_teacher(tmp_path):
     """No page calls its agreement an accuracy."""
-    figures = {"agreement": Figure(0.75, 0.4677, 0.9111)}
+    figures = {"agreement": Figure(0.75, 0.4677, 0.9111), "always": Figure(0.5), "kl": Figure(0.1234)}
     training = record(kind="student", validation=replace(record().validation, n=12, figures=figures))
 
     texts, stored = written(tmp_path, training, judged())
 
     assert "Agreement with the teacher 75.0 % (46.8 to 91.1)" in stored.training.validation.in_words
     for page in ("report.html", "report.md", "model-card.md"):
-        assert "Agreement with the teacher" in texts[page]
+        for part in ("Agreement with the teacher", "Agreement by chance", "50.00", "0.123"):
+            assert part in texts[page]
         assert "share named rightly" not in texts[page]
         assert "| Accuracy" not in texts[page]

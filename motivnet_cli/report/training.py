@@ -20,9 +20,10 @@ from motivnet_cli.report.pages import MARKDOWN, PAGES
 from motivnet_cli.weights.training_record import SHARES
 
 if TYPE_CHECKING:
+    from motivnet_cli.evaluation.results import Interval, Scores
     from motivnet_cli.training.result import Judged
     from motivnet_cli.weights.store import StoredModel
-    from motivnet_cli.weights.training_record import TrainingRecord
+    from motivnet_cli.weights.training_record import Figure, TrainingRecord
 
 SCHEMA_VERSION = 1
 """Of metrics.json."""
@@ -48,6 +49,15 @@ _PAPERS = {
   year = {2024}
 }""",
 }
+
+_OTHERS = (
+    ("chance_accuracy", "Accuracy by chance", "of always naming the most frequent class", "percent"),
+    ("chance_uar", "UAR by chance", "of the same", "percent"),
+    ("always", "Agreement by chance", "of always answering the teacher's most frequent class", "percent"),
+    ("kl", "KL divergence", "of the student from its teacher, in nats; lower is better", "plain"),
+    ("loss", "Loss", "that the epoch was chosen by; lower is better", "plain"),
+)
+"""Figures of a record that `Scores` does not have."""
 
 
 def write_training(model: StoredModel, judged: Judged, folder: Path) -> list[Path]:
@@ -85,7 +95,7 @@ def write_training(model: StoredModel, judged: Judged, folder: Path) -> list[Pat
         "label": "the teacher's answer" if record.kind == "student" else "label",
         "curves": [each for each in illustrations if each.kind not in ("confusion", "per_class", "reliability")],
         "figures": [each for each in illustrations if each.kind in ("confusion", "per_class", "reliability")],
-        "headlines": _OF_STUDENT if record.kind == "student" else HEADLINES,
+        "rows": _rows(record, scores),
         "shares": SHARES,
         "counts": _counts(record),
         "papers": _papers(model, record),
@@ -95,6 +105,17 @@ def write_training(model: StoredModel, judged: Judged, folder: Path) -> list[Pat
     card = MARKDOWN.get_template("model-card.md.j2").render(values)
     write(Path(model.path).with_name(CARD_FILE), card)
     return [*written, write(folder / CARD_FILE, card)]
+
+
+def _rows(record: TrainingRecord, scores: Scores) -> list[tuple[str, str, str, Figure | Interval]]:
+    """Title, meaning and form of each figure that there is, and the figure."""
+    headlines = _OF_STUDENT if record.kind == "student" else HEADLINES
+    figures_by_key = {**record.validation.figures, **scores.scored}
+    return [
+        (title, meaning, form, figure)
+        for key, title, meaning, form in (*headlines, *_OTHERS)
+        if (figure := figures_by_key.get(key)) is not None
+    ]
 
 
 def _counts(record: TrainingRecord) -> dict[str, list[int]]:
