@@ -6,6 +6,7 @@ import csv
 import json
 import pickle
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from motivnet_cli.faces.crop import Cropping
 from motivnet_cli.records import EMOTIONS, Face, Item, Stopped
 from motivnet_cli.training.config import DataConfig
 from motivnet_cli.training.data import LEFT_OUT_FILE, read_training_data
-from motivnet_cli.training.faces import FACES_FILE
+from motivnet_cli.training.faces import FACES_FILE, alone_in
 from motivnet_cli.training.split import draw_groups, draw_images
 from motivnet_cli.weights.load import load_model
 from tests.pictures import SAMPLE_DATA, face_photo
@@ -413,3 +414,21 @@ def test_clips_are_no_pictures(network, tmp_path):
         shutil.copy(SAMPLE_DATA / "face.mp4", tmp_path / "set" / label / "a.mp4")
     with pytest.raises(ConfigError, match="is a set of clips here, and training takes pictures"):
         read(tmp_path / "set", network, tmp_path / "out")
+
+
+def test_several_processes_look_one_after_the_other(photos, network, tmp_path):
+    """Of a training on several devices, one looks for the faces, and the others take what it found."""
+    config = DataConfig(dataset="folder", root=str(photos), val_share=0.5, seed=1)
+    looked = []
+
+    def read_and_count(_):
+        seen = []
+        data = read_training_data(config, network, out=tmp_path, progress=seen.append)
+        looked.append(seen[-1].inputs_done - seen[-1].inputs_resumed)
+        return data.list_sha256
+
+    with ThreadPoolExecutor(3) as pool:
+        assert len(set(pool.map(read_and_count, range(3)))) == 1
+    assert sorted(looked) == [0, 0, 6]
+    with alone_in(tmp_path, lambda: False), pytest.raises(Stopped):
+        read_training_data(config, network, out=tmp_path, stop=lambda: True)

@@ -91,7 +91,8 @@ class LabelOptions(OptionGroup):
     label_map: Annotated[
         str | None,
         typer.Option(
-            metavar="LABEL=EMOTION,...|FILE.json", help="The emotion that each label means; drop leaves a label out."
+            metavar="LABEL=EMOTION,...|FILE.json",
+            help="The emotion, or class of the model, that each label means; drop leaves a label out.",
         ),
     ] = None
     contempt: Annotated[

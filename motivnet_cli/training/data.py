@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from motivnet_cli.durable import durably
+from motivnet_cli.durable import write_at_once
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.evaluation.datasets.layouts import MAX_NAMES, image_count
 from motivnet_cli.evaluation.datasets.read import card_named, read_dataset
@@ -23,7 +24,7 @@ from motivnet_cli.evaluation.files import face_settings, write_pictures
 from motivnet_cli.evaluation.soft import vote_shares
 from motivnet_cli.faces.crop import Cropping
 from motivnet_cli.records import never, no_progress
-from motivnet_cli.training.faces import Faces, Picture, Wanted, look_at
+from motivnet_cli.training.faces import Faces, Picture, Wanted, alone_in, look_at
 from motivnet_cli.training.split import draw_groups, draw_images
 
 if TYPE_CHECKING:
@@ -99,14 +100,14 @@ def read_training_data(
         Stopped: `stop()` turned true: the same call goes on.
     """
     sides = _divided(config)
-    out.mkdir(parents=True, exist_ok=True)
     examples = [*sides.train, *sides.val]
     settings, with_boxes = face_settings(sides.labelled, config.faces)
-    wanted = [
-        Wanted(path, image.box if with_boxes else None)
-        for (image, _), path in zip(examples, write_pictures([image for image, _ in examples], out), strict=True)
-    ]
-    looks = look_at(wanted, network, settings, config.loader, out=out, progress=progress, stop=stop)
+    with alone_in(out, stop):
+        wanted = [
+            Wanted(path, image.box if with_boxes else None)
+            for (image, _), path in zip(examples, write_pictures([image for image, _ in examples], out), strict=True)
+        ]
+        looks = look_at(wanted, network, settings, config.loader, out=out, progress=progress, stop=stop)
     seen = [_Seen(*example, *each) for example, each in zip(examples, zip(wanted, looks, strict=True), strict=True)]
     of_sides = {"train": seen[: len(sides.train)], "val": seen[len(sides.train) :]}
     _write_left_out(out / LEFT_OUT_FILE, of_sides)
@@ -306,10 +307,12 @@ def _write_left_out(path: Path, of_sides: Mapping[str, Sequence[_Seen]]) -> None
         for each in seen
         if each.look.face is None
     ]
-    path.unlink(missing_ok=True)
-    if rows:
-        with durably(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([("image", "side", "reason", "message"), *rows])
+    if not rows:
+        path.unlink(missing_ok=True)
+        return
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows([("image", "side", "reason", "message"), *rows])
+    write_at_once(path, text.getvalue())
 
 
 def _list_sha256(train: Faces, val: Faces) -> str:

@@ -144,6 +144,27 @@ class Look:
         return self.problem.error_type if self.problem else NO_FACE
 
 
+@contextmanager
+def alone_in(out: Path, stop: Callable[[], bool]) -> Iterator[None]:
+    """A block that one process at a time is in: of several that train together, one looks for faces, the others wait.
+
+    Raises:
+        Stopped: `stop()` turned true while another process was at it.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(out / f".{FACES_FILE}.lock")
+    while True:
+        with suppress(filelock.Timeout):
+            lock.acquire(timeout=_LOCK_POLL_SECONDS)
+            break
+        if stop():
+            raise Stopped
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def look_at(
     wanted: Sequence[Wanted],
     network: NetworkInput,
@@ -157,7 +178,7 @@ def look_at(
     """Decode every picture and find its face, or take what an earlier pass with these settings found.
 
     What is found is kept in FACES_FILE, a line for each picture as it comes; a picture that has changed is looked at
-    again. Of several processes that want the same, one looks and the others wait for it.
+    again. One process at a time may look (`alone_in`).
 
     Returns:
         [N], in the order of `wanted`.
@@ -165,11 +186,9 @@ def look_at(
     Raises:
         Stopped: `stop()` turned true: what was found until then is kept.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    with _locked(out, stop):
-        notes = _Notes(out / FACES_FILE, _settings(faces, loader))
-        with closing(notes), closing(Preparer(network, faces, VideoConfig(), loader)) as preparer, decoding_settings():
-            return _look_at_all(wanted, preparer, notes, loader.threads or usable_cores(), progress, stop)
+    notes = _Notes(out / FACES_FILE, _settings(faces, loader))
+    with closing(notes), closing(Preparer(network, faces, VideoConfig(), loader)) as preparer, decoding_settings():
+        return _look_at_all(wanted, preparer, notes, loader.threads or usable_cores(), progress, stop)
 
 
 def _look_at_all(
@@ -296,23 +315,3 @@ def _look_of(note: Mapping[str, Any]) -> Look:
 
 def _key_of(wanted: Wanted) -> str:
     return json.dumps([wanted.path, wanted.box])
-
-
-@contextmanager
-def _locked(out: Path, stop: Callable[[], bool]) -> Iterator[None]:
-    """The block alone writes FACES_FILE.
-
-    Raises:
-        Stopped: `stop()` turned true while another process was at it.
-    """
-    lock = filelock.FileLock(out / f".{FACES_FILE}.lock")
-    while True:
-        with suppress(filelock.Timeout):
-            lock.acquire(timeout=_LOCK_POLL_SECONDS)
-            break
-        if stop():
-            raise Stopped
-    try:
-        yield
-    finally:
-        lock.release()
