@@ -34,8 +34,15 @@ class Choices:
         """The choices for a model.
 
         Raises:
-            ConfigError: The device does not exist here, or cannot compute in the precision.
+            ConfigError: The device does not exist here, or cannot compute in the precision; or a head would be given
+                other embeddings than it learned from.
         """
+        if model.card.architecture == "head" and config.flip not in (None, model.card.flip):
+            learned = "with" if model.card.flip else "without"
+            raise ConfigError(
+                f"{model.card.name} learned from embeddings {learned} mirror averaging, and classifies no others: "
+                f"leave out {'--flip' if config.flip else '--no-flip'}"
+            )
         device = choose_device(config.device)
         precision = choose_precision(config.precision, device, is_small=model.card.single_thread)
         flip = model.card.flip if config.flip is None else config.flip

@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from motivnet_cli.durable import TemporaryFolder, is_private, write_at_once
 from motivnet_cli.engine.machine import Choices, compiled_code_key, has_bf16_without_amx, usable_cores
 from motivnet_cli.errors import ConfigError, first_line
-from motivnet_cli.model.sapiens import SapiensEmbedder, SelfAttention
+from motivnet_cli.model import EmbeddingClassifier, SapiensEmbedder, parent_of
+from motivnet_cli.model.sapiens import SelfAttention
 from motivnet_cli.records import Prediction
 from motivnet_cli.weights.dtypes import to_dtype
 
@@ -105,6 +106,8 @@ class Predictor:
         self.compile_s: float | None = None
         """Seconds that compiling took; None where nothing is compiled."""
         self._input_size = model.height, model.width
+        self._mirrors = self.choices.flip and not isinstance(model.network, EmbeddingClassifier)
+        """A head on embeddings is given their mean: its network mirrors by itself."""
         self._network: Callable[[Tensor], tuple[Tensor, Tensor]] = _at_precision(
             model.network.to(self.device), self.choices.precision, self.num_threads, is_compiled=config.compile
         )
@@ -182,7 +185,7 @@ class Predictor:
     @torch.inference_mode()
     def _forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 [B, 3, H, W] on the device -> float32 probabilities [B, C] and embeddings [B, D]."""
-        views = [pixels, pixels.flip(-1)] if self.choices.flip else [pixels]
+        views = [pixels, pixels.flip(-1)] if self._mirrors else [pixels]
         outputs = [self._network(view) for view in views]
         probabilities = torch.stack([logits.float().softmax(-1) for logits, _ in outputs])  # [views, B, C]
         embeddings = torch.stack([embedding.float() for _, embedding in outputs])  # [views, B, D]
@@ -287,12 +290,14 @@ def _mark_of(device: torch.device) -> torch.cuda.Event | None:
 def _at_precision(network: nn.Module, precision: str, num_threads: int, *, is_compiled: bool) -> nn.Module:
     """The network at a precision; its pixel statistics stay fp32, and inputs are normalised in fp32.
 
+    A head on embeddings, which costs nothing, stays fp32, too.
+
     Raises:
         ConfigError: It needs torchao, which is not installed.
     """
     if precision == "int8":
         return _quantized(network, is_compiled=is_compiled)
-    for part in network.children():
+    for part in parent_of(network).children():
         to_dtype(part, DTYPES[precision], num_threads=num_threads)
     for attention in network.modules():
         if isinstance(attention, SelfAttention):
@@ -309,7 +314,8 @@ def _quantized(network: nn.Module, *, is_compiled: bool) -> nn.Module:
     while it can; by torchao, its successor, where it no longer can, and where the layers are to be compiled, which
     torch's own cannot be.
     """
-    part = network.encoder if isinstance(network, SapiensEmbedder) else network
+    parent = parent_of(network)
+    part = parent.encoder if isinstance(parent, SapiensEmbedder) else parent
     quantize_dynamic = None if is_compiled else _quantize_dynamic()
     if quantize_dynamic is not None:
         with warnings.catch_warnings():

@@ -8,7 +8,7 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -207,7 +207,32 @@ class _Labelled:
 # ---- images to images -------------------------------------------------------------------------------------
 
 
-class _Pairs(NamedTuple):
+class Images(Protocol):
+    """Images that have predictions, by name."""
+
+    @property
+    def images(self) -> Sequence[str]:
+        """Each once, with forward slashes."""
+
+    @property
+    def paths(self) -> Sequence[str | None]:
+        """Absolute paths, where they are known."""
+
+
+def pair_images(predicted: Images, names: Sequence[str], paths: Sequence[str | None]) -> Pairs:
+    """Find labelled images among others by their names alone, in the ways of `match`.
+
+    Args:
+        names: [N] as `match` takes them, each once.
+        paths: [N] absolute paths, where they are known.
+    """
+    none = [None] * len(names)
+    return _pair(predicted, _Labelled(names, paths, none, none))
+
+
+class Pairs(NamedTuple):
+    """Which predicted image each labelled one is."""
+
     found: dict[int, int]
     """Labelled image -> predicted image."""
     how: dict[str, int]
@@ -230,7 +255,7 @@ class _Way(NamedTuple):
     """Whether folders say that a labelled and a predicted image are two, although they share a key."""
 
 
-def _pair(predictions: Predictions, labelled: _Labelled) -> _Pairs:
+def _pair(predictions: Images, labelled: _Labelled) -> Pairs:
     found: dict[int, int] = {}
     how: Counter[str] = Counter()
     ambiguous: set[int] = set()
@@ -257,7 +282,7 @@ def _pair(predictions: Predictions, labelled: _Labelled) -> _Pairs:
                 if way.name in (_FILE_NAME, _CLIP_NAME):
                     by_file_name.append(image)
     ambiguous -= set(found)
-    return _Pairs(found, dict(how), ambiguous, contradicted - set(found) - ambiguous, by_file_name)
+    return Pairs(found, dict(how), ambiguous, contradicted - set(found) - ambiguous, by_file_name)
 
 
 def _candidates(way: _Way, labelled: list[int], predicted: set[int]) -> tuple[dict[int, set[int]], dict[int, set[int]]]:
@@ -291,7 +316,7 @@ def _in_each_form(ways: Iterable[_Way]) -> Iterator[_Way]:
         )
 
 
-def _ways(predictions: Predictions, labelled: _Labelled) -> Iterator[_Way]:
+def _ways(predictions: Images, labelled: _Labelled) -> Iterator[_Way]:
     """The ways of pairing, strictest first."""
     images, names, paths = predictions.images, labelled.names, labelled.paths
     full = [paths[i] or names[i] for i in range(len(names))]
@@ -445,7 +470,7 @@ def _examples(names: Sequence[str]) -> str:
     return f"{', '.join(map(repr, names[:_MAX_EXAMPLES]))}{more}"
 
 
-def _doubts(predictions: Predictions, labelled: _Labelled, pairs: _Pairs, unit: Unit) -> Iterator[str]:
+def _doubts(predictions: Predictions, labelled: _Labelled, pairs: Pairs, unit: Unit) -> Iterator[str]:
     """Images that only a file name pairs may be two: say so where something else speaks against it."""
     images, found = predictions.images, pairs.found
     elsewhere = [

@@ -204,7 +204,7 @@ def _read_output(path: str, classes: tuple[str, ...], *, with_videos: bool) -> P
         _names_of(faces),
         answers,
         misses=_misses_in(inputs.filter(pl.col("kind").cast(pl.String).is_in(kinds))),
-        absolute=_absolute_paths(record["settings"]),
+        absolute=absolute_paths(record["settings"]),
         source=path,
         kind="motivnet",
         classes=classes,
@@ -237,7 +237,7 @@ def _names_of(table: pl.DataFrame) -> list[str]:
     return [posixpath.normpath(name) for name in table["input"].to_list()]
 
 
-def _absolute_paths(settings: Mapping[str, object]) -> Callable[[str], str | None]:
+def absolute_paths(settings: Mapping[str, object]) -> Callable[[str], str | None]:
     """How the names of a run become absolute paths: by the folder that they are relative to, or because they are."""
     if isinstance(start := settings.get("inputs.relative_to"), str):
         return lambda name: _if_absolute(name) if is_remote(name) else posixpath.join(printable(start), name)
@@ -305,7 +305,7 @@ def _read_columns(
     if frame_column is not None:
         found |= {"frame": frame_column}
     return _assemble(
-        [_with_forward_slashes(name) for name in names],
+        [with_forward_slashes(name) for name in names],
         answers,
         misses={},
         absolute=_if_absolute,
@@ -493,7 +493,7 @@ def _num_frames(numbers: Mapping[str, int], image_of: Ints, frames: Ints, looked
     return np.maximum(in_rows, [looked_at.get(name, 0) for name in numbers]).astype(np.int64)
 
 
-def _with_forward_slashes(name: str) -> str:
+def with_forward_slashes(name: str) -> str:
     """Without `./`, and with `/` for `\\` in names that have no `/`: tables come from Windows, too."""
     return posixpath.normpath(name if "/" in name else name.replace("\\", "/"))
 

@@ -23,7 +23,7 @@ from motivnet_cli.errors import ConfigError, WeightsError
 from motivnet_cli.export.destination import check_destination
 from motivnet_cli.export.network_formats import NETWORK_FORMS, Graph
 from motivnet_cli.faces.crop import image_rows
-from motivnet_cli.model import MotivNet, SapiensEmbedder
+from motivnet_cli.model import EmbeddingClassifier, MotivNet, SapiensEmbedder, parent_of
 from motivnet_cli.weights.checkpoint import read_training
 from motivnet_cli.weights.load import load_model
 
@@ -86,8 +86,9 @@ def export_model(
     Files of `onnx` and `torch-export` take `pixels` [B, 3, H, W], RGB, 0 to 255, and give float32 `probabilities`
     [B, C], `logits` [B, C] and `embedding` [B, D]; those of a model that names no emotions give `embedding` alone.
     They do one pass for each face: `mirror_averaging` in the metadata says whether `annotate` averages it with that of
-    the mirror image. Beside `out` lies `<out>.example.py`, and for large ONNX models `<out>.data`, which must stay
-    there under its name. `safetensors` holds the weights alone; `weights` takes such files, but for those of heads.
+    the mirror image; `inside`, of a head on embeddings, that the file does so itself. Beside `out` lies
+    `<out>.example.py`, and for large ONNX models `<out>.data`, which must stay there under its name. `safetensors`
+    holds the weights alone; `weights` takes such files, but for those of heads.
 
     Args:
         name: A model; this, `weights`, `store` and `recipe` are as for `load_model`.
@@ -132,7 +133,9 @@ def _write(
     pixels = _random_pixels(model).to(_PIXEL_DTYPES[input_type])  # [B, 3, H, W]
     with torch.inference_mode():
         expected = graph(pixels)
-    for part in model.network.children():  # the pixel statistics are the network's own buffers, and stay float32
+    for part in parent_of(
+        model.network
+    ).children():  # the pixel statistics are the network's own buffers, and stay float32
         part.to(_DTYPES[precision])
     with _staging_folder(out) as staging:
         written = staging / out.name
@@ -198,14 +201,14 @@ def _random_pixels(model: LoadedModel) -> Tensor:
 
 def _describe(model: LoadedModel, *, precision: str, input_type: str) -> dict[str, str]:
     """The metadata: what someone who finds the file alone must know, and the sizes that `load_checkpoint` reads."""
-    card, network = model.card, model.network
+    card, network = model.card, parent_of(model.network)
     about = {
         "name": card.name,
         "title": card.title,
         "classes": ",".join(model.classes),
         "recipe": model.recipe,
         "input": _describe_pixels(model, input_type=input_type),
-        "mirror_averaging": "yes" if card.flip else "no",
+        "mirror_averaging": _mirror_averaging(model),
         "height": str(model.height),
         "width": str(model.width),
         "embedding_size": str(model.embedding_size),
@@ -225,6 +228,12 @@ def _describe(model: LoadedModel, *, precision: str, input_type: str) -> dict[st
     if isinstance(network, MotivNet):
         about["decoder_heads"] = str(network.sizes.decoder_heads)
     return about
+
+
+def _mirror_averaging(model: LoadedModel) -> str:
+    if not model.card.flip:
+        return "no"
+    return "inside" if isinstance(model.network, EmbeddingClassifier) else "yes"
 
 
 def _describe_pixels(model: LoadedModel, *, input_type: str) -> str:

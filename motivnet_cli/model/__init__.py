@@ -7,8 +7,19 @@ All take faces as uint8 RGB [B, 3, H, W], 0 to 255, at their own input size, nor
 
 from __future__ import annotations
 
+from motivnet_cli.model.embedding_head import EmbeddingClassifier, LayeredHead, NeighboursHead, parent_of
 from motivnet_cli.model.expression_net import ExpressionNet
 from motivnet_cli.model.motivnet import MotivNet, MotivNetSizes
 from motivnet_cli.model.sapiens import SapiensEmbedder, SapiensSizes
 
-__all__ = ["ExpressionNet", "MotivNet", "MotivNetSizes", "SapiensEmbedder", "SapiensSizes"]
+__all__ = [
+    "EmbeddingClassifier",
+    "ExpressionNet",
+    "LayeredHead",
+    "MotivNet",
+    "MotivNetSizes",
+    "NeighboursHead",
+    "SapiensEmbedder",
+    "SapiensSizes",
+    "parent_of",
+]

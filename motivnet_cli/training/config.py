@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from motivnet_cli.config import LoaderConfig
@@ -23,6 +24,8 @@ TrainingPrecision = Literal["fp32", "bf16"]
 AdaptedLayer = Literal["attention.qkv", "attention.out", "mlp.up", "mlp.down"]
 VAL_SHARE = 0.2
 """Of the images of the training list, drawn for validation. Source: MotivNet's reference, `int(0.8 * n)` to train."""
+HeadKind = Literal["linear", "mlp", "knn"]
+HEAD_KINDS: tuple[HeadKind, ...] = get_args(HeadKind)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +191,50 @@ class FitConfig:
         if self.device.startswith("cuda:") and (self.devices, self.num_nodes) != (1, 1):
             raise ConfigError(f"--device {self.device} is one device: give --device cuda with --devices or num-nodes")
         _check_range("checkpoint-minutes", self.checkpoint_minutes, 0, 1_000_000)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadConfig:
+    """A head on embeddings that exist, and how it is judged."""
+
+    predictions: str
+    """An output of `annotate`, with embeddings."""
+    labels: str
+    """A table with a column of inputs and one of labels, and perhaps `frame`, `face`, `track`, subjects and folds."""
+    out: str
+    """The folder of what is written beside the model; its last part is the model's name in the store."""
+    kind: HeadKind = "linear"
+    path_column: str | None = None
+    label_column: str | None = None
+    group_by: str | None = None
+    """A column of the labels, or `input`: faces of one value are never on both sides of a fold. None takes the column
+    of subjects, where there is one, else the input."""
+    fold_column: str | None = None
+    """A column of the labels that says in which fold a face is held out."""
+    folds: int = 5
+    largest_face: bool = False
+    """Where a label names an input and several faces are in it, it means the largest."""
+    shots: tuple[int, ...] = ()
+    """Numbers of faces a class, with which the head is judged, too."""
+    seed: int = 0
+    store: str | None = None
+    overwrite: bool = False
+    command: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("predictions", "labels", "out"):
+            object.__setattr__(self, name, local_path(getattr(self, name)))
+        if self.kind not in HEAD_KINDS:
+            raise ConfigError(f"a head is one of {', '.join(HEAD_KINDS)}, got {self.kind!r}")
+        _check_range("folds", self.folds, 2, 1000)
+        for shots in self.shots:
+            _check_range("shots", shots, 1, 1_000_000)
+        _check_range("seed", self.seed, 0, 2**32 - 1)
+
+    @property
+    def name(self) -> str:
+        """Of the model in the store."""
+        return Path(self.out).name
 
 
 def _check_range(option: str, value: float, lowest: float, highest: float) -> None:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 from motivnet_cli.catalogue import CARDS, DEFAULT_MODEL, ModelCard, recorded_name
 from motivnet_cli.errors import ConfigError, WeightsError
 from motivnet_cli.faces.crop import image_rows
-from motivnet_cli.model import SapiensEmbedder
+from motivnet_cli.model import EmbeddingClassifier, SapiensEmbedder, parent_of
 from motivnet_cli.weights.cards import find_card, own_card, trained_card
 from motivnet_cli.weights.checkpoint import read_ahead, read_training
 from motivnet_cli.weights.file_hash import FileHash, PendingHash, file_sha256
+from motivnet_cli.weights.heads import load_head
 from motivnet_cli.weights.networks import embedded_weights, kind_of, load_expression_net, load_network, outline
 from motivnet_cli.weights.published import check_published
 from motivnet_cli.weights.store import Store, StoredModel
@@ -33,7 +34,7 @@ class LoadedModel:
 
     card: ModelCard
     """Of a checkpoint file that was given, one with the file's name."""
-    network: ExpressionNet | SapiensEmbedder
+    network: ExpressionNet | SapiensEmbedder | EmbeddingClassifier
     """uint8 RGB faces [B, 3, height, width], 0 to 255 -> (logits [B, C], embeddings [B, embedding_size])."""
     recipe: str
     """The input recipe by which faces are cropped and resized for this network."""
@@ -109,6 +110,8 @@ def load_model(
         with embedded_weights() as path:
             return _loaded(card, load_expression_net(), recipe=recipe, path=str(path), sha256=file_sha256(path))
     stored = _installed(name, models)
+    if card.architecture == "head":
+        return _loaded(card, _load_head(stored, models), recipe=recipe, path=stored.path, sha256=stored.sha256)
     network = load_network(stored.path, encoder_only=card.architecture == "sapiens")
     remedy = f"remove it with `motivnet download-weights {name} --remove`, and store it under a name of your own"
     check_published(name, network, source=stored.path, remedy=remedy)
@@ -167,7 +170,47 @@ def check_weights(
     for recipe in recipes:
         _check_recipe(card, recipe)
     if weights is None and not card.embedded:
-        _installed(card.name, Store(store))
+        stored = _installed(card.name, Store(store))
+        if card.architecture == "head":
+            _find_encoder(stored, Store(store))
+
+
+def _find_encoder(head: StoredModel, models: Store) -> StoredModel | None:
+    """The model in the store whose embeddings a head classifies; None for the one in the package.
+
+    Raises:
+        WeightsError: It is not here, or is another one than the head learned from.
+    """
+    assert head.training is not None, "the store has no head without"
+    learned = head.training.parents[0]
+    stored = models.find(learned.name)
+    if learned.name in CARDS and CARDS[learned.name].embedded:
+        with embedded_weights() as path:
+            found = file_sha256(path)
+    elif stored is not None:
+        found = stored.sha256
+    else:
+        raise WeightsError(
+            f"{head.name} is a head on embeddings of {learned.name}, which is not in the store ({models.root}): bring "
+            f"the {learned.name} with the sha256 {learned.sha256[:12]} there, by motivnet download-weights or training"
+        )
+    if found != learned.sha256:
+        raise WeightsError(
+            f"{head.name} learned from embeddings of {learned.name} with the sha256 {learned.sha256[:12]}, and the "
+            f"{learned.name} here has {found[:12]}: bring the one that it learned from, or train it again"
+        )
+    return stored
+
+
+def _load_head(head: StoredModel, models: Store) -> EmbeddingClassifier:
+    """A head on its encoder; logits that the encoder has itself are left out where they cost anything."""
+    assert head.training is not None, "the store has no head without"
+    encoder = _find_encoder(head, models)
+    if encoder is None:
+        return load_head(head.path, head.training, load_expression_net())
+    read_ahead(encoder.path)
+    network = load_network(encoder.path, encoder_only=encoder.architecture != "expression-net")
+    return load_head(head.path, head.training, network)
 
 
 def _installed(name: str, models: Store) -> StoredModel:
@@ -242,18 +285,18 @@ def _check_recipe(card: ModelCard, recipe: str | None) -> None:
 
 def _loaded(
     card: ModelCard,
-    network: ExpressionNet | SapiensEmbedder,
+    network: ExpressionNet | SapiensEmbedder | EmbeddingClassifier,
     *,
     recipe: str | None,
     path: str,
     sha256: str | PendingHash,
 ) -> LoadedModel:
     recipe = recipe or card.recipes[0]
-    position_change = ""
-    if isinstance(network, SapiensEmbedder):
+    encoder, position_change = parent_of(network), ""
+    if isinstance(encoder, SapiensEmbedder):
         top, bottom = image_rows(recipe, network.input_height, network.input_width)
-        network.image_rows = (top // network.sizes.patch, bottom // network.sizes.patch)
-        position_change = network.position_change
+        encoder.image_rows = (top // encoder.sizes.patch, bottom // encoder.sizes.patch)
+        position_change = encoder.position_change
     return LoadedModel(
         card=card,
         network=network,

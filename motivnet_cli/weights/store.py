@@ -122,6 +122,8 @@ class Store:
                 path=str(folder / WEIGHTS_FILE),
             )
             size = (folder / WEIGHTS_FILE).stat().st_size
+            if model.architecture == "head" and training is None:
+                raise ValueError("a head without the record of its training")  # noqa: TRY301 - damage as all others
         except (OSError, ValueError, TypeError) as error:
             raise _damaged(folder, str(error)) from error
         if size != model.size_bytes:
