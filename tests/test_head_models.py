@@ -19,7 +19,7 @@ from motivnet_cli.engine.predictor import Predictor
 from motivnet_cli.errors import ConfigError, WeightsError
 from motivnet_cli.model import EmbeddingClassifier
 from motivnet_cli.output.read import read_faces, read_record
-from motivnet_cli.records import EMOTIONS, Batch, Crop, Cursor, Face, Position
+from motivnet_cli.records import EMOTIONS, Batch, Crop, Cursor, Face, Position, Stopped
 from motivnet_cli.training.config import HeadConfig
 from motivnet_cli.training.train_head import train_head
 from motivnet_cli.weights.heads import load_head
@@ -282,3 +282,52 @@ def test_a_head_of_embeddings_of_another_size_is_refused(folder):
     head = Store(folder / "store").find("my-linear")
     with pytest.raises(WeightsError, match="classifies embeddings of 256 numbers, and those of its model have 64"):
         load_head(head.path, head.training, tiny_motivnet())
+
+
+def test_the_command_trains_reports_and_says_what_it_is_worth(folder):
+    """The record goes to stdout, remarks to stderr, and the page with its card to --out."""
+    labels, out = folder / "photos" / "labels.csv", folder / "by-command"
+    options = ("--from", folder / "e.parquet", "--labels", labels, "--out", out, "--store", folder / "store")
+
+    run = motivnet("train", *options, "--head", "knn", "--shots", "1,50", "--folds", "3")
+
+    said = json.loads(run.stdout)
+    assert said["model"] == "by-command"
+    assert said["training"]["settings"]["folds"] == 3
+    assert (
+        said["training"]["validation"]["figures"]["accuracy"]["value"]
+        > said["training"]["few_shot"][0]["figures"]["accuracy"]["value"]
+    )
+    assert "warning: 50 shots are left out" in run.stderr
+    names = {path.name for path in out.iterdir()}
+    assert {"report.html", "metrics.json", "model-card.md"} <= names
+    assert (
+        "by-command: a head on the embeddings of expression-net"
+        in motivnet("models", "--store", folder / "store", "by-command").stdout
+    )
+    assert "already" in motivnet("train", *options, code=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--out", "m"), "a head takes embeddings and labels"),
+        (("--from", "p", "--labels", "l"), "the model needs a name"),
+        (("--from", "p", "--labels", "l", "--out", "m", "--shots", "1,x"), "--shots takes whole numbers"),
+        (("--from", "p", "--labels", "l", "--out", "m"), "no motivnet output"),
+    ],
+)
+def test_what_a_command_lacks_is_named(options, message, tmp_path):
+    """Before anything is read."""
+    assert message in motivnet("train", *options, "--store", tmp_path, code=2).stderr
+
+
+def test_a_signal_ends_it_without_a_model(folder):
+    """Nothing is half done, so nothing is kept."""
+    with pytest.raises(Stopped):
+        train_head(
+            HeadConfig(predictions=str(folder / "e.parquet"), labels=str(folder / "photos" / "labels.csv"), out="never",
+                       store=str(folder / "store")),
+            stop=lambda: True,
+        )  # fmt: skip
+    assert Store(folder / "store").find("never") is None

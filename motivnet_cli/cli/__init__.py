@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from motivnet_cli import __version__
-from motivnet_cli.cli import annotate, compare, evaluate, export, machine, scale, verify, weights
+from motivnet_cli.cli import annotate, compare, evaluate, export, machine, scale, train, verify, weights
 
 app = typer.Typer(
     name="motivnet",
@@ -63,6 +63,7 @@ app.command("verify")(verify.verify)
 app.command("slurm-script")(scale.slurm_script)
 app.command("download-weights")(weights.download_weights)
 app.command("models")(weights.models)
+app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(compare.compare, name="compare")
 app.command("bench")(machine.bench)
