@@ -12,12 +12,13 @@ from typer.testing import CliRunner
 
 from motivnet_cli.cli import app
 from motivnet_cli.errors import ConfigError
+from motivnet_cli.evaluation.datasets.published import published_beside
 from motivnet_cli.evaluation.datasets.read import read_dataset
 from motivnet_cli.records import EMOTIONS
 from motivnet_cli.training.result import put_in_store
 from motivnet_cli.weights.store import Store
 from tests.pictures import face_photo
-from tests.test_datasets import picture
+from tests.test_datasets import make_ferplus_table, picture
 from tests.trained import CLASSES, record, tiny_student
 
 
@@ -122,6 +123,13 @@ def test_sets_with_labels_of_their_own_stay_as_they_are(tmp_path):
     assert (labelled.split, labelled.classes) == ("train", EMOTIONS)
 
 
+@pytest.mark.parametrize("name", ["fer2013", "ferplus"])
+def test_the_split_for_training_of_a_named_set(tmp_path, name):
+    make_ferplus_table(tmp_path)
+    labelled = read_dataset(name, str(tmp_path), for_training=True)
+    assert (labelled.split, len(labelled.images)) == ("train", 7)
+
+
 def test_without_training_labels_must_be_emotions(tmp_path):
     with pytest.raises(ConfigError, match="name no emotion"):
         read_dataset("folder", make(tmp_path, "happy/a.jpg", "bored/b.jpg"))
@@ -180,6 +188,17 @@ def test_contempt_is_beside_the_seven_emotions(tmp_path):
         read_dataset("folder", str(tmp_path / "a"), contempt=True, for_training=True)
     labelled = read_dataset("folder", make(tmp_path / "b", "sad/a.jpg"), classes=(*reversed(EMOTIONS), "contempt"))
     assert labelled.classes == EMOTIONS
+
+
+def test_no_published_figure_is_of_the_classes_of_a_model():
+    emotions = published_beside("rafdb", split="test", protocol="aligned", n=3_068, classes=7)
+    own = published_beside("rafdb", split="test", protocol="aligned", n=3_068, classes=7, own_classes=True)
+    assert emotions.alike
+    assert not own.alike
+    assert {left.reason for left in own.left_out} == {
+        f"it is of {n} classes, and this evaluation of those of its model"
+        for n in {left.anchor.classes for left in own.left_out}
+    }
 
 
 # ---- evaluate ---------------------------------------------------------------------------------------------
