@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from torch.testing import assert_close
 
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.model import MotivNet, MotivNetSizes
-from motivnet_cli.training.config import OptimConfig
+from motivnet_cli.training.config import FitConfig, OptimConfig
 from motivnet_cli.training.optim import (
     balanced_weights,
     classification_loss,
@@ -51,32 +53,58 @@ def golden_batch(network: MotivNet) -> tuple[torch.Tensor, torch.Tensor]:
     return pixels, torch.eye(7)[golden("training_tiny_7.npz")["labels"]]
 
 
+class GoldenFaces:
+    """The golden batch as `fit` takes examples, but for the pixels, which no whole numbers give."""
+
+    names = ("a", "b", "c")
+
+    def __init__(self, network: MotivNet) -> None:
+        self.pixels, targets = golden_batch(network)
+        self.targets = targets.numpy()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return self.pixels[index]
+
+
 def assert_within(actual: torch.Tensor, expected: torch.Tensor) -> None:
     """Within 1e-4 of the largest value."""
     assert_close(actual.detach(), expected, atol=1e-4 * expected.abs().max().item(), rtol=0)
 
 
 @pytest.mark.parametrize(("case", "config"), [("reference", NO_DROPOUT), ("large", LARGE)])
-def test_five_steps_are_the_references(case, config):
-    """Losses, first gradients and their norms, then tensors and logits, at the reference's rates and at larger ones."""
+def test_five_steps_are_the_references(case, config, tmp_path):
+    """Losses, first gradients and their norms, then tensors and logits, at the reference's rates and at larger ones.
+
+    Through `fit`, which `motivnet train` calls: five epochs of one step, whose rates begin anew in each.
+    """
+    pytest.importorskip("lightning")
+    from motivnet_cli.training.fit import fit
+    from tests.tiny_training import objective
+
     expected = golden("training_tiny_7.npz")
     network = golden_network(config)
-    pixels, targets = golden_batch(network)
-    optimizer = make_optimizer(network, config)
+    faces = GoldenFaces(network)
     named = {checkpoint_name(name): parameter for name, parameter in network.named_parameters()}
+    gradients: dict[str, torch.Tensor] = {}
 
-    losses, gradients = [], {}
-    for _ in range(5):
-        loss = classification_loss(network(pixels)[0], targets)
-        optimizer.zero_grad()
-        loss.backward()
-        gradients = gradients or {name: each.grad.clone() for name, each in named.items() if each.grad is not None}
-        optimizer.step()
-        losses.append(loss.item())
+    def keep_first(name, gradient):
+        gradients.setdefault(name, gradient.clone())
 
-    assert_close(torch.tensor(losses, dtype=torch.float64), expected[f"{case}/losses"], atol=1e-5, rtol=0)
+    for name, parameter in named.items():
+        if parameter.requires_grad:
+            parameter.register_hook(partial(keep_first, name))
+
+    asked = objective(dataclasses.replace(config, restart_epochs=1))
+    fitted = fit(network, asked, faces, faces, FitConfig(epochs=5, device="cpu", threads=1), folder=tmp_path)
+
+    losses = torch.tensor([epoch["train_loss"] for epoch in fitted.history], dtype=torch.float64)
+    assert_close(losses, expected[f"{case}/losses"], atol=1e-5, rtol=0)
+    assert fitted.best_epoch == 5  # the network has its weights
     with torch.no_grad():
-        assert_within(network.eval()(pixels)[0], expected[f"{case}/logits_after"])
+        assert_within(network.eval()(faces.pixels)[0], expected[f"{case}/logits_after"])
     for name in [key.removeprefix("grad/") for key in expected if key.startswith("grad/")]:
         assert_within(gradients[name], expected[f"grad/{name}"])
     for part, prefix in (("encoder", "pose_encoder."), ("head", "decoder.")):
@@ -93,10 +121,10 @@ def test_the_learning_rates_are_the_references():
     schedule = make_schedule(optimizer, NO_DROPOUT)
 
     rates = []
-    for _ in range(25):
+    for epoch in range(25):
+        schedule.step(epoch)
         rates.append([group["lr"] for group in optimizer.param_groups])
         optimizer.step()
-        schedule.step()
 
     assert [group["name"] for group in optimizer.param_groups] == ["encoder", "head"]
     assert_close(torch.tensor(rates, dtype=torch.float64), golden("training_tiny_7.npz")["schedule"], atol=0, rtol=1e-9)
