@@ -38,7 +38,7 @@ def golden(name: str) -> dict[str, torch.Tensor]:
 
 def golden_network(config: OptimConfig) -> MotivNet:
     """The golden network, ready to train."""
-    network = load_checkpoint(GOLDEN / "motivnet_tiny_7.safetensors").train()
+    network = load_checkpoint(GOLDEN / "motivnet_tiny_7.safetensors")
     prepare(network, config, generator=seeded(0))
     return network
 
@@ -113,6 +113,22 @@ def test_five_steps_are_the_references(case, config, tmp_path):
     if case == "large":
         for name in [key.removeprefix("after/") for key in expected if key.startswith("after/")]:
             assert_within(named[name], expected[f"after/{name}"])
+
+
+def test_a_loaded_network_trains_with_dropout(tmp_path):
+    """It is loaded in eval mode; steps are in train mode, and validation is not."""
+    pytest.importorskip("lightning")
+    from motivnet_cli.training.fit import fit
+    from tests.tiny_training import objective
+
+    network = golden_network(OptimConfig())
+    faces = GoldenFaces(network)
+    modes = []
+    network.register_forward_pre_hook(lambda *_: modes.append(network.head.layers[0].attention.training))
+
+    fit(network, objective(OptimConfig()), faces, faces, FitConfig(epochs=2, device="cpu", threads=1), folder=tmp_path)
+
+    assert modes == [True, False, True, False]
 
 
 def test_the_learning_rates_are_the_references():
@@ -196,7 +212,7 @@ def test_the_head_drops_values_at_five_places(config, rate):
     network = MotivNet(sizes)
     network.head.reset_parameters(seeded(1))
     prepare(network, config, generator=seeded(0))
-    head = network.head.train()
+    head = network.head
     tokens = torch.eye(8).repeat(24, 1, 8)  # [B, 8, 64]: token n is 1 at number n of each attention head, else 0
     with torch.no_grad():
         head.embed.weight.copy_(torch.eye(64))

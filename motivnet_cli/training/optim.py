@@ -25,14 +25,15 @@ if TYPE_CHECKING:
 
 
 def prepare(network: MotivNet, config: OptimConfig, *, generator: torch.Generator) -> None:
-    """Add the adapters, set the dropout, and choose the parameters that train; the mode stays.
+    """Make a network ready to train: adapters, drawn by `generator`, dropout, the parameters that train, train mode.
 
-    `generator` draws the adapters.
+    Networks are loaded in eval mode, and Lightning trains them in the mode that they have: without dropout.
     """
     if config.adapters:
         add_adapters(network, config.adapters, generator=generator)
     network.head.dropout.p = config.dropout
     set_trainable(network, freeze_encoder=config.freeze_encoder)
+    network.train()
 
 
 def set_trainable(network: MotivNet, *, freeze_encoder: bool) -> None:
