@@ -55,6 +55,9 @@ _OTHERS = (
     ("chance_uar", "UAR by chance", "of the same", "percent"),
     ("always", "Agreement by chance", "of always answering the teacher's most frequent class", "percent"),
     ("kl", "KL divergence", "of the student from its teacher, in nats; lower is better", "plain"),
+    ("ece_uncalibrated", "Calibration error, before", "before the temperature; lower is better", "percent"),
+    ("brier_uncalibrated", "Brier score, before", "the same; lower is better", "plain"),
+    ("nll_uncalibrated", "NLL, before", "the same; lower is better", "plain"),
     ("loss", "Loss", "that the epoch was chosen by; lower is better", "plain"),
 )
 """Figures of a record that `Scores` does not have."""
