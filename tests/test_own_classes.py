@@ -62,6 +62,9 @@ def test_a_table_names_classes_in_any_case(tmp_path):
     labelled = read_dataset("csv", str(tmp_path / "set.csv"), for_training=True)
     assert labelled.classes == ("DOG", "cat")
     assert [*names_and_labels(labelled).values()] == ["cat", "cat", "cat", "DOG", "DOG"]
+    (tmp_path / "na.csv").write_text("path,label\n0.jpg,cat\n1.jpg,None\n2.jpg,NA")
+    mapped = read_dataset("csv", str(tmp_path / "na.csv"), label_map={"none": "None"}, for_training=True)
+    assert (mapped.classes, mapped.dropped) == (("None", "cat"), {"label 'NA', which is none": 1})
     assert labelled.dropped == {
         "no path or no label": 1,
         "label 'NaN', which is none": 1,

@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 
 from motivnet_cli.errors import ConfigError
+from motivnet_cli.evaluation.datasets.classes import MISSING_LABELS
 from motivnet_cli.evaluation.datasets.tables import LABEL_COLUMNS
 from motivnet_cli.evaluation.embeddings import embedding_type, read_embeddings
 from motivnet_cli.evaluation.matching import pair_images
@@ -41,8 +42,6 @@ SUBJECT_COLUMNS = ("subject", "subject_id", "person", "person_id", "participant"
 """Who is shown, where a table of labels has such a column; case, spaces and underscores do not count."""
 _KEYS = ("frame", "face", "track")
 """Columns of a table of labels that say which face of an input they mean, as in the output."""
-_MISSING = frozenset({"", "nan", "null", "none", "na", "n/a"})
-"""Cells that hold no label."""
 _MAX_EXAMPLES = 3
 
 
@@ -279,7 +278,7 @@ def _label_text(table: Table, name: str) -> pl.Expr:
         whole = column.cast(pl.Int64, strict=False)
         column = pl.when(column == whole).then(whole.cast(pl.String)).otherwise(column.cast(pl.String))
     text = column.str.strip_chars()
-    return pl.when(text.str.to_lowercase().is_in(list(_MISSING))).then(None).otherwise(text).alias("label")
+    return pl.when(text.str.to_lowercase().is_in(list(MISSING_LABELS))).then(None).otherwise(text).alias("label")
 
 
 def _whole_numbers(column: str, key: str) -> pl.Expr:

@@ -32,6 +32,9 @@ SYNONYMS: Final[dict[str, str]] = {
 }
 """Spelling in lower case -> emotion, or `contempt`. Misspellings are those of public copies, and near ones."""
 
+MISSING_LABELS: Final = frozenset({"", "nan", "null", "none", "na", "n/a"})
+"""What programs write, in any case, into a table of labels of any class for one that is not there."""
+
 
 def are_emotions(classes: Collection[str]) -> bool:
     """Whether classes are the seven emotions, perhaps with contempt: those of the sets and of published figures."""

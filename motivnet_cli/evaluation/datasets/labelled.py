@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.evaluation.datasets.by_class import check_numbers
-from motivnet_cli.evaluation.datasets.classes import CONTEMPT, are_moved, emotion_named, is_number, refuse_contempt
+from motivnet_cli.evaluation.datasets.classes import (
+    CONTEMPT,
+    MISSING_LABELS,
+    are_moved,
+    emotion_named,
+    is_number,
+    refuse_contempt,
+)
 from motivnet_cli.evaluation.datasets.layouts import MAX_NAMES, image_count
 from motivnet_cli.evaluation.datasets.sequences import frames_in
 from motivnet_cli.inputs.names import kind_of, printable
@@ -31,8 +38,6 @@ if TYPE_CHECKING:
 
 DROP = "drop"
 """What a label map gives for labels that are not to be used."""
-_NO_LABEL = frozenset({"", "nan", "null", "n/a"})
-"""What programs write into a table for a label that is not there."""
 TABLES = ("csv", "parquet")
 """Sets that are one table."""
 
@@ -177,7 +182,11 @@ def _resolved(request: Request, rows: SplitRows) -> Request:
     """
     if request.naming != "labels":
         return request
-    empty = {key: f"label {row.label!r}, which is none" for row in rows.rows if (key := _key(row.label)) in _NO_LABEL}
+    empty = {
+        key: f"label {row.label!r}, which is none"
+        for row in rows.rows
+        if (key := _key(row.label)) in MISSING_LABELS and not request.soft_columns
+    }
     given = empty | dict(request.given)
     left_out = request.left_out | (empty.keys() - request.given.keys())
     labels = request.soft_columns or [row.label for row in rows.rows]
