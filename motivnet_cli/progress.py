@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from motivnet_cli.records import Progress
+    from motivnet_cli.records import Progress, TrainingProgress
 
     OnProgress = Callable[[Progress], None]
+    OnTraining = Callable[[TrainingProgress], None]
     OnBytes = Callable[[int, int | None], None]
     """Called with the bytes that are there and, if it is known, their total."""
 
@@ -32,6 +33,13 @@ def watch_run(console: Console, *, quiet: bool) -> AbstractContextManager[OnProg
     if quiet:
         return contextlib.nullcontext(no_progress)
     return _run_display(console) if console.is_terminal else _run_lines(console)
+
+
+def watch_training(console: Console, *, quiet: bool) -> AbstractContextManager[OnTraining]:
+    """The same of a training."""
+    if quiet:
+        return contextlib.nullcontext(no_progress)
+    return _training_display(console) if console.is_terminal else _training_lines(console)
 
 
 def watch_bytes(console: Console, *, quiet: bool) -> AbstractContextManager[OnBytes]:
@@ -94,6 +102,29 @@ def _run_display(console: Console) -> Iterator[OnProgress]:
 
 
 @contextlib.contextmanager
+def _training_display(console: Console) -> Iterator[OnTraining]:
+    """Bar, steps, epoch, losses, time gone and left."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Display
+
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("steps, {task.fields[losses]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Display(*columns, console=console, transient=True) as display:
+        task = display.add_task("", total=None, losses="")
+
+        def show(progress: TrainingProgress) -> None:
+            display.update(task, total=progress.steps, completed=progress.steps_done, losses=_losses(progress))
+
+        yield show
+
+
+@contextlib.contextmanager
 def _byte_display(console: Console) -> Iterator[OnBytes]:
     """Bar, bytes, rate, time left."""
     from rich.progress import BarColumn, DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
@@ -140,6 +171,38 @@ def _run_lines(console: Console) -> Iterator[OnProgress]:
         return f"{meter}, {progress.faces} faces, {progress.failed} failed"
 
     yield lambda progress: lines.offer(lambda: line(progress))
+
+
+@contextlib.contextmanager
+def _training_lines(console: Console) -> Iterator[OnTraining]:
+    from tqdm import tqdm
+
+    lines = _Lines(console)
+
+    def line(progress: TrainingProgress) -> str:
+        meter = tqdm.format_meter(
+            progress.steps_done,
+            progress.steps,
+            progress.seconds,
+            initial=progress.steps_resumed,
+            unit="step",
+            bar_format="{n_fmt}/{total_fmt} steps, {elapsed} elapsed, {remaining} left, {rate_fmt}",
+        )
+        return f"{meter}, {_losses(progress)}"
+
+    yield lambda progress: lines.offer(lambda: line(progress))
+
+
+def _losses(progress: TrainingProgress) -> str:
+    """Where a training is, and how well it does."""
+    parts = [f"epoch {progress.epoch}/{progress.epochs}"]
+    if progress.is_validating:
+        parts.append("validating")
+    elif progress.loss is not None:
+        parts.append(f"loss {progress.loss:.4f}")
+    if progress.val_loss is not None:
+        parts.append(f"validation loss {progress.val_loss:.4f}")
+    return ", ".join(parts)
 
 
 @contextlib.contextmanager

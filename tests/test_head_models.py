@@ -311,7 +311,8 @@ def test_the_command_trains_reports_and_says_what_it_is_worth(folder):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--out", "m"), "a head takes embeddings and labels"),
+        (("--out", "m"), "say what to train: a head on --from"),
+        (("--out", "m", "--from", "p"), "a head takes embeddings and labels"),
         (("--from", "p", "--labels", "l"), "the model needs a name"),
         (("--from", "p", "--labels", "l", "--out", "m", "--shots", "1,x"), "--shots takes whole numbers"),
         (("--from", "p", "--labels", "l", "--out", "m"), "no motivnet output"),

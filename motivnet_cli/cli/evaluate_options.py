@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from motivnet_cli.config import Corruption
     from motivnet_cli.evaluation.config import EvaluateConfig
 
-_FACES = {
+FACES = {
     "auto": FaceConfig(mode="auto", max_faces=1),
     "detect": FaceConfig(mode="detect", max_faces=1),
     "whole": FaceConfig(mode="whole"),
@@ -240,7 +240,7 @@ class AnswerOptions(NetworkOptions):
             margins=self._margins(),
             align=self.align,
             model=model,
-            faces=_FACES[self.faces] if self.faces else None,
+            faces=FACES[self.faces] if self.faces else None,
             clips=clips,
             calibrate_on=self.calibrate_on,
             loader=LoaderConfig(threads=self.threads),

@@ -1,7 +1,8 @@
-"""`motivnet train`."""
+"""`motivnet train`: labels in, a model of the store out."""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,19 +11,34 @@ import typer
 from motivnet_cli.cli.options import Quiet, expand_groups
 from motivnet_cli.cli.terminal import (
     StopSignals,
+    aligned,
     command_line,
+    exit_stopped,
+    importing,
     print_message,
     print_result,
     reporting_errors,
     talking,
 )
-from motivnet_cli.cli.train_options import HeadOptions, ResultOptions
+from motivnet_cli.cli.train_options import (
+    AugmentOptions,
+    DataOptions,
+    FitOptions,
+    HeadOptions,
+    RecipeOptions,
+    ResultOptions,
+    refuse,
+)
+from motivnet_cli.errors import ConfigError
+from motivnet_cli.progress import watch_run, watch_training
+from motivnet_cli.records import Stopped
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from motivnet_cli.training.config import HeadConfig
+    from motivnet_cli.training.config import HeadConfig, TrainConfig
     from motivnet_cli.training.result import Judged
+    from motivnet_cli.training.train import TrainPlan
     from motivnet_cli.weights.store import StoredModel
 
 
@@ -31,34 +47,64 @@ def train(
     *,
     result: ResultOptions,
     head: HeadOptions,
+    data: DataOptions,
+    recipe: RecipeOptions,
+    fit: FitOptions,
+    augment: AugmentOptions,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be trained, on what, and the memory; train no network.")
+    ] = False,
     quiet: Quiet = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON, on a terminal too.")] = False,
 ) -> None:
     """Train a model on labels of your own.
 
-    Example: motivnet train --from preds.parquet --labels labels.csv --head linear --out my-model
+    Examples:
+    motivnet train --from preds.parquet --labels labels.csv --head linear --out my-model
+    motivnet train --dataset affectnet7 --root ./AffectNet --init sapiens-1b --out my-model
 
-    A head learns any classes from the embeddings of an output of annotate, within seconds. The model is put into the
-    store, where every command takes it by --model my-model; the report (report.html, metrics.json, model-card.md)
-    goes to --out.
+    A head learns any classes from the embeddings of an output of annotate, within seconds. A whole network learns from
+    faces, by the recipe of MotivNet's reference. To continue its training after an interruption, run the same command
+    again. The model is put into the store, where every command takes it by --model my-model; the report (report.html,
+    metrics.json, model-card.md) goes to --out.
     """
     with StopSignals() as stop, reporting_errors(), talking(quiet=quiet) as console:
-        config = head.config(result, command=command_line())
-        model, judged = _train_head(config, stop, console, quiet=quiet)
-        from motivnet_cli.report.training import write_training
+        if head != HeadOptions():
+            refuse("a head", data, recipe, fit, augment)
+            if dry_run:
+                raise ConfigError("a head has no --dry-run: leave that out")
+            model, judged = _train_head(head.config(result, command=command_line()), stop, console, quiet=quiet)
+            _write(model, judged, result, console, as_json=as_json)
+            return
+        config = _network(result, data, recipe, fit, augment)
+        try:
+            if dry_run:
+                _show_plan(config, console, stop, quiet=quiet, as_json=as_json)
+            else:
+                _train_network(config, result, console, stop, quiet=quiet, as_json=as_json)
+        except Stopped:
+            raise exit_stopped(stop, console) from None
 
-        write_training(model, judged, Path(config.out))
-        record = model.training
-        assert record is not None, "it was just made"
-        for remark in (*record.data.remarks, *record.remarks):
-            print_message(console, f"warning: {remark}")
-        value = {"model": model.name, "sha256": model.sha256, "training": record.to_json()}
-        print_result(value, [f"{model.name}: {record.validation.in_words}"], as_json=as_json)
-        print_message(console, f"written: {Path(config.out) / 'report.html'}; use it with --model {model.name}")
+
+def _write(model: StoredModel, judged: Judged, result: ResultOptions, console: Console, *, as_json: bool) -> None:
+    """Write the report of a training, and print what a model is worth."""
+    from motivnet_cli.report.training import write_training
+
+    folder = Path(result.folder)
+    write_training(model, judged, folder)
+    record = model.training
+    assert record is not None, "it was just made"
+    for remark in (*record.data.remarks, *record.remarks):
+        print_message(console, f"warning: {remark}")
+    value = {"model": model.name, "sha256": model.sha256, "training": record.to_json()}
+    print_result(value, [f"{model.name}: {record.validation.in_words}"], as_json=as_json)
+    print_message(console, f"written: {folder / 'report.html'}; use it with --model {model.name}")
+
+
+# ---- a head -----------------------------------------------------------------------------------------------
 
 
 def _train_head(config: HeadConfig, stop: StopSignals, console: Console, *, quiet: bool) -> tuple[StoredModel, Judged]:
-    from motivnet_cli.records import Stopped
     from motivnet_cli.training.train_head import train_head
 
     said = ""
@@ -74,3 +120,70 @@ def _train_head(config: HeadConfig, stop: StopSignals, console: Console, *, quie
     except Stopped:
         console.print("stopped: no model was stored")
         raise typer.Exit(stop.exit_code_of_stop) from None
+
+
+# ---- a whole network --------------------------------------------------------------------------------------
+
+
+def _network(
+    result: ResultOptions, data: DataOptions, recipe: RecipeOptions, fit: FitOptions, augment: AugmentOptions
+) -> TrainConfig:
+    from motivnet_cli.training.config import TrainConfig
+
+    if data.dataset is None:
+        raise ConfigError(
+            "say what to train: a head on --from preds.parquet with --labels labels.csv, or a network on --dataset NAME"
+        )
+    if recipe.init is None:
+        raise ConfigError(
+            "name what to start from, such as --init sapiens-1b, which motivnet download-weights sapiens-1b brings"
+        )
+    return TrainConfig(
+        data=data.config(result),
+        init=recipe.init,
+        out=result.folder,
+        recipe=data.recipe,
+        new_head=recipe.new_head,
+        optim=recipe.config(),
+        augment=augment.config(),
+        fit=fit.config(seed=result.seed),
+        store=result.store,
+        overwrite=result.overwrite,
+        command=command_line(),
+    )
+
+
+def _train_network(
+    config: TrainConfig, result: ResultOptions, console: Console, stop: StopSignals, *, quiet: bool, as_json: bool
+) -> None:
+    with importing():
+        from motivnet_cli.training.train import train_network
+
+    with watch_run(console, quiet=quiet) as watch_faces, watch_training(console, quiet=quiet) as watch_steps:
+        trained = train_network(config, watch_faces=watch_faces, watch_steps=watch_steps, stop=stop)
+    if trained is not None:  # else another process of this training says the rest
+        _write(trained.model, trained.judged, result, console, as_json=as_json)
+
+
+def _show_plan(config: TrainConfig, console: Console, stop: StopSignals, *, quiet: bool, as_json: bool) -> None:
+    with importing():
+        from motivnet_cli.training.train import plan_training
+
+    with watch_run(console, quiet=quiet) as watch_faces:
+        plan = plan_training(config, watch_faces=watch_faces, stop=stop)
+    for remark in plan.remarks:
+        print_message(console, f"warning: {remark}")
+    print_result(dataclasses.asdict(plan), _lines_of(plan), as_json=as_json)
+
+
+def _lines_of(plan: TrainPlan) -> list[str]:
+    counts = [("class", "train", "val"), *((name, str(a), str(b)) for name, (a, b) in plan.classes.items())]
+    dropped = ", ".join(f"{reason} {count:,}" for reason, count in plan.dropped.items()) or "none"
+    steps = plan.steps_per_epoch * plan.epochs
+    return [
+        f"{plan.name}, from {plan.start}: {plan.trainable:,} of {plan.parameters:,} parameters train",
+        f"{plan.epochs} epochs of {plan.steps_per_epoch:,} steps, {steps:,} in all",
+        f"about {plan.memory_bytes / 1e9:.2g} GB for weights, gradients, optimizer and one batch (an estimate)",
+        f"validation: {plan.validation}; left out: {dropped}",
+        *aligned(counts),
+    ]

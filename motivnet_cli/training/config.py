@@ -28,6 +28,12 @@ HeadKind = Literal["linear", "mlp", "knn"]
 HEAD_KINDS: tuple[HeadKind, ...] = get_args(HeadKind)
 
 
+def _check_range(option: str, value: float, lowest: float, highest: float) -> None:
+    """Raise a ConfigError that names an option whose value is not in its range; NaN is in none."""
+    if not lowest <= value <= highest:
+        raise ConfigError(f"{option} must lie between {lowest:g} and {highest:g}, got {value:g}")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataConfig:
     """The labelled faces that are learned from, and those that the training is judged by."""
@@ -108,9 +114,9 @@ class AdapterConfig:
     """The linear layers of each block that get one."""
 
     def __post_init__(self) -> None:
-        _check_range("adapter-rank", self.rank, 1, 1024)
-        _check_range("adapter-alpha", self.alpha, 0.001, 1000)
-        _check_range("adapter-lr", self.learning_rate, 0, 1)
+        _check_range("lora-rank", self.rank, 1, 1024)
+        _check_range("lora-alpha", self.alpha, 0.001, 1000)
+        _check_range("lora-lr", self.learning_rate, 0, 1)
         known = get_args(AdaptedLayer)
         if not self.layers or len(set(self.layers)) < len(self.layers) or not set(self.layers) <= set(known):
             raise ConfigError(f"adapters go on some of {', '.join(known)}, each once, got {self.layers}")
@@ -189,7 +195,7 @@ class FitConfig:
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
             raise ConfigError(f"device must be auto, cpu, mps, cuda or cuda:N, got {self.device!r}")
         if self.device.startswith("cuda:") and (self.devices, self.num_nodes) != (1, 1):
-            raise ConfigError(f"--device {self.device} is one device: give --device cuda with --devices or num-nodes")
+            raise ConfigError(f"--device {self.device} is one device: give --device cuda with --devices or --num-nodes")
         _check_range("checkpoint-minutes", self.checkpoint_minutes, 0, 1_000_000)
 
 
@@ -237,7 +243,30 @@ class HeadConfig:
         return Path(self.out).name
 
 
-def _check_range(option: str, value: float, lowest: float, highest: float) -> None:
-    """Raise a ConfigError that names an option whose value is not in its range; NaN is in none."""
-    if not lowest <= value <= highest:
-        raise ConfigError(f"{option} must lie between {lowest:g} and {highest:g}, got {value:g}")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """Everything that one training of a whole network needs."""
+
+    data: DataConfig
+    init: str
+    """The model that it starts from: of the catalogue or the store, or a checkpoint file."""
+    out: str
+    """Its folder, whose last part is the name of the model."""
+    recipe: str | None = None
+    """Input recipe; None takes the first of the start."""
+    new_head: bool = False
+    """Draw a new head, also where the start has one for these classes."""
+    optim: OptimConfig = field(default=OptimConfig())
+    augment: AugmentConfig = field(default=AugmentConfig())
+    fit: FitConfig = field(default=FitConfig())
+    store: str | None = None
+    overwrite: bool = False
+    command: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "out", local_path(self.out))
+
+    @property
+    def name(self) -> str:
+        """Of the model in the store."""
+        return Path(self.out).name

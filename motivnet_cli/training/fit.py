@@ -120,8 +120,8 @@ def fit(
             if not (isinstance(error, MemoryError) or is_out_of_memory(error)):
                 raise
             raise ConfigError(
-                f"batches of {config.batch_size} do not fit in memory: take a smaller --batch-size with accumulate, "
-                "which together make up a step, or checkpoint-activations, or freeze-encoder"
+                f"batches of {config.batch_size} do not fit in memory: take a smaller --batch-size with --accumulate, "
+                "which together make up a step, or --checkpoint-activations, or --freeze-encoder"
             ) from error
         finally:
             course.close()
@@ -396,7 +396,7 @@ class _Course(Callback):
             look = f"; look at the pictures of the step: {names}{f' and {more} more' if more > 0 else ''}"
         return TrainingError(
             f"{where}: {what} is no finite number. The last checkpoint is kept. Start anew under another --out with "
-            f"lower encoder-lr and head-lr, or --precision fp32{look}"
+            f"lower --encoder-lr and --head-lr, or --precision fp32{look}"
         )
 
     # ---- what is written down ----
