@@ -20,7 +20,7 @@ def record_of_the_embedded_model():
         sha256 = file_sha256(path)
     settings = {
         "model.flip": True, "model.recipe": "letterbox", "faces.margin": 0.3, "faces.align": False,
-        "output.embeddings": "float16", "inputs.paths": ["/photos"],
+        "faces.mode": "detect", "output.embeddings": "float16", "inputs.paths": ["/photos"],
     }  # fmt: skip
     return {
         "model": "expression-net", "weights_sha256": sha256, "recipe": "letterbox", "precision": "fp32",

@@ -100,3 +100,4 @@ def test_from_pictures_to_a_head_to_a_file_that_runs_alone(tmp_path):
     record = json.loads((tmp_path / "my-model" / "metrics.json").read_text())["training"]
     assert record["kind"] == "head"
     assert record["classes"] == classes
+    assert record["preparation"]["whole"]

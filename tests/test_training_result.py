@@ -216,6 +216,14 @@ def test_a_card_says_what_was_trained_on_what(store):
     )
 
 
+def test_a_card_says_that_only_crops_were_learned_from(store):
+    """What becomes of faces that are cut out was not measured then."""
+    whole = dataclasses.replace(record().preparation, whole=True)
+    put_in_store("mine", tiny_motivnet(), record(preparation=whole), store=store)
+
+    assert "`--faces whole` takes pictures as it learned them" in find_card("mine", store).limits[1]
+
+
 @pytest.mark.parametrize("network", [tiny_motivnet, tiny_student])
 def test_a_file_of_a_trained_model_says_how_it_was_made(store, tmp_path, network):
     """Given as --weights or stored elsewhere from a copy, it has card, terms and record as it had here."""

@@ -277,6 +277,7 @@ def _record(config: HeadConfig, fitted: _Fitted, judged: Judged, parent: Parent)
             margin=float(str(run["settings"]["faces.margin"])),
             align=bool(run["settings"]["faces.align"]),
             flip=bool(run["settings"]["model.flip"]),
+            whole=run["settings"]["faces.mode"] == "whole",
         ),
         settings=_settings(config, fitted),
         validation=validation_of(

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from motivnet_cli.weights.store import Store
     from motivnet_cli.weights.training_record import TrainingRecord
 
+_LEARNED_FROM_CROPS = (
+    "It learned from pictures that were crops of faces already, taken whole. How it does on faces that are found and "
+    "cut out was not measured: `--faces whole` takes pictures as it learned them."
+)
+
 
 def find_card(name: str, store: Store) -> ModelCard:
     """The card of a model of the catalogue, or one made from the record of a stored model with another name.
@@ -113,6 +118,7 @@ def trained_card(
         limits=(
             *missing,
             f"Its figures are of faces that were set aside so: {data.split}. How it does on others is not known.",
+            *((_LEARNED_FROM_CROPS,) if prepared.whole else ()),
             *data.remarks,
             *training.remarks,
         ),

@@ -64,6 +64,9 @@ class Preparation:
     """Crops were rotated until the eyes were level."""
     flip: bool = False
     """What the network says of a face is averaged with what it says of the mirror image."""
+    whole: bool = False
+    """In training all pictures were crops of faces already and taken whole, so that nothing was measured of margin and
+    alignment, by which faces that are found are cut out."""
 
 
 @dataclass(frozen=True, slots=True)
