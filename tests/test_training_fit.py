@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import errno
+import json
 import os
 import random
 import signal
@@ -25,7 +26,7 @@ from motivnet_cli.errors import ConfigError, OutputConflictError, TrainingError
 from motivnet_cli.records import Stopped
 from motivnet_cli.training import checkpoints
 from motivnet_cli.training.checkpoints import BEST, LAST, load
-from motivnet_cli.training.fit import HISTORY_FILE
+from motivnet_cli.training.fit import HISTORY_FILE, fit
 from motivnet_cli.training.order import Order
 from tests.tiny_training import FIT, RATES, TRAIN, VAL, brightened, objective, tiny_network, train
 
@@ -137,11 +138,13 @@ def test_it_is_a_plain_loop(tmp_path):
     assert [each["lr_head"] for each in fitted.history] == pytest.approx(cosine)
 
 
-def test_dropout_is_of_this_run_alone(undisturbed, tmp_path):
-    """What was drawn before a training does not matter to it, and its seed does."""
+def test_dropout_is_on_and_of_this_run_alone(undisturbed, tmp_path):
+    """What was drawn before a training, and in which mode the network was, do not matter to it; its seed does."""
     torch.manual_seed(99)
-    train(tmp_path / "same")
-    assert contents(tmp_path / "same") == contents(undisturbed)
+    network = tiny_network().eval()
+    fit(network, objective(), TRAIN, VAL, FIT, folder=tmp_path, augment=brightened)
+    assert contents(tmp_path) == contents(undisturbed)
+    assert not any(module.training for module in network.modules())
 
     train(tmp_path / "other", dataclasses.replace(FIT, seed=1))
     assert contents(tmp_path / "other") != contents(undisturbed)
@@ -216,8 +219,6 @@ def test_a_loss_that_is_no_number_ends_it(undisturbed, tmp_path, where):
 
 
 def _fit(folder, asked, config=FIT):
-    from motivnet_cli.training.fit import fit
-
     return fit(tiny_network(), asked, TRAIN, VAL, config, folder=folder, augment=brightened)
 
 
@@ -316,3 +317,26 @@ def test_kills_change_nothing(undisturbed, tmp_path):
     train(tmp_path, dataclasses.replace(FIT, checkpoint_minutes=0))
 
     assert contents(tmp_path) == contents(undisturbed)
+
+
+@pytest.mark.slow
+def test_two_processes_are_one_with_the_doubled_batch(tmp_path):
+    """By gloo, with batches of 4 on each, of which the last is not whole; without dropout, whose draws are a process's.
+
+    Adam divides gradients by their size, so that what rounding makes of a gradient of 0 (as of the bias of attention's
+    keys) moves a weight: what the networks say is compared.
+    """
+    config = json.dumps({"devices": 2, "accumulate": 1, "patience": 3})
+    command = [sys.executable, "-W", "error", "-m", "tests.tiny_training", str(tmp_path / "two"), config]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=300, stdin=subprocess.DEVNULL)
+    rates = dataclasses.replace(RATES, dropout=0)
+    _, one = train(tmp_path / "one", dataclasses.replace(FIT, accumulate=1, batch_size=8), rates=rates)
+
+    tensors, state = load(tmp_path / "two" / BEST)
+    _, last = load(tmp_path / "two" / LAST)
+    assert len(last.history) == FIT.epochs
+    for ours, theirs in zip(one.history, last.history, strict=True):
+        assert theirs == pytest.approx(ours, rel=1e-4)
+    assert len(state.history) == one.best_epoch
+    np.testing.assert_allclose(tensors["probabilities"], one.probabilities, atol=1e-4)

@@ -1,11 +1,12 @@
 """A training that takes a second: drawn faces of three classes, and a network of MotivNet's architecture.
 
-As a script it trains in processes that a test can kill (`main`).
+As a script it trains in processes that a test can kill (`main`), or in several at once.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import sys
 from functools import partial
@@ -94,4 +95,11 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    if len(sys.argv) == 2:
+        main(Path(sys.argv[1]))
+    else:  # in several processes, each of which Lightning starts by the same command
+        train(
+            Path(sys.argv[1]),
+            dataclasses.replace(FIT, **json.loads(sys.argv[2])),
+            rates=dataclasses.replace(RATES, dropout=0),
+        )

@@ -100,7 +100,7 @@ def fit(
     """Train a network, or go on with its training where it was stopped.
 
     Args:
-        network: As its training begins, also where it goes on; it ends with the best weights.
+        network: As its training begins, also where it goes on; it ends with the best weights, in eval mode.
         folder: Of checkpoints and logs. No other process may use it, but those of this training, nor may there be
             checkpoints of another one.
         augment: Of pixels, epoch (from 0) and example; None takes them as they are.
@@ -208,6 +208,7 @@ class _Course(Callback):
 
     def run(self) -> Fitted:
         data = _Data(self._train_loader, self._val_loader)
+        self._module.train()  # Lightning leaves the mode as it finds it, and there would be no dropout
         if self._is_trained:
             self._trainer.validate(self._module, datamodule=data, verbose=False)
         if not self._is_over:
@@ -216,6 +217,7 @@ class _Course(Callback):
         assert best is not None, "an epoch is over"
         tensors, state = best
         self._restore_network(tensors)
+        self._module.eval()
         return Fitted(
             history=self._state.history,
             best_epoch=len(state.history),
