@@ -232,6 +232,7 @@ def test_a_file_of_a_trained_model_says_how_it_was_made(store, tmp_path, network
     file = str(shutil.copy(stored.path, tmp_path / "sent.safetensors"))
 
     elsewhere = Store(tmp_path / "elsewhere")
+    assert elsewhere.plan("theirs", file=file).terms == whole.terms
     copied = elsewhere.install("theirs", file=file)
     given = load_model(weights=file, store=str(elsewhere.root)).card
 

@@ -156,8 +156,11 @@ def read_training(path: StrPath) -> TrainingRecord | None:
     with Path(path).open("rb") as file:
         if file.read(9)[8:] != b"{":
             return None  # of another format, which has no metadata
-    with safe_open(str(path), framework="pt") as opened:
-        text = (opened.metadata() or {}).get("training")
+    try:
+        with safe_open(str(path), framework="pt") as opened:
+            text = (opened.metadata() or {}).get("training")
+    except (SafetensorError, *_DAMAGE_ERRORS):
+        return None  # `read_checkpoint` says what is wrong with it
     try:
         return None if text is None else TrainingRecord.from_json(json.loads(text))
     except ValueError as error:

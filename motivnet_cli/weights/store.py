@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from motivnet_cli.catalogue import Architecture
+    from motivnet_cli.catalogue import Architecture, ModelCard
     from motivnet_cli.remote.fetch import FetchProgress
 
 log = logging.getLogger(__name__)
@@ -251,20 +251,25 @@ class Store:
 
         Raises:
             ConfigError: As `install`.
+            WeightsError: The file was trained by a motivnet whose record this one cannot read.
         """
         from motivnet_cli.remote.urls import redacted
 
         url = self._url_of(name, url, file)
         card = CARDS.get(name)
-        size = card.download_bytes if card else None
+        size, training = card.download_bytes if card else None, None
         if file is not None:
-            size = Path(file).stat().st_size if Path(file).is_file() else None
+            size = None
+            if Path(file).is_file():
+                from motivnet_cli.weights.checkpoint import read_training
+
+                size, training = Path(file).stat().st_size, read_training(file)
         existing = next(folder for folder in (self.root, *self.root.parents) if folder.exists())
         return InstallPlan(
             name=name,
             source=str(file) if file is not None else redacted(url),
             download_bytes=size,
-            terms=card.terms if card else UNKNOWN_TERMS,
+            terms=_terms(card, training),
             folder=str(self.root / name),
             free_bytes=shutil.disk_usage(existing).free,
         )
@@ -384,7 +389,7 @@ class Store:
                 size_bytes=converted.size_bytes,
                 num_tensors=converted.num_tensors,
                 num_parameters=converted.num_parameters,
-                terms=card.terms if card else training.terms if training else UNKNOWN_TERMS,
+                terms=_terms(card, training),
                 date=_now(),
                 tool=f"motivnet {__version__}",
                 training=training,
@@ -459,6 +464,13 @@ def _check_name(name: str) -> None:
         raise ConfigError(
             f"a model's name is made of letters, digits, dots, dashes and underscores, at most 64, got {name!r}"
         )
+
+
+def _terms(card: ModelCard | None, training: TrainingRecord | None) -> str:
+    """Of a model with this card of the catalogue, or else with this record in its file."""
+    if card:
+        return card.terms
+    return training.terms if training else UNKNOWN_TERMS
 
 
 def _now() -> str:
