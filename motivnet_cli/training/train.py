@@ -329,7 +329,13 @@ def _record(
         classes=data.classes,
         data=training_set_of(data),
         # Validated without mirror images, whatever the card of the start says.
-        preparation=Preparation(recipe=cropping.recipe, margin=cropping.margin, align=cropping.align, flip=False),
+        preparation=Preparation(
+            recipe=cropping.recipe,
+            margin=cropping.margin,
+            align=cropping.align,
+            flip=False,
+            whole=all(each.face.source == "whole" for each in (*data.train.pictures, *data.val.pictures)),
+        ),
         settings=settings,
         validation=validation_of(judged.scores(), "the validation faces, by the weights of the best epoch", loss=loss),
         history=fitted.history,
