@@ -249,7 +249,7 @@ def test_copies_under_other_names_are_of_one_group(tmp_path):
 
     assert model.training.settings["groups"] == 60
     assert (judged.probabilities.argmax(axis=1) == judged.labels).mean() < 0.7
-    assert any("120 groups hold the very embedding" in remark for remark in model.training.data.remarks)
+    assert any("very embedding of a face in another: 120" in remark for remark in model.training.data.remarks)
 
 
 def test_embeddings_of_a_model_that_is_not_here_are_refused(tmp_path):

@@ -73,14 +73,14 @@ KINDS: dict[HeadKind, Kind] = {
         setting="C",
         values=(1e-4, 1e-3, 1e-2, 1e-1, 1.0),
         usual=1e-2,
-        max_numbers=80_000_000,
+        max_numbers=40_000_000,
     ),
     "mlp": Kind(
         make=lambda seed: MLPClassifier((HIDDEN,), max_iter=100, random_state=seed),
         setting="alpha",
-        values=(0.1, 1.0, 10.0, 100.0),
+        values=(0.1, 1.0, 10.0),
         usual=1.0,
-        max_numbers=20_000_000,
+        max_numbers=10_000_000,
     ),
     "knn": Kind(
         make=lambda _: KNeighborsClassifier(metric="cosine", algorithm="brute"),
