@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from motivnet_cli import __version__
-from motivnet_cli.cli import annotate, compare, evaluate, export, machine, scale, train, verify, weights
+from motivnet_cli.cli import annotate, compare, evaluate, export, machine, scale, summary, train, verify, weights
 
 app = typer.Typer(
     name="motivnet",
@@ -66,6 +66,7 @@ app.command("models")(weights.models)
 app.command("evaluate")(evaluate.evaluate)
 app.command("train")(train.train)
 app.add_typer(compare.compare, name="compare")
+app.command("summary")(summary.summary)
 app.command("bench")(machine.bench)
 app.command("doctor")(machine.doctor)
 app.add_typer(export.export, name="export")

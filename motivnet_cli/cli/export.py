@@ -10,7 +10,7 @@ import typer
 
 from motivnet_cli import errors
 from motivnet_cli.catalogue import DEFAULT_MODEL
-from motivnet_cli.cli.options import OptionGroup, Overwrite, StoreFolder, Weights, expand_groups
+from motivnet_cli.cli.options import FilterOptions, OptionGroup, Overwrite, StoreFolder, Weights, expand_groups
 from motivnet_cli.cli.terminal import print_data, print_json, print_message, reporting_errors, talking
 from motivnet_cli.export.formats import FORMATS, Format, NetworkFormat, NetworkPrecision, PixelType
 
@@ -58,6 +58,7 @@ def predictions(
     bom: Annotated[
         bool, typer.Option("--bom", help="Begin a CSV file with a byte order mark, so that Excel knows it is UTF-8.")
     ] = False,
+    filters: FilterOptions,
     overwrite: Annotated[bool, typer.Option(help="Replace what an earlier export wrote.")] = False,
     list_formats: Annotated[
         bool, typer.Option("--list", help="List the formats: what each is for, keeps and loses.")
@@ -88,6 +89,7 @@ def predictions(
             embeddings=rows.embeddings,
             float32=rows.float32,
             bom=bom,
+            filters=filters.filters(),
             overwrite=overwrite,
         )
         if str(written) != STDOUT:

@@ -9,13 +9,16 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable, Iterator
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from motivnet_cli.catalogue import DEFAULT_MODEL
 from motivnet_cli.config import ModelConfig, Precision
 from motivnet_cli.errors import ConfigError
+
+if TYPE_CHECKING:
+    from motivnet_cli.export.filters import Filters
 
 Model = Annotated[
     str | None,
@@ -77,6 +80,27 @@ class NetworkOptions(OptionGroup):
             device=self.device,
             batch_size=_parse_batch_size(self.batch_size),
         )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FilterOptions(OptionGroup):
+    """What is done to the emotions of videos before their episodes are taken."""
+
+    smooth: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS", help="Average the probabilities of a person over so long, centred on each frame."
+        ),
+    ] = None
+    min_duration: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", help="Join an emotion that lasts less long to the one before it."),
+    ] = None
+
+    def filters(self) -> Filters:
+        from motivnet_cli.export.filters import Filters
+
+        return Filters(smooth_s=self.smooth, min_duration_s=self.min_duration)
 
 
 def _parse_batch_size(text: str) -> int | None:

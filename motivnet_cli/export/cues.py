@@ -18,6 +18,7 @@ from xml.sax.xmlreader import AttributesImpl
 
 from motivnet_cli.errors import ConfigError, one_line
 from motivnet_cli.export.destination import path_below
+from motivnet_cli.export.filters import NO_FILTERS
 from motivnet_cli.export.rows import (
     EMOTION_COLUMNS,
     POSITION_COLUMNS,
@@ -27,18 +28,19 @@ from motivnet_cli.export.rows import (
     select_columns,
     time_offsets,
 )
-from motivnet_cli.export.segments import Sampling, find_segments
+from motivnet_cli.export.segments import Sampling
 from motivnet_cli.export.text import open_text
 from motivnet_cli.remote.urls import is_remote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from motivnet_cli.export.filters import Filters
     from motivnet_cli.export.segments import Segment
     from motivnet_cli.export.source import Source
 
 
-def write_webvtt(source: Source, out: Path) -> None:
+def write_webvtt(source: Source, out: Path, *, filters: Filters = NO_FILTERS) -> None:
     """Write WebVTT captions, a cue for each segment: the voice is the person, the text person, emotion and confidence.
 
     Into a folder that exists, a file for every video with faces, named like the video; else one file, of one video.
@@ -48,7 +50,7 @@ def write_webvtt(source: Source, out: Path) -> None:
     Raises:
         ConfigError: No face is in a video, several videos are for one file, or a column that is needed is left out.
     """
-    note = describe(source).replace("-->", "->")
+    note = _note(source, filters).replace("-->", "->")
 
     def write(video: str, segments: Sequence[Segment], path: Path) -> None:
         with open_text(path) as file:
@@ -58,10 +60,10 @@ def write_webvtt(source: Source, out: Path) -> None:
                 # Browsers and players show the text alone, and not whose voice it is.
                 file.write(f"\n{number}\n{times}\n<v {segment.person.label}>{escape(segment.text)}\n")
 
-    _write_videos(source, out, ".vtt", write)
+    _write_videos(source, out, ".vtt", write, filters)
 
 
-def write_srt(source: Source, out: Path) -> None:
+def write_srt(source: Source, out: Path, *, filters: Filters = NO_FILTERS) -> None:
     """Write SubRip subtitles, a cue for each segment: person, emotion and mean confidence.
 
     Files, tolerances and errors are those of `write_webvtt`.
@@ -73,10 +75,10 @@ def write_srt(source: Source, out: Path) -> None:
                 times = f"{_clock(segment.start_ms, ',')} --> {_clock(segment.end_ms, ',')}"
                 file.write(f"{number}\n{times}\n{segment.text.translate(_NO_TAGS)}\n\n")
 
-    _write_videos(source, out, ".srt", write)
+    _write_videos(source, out, ".srt", write, filters)
 
 
-def write_elan(source: Source, out: Path) -> None:
+def write_elan(source: Source, out: Path, *, filters: Filters = NO_FILTERS) -> None:
     """Write ELAN documents (.eaf, format 3.0): a tier for each person, an annotation for each segment.
 
     The value of an annotation is the emotion. The emotions are a controlled vocabulary, so that an annotator who
@@ -86,25 +88,33 @@ def write_elan(source: Source, out: Path) -> None:
 
     def write(video: str, segments: Sequence[Segment], path: Path) -> None:
         with path.open("wb") as file:
-            _write_eaf(file, segments, source.classes, media=media_path(source, video))
+            _write_eaf(file, segments, source.classes, media=media_path(source, video), filters=filters)
 
-    _write_videos(source, out, ".eaf", write)
+    _write_videos(source, out, ".eaf", write, filters)
+
+
+def _note(source: Source, filters: Filters) -> str:
+    return f"{describe(source)}; {filters.text}" if filters else describe(source)
 
 
 def _write_videos(
-    source: Source, out: Path, suffix: str, write: Callable[[str, Sequence[Segment], Path], None]
+    source: Source, out: Path, suffix: str, write: Callable[[str, Sequence[Segment], Path], None], filters: Filters
 ) -> None:
     """Have every video with faces written: below the folder `out`, or the only one as the file `out`."""
     if not source.classes:
         raise ConfigError(
             f"model {source.record.get('model')!r} names no emotions to write as {suffix[1:]}; export boxes"
         )
-    columns = select_columns(source, needed=("time_s", "frame", *EMOTION_COLUMNS), optional=POSITION_COLUMNS)
+    probabilities = source.classes if filters.smooth_s is not None else ()
+    needed = ("time_s", "frame", *EMOTION_COLUMNS, *probabilities)
+    columns = select_columns(source, needed=needed, optional=POSITION_COLUMNS)
     sampling = Sampling.of(source)
+    filters.warn_if_idle(sampling)
     offsets_s = time_offsets(source)
     written: str | None = None
     for video, faces in itertools.groupby(face_rows(source, columns), key=lambda face: face.input):
-        segments = find_segments(faces, sampling, offset_s=offsets_s.get(video, 0.0)).segments
+        offset_s = offsets_s.get(video, 0.0)
+        segments = filters.find_segments(faces, sampling, source.classes, offset_s=offset_s).segments
         if not segments:
             continue
         if out.is_dir():
@@ -143,14 +153,16 @@ _EAF_DATE = "1970-01-01T00:00:00Z"
 """The format asks for a date; with a fixed one, the same export gives the same bytes."""
 
 
-def _write_eaf(file: BinaryIO, segments: Sequence[Segment], classes: Sequence[str], *, media: str) -> None:
+def _write_eaf(
+    file: BinaryIO, segments: Sequence[Segment], classes: Sequence[str], *, media: str, filters: Filters
+) -> None:
     """One document; the schema asks for its elements in this order."""
     xml = _Xml(file)
     head = {"AUTHOR": "", "DATE": _EAF_DATE, "FORMAT": "3.0", "VERSION": "3.0"}
     schema = {"xmlns:xsi": "http://www.w3.org/2001/XMLSchema-instance", "xsi:noNamespaceSchemaLocation": _EAF_SCHEMA}
     slots = {ms: f"ts{n}" for n, ms in enumerate(sorted({t for s in segments for t in (s.start_ms, s.end_ms)}), 1)}
     with xml.element("ANNOTATION_DOCUMENT", **head, **schema):
-        _write_eaf_header(xml, media, num_annotations=len(segments))
+        _write_eaf_header(xml, media, filters, num_annotations=len(segments))
         with xml.element("TIME_ORDER"):
             for ms, slot in slots.items():
                 xml.leaf("TIME_SLOT", TIME_SLOT_ID=slot, TIME_VALUE=str(ms))
@@ -159,7 +171,7 @@ def _write_eaf(file: BinaryIO, segments: Sequence[Segment], classes: Sequence[st
     xml.end()
 
 
-def _write_eaf_header(xml: _Xml, media: str, *, num_annotations: int) -> None:
+def _write_eaf_header(xml: _Xml, media: str, filters: Filters, *, num_annotations: int) -> None:
     with xml.element("HEADER", MEDIA_FILE="", TIME_UNITS="milliseconds"):
         xml.leaf(
             "MEDIA_DESCRIPTOR",
@@ -169,6 +181,8 @@ def _write_eaf_header(xml: _Xml, media: str, *, num_annotations: int) -> None:
             RELATIVE_MEDIA_URL=f"./{PurePosixPath(media).name}",
         )
         xml.leaf("PROPERTY", str(num_annotations), NAME="lastUsedAnnotationId")
+        if filters:
+            xml.leaf("PROPERTY", filters.text, NAME="motivnet filters")
 
 
 def _write_eaf_tiers(xml: _Xml, segments: Sequence[Segment], slots: dict[int, str]) -> None:

@@ -17,6 +17,7 @@ from motivnet_cli.durable import durably, sync, temporary_name
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.export import arrays, boxes, cues, layouts, tables
 from motivnet_cli.export.destination import MARKER, check_destination
+from motivnet_cli.export.filters import NO_FILTERS
 from motivnet_cli.export.formats import FORMATS
 from motivnet_cli.export.source import Source
 from motivnet_cli.remote.urls import local_path
@@ -24,8 +25,12 @@ from motivnet_cli.remote.urls import local_path
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from motivnet_cli.export.filters import Filters
+
 STDOUT = "-"
 
+_CUE_WRITERS = {"webvtt": cues.write_webvtt, "srt": cues.write_srt, "elan": cues.write_elan}
+"""Formats of segments, whose emotions can be filtered."""
 _WRITERS: dict[str, Callable[[Source, Path], None]] = {
     "csv": tables.write_csv,
     "jsonl": tables.write_jsonl,
@@ -40,9 +45,7 @@ _WRITERS: dict[str, Callable[[Source, Path], None]] = {
     "coco": boxes.write_coco,
     "fiftyone": boxes.write_fiftyone,
     "label-studio": boxes.write_label_studio,
-    "webvtt": cues.write_webvtt,
-    "srt": cues.write_srt,
-    "elan": cues.write_elan,
+    **_CUE_WRITERS,
 }
 """Each writes the rows of a source at a path: a file that it makes, or files in a folder that exists and is empty."""
 _STREAM_WRITERS: dict[str, Callable[[Source, IO[bytes]], None]] = {
@@ -62,6 +65,7 @@ def export_predictions(
     embeddings: bool | None = None,
     float32: bool = False,
     bom: bool = False,
+    filters: Filters = NO_FILTERS,
     overwrite: bool = False,
 ) -> Path:
     """Write predictions in another format; memory does not grow with them.
@@ -76,6 +80,7 @@ def export_predictions(
             `embedding`.
         float32: Write the embeddings as float32: Spark reads no float16, and R's arrow up to 24 gets other numbers.
         bom: Begin a CSV file with the byte order mark of UTF-8, for Excel.
+        filters: Of the emotions in videos, for captions and annotations.
         overwrite: Replace a file, or a folder that an earlier export made.
 
     Returns:
@@ -91,12 +96,19 @@ def export_predictions(
         embeddings = FORMATS[to].embeddings or "embedding" in (columns or ())
     if bom and to != "csv":
         raise ConfigError(f"{to} takes no byte order mark; leave out --bom, which is for csv")
+    if filters and to not in _CUE_WRITERS:
+        raise ConfigError(
+            f"{to} takes no --smooth or --min-duration, which are for {', '.join(_CUE_WRITERS)} and motivnet summary; "
+            "leave them out"
+        )
     source = Source(path, where=where, columns=columns, embeddings=embeddings, float32=float32)
     if str(out) == STDOUT:
         _write_to_stdout(source, to, bom=bom)
     else:
         out = local_path(str(out))
         write = functools.partial(tables.write_csv, bom=True) if bom else _WRITERS[to]
+        if filters:
+            write = functools.partial(_CUE_WRITERS[to], filters=filters)
         _write_to_path(source, to, write, Path(out), overwrite=overwrite)
     return Path(out)
 

@@ -10,7 +10,7 @@ import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from motivnet_cli.errors import ConfigError, one_line
 from motivnet_cli.export.source import InputRow
@@ -30,6 +30,8 @@ POSITION_COLUMNS = ("input", "frame", "time_s", "face", "track")
 DETECTION_COLUMNS = ("face_source", "detection_score")
 _NO_EMOTION = "face"
 """Label of every face of a model that names no emotions."""
+Group: TypeAlias = str | int | bool | None
+"""A value that faces can be grouped by."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -70,6 +72,8 @@ class FaceRow:
     face_source: str | None
     landmarks: Mapping[str, Point] | None
     """Those that are known, by name, in pixels; None where not all of their columns are read."""
+    group: Group = None
+    """The value of the column that faces are grouped by; None where they are not."""
 
     @property
     def label(self) -> str:
@@ -176,8 +180,12 @@ def has_landmarks(columns: Sequence[str]) -> bool:
     return set(LANDMARK_COLUMNS) <= set(columns)
 
 
-def face_rows(source: Source, columns: Sequence[str]) -> Iterator[FaceRow]:
+def face_rows(source: Source, columns: Sequence[str], *, group_by: str | None = None) -> Iterator[FaceRow]:
     """The faces in the order of the table, with what the columns hold.
+
+    Args:
+        columns: To be read.
+        group_by: That of them whose value is the `group` of a face.
 
     Raises:
         ConfigError: The column `emotion` is read, and names an emotion that the model does not.
@@ -209,6 +217,7 @@ def face_rows(source: Source, columns: Sequence[str]) -> Iterator[FaceRow]:
                 detection_score=_short(row.get("detection_score")),
                 face_source=row.get("face_source"),
                 landmarks=_landmarks_of(row) if has_points else None,
+                group=row[group_by] if group_by is not None else None,
             )
 
 
@@ -222,7 +231,9 @@ def _short(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else float(f"{value:.9g}")
 
 
-def inputs_with_faces(source: Source, columns: Sequence[str]) -> Iterator[tuple[InputRow, Iterator[FaceRow]]]:
+def inputs_with_faces(
+    source: Source, columns: Sequence[str], *, group_by: str | None = None
+) -> Iterator[tuple[InputRow, Iterator[FaceRow]]]:
     """Every picture and video that was read, with its faces; without those whose faces were all filtered out.
 
     The faces of one must be taken before the next is asked for.
@@ -230,7 +241,7 @@ def inputs_with_faces(source: Source, columns: Sequence[str]) -> Iterator[tuple[
     Raises:
         ConfigError: As `face_rows`; or the faces are not in the order of the inputs table.
     """
-    groups = itertools.groupby(face_rows(source, columns), key=lambda face: face.input)
+    groups = itertools.groupby(face_rows(source, columns, group_by=group_by), key=lambda face: face.input)
     following = next(groups, None)
     has_inputs = False
     for info in source.inputs():
@@ -265,12 +276,17 @@ def faces_by_frame(info: InputRow, faces: Iterator[FaceRow]) -> Iterator[tuple[F
 
 def time_offsets(source: Source) -> dict[str, float]:
     """By name, the videos that do not begin with their file: the seconds from its start to theirs."""
+    warn_of_unknown_offsets(source)
+    return {info.input: info.time_offset_s for info in source.inputs() if info.time_offset_s}
+
+
+def warn_of_unknown_offsets(source: Source) -> None:
+    """Say so where it is not known when videos begin."""
     if not source.has_inputs:
         log.warning(
             "%s has no inputs table beside it: times count from the start of each video stream, not of its file",
             source.path,
         )
-    return {info.input: info.time_offset_s for info in source.inputs() if info.time_offset_s}
 
 
 def media_path(source: Source, name: str, *, is_member: bool = False) -> str:

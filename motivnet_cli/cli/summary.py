@@ -1,0 +1,100 @@
+"""`motivnet summary`: how much of every emotion was seen, for each input, track or group."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from motivnet_cli import errors
+from motivnet_cli.cli.options import FilterOptions, Overwrite, expand_groups
+from motivnet_cli.cli.terminal import aligned, print_data, print_json, print_message, reporting_errors, talking
+
+if TYPE_CHECKING:
+    from motivnet_cli.export.summary import Summary
+
+_MAX_ROWS = 20
+"""That a terminal gets."""
+_MAX_EMOTIONS = 3
+"""Of a row on a terminal: those with the largest shares."""
+_BATCH = 1024
+"""Lines that a pipe gets at once."""
+
+
+@expand_groups
+def summary(
+    path: Annotated[str, typer.Argument(help="An output of annotate: a .parquet file or a folder.")],
+    *,
+    by: Annotated[
+        str, typer.Option(metavar="COLUMN", help="A row for each input, each track, or each value of another column.")
+    ] = "input",
+    out: Annotated[str | None, typer.Option("--out", "-o", help="File to write: .csv or .parquet.")] = None,
+    filters: FilterOptions,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Sum up predictions: seconds or faces seen, share and mean probability of each emotion, and episodes.
+
+    Example: motivnet summary preds.parquet --by input --out summary.csv
+
+    A terminal gets a short table, a pipe all columns, separated by tabs.
+    """
+    with reporting_errors(), talking(quiet=False) as console:
+        from motivnet_cli.export.summary import Summary, write_summary
+
+        table = Summary(path, by=by, filters=filters.filters())
+        if out is not None:
+            write_summary(table, Path(out), overwrite=overwrite)
+            print_message(console, f"written: {out}")
+        if as_json:
+            about = {"predictions": str(table.source.path), "model": table.source.record.get("model"), "by": by}
+            print_json({**about, **dataclasses.asdict(table.filters), "rows": list(table.rows())})
+        elif out is None and sys.stdout.isatty():
+            _print_short(table)
+        elif out is None:
+            _print_all(table)
+
+
+def _print_all(table: Summary) -> None:
+    rows = table.rows()
+    print_data(_line(table.schema.names))
+    while batch := list(itertools.islice(rows, _BATCH)):
+        print_data("\n".join(_line(row.values()) for row in batch))
+
+
+def _line(values: Iterable[object]) -> str:
+    return "\t".join("" if value is None else errors.one_line(str(value)) for value in values)
+
+
+def _print_short(table: Summary) -> None:
+    rows = table.rows()
+    shown = list(itertools.islice(rows, _MAX_ROWS))
+    keys = [name for name in table.schema.names if name in ("input", table.by)]
+    lines = [_words(row, keys, table.classes) for row in shown]
+    print_data("\n".join(aligned([[*keys, "seen", "emotions", "episodes"], *lines])))
+    if more := sum(1 for _ in rows):
+        print_data(f"and {more:,} more: --out summary.csv writes all rows and columns")
+
+
+def _words(row: Mapping[str, object], keys: Sequence[str], classes: Sequence[str]) -> list[str]:
+    """A row for people, a cell for each column."""
+    shares: list[tuple[float, str]] = []
+    for name in classes:
+        share = row[f"{name}_share"]
+        if isinstance(share, float) and share > 0:
+            shares.append((share, name))
+    shares.sort(key=lambda each: -each[0])
+    emotions = ", ".join(f"{name} {share:.0%}" for share, name in shares[:_MAX_EMOTIONS])
+    seconds, mean_s = row["seconds"], row["mean_episode_s"]
+    episodes = "" if row["episodes"] is None else f"{row['episodes']:,}"
+    return [
+        *("" if row[key] is None else str(row[key]) for key in keys),
+        f"{seconds:,.1f} s" if isinstance(seconds, float) else f"{row['faces']:,} face{'s' * (row['faces'] != 1)}",
+        emotions + (", ..." if len(shares) > _MAX_EMOTIONS else ""),
+        episodes + (f", mean {mean_s:.1f} s" if isinstance(mean_s, float) else ""),
+    ]
