@@ -139,7 +139,7 @@ def _network(
             "name what to start from, such as --init sapiens-1b, which motivnet download-weights sapiens-1b brings"
         )
     return TrainConfig(
-        data=data.config(result),
+        data=data.config(result, threads=fit.threads),
         init=recipe.init,
         out=result.folder,
         recipe=data.recipe,

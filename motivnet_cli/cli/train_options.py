@@ -99,13 +99,14 @@ class DataOptions(OptionGroup):
     ] = None
     recipe: Annotated[str | None, typer.Option(help="Input recipe. Default: the first of the start.")] = None
 
-    def config(self, result: ResultOptions) -> DataConfig:
+    def config(self, result: ResultOptions, *, threads: int | None) -> DataConfig:
         """The settings of the data.
 
         Raises:
             ConfigError: A value is out of its range, or no set is found.
         """
         from motivnet_cli.cli.evaluate_options import FACES
+        from motivnet_cli.config import LoaderConfig
         from motivnet_cli.evaluation.datasets.read import read_label_map
         from motivnet_cli.evaluation.datasets.roots import find_root
         from motivnet_cli.training.config import DataConfig
@@ -129,6 +130,7 @@ class DataOptions(OptionGroup):
             soft_labels=self.soft_labels,
             soft_columns=tuple(filter(None, map(str.strip, (self.soft_columns or "").split(",")))),
             faces=FACES[self.faces] if self.faces else None,
+            loader=LoaderConfig(threads=threads),
             seed=result.seed,
         )
 
