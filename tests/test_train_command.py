@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
 import signal
@@ -10,9 +11,11 @@ from itertools import count
 from pathlib import Path
 
 import filelock
+import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
@@ -20,11 +23,13 @@ pytest.importorskip("lightning")
 
 from motivnet_cli.cli import app
 from motivnet_cli.model import MotivNet
+from motivnet_cli.progress import watch_training
+from motivnet_cli.records import TrainingProgress
 from motivnet_cli.training.config import DataConfig, FitConfig, TrainConfig
 from motivnet_cli.training.module import TrainingModule
 from motivnet_cli.training.optim import prepare
 from motivnet_cli.training.train import memory_of, require_lightning
-from motivnet_cli.weights.networks import metadata_of
+from motivnet_cli.weights.networks import load_network, metadata_of
 from motivnet_cli.weights.store import Store
 from tests.tiny_training import RATES, DrawnFaces, objective, tiny_network
 from tests.trained import CLASSES, TINY_SIZES
@@ -61,6 +66,12 @@ def _here(place, tmp_path, monkeypatch):
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def _no_report(monkeypatch):
+    """Its figures take longer to draw than the network to train."""
+    monkeypatch.setattr("motivnet_cli.report.training.write_training", lambda *_: None)
 
 
 def run(*more, command=COMMAND):
@@ -100,6 +111,7 @@ def test_pictures_become_a_model():
     assert Path(Store().find("my-model").path).stat().st_mtime_ns == weights
 
 
+@pytest.mark.usefixtures("_no_report")
 def test_a_trained_model_names_faces():
     run()
     annotate = ("annotate", "faces", "--model", "my-model", "--faces", "whole", "--out", "preds.parquet")
@@ -110,6 +122,7 @@ def test_a_trained_model_names_faces():
     assert scored.exit_code == 0, scored.output
 
 
+@pytest.mark.usefixtures("_no_report")
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGINT, 130)], ids=["TERM", "USR1", "INT"]
 )
@@ -137,6 +150,7 @@ def test_signals_save_and_the_same_command_goes_on(number, code, monkeypatch):
     assert Path("my-model/history.csv").read_text() == Path("undisturbed/history.csv").read_text()
 
 
+@pytest.mark.usefixtures("_no_report")
 def test_everything_that_is_off_by_default_can_be_on():
     result = run(
         *("--epochs", "1", "--freeze-encoder", "--class-weights", "balanced", "--label-smoothing", "0.1"),
@@ -149,14 +163,24 @@ def test_everything_that_is_off_by_default_can_be_on():
     assert settings["precision"] == "bf16"
 
 
-def test_adapters_are_merged():
-    """What is stored has the tensors of a plain network, and computes what was validated."""
-    result = run("--lora-rank", "2", "--epochs", "1", "--checkpoint-activations")
+def test_adapters_are_merged(monkeypatch):
+    """What is stored has the tensors of a plain network, and says of the validation faces what was validated."""
+    said = []
+    monkeypatch.setattr("motivnet_cli.report.training.write_training", lambda *what: said.append(what))
+    result = run("--lora-rank", "2", "--lora-lr", "1e-2", "--epochs", "1", "--checkpoint-activations")
 
     assert result.exit_code == 0, result.output
-    assert Store().find("my-model").num_tensors == len(tiny_network().state_dict())
+    [(model, judged, _)] = said
+    assert model.num_tensors == len(tiny_network().state_dict())
+    network = load_network(model.path)
+    pixels = [torch.from_numpy(np.array(Image.open(Path("faces") / name))).permute(2, 0, 1) for name in judged.names]
+    with torch.no_grad():
+        probabilities = network(torch.stack(pixels))[0].softmax(1)
+    np.testing.assert_allclose(judged.probabilities, probabilities, atol=1e-5)
+    assert (judged.labels == [CLASSES.index(Path(name).parts[0]) for name in judged.names]).all()
 
 
+@pytest.mark.usefixtures("_no_report")
 def test_a_dry_run_trains_nothing():
     shown = run("--dry-run", "--json")
 
@@ -204,6 +228,7 @@ def _config():
     return TrainConfig(data=data, init="x", out="x", optim=RATES, fit=FitConfig(batch_size=8))
 
 
+@pytest.mark.usefixtures("_no_report")
 def test_other_settings_in_the_same_folder_are_refused(monkeypatch):
     """Before the end they are named; after it the model is in the store under that name; --overwrite replaces."""
     with monkeypatch.context() as patched:
@@ -267,3 +292,27 @@ def test_the_extra_is_named(monkeypatch):
 
     with pytest.raises(Exception, match=r"training a network needs lightning: pip install 'motivnet-cli\[train\]'"):
         require_lightning()
+
+
+def test_progress_is_lines_in_a_log_and_a_display_on_a_terminal(monkeypatch):
+    monkeypatch.setattr("motivnet_cli.progress.LINE_SECONDS", 0.0)
+    at = TrainingProgress(
+        epochs=3, epoch=2, steps=30, steps_done=13, steps_resumed=10, loss=0.51234, val_loss=0.75, is_validating=False,
+        seconds=6.0,
+    )  # fmt: skip
+    shown = {}
+    for is_terminal in (False, True):
+        console = Console(file=io.StringIO(), force_terminal=is_terminal, width=150)
+        with watch_training(console, quiet=False) as watch:
+            watch(at)
+            watch(dataclasses.replace(at, is_validating=True))
+        shown[is_terminal] = console.file.getvalue()
+
+    assert shown[False].splitlines() == [
+        "13/30 steps, 00:06 elapsed, 00:34 left,  2.00s/step, epoch 2/3, loss 0.5123, validation loss 0.7500",
+        "13/30 steps, 00:06 elapsed, 00:34 left,  2.00s/step, epoch 2/3, validating, validation loss 0.7500",
+    ]
+    assert "13/30" in shown[True]
+    assert "epoch 2/3" in shown[True]
+    with watch_training(console, quiet=True) as watch:
+        watch(at)

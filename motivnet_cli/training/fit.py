@@ -485,6 +485,8 @@ class _Course(Callback):
         return total.tolist()
 
     def _tell(self, *, is_validating: bool = False) -> None:
+        if not self._trainer.is_global_zero:
+            return
         history = self._state.history
         self._progress(
             TrainingProgress(

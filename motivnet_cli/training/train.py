@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from motivnet_cli import __version__
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.records import never, no_progress
+from motivnet_cli.records import Stopped, never, no_progress
 from motivnet_cli.training.adapters import merge_adapters
 from motivnet_cli.training.augment import Augment, mixer
 from motivnet_cli.training.data import read_training_data
@@ -120,7 +120,12 @@ def train_network(
         if known is not None and (known.training is None or known.training.settings != settings):
             store.check_free(config.name)
         check_result(config.name, data.classes, store=store, overwrite=config.overwrite or known is not None)
-        fitted = _fit(config, data, start.network, folder.path, watch_steps, stop)
+        try:
+            fitted = _fit(config, data, start.network, folder.path, watch_steps, stop)
+        except Stopped:
+            if rank:  # the first process says so, and Lightning kills it if another ends with an exit code
+                return None
+            raise
         if rank:
             return None
         judged = Judged(
