@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from motivnet_cli.records import EMOTIONS
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _FEATURES = {
     # mouth: "line", "smile", "frown", "open"; brows: fall of the inner end, in shares of the face; height of the eyes
@@ -24,11 +21,16 @@ _FEATURES = {
 }
 
 
-def draw_face(emotion: str, rng: np.random.Generator, *, side: int = 112) -> Image.Image:
-    """One face on a ground, a little larger or smaller, higher or lower, darker or lighter each time."""
+def draw_face(emotion: str, rng: np.random.Generator, *, jitter: float = 1.0) -> Image.Image:
+    """One face on a ground, darker or lighter each time, and a little larger or smaller, higher or lower.
+
+    Args:
+        jitter: How far size and place differ; 0 for not at all.
+    """
     mouth, fall, eye = _FEATURES[emotion]
-    scale = side * rng.uniform(0.75, 0.95)
-    x0, y0 = (side - scale) / 2 + rng.uniform(-0.06, 0.06, size=2) * side
+    side = 112
+    scale = side * (0.85 + jitter * rng.uniform(-0.1, 0.1))
+    x0, y0 = (side - scale) / 2 + jitter * rng.uniform(-0.06, 0.06, size=2) * side
     skin, ground = (tuple(int(c) for c in rng.integers(*ends, size=3)) for ends in ((150, 240), (0, 110)))
     image = Image.new("RGB", (side, side), ground)
     draw = ImageDraw.Draw(image)
@@ -53,11 +55,19 @@ def draw_face(emotion: str, rng: np.random.Generator, *, side: int = 112) -> Ima
     return image
 
 
-def draw_faces(folder: Path, number: int, *, seed: int = 0, side: int = 112) -> list[str]:
-    """Write so many drawings, `000.png` and on, each emotion as often as the others; returns their emotions."""
-    folder.mkdir(parents=True)
+def draw_faces(
+    folder: Path | str, number: int, *, seed: int = 0, jitter: float = 1.0, by_emotion: bool = False
+) -> list[str]:
+    """Write so many drawings, `000.png` and on, each emotion as often as the others; returns their emotions.
+
+    Args:
+        jitter: As of `draw_face`.
+        by_emotion: Into a folder of its own for each.
+    """
     rng = np.random.default_rng(seed)
     emotions = [EMOTIONS[i % len(EMOTIONS)] for i in range(number)]
     for i, emotion in enumerate(emotions):
-        draw_face(emotion, rng, side=side).save(folder / f"{i:03}.png")
+        path = Path(folder, *([emotion] if by_emotion else []), f"{i:03}.png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draw_face(emotion, rng, jitter=jitter).save(path)
     return emotions

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
 
 from motivnet_cli.config import OutputConfig
 from motivnet_cli.inputs.listing import Listing
 from motivnet_cli.output.read import read_faces, read_inputs
 from motivnet_cli.output.sink import Output
-from motivnet_cli.output.tables import RowLayout
+from motivnet_cli.output.tables import METADATA_KEY, RowLayout
 from motivnet_cli.output.verify import verify_output
 from motivnet_cli.records import (
     EMOTIONS,
@@ -113,3 +117,11 @@ def tables(out):
 
 class Killed(BaseException):
     """What stands for the end of the process."""
+
+
+def rewritten(path, change, record=None):
+    """Write the faces table anew, by a function of its frame, and with other entries of its record."""
+    table = pq.read_table(path)
+    entries = json.loads(table.schema.metadata[METADATA_KEY]) | (record or {})
+    metadata = {METADATA_KEY: json.dumps({key: value for key, value in entries.items() if value is not None})}
+    pq.write_table(change(pl.from_arrow(table)).to_arrow().replace_schema_metadata(metadata), path)

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import shutil
 import tarfile
 
 import numpy as np
 import polars as pl
-import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
 
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.output.tables import METADATA_KEY
 from motivnet_cli.records import EMOTIONS, Stopped
 from motivnet_cli.training.students import answers
 from motivnet_cli.training.targets import crop_faces, crops_in, read_targets, remove_crops
 from motivnet_cli.weights.load import load_model
 from tests.agreement import TOLERANCE
+from tests.outputs import rewritten
 from tests.pictures import SAMPLE_DATA, face_photo
 from tests.runs import motivnet
 
@@ -71,14 +69,6 @@ def copied(whole, tmp_path):
     shutil.copytree(whole, tmp_path / "copy")
     (tmp_path / "out").mkdir()
     return tmp_path / "copy"
-
-
-def rewritten(path, change, record=None):
-    """Write the faces table anew, by a function of its frame, and with other entries of its record."""
-    table = pq.read_table(path)
-    entries = json.loads(table.schema.metadata[METADATA_KEY]) | (record or {})
-    metadata = {METADATA_KEY: json.dumps({key: value for key, value in entries.items() if value is not None})}
-    pq.write_table(change(pl.from_arrow(table)).to_arrow().replace_schema_metadata(metadata), path)
 
 
 @torch.inference_mode()

@@ -27,6 +27,7 @@ from motivnet_cli.cli.train_options import (
     HeadOptions,
     RecipeOptions,
     ResultOptions,
+    StudentOptions,
     refuse,
 )
 from motivnet_cli.errors import ConfigError
@@ -36,7 +37,7 @@ from motivnet_cli.records import Stopped
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from motivnet_cli.training.config import HeadConfig, TrainConfig
+    from motivnet_cli.training.config import HeadConfig, StudentConfig, TrainConfig
     from motivnet_cli.training.result import Judged
     from motivnet_cli.training.train import TrainPlan
     from motivnet_cli.weights.store import StoredModel
@@ -51,6 +52,7 @@ def train(
     recipe: RecipeOptions,
     fit: FitOptions,
     augment: AugmentOptions,
+    student: StudentOptions,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be trained, on what, and the memory; train no network.")
     ] = False,
@@ -62,22 +64,31 @@ def train(
     Examples:
     motivnet train --from preds.parquet --labels labels.csv --head linear --out my-model
     motivnet train --dataset affectnet7 --root ./AffectNet --init sapiens-1b --out my-model
+    motivnet train --student expression-net --targets preds.parquet --images photos --out my-model
 
     A head learns any classes from the embeddings of an output of annotate, within seconds. A whole network learns from
-    faces, by the recipe of MotivNet's reference. To continue its training after an interruption, run the same command
-    again. The model is put into the store, where every command takes it by --model my-model; the report (report.html,
+    faces, by the recipe of MotivNet's reference. A student is a small network that learns what a large one has said of
+    faces. To continue the training of a network or a student after an interruption, run the same command again. The
+    model is put into the store, where every command takes it by --model my-model; the report (report.html,
     metrics.json, model-card.md) goes to --out.
     """
     with StopSignals() as stop, reporting_errors(), talking(quiet=quiet) as console:
         if head != HeadOptions():
-            refuse("a head", data, recipe, fit, augment)
+            refuse("a head", data, recipe, fit, augment, student)
             if dry_run:
                 raise ConfigError("a head has no --dry-run: leave that out")
             model, judged = _train_head(head.config(result, command=command_line()), stop, console, quiet=quiet)
             _write(model, judged, result, console, as_json=as_json)
             return
-        config = _network(result, data, recipe, fit, augment)
         try:
+            if student != StudentOptions():
+                refuse("a student", data, recipe, augment)
+                if dry_run:
+                    raise ConfigError("a student has no --dry-run: leave that out")
+                lesson = student.config(result, fit.config(seed=result.seed), command=command_line())
+                _teach(lesson, result, console, stop, quiet=quiet, as_json=as_json)
+                return
+            config = _network(result, data, recipe, fit, augment)
             if dry_run:
                 _show_plan(config, console, stop, quiet=quiet, as_json=as_json)
             else:
@@ -132,7 +143,8 @@ def _network(
 
     if data.dataset is None:
         raise ConfigError(
-            "say what to train: a head on --from preds.parquet with --labels labels.csv, or a network on --dataset NAME"
+            "say what to train: a head on --from preds.parquet with --labels labels.csv, a network on --dataset NAME, "
+            "or a --student on --targets preds.parquet"
         )
     if recipe.init is None:
         raise ConfigError(
@@ -187,3 +199,17 @@ def _lines_of(plan: TrainPlan) -> list[str]:
         f"validation: {plan.validation}; left out: {dropped}",
         *aligned(counts),
     ]
+
+
+# ---- a student --------------------------------------------------------------------------------------------
+
+
+def _teach(
+    config: StudentConfig, result: ResultOptions, console: Console, stop: StopSignals, *, quiet: bool, as_json: bool
+) -> None:
+    with importing():
+        from motivnet_cli.training.teach import teach
+
+    with watch_run(console, quiet=quiet) as watch_faces, watch_training(console, quiet=quiet) as watch_steps:
+        taught = teach(config, watch_faces=watch_faces, watch_steps=watch_steps, stop=stop)
+    _write(taught.model, taught.judged, result, console, as_json=as_json)

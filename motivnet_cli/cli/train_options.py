@@ -15,7 +15,14 @@ from motivnet_cli.cli.options import Device, OptionGroup, StoreFolder
 from motivnet_cli.errors import ConfigError
 
 if TYPE_CHECKING:
-    from motivnet_cli.training.config import AugmentConfig, DataConfig, FitConfig, HeadConfig, OptimConfig
+    from motivnet_cli.training.config import (
+        AugmentConfig,
+        DataConfig,
+        FitConfig,
+        HeadConfig,
+        OptimConfig,
+        StudentConfig,
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -346,6 +353,58 @@ class HeadOptions(OptionGroup):
             raise ConfigError(
                 f"--shots takes whole numbers with commas between, such as 1,5,10,50; got {self.shots!r}"
             ) from None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StudentOptions(OptionGroup):
+    """Whose answers a small network learns, and how."""
+
+    student: Annotated[
+        Literal["expression-net"] | None,
+        typer.Option(metavar="expression-net", help="Train this small network on what a large one has said."),
+    ] = None
+    targets: Annotated[
+        str | None, typer.Option(help="An output of annotate: the student learns its probabilities.")
+    ] = None
+    images: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR", help="Its inputs lie below this folder by their names. Default: where annotate had them."
+        ),
+    ] = None
+    temperature: Annotated[float, typer.Option(help="At which student and teacher are compared.")] = 2.0
+    lr: Annotated[float, typer.Option(help="Learning rate of the student; it falls to 0 by a cosine.")] = 1e-3
+    from_scratch: Annotated[
+        bool, typer.Option("--from-scratch", help="Draw all weights anew. Default: those of the model in the package.")
+    ] = False
+
+    def config(self, result: ResultOptions, fit: FitConfig, *, command: str) -> StudentConfig:
+        """The settings.
+
+        Raises:
+            ConfigError: The output or the folder is not named, or a value is out of its range.
+        """
+        from motivnet_cli.training.config import StudentConfig
+
+        if (result.path_column, result.label_column, result.group_by) != (None, None, None):
+            raise ConfigError("--path-column, --label-column and --group-by are for labels: a student has none of them")
+        if self.student is None or self.targets is None:
+            raise ConfigError(
+                "name what learns and what it learns: --student expression-net --targets preds.parquet, an output of "
+                "motivnet annotate"
+            )
+        return StudentConfig(
+            targets=self.targets,
+            out=result.folder,
+            images=self.images,
+            from_scratch=self.from_scratch,
+            temperature=self.temperature,
+            learning_rate=self.lr,
+            fit=fit,
+            store=result.store,
+            overwrite=result.overwrite,
+            command=command,
+        )
 
 
 def refuse(way: str, *groups: OptionGroup) -> None:

@@ -5,7 +5,6 @@ Knows no file and no trainer. The loss is that of Hinton, Vinyals and Dean, arXi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -21,6 +20,7 @@ from motivnet_cli.model import ExpressionNet
 from motivnet_cli.records import in_column_order
 from motivnet_cli.training.split import draw_groups
 from motivnet_cli.weights.networks import load_expression_net
+from motivnet_cli.weights.training_record import Figure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch.utils.data import Dataset
 
-    from motivnet_cli.evaluation.results import ClassScore, Confusion, Interval
+    from motivnet_cli.training.result import Judged
 
     Floats = NDArray[np.float32]
     Ints = NDArray[np.int64]
@@ -123,8 +123,9 @@ def _trainable(network: ExpressionNet) -> ExpressionNet:
 
 
 def soft_loss(logits: Tensor, targets: Tensor, *, temperature: float) -> Tensor:
-    """Cross-entropy of student and teacher at a temperature T, times T^2: the mean over the batch.
+    """Divergence of the student from its teacher at a temperature T, times T^2: the mean over the batch, in nats.
 
+    It is the cross-entropy of the paper less the teacher's entropy, on which no gradient depends: 0 is then the least.
     The teacher's logits are known up to a constant, as the logarithms of its probabilities: softmax(log p / T) is
     p^(1/T) normalised, and is softmax(z / T) where p is softmax(z). The factor keeps gradients of one size over T.
 
@@ -132,14 +133,13 @@ def soft_loss(logits: Tensor, targets: Tensor, *, temperature: float) -> Tensor:
         logits: [B, C], the student's.
         targets: [B, C], the teacher's probabilities; rows sum to 1, zeros are allowed.
     """
-    softened = (targets.log() / temperature).softmax(dim=1)
-    return F.cross_entropy(logits / temperature, softened) * temperature**2
+    return divergence(logits / temperature, (targets.log() / temperature).softmax(dim=1)) * temperature**2
 
 
 def divergence(logits: Tensor, targets: Tensor) -> Tensor:
-    """Kullback-Leibler divergence of the student from the teacher, in nats, at T = 1: the mean over the batch.
+    """Kullback-Leibler divergence of the student from the teacher, in nats: the mean over the batch.
 
-    It is 0 where they say the same, and by it the best epoch is chosen.
+    It is 0 where they say the same; at a temperature of 1 the best epoch is chosen by it.
 
     Args:
         logits: [B, C], the student's.
@@ -151,58 +151,27 @@ def divergence(logits: Tensor, targets: Tensor) -> Tensor:
 # ---- agreement --------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TeacherAgreement:
-    """How far a student says what its teacher said, on faces of inputs that it did not learn from."""
-
-    faces: int
-    inputs: int
-    agreement: Interval
-    """Share of the faces that both give the same emotion."""
-    kl: Interval
-    """Kullback-Leibler divergence of the student's probabilities from the teacher's in nats, mean over the faces."""
-    always: str
-    """The emotion that the teacher gave most often to the faces that were learned from."""
-    always_agreement: Interval
-    """Agreement of a student that always says it."""
-    per_class: tuple[ClassScore, ...]
-    """The teacher's emotions are the labels: `recall` is the share of those faces that the student gives the same."""
-    confusion: Confusion
-    """Rows are the teacher's emotions."""
-
-
-def agreement(
-    teacher: Floats, student: Floats, *, names: Sequence[str], classes: Sequence[str], always: str, seed: int = 0
-) -> TeacherAgreement:
-    """Compare probabilities of N faces, with intervals over inputs (docs/metrics.md).
+def agreement(judged: Judged, teacher: Floats, *, always: str) -> dict[str, Figure]:
+    """How far a student says what its teacher said, with intervals over inputs (docs/training.md).
 
     Args:
-        teacher: [N, C], rows sum to 1.
-        student: [N, C], the same.
-        names: [N], of the input of each face.
-        always: A class.
+        judged: The student's answers for N faces, of which the labels are the teacher's.
+        teacher: The teacher's probabilities, [N, C].
+        always: The class of a student that always says the same.
+
+    Returns:
+        `agreement`, the share of the faces that both give the same class; `kl`, the divergence of the student from the
+        teacher in nats, its mean over the faces; `always`, the agreement of that other student.
     """
-    labels, said = teacher.argmax(axis=1), student.argmax(axis=1)
-    groups = names if len(set(names)) < len(names) else None
-    scores = score(labels, said, student, classes=classes, groups=groups, seed=seed)
-    units = Units(groups, len(labels), seed=seed)
-    soft = score_votes(teacher.astype(np.float64), labels, said, student.astype(np.float64), units)
-    usual = np.full(len(labels), list(classes).index(always))
-    baseline = score(labels, usual, None, classes=classes, groups=groups, seed=seed)
-    kl, shared, always_shared = soft.scored["kl"], scores.all["accuracy"], baseline.all["accuracy"]
-    assert kl is not None
-    assert shared is not None
-    assert always_shared is not None
-    return TeacherAgreement(
-        faces=len(labels),
-        inputs=len(set(names)),
-        agreement=shared,
-        kl=kl,
-        always=always,
-        always_agreement=always_shared,
-        per_class=scores.per_class,
-        confusion=scores.confusion,
-    )
+    units = Units(judged.groups, len(judged.labels))
+    said, probabilities = judged.probabilities.argmax(axis=1), judged.probabilities.astype(np.float64)
+    usual = np.full(len(said), judged.classes.index(always))
+    figures = {
+        "agreement": judged.scores().all["accuracy"],
+        "kl": score_votes(teacher.astype(np.float64), judged.labels, said, probabilities, units).scored["kl"],
+        "always": score(judged.labels, usual, None, classes=judged.classes, groups=judged.groups).all["accuracy"],
+    }
+    return {name: Figure(found.value, found.low, found.high) for name, found in figures.items() if found is not None}
 
 
 @torch.inference_mode()

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import threading
+import time
 from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -32,7 +33,7 @@ from motivnet_cli.export.source import Source
 from motivnet_cli.inputs.cells import CellReader
 from motivnet_cli.inputs.pillow import decoding_settings
 from motivnet_cli.output.verify_sample import SampledInput
-from motivnet_cli.records import BOX_COLUMNS, SIZE_COLUMNS, SUM_TOLERANCE, Face, Stopped, never
+from motivnet_cli.records import BOX_COLUMNS, SIZE_COLUMNS, SUM_TOLERANCE, Face, Progress, Stopped, never, no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -205,14 +206,14 @@ def crop_faces(
     *,
     images: str | None,
     threads: int | None = None,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[Progress], None] = no_progress,
     stop: Callable[[], bool] = never,
 ) -> Cropped:
     """Cut every face for the student into `out`, or find that this was done.
 
     Args:
         images: The folder below which the inputs lie by their names; None looks where the run had them.
-        on_progress: Called with the inputs (of an archive, the archive) that are done, and their number.
+        progress: Called after every input, or archive.
 
     Raises:
         ConfigError: None of the faces could be cut.
@@ -223,19 +224,20 @@ def crop_faces(
     if (before := _cropped_before(out / _CROPPED, key, len(targets.faces))) is not None:
         return before
     jobs = _jobs_of(targets, images)
+    started = time.monotonic()
     with durably(out / _CROPS) as temporary, temporary.open("wb") as file:
         with closing(_Cutter(targets, student, file.fileno())) as cutter, decoding_settings():
             for done, _ in enumerate(_in_threads(cutter.cut, jobs, threads or usable_cores()), start=1):
                 if stop():
                     raise Stopped
-                on_progress(done, len(jobs))
+                progress(Progress(len(jobs), done, 0, cutter.num_cut, 0, time.monotonic() - started))
         file.truncate(len(targets.faces) * 3 * student.height * student.width)
     cropped = cutter.result
     if not cropped.is_there.any():
         looked = f"below {images!r}" if images is not None else "where the run had them"
         raise ConfigError(
             f"of the {len(targets.faces):,} faces of {targets.path!r} none could be cut from its picture, {looked} "
-            f"({'; '.join(cropped.remarks)}): name the folder that the inputs lie in"
+            f"({'; '.join(cropped.remarks)}): give the folder of the inputs with --images"
         )
     with durably(out / _CROPPED) as temporary:
         about = {"key": key, **cropped._asdict(), "is_there": np.flatnonzero(cropped.is_there).tolist()}
@@ -345,6 +347,8 @@ class _Cutter:
         self._is_there = np.zeros(len(targets.faces), np.bool_)
         self._left_out: Counter[str] = Counter()
         self._examples: dict[str, str] = {}
+        self.num_cut = 0
+        """Faces so far."""
 
     @property
     def result(self) -> Cropped:
@@ -365,8 +369,9 @@ class _Cutter:
                 if item is not None:
                     reason = self._cut_item(item, rows, cells)
                     left = [row for row in rows if not self._is_there[row]]
-                if left:
-                    with self._lock:
+                with self._lock:
+                    self.num_cut += len(rows) - len(left)
+                    if left:
                         self._left_out[reason] += len(left)
                         self._examples.setdefault(reason, self._targets.faces["input"][left[0]])
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from motivnet_cli.model import MotivNet
     from motivnet_cli.records import Progress, TrainingProgress
-    from motivnet_cli.training.config import TrainConfig
+    from motivnet_cli.training.config import FitConfig, TrainConfig
     from motivnet_cli.training.data import TrainingData
     from motivnet_cli.training.fit import Fitted
     from motivnet_cli.training.module import Objective
@@ -227,9 +227,6 @@ def _prepared(
 
 def _settings(config: TrainConfig, data: TrainingData, start: Start) -> dict[str, object]:
     """All that decide the result, by name: a training goes on only under the same."""
-    fit = dataclasses.asdict(config.fit)
-    for name in ("device", "threads", "checkpoint_minutes", "checkpoint_activations"):
-        del fit[name]
     settings = {
         **{f"data.{name}": value for name, value in _of_data(config).items()},
         "data.list_sha256": data.list_sha256,
@@ -239,10 +236,18 @@ def _settings(config: TrainConfig, data: TrainingData, start: Start) -> dict[str
         "new_head": start.has_new_head,
         **{f"optim.{name}": value for name, value in dataclasses.asdict(config.optim).items()},
         **{f"augment.{name}": value for name, value in dataclasses.asdict(config.augment).items()},
-        **fit,
+        **settings_of_fit(config.fit),
     }
     known: dict[str, object] = json.loads(json.dumps(settings))  # tuples are lists, as a record has them
     return known
+
+
+def settings_of_fit(config: FitConfig) -> dict[str, object]:
+    """Of them those that decide the result, by name."""
+    settings = dataclasses.asdict(config)
+    for name in ("device", "threads", "checkpoint_minutes", "checkpoint_activations"):
+        del settings[name]
+    return settings
 
 
 def _of_data(config: TrainConfig) -> dict[str, object]:
@@ -327,7 +332,6 @@ def _record(
     best = fitted.history[fitted.best_epoch - 1]
     loss = best["val_loss"]
     assert loss is not None
-    ended = f"It ended after {len(fitted.history)} of {config.fit.epochs} epochs: the validation loss fell no more."
     return TrainingRecord(
         kind="network",
         parents=(start.parent,),
@@ -345,8 +349,16 @@ def _record(
         validation=validation_of(judged.scores(), "the validation faces, by the weights of the best epoch", loss=loss),
         history=fitted.history,
         best_epoch=fitted.best_epoch,
-        remarks=(*start.remarks, *((ended,) if len(fitted.history) < config.fit.epochs else ())),
+        remarks=(*start.remarks, *ended_early(fitted, config.fit)),
         command=config.command,
         tool=f"motivnet {__version__}",
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
+
+
+def ended_early(fitted: Fitted, config: FitConfig) -> tuple[str, ...]:
+    """What is to be said of a training that did not take all of its epochs."""
+    num_epochs = len(fitted.history)
+    if num_epochs == config.epochs:
+        return ()
+    return (f"It ended after {num_epochs} of {config.epochs} epochs: the validation loss fell no more.",)
