@@ -97,6 +97,7 @@ def test_pictures_become_a_model():
     assert (record.parents[0].name, record.parents[0].role) == ("start.safetensors", "start")
     assert [each["epoch"] for each in record.history] == [1, 2]
     assert record.preparation.whole
+    assert record.data.name == "faces (folder)"
     assert record.settings["optim.head_lr"] == 1e-3
     assert {"report.html", "model-card.md", "metrics.json", "history.csv"} <= {
         path.name for path in Path("my-model").iterdir()

@@ -6,6 +6,7 @@ Chooses no weights. `weights.training_record` says what the record holds, docs/m
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -85,7 +86,7 @@ def training_set_of(data: TrainingData) -> TrainingSet:
     """What the record says of labelled faces."""
     sides = zip(*data.counts.values(), strict=True)
     return TrainingSet(
-        name=data.card.name,
+        name=f"{Path(data.root).name} ({data.card.name})" if data.card.is_own else data.card.name,
         sha256=data.list_sha256,
         counts={
             side: dict(zip(data.classes, numbers, strict=True))

@@ -51,6 +51,11 @@ class DatasetCard:
     """How its folder is usually called, to find it by. Case, spaces, dots, dashes and underscores do not count."""
     notes: tuple[str, ...] = ()
 
+    @property
+    def is_own(self) -> bool:
+        """Images of the user's own, which no set is called after."""
+        return self.where == "yourself"
+
     def published(self, split: str, protocol: str | None) -> list[Published]:
         """The counts of a split that hold under this protocol; none where they are not known."""
         return [each for each in self.counts if each.split == split and each.protocol in (None, protocol)]
