@@ -8,6 +8,7 @@ from collections import Counter
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from motivnet_cli.output.tables import METADATA_KEY, faces_schema, inputs_schema
 from motivnet_cli.records import EMOTIONS
@@ -91,6 +92,13 @@ def output(folder, faces, inputs=(), *, video=None, classes=EMOTIONS, tracks=Tru
 
 
 VIDEO = {"kind": "video"}
+_NEEDED = {"xlsx": "xlsxwriter", "sav": "pyreadstat", "dta": "pyreadstat"}
+
+
+def skip_without(form):
+    """Skip a test of a format whose library, an extra, is not installed."""
+    if form in _NEEDED:
+        pytest.importorskip(_NEEDED[form])
 
 
 def mixed_output(folder):

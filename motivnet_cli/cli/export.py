@@ -58,6 +58,14 @@ def predictions(
     bom: Annotated[
         bool, typer.Option("--bom", help="Begin a CSV file with a byte order mark, so that Excel knows it is UTF-8.")
     ] = False,
+    decimal_comma: Annotated[
+        bool,
+        typer.Option(
+            "--decimal-comma",
+            help="Write the numbers of a CSV file as 1,4 and semicolons between fields, as Excel reads them in "
+            "countries with decimal commas.",
+        ),
+    ] = False,
     filters: FilterOptions,
     overwrite: Annotated[bool, typer.Option(help="Replace what an earlier export wrote.")] = False,
     list_formats: Annotated[
@@ -68,7 +76,8 @@ def predictions(
 
     Example: motivnet export predictions preds.parquet --to csv
 
-    Rows are streamed, so memory does not grow with the file. An export that is killed leaves nothing under its name.
+    Rows are streamed, so memory does not grow with the file, but for sav and dta. An export that is killed leaves
+    nothing under its name.
     """
     with reporting_errors(), talking(quiet=False) as console:
         if list_formats:
@@ -89,6 +98,7 @@ def predictions(
             embeddings=rows.embeddings,
             float32=rows.float32,
             bom=bom,
+            decimal_comma=decimal_comma,
             filters=filters.filters(),
             overwrite=overwrite,
         )
@@ -103,10 +113,11 @@ def _described(form: Format) -> str:
 def _default_name(path: str, form: Format) -> str:
     """Beside the predictions, or here if they are behind a URL: preds.csv, preds.coco.json, preds.label-studio."""
     given = Path(Path(path).name if "://" in path else path)
+    stem = given.name.removesuffix(".parquet")  # a folder's name may have dots: run.1, run.2
     suffix = f".{form.name}"
     if not form.is_folder and form.suffix != suffix:
         suffix += form.suffix
-    return str(given.with_name(given.stem + (f"-exported{suffix}" if suffix == given.suffix else suffix)))
+    return str(given.with_name(stem + (f"-exported{suffix}" if suffix == given.suffix else suffix)))
 
 
 @export.command()

@@ -41,14 +41,56 @@ _FORMATS = (
         is_folder=False,
         for_whom="R, spreadsheets, anything",
         kept=(
-            "every row and column in UTF-8 (for Excel with --bom), LF at line ends, text in quotes; numbers read back "
-            "exactly"
+            "every row and column in UTF-8 (for Excel with --bom, where decimals have a comma with --decimal-comma "
+            "too), LF at line ends, text in quotes; numbers read back exactly"
         ),
         lost=(
             "embeddings, unless asked for (columns embedding_0, ...); the inputs table and the run's record. Text that "
             "a spreadsheet would run (it begins with = + - @, tab, CR, LF or their wide forms) gets an apostrophe in "
             "front"
         ),
+        embeddings=False,
+    ),
+    Format(
+        name="xlsx",
+        suffix=".xlsx",
+        is_folder=False,
+        for_whom="Excel, LibreOffice, Google Sheets (needs motivnet-cli[stats])",
+        kept=(
+            "the sheets faces and inputs with every row and column: numbers as numbers, text as text that is never a "
+            "formula, a header that stays in sight"
+        ),
+        lost=(
+            "embeddings, unless asked for (columns embedding_0, ...), and the run's record; NaN and infinities are "
+            "empty cells, whole numbers of more than 15 digits are text. A sheet has 1,048,575 rows below its header: "
+            "more faces are refused, the sheet of more inputs is left out"
+        ),
+        embeddings=False,
+    ),
+    Format(
+        name="sav",
+        suffix=".sav",
+        is_folder=False,
+        for_whom="SPSS, PSPP, jamovi, R's haven (needs motivnet-cli[stats])",
+        kept=(
+            "every row and column: numbers, text, and emotion and face_source as numbers with value labels (0 is the "
+            "model's first class); labels say what a variable is. Names that SPSS or Stata does not allow are changed, "
+            "and the change is said"
+        ),
+        lost=(
+            "embeddings, unless asked for, the inputs table, the run's record, and the difference of null and empty "
+            "text; NaN and infinities are missing, whole numbers beyond 2^53 are text; blanks at the end of text. It "
+            "is made in memory"
+        ),
+        embeddings=False,
+    ),
+    Format(
+        name="dta",
+        suffix=".dta",
+        is_folder=False,
+        for_whom="Stata 14 and later, R's haven, pandas (needs motivnet-cli[stats])",
+        kept="as for sav",
+        lost="as for sav, but blanks at the end of text are kept",
         embeddings=False,
     ),
     Format(

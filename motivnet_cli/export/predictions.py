@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING
 
 from motivnet_cli.durable import durably, sync, temporary_name
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.export import arrays, boxes, cues, layouts, tables
+from motivnet_cli.export import arrays, boxes, cues, layouts, statistics, tables, workbook
 from motivnet_cli.export.destination import MARKER, check_destination
 from motivnet_cli.export.filters import NO_FILTERS
 from motivnet_cli.export.formats import FORMATS
@@ -23,7 +23,7 @@ from motivnet_cli.export.source import Source
 from motivnet_cli.remote.urls import local_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from motivnet_cli.export.filters import Filters
 
@@ -33,6 +33,9 @@ _CUE_WRITERS = {"webvtt": cues.write_webvtt, "srt": cues.write_srt, "elan": cues
 """Formats of segments, whose emotions can be filtered."""
 _WRITERS: dict[str, Callable[[Source, Path], None]] = {
     "csv": tables.write_csv,
+    "xlsx": workbook.write_xlsx,
+    "sav": statistics.write_sav,
+    "dta": statistics.write_dta,
     "jsonl": tables.write_jsonl,
     "parquet": tables.write_parquet,
     "npy": arrays.write_npy,
@@ -48,11 +51,6 @@ _WRITERS: dict[str, Callable[[Source, Path], None]] = {
     **_CUE_WRITERS,
 }
 """Each writes the rows of a source at a path: a file that it makes, or files in a folder that exists and is empty."""
-_STREAM_WRITERS: dict[str, Callable[[Source, IO[bytes]], None]] = {
-    "csv": tables.write_csv,
-    "jsonl": tables.write_jsonl,
-}
-"""Formats that can be written to stdout."""
 
 
 def export_predictions(
@@ -65,10 +63,11 @@ def export_predictions(
     embeddings: bool | None = None,
     float32: bool = False,
     bom: bool = False,
+    decimal_comma: bool = False,
     filters: Filters = NO_FILTERS,
     overwrite: bool = False,
 ) -> Path:
-    """Write predictions in another format; memory does not grow with them.
+    """Write predictions in another format; memory does not grow with them, but for SPSS and Stata.
 
     Args:
         path: An output of `annotate`, or a table like it (see `Source`).
@@ -80,6 +79,7 @@ def export_predictions(
             `embedding`.
         float32: Write the embeddings as float32: Spark reads no float16, and R's arrow up to 24 gets other numbers.
         bom: Begin a CSV file with the byte order mark of UTF-8, for Excel.
+        decimal_comma: Write the numbers of a CSV file as 1,4, and semicolons between its fields.
         filters: Of the emotions in videos, for captions and annotations.
         overwrite: Replace a file, or a folder that an earlier export made.
 
@@ -96,34 +96,33 @@ def export_predictions(
         embeddings = FORMATS[to].embeddings or "embedding" in (columns or ())
     if bom and to != "csv":
         raise ConfigError(f"{to} takes no byte order mark; leave out --bom, which is for csv")
+    if decimal_comma and to != "csv":
+        raise ConfigError(f"{to} is no text with decimals; leave out --decimal-comma, which is for csv")
     if filters and to not in _CUE_WRITERS:
         raise ConfigError(
             f"{to} takes no --smooth or --min-duration, which are for {', '.join(_CUE_WRITERS)} and motivnet summary; "
             "leave them out"
         )
     source = Source(path, where=where, columns=columns, embeddings=embeddings, float32=float32)
+    csv = functools.partial(tables.write_csv, bom=bom, decimal_comma=decimal_comma)
     if str(out) == STDOUT:
-        _write_to_stdout(source, to, bom=bom)
+        _write_to_stdout(source, to, {"csv": csv, "jsonl": tables.write_jsonl})
     else:
         out = local_path(str(out))
-        write = functools.partial(tables.write_csv, bom=True) if bom else _WRITERS[to]
+        write = csv if to == "csv" else _WRITERS[to]
         if filters:
             write = functools.partial(_CUE_WRITERS[to], filters=filters)
         _write_to_path(source, to, write, Path(out), overwrite=overwrite)
     return Path(out)
 
 
-def _write_to_stdout(source: Source, to: str, *, bom: bool) -> None:
-    if to not in _STREAM_WRITERS:
-        raise ConfigError(
-            f"{to} cannot be written to a pipe, only {' and '.join(_STREAM_WRITERS)} can; give --out a name"
-        )
+def _write_to_stdout(source: Source, to: str, writers: Mapping[str, Callable[[Source, IO[bytes]], None]]) -> None:
+    """Write one of the formats that a pipe can take."""
+    if to not in writers:
+        raise ConfigError(f"{to} cannot be written to a pipe, only {' and '.join(writers)} can; give --out a name")
     sys.stdout.flush()
     try:
-        if bom:
-            tables.write_csv(source, sys.stdout.buffer, bom=True)
-        else:
-            _STREAM_WRITERS[to](source, sys.stdout.buffer)
+        writers[to](source, sys.stdout.buffer)
     except OSError as error:
         if "Broken pipe" in str(error):  # polars raises it without an errno, so Python does not make it this class
             raise BrokenPipeError from error

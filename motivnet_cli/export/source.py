@@ -18,7 +18,15 @@ import pyarrow.parquet as pq
 from motivnet_cli.errors import ConfigError, first_line
 from motivnet_cli.output.names import INPUTS_SUFFIX, inputs_beside
 from motivnet_cli.output.read import parts_of
-from motivnet_cli.output.tables import METADATA_KEY, ROW_GROUP, SCHEMA_VERSION, faces_schema, rows_in
+from motivnet_cli.output.tables import (
+    METADATA_KEY,
+    ROW_GROUP,
+    SCHEMA_VERSION,
+    batches_in,
+    faces_schema,
+    rows_in,
+    schema_of,
+)
 from motivnet_cli.records import EMOTIONS, is_class_name
 from motivnet_cli.remote.urls import is_remote, local_path, shown
 
@@ -180,6 +188,18 @@ class Source:
         if "embedding" in self.schema.names:
             rows = rows.with_columns(pl.col("embedding").cast(pl.Schema(self.schema)["embedding"]))
         return rows.select(self.schema.names)
+
+    @property
+    def num_inputs(self) -> int:
+        """Number of rows of the inputs table."""
+        return sum(pq.read_metadata(part).num_rows for part in self._inputs)
+
+    def input_tables(self) -> Iterator[pa.Table]:
+        """All columns of the inputs table, a few thousand rows at a time, whatever `where` is; the first has no row."""
+        for part in self._inputs[:1]:
+            yield schema_of(part).empty_table()
+        for part in self._inputs:
+            yield from (pa.Table.from_batches([batch]) for batch in batches_in(part))
 
     def inputs(self) -> Iterator[InputRow]:
         """The rows of the inputs table in order, whatever `where` is; none where there is no such table."""

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING
 import polars as pl
 import pyarrow as pa
 
-from motivnet_cli.errors import one_line
+from motivnet_cli.errors import ConfigError, one_line
 from motivnet_cli.output.tables import TableWriter
 
 if TYPE_CHECKING:
@@ -24,19 +24,22 @@ _FORMULA = r"^[=+\-@\t\r\n＝＋－＠]"  # noqa: RUF001 - the wide forms are me
 """What makes a spreadsheet take a cell for a formula (OWASP, CSV injection)."""
 
 
-def write_csv(source: Source, out: Path | IO[bytes], *, bom: bool = False) -> None:
+def write_csv(source: Source, out: Path | IO[bytes], *, bom: bool = False, decimal_comma: bool = False) -> None:
     """Write one CSV: RFC 4180 except for LF at line ends, UTF-8, with a header; null is an empty field.
 
     All text is in quotes, so that a spreadsheet that splits at semicolons finds no formula within a name. Text that it
     would run gets an apostrophe in front. Numbers are not changed, and read back as the same float. With `bom` the file
-    begins with the byte order mark of UTF-8, by which Excel knows the encoding.
+    begins with the byte order mark of UTF-8, by which Excel knows the encoding. With `decimal_comma` numbers are
+    written 1,4 and fields end at semicolons, as Excel reads them where decimals have a comma.
     """
-    rows = source.lazy()
-    if "embedding" in source.schema.names:
-        size = source.schema.field("embedding").type.list_size
-        rows = rows.with_columns(pl.col("embedding").arr.to_struct([f"embedding_{i}" for i in range(size)]))
-        rows = rows.unnest("embedding")
-    escape_formulas(rows).sink_csv(out, include_bom=bom, quote_style="non_numeric", engine="streaming")
+    escape_formulas(with_embedding_columns(source.lazy())).sink_csv(
+        out,
+        include_bom=bom,
+        decimal_comma=decimal_comma,
+        separator=";" if decimal_comma else ",",
+        quote_style="non_numeric",
+        engine="streaming",
+    )
 
 
 def write_jsonl(source: Source, out: Path | IO[bytes]) -> None:
@@ -53,6 +56,34 @@ def escape_formulas(rows: pl.LazyFrame) -> pl.LazyFrame:
         pl.when(pl.col(name).str.contains(_FORMULA)).then("'" + pl.col(name)).otherwise(pl.col(name)).alias(name)
         for name in texts
     ).rename(headers)
+
+
+def with_embedding_columns(rows: pl.LazyFrame) -> pl.LazyFrame:
+    """The rows with a column for each number of their embeddings, if they have any: embedding_0, ..."""
+    kind = rows.collect_schema().get("embedding")
+    if not isinstance(kind, pl.Array):
+        return rows
+    names = [f"embedding_{i}" for i in range(kind.size)]
+    return rows.with_columns(pl.col("embedding").arr.to_struct(names)).unnest("embedding")
+
+
+def as_cells(rows: pl.LazyFrame, to: str) -> pl.LazyFrame:
+    """The rows for a format whose cells are text, truth values and float64: without lists, NaN and infinities (null).
+
+    A float32 becomes the float64 of its shortest decimal, which is the same float32 again: 0.1 stays 0.1, where the
+    nearest float64 is 0.10000000149011612.
+
+    Raises:
+        ConfigError: A column is of another kind.
+    """
+    rows = with_embedding_columns(rows.with_columns(pl.col(pl.Categorical, pl.Enum).cast(pl.String)))
+    for name, kind in rows.collect_schema().items():
+        if not (kind in (pl.String, pl.Boolean) or kind.is_integer() or kind.is_float()):
+            raise ConfigError(f"column {name!r} holds {kind}, which {to} has no cells for; leave it out with --columns")
+    rows = rows.with_columns(pl.col(pl.Float16).cast(pl.Float32))
+    rows = rows.with_columns(pl.col(pl.Float32).cast(pl.String).cast(pl.Float64))
+    floats = [name for name, kind in rows.collect_schema().items() if kind.is_float()]
+    return rows.with_columns(pl.when(pl.col(name).is_finite()).then(pl.col(name)).alias(name) for name in floats)
 
 
 def write_parquet(source: Source, out: Path) -> None:

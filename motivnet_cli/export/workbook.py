@@ -1,0 +1,123 @@
+"""Predictions as a workbook of Excel: a sheet of faces and a sheet of inputs.
+
+Rows wait in files in the folder for temporary files, so memory does not grow with them.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import polars as pl
+import pyarrow as pa
+
+from motivnet_cli.durable import TemporaryFolder
+from motivnet_cli.errors import ConfigError
+from motivnet_cli.export.tables import as_cells
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from xlsxwriter import Workbook
+    from xlsxwriter.worksheet import Worksheet
+
+    from motivnet_cli.export.source import Source
+
+log = logging.getLogger(__name__)
+
+# https://support.microsoft.com/office/excel-specifications-and-limits-1672b34d-7043-467e-8e27-269d656771c3
+MAX_ROWS = 1_048_575
+"""Below the header of a sheet."""
+MAX_COLUMNS = 16_384
+MAX_TEXT = 32_767
+"""Characters in a cell."""
+MAX_WHOLE = 10**15 - 1
+"""Beyond it Excel shows zeros for the last digits."""
+
+
+def write_xlsx(source: Source, out: Path) -> None:
+    """Write the sheets `faces` and, if there is an inputs table of no more than MAX_ROWS, `inputs`.
+
+    Raises:
+        ConfigError: XlsxWriter is not installed, or there is more than a sheet, a cell or a workbook can hold.
+    """
+    try:
+        import xlsxwriter
+        from xlsxwriter.exceptions import FileCreateError, FileSizeError
+    except ImportError as error:
+        raise ConfigError("xlsx needs XlsxWriter: pip install 'motivnet-cli[stats]'") from error
+    _check_size(source)
+    folder = TemporaryFolder()
+    try:
+        book = xlsxwriter.Workbook(out, {"constant_memory": True, "tmpdir": str(folder.path)})
+        faces = (pa.Table.from_batches([batch]) for batch in source.batches())
+        _add_sheet(book, "faces", source.schema.empty_table(), faces)
+        if source.num_inputs > MAX_ROWS:
+            log.warning(
+                f"the sheet inputs is left out: there are {source.num_inputs:,}, and a sheet has {MAX_ROWS:,} rows"
+            )
+        elif source.has_inputs:
+            tables = source.input_tables()
+            _add_sheet(book, "inputs", next(tables), tables)
+        book.close()
+    except FileSizeError as error:
+        raise ConfigError("a workbook holds sheets of at most 4 GB: leave columns out with --columns") from error
+    except FileCreateError as error:  # it wraps the OSError
+        raise error.args[0] from error
+    finally:
+        folder.remove()
+
+
+def _check_size(source: Source) -> None:
+    if source.num_rows > MAX_ROWS:
+        raise ConfigError(
+            f"{source.num_rows:,} faces are more than a sheet has rows ({MAX_ROWS:,}): choose some with --where, or "
+            "--to csv or parquet, which hold any number"
+        )
+    rows = as_cells(source.lazy(), "xlsx")
+    schema = rows.collect_schema()
+    if len(schema) > MAX_COLUMNS:
+        raise ConfigError(
+            f"{len(schema):,} columns are more than a sheet has ({MAX_COLUMNS:,}): choose some with --columns, or --to "
+            "csv or parquet"
+        )
+    texts = [name for name, kind in schema.items() if kind == pl.String]
+    lengths = rows.select(pl.col(texts).str.len_chars().max()).collect(engine="streaming")
+    for name, (length,) in lengths.to_dict(as_series=False).items():
+        if length is not None and length > MAX_TEXT:
+            raise ConfigError(
+                f"column {name!r} has a text of {length:,} characters, and a cell holds {MAX_TEXT:,}; leave it out "
+                "with --columns, or choose csv"
+            )
+
+
+def _add_sheet(book: Workbook, name: str, empty: pa.Table, tables: Iterable[pa.Table]) -> None:
+    header = _cells(empty)
+    sheet = book.add_worksheet(name)
+    sheet.freeze_panes(1, 0)
+    bold = book.add_format({"bold": True})
+    for column, title in enumerate(header.columns):
+        sheet.set_column(column, column, 40 if title in ("input", "error") else max(10, len(title) + 3))
+        sheet.write_string(0, column, title, bold)
+    num_rows = 0
+    for table in tables:
+        for values in _cells(table).iter_rows():
+            num_rows += 1
+            _add_cells(sheet, num_rows, values)
+    sheet.autofilter(0, 0, num_rows, header.width - 1)
+    sheet.ignore_errors({"number_stored_as_text": f"A1:XFD{MAX_ROWS + 1}"})
+
+
+def _cells(table: pa.Table) -> pl.DataFrame:
+    return as_cells(pl.DataFrame(table).lazy(), "xlsx").collect()
+
+
+def _add_cells(sheet: Worksheet, row: int, values: tuple[object, ...]) -> None:
+    for column, value in enumerate(values):
+        if isinstance(value, bool):
+            sheet.write_boolean(row, column, value)
+        elif isinstance(value, float) or (isinstance(value, int) and abs(value) <= MAX_WHOLE):
+            sheet.write_number(row, column, value)
+        elif value is not None:
+            sheet.write_string(row, column, str(value))
