@@ -105,6 +105,7 @@ bench: $(STAMP) ## Run the benchmarks and record their rows (about four hours)
 	$(BIN)/python benchmarks/precisions.py --record
 	$(BIN)/python benchmarks/cold_start.py --record
 	$(BIN)/python benchmarks/training_step.py --record
+	$(BIN)/python benchmarks/heads.py --record
 	$(BIN)/python benchmarks/pipelines.py --record
 	$(BIN)/python benchmarks/planning.py --record
 	$(BIN)/python benchmarks/scaling.py --record
