@@ -87,7 +87,7 @@ def train(weights: str, way: str, folder: str) -> dict[str, object]:
         objective,
         face,
         _Face(1),
-        FitConfig(epochs=1, batch_size=1, precision=precision, device="cpu", checkpoint_activations=has_adapters),
+        FitConfig(epochs=1, batch_size=1, precision=precision, device="cpu"),
         folder=Path(folder),
         progress=lambda _: marks.append(time.perf_counter()),
     )
