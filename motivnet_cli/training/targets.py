@@ -75,7 +75,7 @@ class Targets:
 
 
 def read_targets(path: str) -> Targets:
-    """The faces of an output, in its order. Embeddings are not read: a face takes some 100 bytes of memory.
+    """The faces of an output, in its order. Embeddings are not read: a million faces of as many inputs took 0.7 GB.
 
     Raises:
         ConfigError: It is no output of `annotate`, has no emotions or faces, or was made from corrupted pictures.
