@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import shutil
@@ -129,6 +130,24 @@ def test_a_name_is_taken_once(store):
     assert store.verify("mine") == second
     assert second.training.best_epoch == 3
     assert files_of(store.root) == ["mine/model.json", "mine/weights.safetensors"]
+
+
+def test_who_waited_for_another_process_does_not_replace_its_model(store, monkeypatch):
+    """The name was free when this one came to the lock, and is not when it gets it."""
+    locked = Store._locked
+
+    @contextlib.contextmanager
+    def after_another(waiting, name):
+        monkeypatch.setattr(Store, "_locked", locked)
+        put_in_store(name, tiny_motivnet(), record(), store=Store(waiting.root))
+        with locked(waiting, name):
+            yield
+
+    monkeypatch.setattr(Store, "_locked", after_another)
+    with pytest.raises(ConfigError, match="has a model 'mine' already"):
+        put_in_store("mine", tiny_motivnet(), record(best_epoch=3), store=store)
+
+    assert store.verify("mine").training.best_epoch == 2
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
