@@ -19,6 +19,7 @@ from motivnet_cli.export.summary import Summary, write_summary
 from motivnet_cli.output.tables import METADATA_KEY
 from motivnet_cli.records import EMOTIONS
 from tests.exported import VIDEO, face, output
+from tests.terminals import terminal
 
 EVERY_FRAME = {"fps": None, "every": None}
 PAIR = ("happiness", "anger")
@@ -254,3 +255,20 @@ def test_files_and_stdout_say_the_same(tmp_path):
         Source(tmp_path / "s.parquet")
     with pytest.raises(ConfigError, match="exists"):
         write_summary(Summary(path, by="input", filters=NO_FILTERS), tmp_path / "s.csv", overwrite=False)
+
+
+def test_a_terminal_gets_a_short_table(tmp_path):
+    """Twenty rows at most, each on a line of 80 columns: how long or how many, the emotions, the episodes."""
+    rows = [*story("interview.mp4", [1, 1, 0]), *(seen(f"{n:02}.jpg", None, 1) for n in range(20))]
+    inputs = {"interview.mp4": VIDEO} | {f"{n:02}.jpg": {} for n in range(20)}
+    path = output(tmp_path, rows, inputs, tracks=False)
+    with terminal(80) as screen:
+        app(["summary", str(path)], standalone_mode=False)
+
+    assert screen.lines[:3] == [
+        "input          seen    emotions                  episodes",
+        "interview.mp4  3.0 s   happiness 67%, anger 33%  2, mean 1.5 s",
+        "00.jpg         1 face  happiness 100%",
+    ]
+    assert len(screen.lines) == 22
+    assert screen.lines[-1] == "and 1 more: --out summary.csv writes all rows and columns"

@@ -74,9 +74,8 @@ def _line(values: Iterable[object]) -> str:
 def _print_short(table: Summary) -> None:
     rows = table.rows()
     shown = list(itertools.islice(rows, _MAX_ROWS))
-    keys = [name for name in table.schema.names if name in ("input", table.by)]
-    lines = [_words(row, keys, table.classes) for row in shown]
-    print_data("\n".join(aligned([[*keys, "seen", "emotions", "episodes"], *lines])))
+    lines = [_words(row, table.keys, table.classes) for row in shown]
+    print_data("\n".join(aligned([[*table.keys, "seen", "emotions", "episodes"], *lines])))
     if more := sum(1 for _ in rows):
         print_data(f"and {more:,} more: --out summary.csv writes all rows and columns")
 

@@ -69,6 +69,10 @@ class Summary:
         self.classes = in_column_order(self.source.classes)
         self.schema = self._schema()
         """Of the rows: every field's `doc` says what it holds, and the metadata hold the run's record."""
+        self.keys = [name for name in self.schema.names if name in ("input", by)]
+        """The columns that a row is of."""
+        self._names = self.schema.names
+        self._filtered: dict[str, float | None] = dataclasses.asdict(filters)
 
     def rows(self) -> Iterator[Mapping[str, Group | float]]:
         """The rows in the order of the inputs, or in that in which groups appear; no number in them is NaN.
@@ -167,10 +171,11 @@ class Summary:
 
     def _row(self, key: _Key, tally: _Tally) -> Mapping[str, Group | float]:
         kind, *keys = key
-        names = [name for name in self.schema.names if name in ("input", self.by)]
-        values = {**dict(zip(names, keys, strict=True)), "kind": kind, **tally.figures(is_video=kind == "video")}
-        values |= dataclasses.asdict(self.filters)
-        return {name: _rounded(values[name]) for name in self.schema.names}
+        values = {**dict(zip(self.keys, keys, strict=True)), "kind": kind, **tally.figures(is_video=kind == "video")}
+        values |= self._filtered
+        return {
+            name: round(value, _DECIMALS) if isinstance(value := values[name], float) else value for name in self._names
+        }
 
 
 def write_summary(summary: Summary, out: Path, *, overwrite: bool) -> None:
@@ -246,10 +251,6 @@ def _episode_columns(prefix: str, of: str) -> list[pa.Field]:
         _column(f"{prefix}mean_episode_s", pa.float64(), "Their mean duration in seconds; null for none."),
         _column(f"{prefix}longest_episode_s", pa.float64(), "That of the longest."),
     ]
-
-
-def _rounded(value: Group | float) -> Group | float:
-    return round(value, _DECIMALS) if isinstance(value, float) else value
 
 
 def _with_times(faces: Iterable[FaceRow]) -> Iterator[FaceRow]:
