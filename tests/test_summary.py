@@ -146,29 +146,34 @@ def test_groups_keep_photographs_and_videos_apart(tmp_path):
     ]
 
 
-def test_smoothing_is_a_centred_moving_average(tmp_path):
-    """Over 3 s at 1 frame a second: three frames, at the ends two; never across an absence."""
+@pytest.mark.parametrize(
+    ("smooth_s", "happiness"),
+    [(3.0, [1 / 2, 2 / 3, 2 / 3, 1, 3 / 8, 3 / 8]), (5.0, [2 / 3, 3 / 4, 3 / 4, 2 / 3, 3 / 8, 3 / 8])],
+)
+def test_smoothing_is_a_centred_moving_average(tmp_path, smooth_s, happiness):
+    """At 1 frame a second over three and five frames, at the ends over fewer; never across an absence."""
     path = output(tmp_path, story("v.mp4", [1, 0, 1, 1, None, 0, 0.75]), {"v.mp4": VIDEO}, tracks=False)
-    (row,) = summed(path, filters=Filters(smooth_s=3.0))
+    (row,) = summed(path, filters=Filters(smooth_s=smooth_s))
 
-    # 1/2 2/3 2/3 1 | 3/8 3/8: happiness for 4 s (a half is the first of the classes), then anger for 2 s.
-    assert part(row, "happiness_share", "episodes", "transitions", "smooth_s") == (round(4 / 6, 6), 2, 0, 3.0)
-    assert row["happiness_probability"] == round((1 / 2 + 2 / 3 + 2 / 3 + 1 + 3 / 8 + 3 / 8) / 6, 6)
+    # Happiness for 4 s (a half is the first of the classes), then anger for 2 s.
+    assert part(row, "happiness_share", "episodes", "transitions") == (round(4 / 6, 6), 2, 0)
+    assert part(row, "happiness_probability", "smooth_s") == (round(sum(happiness) / 6, 6), smooth_s)
 
 
 @pytest.mark.parametrize(
-    ("values", "episodes"),
+    ("values", "min_duration_s", "episodes"),
     [
-        ([1, 1, 0, 1, 1], [("happiness", 0, 5)]),
-        ([0, 1, 1, 0, 0, 1], [("happiness", 0, 3), ("anger", 3, 6)]),  # the start takes on the first that lasts
-        ([1, 0, 1], [("happiness", 0, 3)]),  # none lasts: the emotion with the most time
-        ([1, 1, 0, None, 0, 1, 1], [("happiness", 0, 3), ("happiness", 4, 7)]),  # not across an absence
+        ([1, 1, 0, 1, 1], 2.0, [("happiness", 0, 5)]),
+        ([0, 1, 1, 0, 0, 1], 2.0, [("happiness", 0, 3), ("anger", 3, 6)]),  # the start takes on the first that lasts
+        ([1, 0, 0], 3.0, [("anger", 0, 3)]),  # none lasts: the emotion with the most time
+        ([1, 0, 1, 0], 2.0, [("happiness", 0, 4)]),  # of equals, the first
+        ([1, 1, 0, None, 0, 1, 1], 2.0, [("happiness", 0, 3), ("happiness", 4, 7)]),  # not across an absence
     ],
 )
-def test_short_emotions_are_joined_to_the_one_before(tmp_path, values, episodes):
-    """With 2 s at 1 frame a second an emotion of one frame is gone, from the summary and from subtitles alike."""
+def test_short_emotions_are_joined_to_the_one_before(tmp_path, values, min_duration_s, episodes):
+    """At 1 frame a second: a short emotion is gone, from the summary and from subtitles alike."""
     path = output(tmp_path, story("v.mp4", values), {"v.mp4": VIDEO}, tracks=False)
-    filters = Filters(min_duration_s=2.0)
+    filters = Filters(min_duration_s=min_duration_s)
     (row,) = summed(path, filters=filters)
     text = export_predictions(path, "srt", tmp_path / "v.srt", filters=filters).read_text()
 
