@@ -244,6 +244,24 @@ def test_the_longest_text_of_a_variable(tmp_path, to, limit):
     assert not (tmp_path / f"q.{to}").exists()
 
 
+def test_summary_as_a_workbook(tmp_path, monkeypatch):
+    """A sheet with the rows and types that Parquet has; one of too many rows is refused, and nothing is written."""
+    pytest.importorskip("xlsxwriter")
+    source = mixed_output(tmp_path)
+    for name in ("s.xlsx", "s.parquet"):
+        done = CliRunner().invoke(app, ["summary", str(source), "--out", str(tmp_path / name)])
+        assert done.exit_code == 0, done.output
+    (sheet,) = read_workbook(tmp_path / "s.xlsx")
+    expected = pq.read_table(tmp_path / "s.parquet").to_pylist()
+    monkeypatch.setattr(workbook, "MAX_ROWS", 1)
+    refused = CliRunner().invoke(app, ["summary", str(source), "--out", str(tmp_path / "t.xlsx")])
+
+    assert sheet.title == "summary"
+    assert records(sheet) == [pytest.approx(row, nan_ok=True) for row in expected]
+    assert (refused.exit_code, "'summary' has more rows than a sheet (1)" in refused.output) == (2, True)
+    assert not (tmp_path / "t.xlsx").exists()
+
+
 def test_times_are_the_times(tmp_path):
     """Frame 35 of 25 a second is at 1.4 s, and every format says 1.4."""
     pytest.importorskip("pyreadstat")

@@ -33,7 +33,7 @@ def summary(
     by: Annotated[
         str, typer.Option(metavar="COLUMN", help="A row for each input, each track, or each value of another column.")
     ] = "input",
-    out: Annotated[str | None, typer.Option("--out", "-o", help="File to write: .csv or .parquet.")] = None,
+    out: Annotated[str | None, typer.Option("--out", "-o", help="File to write: .csv, .xlsx or .parquet.")] = None,
     filters: FilterOptions,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")] = False,
     overwrite: Overwrite = False,

@@ -24,6 +24,7 @@ from motivnet_cli.export.rows import POSITION_COLUMNS, inputs_with_faces, warn_o
 from motivnet_cli.export.segments import Sampling
 from motivnet_cli.export.source import Source
 from motivnet_cli.export.tables import escape_formulas
+from motivnet_cli.export.workbook import write_sheets
 from motivnet_cli.output.tables import METADATA_KEY, TableWriter
 from motivnet_cli.records import in_column_order
 
@@ -179,14 +180,14 @@ class Summary:
 
 
 def write_summary(summary: Summary, out: Path, *, overwrite: bool) -> None:
-    """Write the rows as CSV or Parquet, as the name says; the file appears whole or not at all.
+    """Write the rows as CSV, a workbook of Excel or Parquet, as the name says; it appears whole or not at all.
 
     Raises:
-        ConfigError: The name ends otherwise, or the file cannot be written; or as `Summary.rows`.
+        ConfigError: The name ends otherwise, or the file cannot be written; or as `write_sheets` or `Summary.rows`.
     """
-    if out.suffix.lower() not in (".csv", ".parquet"):
+    if out.suffix.lower() not in (".csv", ".xlsx", ".parquet"):
         raise ConfigError(
-            f"a summary is written as .csv or .parquet, and {str(out)!r} is neither; give --out such a name"
+            f"a summary is written as .csv, .xlsx or .parquet, and {str(out)!r} is none; give --out such a name"
         )
     check_destination(out, [summary.source.path, *summary.source.files_named], overwrite=overwrite)
     tables = _tables(summary)
@@ -196,6 +197,8 @@ def write_summary(summary: Summary, out: Path, *, overwrite: bool) -> None:
                 with TableWriter(temporary, summary.schema) as writer:
                     for table in tables:
                         writer.add(table)
+            elif out.suffix.lower() == ".xlsx":
+                write_sheets(temporary, {"summary": tables})
             else:
                 _write_csv(tables, temporary)
     except OSError as error:

@@ -5,6 +5,7 @@ Rows wait in files in the folder for temporary files, so memory does not grow wi
 
 from __future__ import annotations
 
+import itertools
 import logging
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from motivnet_cli.errors import ConfigError
 from motivnet_cli.export.tables import as_cells
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from xlsxwriter import Workbook
@@ -40,27 +41,35 @@ def write_xlsx(source: Source, out: Path) -> None:
     """Write the sheets `faces` and, if there is an inputs table of no more than MAX_ROWS, `inputs`.
 
     Raises:
-        ConfigError: XlsxWriter is not installed, or there is more than a sheet, a cell or a workbook can hold.
+        ConfigError: As `write_sheets`; there are more rows or columns than a sheet has, or a text that no cell holds.
+    """
+    _check_size(source)
+    faces = (pa.Table.from_batches([batch]) for batch in source.batches())
+    sheets: dict[str, Iterable[pa.Table]] = {"faces": itertools.chain([source.schema.empty_table()], faces)}
+    if source.num_inputs > MAX_ROWS:
+        log.warning(f"the sheet inputs is left out: there are {source.num_inputs:,}, and a sheet has {MAX_ROWS:,} rows")
+    elif source.has_inputs:
+        sheets["inputs"] = source.input_tables()
+    write_sheets(out, sheets)
+
+
+def write_sheets(out: Path, sheets: Mapping[str, Iterable[pa.Table]]) -> None:
+    """Write a workbook of some sheets by their names, each of at least one table, be it without rows.
+
+    Raises:
+        ConfigError: XlsxWriter is not installed, a sheet has too many rows, or the workbook is too large.
+        OSError: The file cannot be written.
     """
     try:
         import xlsxwriter
         from xlsxwriter.exceptions import FileCreateError, FileSizeError
     except ImportError as error:
         raise ConfigError("xlsx needs XlsxWriter: pip install 'motivnet-cli[stats]'") from error
-    _check_size(source)
     folder = TemporaryFolder()
     try:
-        book = xlsxwriter.Workbook(out, {"constant_memory": True, "tmpdir": str(folder.path)})
-        faces = (pa.Table.from_batches([batch]) for batch in source.batches())
-        _add_sheet(book, "faces", source.schema.empty_table(), faces)
-        if source.num_inputs > MAX_ROWS:
-            log.warning(
-                f"the sheet inputs is left out: there are {source.num_inputs:,}, and a sheet has {MAX_ROWS:,} rows"
-            )
-        elif source.has_inputs:
-            tables = source.input_tables()
-            _add_sheet(book, "inputs", next(tables), tables)
-        book.close()
+        with xlsxwriter.Workbook(out, {"constant_memory": True, "tmpdir": str(folder.path)}) as book:
+            for name, tables in sheets.items():
+                _add_sheet(book, name, map(_cells, tables))
     except FileSizeError as error:
         raise ConfigError("a workbook holds sheets of at most 4 GB: leave columns out with --columns") from error
     except FileCreateError as error:  # it wraps the OSError
@@ -92,20 +101,23 @@ def _check_size(source: Source) -> None:
             )
 
 
-def _add_sheet(book: Workbook, name: str, empty: pa.Table, tables: Iterable[pa.Table]) -> None:
-    header = _cells(empty)
+def _add_sheet(book: Workbook, name: str, tables: Iterator[pl.DataFrame]) -> None:
+    first = next(tables)
     sheet = book.add_worksheet(name)
     sheet.freeze_panes(1, 0)
     bold = book.add_format({"bold": True})
-    for column, title in enumerate(header.columns):
+    for column, title in enumerate(first.columns):
         sheet.set_column(column, column, 40 if title in ("input", "error") else max(10, len(title) + 3))
         sheet.write_string(0, column, title, bold)
     num_rows = 0
-    for table in tables:
-        for values in _cells(table).iter_rows():
-            num_rows += 1
-            _add_cells(sheet, num_rows, values)
-    sheet.autofilter(0, 0, num_rows, header.width - 1)
+    for values in itertools.chain(
+        first.iter_rows(), itertools.chain.from_iterable(map(pl.DataFrame.iter_rows, tables))
+    ):
+        num_rows += 1
+        if num_rows > MAX_ROWS:
+            raise ConfigError(f"{name!r} has more rows than a sheet ({MAX_ROWS:,}); choose .csv or .parquet")
+        _add_cells(sheet, num_rows, values)
+    sheet.autofilter(0, 0, num_rows, first.width - 1)
     sheet.ignore_errors({"number_stored_as_text": f"A1:XFD{MAX_ROWS + 1}"})
 
 
