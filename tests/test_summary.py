@@ -6,6 +6,7 @@ import csv
 import json
 
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
@@ -260,6 +261,19 @@ def test_files_and_stdout_say_the_same(tmp_path):
         Source(tmp_path / "s.parquet")
     with pytest.raises(ConfigError, match="exists"):
         write_summary(Summary(path, by="input", filters=NO_FILTERS), tmp_path / "s.csv", overwrite=False)
+
+
+def test_what_was_read_is_let_go(tmp_path):
+    """Of 16 MB of a table, a few row groups are held at a time, whatever pyarrow buffers by default."""
+    table = pa.table({"input": [f"{n:0400}" for n in range(40_000)], "emotion": ["anger"] * 40_000})
+    path = tmp_path / "preds.parquet"
+    pq.write_table(table, path, row_group_size=4096, compression="none", use_dictionary=False)
+    del table
+    before, held = pa.total_allocated_bytes(), 0
+    for _ in Source(path).batches():
+        held = max(held, pa.total_allocated_bytes() - before)
+
+    assert 0 < held < path.stat().st_size / 4
 
 
 def test_a_terminal_gets_a_short_table(tmp_path):

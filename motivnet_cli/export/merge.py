@@ -188,7 +188,10 @@ def _find_doubled(files: dict[str, list[Path]]) -> dict[str, set[str]]:
 
 
 def _names_in(path: Path) -> Iterator[pa.Array]:
-    return (batch.column(0) for batch in pq.ParquetFile(path).iter_batches(batch_size=ROW_GROUP, columns=["input"]))
+    return (
+        batch.column(0)
+        for batch in pq.ParquetFile(path, pre_buffer=False).iter_batches(batch_size=ROW_GROUP, columns=["input"])
+    )
 
 
 def _check_doubled(doubled: dict[str, set[str]]) -> None:
@@ -244,7 +247,11 @@ def _write_table(path: Path, files: dict[str, list[Path]], left_out: dict[str, s
     with TableWriter(path, schema) as writer:
         for output, paths in files.items():
             unwanted = pa.array(sorted(left_out[output]), pa.string())
-            for batch in (batch for part in paths for batch in pq.ParquetFile(part).iter_batches(batch_size=ROW_GROUP)):
+            for batch in (
+                batch
+                for part in paths
+                for batch in pq.ParquetFile(part, pre_buffer=False).iter_batches(batch_size=ROW_GROUP)
+            ):
                 rows = pa.Table.from_batches([batch])
                 if len(unwanted):
                     rows = rows.filter(pc.invert(pc.is_in(rows["input"], value_set=unwanted)))

@@ -264,7 +264,8 @@ def _files_at(path: str | Path) -> tuple[list[Path], list[Path]]:
 
 def _read_batches(part: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     try:
-        yield from pq.ParquetFile(part).iter_batches(batch_size=ROW_GROUP, columns=columns)
+        # pyarrow 26 buffers ahead unless told not to, and keeps all that it has read of a file.
+        yield from pq.ParquetFile(part, pre_buffer=False).iter_batches(batch_size=ROW_GROUP, columns=columns)
     except (OSError, pa.ArrowInvalid) as error:
         problem = f"pyarrow {pa.__version__} cannot read {str(part)!r}: {first_line(error)}"
         if "Expected all lists to be of size" in problem:  # pyarrow 25 and older

@@ -90,7 +90,7 @@ def parquet_rows(path: str, columns: Iterable[str]) -> pl.DataFrame:
 
     names = sorted(columns)
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, pre_buffer=False) as file:
             num_rows = file.metadata.num_rows
             if not 0 <= num_rows <= MAX_ROWS:
                 raise ConfigError(f"the table {path!r} has {num_rows} rows, and at most {MAX_ROWS} are read: split it")

@@ -196,7 +196,7 @@ class LocalPaths(OutputPaths):
         counts: Counter[FaceSource] = Counter()
         for part in parts:
             with reading(part):
-                for batch in pq.ParquetFile(part).iter_batches(columns=["face_source"]):
+                for batch in pq.ParquetFile(part, pre_buffer=False).iter_batches(columns=["face_source"]):
                     counts.update({c["values"]: c["counts"] for c in batch["face_source"].value_counts().to_pylist()})
         return counts.total(), {source: counts[source] for source in FACE_SOURCES if counts[source]}
 

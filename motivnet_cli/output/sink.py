@@ -550,7 +550,7 @@ def _summary(
     columns = ["face_source", "emotion"] if layout.classes else ["face_source"]
     for part in paths.backend.fetch_all(parts("faces")):
         with reading(part):
-            for batch in pq.ParquetFile(part).iter_batches(columns=columns):
+            for batch in pq.ParquetFile(part, pre_buffer=False).iter_batches(columns=columns):
                 sources.update({c["values"]: c["counts"] for c in batch["face_source"].value_counts().to_pylist()})
                 if layout.classes:
                     emotions.update({c["values"]: c["counts"] for c in batch["emotion"].value_counts().to_pylist()})

@@ -489,7 +489,7 @@ def batches_in(part: Path) -> Iterator[pa.RecordBatch]:
         OutputConflictError: The file is damaged.
     """
     with reading(part):
-        yield from pq.ParquetFile(part).iter_batches(batch_size=ROW_GROUP)
+        yield from pq.ParquetFile(part, pre_buffer=False).iter_batches(batch_size=ROW_GROUP)
 
 
 def schema_of(part: Path) -> pa.Schema:
@@ -530,7 +530,7 @@ def rows_in(parts: Iterable[Path], kind: type[_Row]) -> Iterator[_Row]:
     """
     for part in parts:
         with reading(part):
-            file = pq.ParquetFile(part)
+            file = pq.ParquetFile(part, pre_buffer=False)
             own = file.schema_arrow.names
             lacking = {name: value for name, value in kind._field_defaults.items() if name not in own}
             names = [name for name in kind._fields if name not in lacking]

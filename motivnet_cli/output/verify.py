@@ -376,7 +376,7 @@ class _Look:
         """The rows of a file, a few thousand at a time; None where no more of them can be read."""
         num_rows = said = 0
         try:
-            with pq.ParquetFile(file.path, page_checksum_verification=True) as parquet:
+            with pq.ParquetFile(file.path, page_checksum_verification=True, pre_buffer=False) as parquet:
                 if not check_schema(self._findings, file.name, file.table, parquet.schema_arrow, record):
                     self._are_rows_missing = True
                     yield None

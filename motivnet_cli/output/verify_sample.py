@@ -97,7 +97,7 @@ def _rows_at(parts: Sequence[Path], chosen: NDArray[np.int64]) -> Iterator[pa.Ta
     """The rows with these numbers, which rise; row groups without any are not read."""
     start = 0
     for part in parts:
-        with pq.ParquetFile(part) as file:
+        with pq.ParquetFile(part, pre_buffer=False) as file:
             for group in range(file.num_row_groups):
                 num_rows = file.metadata.row_group(group).num_rows
                 here = chosen[(chosen >= start) & (chosen < start + num_rows)] - start
@@ -111,7 +111,7 @@ def _inputs_named(parts: Sequence[Path], names: set[str]) -> dict[str, SampledIn
     found = {}
     for part in parts:
         columns = ["input", "kind", "archive", "size_bytes", "sha256"]
-        for rows in pq.ParquetFile(part).iter_batches(ROW_GROUP, columns=columns):
+        for rows in pq.ParquetFile(part, pre_buffer=False).iter_batches(ROW_GROUP, columns=columns):
             for row in rows.filter(pc.is_in(rows["input"], value_set=wanted)).to_pylist():
                 found[row["input"]] = SampledInput(*(row[name] for name in columns))
     return found
