@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from rich.console import Console
 from safetensors.torch import save_file
+from torch.utils.checkpoint import checkpoint
 from typer.testing import CliRunner
 
 pytest.importorskip("lightning")
@@ -168,9 +169,17 @@ def test_adapters_are_merged(monkeypatch):
     """What is stored has the tensors of a plain network, and says of the validation faces what was validated."""
     said = []
     monkeypatch.setattr("motivnet_cli.report.training.write_training", lambda *what: said.append(what))
+    checkpointed = []
+
+    def counted(block, *more, **options):
+        checkpointed.append(block)
+        return checkpoint(block, *more, **options)
+
+    monkeypatch.setattr("motivnet_cli.model.sapiens.checkpoint", counted)
     result = run("--lora-rank", "2", "--lora-lr", "1e-2", "--epochs", "1", "--checkpoint-activations")
 
     assert result.exit_code == 0, result.output
+    assert checkpointed
     [(model, judged, _)] = said
     assert model.num_tensors == len(tiny_network().state_dict())
     network = load_network(model.path)

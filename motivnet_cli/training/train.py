@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch.utils.checkpoint import checkpoint
 
 from motivnet_cli import __version__
 from motivnet_cli.errors import ConfigError
@@ -35,7 +34,7 @@ from motivnet_cli.weights.store import Store
 from motivnet_cli.weights.training_record import Preparation, TrainingRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from motivnet_cli.model import MotivNet
     from motivnet_cli.records import Progress, TrainingProgress
@@ -268,7 +267,8 @@ def _fit(
     from motivnet_cli.training.fit import fit
 
     augment = Augment(config.augment, config.fit.seed)
-    with contextlib.closing(data.train), contextlib.closing(data.val), _checkpointed(network, config):
+    network.encoder.checkpoint_blocks = config.fit.checkpoint_activations
+    with contextlib.closing(data.train), contextlib.closing(data.val):
         return fit(
             network,
             _objective(config, data),
@@ -305,19 +305,6 @@ def _objective(config: TrainConfig, data: TrainingData) -> Objective:
         schedule=functools.partial(make_schedule, config=config.optim),
         **mixing,
     )
-
-
-@contextlib.contextmanager
-def _checkpointed(network: MotivNet, config: TrainConfig) -> Iterator[None]:
-    """Within it, each block of the encoder computes its activations again for the backward pass, if so configured."""
-    if config.fit.checkpoint_activations:
-        for block in network.encoder.blocks:
-            block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False)
-    try:
-        yield
-    finally:
-        for block in network.encoder.blocks:
-            vars(block).pop("forward", None)
 
 
 def _record(
