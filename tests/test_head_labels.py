@@ -109,6 +109,7 @@ def test_cells_without_a_label_are_counted(output, tmp_path):
     assert faces.dropped == {"no label": 2}
     assert "2 rows" in faces.remarks[0]
 
+    assert named(read(output, tmp_path, ("path", "label"), [("a/1.jpg", "1.0"), ("b/1.jpg", "")])) == {0: "1"}
     table = tmp_path / "labels.parquet"
     polars.DataFrame({"path": ["a/1.jpg", "b/1.jpg"], "label": [1.0, float("nan")]}).write_parquet(table)
     assert named(read_labelled_faces(HeadConfig(predictions=output, labels=str(table), out="m"))) == {0: "1"}
@@ -126,8 +127,11 @@ def test_labels_without_a_face_are_counted_and_none_at_all_is_an_error(output, t
     assert faces.dropped == {
         "no such face in the output": 1, "input not in the output, or several could be meant": 1,
     }  # fmt: skip
+    assert len(faces.remarks) == 2
     with pytest.raises(ConfigError, match=r"no label of .* is of a face in .*'gone\.jpg'.*'a/1\.jpg'"):
         read(output, tmp_path, ("path", "face", "label"), rows[2:])
+    with pytest.raises(ConfigError, match=r"labels have 'a/1\.jpg' face 7, and the output has 'a/1\.jpg' face 0"):
+        read(output, tmp_path, ("path", "face", "label"), rows[1:2])
 
 
 def test_names_are_matched_as_evaluate_matches_them(output, tmp_path):
@@ -146,6 +150,8 @@ def test_names_are_matched_as_evaluate_matches_them(output, tmp_path):
         (("path", "label", "subject"), [("a/1.jpg", "x", "p"), ("a/1.jpg", "x", "q")], {}, "has the group 'p' and 'q'"),
         (("path", "label"), [("a/1.jpg", "Joy"), ("b/1.jpg", "joy")], {}, "'Joy' and 'joy' differ in the case"),
         (("path", "label"), [("", "x")], {}, "1 labels of .* have no 'path'"),
+        (("path", "Face", "label"), [("a/1.jpg", "0.5", "x")], {}, "has the face '0.5': expected a whole number"),
+        (("path", "frame", "label"), [("clip.mp4", "first", "x")], {}, "has the frame 'first': expected a whole"),
         (("path", "mood"), [("a/1.jpg", "x")], {}, "no column of labels .*path, mood with --label-column"),
         (("shot", "label"), [("a/1.jpg", "x")], {}, "no column of inputs .* with --path-column"),
         (("path", "label"), [("a/1.jpg", "x")], {"group_by": "who"}, "has no column 'who'; it has path, label"),

@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 
 from motivnet_cli.config import ModelConfig
 from motivnet_cli.engine.predictor import Predictor
-from motivnet_cli.errors import ConfigError, WeightsError
+from motivnet_cli.errors import ConfigError, OutputConflictError, WeightsError
 from motivnet_cli.model import EmbeddingClassifier
 from motivnet_cli.output.read import read_faces, read_record
 from motivnet_cli.records import EMOTIONS, Batch, Crop, Cursor, Face, Position, Stopped
@@ -234,6 +234,17 @@ def test_a_name_that_is_taken_is_refused_before_anything_is_read(folder):
         train(folder, "linear", predictions="gone", out="expression-net")
 
 
+def test_a_folder_that_cannot_hold_the_report_is_refused_before_anything_is_read(folder):
+    """A file, a place below one, and a folder of something else; or a model without a report would be stored."""
+    for out, message in (
+        ("e.parquet", "is a file, and --out takes a folder"),
+        ("e.parquet/m", "cannot write at"),
+        ("photos", "holds other files"),
+    ):
+        with pytest.raises((ConfigError, OutputConflictError), match=message):
+            train(folder, "linear", predictions="gone", out=out)
+
+
 def edited(folder, edit):
     """The head of the store with another record."""
     store = Store(folder / "store")
@@ -320,6 +331,7 @@ def test_the_command_trains_reports_and_says_what_it_is_worth(folder):
 )
 def test_what_a_command_lacks_is_named(options, message, tmp_path):
     """Before anything is read."""
+    options = [tmp_path / word if word == "m" else word for word in options]
     assert message in motivnet("train", *options, "--store", tmp_path, code=2).stderr
 
 
@@ -327,8 +339,12 @@ def test_a_signal_ends_it_without_a_model(folder):
     """Nothing is half done, so nothing is kept."""
     with pytest.raises(Stopped):
         train_head(
-            HeadConfig(predictions=str(folder / "e.parquet"), labels=str(folder / "photos" / "labels.csv"), out="never",
-                       store=str(folder / "store")),
+            HeadConfig(
+                predictions=str(folder / "e.parquet"),
+                labels=str(folder / "photos" / "labels.csv"),
+                out=str(folder / "never"),
+                store=str(folder / "store"),
+            ),
             stop=lambda: True,
-        )  # fmt: skip
+        )
     assert Store(folder / "store").find("never") is None

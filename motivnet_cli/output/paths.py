@@ -162,7 +162,7 @@ class LocalPaths(OutputPaths):
         if not self.is_file and self.path.is_dir() and not self.work.exists() and any(self.path.iterdir()):
             raise OutputConflictError(f"the folder {self.given!r} holds other files; give --out a new or empty folder")
         self._is_new = not self.path.exists()
-        _make_folder(self.work, self.given)
+        make_folder(self.work, self.given)
 
     def check_amendable(self, option: str) -> None:
         pass
@@ -220,7 +220,7 @@ class StoredPaths(OutputPaths):
 
     def prepare(self) -> None:
         self._refuse_foreign_objects()
-        _make_folder(self.work, self.given)
+        make_folder(self.work, self.given)
 
     def check_amendable(self, option: str) -> None:
         raise ConfigError(f"{option} works on an output on this machine: copy {self.given!r} here first")
@@ -285,7 +285,13 @@ def _names_a_file(path: str, given: str) -> bool:
     return suffix == ".parquet"
 
 
-def _make_folder(folder: Path, given: str) -> None:
+def make_folder(folder: Path, given: str) -> None:
+    """Make a folder for what a user named.
+
+    Raises:
+        ConfigError: The place is none for a folder.
+        OSError: The machine is at fault, and the same place will do later.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

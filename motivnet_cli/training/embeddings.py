@@ -18,6 +18,7 @@ import polars as pl
 
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.evaluation.datasets.classes import MISSING_LABELS
+from motivnet_cli.evaluation.datasets.disk import normalise_label
 from motivnet_cli.evaluation.datasets.tables import LABEL_COLUMNS
 from motivnet_cli.evaluation.embeddings import embedding_type, read_embeddings
 from motivnet_cli.evaluation.matching import pair_images
@@ -104,12 +105,14 @@ def read_labelled_faces(config: HeadConfig) -> LabelledFaces:
     _check_agreement(labels, keys, config.labels)
     labels = labels.unique(keys, keep="first", maintain_order=True).with_row_index("of")
     joined = faces.join(labels, on=keys, nulls_equal=True, maintain_order="left")
-    read.dropped["no such face in the output"] += len(labels) - joined["of"].n_unique()
+    if num_lost := len(labels) - joined["of"].n_unique():
+        read.dropped["no such face in the output"] = num_lost
+        read.remarks.append(f"{num_lost:,} labels are of faces that the output does not have: left out")
     if joined.is_empty():
-        there = faces["input"].unique(maintain_order=True)
+        known = [key for key in keys if key != "input"] if len(labels) else []  # else no input is there at all
         raise ConfigError(
             f"no label of {config.labels!r} is of a face in {config.predictions!r} ({_reasons(read.dropped)}): the "
-            f"labels have {_examples(read.rows['input'])}, and the output has {_examples(there)}"
+            f"labels have {_examples(read.rows, known)}, and the output has {_examples(faces, known)}"
         )
     if not {"face", "track"} & set(keys):
         joined = _one_face_each(joined, read, largest=config.largest_face)
@@ -215,12 +218,14 @@ def _read_labels(config: HeadConfig) -> _Labels:
     path = _column(table, config.path_column, PATH_COLUMNS, "inputs", "--path-column")
     label = _column(table, config.label_column, LABEL_COLUMNS, "labels", "--label-column")
     group = _group_column(table, config, label)
-    columns = [table.as_text(path).alias("input"), _label_text(table, label)]
-    columns += [_whole_numbers(found, key) for key in _KEYS if (found := column_named([key], table.columns))]
+    columns = [table.as_text(path).alias("input"), table.as_text(label).alias("label")]
+    columns += [table.as_text(found).alias(key) for key in _KEYS if (found := column_named([key], table.columns))]
     columns.append((table.as_text(group) if group else pl.lit(None, pl.String)).alias("group"))
     if config.fold_column:
         columns.append(table.as_text(_named(table, config.fold_column)).alias("fold"))
     every = table.read(columns)
+    numbers = [_whole_numbers(every[key], config.labels) for key in _KEYS if key in every.columns]
+    every = every.with_columns(_class_names(every["label"]), *numbers)
     rows = every.filter(pl.col("label").is_not_null())
     if rows.is_empty():
         raise ConfigError(f"no row of {config.labels!r} has a label in its column {label!r}")
@@ -269,20 +274,36 @@ def _group_column(table: Table, config: HeadConfig, label: str) -> str | None:
     return None if found == label else found  # where persons are the classes
 
 
-def _label_text(table: Table, name: str) -> pl.Expr:
-    """The labels as text without spaces around them; null where there is none. Whole numbers have no decimals."""
-    kind = table.type_of(name)
-    column = table.as_text(name)
-    if kind.is_float():  # where a cell is missing, whole numbers become 1.0
-        column = pl.col(name).fill_nan(None)
-        whole = column.cast(pl.Int64, strict=False)
-        column = pl.when(column == whole).then(whole.cast(pl.String)).otherwise(column.cast(pl.String))
-    text = column.str.strip_chars()
-    return pl.when(text.str.to_lowercase().is_in(list(MISSING_LABELS))).then(None).otherwise(text).alias("label")
+def _class_names(cells: pl.Series) -> pl.Series:
+    """The labels as they are compared: no spaces around them, whole numbers without decimals; null where there is none.
+
+    Where a cell is missing, programs write the whole numbers of a column as 1.0.
+    """
+    given = cells.unique().drop_nulls().to_list()
+    names = (normalise_label(cell.strip()) for cell in given)
+    known = pl.Series([None if name.lower() in MISSING_LABELS else name for name in names], dtype=pl.String)
+    named: pl.Series = cells.replace_strict(given, known)
+    return named
 
 
-def _whole_numbers(column: str, key: str) -> pl.Expr:
-    return pl.col(column).cast(pl.Float64).cast(pl.Int64).alias(key)
+def _whole_numbers(cells: pl.Series, path: str) -> pl.Series:
+    """Frames, faces or tracks; null where there is none.
+
+    Raises:
+        ConfigError: One is no whole number.
+    """
+    text = cells.str.strip_chars()
+    given = pl.DataFrame({"text": text.set(text.str.to_lowercase().is_in(list(MISSING_LABELS)), None)})
+    number = pl.col("text").cast(pl.Float64, strict=False)
+    is_whole = number.is_finite() & (number == number.round())
+    read = given.with_columns(pl.when(is_whole).then(number.cast(pl.Int64, strict=False)).alias(cells.name))
+    bad = read.filter(pl.col("text").is_not_null() & pl.col(cells.name).is_null())
+    if len(bad):
+        raise ConfigError(
+            f"{path!r} has the {cells.name} {bad['text'][0]!r}: expected a whole number, as in the output's column "
+            f"{cells.name}"
+        )
+    return read[cells.name]
 
 
 class _Predicted(NamedTuple):
@@ -300,6 +321,9 @@ def _with_inputs_of(faces: pl.DataFrame, read: _Labels, record: RunRecord, confi
     labels = read.rows.with_columns(pl.col("input").replace_strict(given, pl.Series(named, dtype=pl.String)))
     if num_lost := labels["input"].null_count():
         read.dropped["input not in the output, or several could be meant"] = num_lost
+        read.remarks.append(
+            f"{num_lost:,} labels are of inputs that the output does not have, or that could be several: left out"
+        )
     return labels.filter(pl.col("input").is_not_null())
 
 
@@ -421,5 +445,10 @@ def _reasons(dropped: Counter[str]) -> str:
     return ", ".join(f"{count:,}: {reason}" for reason, count in dropped.items() if count) or "no row has a label"
 
 
-def _examples(names: pl.Series) -> str:
-    return ", ".join(map(repr, names.head(_MAX_EXAMPLES).to_list())) or "none"
+def _examples(rows: pl.DataFrame, keys: list[str]) -> str:
+    """The first inputs, with their `frame`, `face` or `track`."""
+    first = rows.select("input", *keys).unique(maintain_order=True).head(_MAX_EXAMPLES)
+    numbered = ((name, zip(keys, numbers, strict=True)) for name, *numbers in first.iter_rows())
+    return ", ".join(
+        " ".join([repr(name), *(f"{k} {'none' if n is None else n}" for k, n in ns)]) for name, ns in numbered
+    )

@@ -11,6 +11,7 @@ import filelock
 
 from motivnet_cli.durable import durably
 from motivnet_cli.errors import OutputConflictError
+from motivnet_cli.output.paths import make_folder
 from motivnet_cli.training.checkpoints import LAST
 
 if TYPE_CHECKING:
@@ -37,12 +38,13 @@ class TrainingFolder:
 
         Raises:
             OutputConflictError: One does, or it is a file, or a folder with other files.
+            ConfigError: It cannot be made.
         """
         if self.path.exists() and not self.path.is_dir():
             raise OutputConflictError(f"{str(self.path)!r} is a file, and --out takes a folder")
         if self.path.is_dir() and not (self.path / _LOCK).exists() and any(self.path.iterdir()):
             raise OutputConflictError(f"the folder {str(self.path)!r} holds other files; give --out a new or empty one")
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path, str(self.path))
         lock = filelock.FileLock(self.path / _LOCK)
         try:
             lock.acquire(timeout=0)

@@ -20,6 +20,7 @@ from motivnet_cli.evaluation.metrics import score
 from motivnet_cli.records import Stopped, never
 from motivnet_cli.training import heads
 from motivnet_cli.training.embeddings import read_finite, read_labelled_faces
+from motivnet_cli.training.folder import TrainingFolder
 from motivnet_cli.training.result import Judged, check_result, put_head_in_store, validation_of
 from motivnet_cli.weights.cards import find_card
 from motivnet_cli.weights.file_hash import file_sha256
@@ -66,6 +67,7 @@ def train_head(
     Raises:
         ConfigError: The name is taken, labels and output do not go together, the model of the embeddings is not here,
             or the labelled faces are too few to be judged.
+        OutputConflictError: The folder is no folder, holds other files, or another process is at it.
         WeightsError: A model of the store is damaged.
         Stopped: `stop` said so. Nothing is stored.
     """
@@ -75,27 +77,30 @@ def train_head(
             raise Stopped
         on_stage(stage)
 
-    store = Store(config.store)
+    store, folder = Store(config.store), TrainingFolder(Path(config.out))
     store.check_free(config.name, overwrite=config.overwrite)
-    begin("labels")
-    labelled = read_labelled_faces(config)
-    check_result(config.name, labelled.classes, store=store, overwrite=config.overwrite)
-    parent = _encoder_of(labelled.record, config.predictions, store)
-    begin("embeddings")
-    faces, x = _read(labelled, config)
-    # Steps are so short that threads mostly wait for each other: on two cores that others used, too, two took ten times
-    # as long as one for 8,000 embeddings of 1,536 numbers, and thirteen times for 60 of 256.
-    with threadpool_limits(1):
-        fitted = _fit(config, faces, x, begin)
-    begin("figures")
-    judged = _judged(fitted)
-    record = _record(config, fitted, judged, parent)
-    head = heads.head_of(fitted.final, x, faces.labels, temperature=fitted.calibrated.temperature)
-    neighbours = {NEIGHBOURS: str(record.settings["n_neighbors"])} if config.kind == "knn" else {}
-    stored = put_head_in_store(
-        config.name, head.state_dict(), record, metadata=neighbours, store=store, overwrite=config.overwrite
-    )
-    return stored, judged
+    with folder.held():
+        if config.overwrite:
+            folder.clear()
+        begin("labels")
+        labelled = read_labelled_faces(config)
+        check_result(config.name, labelled.classes, store=store, overwrite=config.overwrite)
+        parent = _encoder_of(labelled.record, config.predictions, store)
+        begin("embeddings")
+        faces, x = _read(labelled, config)
+        # Steps are so short that threads mostly wait for each other: on two cores that others used, too, two took ten
+        # times as long as one for 8,000 embeddings of 1,536 numbers, and thirteen times for 60 of 256.
+        with threadpool_limits(1):
+            fitted = _fit(config, faces, x, begin)
+        begin("figures")
+        judged = _judged(fitted)
+        record = _record(config, fitted, judged, parent)
+        head = heads.head_of(fitted.final, x, faces.labels, temperature=fitted.calibrated.temperature)
+        neighbours = {NEIGHBOURS: str(record.settings["n_neighbors"])} if config.kind == "knn" else {}
+        stored = put_head_in_store(
+            config.name, head.state_dict(), record, metadata=neighbours, store=store, overwrite=config.overwrite
+        )
+        return stored, judged
 
 
 def _encoder_of(record: RunRecord, output: str, store: Store) -> Parent:
