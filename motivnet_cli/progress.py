@@ -110,7 +110,7 @@ def _training_display(console: Console) -> Iterator[OnTraining]:
     columns = (
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("steps, {task.fields[losses]}"),
+        TextColumn("{task.fields[losses]}"),  # with all the rest it fits into 80 columns
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
@@ -201,7 +201,7 @@ def _losses(progress: TrainingProgress) -> str:
     elif progress.loss is not None:
         parts.append(f"loss {progress.loss:.4f}")
     if progress.val_loss is not None:
-        parts.append(f"validation loss {progress.val_loss:.4f}")
+        parts.append(f"validation {progress.val_loss:.4f}")
     return ", ".join(parts)
 
 

@@ -176,9 +176,9 @@ def test_adapters_are_merged(monkeypatch):
         return checkpoint(block, *more, **options)
 
     monkeypatch.setattr("motivnet_cli.model.sapiens.checkpoint", counted)
-    result = run("--lora-rank", "2", "--lora-lr", "1e-2", "--epochs", "1", "--checkpoint-activations")
+    result = run("--lora-rank", "2", "--lora-lr", "1e-2", "--epochs", "1", "--checkpoint-activations", "--quiet")
 
-    assert result.exit_code == 0, result.output
+    assert (result.exit_code, result.stderr) == (0, ""), result.output
     assert checkpointed
     [(model, judged, _)] = said
     assert model.num_tensors == len(tiny_network().state_dict())
@@ -192,9 +192,9 @@ def test_adapters_are_merged(monkeypatch):
 
 @pytest.mark.usefixtures("_no_report")
 def test_a_dry_run_trains_nothing():
-    shown = run("--dry-run", "--json")
+    shown = run("--dry-run", "--json", "--quiet")
 
-    assert shown.exit_code == 0, shown.output
+    assert (shown.exit_code, shown.stderr) == (0, ""), shown.output
     plan = json.loads(shown.stdout)
     assert plan["steps_per_epoch"] == 4
     assert sum(train for train, _ in plan["classes"].values()) == 32
@@ -312,17 +312,18 @@ def test_progress_is_lines_in_a_log_and_a_display_on_a_terminal(monkeypatch):
     )  # fmt: skip
     shown = {}
     for is_terminal in (False, True):
-        console = Console(file=io.StringIO(), force_terminal=is_terminal, width=150)
+        console = Console(file=io.StringIO(), force_terminal=is_terminal, width=80)
         with watch_training(console, quiet=False) as watch:
             watch(at)
             watch(dataclasses.replace(at, is_validating=True))
         shown[is_terminal] = console.file.getvalue()
 
     assert shown[False].splitlines() == [
-        "13/30 steps, 00:06 elapsed, 00:34 left,  2.00s/step, epoch 2/3, loss 0.5123, validation loss 0.7500",
-        "13/30 steps, 00:06 elapsed, 00:34 left,  2.00s/step, epoch 2/3, validating, validation loss 0.7500",
+        "13/30 steps, 00:06 elapsed, 00:34 left,  2.00s/step, epoch 2/3, loss 0.5123, validation 0.7500",
+        "13/30 steps, 00:06 elapsed, 00:34 left,  2.00s/step, epoch 2/3, validating, validation 0.7500",
     ]
     assert "13/30" in shown[True]
-    assert "epoch 2/3" in shown[True]
+    assert "epoch 2/3, validating, validation 0.7500" in shown[True]
+    assert "…" not in shown[True]
     with watch_training(console, quiet=True) as watch:
         watch(at)

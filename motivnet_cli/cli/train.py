@@ -35,6 +35,8 @@ from motivnet_cli.progress import watch_run, watch_training
 from motivnet_cli.records import Stopped
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from rich.console import Console
 
     from motivnet_cli.training.config import HeadConfig, StudentConfig, TrainConfig
@@ -48,29 +50,32 @@ def train(
     *,
     result: ResultOptions,
     head: HeadOptions,
+    student: StudentOptions,
     data: DataOptions,
     recipe: RecipeOptions,
-    fit: FitOptions,
     augment: AugmentOptions,
-    student: StudentOptions,
+    fit: FitOptions,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be trained, on what, and the memory; train no network.")
     ] = False,
     quiet: Quiet = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON, on a terminal too.")] = False,
 ) -> None:
-    """Train a model on labels of your own.
+    """Train a model of your own, in one of three ways.
 
-    Examples:
+    A head learns any classes from the embeddings of an output of annotate, within seconds:
     motivnet train --from preds.parquet --labels labels.csv --head linear --out my-model
-    motivnet train --dataset affectnet7 --root ./AffectNet --init sapiens-1b --out my-model
+
+    A student is a small network that learns what a large one has said of faces:
     motivnet train --student expression-net --targets preds.parquet --images photos --out my-model
 
-    A head learns any classes from the embeddings of an output of annotate, within seconds. A whole network learns from
-    faces, by the recipe of MotivNet's reference. A student is a small network that learns what a large one has said of
-    faces. To continue the training of a network or a student after an interruption, run the same command again. The
-    model is put into the store, where every command takes it by --model my-model; the report (report.html,
-    metrics.json, model-card.md) goes to --out.
+    A whole network learns from labelled faces, by the recipe of MotivNet's reference:
+    motivnet train --dataset affectnet7 --root ./AffectNet --init sapiens-1b --out my-model
+
+    The model is put into the store, where every command takes it by --model my-model; the report (report.html,
+    metrics.json, model-card.md) goes to --out. To continue the training of a student or a network after an
+    interruption, run the same command again. The options below are in this order: those of every way, of a head, of a
+    student, of a network, and from --epochs on those of both that learn in epochs.
     """
     with StopSignals() as stop, reporting_errors(), talking(quiet=quiet) as console:
         if head != HeadOptions():
@@ -78,7 +83,7 @@ def train(
             if dry_run:
                 raise ConfigError("a head has no --dry-run: leave that out")
             model, judged = _train_head(head.config(result, command=command_line()), stop, console, quiet=quiet)
-            _write(model, judged, result, console, as_json=as_json)
+            _write(model, judged, result, console, quiet=quiet, as_json=as_json)
             return
         try:
             if student != StudentOptions():
@@ -97,7 +102,9 @@ def train(
             raise exit_stopped(stop, console) from None
 
 
-def _write(model: StoredModel, judged: Judged, result: ResultOptions, console: Console, *, as_json: bool) -> None:
+def _write(
+    model: StoredModel, judged: Judged, result: ResultOptions, console: Console, *, quiet: bool, as_json: bool
+) -> None:
     """Write the report of a training, and print what a model is worth."""
     from motivnet_cli.report.training import write_training
 
@@ -105,11 +112,17 @@ def _write(model: StoredModel, judged: Judged, result: ResultOptions, console: C
     write_training(model, judged, folder)
     record = model.training
     assert record is not None, "it was just made"
-    for remark in (*record.data.remarks, *record.remarks):
-        print_message(console, f"warning: {remark}")
+    if not quiet:
+        _warn((*record.data.remarks, *record.remarks), console)
     value = {"model": model.name, "sha256": model.sha256, "training": record.to_json()}
     print_result(value, [f"{model.name}: {record.validation.in_words}"], as_json=as_json)
-    print_message(console, f"written: {folder / 'report.html'}; use it with --model {model.name}")
+    if not quiet:
+        print_message(console, f"written: {folder / 'report.html'}; use it with --model {model.name}")
+
+
+def _warn(remarks: Iterable[str], console: Console) -> None:
+    for remark in remarks:
+        print_message(console, f"warning: {remark}")
 
 
 # ---- a head -----------------------------------------------------------------------------------------------
@@ -174,7 +187,7 @@ def _train_network(
     with watch_run(console, quiet=quiet) as watch_faces, watch_training(console, quiet=quiet) as watch_steps:
         trained = train_network(config, watch_faces=watch_faces, watch_steps=watch_steps, stop=stop)
     if trained is not None:  # else another process of this training says the rest
-        _write(trained.model, trained.judged, result, console, as_json=as_json)
+        _write(trained.model, trained.judged, result, console, quiet=quiet, as_json=as_json)
 
 
 def _show_plan(config: TrainConfig, console: Console, stop: StopSignals, *, quiet: bool, as_json: bool) -> None:
@@ -183,8 +196,8 @@ def _show_plan(config: TrainConfig, console: Console, stop: StopSignals, *, quie
 
     with watch_run(console, quiet=quiet) as watch_faces:
         plan = plan_training(config, watch_faces=watch_faces, stop=stop)
-    for remark in plan.remarks:
-        print_message(console, f"warning: {remark}")
+    if not quiet:
+        _warn(plan.remarks, console)
     print_result(dataclasses.asdict(plan), _lines_of(plan), as_json=as_json)
 
 
@@ -212,4 +225,4 @@ def _teach(
 
     with watch_run(console, quiet=quiet) as watch_faces, watch_training(console, quiet=quiet) as watch_steps:
         taught = teach(config, watch_faces=watch_faces, watch_steps=watch_steps, stop=stop)
-    _write(taught.model, taught.judged, result, console, as_json=as_json)
+    _write(taught.model, taught.judged, result, console, quiet=quiet, as_json=as_json)

@@ -58,16 +58,24 @@ def load_start(init: str, *, recipe: str | None = None, store: str | None = None
         store: Folder of the model store, as for `load_model`.
 
     Raises:
-        ConfigError: No model and no file is called so, or both are; it is another network; or as `load_model`.
+        ConfigError: No model and no file is called so, or both are; the model is not here; it is another network; or as
+            `load_model`.
         WeightsError: As `load_model`.
     """
-    is_file, is_model = Path(init).is_file(), init in CARDS or Store(store).find(init) is not None
+    models = Store(store)
+    is_file, is_here = Path(init).is_file(), models.find(init) is not None
+    is_model = is_here or init in CARDS
     if is_file and is_model:
         raise ConfigError(f"{init!r} is a model and a file here as well: write ./{init} for the file")
     if not is_file and not is_model:
         raise ConfigError(
             "a training starts from a model of the catalogue or the store (see `motivnet models`), or from a "
             f"checkpoint file, and there is none called {init!r}"
+        )
+    if is_model and not is_here and not CARDS[init].embedded:
+        raise ConfigError(
+            f"the weights of {init} are not here ({models.root}): download them with `motivnet download-weights "
+            f"{init}`, or give --init their file"
         )
     model = load_model(None if is_file else init, weights=init if is_file else None, recipe=recipe, store=store)
     if not isinstance(model.network, SapiensEmbedder):
