@@ -29,6 +29,8 @@ class ModelCard:
     """The crop is a square of (1 + margin) times the height of the face box."""
     align: bool = False
     """Rotate crops until the eyes are level by default."""
+    whole: bool = False
+    """Learned here from pictures that were crops of faces already: faces that are cut out were not tried."""
     fill_rgb: tuple[int, int, int]
     """RGB, 0 to 255, of the part of a crop that lies outside the picture."""
     flip: bool

@@ -233,6 +233,12 @@ def _log_start(config: RunConfig, run: OpenRun, model: LoadedModel, workforce: W
         log.info("passed over: %s", ", ".join(f"{n} {one_line(what)}" for what, n in run.skipped.items()))
     if config.model.weights is not None and config.model.name is None and not model.classes:
         log.warning("%s is a Sapiens encoder without an emotion head: rows get no emotions", model.card.name)
+    if model.card.whole and config.faces.mode != "whole":
+        log.warning(
+            "%s learned from crops of faces, taken whole: how it does on faces that are found and cut out was not "
+            "measured, and --faces whole takes pictures as it learned them",
+            model.card.name,
+        )
     if workforce.choices.device.type == "cpu" and not model.card.single_thread:
         pace = "a minute" if workforce.choices.precision == "fp32" else "ten seconds"
         log.warning("%s is made for a GPU: two CPU cores take %s or more for each face", model.card.name, pace)

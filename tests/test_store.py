@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -368,7 +369,7 @@ def test_list_verify_remove(store):
     assert set(listed) == {*CARDS, "mine"}
     assert listed["mine"]["path"] == str(store.root / "mine" / "weights.safetensors")
     assert not listed["motivnet-1b"]["here"]
-    assert "mine" in download("--list", store=store).stdout
+    assert re.search(r"^mine: [1-9][\d.]* [kM]?B", download("--list", store=store).stdout, flags=re.MULTILINE)
     assert "unchanged" in download("mine", "--verify", store=store).stderr
     assert download("mine", "--remove", store=store).exit_code == 0
     assert download("mine", "--verify", store=store).exit_code == 2

@@ -210,3 +210,13 @@ def test_parquet_that_says_to_have_endless_rows(tmp_path, monkeypatch):
     for columns in ([pl.col("path")], [pl.int_range(pl.len())]):
         with pytest.raises(ConfigError, match="has 500 rows, and at most 499 are read"):
             open_table(str(path), "manifest").read(columns)
+
+
+@pytest.mark.parametrize("suffix", [".xlsx", ".json"])
+def test_files_that_are_no_tables_are_named(tmp_path, suffix):
+    """Their first line is not taken for names of columns."""
+    path = tmp_path / f"labels{suffix}"
+    path.write_text('[{"path": "a.jpg"}]')
+
+    with pytest.raises(ConfigError, match=rf"the manifest .*labels\{suffix}' is a \{suffix} file: save it as \.csv"):
+        open_table(str(path), "manifest")

@@ -115,6 +115,7 @@ def test_pictures_become_a_model():
 
 @pytest.mark.usefixtures("_no_report")
 def test_a_trained_model_names_faces():
+    """It learned from crops, so that it is said where faces are cut out."""
     run()
     annotate = ("annotate", "faces", "--model", "my-model", "--faces", "whole", "--out", "preds.parquet")
     evaluate = ("evaluate", "--dataset", "folder", "--root", "faces", "--predictions", "preds.parquet")
@@ -122,6 +123,10 @@ def test_a_trained_model_names_faces():
 
     assert annotated.exit_code == 0, annotated.output
     assert scored.exit_code == 0, scored.output
+    one = str(next(Path("faces").rglob("*.png")))
+    cut = run(command=("annotate", one, "--model", "my-model", "--out", "cut.parquet"))
+    remark = "my-model learned from crops of faces, taken whole"
+    assert (remark in annotated.stderr, remark in cut.stderr) == (False, True), cut.output
 
 
 @pytest.mark.usefixtures("_no_report")

@@ -163,7 +163,7 @@ def _ask_for_terms(console: Console, plan: InstallPlan, *, are_accepted: bool) -
 def _print_stored(console: Console, model: StoredModel, what: str, *, as_json: bool) -> None:
     print_message(
         console,
-        f"{model.name} is {what}: {model.size_bytes / 1e9:.2f} GB, {model.num_parameters:,} parameters, "
+        f"{model.name} is {what}: {_size(model.size_bytes)}, {model.num_parameters:,} parameters, "
         f"sha256 of the source {model.sha256}, in {model.path}",
     )
     if as_json:
@@ -171,11 +171,11 @@ def _print_stored(console: Console, model: StoredModel, what: str, *, as_json: b
 
 
 def _print_plan(console: Console, plan: InstallPlan, *, as_json: bool) -> None:
-    size = f"about {plan.download_bytes / 1e9:.1f} GB" if plan.download_bytes else "of unknown size"
+    size = f"about {_size(plan.download_bytes)}" if plan.download_bytes else "of unknown size"
     print_message(
         console,
         f"would download {plan.name} from {plan.source} ({size}) to {plan.folder}, where "
-        f"{plan.free_bytes / 1e9:.1f} GB are free; terms: {plan.terms}",
+        f"{_size(plan.free_bytes)} are free; terms: {plan.terms}",
     )
     if as_json:
         print_json(dataclasses.asdict(plan))
@@ -190,9 +190,16 @@ def _list_models(models: Store, *, as_json: bool) -> None:
     lines = [f"store: {models.root}"]
     for row in rows:
         where = row.path or ("inside the package" if row.here else f"not here; from {row.source}")
-        size = f"{row.size_bytes / 1e9:.2f} GB, " if row.size_bytes else ""
+        size = f"{_size(row.size_bytes)}, " if row.size_bytes else ""
         lines += [f"{row.name}: {size}{where}", f"  terms: {row.terms}"]
     print_lines(lines)
+
+
+def _size(num_bytes: int) -> str:
+    """4.6 GB, and 9.8 kB of a head."""
+    from rich.filesize import decimal
+
+    return decimal(num_bytes)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

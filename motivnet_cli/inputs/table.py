@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".pq")
 _JSON_SUFFIXES = (".jsonl", ".ndjson")
 PARQUET_SUFFIXES = (".parquet", ".pq")
+_OTHER_SUFFIXES = (".xlsx", ".xls", ".ods", ".json")
+"""Of files that people keep tables in, and that are no text of cells."""
 PATH_COLUMNS = (
     *("path", "image_path", "img_path", "file_path", "video_path", "image", "file", "input", "filename", "file_name"),
     *("image_name", "img", "img_name", "video", "url", "image_url", "video_url", "uri", "name", "pth"),
@@ -125,6 +127,10 @@ def open_table(path: str, what: str) -> Table:
     if not Path(path).is_file():
         raise ConfigError(f"no such {what}: {shown(path)!r} is no file")
     suffix = suffix_of(path)
+    if suffix in _OTHER_SUFFIXES:
+        raise ConfigError(
+            f"the {what} {shown(path)!r} is a {suffix} file: save it as {', '.join(TABLE_SUFFIXES[:3])} or .parquet"
+        )
     try:
         if suffix in PARQUET_SUFFIXES:
             schema = pl.scan_parquet(Path(path), glob=False).collect_schema()

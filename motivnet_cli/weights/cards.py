@@ -109,6 +109,7 @@ def trained_card(
         recipes=(prepared.recipe, *(recipe for recipe in like.recipes if recipe != prepared.recipe)),
         margin=prepared.margin,
         align=prepared.align,
+        whole=prepared.whole,
         flip=prepared.flip,
         embedded=False,
         url=None,
