@@ -1,7 +1,7 @@
 """A head on a million embeddings of 1,536 numbers: seconds, and the peak of memory.
 
 The embeddings are drawn: for each of seven classes a normal cloud, beside a shift for each person. They are written as
-an output of `annotate`, 3 GB in a temporary folder, and removed at the end.
+an output of `annotate`, 3 GB in a temporary folder, and training writes as much beside it; all is removed at the end.
 
     python benchmarks/heads.py [--faces 1000000] [--head linear] [--scratch FOLDER] [--record]
 """
@@ -39,7 +39,7 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("--faces", type=int, default=1_000_000)
     options.add_argument("--head", default="linear")
-    options.add_argument("--scratch", help="folder for 3 GB")
+    options.add_argument("--scratch", help="folder for 6 GB: the output, and what learns from all of it")
     given = options.parse_args()
     with tempfile.TemporaryDirectory(dir=given.scratch) as scratch:
         folder = Path(scratch)
@@ -65,7 +65,8 @@ def main() -> None:
             "cpu_seconds": round(used.cpu_seconds, 1),
             "peak_mb": round(used.peak_mb),
             "target_mb": TARGET_MB,
-            "learned_from": training["validation"]["n"],
+            "learned_from": sum(training["data"]["counts"]["train"].values()),
+            "judged": training["validation"]["n"],
             "settings": training["settings"],
             "accuracy": figures["accuracy"],
             "chance_accuracy": figures["chance_accuracy"]["value"],

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import polars as pl
+from sklearn.preprocessing import StandardScaler
 
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.evaluation.datasets.classes import MISSING_LABELS
@@ -28,13 +29,14 @@ from motivnet_cli.output.read import read_inputs, read_record, scan_faces
 from motivnet_cli.records import BOX_COLUMNS, in_column_order
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from motivnet_cli.inputs.table import Table
     from motivnet_cli.records import RunRecord
     from motivnet_cli.training.config import HeadConfig
+    from motivnet_cli.training.streamed import EmbeddingFile
 
     Floats = NDArray[np.float32]
     Ints = NDArray[np.int64]
@@ -130,16 +132,53 @@ def read_finite(faces: LabelledFaces, output: str) -> tuple[LabelledFaces, Float
     for batch in read_embeddings(output, faces.rows):
         values[start : start + len(batch)] = batch
         start += len(batch)
-    is_finite = np.isfinite(values).all(axis=1)
-    if is_finite.all():
-        return faces, values
-    num_bad = int((~is_finite).sum())
+    usable = np.flatnonzero(np.isfinite(values).all(axis=1))
+    return _with_usable(faces, usable, output), values if len(usable) == len(faces) else values[usable]
+
+
+def write_finite(
+    faces: LabelledFaces, output: str, embeddings: EmbeddingFile, *, on_batch: Callable[[int], None]
+) -> tuple[LabelledFaces, StandardScaler]:
+    """Write embeddings to a file where they hold only finite numbers.
+
+    Args:
+        on_batch: Called before each few thousand faces with the number of those that are done.
+
+    Returns:
+        The faces of the file, and what standardises its embeddings.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    usable: list[Ints] = []
+    scaler = StandardScaler()
+    start = 0
+    for batch in read_embeddings(output, faces.rows):
+        on_batch(start)
+        own = np.flatnonzero(np.isfinite(batch).all(axis=1))
+        if len(own):
+            embeddings.append(batch[own])
+            scaler.partial_fit(batch[own])
+        usable.append(start + own)
+        start += len(batch)
+    return _with_usable(faces, np.concatenate(usable), output), scaler
+
+
+def _with_usable(faces: LabelledFaces, usable: Ints, output: str) -> LabelledFaces:
+    """Those whose embeddings are finite, by their index.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    num_bad = len(faces) - len(usable)
+    if not num_bad:
+        return faces
     if num_bad == len(faces):
         raise ConfigError(f"no labelled face in {output!r} has an embedding of finite numbers: predict again")
     remark = f"the embeddings of {num_bad:,} labelled faces are missing or not finite: left out"
-    kept = faces.taken(np.flatnonzero(is_finite))
+    kept = faces.taken(usable)
     dropped = faces.dropped | {"embedding missing or not finite": num_bad}
-    return replace(kept, dropped=dropped, remarks=(*faces.remarks, remark)), values[is_finite]
+    return replace(kept, dropped=dropped, remarks=(*faces.remarks, remark))
 
 
 # ---- the output -------------------------------------------------------------------------------------------

@@ -58,7 +58,8 @@ class Kind:
     usual: float
     """Where too few groups are there to choose, and with few shots."""
     max_numbers: int
-    """Faces times the size of an embedding that it learns from: what 2 GB of memory, and minutes, allow."""
+    """Faces times the size of an embedding on which it is chosen and judged, and from which all but a linear one learn:
+    what 2 GB of memory, and minutes, allow."""
 
     def pipeline(self, seed: int, **setting: float) -> Pipeline:
         """The classifier with its setting, on standardised embeddings; of neighbours, on embeddings as they are."""

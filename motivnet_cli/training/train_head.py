@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from datetime import datetime, timezone
 from functools import partial
@@ -9,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import polars as pl
 import scipy.sparse
+import torch
 from threadpoolctl import threadpool_limits
 
 from motivnet_cli import __version__
@@ -19,9 +22,10 @@ from motivnet_cli.evaluation.embeddings import embedding_type
 from motivnet_cli.evaluation.metrics import score
 from motivnet_cli.records import Stopped, never
 from motivnet_cli.training import heads
-from motivnet_cli.training.embeddings import read_finite, read_labelled_faces
+from motivnet_cli.training.embeddings import read_finite, read_labelled_faces, write_finite
 from motivnet_cli.training.folder import TrainingFolder
 from motivnet_cli.training.result import Judged, check_result, put_head_in_store, validation_of
+from motivnet_cli.training.streamed import EmbeddingFile, fit_linear
 from motivnet_cli.weights.cards import find_card
 from motivnet_cli.weights.file_hash import file_sha256
 from motivnet_cli.weights.heads import NEIGHBOURS
@@ -39,6 +43,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
     from sklearn.pipeline import Pipeline
+    from sklearn.preprocessing import StandardScaler
 
     from motivnet_cli.records import RunRecord
     from motivnet_cli.training.config import HeadConfig
@@ -48,6 +53,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float32]
     Doubles = NDArray[np.float64]
+    Ints = NDArray[np.int64]
     Stage = Callable[[str], None]
 
 
@@ -79,7 +85,7 @@ def train_head(
 
     store, folder = Store(config.store), TrainingFolder(Path(config.out))
     store.check_free(config.name, overwrite=config.overwrite)
-    with folder.held():
+    with folder.held(), contextlib.ExitStack() as files:
         if config.overwrite:
             folder.clear()
         begin("labels")
@@ -87,11 +93,14 @@ def train_head(
         check_result(config.name, labelled.classes, store=store, overwrite=config.overwrite)
         parent = _encoder_of(labelled.record, config.predictions, store)
         begin("embeddings")
-        faces, x = _read(labelled, config)
+        faces, x, every = _read(labelled, config, begin, files)
+        threads = torch.get_num_threads()
         # Steps are so short that threads mostly wait for each other: on two cores that others used, too, two took ten
         # times as long as one for 8,000 embeddings of 1,536 numbers, and thirteen times for 60 of 256.
         with threadpool_limits(1):
             fitted = _fit(config, faces, x, begin)
+            if every is not None:
+                fitted = _fit_every(fitted, every, begin, threads=threads, stop=stop)
         begin("figures")
         judged = _judged(fitted)
         record = _record(config, fitted, judged, parent)
@@ -130,25 +139,66 @@ def _encoder_of(record: RunRecord, output: str, store: Store) -> Parent:
 # ---- faces ------------------------------------------------------------------------------------------------
 
 
-def _read(labelled: LabelledFaces, config: HeadConfig) -> tuple[LabelledFaces, Floats]:
-    """The faces that are learned from, and their embeddings: of very many a sample; copies are of one group.
+class _Every(NamedTuple):
+    """All labelled faces, where they are more than are judged."""
+
+    embeddings: EmbeddingFile
+    labels: Ints
+    scaler: StandardScaler
+
+
+class _Read(NamedTuple):
+    """What is learned from."""
+
+    faces: LabelledFaces
+    """Those that are judged."""
+    x: Floats
+    """Their embeddings."""
+    every: _Every | None
+    """None where the head learns from no more than those."""
+
+
+def _read(labelled: LabelledFaces, config: HeadConfig, begin: Stage, files: contextlib.ExitStack) -> _Read:
+    """Of very many faces a sample is judged, and a linear head learns from all; copies are of one group.
+
+    Args:
+        files: Closes the file in which all embeddings are.
 
     Raises:
-        ConfigError: A class is left without a face.
+        ConfigError: A class is left without a face, or the disk has no room.
     """
-    size = heads.KINDS[config.kind].max_numbers // embedding_type(config.predictions).size
-    if (num := len(labelled)) > size:
-        labelled = labelled.taken(heads.draw_sample(labelled.labels, size, seed=config.seed))
-        remark = f"learned from {len(labelled):,} of {num:,} labelled faces, drawn by chance, each class in its share"
-        labelled = replace(labelled, remarks=(*labelled.remarks, remark))
-    faces, x = read_finite(labelled, config.predictions)
+    kind = embedding_type(config.predictions)
+    size, num, every = heads.KINDS[config.kind].max_numbers // kind.size, len(labelled), None
+    if num <= size:
+        faces, x = read_finite(labelled, config.predictions)
+    elif config.kind == "linear":
+        dtype = np.float16 if kind.inner == pl.Float16 else np.float32
+        embeddings = files.enter_context(EmbeddingFile(Path(config.out), count=num, size=kind.size, dtype=dtype))
+        labelled, scaler = write_finite(
+            labelled,
+            config.predictions,
+            embeddings,
+            on_batch=lambda done: begin(f"embeddings: {done // 100_000 * 100_000:,} of {num:,}"),
+        )
+        every = _Every(embeddings, labelled.labels, scaler)
+        chosen = heads.draw_sample(labelled.labels, min(size, len(labelled)), seed=config.seed)
+        faces, x = labelled.taken(chosen), embeddings.taken(chosen)
+        remark = (
+            f"learned from all {len(labelled):,} labelled faces; judged by heads that learned from {len(faces):,} of "
+            "them, drawn by chance, each class in its share"
+        )
+        faces = replace(faces, remarks=(*faces.remarks, remark))
+    else:
+        faces = labelled.taken(heads.draw_sample(labelled.labels, size, seed=config.seed))
+        remark = f"learned from {len(faces):,} of {num:,} labelled faces, drawn by chance, each class in its share"
+        faces, x = read_finite(replace(faces, remarks=(*faces.remarks, remark)), config.predictions)
     counts = np.bincount(faces.labels, minlength=len(faces.classes))
     if not counts.all():
         raise ConfigError(
             f"the class {faces.classes[int(counts.argmin())]!r} has no face with a usable embedding: leave its labels "
             "out, or predict again"
         )
-    return _with_copies_together(faces, x), x
+    return _Read(_with_copies_together(faces, x), x, every)
 
 
 def _with_copies_together(faces: LabelledFaces, x: Floats) -> LabelledFaces:
@@ -180,6 +230,8 @@ class _Fitted(NamedTuple):
     calibrated: heads.Calibrated
     few_shot: tuple[FewShot, ...]
     final: Pipeline
+    learned: Ints
+    """The label of each face that the final head learned from."""
     remarks: tuple[str, ...]
 
 
@@ -210,7 +262,22 @@ def _fit(config: HeadConfig, faces: LabelledFaces, x: Floats, begin: Stage) -> _
     final = heads.fit(kind, x, labels, groups, seed=seed)
     calibrated = heads.calibrate(labels, found)
     remarks = (*_remarks(config, faces, splits), *left_out, *calibrated.remarks)
-    return _Fitted(faces, splits, found, calibrated, tuple(curve), final, remarks)
+    return _Fitted(faces, splits, found, calibrated, tuple(curve), final, labels, remarks)
+
+
+def _fit_every(fitted: _Fitted, every: _Every, begin: Stage, *, threads: int, stop: Callable[[], bool]) -> _Fitted:
+    """The head that is stored learns from all faces; its setting and temperature stay."""
+    num = len(every.labels)
+    streamed = fit_linear(
+        fitted.final,
+        every.embeddings,
+        every.labels,
+        every.scaler,
+        threads=threads,
+        on_pass=lambda number: begin(f"all {num:,} faces: pass {number // 5 * 5 or 1}"),
+        stop=stop,
+    )
+    return fitted._replace(final=streamed.fitted, learned=every.labels, remarks=(*fitted.remarks, *streamed.remarks))
 
 
 def _check_splits(faces: LabelledFaces, splits: list[heads.Split]) -> None:
@@ -268,7 +335,7 @@ def _record(config: HeadConfig, fitted: _Fitted, judged: Judged, parent: Parent)
         data=TrainingSet(
             name=Path(config.labels).name,
             sha256=faces.list_sha256,
-            counts={"train": dict(zip(faces.classes, counts.tolist(), strict=True))},
+            counts={"train": dict(zip(faces.classes, np.bincount(fitted.learned).tolist(), strict=True))},
             split=how,
             terms="those of the pictures and labels, which are not stated here",
             dropped=faces.dropped,
