@@ -186,6 +186,6 @@ def fit_linear(
     remarks = []
     if (left := float(np.abs(found.jac).max())) > tolerance:
         remarks.append(
-            f"after {passes} passes the head was not quite at its optimum: gradient {left:.1g}, not {tolerance:g}"
+            f"after {passes} passes the head was not quite at its optimum: gradient {left:.2g}, not {tolerance:g}"
         )
     return Streamed(Pipeline([("scaler", scaler), ("classifier", classifier)]), tuple(remarks))
