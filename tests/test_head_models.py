@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -348,3 +350,24 @@ def test_a_signal_ends_it_without_a_model(folder):
             stop=lambda: True,
         )
     assert Store(folder / "store").find("never") is None
+
+
+def test_the_first_commands_of_the_page_run_as_they_stand(folder, tmp_path, monkeypatch):
+    """On photographs of three classes, with names and columns as the page tells them."""
+    page = (Path(__file__).parents[1] / "docs" / "training.md").read_text()
+    block = page.partition("```bash\n")[2].partition("```")[0]
+    known, new = tmp_path / "photos", tmp_path / "others"
+    rows = [(path, path.name.rpartition("-")[0]) for path in sorted((folder / "photos").glob("[ahn]*.png"))]
+    for place in (known, new):
+        place.mkdir()
+    for path, _ in rows:
+        (known / path.name).symlink_to(path)
+    (new / "one.png").symlink_to(rows[0][0])
+    write_labels(tmp_path / "labels.csv", ("path", "label"), [(path.name, label) for path, label in rows])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MOTIVNET_HOME", "store")
+
+    for line in block.splitlines():
+        motivnet(*shlex.split(line)[1:])
+
+    assert set(dict(rows).values()) == {"anger", "happiness", "neutral"} <= set(read_faces("others.parquet").columns)
