@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         WeightsError,
         WorkerError,
     )
+    from motivnet_cli.in_memory import PredictedFace, PredictedPicture, PredictedPictures, predict
     from motivnet_cli.output.read import read_faces, read_inputs, read_record
     from motivnet_cli.progress import tqdm_bar
     from motivnet_cli.records import Progress, Summary
@@ -55,6 +56,9 @@ __all__ = [
     "MotivNetError",
     "OutputConfig",
     "OutputConflictError",
+    "PredictedFace",
+    "PredictedPicture",
+    "PredictedPictures",
     "Progress",
     "RunConfig",
     "ScaleConfig",
@@ -68,6 +72,7 @@ __all__ = [
     "annotate",
     "load_checkpoint",
     "load_model",
+    "predict",
     "read_faces",
     "read_inputs",
     "read_record",
@@ -95,6 +100,7 @@ _EXPORTED_FROM = {
         "WeightsError",
         "WorkerError",
     ),
+    "in_memory": ("PredictedFace", "PredictedPicture", "PredictedPictures", "predict"),
     "output.read": ("read_faces", "read_inputs", "read_record"),
     "progress": ("tqdm_bar",),
     "records": ("Progress", "Summary"),

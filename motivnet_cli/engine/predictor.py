@@ -14,6 +14,7 @@ import logging
 import os
 import time
 import warnings
+import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -46,6 +47,8 @@ before it (docs/performance.md)."""
 _BATCH_SIZES = {2**power for power in range(MAX_AUTO_BATCH.bit_length())}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.float32}
 """In which numbers a network computes at each precision; int8 only multiplies in other ones."""
+_CONVERTED: weakref.WeakKeyDictionary[nn.Module, str] = weakref.WeakKeyDictionary()
+"""The precision of each network that a Predictor has converted: what a conversion loses, no second one brings back."""
 _CPU_OUT_OF_MEMORY = "DefaultCPUAllocator: can't allocate memory"
 """How the RuntimeError of torch's CPU allocator begins; other devices raise torch.OutOfMemoryError."""
 
@@ -93,13 +96,20 @@ class Predictor:
         num_threads: On a CPU; None takes the cores that this process may use.
 
     Raises:
-        ConfigError: The device does not exist here, or cannot compute in the precision.
+        ConfigError: The device does not exist here, or cannot compute in the precision, or the network was converted to
+            another one before.
     """
 
     def __init__(
         self, model: LoadedModel, config: ModelConfig, *, cache: Path | None = None, num_threads: int | None = None
     ) -> None:
         self.choices = Choices.of(model, config)
+        before = _CONVERTED.setdefault(model.network, self.choices.precision)
+        if before != self.choices.precision:
+            raise ConfigError(
+                f"this model is already converted to {before}, and cannot be brought to {self.choices.precision}: "
+                "load it again, or give the same device and precision"
+            )
         self.device = self.choices.device
         self.num_threads = 1 if model.card.single_thread else num_threads or usable_cores()
         self.stages = Stages()

@@ -105,7 +105,7 @@ class Preparer:
         """A picture that is an input by itself, and its content where that is no file of its own."""
         about = about_item(item)
         try:
-            frame = self.decode(item.path, data)
+            frame = self.content(item, data)
             return self._picture(about, frame, given=item.given, kept=item.kept)
         except InputError as error:
             return Prepared(report=_failed(about, Problem(error.error_type, str(error))))
@@ -159,6 +159,14 @@ class Preparer:
         )
 
     # ---- the steps ----------------------------------------------------------------------------------------
+
+    def content(self, item: Item, data: bytes | None) -> Frame:
+        """The picture of an item, whose content is given where that is no file of its own.
+
+        Raises:
+            InputError: As `decode`.
+        """
+        return self.decode(item.path, data)
 
     def decode(self, path: str, data: bytes | None = None) -> Frame:
         """An upright picture from a file or a URL, or from its content.

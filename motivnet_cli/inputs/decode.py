@@ -20,6 +20,7 @@ import numpy as np
 from PIL import AvifImagePlugin, Image, ImageCms
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
+from PIL.ImageFile import ImageFile
 from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
@@ -27,7 +28,7 @@ from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from motivnet_cli.errors import InputError, error_type_of
+from motivnet_cli.errors import InputError, error_type_of, first_line
 from motivnet_cli.inputs.jpeg import jpeg_pixels
 from motivnet_cli.inputs.picture_parts import PARTS, only_orientation
 from motivnet_cli.records import Frame
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
-    from PIL.ImageFile import ImageFile
 
 _HEAD_BYTES = 256
 """Enough for every signature, and for the list of brands that opens an AVIF or HEIC file."""
@@ -120,6 +120,41 @@ def decode_bytes(data: bytes, *, max_pixels: int, apart: Callable[[bytes], Frame
         assert apart is not None, "else nothing is left apart"
         return apart(data)
     return frame
+
+
+def decode_image(image: Image.Image, *, max_pixels: int) -> Frame:
+    """As `decode`, from a picture that Pillow has opened or made; of an animation, the frame that it stands at.
+
+    It is loaded, and is otherwise left as it is. Its pixels are those that Pillow gives, also of a damaged JPEG.
+
+    Raises:
+        InputError: As `decode_bytes`, or `unsupported`: its mode does not say which values are black and white.
+    """
+    name = f"{image.format or 'picture'} in memory"
+    if 0 in image.size:
+        raise InputError("zero_size", f"the picture has {image.width} x {image.height} pixels")
+    if image.mode not in _PLAIN_MODES and not (image.mode == "I" and isinstance(image, PpmImageFile)):
+        raise InputError(
+            "unsupported", f"which values are black and white in mode {image.mode!r} is not known: convert it to RGB"
+        )
+    try:
+        _refuse_by_size(image, max_pixels)
+        if isinstance(image, ImageFile):
+            _refuse_by_kind(image)
+        image.load()
+        info, image.info = image.info, dict(image.info)  # reading the orientation takes something out
+        try:
+            return Frame(upright_rgb(image, _orientation(image)))
+        finally:
+            image.info = info
+    except MemoryError as error:
+        raise InputError("out_of_memory", f"no memory was left for this {name}") from error
+    except _READ_FAILURES as error:
+        raise InputError("damaged", f"this {name} cannot be decoded: {first_line(error)}") from error
+
+
+_PLAIN_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "I;16", "I;16B")
+"""Of Pillow: those in which the values of colours are known, from black to white."""
 
 
 def upright_size(path: str) -> tuple[int, int]:
@@ -315,7 +350,7 @@ _BOUNDED = frozenset({"JPEG", "PNG", "WebP", "GIF"})
 hours for a few megabytes (PPM as text with comments), or come from decoders that crashed on damaged files (libheif)."""
 
 
-def _refuse_by_size(image: ImageFile, max_pixels: int) -> None:
+def _refuse_by_size(image: Image.Image, max_pixels: int) -> None:
     sizes = {"the picture is": image.size}
     if isinstance(image, TiffImageFile):  # libtiff allocates a whole tile, however small the picture
         sizes["a tile of the picture is"] = (_tag(image, _TILE_WIDTH), _tag(image, _TILE_LENGTH))
@@ -398,7 +433,7 @@ _EXIF_SUBSTITUTES = ("xmp", "XML:com.adobe.xmp", "Raw profile type exif")
 """Where Pillow looks for an orientation if EXIF says none."""
 
 
-def _orientation(image: ImageFile) -> int:
+def _orientation(image: Image.Image) -> int:
     """EXIF orientation, 1 to 8; 1 where there is none to be read. TIFF and HEIC come upright and say 1."""
     for substitute in _EXIF_SUBSTITUTES:
         image.info.pop(substitute, None)
