@@ -288,3 +288,12 @@ def test_kinds_that_a_file_is_refused_for(tmp_path):
     plain_tiff(tmp_path / "signed.tif", width=2, height=1, pixels=b"\0\1", tags={339: 2})
     with Image.open(tmp_path / "signed.tif") as image, pytest.raises(InputError, match="signed or 32-bit integer"):
         decode_image(image, max_pixels=MAX_PIXELS)
+
+
+def test_an_orientation_in_xmp_is_none():
+    """As in a file, only EXIF turns a picture, and what XMP says stays with the image."""
+    image = quadrants()
+    image.info["xmp"] = b'<rdf:Description tiff:Orientation="6"/>'
+
+    assert np.array_equal(decode_image(image, max_pixels=MAX_PIXELS).rgb, np.asarray(image))
+    assert list(image.info) == ["xmp"]
