@@ -76,6 +76,24 @@ def test_a_teacher_with_classes_of_its_own_has_a_student_with_these(drawn):
     assert not list(Path("my-student").glob("faces.*"))
 
 
+def with_one_answer(faces):
+    """The table of a teacher that says the same of every face."""
+    return faces.with_columns(
+        **{name: pl.lit(1.0 if name == "anger" else 0.0, dtype=pl.Float32) for name in EMOTIONS},
+        emotion=pl.lit("anger", dtype=pl.Categorical),
+    )
+
+
+def test_a_teacher_with_one_answer_is_remarked(drawn):
+    rewritten("preds.parquet", with_one_answer)
+
+    record = teach(config(drawn, "my-student")).model.training
+
+    assert record.data.remarks == (
+        "the teacher says anger of every held-out face: the agreement is with that answer alone",
+    )
+
+
 def config(drawn, out, **settings):
     fit = FitConfig(epochs=2, batch_size=8, device="cpu", threads=1)
     return StudentConfig(targets="preds.parquet", images=str(drawn / "photos"), out=out, fit=fit, **settings)

@@ -73,7 +73,7 @@ class StopSignals:
             os._exit(code)
         self.exit_code = code
         line_end = b"\n" if os.isatty(2) else b""  # the live display may have left the cursor within a line
-        os.write(2, line_end + b"stopping once the current batches are committed; signal again to stop at once\n")
+        os.write(2, line_end + b"stopping once what is in hand is kept; signal again to stop at once\n")
 
 
 def exit_stopped(stop: StopSignals, console: Console) -> typer.Exit:

@@ -228,7 +228,7 @@ def _one_face_each(joined: pl.DataFrame, read: _Labels, *, largest: bool) -> pl.
             f"{count} faces are in {where}, and the labels do not say which they mean (so in {len(several):,} pictures "
             "or frames): give them a column face, as the output has it, or say --largest-face"
         )
-    read.remarks.append(f"in {len(several):,} pictures or frames several faces are there: the largest has the label")
+    read.remarks.append(f"several faces in a picture or frame, {len(several):,} times: the largest has the label")
     return joined.filter(pl.col("area").rank("ordinal", descending=True).over(place) == 1)
 
 

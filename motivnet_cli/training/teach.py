@@ -260,10 +260,14 @@ def _training_set(lesson: _Lesson, *, seed: int) -> TrainingSet:
             f"{twins:,} of the {len(lesson.held_out):,} faces that were held out are, pixel for pixel, faces that were "
             "learned from: the agreement is too good"
         )
+    counts = lesson.counts()
+    named = [name for name, count in counts["held out"].items() if count]
+    if len(named) == 1:
+        remarks.append(f"the teacher says {named[0]} of every held-out face: the agreement is with that answer alone")
     return TrainingSet(
         name=Path(lesson.targets.path).name,
         sha256=lesson.list_sha256,
-        counts=lesson.counts(),
+        counts=counts,
         split=(
             f"about {VAL_SHARE:.0%} of the faces to choose the epoch by, and {HELD_OUT_SHARE:.0%} held out to measure "
             f"agreement, by whole inputs, seed {seed}"

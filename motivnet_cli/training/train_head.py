@@ -252,7 +252,7 @@ def _fit(config: HeadConfig, faces: LabelledFaces, x: Floats, begin: Stage) -> _
     )
     curve, left_out = [], []
     for shots in sorted(set(config.shots)):
-        stage = f"{shots} faces of a class"
+        stage = f"{shots} face{'s' * (shots > 1)} of a class"
         drawn = heads.few_shot(kind, x, labels, splits, shots, seed=seed, on_draw=partial(begin, stage))
         if drawn is None:
             left_out.append(f"{shots} shots are left out: a class has fewer faces outside of a fold")
