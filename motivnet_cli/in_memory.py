@@ -9,7 +9,7 @@ import functools
 import os
 import threading
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
@@ -71,7 +71,7 @@ class PredictedFace:
     """Its probability, 0 to 1."""
     probabilities: dict[str, float]
     """By emotion, 0 to 1, sum 1; empty for a model without classes."""
-    embedding: NDArray[np.float32]
+    embedding: NDArray[np.float32] = field(repr=False)
     """[D]."""
 
 
@@ -86,9 +86,9 @@ class PredictedPicture:
     height: int
     faces: tuple[PredictedFace, ...]
     """From left to right; empty where none was found."""
-    _table: pl.DataFrame
-    _item: Item
-    _preparer: _Preparer
+    _table: pl.DataFrame = field(repr=False)
+    _item: Item = field(repr=False)
+    _preparer: _Preparer = field(repr=False)
 
     def to_polars(self) -> pl.DataFrame:
         """A row a face, with the columns of the faces table of `annotate` (docs/output.md); `embedding` is float32."""

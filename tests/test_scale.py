@@ -71,7 +71,8 @@ def take_part(share, *, precision="bf16", weights="a1"):
     config = RunConfig(
         inputs=InputConfig(paths=("a",)), output=OutputConfig(path="p"), model=ModelConfig(precision="auto")
     )
-    model = SimpleNamespace(weights_sha256=weights, card=SimpleNamespace(name="m", margin=0.0, align=False))
+    card = SimpleNamespace(name="m", margin=0.0, align=False, fill_rgb=(0, 0, 0))
+    model = SimpleNamespace(weights_sha256=weights, card=card, recipe="square", height=8, width=8)
     choices = Choices(torch.device("cpu"), precision, False, "cpu")
     predictor = SimpleNamespace(choices=choices, stages=Stages(), batch_size=1, num_threads=1)
     return take_units(share, config, model, predictor, on_progress=lambda _: None, stop=never)
