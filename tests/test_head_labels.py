@@ -69,7 +69,7 @@ def test_of_several_faces_none_is_guessed(output, tmp_path):
     faces = read(output, tmp_path, ("path", "label"), rows, largest_face=True)
 
     assert named(faces) == {0: "x", 2: "y", 4: "z", 7: "z"}
-    assert "3 pictures or frames" in faces.remarks[0]
+    assert faces.remarks[0] == "several faces in a picture or frame, 3 times: the largest has the label"
 
 
 def test_all_frames_of_a_file_are_one_group(output, tmp_path):
