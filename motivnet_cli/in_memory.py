@@ -157,9 +157,10 @@ class PredictedPictures(tuple[PredictedPicture, ...]):
 
 def _as_pandas(table: pl.DataFrame) -> pd.DataFrame:
     try:
-        return table.to_pandas()
+        import pandas  # noqa: F401 - without it, pyarrow fails within polars' to_pandas with an AttributeError
     except ModuleNotFoundError as error:
         raise ConfigError("to_pandas needs pandas: pip install pandas, or take to_polars") from error
+    return table.to_pandas()
 
 
 @overload
