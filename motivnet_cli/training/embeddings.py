@@ -225,8 +225,8 @@ def _one_face_each(joined: pl.DataFrame, read: _Labels, *, largest: bool) -> pl.
         name, frame, count = several.row(0)
         where = repr(name) if frame is None else f"frame {frame} of {name!r}"
         raise ConfigError(
-            f"{count} faces are in {where}, and the labels do not say which they mean (so in {len(several):,} pictures "
-            "or frames): give them a column face, as the output has it, or say --largest-face"
+            f"{count} faces are in {where}, and the labels do not say which they mean (pictures or frames in which "
+            f"this is so: {len(several):,}): give them a column face, as the output has it, or say --largest-face"
         )
     read.remarks.append(f"several faces in a picture or frame, {len(several):,} times: the largest has the label")
     return joined.filter(pl.col("area").rank("ordinal", descending=True).over(place) == 1)
