@@ -133,6 +133,17 @@ def test_the_setting_of_a_fold_does_not_depend_on_what_is_held_out():
     np.testing.assert_array_equal(first.probabilities[held_out], second.probabilities[held_out])
 
 
+def test_no_more_neighbours_are_asked_than_a_group_leaves():
+    """Of 24 faces one group has 18: without it 6 are left, and 10 neighbours cannot vote."""
+    labels = np.tile([0, 1], 12)
+    x = np.random.default_rng(0).normal(size=(24, 8)).astype(np.float32)
+    groups = np.maximum(np.arange(24) - 17, 0)
+
+    fitted = heads.fit(KINDS["knn"], x, labels, groups, seed=0)
+
+    assert heads.setting_of(KINDS["knn"], fitted) in (1, 3, 5)
+
+
 def test_where_regularisation_is_needed_it_is_chosen():
     """Labels by chance ask for the most, a clear border between many faces for the least."""
     rng = np.random.default_rng(0)

@@ -156,7 +156,8 @@ def split_by_fold(folds: Ints) -> list[Split]:
 def fit(kind: Kind, x: Floats, labels: Ints, groups: Ints, *, seed: int) -> Pipeline:
     """The classifier, its setting chosen by INNER_FOLDS folds of groups; the usual one where these cannot be made."""
     inner = split_by_group(labels, groups, INNER_FOLDS, seed=seed)
-    values = [value for value in kind.values if kind.setting != "n_neighbors" or value <= len(labels) // 2]
+    most_neighbours = min([len(labels) // 2, *(len(split.train) for split in inner)])
+    values = [value for value in kind.values if kind.setting != "n_neighbors" or value <= most_neighbours]
     if not inner or any(len(np.unique(labels[split.train])) < 2 for split in inner):
         return _fit_usual(kind, x, labels, most_neighbours=len(labels), seed=seed)
     search = GridSearchCV(
