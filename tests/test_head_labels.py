@@ -63,7 +63,9 @@ def test_columns_name_the_face(output, tmp_path, header, rows, found):
 def test_of_several_faces_none_is_guessed(output, tmp_path):
     """A label that could be of two faces is refused with its input, unless the largest is asked for."""
     rows = [("a/1.jpg", "x"), ("a/2.jpg", "y"), ("clip.mp4", "z")]
-    with pytest.raises(ConfigError, match=r"2 faces are in 'a/2\.jpg'.*pictures or frames in which this is so: 3\).*--largest-face"):
+    with pytest.raises(
+        ConfigError, match=r"2 faces are in 'a/2\.jpg'.*pictures or frames in which this is so: 3\).*--largest-face"
+    ):
         read(output, tmp_path, ("path", "label"), rows)
 
     faces = read(output, tmp_path, ("path", "label"), rows, largest_face=True)

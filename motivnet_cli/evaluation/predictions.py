@@ -201,7 +201,7 @@ def _read_output(path: str, classes: tuple[str, ...], *, with_videos: bool) -> P
         answers.doubts.append(f"{path!r} holds predictions of corrupted pictures ({' '.join(map(str, corruption))})")
     remarks += [*answers.doubts, *answers.remarks]
     return _assemble(  # the label of an output is checked by `verify`
-        _names_of(faces),
+        names_of(faces),
         answers,
         misses=_misses_in(inputs.filter(pl.col("kind").cast(pl.String).is_in(kinds))),
         absolute=absolute_paths(record["settings"]),
@@ -213,7 +213,7 @@ def _read_output(path: str, classes: tuple[str, ...], *, with_videos: bool) -> P
         origin={"table": path, **{key: recorded[key] for key in _ORIGIN_KEYS if key in recorded}},
         remarks=remarks,
         frames=faces["frame"].fill_null(0).to_numpy() if with_videos else None,
-        looked_at=dict(zip(_names_of(inputs), inputs["frames"].fill_null(0).to_list(), strict=True)),
+        looked_at=dict(zip(names_of(inputs), inputs["frames"].fill_null(0).to_list(), strict=True)),
         sizes=_sizes_in(inputs),
     )
 
@@ -221,7 +221,7 @@ def _read_output(path: str, classes: tuple[str, ...], *, with_videos: bool) -> P
 def _sizes_in(inputs: pl.DataFrame) -> dict[str, int]:
     """Bytes of each input's file, where the run knew them; not of members of archives, which are no files."""
     files = inputs.filter(pl.col("size_bytes").is_not_null() & pl.col("archive").is_null())
-    return dict(zip(_names_of(files), files["size_bytes"].to_list(), strict=True))
+    return dict(zip(names_of(files), files["size_bytes"].to_list(), strict=True))
 
 
 def _misses_in(inputs: pl.DataFrame) -> dict[str, str]:
@@ -229,11 +229,12 @@ def _misses_in(inputs: pl.DataFrame) -> dict[str, str]:
     statuses, error_types = inputs["status"].cast(pl.String).to_list(), inputs["error_type"].to_list()
     return {
         name: error_type or ("no face was found" if status == "no_face" else status)
-        for name, status, error_type in zip(_names_of(inputs), statuses, error_types, strict=True)
+        for name, status, error_type in zip(names_of(inputs), statuses, error_types, strict=True)
     }
 
 
-def _names_of(table: pl.DataFrame) -> list[str]:
+def names_of(table: pl.DataFrame) -> list[str]:
+    """The inputs of an output's rows, without `./`."""
     return [posixpath.normpath(name) for name in table["input"].to_list()]
 
 

@@ -23,13 +23,13 @@ from motivnet_cli.evaluation.datasets.disk import normalise_label
 from motivnet_cli.evaluation.datasets.tables import LABEL_COLUMNS
 from motivnet_cli.evaluation.embeddings import embedding_type, read_embeddings
 from motivnet_cli.evaluation.matching import pair_images
-from motivnet_cli.evaluation.predictions import absolute_paths, with_forward_slashes
+from motivnet_cli.evaluation.predictions import absolute_paths, names_of, with_forward_slashes
 from motivnet_cli.inputs.table import PATH_COLUMNS, column_named, open_table
 from motivnet_cli.output.read import read_inputs, read_record, scan_faces
 from motivnet_cli.records import BOX_COLUMNS, in_column_order
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -372,7 +372,7 @@ def _inputs_found(faces: pl.DataFrame, given: list[str], record: RunRecord, conf
     if there.issuperset(given):  # as where the labels were made from the output
         return {name: name for name in given}
     images = list(
-        dict.fromkeys([*faces["input"].unique(maintain_order=True), *_names(read_inputs(config.predictions))])
+        dict.fromkeys([*faces["input"].unique(maintain_order=True), *names_of(read_inputs(config.predictions))])
     )
     absolute = absolute_paths(record["settings"])
     names = {name: with_forward_slashes(name) for name in given}
@@ -385,10 +385,6 @@ def _inputs_found(faces: pl.DataFrame, given: list[str], record: RunRecord, conf
     )
     found = {unique[labelled]: images[image] for labelled, image in pairs.found.items()}
     return {name: found[normal] for name, normal in names.items() if normal in found}
-
-
-def _names(inputs: pl.DataFrame) -> Iterator[str]:
-    return (posixpath.normpath(name) for name in inputs["input"].to_list())
 
 
 def _check_agreement(labels: pl.DataFrame, keys: list[str], path: str) -> None:
