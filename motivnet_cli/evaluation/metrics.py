@@ -149,7 +149,7 @@ def paired(
 
 
 def point_values(labels: Ints, y_prob: Floats) -> dict[str, float]:
-    """The figures of `Scores.scored` alone, without intervals: for the epochs of a training.
+    """The figures of `Scores.scored` but top2_accuracy and ece, without intervals: for the epochs of a training.
 
     Args:
         labels: [N], ids from 0.

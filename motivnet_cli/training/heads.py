@@ -115,7 +115,7 @@ class Calibrated(NamedTuple):
     """Probabilities at a temperature that other folds gave."""
 
     probabilities: Doubles
-    """[N, C]: those of a fold at the temperature that fits all others best."""
+    """[N, C]: those of a fold at the temperature that fits all others best; as they were where none is worth it."""
     temperature: float
     """The one that fits all folds best; 1 where none is worth it."""
     remarks: tuple[str, ...]
