@@ -6,6 +6,7 @@ input it holds eight bytes, and the names of those that are in several outputs; 
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from motivnet_cli.export.destination import check_destination
 from motivnet_cli.export.source import listed
 from motivnet_cli.output.names import TABLES, inputs_beside
 from motivnet_cli.output.read import parts_of, read_record
-from motivnet_cli.output.tables import METADATA_KEY, ROW_GROUP, TableWriter
+from motivnet_cli.output.tables import METADATA_KEY, TableWriter, batches_in
 from motivnet_cli.records import RunRecord
 from motivnet_cli.remote.urls import local_path
 
@@ -188,10 +189,7 @@ def _find_doubled(files: dict[str, list[Path]]) -> dict[str, set[str]]:
 
 
 def _names_in(path: Path) -> Iterator[pa.Array]:
-    return (
-        batch.column(0)
-        for batch in pq.ParquetFile(path, pre_buffer=False).iter_batches(batch_size=ROW_GROUP, columns=["input"])
-    )
+    return (batch.column(0) for batch in batches_in(path, ["input"]))
 
 
 def _check_doubled(doubled: dict[str, set[str]]) -> None:
@@ -247,11 +245,7 @@ def _write_table(path: Path, files: dict[str, list[Path]], left_out: dict[str, s
     with TableWriter(path, schema) as writer:
         for output, paths in files.items():
             unwanted = pa.array(sorted(left_out[output]), pa.string())
-            for batch in (
-                batch
-                for part in paths
-                for batch in pq.ParquetFile(part, pre_buffer=False).iter_batches(batch_size=ROW_GROUP)
-            ):
+            for batch in itertools.chain.from_iterable(map(batches_in, paths)):
                 rows = pa.Table.from_batches([batch])
                 if len(unwanted):
                     rows = rows.filter(pc.invert(pc.is_in(rows["input"], value_set=unwanted)))

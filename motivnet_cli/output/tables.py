@@ -482,14 +482,14 @@ def embedding_matrix(column: pa.ChunkedArray | pa.Array) -> Embeddings:
     return matrix
 
 
-def batches_in(part: Path) -> Iterator[pa.RecordBatch]:
-    """The rows of a file, a few thousand at a time.
+def batches_in(part: Path, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """The rows of a file, a few thousand at a time, with some of its columns or all.
 
     Raises:
         OutputConflictError: The file is damaged.
     """
     with reading(part):
-        yield from pq.ParquetFile(part, pre_buffer=False).iter_batches(batch_size=ROW_GROUP)
+        yield from pq.ParquetFile(part, pre_buffer=False).iter_batches(batch_size=ROW_GROUP, columns=columns)
 
 
 def schema_of(part: Path) -> pa.Schema:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from motivnet_cli.output.ledger import Ledger
 from motivnet_cli.output.paths import output_paths
 from motivnet_cli.output.read import parts_of
-from motivnet_cli.output.tables import MEASURED_COLUMNS, ROW_GROUP, embedding_matrix
+from motivnet_cli.output.tables import MEASURED_COLUMNS, batches_in, embedding_matrix
 from motivnet_cli.records import BOX_COLUMNS
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def _inputs_named(parts: Sequence[Path], names: set[str]) -> dict[str, SampledIn
     found = {}
     for part in parts:
         columns = ["input", "kind", "archive", "size_bytes", "sha256"]
-        for rows in pq.ParquetFile(part, pre_buffer=False).iter_batches(ROW_GROUP, columns=columns):
+        for rows in batches_in(part, columns):
             for row in rows.filter(pc.is_in(rows["input"], value_set=wanted)).to_pylist():
                 found[row["input"]] = SampledInput(*(row[name] for name in columns))
     return found
