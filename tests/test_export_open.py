@@ -262,6 +262,17 @@ def test_summary_as_a_workbook(tmp_path, monkeypatch):
     assert not (tmp_path / "t.xlsx").exists()
 
 
+def test_a_text_that_no_cell_of_a_summary_holds(tmp_path):
+    """It is refused and not cut, as in the other sheets."""
+    pytest.importorskip("xlsxwriter")
+    source = output(tmp_path, [face("a.jpg")], classes=EMOTIONS)
+    kept(source, {"note": ["x" * 32_768]})
+    done = CliRunner().invoke(app, ["summary", str(source), "--by", "note", "--out", str(tmp_path / "s.xlsx")])
+
+    assert (done.exit_code, "'note' has a text of 32,768 characters" in done.output) == (2, True)
+    assert not (tmp_path / "s.xlsx").exists()
+
+
 def test_times_are_the_times(tmp_path):
     """Frame 35 of 25 a second is at 1.4 s, and every format says 1.4."""
     pytest.importorskip("pyreadstat")

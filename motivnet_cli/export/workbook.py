@@ -41,7 +41,7 @@ def write_xlsx(source: Source, out: Path) -> None:
     """Write the sheets `faces` and, if there is an inputs table of no more than MAX_ROWS, `inputs`.
 
     Raises:
-        ConfigError: As `write_sheets`; there are more rows or columns than a sheet has, or a text that no cell holds.
+        ConfigError: As `write_sheets`; there are more rows or columns than a sheet has.
     """
     _check_size(source)
     faces = (pa.Table.from_batches([batch]) for batch in source.batches())
@@ -57,7 +57,8 @@ def write_sheets(out: Path, sheets: Mapping[str, Iterable[pa.Table]]) -> None:
     """Write a workbook of some sheets by their names, each of at least one table, be it without rows.
 
     Raises:
-        ConfigError: XlsxWriter is not installed, a sheet has too many rows, or the workbook is too large.
+        ConfigError: XlsxWriter is not installed, a sheet has too many rows, a text is too long for a cell, or the
+            workbook is too large.
         OSError: The file cannot be written.
     """
     try:
@@ -84,21 +85,12 @@ def _check_size(source: Source) -> None:
             f"{source.num_rows:,} faces are more than a sheet has rows ({MAX_ROWS:,}): choose some with --where, or "
             "--to csv or parquet, which hold any number"
         )
-    rows = as_cells(source.lazy(), "xlsx")
-    schema = rows.collect_schema()
+    schema = as_cells(source.lazy(), "xlsx").collect_schema()
     if len(schema) > MAX_COLUMNS:
         raise ConfigError(
             f"{len(schema):,} columns are more than a sheet has ({MAX_COLUMNS:,}): choose some with --columns, or --to "
             "csv or parquet"
         )
-    texts = [name for name, kind in schema.items() if kind == pl.String]
-    lengths = rows.select(pl.col(texts).str.len_chars().max()).collect(engine="streaming")
-    for name, (length,) in lengths.to_dict(as_series=False).items():
-        if length is not None and length > MAX_TEXT:
-            raise ConfigError(
-                f"column {name!r} has a text of {length:,} characters, and a cell holds {MAX_TEXT:,}; leave it out "
-                "with --columns, or choose csv"
-            )
 
 
 def _add_sheet(book: Workbook, name: str, tables: Iterator[pl.DataFrame]) -> None:
@@ -122,7 +114,16 @@ def _add_sheet(book: Workbook, name: str, tables: Iterator[pl.DataFrame]) -> Non
 
 
 def _cells(table: pa.Table) -> pl.DataFrame:
-    return as_cells(pl.DataFrame(table).lazy(), "xlsx").collect()
+    """Some rows of a sheet; a text that no cell holds, which XlsxWriter would cut, is refused."""
+    rows = as_cells(pl.DataFrame(table).lazy(), "xlsx").collect()
+    for column in rows.select(pl.col(pl.String)):
+        length = column.str.len_chars().max()
+        if isinstance(length, int) and length > MAX_TEXT:
+            raise ConfigError(
+                f"column {column.name!r} has a text of {length:,} characters, and a cell holds {MAX_TEXT:,}; leave it "
+                "out with --columns, or choose csv"
+            )
+    return rows
 
 
 def _add_cells(sheet: Worksheet, row: int, values: tuple[object, ...]) -> None:
