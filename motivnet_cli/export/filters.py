@@ -185,7 +185,7 @@ def _debounced_chain(chain: Sequence[Segment], min_duration_s: float) -> list[Se
         if joined and joined[-1].emotion == emotion:
             _join(joined[-1], segment)
         else:
-            scores = segment.scores if segment.emotion == emotion else []
+            scores = [*segment.scores] if segment.emotion == emotion else []
             previous = joined[-1] if joined else segment.previous
             joined.append(dataclasses.replace(segment, emotion=emotion, scores=scores, previous=previous))
     return joined
@@ -204,6 +204,5 @@ def _join(segment: Segment, following: Segment) -> None:
     segment.last, segment.end_s = following.last, following.end_s
     segment.num_faces += following.num_faces
     segment.probability_s = [sum(pair) for pair in zip(segment.probability_s, following.probability_s, strict=True)]
-    segment.sightings = segment.sightings + following.sightings
     if segment.emotion == following.emotion:
-        segment.scores = segment.scores + following.scores
+        segment.scores += following.scores
