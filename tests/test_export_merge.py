@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import polars as pl
 import pyarrow.parquet as pq
@@ -11,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from motivnet_cli.cli import app
-from motivnet_cli.errors import ConfigError
+from motivnet_cli.errors import ConfigError, OutputConflictError
 from motivnet_cli.export.merge import merge
 from motivnet_cli.output.read import read_faces, read_inputs
 from motivnet_cli.output.tables import METADATA_KEY
@@ -92,3 +93,17 @@ def test_what_does_not_belong_together_is_refused(parts, tmp_path):
     with pytest.raises(ConfigError, match="--overwrite"):
         merge([parts["one"], parts["two"]], out)
     assert merge([parts["one"], parts["whole"]], out, allow_mixed=True, overwrite=True).doubled == 2
+
+
+def test_a_damaged_part_is_named(parts, tmp_path):
+    """Rows that cannot be read are a fault of their file, and not of the place that is written to."""
+    damaged = as_shard(parts["one"], tmp_path / "d.parquet", 0, 2)
+    column = pq.read_metadata(damaged).row_group(0).column(3)
+    with Path(damaged).open("r+b") as file:
+        file.seek(column.dictionary_page_offset or column.data_page_offset)
+        file.write(b"\xff" * column.total_compressed_size)
+    with pytest.raises(OutputConflictError, match=r"d\.parquet' is damaged"):
+        merge(
+            [damaged, as_shard(parts["two"] + "2.parquet", tmp_path / "e.parquet", 1, 2)], str(tmp_path / "m.parquet")
+        )
+    assert not (tmp_path / "m.parquet").exists()
