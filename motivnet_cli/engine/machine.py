@@ -176,6 +176,11 @@ def device_name(device: torch.device) -> str:
 
 
 def choose_device(wanted: str) -> torch.device:
+    """The device of a setting such as `cuda:1`; of `auto` the current CUDA device, else MPS, else the CPU.
+
+    Raises:
+        ConfigError: It does not exist here.
+    """
     if wanted == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda", torch.cuda.current_device())
