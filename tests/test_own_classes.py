@@ -95,6 +95,17 @@ def test_numbers_need_a_map(tmp_path):
     assert names_and_labels(labelled) == {"0/a.jpg": "happiness", "1/b.jpg": "sadness"}
 
 
+def test_a_map_may_name_labels_that_do_not_occur(tmp_path):
+    labelled = read_dataset(
+        "folder",
+        make(tmp_path, "0/a.jpg", "1/b.jpg"),
+        label_map={"0": "cat", "1": "dog", "2": "cow"},
+        for_training=True,
+    )
+    assert labelled.classes == ("cat", "dog")
+    assert labelled.remarks == ("the label map names labels that do not occur here: 2",)
+
+
 @pytest.mark.parametrize("label", ["input", "Happiness x1", "x1", "a\tb"])
 def test_names_that_cannot_be_columns(tmp_path, label):
     make(tmp_path, "a.jpg", "b.jpg")

@@ -207,7 +207,10 @@ def _resolved(request: Request, rows: SplitRows) -> Request:
             f"{request.card.name}: no class can be called {bad[0]!r}: expected printable text that is no column of the "
             f"output. Say what it is, such as --label-map {bad[0]}=NAME"
         )
-    given = {label: meaning if label in left_out else spellings[meaning.casefold()] for label, meaning in given.items()}
+    given = {
+        label: meaning if label in left_out else spellings.get(meaning.casefold(), meaning)
+        for label, meaning in given.items()
+    }
     return replace(request, naming="classes", classes=classes, given=given)
 
 
