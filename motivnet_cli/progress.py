@@ -155,19 +155,11 @@ class _Lines:
 
 @contextlib.contextmanager
 def _run_lines(console: Console) -> Iterator[OnProgress]:
-    from tqdm import tqdm
-
     lines = _Lines(console)
 
     def line(progress: Progress) -> str:
-        meter = tqdm.format_meter(
-            progress.inputs_done,
-            progress.inputs_total,
-            progress.seconds,
-            initial=progress.inputs_resumed,
-            unit="input",
-            bar_format="{n_fmt}/{total_fmt} inputs, {elapsed} elapsed, {remaining} left, {rate_fmt}",
-        )
+        done, total, resumed = progress.inputs_done, progress.inputs_total, progress.inputs_resumed
+        meter = _meter(done, total, progress.seconds, resumed=resumed, unit="input")
         return f"{meter}, {progress.faces} faces, {progress.failed} failed"
 
     yield lambda progress: lines.offer(lambda: line(progress))
@@ -175,22 +167,22 @@ def _run_lines(console: Console) -> Iterator[OnProgress]:
 
 @contextlib.contextmanager
 def _training_lines(console: Console) -> Iterator[OnTraining]:
-    from tqdm import tqdm
-
     lines = _Lines(console)
 
     def line(progress: TrainingProgress) -> str:
-        meter = tqdm.format_meter(
-            progress.steps_done,
-            progress.steps,
-            progress.seconds,
-            initial=progress.steps_resumed,
-            unit="step",
-            bar_format="{n_fmt}/{total_fmt} steps, {elapsed} elapsed, {remaining} left, {rate_fmt}",
-        )
+        done, total, resumed = progress.steps_done, progress.steps, progress.steps_resumed
+        meter = _meter(done, total, progress.seconds, resumed=resumed, unit="step")
         return f"{meter}, {_losses(progress)}"
 
     yield lambda progress: lines.offer(lambda: line(progress))
+
+
+def _meter(done: int, total: int, seconds: float, *, resumed: int, unit: str) -> str:
+    """How much is done, how long it took and will take, and the rate."""
+    from tqdm import tqdm
+
+    shown = f"{{n_fmt}}/{{total_fmt}} {unit}s, {{elapsed}} elapsed, {{remaining}} left, {{rate_fmt}}"
+    return tqdm.format_meter(done, total, seconds, initial=resumed, unit=unit, bar_format=shown)
 
 
 def _losses(progress: TrainingProgress) -> str:

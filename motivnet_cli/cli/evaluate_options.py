@@ -30,6 +30,19 @@ SetRoot = Annotated[
         "with a usual name of the set in $MOTIVNET_DATASETS or here."
     ),
 ]
+SetProtocol = Annotated[
+    str | None, typer.Option(help="For sets that have several (see `motivnet evaluate --list --dataset NAME`).")
+]
+KeepContempt = Annotated[
+    bool, typer.Option("--contempt", help="Keep images of contempt, as an eighth class. Default: they are dropped.")
+]
+SetFaces = Annotated[
+    Literal["auto", "detect", "whole"] | None,
+    typer.Option(
+        metavar="auto|detect|whole",
+        help="Where the face is. Default: what suits the set (aligned crops are whole, given boxes are used).",
+    ),
+]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,9 +96,7 @@ class LabelOptions(OptionGroup):
     """How a labelled set is read, and how predictions of it are scored."""
 
     split: Annotated[str | None, typer.Option(help="Default: the test split of the set.")] = None
-    protocol: Annotated[
-        str | None, typer.Option(help="For sets that have several (see `motivnet evaluate --list --dataset NAME`).")
-    ] = None
+    protocol: SetProtocol = None
     path_column: Annotated[str | None, typer.Option(help="Column of paths in a csv or parquet set.")] = None
     label_column: Annotated[str | None, typer.Option(help="Column of labels in a csv or parquet set.")] = None
     label_map: Annotated[
@@ -95,9 +106,7 @@ class LabelOptions(OptionGroup):
             help="The emotion, or class of the model, that each label means; drop leaves a label out.",
         ),
     ] = None
-    contempt: Annotated[
-        bool, typer.Option("--contempt", help="Keep images of contempt, as an eighth class. Default: they are dropped.")
-    ] = False
+    contempt: KeepContempt = False
     clip: Annotated[
         Literal["mean", "median", "top"] | None,
         typer.Option(
@@ -185,13 +194,7 @@ class AnswerOptions(NetworkOptions):
         bool | None,
         typer.Option("--align/--no-align", help="As of annotate. Default: the model's.", show_default=False),
     ] = None
-    faces: Annotated[
-        Literal["auto", "detect", "whole"] | None,
-        typer.Option(
-            metavar="auto|detect|whole",
-            help="Where the face is. Default: what suits the set (aligned crops are whole, given boxes are used).",
-        ),
-    ] = None
+    faces: SetFaces = None
     fps: Annotated[
         float | None,
         typer.Option(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from motivnet_cli.cli.evaluate_options import SetRoot
+from motivnet_cli.cli.evaluate_options import KeepContempt, SetFaces, SetProtocol, SetRoot
 from motivnet_cli.cli.options import Device, OptionGroup, StoreFolder
 from motivnet_cli.errors import ConfigError
 
@@ -80,9 +80,7 @@ class DataOptions(OptionGroup):
     by_subject: Annotated[
         bool, typer.Option("--by-subject", help="Draw whole subjects for validation, so that nobody is on both sides.")
     ] = False
-    protocol: Annotated[
-        str | None, typer.Option(help="For sets that have several (see `motivnet evaluate --list --dataset NAME`).")
-    ] = None
+    protocol: SetProtocol = None
     label_map: Annotated[
         str | None,
         typer.Option(metavar="LABEL=CLASS,...|FILE.json", help="The class that each label means; drop leaves it out."),
@@ -94,16 +92,8 @@ class DataOptions(OptionGroup):
         str | None,
         typer.Option(metavar="NAME,...", help="Learn shares or votes in these columns of a table, called as classes."),
     ] = None
-    contempt: Annotated[
-        bool, typer.Option("--contempt", help="Keep images of contempt, as an eighth class. Default: they are dropped.")
-    ] = False
-    faces: Annotated[
-        Literal["auto", "detect", "whole"] | None,
-        typer.Option(
-            metavar="auto|detect|whole",
-            help="Where the face is. Default: what suits the set (aligned crops are whole, given boxes are used).",
-        ),
-    ] = None
+    contempt: KeepContempt = False
+    faces: SetFaces = None
     recipe: Annotated[str | None, typer.Option(help="Input recipe. Default: the first of the start.")] = None
 
     def config(self, result: ResultOptions, *, threads: int | None) -> DataConfig:
