@@ -251,12 +251,20 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
         train(tmp_path)
 
 
-def test_a_batch_too_large_for_memory(tmp_path):
+@pytest.mark.parametrize(
+    ("freeze_encoder", "last"),
+    [(False, "make up a step, or --checkpoint-activations, or --freeze-encoder"), (True, "step")],
+)
+def test_a_batch_too_large_for_memory(tmp_path, freeze_encoder, last):
+    """What saves memory of an encoder that trains is not named where none does: a student has no such options."""
+
     def too_large(logits, targets):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
 
-    with pytest.raises(ConfigError, match=r"batches of 4 do not fit in memory: take a smaller --batch-size"):
-        _fit(tmp_path, dataclasses.replace(objective(), loss=too_large))
+    rates = dataclasses.replace(RATES, freeze_encoder=freeze_encoder)
+    asked = dataclasses.replace(objective(rates), loss=too_large)
+    with pytest.raises(ConfigError, match=rf"batches of 4 do not fit in memory: take a smaller --batch-size .*{last}$"):
+        fit(tiny_network(rates), asked, TRAIN, VAL, FIT, folder=tmp_path)
 
 
 def test_a_device_that_is_not_there(tmp_path):

@@ -119,9 +119,13 @@ def fit(
         except (RuntimeError, MemoryError) as error:
             if not (isinstance(error, MemoryError) or is_out_of_memory(error)):
                 raise
+            trains_encoder = any(
+                name.startswith("encoder.") for name, each in network.named_parameters() if each.requires_grad
+            )
+            also = ", or --checkpoint-activations, or --freeze-encoder" if trains_encoder else ""
             raise ConfigError(
                 f"batches of {config.batch_size} do not fit in memory: take a smaller --batch-size with --accumulate, "
-                "which together make up a step, or --checkpoint-activations, or --freeze-encoder"
+                f"which together make up a step{also}"
             ) from error
         finally:
             course.close()
@@ -398,7 +402,7 @@ class _Course(Callback):
             look = f"; look at the pictures of the step: {names}{f' and {more} more' if more > 0 else ''}"
         return TrainingError(
             f"{where}: {what} is no finite number. The last checkpoint is kept. Start anew under another --out with "
-            f"lower --encoder-lr and --head-lr, or --precision fp32{look}"
+            f"lower learning rates, or --precision fp32{look}"
         )
 
     # ---- what is written down ----
