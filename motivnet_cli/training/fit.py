@@ -81,8 +81,6 @@ class Fitted:
     """From 1: the one with the least validation loss, the first of equals."""
     probabilities: NDArray[np.float64]
     """[N, C], of the validation examples after it."""
-    is_first_process: bool
-    """The one that writes; others of a training on several devices have nothing left to do."""
 
 
 def fit(
@@ -226,7 +224,6 @@ class _Course(Callback):
             history=self._state.history,
             best_epoch=len(state.history),
             probabilities=tensors[_PROBABILITIES].double().numpy(),
-            is_first_process=self._trainer.is_global_zero,
         )
 
     def close(self) -> None:

@@ -65,7 +65,7 @@ class TrainingFolder:
         (self.path / SETTINGS_FILE).unlink(missing_ok=True)
 
     def claim(self, settings: Mapping[str, object]) -> None:
-        """Write the settings down, or compare them with those of the training that has left checkpoints here.
+        """Write the settings down, or compare them with those of the training that was begun here.
 
         Args:
             settings: All that decide the result, by name; values are those of JSON.

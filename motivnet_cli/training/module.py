@@ -1,5 +1,6 @@
 """A network, its losses and its optimizer as Lightning takes them. Knows no file, and chooses no device.
-Imports Lightning, which the plain installation lacks: to be imported after `lightning_is_here`.
+
+Imports Lightning, which the plain installation lacks: to be imported after `training.train.require_lightning`.
 """
 
 from __future__ import annotations

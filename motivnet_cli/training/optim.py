@@ -70,7 +70,7 @@ def make_optimizer(network: MotivNet, config: OptimConfig) -> AdamW:
 
 
 def make_schedule(optimizer: AdamW, config: OptimConfig) -> CosineAnnealingWarmRestarts:
-    """To be stepped once an epoch, after it."""
+    """To be stepped before every epoch, with its number from 0."""
     return CosineAnnealingWarmRestarts(optimizer, T_0=config.restart_epochs)
 
 
