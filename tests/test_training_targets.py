@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import shutil
 import tarfile
@@ -132,6 +133,20 @@ def test_crops_outlive_their_pictures_and_travel_between_processes(copied, stude
     assert len(sent) < pixels.numel()
     remove_crops(tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_write_may_take_a_part_only(whole, student, tmp_path, monkeypatch):
+    write = os.pwrite
+    targets, _ = cut(whole, student, tmp_path)
+    monkeypatch.setattr("os.pwrite", lambda descriptor, data, offset: write(descriptor, data[:1000], offset))
+    (tmp_path / "in parts").mkdir()
+    cut(whole, student, tmp_path / "in parts")
+
+    faces, others = (
+        crops_in(folder, targets, np.arange(3), student, classes=EMOTIONS)
+        for folder in (tmp_path, tmp_path / "in parts")
+    )
+    assert all((faces.pixels(i) == others.pixels(i)).all() for i in range(3))
 
 
 def test_another_table_is_cut_anew(copied, student, tmp_path):

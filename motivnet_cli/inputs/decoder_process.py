@@ -134,9 +134,14 @@ class SharedMemory:
 def write_whole(descriptor: int, data: bytes | memoryview) -> None:
     """Make a file hold these bytes and nothing else."""
     os.ftruncate(descriptor, len(data))
+    write_at(descriptor, data, 0)
+
+
+def write_at(descriptor: int, data: bytes | memoryview, offset: int) -> None:
+    """Write all of these bytes at an offset; a single write may take fewer, as where the disk fills up."""
     rest = memoryview(data)
     while rest:
-        rest = rest[os.pwrite(descriptor, rest, len(data) - len(rest)) :]
+        rest = rest[os.pwrite(descriptor, rest, offset + len(data) - len(rest)) :]
 
 
 def _unnamed_file(prefix: str) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import threading
 import time
 from collections import Counter, defaultdict
@@ -31,6 +30,7 @@ from motivnet_cli.engine.prepare import Preparer
 from motivnet_cli.errors import ConfigError, InputError
 from motivnet_cli.export.source import Source
 from motivnet_cli.inputs.cells import CellReader
+from motivnet_cli.inputs.decoder_process import write_at
 from motivnet_cli.inputs.pillow import decoding_settings
 from motivnet_cli.output.verify_sample import SampledInput
 from motivnet_cli.records import BOX_COLUMNS, SIZE_COLUMNS, SUM_TOLERANCE, Face, Progress, Stopped, never, no_progress
@@ -404,5 +404,5 @@ class _Cutter:
                 continue
             x1, y1, x2, y2 = (about[side] for side in BOX_COLUMNS)
             crop = self._preparer.crop(frame, Face((x1, y1, x2, y2), about["face_source"], turn=about["turn"]))
-            os.pwrite(self._descriptor, crop.tobytes(), row * crop.nbytes)
+            write_at(self._descriptor, crop.tobytes(), row * crop.nbytes)
             self._is_there[row] = True
