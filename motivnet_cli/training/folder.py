@@ -73,7 +73,7 @@ class TrainingFolder:
         Raises:
             OutputConflictError: They differ.
         """
-        before, now = self._noted(), dict(settings)
+        before, now = self.settings, dict(settings)
         if before is None:
             with durably(self.path / SETTINGS_FILE) as temporary:
                 temporary.write_text(json.dumps(now, indent=1, allow_nan=False) + "\n", encoding="utf-8")
@@ -90,7 +90,13 @@ class TrainingFolder:
     def has_checkpoint(self) -> bool:
         return (self.path / LAST).exists()
 
-    def _noted(self) -> dict[str, object] | None:
+    @property
+    def settings(self) -> dict[str, object] | None:
+        """Of the training that was begun here; None where there is none.
+
+        Raises:
+            OutputConflictError: Their file is damaged.
+        """
         try:
             noted = json.loads((self.path / SETTINGS_FILE).read_text(encoding="utf-8"))
             return dict(noted)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from motivnet_cli.evaluation.results import Interval, Scores
     from motivnet_cli.model import ExpressionNet, MotivNet
     from motivnet_cli.training.data import TrainingData
+    from motivnet_cli.training.folder import TrainingFolder
     from motivnet_cli.weights.store import Store, StoredModel
     from motivnet_cli.weights.training_record import TrainingRecord
 
@@ -97,6 +98,20 @@ def training_set_of(data: TrainingData) -> TrainingSet:
         remarks=data.remarks,
         terms=data.card.terms,
     )
+
+
+def stored_before(name: str, folder: TrainingFolder, *, store: Store, overwrite: bool) -> StoredModel | None:
+    """The model that the training of this folder has put into the store; None where it has not ended, or starts anew.
+
+    Raises:
+        ConfigError: As `Store.check_free`: another model has the name.
+        OutputConflictError: The settings in the folder are damaged.
+    """
+    known = store.find(name) if folder.has_checkpoint and not overwrite else None
+    if known is not None and known.training is not None and known.training.settings == folder.settings:
+        return known
+    store.check_free(name, overwrite=overwrite)
+    return None
 
 
 def check_result(name: str, classes: Sequence[str], *, store: Store, overwrite: bool = False) -> None:

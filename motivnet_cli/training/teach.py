@@ -18,7 +18,7 @@ from motivnet_cli import __version__
 from motivnet_cli.catalogue import CARDS
 from motivnet_cli.records import never, no_progress
 from motivnet_cli.training.folder import TrainingFolder
-from motivnet_cli.training.result import Judged, check_result, put_in_store, validation_of
+from motivnet_cli.training.result import Judged, check_result, put_in_store, stored_before, validation_of
 from motivnet_cli.training.students import (
     HELD_OUT_SHARE,
     VAL_SHARE,
@@ -76,14 +76,10 @@ def teach(
     with folder.held():
         if config.overwrite:
             folder.clear()
-        known = store.find(config.name) if folder.has_checkpoint and not config.overwrite else None
-        if known is None:
-            store.check_free(config.name, overwrite=config.overwrite)
+        known = stored_before(config.name, folder, store=store, overwrite=config.overwrite)
         lesson = _prepared(config, folder.path, watch_faces, stop)
         settings = _settings(config, lesson)
         folder.claim(settings)
-        if known is not None and (known.training is None or known.training.settings != settings):
-            store.check_free(config.name)
         network = lesson.begun.network
         check_result(config.name, network.classes, store=store, overwrite=config.overwrite or known is not None)
         fitted = _fit(config, lesson, folder.path, watch_steps, stop)

@@ -28,7 +28,14 @@ from motivnet_cli.training.optim import (
     make_schedule,
     prepare,
 )
-from motivnet_cli.training.result import Judged, check_result, put_in_store, training_set_of, validation_of
+from motivnet_cli.training.result import (
+    Judged,
+    check_result,
+    put_in_store,
+    stored_before,
+    training_set_of,
+    validation_of,
+)
 from motivnet_cli.training.start import begin, load_start
 from motivnet_cli.weights.store import Store
 from motivnet_cli.weights.training_record import Preparation, TrainingRecord
@@ -109,15 +116,11 @@ def train_network(
     with folder.held() if rank == 0 else contextlib.nullcontext():
         if rank == 0 and config.overwrite:
             folder.clear()
-        known = store.find(config.name) if folder.has_checkpoint and not config.overwrite else None
-        if known is None:
-            store.check_free(config.name, overwrite=config.overwrite)
+        known = stored_before(config.name, folder, store=store, overwrite=config.overwrite)
         data, start = _prepared(config, folder.path, watch_faces, stop)
         settings = _settings(config, data, start)
         if rank == 0:
             folder.claim(settings)
-        if known is not None and (known.training is None or known.training.settings != settings):
-            store.check_free(config.name)
         check_result(config.name, data.classes, store=store, overwrite=config.overwrite or known is not None)
         try:
             fitted = _fit(config, data, start.network, folder.path, watch_steps, stop)
