@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import os
+import shutil
 import signal
 from itertools import count
 from pathlib import Path
@@ -258,6 +259,10 @@ def test_other_settings_in_the_same_folder_are_refused(monkeypatch):
     assert Store().find("my-model").training.settings["seed"] == 1
     Path("my-model").rename("kept")
     assert "has a model 'my-model' already" in error_of("--epochs", "1", "--seed", "1")
+    shutil.rmtree("my-model")
+    settings = Path("kept").rename("my-model") / "settings.json"
+    settings.write_text(settings.read_text().replace('head_lr": 0.001', 'head_lr": 0.0001'))
+    assert "has a model 'my-model' already" in error_of("--epochs", "1", "--seed", "1", "--head-lr", "1e-4")
 
 
 def test_two_processes_do_not_train_in_one_folder():
