@@ -60,6 +60,20 @@ def test_columns_name_the_face(output, tmp_path, header, rows, found):
     assert named(read(output, tmp_path, header, rows)) == found
 
 
+def test_a_name_that_may_be_of_two_inputs_is_left_out(tmp_path):
+    """From the run's folder `1.jpg` is one picture, and from that of the labels another."""
+    (tmp_path / "a").mkdir()
+    record = record_of_the_embedded_model()
+    record["settings"]["inputs.relative_to"] = str(tmp_path)
+    inputs = ("1.jpg", "2.jpg", "3.jpg", "a/1.jpg")
+    output = write_output(tmp_path / "p.parquet", np.ones((4, 4)), inputs=inputs, record=record)
+
+    faces = read(output, tmp_path / "a", ("path", "label"), [(f"{n}.jpg", "xyz"[n - 1]) for n in (1, 2, 3)])
+
+    assert named(faces) == {1: "y", 2: "z"}
+    assert faces.dropped == {"input not in the output, or several could be meant": 1}
+
+
 def test_of_several_faces_none_is_guessed(output, tmp_path):
     """A label that could be of two faces is refused with its input, unless the largest is asked for."""
     rows = [("a/1.jpg", "x"), ("a/2.jpg", "y"), ("clip.mp4", "z")]

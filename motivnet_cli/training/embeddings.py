@@ -368,16 +368,17 @@ def _with_inputs_of(faces: pl.DataFrame, read: _Labels, record: RunRecord, confi
 
 def _inputs_found(faces: pl.DataFrame, given: list[str], record: RunRecord, config: HeadConfig) -> dict[str, str]:
     """The input of the output that each name of the labels means."""
-    there = set(faces["input"].unique().to_list())
-    if there.issuperset(given):  # as where the labels were made from the output
-        return {name: name for name in given}
+    absolute, folder = absolute_paths(record["settings"]), str(Path(config.labels).absolute().parent)
+    there = faces["input"].unique().to_list()
+    if set(there).issuperset(given):  # as where the labels were made from the output
+        by_path = {absolute(name): name for name in there}
+        # From the folder of the labels a name may be that of another input.
+        return {name: name for name in given if by_path.get(posixpath.join(folder, name), name) == name}
     images = list(
         dict.fromkeys([*faces["input"].unique(maintain_order=True), *names_of(read_inputs(config.predictions))])
     )
-    absolute = absolute_paths(record["settings"])
     names = {name: with_forward_slashes(name) for name in given}
     unique = list(dict.fromkeys(names.values()))
-    folder = str(Path(config.labels).absolute().parent)
     pairs = pair_images(
         _Predicted(images, [absolute(name) for name in images]),
         unique,
