@@ -24,10 +24,27 @@ from typer.testing import CliRunner
 pytest.importorskip("lightning")
 
 from motivnet_cli.cli import app
+from motivnet_cli.cli.train_options import (
+    AugmentOptions,
+    DataOptions,
+    FitOptions,
+    RecipeOptions,
+    ResultOptions,
+    StudentOptions,
+)
 from motivnet_cli.model import MotivNet
 from motivnet_cli.progress import watch_training
 from motivnet_cli.records import TrainingProgress
-from motivnet_cli.training.config import DataConfig, FitConfig, TrainConfig
+from motivnet_cli.training.config import (
+    VAL_SHARE,
+    AdapterConfig,
+    AugmentConfig,
+    DataConfig,
+    FitConfig,
+    OptimConfig,
+    StudentConfig,
+    TrainConfig,
+)
 from motivnet_cli.training.module import TrainingModule
 from motivnet_cli.training.optim import prepare
 from motivnet_cli.training.train import memory_of, require_lightning
@@ -263,6 +280,21 @@ def test_other_settings_in_the_same_folder_are_refused(monkeypatch):
     settings = Path("kept").rename("my-model") / "settings.json"
     settings.write_text(settings.read_text().replace('head_lr": 0.001', 'head_lr": 0.0001'))
     assert "has a model 'my-model' already" in error_of("--epochs", "1", "--seed", "1", "--head-lr", "1e-4")
+
+
+def test_the_options_have_the_defaults_of_the_settings():
+    """They are written twice, since a command's help must not import what trains."""
+    adapters = RecipeOptions(lora_rank=AdapterConfig().rank).config().adapters
+    student = StudentOptions(student="expression-net", targets="t").config(
+        ResultOptions(out="x"), FitConfig(), command=""
+    )
+
+    assert RecipeOptions().config() == OptimConfig()
+    assert adapters == AdapterConfig()
+    assert AugmentOptions().config() == AugmentConfig()
+    assert FitOptions().config(seed=0) == FitConfig()
+    assert DataOptions().val_share == VAL_SHARE
+    assert student == StudentConfig(targets="t", out="x")
 
 
 def test_two_processes_do_not_train_in_one_folder():
