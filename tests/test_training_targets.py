@@ -170,8 +170,8 @@ def test_what_is_gone_or_changed_is_left_out_and_said(copied, student, tmp_path)
 
     assert cropped.is_there.tolist() == [False, False, True]
     assert sorted(cropped.remarks) == [
-        "1 faces are left out: of files that have changed, such as '1.png'",
-        "1 faces are left out: of files that were not found, such as '0.png'",
+        "faces left out, of files that have changed: 1, such as of '1.png'",
+        "faces left out, of files that were not found: 1, such as of '0.png'",
     ]
 
 

@@ -148,7 +148,7 @@ class Cropped(NamedTuple):
     @property
     def remarks(self) -> list[str]:
         return [
-            f"{count:,} faces are left out: of {reason}, such as {self.examples[reason]!r}"
+            f"faces left out, of {reason}: {count:,}, such as of {self.examples[reason]!r}"
             for reason, count in self.left_out.items()
         ]
 
