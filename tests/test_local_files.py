@@ -1,0 +1,98 @@
+"""Where the files of a run are found again, and that no other file is taken for one of them."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from motivnet_cli.errors import ConfigError
+from motivnet_cli.export.local_files import LocalFiles
+from motivnet_cli.export.source import InputRow, Source
+from tests.exported import face, output
+
+
+def files_of(folder, *, paths=(), images_from=None, **settings):
+    source = Source(output(folder, [face("a.jpg")], settings={"inputs.paths": list(map(str, paths)), **settings}))
+    return LocalFiles(source, images_from)
+
+
+def made(path, content="picture"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+    return path
+
+
+def row(name, **more):
+    return InputRow(input=str(name), kind="image", status="ok", **more)
+
+
+def test_below_the_folders_that_the_run_was_given(tmp_path):
+    """Names are relative to the only folder, begin with one of several, are relative to a third, or absolute."""
+    first, second = made(tmp_path / "a" / "one.jpg"), made(tmp_path / "two.jpg")
+
+    assert files_of(tmp_path, paths=[tmp_path / "a"]).find(row("one.jpg")) == first
+    several = files_of(tmp_path, paths=[tmp_path / "a", second])
+    assert several.find(row("a/one.jpg")) == first
+    assert several.find(row("two.jpg")) == second
+    assert files_of(tmp_path, **{"inputs.relative_to": str(tmp_path)}).find(row("a/one.jpg")) == first
+    assert files_of(tmp_path).find(row(first)) == first
+
+
+def test_where_the_files_have_moved(tmp_path):
+    """Below --images-from: under the names of the inputs, of absolute ones what lay in the folder given, unpacked."""
+    there = made(tmp_path / "now" / "p1" / "one.jpg")
+    gone = tmp_path / "gone"
+
+    def find(name, *, paths=(gone,), **more):
+        return files_of(tmp_path, paths=paths, images_from=str(tmp_path / "now")).find(row(name, **more))
+
+    assert find("p1/one.jpg") == there
+    assert find(gone / "p1" / "one.jpg") == there
+    assert find("../p1/one.jpg") == there
+    assert find("z.zip/p1/one.jpg", archive="z.zip") == there
+    assert find(gone / "p1" / "one.jpg", paths=[gone / "p1", gone / "p2"]) == there
+    assert find("one.jpg") is None
+    # Of two folders, none is taken for the other.
+    assert find(gone / "p2" / "one.jpg", paths=[gone / "p1", gone / "p2"]) is None
+    with pytest.raises(ConfigError, match=r"--images-from '.*gone' is no folder"):
+        files_of(tmp_path, images_from=str(gone))
+
+
+def test_another_file_is_left_out(tmp_path):
+    """By its size, by its hash where the run took one, or since whoever decoded it says so."""
+    path = made(tmp_path / "one.jpg", "picture")
+    sha256 = hashlib.sha256(b"picture").hexdigest()
+
+    def find(**more):
+        return files_of(tmp_path, paths=[tmp_path]).find(row("one.jpg", **more))
+
+    assert find(size_bytes=7, sha256=sha256) == path
+    assert find(size_bytes=8) is None
+    made(path, "pictur3")
+    assert find(size_bytes=7) == path
+    assert find(size_bytes=7, sha256=sha256) is None
+    files = files_of(tmp_path, paths=[tmp_path])
+    assert files.find(row("one.jpg")) == path
+    files.leave_out("one.jpg")
+    assert files.find(row("one.jpg")) is None
+    assert files.absences == {"changed": 1}
+
+
+def test_what_is_said_of_those_that_are_not_there(tmp_path):
+    """All in one sentence, an input once, with the way on where there is one."""
+    made(tmp_path / "one.jpg")
+    files = files_of(tmp_path, paths=[tmp_path])
+
+    files.find(row("one.jpg"))
+    assert files.sentence == ""
+    files.find(row("https://host/a.jpg"))
+    assert files.sentence == "The files of 1 of 2 inputs to be shown cannot be used: 1 behind a URL."
+    for name in ("two.jpg", "two.jpg", "three.jpg"):
+        files.find(row(name))
+    files.find(row("z.zip/a.jpg", archive="z.zip"))
+    files.find(row("one.jpg", size_bytes=1))
+    assert files.sentence == (
+        "The files of 4 of 5 inputs to be shown cannot be used: 2 not where the run read them, 1 behind a URL, 1 in an "
+        "archive. If they lie in another folder now, give it with --images-from FOLDER."
+    )
