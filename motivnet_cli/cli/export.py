@@ -199,6 +199,10 @@ def report(
     *,
     out: Annotated[str, typer.Option("--out", "-o", help="HTML file to write.")] = "report.html",
     images: Annotated[bool, typer.Option("--images/--no-images", help="Show faces, cropped from local files.")] = True,
+    images_from: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER", help="Where the pictures and videos are now, if they have moved since the run."),
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Write a page that shows a run: counts, failures, emotions, galleries, a map of the embeddings, timelines.
@@ -208,7 +212,7 @@ def report(
     with reporting_errors(), talking(quiet=False) as console:
         from motivnet_cli.report.predictions import write_page
 
-        written = write_page(path, out, images=images, overwrite=overwrite)
+        written = write_page(path, out, images=images, images_from=images_from, overwrite=overwrite)
         print_message(console, f"written: {written}")
 
 

@@ -22,7 +22,8 @@ from motivnet_cli.config import MAX_PIXELS, VideoConfig
 from motivnet_cli.durable import durably
 from motivnet_cli.errors import ConfigError, InputError
 from motivnet_cli.export.destination import check_destination
-from motivnet_cli.export.source import Source
+from motivnet_cli.export.local_files import LocalFiles
+from motivnet_cli.export.source import InputRow, Source
 from motivnet_cli.inputs.video import VideoReader
 from motivnet_cli.records import BOX_COLUMNS, STATUSES
 from motivnet_cli.remote.urls import local_path
@@ -31,7 +32,7 @@ from motivnet_cli.report.pages import PAGES, cut_to, data_uri, picture_processes
 from motivnet_cli.report.timelines import MAX_TIMELINES, timelines, videos_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import pyarrow as pa
     from numpy.typing import NDArray
@@ -59,13 +60,16 @@ _MANY_FACES = 10
 """From this number of faces on, pictures are counted together."""
 
 
-def write_page(path: str, out: str, *, images: bool = True, overwrite: bool = False) -> Path:
+def write_page(
+    path: str, out: str, *, images: bool = True, images_from: str | None = None, overwrite: bool = False
+) -> Path:
     """Write the page of an output of `annotate`.
 
     Args:
         path: What `Source` takes.
         out: The page; it appears whole or not at all.
         images: Whether small copies of the local pictures and videos that the run read are in it.
+        images_from: The folder to which they have moved (see `LocalFiles`).
 
     Raises:
         ConfigError: It is no output with emotions, or `check_destination` refuses `out`.
@@ -81,13 +85,17 @@ def write_page(path: str, out: str, *, images: bool = True, overwrite: bool = Fa
         raise ConfigError(
             f"{path!r} names no emotions, and the page is about them: motivnet evaluate and compare read it"
         )
+    files = LocalFiles(source, images_from)
     rows = _gather(source)
     inputs = _count_inputs(source)
     galleries = _galleries(source, rows)
-    if images:
-        _add_thumbnails(source, [face for gallery in galleries for _, faces in gallery.ends for face in faces])
     videos = videos_in(source)
-    drawn = timelines(source, videos[:MAX_TIMELINES])
+    drawn = list(timelines(source, videos[:MAX_TIMELINES]))
+    paths: dict[str, str] = {}
+    if images:
+        faces = [face for gallery in galleries for _, faces in gallery.ends for face in faces]
+        paths = _paths_of({*(face.input for face in faces), *(timeline.video for timeline in drawn)}, source, files)
+        _add_thumbnails(paths, faces)
     values = {
         "tool": f"motivnet {__version__}",
         "name": Path(path).name,
@@ -98,7 +106,8 @@ def write_page(path: str, out: str, *, images: bool = True, overwrite: bool = Fa
         "figures": list(_figures(source, rows, inputs.faces)),
         "galleries": galleries,
         "images": images,
-        "timelines": [(timeline, _stills(timeline, source) if images else []) for timeline in drawn],
+        "timelines": [(timeline, _stills(timeline, paths)) for timeline in drawn],
+        "absent": files.sentence,
         "num_videos": len(videos),
     }
     html = PAGES.get_template("predictions.html.j2").render(values)
@@ -314,12 +323,20 @@ def _galleries(source: Source, rows: _Rows) -> list[_Gallery]:
     ]
 
 
-def _add_thumbnails(source: Source, faces: Sequence[_Face]) -> None:
+def _paths_of(names: set[str], source: Source, files: LocalFiles) -> dict[str, str]:
+    """The files of some inputs, as far as they are here."""
+    rows = {name: InputRow(name, "image", "ok") for name in names}
+    rows |= {row.input: row for row in source.inputs() if row.input in names}
+    found = {name: files.find(row) for name, row in rows.items()}
+    return {name: str(path) for name, path in found.items() if path is not None}
+
+
+def _add_thumbnails(paths: Mapping[str, str], faces: Sequence[_Face]) -> None:
     """Give faces their thumbnails where they can be cut from a local picture, or the beginning of a local video."""
     of_videos: dict[str, list[tuple[float, _Face]]] = {}
     with picture_processes() as processes:
         for face in faces:
-            path = _local_path(face.input, source)
+            path = paths.get(face.input)
             if path is None:
                 continue
             if face.time_s is None:
@@ -333,9 +350,9 @@ def _add_thumbnails(source: Source, faces: Sequence[_Face]) -> None:
                 face.thumbnail = small_jpeg(cut_to(pictures[time_s], face.box))
 
 
-def _stills(timeline: Timeline, source: Source) -> list[_Still]:
+def _stills(timeline: Timeline, paths: Mapping[str, str]) -> list[_Still]:
     """Frames in which faces were found, of a local video."""
-    path = _local_path(timeline.video, source)
+    path = paths.get(timeline.video)
     wanted = [time_s for time_s in timeline.times if time_s <= MAX_STILLS_SECONDS]
     if path is None or not wanted:
         return []
@@ -354,19 +371,3 @@ def _pictures_at(path: str, times: Sequence[float]) -> dict[float, Image.Image]:
             if len(pictures) == len(times):
                 break
     return pictures
-
-
-def _local_path(name: str, source: Source) -> str | None:
-    """The file of an input, if it is still there: absolute, or under, within or itself one of the given paths."""
-    if Path(name).is_absolute():
-        return name if Path(name).is_file() else None
-    folder = source.record.get("settings", {}).get("inputs.relative_to")
-    if isinstance(folder, str):
-        return str(Path(folder, name)) if Path(folder, name).is_file() else None
-    parts = [part for part in Path(name).parts if part != ".."]
-    for given in map(Path, source.settings("inputs.paths")):
-        for shared in range(len(parts) + 1):
-            file = given.joinpath(*parts[shared:])
-            if (not shared or given.parts[-shared:] == tuple(parts[:shared])) and file.is_file():
-                return str(file)
-    return None
