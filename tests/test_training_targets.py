@@ -169,7 +169,7 @@ def test_what_is_gone_or_changed_is_left_out_and_said(copied, student, tmp_path)
     _, cropped = cut(copied, student, tmp_path / "out")
 
     assert cropped.is_there.tolist() == [False, False, True]
-    assert sorted(cropped.remarks) == [
+    assert sorted(cropped.left_out.remarks) == [
         "faces left out, of files that have changed: 1, such as of '1.png'",
         "faces left out, of files that were not found: 1, such as of '0.png'",
     ]
@@ -182,7 +182,7 @@ def test_what_cannot_be_read_is_left_out_by_its_reason(copied, student, tmp_path
     _, cropped = cut(copied, student, tmp_path / "out")
 
     assert cropped.is_there.tolist() == [True, False, True]
-    assert cropped.left_out == {"files that cannot be read (not_an_image)": 1}
+    assert cropped.left_out.counts == {"files that cannot be read (not_an_image)": 1}
 
 
 def test_a_file_of_another_size_has_changed(copied, student, tmp_path):
@@ -191,7 +191,7 @@ def test_a_file_of_another_size_has_changed(copied, student, tmp_path):
 
     _, cropped = cut(copied, student, tmp_path / "out")
 
-    assert cropped.left_out == {"files that have changed": 1}
+    assert cropped.left_out.counts == {"files that have changed": 1}
 
 
 def test_a_stop_leaves_nothing_that_looks_whole(whole, student, tmp_path):

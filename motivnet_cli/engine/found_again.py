@@ -23,7 +23,7 @@ from motivnet_cli.remote.urls import is_remote
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
-    from motivnet_cli.engine.prepare import Preparer
+    from motivnet_cli.engine.picture_reader import PictureReader
     from motivnet_cli.inputs.cells import CellReader
     from motivnet_cli.output.verify_sample import SampledInput
     from motivnet_cli.records import Frame, GivenFace
@@ -111,29 +111,29 @@ def is_changed(item: Item, about: SampledInput) -> bool:
 
 
 def pictures_of(
-    item: Item, names: Collection[str], preparer: Preparer, cells: CellReader, *, every_frame: bool
+    item: Item, names: Collection[str], reader: PictureReader, cells: CellReader, *, every_frame: bool
 ) -> Iterator[tuple[str, Frame, tuple[GivenFace, ...] | None]]:
     """The pictures of an item: name of the input, pixels, and faces that a manifest gives.
 
     Args:
         names: Of an archive, the members that are wanted.
-        every_frame: Of a video, all frames and not those that the preparer samples.
+        every_frame: Of a video, all frames and not those that the reader samples.
 
     Raises:
         InputError: It cannot be read.
         OSError: It is not there.
     """
     if item.kind == "archive":
-        archive = Archive(item.path, allow_private=preparer.allow_private)
+        archive = Archive(item.path, allow_private=reader.allow_private)
         for member in archive:
             name = f"{item.input}/{member.name}"
             if name in names and not member.problem:
-                yield name, preparer.decode(item.path, member.data), None
+                yield name, reader.decode(item.path, member.data), None
         if problem := archive.report.problem:
             raise InputError(problem.error_type, problem.message)
     elif item.kind == "video":
-        with local_copy(item.path, allow_private=preparer.allow_private) as path:
-            video = preparer.open_video(path, skip_frames=0, every_frame=every_frame or item.given is not None)
+        with local_copy(item.path, allow_private=reader.allow_private) as path:
+            video = reader.open_video(path, skip_frames=0, every_frame=every_frame or item.given is not None)
             if item.given is not None:
                 for frame, faces in GivenFrames(item.given).among(video):
                     yield item.input, frame, faces
@@ -142,6 +142,6 @@ def pictures_of(
                     yield item.input, frame, None
     elif item.column is not None and item.row is not None:
         data = cells.read(item.path, item.column, item.row)
-        yield item.input, preparer.decode(item.path, data), item.given
+        yield item.input, reader.decode(item.path, data), item.given
     else:
-        yield item.input, preparer.decode(item.path), item.given
+        yield item.input, reader.decode(item.path), item.given

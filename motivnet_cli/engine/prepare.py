@@ -11,21 +11,17 @@ import itertools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
+from motivnet_cli.engine.picture_reader import PictureReader
 from motivnet_cli.errors import InputError
 from motivnet_cli.faces.corrupt import BY_FACES, corrupt
 from motivnet_cli.faces.crop import Cropping, placed
 from motivnet_cli.faces.find import find_faces, load_detector
 from motivnet_cli.faces.quality import quality_of
 from motivnet_cli.faces.select import select
-from motivnet_cli.inputs.decode import decode, decode_bytes
-from motivnet_cli.inputs.picture_processes import PictureProcesses
-from motivnet_cli.records import Crop, Face, InputReport, LeftOut, Position, Problem, never
-from motivnet_cli.remote.files import read_bytes
-from motivnet_cli.remote.urls import is_remote
+from motivnet_cli.records import Crop, Face, InputReport, LeftOut, Position, Problem
 
 if TYPE_CHECKING:
-    import contextlib
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     import numpy as np
     from numpy.typing import NDArray
@@ -34,13 +30,10 @@ if TYPE_CHECKING:
     from motivnet_cli.config import FaceConfig, LoaderConfig, VideoConfig
     from motivnet_cli.faces.crop import NetworkInput
     from motivnet_cli.inputs.archive import Member
-    from motivnet_cli.inputs.video import VideoReader
     from motivnet_cli.records import Frame, GivenFace, Item, Kept, Kind
 
 MAX_READY_FACES = 32
 """Faces of one picture that are cropped ahead; a crowd's others are cropped as the batch takes them."""
-MAX_REMOTE_BYTES = 256 << 20
-"""A picture behind a URL is read whole, up to this size."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,7 +59,7 @@ class Found(NamedTuple):
     """Of faces that were found and that the settings do not keep."""
 
 
-class Preparer:
+class Preparer(PictureReader):
     """What the reading threads do, for one model and one set of settings.
 
     Args:
@@ -77,27 +70,14 @@ class Preparer:
     """
 
     def __init__(self, network: NetworkInput, faces: FaceConfig, video: VideoConfig, loader: LoaderConfig) -> None:
+        super().__init__(video, loader)
         self._faces = faces
         self._cropping = Cropping.of(network, faces)
-        self._video = video
-        self._max_pixels = loader.max_pixels
-        self.allow_private = loader.allow_private
-        """As in `open_remote`."""
-        self._timeout_s = loader.input_timeout_s
         self.corruption = loader.corruption
         """What is done to each picture before faces are found in it."""
-        self._processes = PictureProcesses(max_pixels=loader.max_pixels, timeout_s=loader.input_timeout_s)
         self._detector = (
             None if faces.mode == "whole" else load_detector(faces.detector, detection_size=faces.detection_size)
         )
-
-    def closed(self) -> contextlib.AbstractContextManager[None]:
-        """A block in which no picture is decoded by another process: what such a process is doing ends at once."""
-        return self._processes.closed()
-
-    def close(self) -> None:
-        """End the processes that decode pictures."""
-        self._processes.close()
 
     # ---- whole pieces of an input -------------------------------------------------------------------------
 
@@ -121,7 +101,7 @@ class Preparer:
         if member.problem:
             return Prepared(report=_failed(about, member.problem), num_frames=1)
         try:
-            frame = self._decode_bytes(member.data)
+            frame = self.decode_bytes(member.data)
             return self._picture(about, frame, kept=item.kept)
         except InputError as error:
             return Prepared(report=_failed(about, Problem(error.error_type, str(error))), num_frames=1)
@@ -138,26 +118,6 @@ class Preparer:
             return Prepared(num_frames=1, num_lost=1)
         return self._cropped(Position(item.index, step), item.input, frame, found, item.kept)
 
-    def open_video(
-        self, path: str, *, skip_frames: int, every_frame: bool = False, stop: Callable[[], bool] = never
-    ) -> VideoReader:
-        """The frames of a video that the settings ask for, or every one, but for the first `skip_frames`.
-
-        Raises:
-            InputError: It cannot be opened.
-        """
-        from motivnet_cli.inputs.video import VideoReader
-
-        video = replace(self._video, fps=None, every=None) if every_frame else self._video
-        return VideoReader(
-            path,
-            video,
-            max_pixels=self._max_pixels,
-            skip_frames=skip_frames,
-            timeout_s=self._timeout_s,
-            stop=stop,
-        )
-
     # ---- the steps ----------------------------------------------------------------------------------------
 
     def content(self, item: Item, data: bytes | None) -> Frame:
@@ -167,22 +127,6 @@ class Preparer:
             InputError: As `decode`.
         """
         return self.decode(item.path, data)
-
-    def decode(self, path: str, data: bytes | None = None) -> Frame:
-        """An upright picture from a file or a URL, or from its content.
-
-        Raises:
-            InputError: It cannot be read.
-        """
-        if data is not None:
-            return self._decode_bytes(data)
-        if is_remote(path):
-            content = read_bytes(path, max_bytes=MAX_REMOTE_BYTES, allow_private=self.allow_private)
-            return self._decode_bytes(content)
-        return decode(path, max_pixels=self._max_pixels, apart=self._processes.decode)
-
-    def _decode_bytes(self, data: bytes) -> Frame:
-        return decode_bytes(data, max_pixels=self._max_pixels, apart=self._processes.decode)
 
     @property
     def goes_by_faces(self) -> bool:

@@ -27,11 +27,12 @@ from motivnet_cli.output.tables import (
     rows_in,
     schema_of,
 )
+from motivnet_cli.output.verify_sample import SampledInput
 from motivnet_cli.records import EMOTIONS, is_class_name
 from motivnet_cli.remote.urls import is_remote, local_path, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from motivnet_cli.records import RunRecord
 
@@ -204,6 +205,44 @@ class Source:
     def inputs(self) -> Iterator[InputRow]:
         """The rows of the inputs table in order, whatever `where` is; none where there is no such table."""
         return rows_in(self._inputs, InputRow)
+
+    def about_inputs(self, names: Collection[str]) -> dict[str, SampledInput]:
+        """What is known of some inputs and of the archives that they are in, by their names.
+
+        Raises:
+            ConfigError: The inputs table has no row of one of them, or is missing.
+        """
+        found = {}
+        for each in self.inputs():
+            if each.input in names or each.kind == "archive":
+                about = SampledInput(each.input, each.kind, each.archive, each.size_bytes, each.sha256)  # type: ignore[arg-type]
+                found[each.input] = about
+        if unknown := set(names) - found.keys():
+            raise ConfigError(
+                f"{str(self.path)!r} has no inputs table beside it that says what {min(unknown)!r} is: give the output "
+                "that motivnet annotate wrote, with its inputs table"
+            )
+        return found
+
+    def reading_settings(self) -> dict[str, object]:
+        """The settings of the run, by which its pictures are read again.
+
+        Raises:
+            ConfigError: They are not recorded, or the run has seen the pictures otherwise than they are.
+        """
+        settings = self.record.get("settings")
+        if not settings:
+            raise ConfigError(
+                f"{str(self.path)!r} has no record of a run, so its pictures cannot be found: give the output that "
+                "motivnet annotate wrote"
+            )
+        if isinstance(corruption := settings.get("loader.corruption"), list):
+            shown = " ".join(map(str, corruption))
+            raise ConfigError(
+                f"{str(self.path)!r} was made from corrupted pictures ({shown}), which are not kept: annotate the "
+                "pictures as they are"
+            )
+        return settings
 
     def _chosen(self, columns: Sequence[str] | None, *, embeddings: bool) -> list[str]:
         there = self._stored.names

@@ -89,10 +89,7 @@ class Cropping:
 
     def crop(self, rgb: NDArray[np.uint8], face: Face) -> NDArray[np.uint8]:
         """One face of a picture [h, w, 3] as the network takes it: uint8 [3, height, width], RGB, 0 to 255."""
-        square: NDArray[np.uint8] | RotatedSquare = rgb
-        if face.source != "whole":
-            roll = eye_roll(face) if self.align else None
-            square = cut(rgb, face.box, margin=self.margin, fill_rgb=self.fill_rgb, turn=face.turn, roll=roll)
+        square = square_of(rgb, face, margin=self.margin, align=self.align, fill_rgb=self.fill_rgb)
         return to_pixels(square, recipe=self.recipe, height=self.height, width=self.width, fill_rgb=self.fill_rgb)
 
 
@@ -197,6 +194,16 @@ def _upright_size(box: Box, turn: int) -> tuple[float, float]:
     """Width and height of a box when its picture is turned by `turn` degrees."""
     x1, y1, x2, y2 = box
     return (y2 - y1, x2 - x1) if turn in (90, 270) else (x2 - x1, y2 - y1)
+
+
+def square_of(
+    rgb: NDArray[np.uint8], face: Face, *, margin: float, align: bool, fill_rgb: tuple[int, int, int]
+) -> NDArray[np.uint8] | RotatedSquare:
+    """What a network sees of a picture [h, w, 3], before any resize: the square around the face, or all of it."""
+    if face.source == "whole":
+        return rgb
+    roll = eye_roll(face) if align else None
+    return cut(rgb, face.box, margin=margin, fill_rgb=fill_rgb, turn=face.turn, roll=roll)
 
 
 def cut(

@@ -8,11 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 import time
-from collections import Counter, defaultdict
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
@@ -22,38 +18,31 @@ import polars as pl
 import torch
 
 from motivnet_cli import __version__
-from motivnet_cli.config import FaceConfig, LoaderConfig, VideoConfig
+from motivnet_cli.config import FaceConfig
 from motivnet_cli.durable import durably
-from motivnet_cli.engine.found_again import find_items, is_changed, pictures_of, section_of
+from motivnet_cli.engine.faces_again import FacesAgain, LeftOut
 from motivnet_cli.engine.machine import usable_cores
-from motivnet_cli.engine.prepare import Preparer
-from motivnet_cli.errors import ConfigError, InputError
+from motivnet_cli.errors import ConfigError
 from motivnet_cli.export.source import Source
-from motivnet_cli.inputs.cells import CellReader
+from motivnet_cli.faces.crop import Cropping
 from motivnet_cli.inputs.decoder_process import write_at
-from motivnet_cli.inputs.pillow import decoding_settings
-from motivnet_cli.output.verify_sample import SampledInput
 from motivnet_cli.records import BOX_COLUMNS, SIZE_COLUMNS, SUM_TOLERANCE, Face, Progress, Stopped, never, no_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from motivnet_cli.records import Frame, Item, RunRecord
+    from motivnet_cli.output.verify_sample import SampledInput
+    from motivnet_cli.records import RunRecord
     from motivnet_cli.weights.load import LoadedModel
 
 _NEEDED = ("input", "frame", "face", "face_source", *BOX_COLUMNS, *SIZE_COLUMNS)
 _RECORDED = ("model", "weights_sha256", "terms", "settings")
 _CROPS, _CROPPED = "faces.bin", "faces.json"
 """In the folder of a training: the crops, uint8 [N, 3, H, W], and what they are; the second is written last."""
-_GONE = {
-    **dict.fromkeys(("not_found", "broken_link", "unreachable"), "files that were not found"),
-    "changed": "files that have changed",
-}
-"""Why faces are left out, by the error types of inputs that are no longer what they were."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -69,7 +58,7 @@ class Targets:
     probabilities: NDArray[np.float32]
     """[N, C], rows sum to 1."""
     inputs: Mapping[str, SampledInput]
-    """What is known of each input, by its name."""
+    """What is known of each input, and of the archives that they are in, by their names."""
     num_unusable: int = 0
     """Rows that were left out: without a box, or whose probabilities do not sum to 1."""
 
@@ -89,12 +78,7 @@ def read_targets(path: str) -> Targets:
         )
     if not source.classes:
         raise ConfigError(f"{path!r} holds no emotions: {record['model']} only describes faces; annotate with another")
-    if isinstance(corruption := record["settings"].get("loader.corruption"), list):
-        shown = " ".join(map(str, corruption))
-        raise ConfigError(
-            f"{path!r} was made from corrupted pictures ({shown}), and a student would see the pictures as they "
-            "are: annotate these"
-        )
+    source.reading_settings()
     needed = [*_NEEDED, *source.classes]
     if missing := [name for name in needed if name not in source.schema.names]:
         raise ConfigError(f"{path!r} has no column {missing[0]!r}, which a student needs: give the whole faces table")
@@ -110,17 +94,7 @@ def read_targets(path: str) -> Targets:
         is_usable &= abs(sums - 1) <= SUM_TOLERANCE
     if not is_usable.any():
         raise ConfigError(f"{path!r} holds no face with a box and probabilities: there is nothing to learn from")
-    named = set(table["input"].to_list())
-    inputs = {
-        each.input: SampledInput(each.input, each.kind, each.archive, each.size_bytes, each.sha256)  # type: ignore[arg-type]
-        for each in source.inputs()
-        if each.input in named
-    }
-    if unknown := named - inputs.keys():
-        raise ConfigError(
-            f"{path!r} has no inputs table beside it that says what {min(unknown)!r} is: give the output that motivnet "
-            "annotate wrote, with its inputs table"
-        )
+    inputs = source.about_inputs(set(table["input"].to_list()))
     return Targets(
         path=path,
         record=record,
@@ -140,17 +114,7 @@ class Cropped(NamedTuple):
 
     is_there: NDArray[np.bool_]
     """[N], whether the face was cut."""
-    left_out: dict[str, int]
-    """Reason -> faces that could not be cut."""
-    examples: dict[str, str]
-    """Reason -> an input that has such faces."""
-
-    @property
-    def remarks(self) -> list[str]:
-        return [
-            f"faces left out, of {reason}: {count:,}, such as of {self.examples[reason]!r}"
-            for reason, count in self.left_out.items()
-        ]
+    left_out: LeftOut
 
 
 class FaceCrops(torch.utils.data.Dataset["Tensor"]):
@@ -223,24 +187,24 @@ def crop_faces(
     key = _key_of(targets, student, images)
     if (before := _cropped_before(out / _CROPPED, key, len(targets.faces))) is not None:
         return before
-    jobs = _jobs_of(targets, images)
+    again = FacesAgain(targets.path, targets.record["settings"], targets.faces, targets.inputs, images=images)
     started = time.monotonic()
     with durably(out / _CROPS) as temporary, temporary.open("wb") as file:
-        with closing(_Cutter(targets, student, file.fileno())) as cutter, decoding_settings():
-            for done, _ in enumerate(_in_threads(cutter.cut, jobs, threads or usable_cores()), start=1):
-                if stop():
-                    raise Stopped
-                progress(Progress(len(jobs), done, 0, cutter.num_cut, 0, time.monotonic() - started))
+        use = _cutter(targets, student, file.fileno())
+        for done, _ in enumerate(again.show(use, num_threads=threads or usable_cores()), start=1):
+            if stop():
+                raise Stopped
+            progress(Progress(again.num_jobs, done, 0, again.num_shown, 0, time.monotonic() - started))
         file.truncate(len(targets.faces) * 3 * student.height * student.width)
-    cropped = cutter.result
+    cropped = Cropped(again.is_shown, again.left_out)
     if not cropped.is_there.any():
         looked = f"below {images!r}" if images is not None else "where the run had them"
         raise ConfigError(
             f"of the {len(targets.faces):,} faces of {targets.path!r} none could be cut from its picture, {looked} "
-            f"({'; '.join(cropped.remarks)}): give the folder of the inputs with --images"
+            f"({'; '.join(cropped.left_out.remarks)}): give the folder of the inputs with --images"
         )
     with durably(out / _CROPPED) as temporary:
-        about = {"key": key, **cropped._asdict(), "is_there": np.flatnonzero(cropped.is_there).tolist()}
+        about = {"key": key, "is_there": np.flatnonzero(cropped.is_there).tolist(), "left_out": cropped.left_out}
         temporary.write_text(json.dumps(about), encoding="utf-8")
     return cropped
 
@@ -293,116 +257,17 @@ def _cropped_before(path: Path, key: str, num_faces: int) -> Cropped | None:
         return None
     is_there = np.zeros(num_faces, np.bool_)
     is_there[about["is_there"]] = True
-    return Cropped(is_there, about["left_out"], about["examples"])
+    return Cropped(is_there, LeftOut(*about["left_out"]))
 
 
-class _Job(NamedTuple):
-    """What one thread does at a time: an item, or all pictures of one table, which is read in its order."""
+def _cutter(targets: Targets, student: LoadedModel, descriptor: int) -> Callable[[int, NDArray[np.uint8]], None]:
+    """What cuts a face out of its picture and writes it to a file: the crop of row i becomes its i-th."""
+    cropping = Cropping.of(student, FaceConfig())
 
-    items: tuple[tuple[Item | None, list[int]], ...]
-    """Each with its rows; None where it is not found."""
+    def cut(row: int, rgb: NDArray[np.uint8]) -> None:
+        about = targets.faces.row(row, named=True)
+        x1, y1, x2, y2 = (about[side] for side in BOX_COLUMNS)
+        crop = cropping.crop(rgb, Face((x1, y1, x2, y2), about["face_source"], turn=about["turn"]))
+        write_at(descriptor, crop.tobytes(), row * crop.nbytes)
 
-
-def _jobs_of(targets: Targets, images: str | None) -> list[_Job]:
-    """Every row of the targets in one of them, in the order of the table."""
-    items = find_items(targets.path, targets.inputs.values(), targets.record["settings"], inputs_from=images)
-    rows_of: dict[str, list[int]] = defaultdict(list)
-    for row, name in enumerate(targets.faces["input"].to_list()):
-        rows_of[targets.inputs[name].archive or name].append(row)
-    by_table: dict[str, list[tuple[Item | None, list[int]]]] = defaultdict(list)
-    for name, rows in rows_of.items():
-        item = items.get(name)
-        table = item.path if item is not None and item.row is not None else ""
-        by_table[f"{table}\0{'' if table else name}"].append((item, rows))
-    return [_Job(tuple(each)) for each in by_table.values()]
-
-
-def _in_threads(work: Callable[[_Job], None], jobs: Sequence[_Job], num_threads: int) -> Iterator[None]:
-    """Do the jobs, a thread each; whoever takes no more of the results waits for those that were begun."""
-    pool = ThreadPoolExecutor(num_threads, "cut", initializer=torch.set_num_threads, initargs=(1,))
-    try:
-        yield from pool.map(work, jobs)
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-class _Cutter:
-    """Cuts faces from their pictures into a file, for many threads at once.
-
-    Args:
-        descriptor: Of the file; the crop of row i becomes its i-th.
-    """
-
-    def __init__(self, targets: Targets, student: LoadedModel, descriptor: int) -> None:
-        settings = targets.record["settings"]
-        self._targets = targets
-        self._descriptor = descriptor
-        self._preparer = Preparer(
-            student,
-            FaceConfig(mode="whole"),  # no detector is loaded
-            VideoConfig(**section_of(settings, "video")),  # type: ignore[arg-type]
-            LoaderConfig(**section_of(settings, "loader")),  # type: ignore[arg-type]
-        )
-        self._lock = threading.Lock()
-        self._is_there = np.zeros(len(targets.faces), np.bool_)
-        self._left_out: Counter[str] = Counter()
-        self._examples: dict[str, str] = {}
-        self.num_cut = 0
-        """Faces so far."""
-
-    @property
-    def result(self) -> Cropped:
-        return Cropped(self._is_there, dict(self._left_out), self._examples)
-
-    def close(self) -> None:
-        self._preparer.close()
-
-    def cut(self, job: _Job) -> None:
-        """Cut the faces of some items.
-
-        Raises:
-            OSError: The crops cannot be written.
-        """
-        with closing(CellReader()) as cells:
-            for item, rows in job.items:
-                left, reason = list(rows), "files that were not found"
-                if item is not None:
-                    reason = self._cut_item(item, rows, cells)
-                    left = [row for row in rows if not self._is_there[row]]
-                with self._lock:
-                    self.num_cut += len(rows) - len(left)
-                    if left:
-                        self._left_out[reason] += len(left)
-                        self._examples.setdefault(reason, self._targets.faces["input"][left[0]])
-
-    def _cut_item(self, item: Item, rows: Sequence[int], cells: CellReader) -> str:
-        """Cut the faces of an item; returns what is wrong with it where some could not be cut."""
-        faces = self._targets.faces[rows]
-        waiting: dict[tuple[str, int | None], list[int]] = defaultdict(list)
-        for row, *picture in zip(rows, faces["input"].to_list(), faces["frame"].to_list(), strict=True):
-            waiting[picture[0], picture[1]].append(row)
-        try:
-            if is_changed(item, self._targets.inputs[faces["input"][0]]):
-                return _GONE["changed"]
-        except OSError:
-            return _GONE["not_found"]
-        try:
-            names = {name for name, _ in waiting}
-            every = "given" in faces["face_source"]
-            for name, frame, _ in pictures_of(item, names, self._preparer, cells, every_frame=every):
-                self._cut_from(frame, waiting.pop((name, frame.index), []))
-                if not waiting:
-                    break
-        except InputError as error:
-            return _GONE.get(error.error_type, f"files that cannot be read ({error.error_type})")
-        return _GONE["changed"]
-
-    def _cut_from(self, frame: Frame, rows: Sequence[int]) -> None:
-        for row in rows:
-            about = self._targets.faces.row(row, named=True)
-            if frame.rgb.shape[:2] != (about["picture_height"], about["picture_width"]):
-                continue
-            x1, y1, x2, y2 = (about[side] for side in BOX_COLUMNS)
-            crop = self._preparer.crop(frame, Face((x1, y1, x2, y2), about["face_source"], turn=about["turn"]))
-            write_at(self._descriptor, crop.tobytes(), row * crop.nbytes)
-            self._is_there[row] = True
+    return cut

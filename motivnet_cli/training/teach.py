@@ -247,7 +247,8 @@ def _parents(lesson: _Lesson) -> tuple[Parent, ...]:
 
 
 def _training_set(lesson: _Lesson, *, seed: int) -> TrainingSet:
-    dropped, remarks = dict(lesson.cropped.left_out), lesson.cropped.remarks
+    left_out = lesson.cropped.left_out
+    dropped, remarks = dict(left_out.counts), left_out.remarks
     if num_unusable := lesson.targets.num_unusable:
         dropped["rows without a box, or without probabilities that sum to 1"] = num_unusable
         remarks.append(f"{num_unusable:,} rows have no box, or no probabilities that sum to 1: left out")
