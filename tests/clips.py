@@ -282,6 +282,39 @@ def pan_over_portrait(path: Path, *, seconds: float = 4, fps: float = 25, size: 
     write_clip(path, pictures(), fps=fps, gop=50, options={"preset": "slow", "crf": "27"})
 
 
+def conversation(path: Path, *, seconds: float = 8, fps: float = 15) -> None:
+    """Write sample_data/interview.mp4: two portraits side by side, as in a video call, each moving slowly.
+
+    The left one is there from the start and gone after 6 s; the right one comes after 2 s.
+
+    python -c "from tests.clips import *; conversation(SAMPLE_DATA / 'interview.mp4')"
+    """
+    people = [
+        ("grace_hopper.jpg", (256, 230), 330, (0.0, 6.0), 0.6),
+        ("astronaut.png", (225, 145), 230, (2.0, seconds), 0.0),
+    ]
+    portraits = []
+    for name, *_ in people:
+        with Image.open(SAMPLE_DATA / name) as image:
+            portraits.append(image.convert("RGB"))
+
+    def pictures() -> Iterator[tuple[np.ndarray, float]]:
+        for k in range(round(seconds * fps)):
+            picture = Image.new("RGB", (640, 360), (38, 42, 48))
+            for left, portrait, (_, (x, y), width, (first, last), phase) in zip(
+                (0, 320), portraits, people, strict=True
+            ):
+                if first <= k / fps < last:
+                    angle = 2 * np.pi * (k / fps / 5 + phase)
+                    wide = width * (1 + 0.06 * np.cos(angle)) / 2
+                    centre_x, top = x + 12 * np.sin(angle), max(0, y - wide * 1.1 + 8 * np.cos(angle))
+                    box = (max(0, centre_x - wide), top, centre_x + wide, top + wide * 2 * 350 / 310)
+                    picture.paste(portrait.resize((310, 350), Image.Resampling.BICUBIC, box=box), (left + 5, 5))
+            yield np.asarray(picture), k / fps
+
+    write_clip(path, pictures(), fps=fps, gop=50, options={"preset": "slow", "crf": "32"})
+
+
 def _cell(bit: int, width: int, height: int) -> tuple[slice, slice]:
     row, column = divmod(bit, _COLUMNS)
     return (

@@ -523,5 +523,5 @@ def test_live_display_on_a_terminal(tmp_path, colour):
     ]
     written = on_a_terminal(*arguments, env=env)
 
-    assert "/3 inputs" in written.replace("\x1b[0m", "")
+    assert "/5 inputs" in written.replace("\x1b[0m", "")
     assert bool(re.search(r"\x1b\[[0-9;]*3[0-9]", written)) is colour
