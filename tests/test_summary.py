@@ -131,6 +131,36 @@ def test_inputs_without_a_face_have_a_row(tmp_path):
     ]
 
 
+def test_folders_are_groups(tmp_path):
+    """Photographs and videos of a folder are added up apart; names without a folder are of the one called a point."""
+    names = ["p1/a.jpg", "p1/b.jpg", "z.zip/in/c.jpg", "d.jpg"]
+    rows = [seen(name, None, value) for name, value in zip(names, (1, 0, 1, 1), strict=True)]
+    path = output(
+        tmp_path,
+        [*rows, *story("p1/v.mp4", [1, 0, 0])],
+        {name: VIDEO if name.endswith("4") else {} for name in (*names, "p1/v.mp4", "e/f.jpg")},
+    )
+
+    found = [part(row, "kind", "folder", "inputs", "faces", "anger_share") for row in summed(path, by="folder")]
+    assert found == [
+        ("image", "p1", 2, 2, 0.5),
+        ("image", "z.zip/in", 1, 1, 0.0),
+        ("image", ".", 1, 1, 0.0),
+        ("video", "p1", 1, 3, 0.666667),
+    ]
+    kept = Summary(path, by="folder", filters=NO_FILTERS, where="frame IS NULL AND happiness > 0.5").rows()
+    assert [row["folder"] for row in kept] == ["p1", "z.zip/in", "."]
+
+
+def test_a_column_called_folder_is_that_column(tmp_path):
+    """What the manifest says comes first."""
+    path = output(tmp_path, [seen("p1/a.jpg", None, 1)], {"p1/a.jpg": {}})
+    table = pq.read_table(path)
+    pq.write_table(table.append_column("folder", pl.Series(["mine"]).to_arrow()), path)
+
+    assert [row["folder"] for row in summed(path, by="folder")] == ["mine"]
+
+
 def test_groups_keep_photographs_and_videos_apart(tmp_path):
     """A column of the manifest: its videos in seconds, its photographs in faces, null a group of its own."""
     rows = [*story("v.mp4", [1, 0]), seen("a.jpg", None, 1), *story("w.mp4", [1]), seen("b.jpg", None, 1)]

@@ -31,7 +31,10 @@ def summary(
     path: Annotated[str, typer.Argument(help="An output of annotate: a .parquet file or a folder.")],
     *,
     by: Annotated[
-        str, typer.Option(metavar="COLUMN", help="A row for each input, each track, or each value of another column.")
+        str,
+        typer.Option(
+            metavar="COLUMN", help="A row for each input, track, folder of inputs, or value of another column."
+        ),
     ] = "input",
     out: Annotated[str | None, typer.Option("--out", "-o", help="File to write: .csv, .xlsx or .parquet.")] = None,
     filters: FilterOptions,

@@ -11,6 +11,7 @@ import itertools
 import json
 import logging
 import math
+import posixpath
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -54,19 +55,22 @@ class Summary:
 
     Args:
         path: An output of `annotate`, or a table like it (see `Source`).
-        by: `input`, `track`, or another column of text, whole numbers or truth values.
+        by: `input`, `track`, another column of text, whole numbers or truth values, or `folder`: that of the input, in
+            a table without such a column.
         filters: Of the emotions in videos.
+        where: Count only these faces (see `Source`).
 
     Raises:
         ConfigError: It is no such table, its model names no emotions, or it cannot be grouped so.
     """
 
-    def __init__(self, path: str | Path, *, by: str, filters: Filters) -> None:
-        self.source = Source(path, embeddings=False)
+    def __init__(self, path: str | Path, *, by: str, filters: Filters, where: str | None = None) -> None:
+        self.source = Source(path, embeddings=False, where=where)
         self.by = by
         self.filters = filters
-        self._group_by = None if by in ("input", "track") else by
-        _check_columns(self.source, by)
+        self._is_by_folder = by == "folder" and by not in self.source.schema.names
+        self._is_grouped = by not in ("input", "track")
+        _check_columns(self.source, None if self._is_by_folder else by)
         self.classes = in_column_order(self.source.classes)
         self.schema = self._schema()
         """Of the rows: every field's `doc` says what it holds, and the metadata hold the run's record."""
@@ -86,7 +90,8 @@ class Summary:
         columns = tuple(name for name in dict.fromkeys(columns) if name in self.source.schema.names)
         remarks = _Remarks(self.source, self.filters, sampling)
         groups: _Tallies = {}
-        for info, faces in inputs_with_faces(self.source, columns, group_by=self._group_by):
+        group_by = self.by if self._is_grouped and not self._is_by_folder else None
+        for info, faces in inputs_with_faces(self.source, columns, group_by=group_by):
             remarks.check_input(info)
             tallies: _Tallies = {}
             if self.by == "input":  # an input has a row, whatever was found in it
@@ -96,7 +101,7 @@ class Summary:
             else:
                 for face in faces:
                     self._tally_of(info, face, tallies).add_picture(face)
-            if self._group_by is None:
+            if not self._is_grouped:
                 yield from map(self._row, tallies, tallies.values())
                 continue
             for key, tally in tallies.items():
@@ -120,7 +125,9 @@ class Summary:
 
     def _tally_of(self, info: InputRow, face: FaceRow, tallies: _Tallies) -> _Tally:
         key: _Key = (info.kind, info.input)
-        if self._group_by is not None:
+        if self._is_by_folder:
+            key = (info.kind, folder_of(info.input))
+        elif self._is_grouped:
             key = (info.kind, face.group)
         elif self.by == "track":
             key = (*key, face.track)
@@ -130,8 +137,8 @@ class Summary:
 
     def _schema(self) -> pa.Schema:
         """The columns that `_row` fills, in this order."""
-        key_type = self.source.schema.field(self.by).type
-        keys = [] if self._group_by else [_column("input", pa.string(), "The input, as in the other tables.")]
+        key_type = pa.string() if self._is_by_folder else self.source.schema.field(self.by).type
+        keys = [] if self._is_grouped else [_column("input", pa.string(), "The input, as in the other tables.")]
         if self.by != "input":
             keys.append(
                 _column(self.by, key_type, "The value that the faces have in common; null where they have none.")
@@ -149,7 +156,7 @@ class Summary:
             *_episode_columns("", "all emotions"),
             _column("transitions", pa.int64(), "Changes from one emotion to another of a person seen without a gap."),
         ]
-        if self._group_by is None:
+        if not self._is_grouped:
             known = [each for each in known if each.name != "inputs"]
         else:
             known = [each for each in known if each.name not in ("first_s", "last_s")]
@@ -225,12 +232,19 @@ def _write_csv(tables: Iterable[pa.Table], path: Path) -> None:
             escaped.write_csv(file, include_header=number == 0, quote_style="non_numeric")
 
 
-def _check_columns(source: Source, by: str) -> None:
+def folder_of(name: str) -> str:
+    """That of an input, which may be an archive or behind a URL; a point for a name without one."""
+    return posixpath.dirname(name) or "."
+
+
+def _check_columns(source: Source, by: str | None) -> None:
     if not source.classes or "emotion" not in source.schema.names:
         raise ConfigError(
             f"{str(source.path)!r} names no emotions to sum up (its model is {source.record.get('model')!r}); give the "
             "output of a model that does"
         )
+    if by is None:
+        return
     if by == "track" and by not in source.schema.names:
         raise ConfigError(
             f"the faces of {str(source.path)!r} were not tracked; run annotate with --track, or leave out --by track"
