@@ -328,8 +328,8 @@ def test_script_with_a_container():
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["./photos"], "Missing option"),
-        (["./photos", "--out", "p", "--bogus"], "No such option: --bogus"),
+        (["./photos"], "--out is missing"),
+        (["./photos", "--out", "p", "--bogus"], "there is no option --bogus"),
         (["./photos", "--out", "-"], "name a file or a folder with --out"),
         (["./photos", "--out", "p", "--shard", "1/2"], "leave out --shard"),
         (["-", "--out", "p"], "a job has no stdin"),

@@ -16,18 +16,16 @@ import typer
 
 from motivnet_cli import __version__
 from motivnet_cli.cli import annotate, compare, evaluate, export, machine, scale, summary, train, verify, weights
+from motivnet_cli.cli.command import App
+from motivnet_cli.cli.help import GENERAL
 
-app = typer.Typer(
-    name="motivnet",
+app = App(
+    "motivnet",
     help="Find every face in pictures and videos, predict its emotion with MotivNet, and write Parquet.",
     epilog="Exit codes: 0 done; 1 a fault in motivnet or on this machine; 2 wrong usage or settings; 3 done, but more "
     "inputs failed than --max-failures allows; 4 accuracy below --min-accuracy; 5 an output "
     "that is not whole (verify); 75 stopped by SIGTERM or SIGUSR1; 130 "
     "stopped by Ctrl-C. After 75 and 130, run the same command again to continue.",
-    no_args_is_help=True,
-    rich_markup_mode=None,  # boxes and markdown double the time that --help takes (benchmarks/startup.py)
-    add_completion=False,
-    pretty_exceptions_enable=False,
 )
 
 
@@ -36,7 +34,7 @@ def main() -> None:
     if os.name != "posix":
         sys.exit(f"error: motivnet runs on Linux and macOS, and this is {sys.platform}: on Windows, run it within WSL")
     try:
-        app()
+        app(prog_name="motivnet")
     finally:
         gc.freeze()  # or Python searches for garbage once more as it ends: 0.4 s where torch was imported
 
@@ -51,22 +49,29 @@ def _print_version(wanted: bool) -> None:
 def _root(
     version: Annotated[
         bool,
-        typer.Option("--version", "-V", callback=_print_version, is_eager=True, help="Print the version."),
+        typer.Option(
+            "--version",
+            "-V",
+            callback=_print_version,
+            is_eager=True,
+            help="Print the version.",
+            rich_help_panel=GENERAL,
+        ),
     ] = False,
 ) -> None:
     pass
 
 
-app.command("annotate")(annotate.annotate)
-app.command("status")(scale.status)
-app.command("verify")(verify.verify)
-app.command("slurm-script")(scale.slurm_script)
-app.command("download-weights")(weights.download_weights)
-app.command("models")(weights.models)
-app.command("evaluate")(evaluate.evaluate)
-app.command("train")(train.train)
-app.add_typer(compare.compare, name="compare")
-app.command("summary")(summary.summary)
-app.command("bench")(machine.bench)
-app.command("doctor")(machine.doctor)
-app.add_typer(export.export, name="export")
+app.command("annotate", group="Predict")(annotate.annotate)
+app.command("verify", group="Predict")(verify.verify)
+app.command("summary", group="Use predictions")(summary.summary)
+app.add_typer(export.export, name="export", rich_help_panel="Use predictions")
+app.command("evaluate", group="Evaluate and train")(evaluate.evaluate)
+app.add_typer(compare.compare, name="compare", rich_help_panel="Evaluate and train")
+app.command("train", group="Evaluate and train")(train.train)
+app.command("models", group="Models")(weights.models)
+app.command("download-weights", group="Models")(weights.download_weights)
+app.command("status", group="Clusters")(scale.status)
+app.command("slurm-script", group="Clusters")(scale.slurm_script)
+app.command("doctor", group="This machine")(machine.doctor)
+app.command("bench", group="This machine")(machine.bench)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from motivnet_cli.catalogue import DEFAULT_MODEL
+from motivnet_cli.cli.command import App
 from motivnet_cli.cli.evaluate_options import LabelOptions, SetRoot
 from motivnet_cli.cli.options import Device, Quiet, StoreFolder, expand_groups
 from motivnet_cli.cli.terminal import (
@@ -22,7 +23,7 @@ from motivnet_cli.cli.terminal import (
 from motivnet_cli.config import InputConfig, ModelConfig
 from motivnet_cli.progress import watch_run
 
-compare = typer.Typer(help="Compare predictions, models or image sets.", no_args_is_help=True, rich_markup_mode=None)
+compare = App("compare", help="Compare predictions, models or image sets.")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to a terminal, too, as into a pipe.")]
 WorkFolder = Annotated[str, typer.Option("--out", "-o", help="Folder for intermediate results, to resume from.")]

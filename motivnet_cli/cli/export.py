@@ -10,13 +10,12 @@ import typer
 
 from motivnet_cli import errors
 from motivnet_cli.catalogue import DEFAULT_MODEL
+from motivnet_cli.cli.command import App
 from motivnet_cli.cli.options import FilterOptions, OptionGroup, Overwrite, StoreFolder, Weights, expand_groups
 from motivnet_cli.cli.terminal import print_data, print_json, print_message, reporting_errors, talking
 from motivnet_cli.export.formats import FORMATS, Format, NetworkFormat, NetworkPrecision, PixelType
 
-export = typer.Typer(
-    help="Write predictions and networks in other formats.", no_args_is_help=True, rich_markup_mode=None
-)
+export = App("export", help="Write predictions and networks in other formats.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -6,10 +6,11 @@ options takes them in groups: dataclasses whose fields are options.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import inspect
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar, get_args
 
 import typer
 
@@ -60,6 +61,9 @@ Overwrite = Annotated[bool, typer.Option(help="Replace what is there.")]
 @dataclasses.dataclass(frozen=True)
 class OptionGroup:
     """Base of the option groups: dataclasses whose every field is an option and has a default."""
+
+    panel: ClassVar[str | None] = None
+    """The heading in --help of all options of the group that name no other by `rich_help_panel`."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -124,7 +128,7 @@ def expand_groups(command: Callable[..., None]) -> Callable[..., None]:
             groups[name] = parameter.annotation
             parameters += _parameters_of(parameter.annotation)
         else:
-            parameters.append(parameter)
+            parameters.append(parameter.replace(annotation=_described(parameter.annotation)))
 
     def expanded(**options: object) -> None:
         for name, group in groups.items():
@@ -142,6 +146,22 @@ def _parameters_of(group: type[OptionGroup]) -> Iterator[inspect.Parameter]:
     for each in reversed(group.__mro__):  # not typing.get_type_hints, which on Python 3.10 hides what Annotated holds
         hints |= inspect.get_annotations(each, eval_str=True)
     for field in dataclasses.fields(group):
+        annotation = _described(hints[field.name], group.panel)
         yield inspect.Parameter(
-            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=annotation
         )
+
+
+def _described(annotation: object, panel: str | None = None) -> object:
+    """The annotation of an option with its heading in --help, and with what it takes as people write it."""
+    kind, info = get_args(annotation)
+    info = copy.copy(info)  # commands share it
+    info.rich_help_panel = info.rich_help_panel or panel
+    if info.metavar is None:
+        kinds = [inner for each in get_args(kind) or (kind,) for inner in (each, *get_args(each))]
+        words = [each for each in kinds if isinstance(each, str)]
+        if words:
+            info.metavar = "|".join(words)
+        elif int in kinds or float in kinds:
+            info.metavar = "N" if int in kinds else "NUMBER"
+    return Annotated[kind, info]

@@ -11,6 +11,7 @@ import typer
 
 from motivnet_cli import __version__, errors
 from motivnet_cli.cli.annotate import annotate
+from motivnet_cli.cli.command import App
 from motivnet_cli.cli.options import OptionGroup, expand_groups
 from motivnet_cli.cli.terminal import print_data, print_json, print_lines, reporting_errors
 from motivnet_cli.remote.urls import shown
@@ -148,7 +149,7 @@ def slurm_script(
 
 def _parse(arguments: Sequence[str]) -> dict[str, object]:
     """The options of annotate, by the names of its parameters."""
-    alone = typer.Typer(rich_markup_mode=None)
+    alone = App("motivnet", help="")
     alone.command("annotate")(annotate)
     return typer.main.get_command(alone).make_context("motivnet annotate", list(arguments)).params
 

@@ -1,0 +1,156 @@
+"""The text of `--help`: plain, in groups, as wide as the terminal.
+
+The group of an argument, an option or a command is its `rich_help_panel`. What an option takes is its metavar, as
+people write it: `FILE`, `SECONDS`, `auto|N`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import re
+import shutil
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typer._click.core import Context
+    from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
+
+GENERAL = "General"
+_LAST = ("Machine", "Cluster", "Log", GENERAL)
+"""Groups that come after all others, in whatever order their options are declared."""
+_WIDEST = 120
+"""Columns of text on a wider terminal."""
+_NAMES = 26
+"""The widest column of names: text below a longer name starts on a line of its own."""
+_IN_WORDS = {"N": "a whole number", "NUMBER": "a number"}
+"""Metavars of numbers, in messages."""
+
+
+def page(command: TyperCommand | TyperGroup, ctx: Context) -> str:
+    """How a command is called, what it does, and what it takes."""
+    width = min(shutil.get_terminal_size().columns, _WIDEST)
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for each in getattr(command, "commands", {}).values():
+        if not each.hidden:
+            groups.setdefault(each.rich_help_panel or "Commands", []).append((each.name, summary(each)))
+    for each in _parameters(command, ctx):
+        title = each.rich_help_panel or ("Arguments" if _is_argument(each) else "Options")
+        groups.setdefault(title, []).append((_names(each), _text(each)))
+    lines = [*_wrapped(f"Usage: {usage(command, ctx)}", width, hang=7), "", *_paragraphs(command.help or "", width)]
+    for title in sorted(groups, key=lambda title: _LAST.index(title) if title in _LAST else -1):
+        lines += ["", f"{title}:", *_table(groups[title], width)]
+    if command.epilog:
+        lines += ["", *_paragraphs(command.epilog, width)]
+    return "\n".join(lines)
+
+
+def usage(command: TyperCommand | TyperGroup, ctx: Context) -> str:
+    """How a command is called: with its arguments, and the options that it must have."""
+    words = [ctx.command_path, *(["COMMAND"] if hasattr(command, "commands") else [])]
+    parameters = _parameters(command, ctx)
+    words += [_names(each) for each in parameters if _is_argument(each)]
+    words += [f"{long_name(each)} {each.metavar}" for each in parameters if each.required and not _is_argument(each)]
+    return " ".join([*words, "[OPTIONS]"])
+
+
+def summary(command: TyperCommand | TyperGroup) -> str:
+    """What a command does: the first paragraph of its help, whole."""
+    return " ".join(inspect.cleandoc(command.help or "").partition("\n\n")[0].split())
+
+
+def _parameters(command: TyperCommand | TyperGroup, ctx: Context) -> list[TyperArgument | TyperOption]:
+    parameters: list[TyperArgument | TyperOption] = command.get_params(ctx)  # type: ignore[assignment]
+    return [each for each in parameters if not each.hidden]
+
+
+def long_name(parameter: TyperArgument | TyperOption) -> str:
+    """--out of an option that is also -o, and the metavar of an argument."""
+    return (parameter.metavar or parameter.name.upper()) if _is_argument(parameter) else max(parameter.opts, key=len)
+
+
+def choices(parameter: TyperArgument | TyperOption) -> list[str]:
+    """The words that its metavar names, beside those in capitals, which stand for others: auto of auto|PIXELS."""
+    return [word for word in (parameter.metavar or "").split("|") if re.fullmatch(r"[a-z][a-z0-9.-]*", word)]
+
+
+def wanted(parameter: TyperArgument | TyperOption) -> str:
+    """What it takes, in words."""
+    *words, last = (_IN_WORDS.get(word, word) for word in (parameter.metavar or "").split("|"))
+    kinds = f"{', '.join(words)} or {last}" if words else last
+    least = _least(parameter)
+    return kinds if least is None else f"{kinds} of at least {least:g}"
+
+
+def _least(parameter: TyperArgument | TyperOption) -> float | None:
+    """The smallest number that it takes; Typer has moved where this is written."""
+    least: float | None = getattr(parameter, "min", None) or getattr(getattr(parameter, "type", None), "min", None)
+    return least
+
+
+def _is_argument(parameter: TyperArgument | TyperOption) -> bool:
+    return parameter.param_type_name == "argument"
+
+
+def _names(parameter: TyperArgument | TyperOption) -> str:
+    """-o, --out FILE; --align/--no-align; INPUT..., in brackets if none is needed."""
+    if _is_argument(parameter):
+        name = long_name(parameter) + ("..." if parameter.nargs != 1 else "")
+        return name if parameter.required else f"[{name}]"
+    *short, long = sorted(parameter.opts, key=len)
+    names = ", ".join([*short, "/".join([long, *parameter.secondary_opts])])
+    return names if parameter.is_flag else f"{names} {parameter.metavar or 'TEXT'}"  # type: ignore[union-attr]
+
+
+def _text(parameter: TyperArgument | TyperOption) -> str:
+    """What it is for, followed by what else has to be known, in sentences."""
+    sentences = [parameter.help or ""]
+    if getattr(parameter, "multiple", False):
+        sentences.append("May be repeated.")
+    if parameter.required and not _is_argument(parameter):
+        sentences.append("Required.")
+    if default := _default(parameter):
+        sentences.append(f"Default: {default}.")
+    if parameter.envvar:
+        sentences.append(f"Environment variable: {parameter.envvar}.")
+    return " ".join(filter(None, sentences))
+
+
+def _default(parameter: TyperArgument | TyperOption) -> str:
+    """What holds where it is not given, as it would be typed; nothing for what is then left undone."""
+    value = parameter.default
+    if value is None or not parameter.show_default:
+        return ""
+    if isinstance(value, bool):
+        names = parameter.opts if value else parameter.secondary_opts
+        return max(names, key=len) if parameter.secondary_opts else ""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _table(rows: Sequence[tuple[str, str]], width: int) -> Iterator[str]:
+    column = min(max(len(name) for name, _ in rows), _NAMES) + 4
+    for name, text in rows:
+        first, *rest = textwrap.wrap(text, width - column, break_on_hyphens=False, break_long_words=False) or [""]
+        if len(name) + 4 > column:
+            yield f"  {name}"
+            yield f"{'':{column}}{first}"
+        else:
+            yield f"  {name}".ljust(column) + first
+        yield from (f"{'':{column}}{line}" for line in rest)
+
+
+def _paragraphs(text: str, width: int) -> list[str]:
+    """The text, wrapped. An indented line, such as a command to copy, stays a line of its own."""
+    lines: list[str] = []
+    for paragraph in inspect.cleandoc(text).split("\n\n"):
+        lines += [""] if lines else []
+        for is_indented, group in itertools.groupby(paragraph.splitlines(), key=lambda line: line.startswith(" ")):
+            block = list(group)
+            lines += block if is_indented else _wrapped(" ".join(block), width)
+    return lines
+
+
+def _wrapped(text: str, width: int, *, hang: int = 0) -> list[str]:
+    return textwrap.wrap(text, width, subsequent_indent=" " * hang, break_on_hyphens=False, break_long_words=False)
