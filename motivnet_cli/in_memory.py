@@ -24,7 +24,7 @@ from motivnet_cli.engine.machine import usable_cores
 from motivnet_cli.engine.prepare import Preparer
 from motivnet_cli.engine.work import load_network, make_predictor
 from motivnet_cli.errors import ConfigError, InputError
-from motivnet_cli.export.drawing import DrawnFace, draw_face
+from motivnet_cli.export.drawing import DrawnFace, draw_faces, enlarged
 from motivnet_cli.inputs.decode import decode_image
 from motivnet_cli.inputs.names import printable
 from motivnet_cli.inputs.pillow import decoding_settings
@@ -103,9 +103,10 @@ class PredictedPicture:
         return _as_pandas(self._table)
 
     def draw(self) -> Image.Image:
-        """The upright picture, RGB, with the boxes of its faces, their emotions and a bar for each probability.
+        """The upright picture, RGB, with the boxes of its faces, their emotions and bars of the highest probabilities.
 
-        A picture that was given by its path is read again.
+        A picture that was given by its path is read again. One that is too small for letters is enlarged by a whole
+        factor.
 
         Raises:
             InputError: It cannot be read any more, or has another size now.
@@ -118,17 +119,19 @@ class PredictedPicture:
                 f"{self.input}: it was {self.width} x {self.height} pixels when its faces were found, and is "
                 f"{image.width} x {image.height} now: call predict again",
             )
-        for number, face in enumerate(self.faces):
-            draw_face(
-                image,
-                DrawnFace(
-                    box=face.box,
-                    number=number,
-                    emotion=face.emotion,
-                    confidence=face.confidence,
-                    probabilities=face.probabilities,
-                ),
+        has_several = len(self.faces) > 1
+        faces = [
+            DrawnFace(
+                box=face.box,
+                number=number if has_several else None,
+                emotion=face.emotion,
+                confidence=face.confidence,
+                probabilities=tuple(face.probabilities.items()),
             )
+            for number, face in enumerate(self.faces)
+        ]
+        image, faces = enlarged(image, faces)
+        draw_faces(image, faces)
         return image
 
 

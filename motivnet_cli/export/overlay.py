@@ -23,7 +23,7 @@ from motivnet_cli.config import MAX_PIXELS, VideoConfig
 from motivnet_cli.durable import durably, temporary_name
 from motivnet_cli.errors import ConfigError, InputError
 from motivnet_cli.export.destination import check_destination
-from motivnet_cli.export.drawing import DrawnFace, draw_face
+from motivnet_cli.export.drawing import DrawnFace, draw_faces
 from motivnet_cli.export.source import Source
 from motivnet_cli.inputs.video import VideoReader
 from motivnet_cli.inputs.video_worker import Sampler
@@ -158,7 +158,7 @@ class _VideoRows:
                 number=row["face"] if row.get("track") is None else row["track"],
                 emotion=row.get("emotion"),
                 confidence=row.get("confidence"),
-                probabilities={name: row[name] for name in self._classes if row[name] is not None},
+                probabilities=tuple((name, row[name]) for name in self._classes if row[name] is not None),
             )
             for row in rows.iter_rows(named=True)
             if _is_box(*(row[side] for side in BOX_COLUMNS))
@@ -257,8 +257,7 @@ def _draw_all(reader: VideoReader, rows: _VideoRows, out: Path) -> int:
         for frame in reader:
             assert frame.time_s is not None, "frames of videos have times"
             image = Image.fromarray(frame.rgb)
-            for face in rows.at(frame):
-                draw_face(image, face)
+            draw_faces(image, rows.at(frame))
             if not num_frames:
                 first_size = image.size
                 stream.width, stream.height = (length + length % 2 for length in first_size)
