@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import zipfile
 
 import pytest
+from PIL import Image
+from typer.testing import CliRunner
 
+from motivnet_cli.cli import app
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.export.local_files import LocalFiles
 from motivnet_cli.export.source import InputRow, Source
@@ -96,3 +101,22 @@ def test_what_is_said_of_those_that_are_not_there(tmp_path):
         "The files of 4 of 5 inputs to be shown cannot be used: 2 not where the run read them, 1 behind a URL, 1 in an "
         "archive. If they lie in another folder now, give it with --images-from FOLDER."
     )
+
+
+def test_what_only_the_folders_of_the_run_know(tmp_path):
+    """A name that is no UTF-8, and the archive of a member."""
+    strange = tmp_path / "in" / os.fsdecode(b"a\xff.png")
+    strange.parent.mkdir()
+    Image.new("RGB", (64, 64)).save(strange, "PNG")
+    with zipfile.ZipFile(tmp_path / "in" / "z.zip", "w") as archive:
+        archive.write(strange, "in.png")
+    out = tmp_path / "p.parquet"
+    run = ["annotate", tmp_path / "in", "--out", out, "--model", "expression-net", "--faces", "whole"]
+    assert CliRunner().invoke(app, list(map(str, run))).exit_code == 0
+    source = Source(out)
+    files, rows = LocalFiles(source), {row.input: row for row in source.inputs()}
+
+    assert files.find(rows["a\\xff.png"]) == strange
+    assert files.find(rows["z.zip/in.png"]) is None
+    assert files.find_archive(rows["z.zip/in.png"]) == tmp_path / "in" / "z.zip"
+    assert files.find_archive(rows["a\\xff.png"]) is None

@@ -5,6 +5,7 @@ They are looked for where the plan has them, else where the run's settings lead,
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,28 +53,27 @@ def find_items(
 
 def _listed(settings: Mapping[str, object], names: set[str]) -> dict[str, Item]:
     """The items of these names that the run's own inputs hold now."""
-    try:
-        listing = Listing(_input_config(settings))
-    except ConfigError:
-        return {}
     found: dict[str, Item] = {}
     by_end: dict[str, list[Item]] = {}
     ends = {name: _without_dots(name) for name in names}
     last_parts = {Path(end).name for end in ends.values()}
-    try:
-        for item in listing:
-            if item.input in names:
-                found[item.input] = item
-            elif Path(item.input).name in last_parts:
-                by_end.setdefault(Path(item.input).name, []).append(item)
-    except ConfigError:
-        return found
+    for item in listed_items(settings):
+        if item.input in names:
+            found[item.input] = item
+        elif Path(item.input).name in last_parts:
+            by_end.setdefault(Path(item.input).name, []).append(item)
     for name in names - set(found):
         # Names that were given relative to a folder: the record has the inputs by their absolute paths.
         fitting = [item for item in by_end.get(Path(name).name, []) if f"/{item.input}".endswith(f"/{ends[name]}")]
         if len(fitting) == 1:
             found[name] = replace(fitting[0], input=name)
     return found
+
+
+def listed_items(settings: Mapping[str, object]) -> Iterator[Item]:
+    """What the run's own inputs hold now, up to a list or manifest that cannot be read."""
+    with suppress(ConfigError):
+        yield from Listing(_input_config(settings))
 
 
 def section_of(settings: Mapping[str, object], name: str) -> dict[str, object]:

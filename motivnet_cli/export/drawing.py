@@ -132,7 +132,7 @@ class _Drawing(NamedTuple):
 @functools.lru_cache(maxsize=2)  # most frames of a video show what the one before did
 def _drawing(size: tuple[int, int], faces: tuple[DrawnFace, ...], bars: bool) -> _Drawing:
     edges = [_edges_of(face.box, size) for face in faces]
-    units = [_unit(size, each) for each in edges]
+    units = [_unit(size, face.box) for face in faces]
     colours = [_COLOURS[(face.number or 0) % len(_COLOURS)] for face in faces]
     boxes = [
         _Outline(each, colour, max(2, unit // 7)) for each, colour, unit in zip(edges, colours, units, strict=True)
@@ -159,11 +159,11 @@ def _edges_of(box: Box, size: tuple[int, int]) -> _Edges:
     return x1, y1, max(x2, x1 + 1), max(y2, y1 + 1)
 
 
-def _unit(size: tuple[int, int], edges: _Edges) -> int:
+def _unit(size: tuple[int, int], box: Box) -> int:
     """Height of the letters in pixels: a part of the face's height, within limits that go with the picture."""
     side = min(size)
     least, most = max(10, side // 75), max(12, side // 30)
-    return max(6, min(min(max((edges[3] - edges[1]) // 6, least), most), size[0] // _WIDEST))
+    return max(6, min(min(max(round(box[3] - box[1]) // 6, least), most), size[0] // _WIDEST))
 
 
 def _lines_of(face: DrawnFace) -> list[_Line]:

@@ -7,17 +7,20 @@ hash where the run took one.
 from __future__ import annotations
 
 from collections import Counter
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from motivnet_cli.durable import sha256_of
+from motivnet_cli.engine.found_again import listed_items
 from motivnet_cli.errors import ConfigError
+from motivnet_cli.export.source import InputRow
 from motivnet_cli.remote.urls import is_remote, local_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from motivnet_cli.export.source import InputRow, Source
+    from motivnet_cli.export.source import Source
 
 Absence: TypeAlias = Literal["missing", "remote", "archived", "changed"]
 """Why there is no file: not where it was, behind a URL, within an archive, or another one than the run read."""
@@ -43,8 +46,9 @@ class LocalFiles:
     """
 
     def __init__(self, source: Source, images_from: str | None = None) -> None:
+        self._settings = source.record.get("settings", {})
         self._given = [Path(name) for name in source.settings("inputs.paths") if not is_remote(name)]
-        folder = source.record.get("settings", {}).get("inputs.relative_to")
+        folder = self._settings.get("inputs.relative_to")
         self._relative_to = Path(folder) if isinstance(folder, str) else None
         self._moved_to = None if images_from is None else Path(local_path(images_from))
         if self._moved_to is not None and not self._moved_to.is_dir():
@@ -58,6 +62,13 @@ class LocalFiles:
         found = self._found[info.input]
         return found if isinstance(found, Path) else None
 
+    def find_archive(self, info: InputRow) -> Path | None:
+        """The archive that an input is a member of, if it is here."""
+        if info.archive is None:
+            return None
+        places = self._candidates(InputRow(info.archive, "archive", "ok"))
+        return next((path for path in places if path.is_file()), None)
+
     def leave_out(self, name: str) -> None:
         """Take the file of an input for changed, since its content turned out to be another."""
         self._found[name] = "changed"
@@ -70,16 +81,7 @@ class LocalFiles:
     @property
     def sentence(self) -> str:
         """What could not be had, and the way on; empty where nothing is amiss."""
-        counts = self.absences
-        if not counts:
-            return ""
-        total, asked = counts.total(), len(self._found)
-        reasons = [f"{counts[each]:,} {_WORDS[each]}" for each in _WORDS if counts[each]]
-        listed = ", ".join(reasons).format(them="it" if counts["missing"] == 1 else "them")
-        text = f"The files of {total:,} of {asked:,} inputs to be shown cannot be used: {listed}."
-        if counts["missing"] or counts["archived"]:
-            text += " If they lie in another folder now, give it with --images-from FOLDER."
-        return text
+        return sentence_on(self.absences, len(self._found))
 
     def _look_for(self, info: InputRow) -> Path | Absence:
         if is_remote(info.input):
@@ -112,8 +114,22 @@ class LocalFiles:
             yield name
         elif self._relative_to is not None:
             yield self._relative_to / name
-        else:
+        elif self._given:
             yield from self._below_given(name)
+        else:
+            yield name
+        if info.input in self._listed:
+            yield self._listed[info.input]
+
+    @cached_property
+    def _listed(self) -> dict[str, Path]:
+        """By its name, each file that the run's own folders, lists and manifests name now.
+
+        It is asked where the name alone does not lead to a file: one that is no UTF-8, or that only a list knows.
+        """
+        paths = [str(path) for path in self._given]
+        items = listed_items({**self._settings, "inputs.paths": paths})
+        return {item.input: Path(item.path) for item in items if item.row is None and not is_remote(item.path)}
 
     def _below_given(self, name: Path) -> Iterator[Path]:
         """Places of a name that is relative to a given path, or begins with one."""
@@ -122,6 +138,18 @@ class LocalFiles:
             for shared in range(len(parts) + 1):
                 if not shared or given.parts[-shared:] == tuple(parts[:shared]):
                     yield given.joinpath(*parts[shared:])
+
+
+def sentence_on(absences: Counter[Absence], num_asked: int) -> str:
+    """What could not be had of so many inputs, and the way on; empty where nothing is amiss."""
+    if not absences:
+        return ""
+    reasons = [f"{absences[each]:,} {_WORDS[each]}" for each in _WORDS if absences[each]]
+    listed = ", ".join(reasons).format(them="it" if absences["missing"] == 1 else "them")
+    text = f"The files of {absences.total():,} of {num_asked:,} inputs to be shown cannot be used: {listed}."
+    if absences["missing"] or absences["archived"]:
+        text += " If they lie in another folder now, give it with --images-from FOLDER."
+    return text
 
 
 def _below(name: Path) -> PurePosixPath:
