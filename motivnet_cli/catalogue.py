@@ -228,6 +228,11 @@ _EXPRESSION_NET = ModelCard(
 CARDS = {card.name: card for card in (_MOTIVNET, *_SAPIENS, _EXPRESSION_NET)}
 
 
+def fill_rgb_of(recipe: str) -> tuple[int, int, int] | None:
+    """The colour around the pictures of all models that take an input recipe; None where none does."""
+    return next((card.fill_rgb for card in CARDS.values() if recipe in card.recipes), None)
+
+
 def recorded_name(name: str | None, weights: str | None) -> str:
     """What a run calls its model: the name of the weights file if one is given, else the model's.
 

@@ -18,14 +18,21 @@ from motivnet_cli.export.formats import FORMATS, Format, NetworkFormat, NetworkP
 export = App("export", help="Write predictions and networks in other formats.")
 
 
+Where = Annotated[
+    str | None,
+    typer.Option(metavar="SQL", help="Write only these rows, such as \"confidence > 0.8 AND emotion = 'anger'\"."),
+]
+ImagesFrom = Annotated[
+    str | None,
+    typer.Option(metavar="FOLDER", help="Where the pictures and videos are now, if they have moved since the run."),
+]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RowOptions(OptionGroup):
     """Which rows and columns are written."""
 
-    where: Annotated[
-        str | None,
-        typer.Option(metavar="SQL", help="Write only these rows, such as \"confidence > 0.8 AND emotion = 'anger'\"."),
-    ] = None
+    where: Where = None
     columns: Annotated[str | None, typer.Option(metavar="A,B,...", help="Write only these columns.")] = None
     embeddings: Annotated[
         bool | None,
@@ -198,10 +205,7 @@ def report(
     *,
     out: Annotated[str, typer.Option("--out", "-o", help="HTML file to write.")] = "report.html",
     images: Annotated[bool, typer.Option("--images/--no-images", help="Show faces, cropped from local files.")] = True,
-    images_from: Annotated[
-        str | None,
-        typer.Option(metavar="FOLDER", help="Where the pictures and videos are now, if they have moved since the run."),
-    ] = None,
+    images_from: ImagesFrom = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Write a page that shows a run: counts, failures, emotions, galleries, a map of the embeddings, timelines.
@@ -213,6 +217,39 @@ def report(
 
         written = write_page(path, out, images=images, images_from=images_from, overwrite=overwrite)
         print_message(console, f"written: {written}")
+
+
+@export.command()
+def crops(
+    path: Annotated[str, typer.Argument(help="An output of annotate: a .parquet file or a folder.")],
+    *,
+    out: Annotated[
+        str, typer.Option("--out", "-o", help="Folder to write: a folder for each emotion, and metadata.csv.")
+    ] = "crops",
+    per_class: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, help="At most so many faces of each emotion: a random sample, the same one each time."
+        ),
+    ] = None,
+    where: Where = None,
+    images_from: ImagesFrom = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write the faces as PNG files in a folder for each emotion: a data set.
+
+    Example: motivnet export crops preds.parquet --out crops --per-class 500 --where "confidence > 0.8"
+
+    A crop is what the network saw. Faces whose pictures are gone or have changed are left out, and counted.
+    """
+    with reporting_errors(), talking(quiet=False) as console:
+        from motivnet_cli.export.crops import write_crops
+
+        written = write_crops(path, out, where=where, per_class=per_class, images_from=images_from, overwrite=overwrite)
+        print_message(console, f"written: {out} ({written.faces:,} faces)")
+        if as_json:
+            print_json(dataclasses.asdict(written))
 
 
 @export.command()

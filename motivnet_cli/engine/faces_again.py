@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from motivnet_cli.config import LoaderConfig, VideoConfig
-from motivnet_cli.engine.found_again import find_items, is_changed, pictures_of, section_of
+from motivnet_cli.engine.found_again import is_changed, pictures_of, section_of
 from motivnet_cli.engine.picture_reader import PictureReader
 from motivnet_cli.errors import InputError
 from motivnet_cli.inputs.cells import CellReader
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import polars as pl
     from numpy.typing import NDArray
 
+    from motivnet_cli.errors import ErrorType
     from motivnet_cli.output.verify_sample import SampledInput
     from motivnet_cli.records import Item
 
@@ -59,28 +60,23 @@ class FacesAgain:
     """N faces of an output.
 
     Args:
-        path: The output.
-        settings: Of its run, as recorded.
+        settings: Of the run, as recorded.
         faces: [N], in the order of the output, of which `input`, `frame`, `face_source` and the size of the picture
             matter here.
         inputs: What is known of each input and of the archives that they are in, by their names.
-        images: The folder below which the inputs lie by their names; None looks where the run had them.
+        items: Those of the inputs that are found, by their names; of members of an archive that of the archive.
     """
 
     def __init__(
         self,
-        path: str,
         settings: Mapping[str, object],
         faces: pl.DataFrame,
         inputs: Mapping[str, SampledInput],
-        *,
-        images: str | None,
+        items: Mapping[str, Item],
     ) -> None:
         self._faces = faces
         self._inputs = inputs
-        self._jobs = _jobs_of(
-            faces["input"].to_list(), inputs, find_items(path, inputs.values(), settings, inputs_from=images)
-        )
+        self._jobs = _jobs_of(faces["input"].to_list(), inputs, items)
         self._reader = PictureReader(
             VideoConfig(**section_of(settings, "video")),  # type: ignore[arg-type]
             LoaderConfig(**section_of(settings, "loader")),  # type: ignore[arg-type]
@@ -136,6 +132,8 @@ class FacesAgain:
             waiting[name, frame].append((row, (height, width)))
         names = {name for name, _ in waiting}
         about = self._inputs[faces["input"][0]]
+        if item.problem is not None:
+            return _reason_of(item.problem.error_type)
         try:
             if is_changed(item, self._inputs.get(about.archive or about.name, about)):
                 return _GONE["changed"]
@@ -151,8 +149,12 @@ class FacesAgain:
                 if not waiting:
                     break
         except InputError as error:
-            return _GONE.get(error.error_type, f"files that cannot be read ({error.error_type})")
+            return _reason_of(error.error_type)
         return _GONE["changed"]
+
+
+def _reason_of(error_type: ErrorType) -> str:
+    return _GONE.get(error_type, f"files that cannot be read ({error_type})")
 
 
 class _Job(NamedTuple):

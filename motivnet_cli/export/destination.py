@@ -5,17 +5,21 @@ One rule for tables, pages, videos and networks: what an export reads is never r
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import json
 import re
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from motivnet_cli.durable import sync, temporary_name
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.output.names import inputs_beside
 from motivnet_cli.output.written import WrittenPaths
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Mapping
 
 MARKER = ".motivnet-export.json"
 """Name of a file in every folder that an export made; `overwrite` replaces no folder without it."""
@@ -53,6 +57,43 @@ def check_destination(out: Path, reads: Iterable[str | Path], *, overwrite: bool
         raise ConfigError(f"{name!r} exists; give --overwrite to replace it, or --out another name")
     if is_folder and not (out / MARKER).is_file():
         raise ConfigError(f"{name!r} is a folder that no export made, so it is not replaced; give --out another name")
+
+
+@contextlib.contextmanager
+def whole_folder(out: Path, about: Mapping[str, object]) -> Iterator[Path]:
+    """An empty folder beside `out`; what the block writes there is synced and becomes `out`, in place of an older one.
+
+    Args:
+        about: What MARKER says of the export.
+    """
+    temporary = temporary_name(out)
+    remove(temporary)
+    try:
+        temporary.mkdir()
+        yield temporary
+        (temporary / MARKER).write_text(json.dumps(about, indent=1), encoding="utf-8")
+        for path in temporary.rglob("*"):
+            sync(path)
+        sync(temporary)
+        if out.exists():  # a folder cannot be renamed over one that holds files
+            old = out.with_name(f".{out.name}.old")
+            remove(old)
+            out.rename(old)
+            temporary.rename(out)
+            remove(old)
+        else:
+            temporary.rename(out)
+        sync(out.parent)
+    finally:
+        remove(temporary)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder with all that it holds, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def path_below(folder: Path, name: str, suffix: str) -> Path:

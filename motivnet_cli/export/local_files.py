@@ -57,10 +57,14 @@ class LocalFiles:
 
     def find(self, info: InputRow) -> Path | None:
         """The file of an input, if it is here and the one that the run read; an input may be asked for again."""
+        found = self.look_for(info)
+        return found if isinstance(found, Path) else None
+
+    def look_for(self, info: InputRow) -> Path | Absence:
+        """The same, or why there is none."""
         if info.input not in self._found:
             self._found[info.input] = self._look_for(info)
-        found = self._found[info.input]
-        return found if isinstance(found, Path) else None
+        return self._found[info.input]
 
     def find_archive(self, info: InputRow) -> Path | None:
         """The archive that an input is a member of, if it is here."""

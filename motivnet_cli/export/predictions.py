@@ -7,16 +7,14 @@ looks like by the modules that hold the writers.
 from __future__ import annotations
 
 import functools
-import json
-import shutil
 import sys
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from motivnet_cli.durable import durably, sync, temporary_name
+from motivnet_cli.durable import durably, temporary_name
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.export import arrays, boxes, cues, layouts, statistics, tables, workbook
-from motivnet_cli.export.destination import MARKER, check_destination
+from motivnet_cli.export.destination import check_destination, remove, whole_folder
 from motivnet_cli.export.filters import NO_FILTERS
 from motivnet_cli.export.formats import FORMATS
 from motivnet_cli.export.source import Source
@@ -136,42 +134,15 @@ def _write_to_path(
     form = FORMATS[to]
     is_folder = out.suffix.lower() != form.suffix if form.is_folder is None else form.is_folder
     check_destination(out, [source.path, *source.files_named], is_folder=is_folder, overwrite=overwrite)
-    temporary = temporary_name(out)
     try:
-        _remove(temporary)
         if is_folder:
-            temporary.mkdir()
-            write(source, temporary)
-            marker = {"format": to, "predictions": str(source.path), "record": source.record}
-            (temporary / MARKER).write_text(json.dumps(marker, indent=1), encoding="utf-8")
-            _publish_folder(temporary, out)
+            about = {"format": to, "predictions": str(source.path), "record": source.record}
+            with whole_folder(out, about) as folder:
+                write(source, folder)
         else:
-            with durably(out):
+            with durably(out) as temporary:
                 write(source, temporary)
     except OSError as error:
         raise ConfigError(f"cannot write {str(out)!r} ({error.strerror or error}); choose another --out") from error
     finally:
-        _remove(temporary)
-
-
-def _publish_folder(temporary: Path, out: Path) -> None:
-    """Sync a folder and give it its name, in place of an older one."""
-    for path in temporary.rglob("*"):
-        sync(path)
-    sync(temporary)
-    if out.exists():  # a folder cannot be renamed over one that holds files
-        old = out.with_name(f".{out.name}.old")
-        _remove(old)
-        out.rename(old)
-        temporary.rename(out)
-        _remove(old)
-    else:
-        temporary.rename(out)
-    sync(out.parent)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+        remove(temporary_name(out))

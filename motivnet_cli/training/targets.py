@@ -21,6 +21,7 @@ from motivnet_cli import __version__
 from motivnet_cli.config import FaceConfig
 from motivnet_cli.durable import durably
 from motivnet_cli.engine.faces_again import FacesAgain, LeftOut
+from motivnet_cli.engine.found_again import find_items
 from motivnet_cli.engine.machine import usable_cores
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.export.source import Source
@@ -187,7 +188,9 @@ def crop_faces(
     key = _key_of(targets, student, images)
     if (before := _cropped_before(out / _CROPPED, key, len(targets.faces))) is not None:
         return before
-    again = FacesAgain(targets.path, targets.record["settings"], targets.faces, targets.inputs, images=images)
+    settings = targets.record["settings"]
+    items = find_items(targets.path, targets.inputs.values(), settings, inputs_from=images)
+    again = FacesAgain(settings, targets.faces, targets.inputs, items)
     started = time.monotonic()
     with durably(out / _CROPS) as temporary, temporary.open("wb") as file:
         use = _cutter(targets, student, file.fileno())
