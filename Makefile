@@ -12,7 +12,7 @@ INSTALL ?= $(BIN)/python -m pip install --quiet
 WHEEL_PYTHON ?= $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test-fast test test-all coverage lint audit check fix dist constraints fuzz torture bench clean
+.PHONY: help setup demo test-fast test test-all coverage lint docs audit check fix dist constraints fuzz torture bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ lint: $(STAMP) ## Format, lint, types, import contract, generated docs, workflow
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/feature.yml
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.citation-file-format CITATION.cff
 	$(BIN)/zizmor --quiet --offline --strict-collection .github
+
+docs: $(STAMP) ## Build the documentation site into site/; a link that leads nowhere is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 audit: $(STAMP) ## Ask a public database for known flaws of the versions in constraints.txt (needs the network)
 	.ci/audit $(BIN)/uv
@@ -112,4 +115,4 @@ bench: $(STAMP) ## Run the benchmarks and record their rows (about four hours)
 	$(BIN)/python benchmarks/long_run.py --record
 
 clean: ## Remove the virtual environment and what tools leave behind
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage dist build
+	rm -rf $(VENV) site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage dist build

@@ -1,8 +1,9 @@
-"""What every test shares: the GPU gate, the versions in the report's header, and a run for others to equal."""
+"""What every test shares: the GPU gate, the versions in the report's header, a run for others to equal, a browser."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 from importlib.metadata import version
@@ -150,3 +151,19 @@ def plain_figures(monkeypatch):
 
     drawing = Drawing(b"\x89PNG", b'<svg xmlns="http://www.w3.org/2000/svg"/>')
     monkeypatch.setattr("motivnet_cli.report.figures._drawn", lambda draw, *, size: drawing)
+
+
+@pytest.fixture(scope="module")
+def browser(request):
+    """Chromium without a window."""
+    if request.config.getoption("quick"):
+        pytest.skip("not quick: it starts a browser")  # playwright does not survive to be stopped while it starts
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None:
+        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
+    is_root = hasattr(os, "geteuid") and os.geteuid() == 0
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"] if is_root else [])
+        yield browser
+        browser.close()

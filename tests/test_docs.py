@@ -30,6 +30,9 @@ DOCUMENTS = sorted(
     )
     for path in ROOT.glob(pattern)
 )
+TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
+HOME = "https://github.com/motivnet/motivnet/blob/main/"
+"""What lies beside docs/ is linked to there: the site has no copy of it."""
 OTHER_TOOLS = {
     "--array",
     "--build-arg",
@@ -53,13 +56,27 @@ def _runnable(document: Path) -> list[tuple[str, str]]:
     return re.findall(r"<!-- run -->\n```(bash|python)\n(.*?)```", document.read_text(), flags=re.S)
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/api.md"])
+NEEDS = {"--to onnx": "onnxscript", "--to xlsx": "xlsxwriter", "--to sav": "pyreadstat"}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        "README.md",
+        "docs/api.md",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("docs/limits.md", *(f"docs/tutorials/{path.name}" for path in TUTORIALS))
+        ),
+    ],
+)
 def test_marked_blocks_run_in_order(document, tmp_path):
     """Every block that is marked to run does, one after the other, in a folder with sample_data."""
     blocks = _runnable(ROOT / document)
     assert blocks
-    if any("--to onnx" in block for _, block in blocks):
-        pytest.importorskip("onnxscript")
+    for words, module in NEEDS.items():
+        if any(words in block for _, block in blocks):
+            pytest.importorskip(module)
     shutil.copytree(SAMPLE_DATA, tmp_path / "sample_data")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     for language, block in blocks:
@@ -153,12 +170,36 @@ def _anchors(document: Path) -> set[str]:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_somewhere(document):
-    """Relative links in documents point at files that exist, and at headings that these have."""
-    for link in re.findall(r"\]\((?!https?:|mailto:)([^)\s]+)\)", FENCED.sub("", _without_cog(document))):
+    """Links to this repository's files point at some that exist, and at headings that these have."""
+    for link in re.findall(rf"\]\((?!mailto:|(?!{HOME})https?:)([^)\s]+)\)", FENCED.sub("", _without_cog(document))):
         name, _, anchor = link.partition("#")
-        target = document.parent / name if name else document
+        folder = ROOT if name.startswith(HOME) else document.parent
+        target = folder / name.removeprefix(HOME) if name else document
         assert target.exists(), link
         assert not anchor or anchor in _anchors(target), link
+
+
+@pytest.mark.parametrize("document", sorted((ROOT / "docs").rglob("*.md")), ids=lambda path: path.name)
+def test_pages_look_the_same_on_the_site(document):
+    """Where its Markdown is stricter than GitHub's: an empty line before a list, four spaces before one within."""
+    lines = FENCED.sub("", _without_cog(document)).splitlines()
+    items = re.compile(r" *(?:-|\d+\.) ")
+    unseen = [
+        line
+        for before, line in zip(["", *lines], lines, strict=False)
+        if items.match(line) and before and not before.startswith((" ", "<!--")) and not items.match(before)
+    ]
+
+    assert unseen == []
+    assert [line for line in lines if re.match(r" {1,3}(?:-|\d+\.) ", line)] == []
+
+
+def test_every_page_has_a_place_on_the_site():
+    """`nav` of mkdocs.yml names each page; decisions are listed by docs/decisions.md."""
+    pages = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")}
+    named = re.findall(r"^ +- [^:]+: (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), flags=re.M)
+
+    assert sorted(named) == sorted(page for page in pages if not page.startswith("decisions/"))
 
 
 def _python_files(text: str) -> list[str]:

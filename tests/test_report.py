@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import re
-import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 from io import BytesIO
@@ -563,21 +561,6 @@ def test_suite_with_a_set_twice(tmp_path, scores):
 
     assert json.loads((tmp_path / "rafdb" / "metrics.json").read_text())["dataset"]["split"] == "train"
     assert json.loads((tmp_path / "rafdb-2" / "metrics.json").read_text())["dataset"]["split"] == "test"
-
-
-@pytest.fixture(scope="module")
-def browser(request):
-    if request.config.getoption("quick"):
-        pytest.skip("not quick: it starts a browser")  # playwright does not survive to be stopped while it starts
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if chromium is None:
-        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
-    is_root = hasattr(os, "geteuid") and os.geteuid() == 0
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"] if is_root else [])
-        yield browser
-        browser.close()
 
 
 @pytest.mark.parametrize("width", [390, 1200])
