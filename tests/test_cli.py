@@ -245,13 +245,6 @@ def test_missing_cuda_is_an_error(tmp_path):
     assert "torch sees 0 CUDA devices" in run.stderr
 
 
-def test_quiet_says_nothing(tmp_path):
-    """--quiet leaves both streams empty when all is well."""
-    run = annotate(SAMPLE_DATA, "--out", tmp_path / "p.parquet", "--quiet")
-
-    assert (run.exit_code, run.stdout, run.stderr) == (0, "", "")
-
-
 def test_a_quiet_command_does_not_silence_the_process(tmp_path, caplog):
     """What a program logs after a command that it ran within itself is not cut off."""
     annotate(SAMPLE_DATA, "--out", tmp_path / "p.parquet", "--quiet")
@@ -458,7 +451,7 @@ SETTINGS = {
     "--commit-seconds 5": {"output.commit_seconds": 5.0},
 }
 """Options of annotate, and all settings that they change."""
-OF_THE_CALL = {"--max-failures", "--dry-run", "--quiet", "--json"}
+OF_THE_CALL = {"--max-failures", "--dry-run", "--json", "--quiet", "--verbose", "--log-file", "--log-format"}
 """Options of annotate that change no setting of the run."""
 
 

@@ -366,7 +366,9 @@ def test_compare_predictions(faces, tmp_path):
     """McNemar on predictions that differ in known images."""
     right = deepface_table(faces, tmp_path / "right.csv")
     worse = deepface_table(faces, tmp_path / "worse.csv", answer=lambda label: 0 if label == 6 else label)
-    result = json.loads(run("compare", "predictions", right, worse, "--dataset", "folder", "--root", faces).stdout)
+    result = json.loads(
+        run("compare", "predictions", right, worse, "--dataset", "folder", "--root", faces, "--json").stdout
+    )
 
     assert result["all"]["table"] == {"both": 6 * A_CLASS, "only_a": A_CLASS, "only_b": 0, "neither": 0}
     assert result["all"]["mcnemar_p"] == pytest.approx(2 * 0.5**A_CLASS)
@@ -375,10 +377,10 @@ def test_compare_predictions(faces, tmp_path):
 
 def test_compare_data_and_models(faces, tmp_path):
     """A set is no distance from itself, and a network is itself."""
-    same = run("compare", "data", faces, faces, "--model", "expression-net", "--out", tmp_path / "d")
+    same = run("compare", "data", faces, faces, "--model", "expression-net", "--out", tmp_path / "d", "--json")
     assert json.loads(same.stdout)["frechet_distance"] == pytest.approx(0, abs=1e-4)
     arguments = ("expression-net", "expression-net", "--images", faces, "--out", tmp_path / "m")
-    result = json.loads(run("compare", "models", *arguments).stdout)
+    result = json.loads(run("compare", "models", *arguments, "--json").stdout)
     assert result["linear_cka"] == pytest.approx(1, abs=1e-6)
     assert result["drift"]["overall"]["difference"] == 0
 

@@ -164,16 +164,17 @@ def test_a_pipe_gets_the_tests_as_tables_of_their_own(tested, capsys):
 
 
 def test_compare_predictions_answers_a_terminal_in_four_lines(answers):
-    """Words on a terminal; JSON into a pipe, and on a terminal with `--json`."""
+    """Words for people, also in a pipe; JSON with `--json`."""
     arguments = ["compare", "predictions", answers / "a.csv", answers / "b.csv", "--dataset", "folder"]
     arguments += ["--root", answers / "set", "--resamples", "99"]
-    piped = json.loads(motivnet(*arguments).stdout)
+    piped = motivnet(*arguments).stdout.splitlines()
     with terminal(100) as screen:
         app([*map(str, arguments)], standalone_mode=False)
     with terminal() as as_json:
         app([*map(str, arguments), "--json"], standalone_mode=False)
 
-    assert json.loads(as_json.text) == piped
+    assert json.loads(as_json.text) == json.loads(motivnet(*arguments, "--json").stdout)
+    assert screen.lines == piped
     assert len(screen.lines) == 4
     assert screen.lines[0] == "no difference is shown between a.csv and b.csv: 92.86 against 71.43 % right of 14 images"
     assert screen.lines[2].startswith("McNemar's exact test: p = 0.38; 4 images only a.csv has right, 1 only b.csv")

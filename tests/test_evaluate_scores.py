@@ -135,7 +135,7 @@ def test_contempt_reaches_the_page_and_the_comparison(with_contempt, tmp_path):
     )
     evaluated(root, table, tmp_path / "r", "--contempt", "--no-images")
     given = ("--dataset", "csv", "--root", root, "--contempt", "--resamples", 9)
-    comparison = json.loads(motivnet("compare", "predictions", table, table, *given).stdout)
+    comparison = json.loads(motivnet("compare", "predictions", table, table, *given, "--json").stdout)
 
     assert "eighth class" in (tmp_path / "r" / "report.md").read_text()
     assert json.loads((tmp_path / "r" / "metrics.json").read_text())["dataset"]["counts"]["contempt"] == 3
@@ -190,7 +190,7 @@ def test_a_comparison_among_the_labelled_classes(tmp_path):
     root = table_of_set(tmp_path / "set", ["fear", "anger"])
     table = table_of_predictions(tmp_path / "p.csv", certain(["neutral", "anger"]))
     given = ("--dataset", "csv", "--root", root, "--argmax", "labelled", "--resamples", 9)
-    shown = motivnet("compare", "predictions", table, table, *given)
+    shown = motivnet("compare", "predictions", table, table, *given, "--json")
 
     assert json.loads(shown.stdout)["argmax"] == "labelled"
     assert shown.stderr.count("of the 2 classes that labelled images have, without neutral, happiness") == 1

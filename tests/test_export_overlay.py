@@ -53,7 +53,7 @@ def preds(tmp_path_factory):
 
 def test_boxes_are_drawn_where_and_while_there_are_rows(preds, tmp_path):
     """Every frame at its time; the box's edge changes until 1.5 intervals after the last row, the rest does not."""
-    result = json.loads(run("export", "overlay", CLIP, preds, "--out", tmp_path / "o.mp4").stdout)
+    result = json.loads(run("export", "overlay", CLIP, preds, "--out", tmp_path / "o.mp4", "--json").stdout)
     before, after = frames(CLIP), frames(tmp_path / "o.mp4")
     rows = pl.read_parquet(preds)
     y, x1, x2 = round(rows["y2"][0] - 1), round(rows["x1"][0]), round(rows["x2"][0])  # y2 is exclusive

@@ -305,7 +305,7 @@ def test_the_command_trains_reports_and_says_what_it_is_worth(folder):
     labels, out = folder / "photos" / "labels.csv", folder / "by-command"
     options = ("--from", folder / "e.parquet", "--labels", labels, "--out", out, "--store", folder / "store")
 
-    run = motivnet("train", *options, "--head", "knn", "--shots", "1,50", "--folds", "3")
+    run = motivnet("train", *options, "--head", "knn", "--shots", "1,50", "--folds", "3", "--json")
 
     said = json.loads(run.stdout)
     assert said["model"] == "by-command"

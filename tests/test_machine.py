@@ -29,7 +29,18 @@ def run(*arguments, code=0):
 def test_bench_measures_every_stage(tmp_path):
     """Each stage has a rate, the binding one is the slowest, and fp32 agrees with itself."""
     plot = tmp_path / "stages.png"
-    arguments = ("--model", "expression-net", "--seconds", "0.2", "--agreement", "--plot", plot, "--faces", "whole")
+    arguments = (
+        "--model",
+        "expression-net",
+        "--seconds",
+        "0.2",
+        "--agreement",
+        "--plot",
+        plot,
+        "--faces",
+        "whole",
+        "--json",
+    )
     shown = run("bench", SAMPLE_DATA / "astronaut.png", *arguments)
     result = json.loads(shown.stdout)
 
@@ -76,7 +87,18 @@ def test_operations_are_those_of_the_network():
 )
 def test_bench_of_a_compiled_network():
     """--compile is measured, too."""
-    arguments = ("--model", "expression-net", "--seconds", "0.1", "--faces", "whole", "--compile", "--batch-size", "2")
+    arguments = (
+        "--model",
+        "expression-net",
+        "--seconds",
+        "0.1",
+        "--faces",
+        "whole",
+        "--compile",
+        "--batch-size",
+        "2",
+        "--json",
+    )
     result = json.loads(run("bench", SAMPLE_DATA / "astronaut.png", *arguments).stdout)
 
     assert result["peak"]["flop_a_face"] == pytest.approx(2.06e8, rel=0.01)

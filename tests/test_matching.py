@@ -196,7 +196,9 @@ def test_few_matches_stand_first_everywhere(tmp_path, faces):
 def test_a_comparison_says_what_the_two_share(tmp_path, faces):
     """Each has most of the images, the two together few: said on stderr and in the JSON, after those of each side."""
     sides = table(tmp_path / "a.csv", IMAGES[:19]), table(tmp_path / "b.csv", IMAGES[6:])
-    said = motivnet("compare", "predictions", *sides, "--dataset", "folder", "--root", faces, "--resamples", "9")
+    said = motivnet(
+        "compare", "predictions", *sides, "--dataset", "folder", "--root", faces, "--resamples", "9", "--json"
+    )
     remarks = json.loads(said.stdout)["remarks"]
 
     assert remarks[0].startswith("only 15 of 21 labelled images are found in")

@@ -18,11 +18,12 @@ from xml.etree import ElementTree
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from rich.console import Console
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from motivnet_cli.cli.terminal import print_json, print_lines, print_message, talking
+from motivnet_cli.cli.log import say
+from motivnet_cli.cli.options import LogOptions
+from motivnet_cli.cli.terminal import print_json, print_lines, talking
 from motivnet_cli.errors import ConfigError, WeightsError, one_line
 from motivnet_cli.export.formats import FORMATS
 from motivnet_cli.export.predictions import export_predictions
@@ -111,9 +112,8 @@ def test_other_ways_of_saying_them(strangers, options):
 def test_a_message_is_one_line_without_commands(what, capsys):
     """Whatever a message or a log line holds, on a terminal and in a file; words of all scripts stay."""
     name = (NAMES | FILE_NAMES)[what]
-    on_terminal = Console(stderr=True, force_terminal=True, color_system=None, highlight=False, width=80)
-    print_message(on_terminal, f"\N{SNOWMAN} é 表 {name}")
-    with talking(quiet=False):
+    with talking(LogOptions()):
+        say(f"\N{SNOWMAN} é 表 {name}")
         logging.getLogger("motivnet_cli.any").warning("%s", name)
     print_lines([f"{name}\t{name}"])
     print_json({name: [name]})
@@ -122,7 +122,7 @@ def test_a_message_is_one_line_without_commands(what, capsys):
     assert live_characters(said.err) == set()
     assert live_characters(said.out, allowed="\n\t") == set()
     assert said.err.count("\n") == 2
-    assert said.err == f"\N{SNOWMAN} é 表 {one_line(name)}\n{one_line(name)}\n"
+    assert said.err == f"\N{SNOWMAN} é 表 {one_line(name)}\nwarning: {one_line(name)}\n"
     table, _, text = said.out.partition("\n")
     assert table == f"{one_line(name)}\t{one_line(name)}" or "\t" in name
     assert json.loads(text) == {name: [name]}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import os
 import shutil
@@ -16,7 +15,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from rich.console import Console
 from safetensors.torch import save_file
 from torch.utils.checkpoint import checkpoint
 from typer.testing import CliRunner
@@ -33,8 +31,6 @@ from motivnet_cli.cli.train_options import (
     StudentOptions,
 )
 from motivnet_cli.model import MotivNet
-from motivnet_cli.progress import watch_training
-from motivnet_cli.records import TrainingProgress
 from motivnet_cli.training.config import (
     VAL_SHARE,
     AdapterConfig,
@@ -106,7 +102,7 @@ def error_of(*more, command=COMMAND):
 
 def test_pictures_become_a_model():
     """Its figures are data, and all else is talk; the same command again says the same and trains nothing."""
-    first = run()
+    first = run("--json")
 
     assert first.exit_code == 0, first.output
     record = Store().find("my-model").training
@@ -125,7 +121,7 @@ def test_pictures_become_a_model():
     assert "GPU" not in first.stderr
 
     weights = Path(Store().find("my-model").path).stat().st_mtime_ns
-    again = run()
+    again = run("--json")
     assert again.exit_code == 0, again.output
     assert json.loads(again.stdout) == json.loads(first.stdout)
     assert Path(Store().find("my-model").path).stat().st_mtime_ns == weights
@@ -344,28 +340,3 @@ def test_the_extra_is_named(monkeypatch):
 
     with pytest.raises(Exception, match=r"training a network needs lightning: pip install 'motivnet-cli\[train\]'"):
         require_lightning()
-
-
-def test_progress_is_lines_in_a_log_and_a_display_on_a_terminal(monkeypatch):
-    monkeypatch.setattr("motivnet_cli.progress.LINE_SECONDS", 0.0)
-    at = TrainingProgress(
-        epochs=3, epoch=2, steps=30, steps_done=13, steps_resumed=10, loss=0.51234, val_loss=0.75, is_validating=False,
-        seconds=6.0,
-    )  # fmt: skip
-    shown = {}
-    for is_terminal in (False, True):
-        console = Console(file=io.StringIO(), force_terminal=is_terminal, width=80)
-        with watch_training(console, quiet=False) as watch:
-            watch(at)
-            watch(dataclasses.replace(at, is_validating=True))
-        shown[is_terminal] = console.file.getvalue()
-
-    assert shown[False].splitlines() == [
-        "13/30 steps, 00:06 elapsed, 00:34 left,  2.00s/step, epoch 2/3, loss 0.5123, validation 0.7500",
-        "13/30 steps, 00:06 elapsed, 00:34 left,  2.00s/step, epoch 2/3, validating, validation 0.7500",
-    ]
-    assert "13/30" in shown[True]
-    assert "epoch 2/3, validating, validation 0.7500" in shown[True]
-    assert "…" not in shown[True]
-    with watch_training(console, quiet=True) as watch:
-        watch(at)

@@ -18,21 +18,22 @@ from motivnet_cli.cli.annotate_options import (
     ScaleOptions,
     VideoOptions,
 )
-from motivnet_cli.cli.options import Quiet, expand_groups
+from motivnet_cli.cli.log import say
+from motivnet_cli.cli.options import AsJson, LogOptions
+from motivnet_cli.cli.progress import watch_run
 from motivnet_cli.cli.terminal import (
     StopSignals,
+    aligned,
     command_line,
     importing,
     print_json,
-    print_message,
-    reporting_errors,
+    print_lines,
     talking,
 )
 from motivnet_cli.config import RunConfig
-from motivnet_cli.progress import watch_run
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from collections.abc import Iterator
 
     from motivnet_cli.records import Summary
 
@@ -55,7 +56,6 @@ Out = Annotated[
 MaxFailures = Annotated[str, typer.Option(metavar="N|P%", help="Exit with code 3 if more inputs than this failed.")]
 
 
-@expand_groups
 def annotate(
     inputs: Inputs = None,
     *,
@@ -69,8 +69,8 @@ def annotate(
     output: OutputOptions,
     max_failures: MaxFailures = "0",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be read, and do nothing.")] = False,
-    quiet: Quiet = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a summary to stdout as JSON.")] = False,
+    as_json: AsJson = False,
+    log: LogOptions,
 ) -> None:
     """Predict the emotion of every face in pictures and videos.
 
@@ -79,7 +79,7 @@ def annotate(
     preds.parquet gets one row per face; preds.inputs.parquet, beside it, lists every input and what became of it.
     To continue after an interruption, run the same command again.
     """
-    with StopSignals() as stop, reporting_errors(), talking(quiet=quiet) as console:
+    with StopSignals(log) as stop, talking(log) as talk:
         allowed = Allowance(max_failures)
         config = RunConfig(
             inputs=listing.config(inputs or ()),
@@ -92,7 +92,7 @@ def annotate(
             command=command_line(),
         )
         if dry_run:
-            _print_listing(console, config, as_json=as_json)
+            _print_listing(config, as_json=as_json)
             return
         from motivnet_cli.weights.cards import find_card
         from motivnet_cli.weights.store import Store
@@ -102,10 +102,9 @@ def annotate(
         with importing():
             from motivnet_cli.run import annotate as run
 
-        with watch_run(console, quiet=quiet) as progress:
+        with watch_run(talk) as progress:
             summary = run(config, progress=progress, stop=stop, pipe=sys.stdout.buffer if out == "-" else None)
-        if not quiet:
-            _print_summary(console, summary)
+        _say_summary(summary)
         if as_json and out != "-":
             print_json(_as_json(summary))
         raise typer.Exit(_exit_code(summary, stop, allowed))
@@ -135,75 +134,71 @@ def _exit_code(summary: Summary, stop: StopSignals, allowed: Allowance) -> int:
     return errors.EXIT_OK if allowed.covers(summary) else errors.EXIT_TOO_MANY_FAILED
 
 
-def _print_summary(console: Console, summary: Summary) -> None:
+def _say_summary(summary: Summary) -> None:
     for report in summary.failures:
-        reason = report.problem.message if report.problem else ""
-        print_message(console, f"failed: {report.input}: {reason}")
+        problem = report.problem
+        kind, reason = (problem.error_type, problem.message) if problem else (None, "")
+        say(f"failed: {report.input}: {reason}", input=report.input, error_type=kind)
     if summary.num_failed > len(summary.failures):
         listed = f", listed in {summary.outputs[1]}" if len(summary.outputs) > 1 else ""  # not of a pipe
-        print_message(console, f"and {summary.num_failed - len(summary.failures)} more{listed}")
-    _print_figures(console, summary)
+        say(f"and {summary.num_failed - len(summary.failures)} more{listed}")
+    for line in aligned(_figures(summary)):
+        say(line)
     if summary.finished:
         for path in summary.outputs:
-            print_message(console, f"written   {path}")
+            say(f"written   {path}", path=path)
     if summary.state == "already_finished":
-        console.print("nothing to do: this run was already finished (--overwrite starts anew)")
+        say("nothing to do: this run was already finished (--overwrite starts anew)")
     looked_at = summary.done - summary.num_failed
     without_face = summary.by_status.get("no_face", 0)
     if 2 * without_face > looked_at and not summary.left_out.total:
         hint = "if these are face crops already: --faces whole"
-        console.print(f"{without_face} of {looked_at} inputs had no face; {hint}", soft_wrap=True)
+        say(f"{without_face} of {looked_at} inputs had no face; {hint}")
     if any(summary.changes):
         now = f"{summary.changes.new} inputs are new and {summary.changes.changed} changed since this run was begun"
-        console.print(f"{now}: the same command with --extend reads them")
+        say(f"{now}: the same command with --extend reads them")
     if summary.stopped:
         is_piped = summary.outputs == ("-",)
         rest = "is out, and a pipe keeps nothing to" if is_piped else "is committed: run the same command again to"
-        console.print(f"stopped; what is done {rest} continue")
+        say(f"stopped; what is done {rest} continue")
     elif not summary.finished:
-        console.print("this shard is done; the last shard to finish completes the output")
+        say("this shard is done; the last shard to finish completes the output")
 
 
-def _print_figures(console: Console, summary: Summary) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-
-    def add(*cells: str) -> None:
-        table.add_row(*(Text(errors.one_line(cell)) for cell in cells))  # a checkpoint names its classes and itself
-
+def _figures(summary: Summary) -> Iterator[tuple[str, str, str]]:
     statuses = ", ".join(f"{n} {status}" for status, n in summary.by_status.items())
-    add("inputs", f"{summary.done} of {summary.inputs}" if summary.stopped else str(summary.inputs), statuses)
-    add("faces", str(summary.faces), ", ".join(f"{n} {source}" for source, n in summary.face_sources.items()))
+    inputs = f"{summary.done} of {summary.inputs}" if summary.stopped else str(summary.inputs)
+    yield "inputs", inputs, statuses
+    yield "faces", str(summary.faces), ", ".join(f"{n} {source}" for source, n in summary.face_sources.items())
     if summary.left_out.total:
-        add("left out", str(summary.left_out.total), f"by {summary.left_out.text}")
+        yield "left out", str(summary.left_out.total), f"by {summary.left_out.text}"
     if summary.emotions:
         emotions = sorted(summary.emotions.items(), key=lambda pair: -pair[1])
-        add("emotions", "", ", ".join(f"{n} {name}" for name, n in emotions if n))
+        yield "emotions", "", ", ".join(f"{n} {name}" for name, n in emotions if n)
     if summary.state != "already_finished":
         rate = f"{summary.faces_predicted / summary.seconds:.1f} faces/s" if summary.seconds else ""
-        add("time", f"{summary.seconds:.1f} s", f"{rate} with {summary.model} on {summary.device}")
+        yield "time", f"{summary.seconds:.1f} s", f"{rate} with {summary.model} on {summary.device}"
         if summary.faces_predicted:
             ends = f"{summary.starting_s:.1f} s until the first faces, {summary.finishing_s:.1f} s after the last"
             busy = f"the device was busy {summary.device_busy:.0%} of the time"
-            add("bound by", summary.bound_by or "not known", f"{busy}; {ends}")
-    console.print(table)
+            yield "bound by", summary.bound_by or "not known", f"{busy}; {ends}"
 
 
-def _print_listing(console: Console, config: RunConfig, *, as_json: bool) -> None:
+def _print_listing(config: RunConfig, *, as_json: bool) -> None:
     from motivnet_cli.inputs.listing import Listing, summarise
 
     found = summarise(Listing(config.inputs))
+    if as_json:
+        print_json(dataclasses.asdict(found))
+        return
     counts = ", ".join(f"{n} {kind}s" for kind, n in found.counts.items()) or "nothing"
     megabytes = sum(found.size_bytes.values()) / 1e6
-    console.print(f"would read {counts}: {megabytes:.1f} MB in local files", soft_wrap=True)
+    lines = [f"would read {counts}: {megabytes:.1f} MB in local files"]
     for what, numbers in (("cannot be read", found.problems), ("skipped", found.skipped)):
         if numbers:
             named = ", ".join(f"{n} {kind}" for kind, n in numbers.items())
-            print_message(console, f"{what}: {named}")
-    if as_json:
-        print_json(dataclasses.asdict(found))
+            lines.append(f"{what}: {named}")
+    print_lines(lines)
 
 
 def _as_json(summary: Summary) -> dict[str, object]:

@@ -10,27 +10,24 @@ import typer
 from motivnet_cli.catalogue import DEFAULT_MODEL
 from motivnet_cli.cli.command import App
 from motivnet_cli.cli.evaluate_options import LabelOptions, SetRoot
-from motivnet_cli.cli.options import Device, Quiet, StoreFolder, expand_groups
+from motivnet_cli.cli.log import warn
+from motivnet_cli.cli.options import AsJson, Device, LogOptions, StoreFolder
+from motivnet_cli.cli.progress import watch_run
 from motivnet_cli.cli.terminal import (
     StopSignals,
     command_line,
     exit_stopped,
-    print_message,
     print_result,
-    reporting_errors,
     talking,
 )
 from motivnet_cli.config import InputConfig, ModelConfig
-from motivnet_cli.progress import watch_run
 
 compare = App("compare", help="Compare predictions, models or image sets.")
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to a terminal, too, as into a pipe.")]
 WorkFolder = Annotated[str, typer.Option("--out", "-o", help="Folder for intermediate results, to resume from.")]
 
 
 @compare.command()
-@expand_groups
 def predictions(
     a: Annotated[str, typer.Argument(help="Predictions, from motivnet or another tool.")],
     b: Annotated[str, typer.Argument(help="Other predictions of the same images.")],
@@ -39,20 +36,19 @@ def predictions(
     root: SetRoot = None,
     labels: LabelOptions,
     as_json: AsJson = False,
+    log: LogOptions,
 ) -> None:
     """Test whether one set of predictions is better than another: McNemar's test, and the difference with its interval.
 
     Example: motivnet compare predictions a.parquet b.csv --dataset rafdb --root ./RAF-DB
-
-    A terminal gets the answer in four lines, a pipe gets it as JSON.
     """
-    with reporting_errors(), talking(quiet=False) as console:
+    with talking(log):
         from motivnet_cli.evaluation.evaluate import compare_predictions
         from motivnet_cli.report.comparisons import words_on_predictions
 
         comparison = compare_predictions(labels.config(dataset, root, out=""), a, b)
         for remark in comparison.remarks:
-            print_message(console, f"warning: {remark}")
+            warn(f"{remark}")
         print_result(comparison, words_on_predictions(comparison), as_json=as_json)
 
 
@@ -65,18 +61,18 @@ def compare_models(
     out: WorkFolder = "comparison-models",
     store: StoreFolder = None,
     device: Device = "auto",
-    quiet: Quiet = False,
     as_json: AsJson = False,
+    log: LogOptions,
 ) -> None:
     """Measure how similar two networks are: linear CKA and cosine of their embeddings, and drift of their parameters.
 
     Example: motivnet compare models motivnet-1b sapiens-1b --images ./faces
     """
-    with StopSignals() as stop, reporting_errors(), talking(quiet=quiet) as console:
+    with StopSignals(log) as stop, talking(log) as talk:
         from motivnet_cli.evaluation import compare_models as comparison
         from motivnet_cli.report.comparisons import words_on_models
 
-        with watch_run(console, quiet=quiet) as progress:
+        with watch_run(talk) as progress:
             result = comparison.compare_models(
                 ModelConfig(name=a, store=store, device=device),
                 ModelConfig(name=b, store=store, device=device),
@@ -87,7 +83,7 @@ def compare_models(
                 stop=stop,
             )
         if result is None:
-            raise exit_stopped(stop, console)
+            raise exit_stopped(stop)
         print_result(result, words_on_models(result), as_json=as_json)
 
 
@@ -100,18 +96,18 @@ def data(
     out: WorkFolder = "comparison-data",
     store: StoreFolder = None,
     device: Device = "auto",
-    quiet: Quiet = False,
     as_json: AsJson = False,
+    log: LogOptions,
 ) -> None:
     """Measure how similar two image sets are: distances of their embeddings, and a classifier that tells them apart.
 
     Example: motivnet compare data ./mine ./theirs
     """
-    with StopSignals() as stop, reporting_errors(), talking(quiet=quiet) as console:
+    with StopSignals(log) as stop, talking(log) as talk:
         from motivnet_cli.evaluation import compare_data as comparison
         from motivnet_cli.report.comparisons import words_on_data
 
-        with watch_run(console, quiet=quiet) as progress:
+        with watch_run(talk) as progress:
             result = comparison.compare_data(
                 a,
                 b,
@@ -122,5 +118,5 @@ def data(
                 stop=stop,
             )
         if result is None:
-            raise exit_stopped(stop, console)
+            raise exit_stopped(stop)
         print_result(result, words_on_data(result), as_json=as_json)

@@ -11,22 +11,19 @@ from motivnet_cli import errors
 from motivnet_cli.cli.evaluate_figures import print_evaluations, print_fits
 from motivnet_cli.cli.evaluate_options import AnswerOptions, LabelOptions, SetOptions
 from motivnet_cli.cli.evaluate_sets import print_set, print_sets, remember_set
-from motivnet_cli.cli.options import Quiet, expand_groups
+from motivnet_cli.cli.log import say, warn
+from motivnet_cli.cli.options import AsJson, LogOptions
+from motivnet_cli.cli.progress import watch_run
 from motivnet_cli.cli.terminal import (
     StopSignals,
     command_line,
     exit_stopped,
     importing,
-    print_message,
-    reporting_errors,
     talking,
 )
-from motivnet_cli.progress import watch_run
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from rich.console import Console
 
     from motivnet_cli.evaluation.results import AcrossSets, Evaluation
 
@@ -35,7 +32,6 @@ MinAccuracy = Annotated[
 ]
 
 
-@expand_groups
 def evaluate(
     *,
     chosen: SetOptions,
@@ -57,10 +53,8 @@ def evaluate(
             metavar="FIGURE", help="List which published splits an accuracy such as 53.87 (percent) can be of, and end."
         ),
     ] = None,
-    quiet: Quiet = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print metrics.json to stdout, not the main figures.")
-    ] = False,
+    as_json: AsJson = False,
+    log: LogOptions,
 ) -> None:
     """Score a model, or existing predictions, on a labelled dataset.
 
@@ -70,9 +64,9 @@ def evaluate(
     (report.html, metrics.json, figures) goes to --out. In the figures over all images, an image without a prediction
     counts as wrong. To continue after an interruption, run the same command again.
     """
-    with StopSignals() as stop, reporting_errors(), talking(quiet=quiet) as console:
+    with StopSignals(log) as stop, talking(log) as talk:
         if remember is not None:
-            _remember(remember, chosen, console)
+            _remember(remember, chosen)
             return
         if list_datasets:
             _list_sets(chosen, labels, as_json=as_json)
@@ -94,21 +88,21 @@ def evaluate(
             from motivnet_cli.evaluation.evaluate import evaluate as run
             from motivnet_cli.evaluation.significance import across_sets
 
-        with watch_run(console, quiet=quiet or bool(answers.predictions)) as progress:
+        with watch_run(talk) as progress:
             evaluations = run(configs, progress=progress, stop=stop)
         if evaluations is None:
-            raise exit_stopped(stop, console)
+            raise exit_stopped(stop)
         across = across_sets(evaluations) if chosen.suite else None
         page = _write_pages(evaluations, out, is_suite=bool(chosen.suite), images=images, across=across)
-        _print_evaluations(console, evaluations, is_suite=bool(chosen.suite), as_json=as_json, across=across)
-        print_message(console, f"written: {page}")
-        _check_accuracy(console, evaluations, min_accuracy)
+        _print_evaluations(evaluations, is_suite=bool(chosen.suite), as_json=as_json, across=across)
+        say(f"written: {page}")
+        _check_accuracy(evaluations, min_accuracy)
 
 
-def _remember(entry: str, chosen: SetOptions, console: Console) -> None:
+def _remember(entry: str, chosen: SetOptions) -> None:
     if chosen != SetOptions():
         raise errors.ConfigError("--remember names the set and its folder by itself: give no other set with it")
-    remember_set(entry, console)
+    remember_set(entry)
 
 
 def _list_sets(chosen: SetOptions, labels: LabelOptions, *, as_json: bool) -> None:
@@ -134,22 +128,22 @@ def _write_pages(
 
 
 def _print_evaluations(
-    console: Console, evaluations: list[Evaluation], *, is_suite: bool, as_json: bool, across: AcrossSets | None
+    evaluations: list[Evaluation], *, is_suite: bool, as_json: bool, across: AcrossSets | None
 ) -> None:
     for evaluation in evaluations:
         for remark in (*evaluation.remarks, *evaluation.dataset.remarks):
-            print_message(console, f"warning: {evaluation.dataset.name}: {remark}")
+            warn(f"{evaluation.dataset.name}: {remark}")
         for run in evaluation.runs:
             for remark in (*run.scores.remarks, *(remark for grouping in run.by for remark in grouping.remarks)):
-                print_message(console, f"warning: {evaluation.dataset.name}, {run.name}: {remark}")
+                warn(f"{evaluation.dataset.name}, {run.name}: {remark}")
     print_evaluations(evaluations, is_suite=is_suite, as_json=as_json, across=across)
 
 
-def _check_accuracy(console: Console, evaluations: list[Evaluation], minimum: float | None) -> None:
+def _check_accuracy(evaluations: list[Evaluation], minimum: float | None) -> None:
     """Exit with a code of its own where a run is below the minimum."""
     lowest, unit = min(
         (run.scores.accuracy, evaluation.dataset.unit) for evaluation in evaluations for run in evaluation.runs
     )
     if minimum is not None and lowest < minimum:
-        console.print(f"the accuracy over all {unit}s, {lowest:.4f}, is below {minimum:g}")
+        say(f"the accuracy over all {unit}s, {lowest:.4f}, is below {minimum:g}")
         raise typer.Exit(errors.EXIT_BELOW_MINIMUM)

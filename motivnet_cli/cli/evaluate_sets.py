@@ -6,16 +6,15 @@ import dataclasses
 import sys
 from typing import TYPE_CHECKING
 
-from motivnet_cli.cli.terminal import aligned, print_json, print_lines, print_message
+from motivnet_cli.cli.log import say
+from motivnet_cli.cli.terminal import aligned, print_json, print_lines
 from motivnet_cli.errors import ConfigError, one_line
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from motivnet_cli.evaluation.datasets.inventory import SetState
 
 
-def remember_set(text: str, console: Console) -> None:
+def remember_set(text: str) -> None:
     """Write `NAME=ROOT` to the user's motivnet.toml."""
     from motivnet_cli.evaluation.datasets.roots import remember
 
@@ -24,7 +23,7 @@ def remember_set(text: str, console: Console) -> None:
         raise ConfigError(f"--remember takes a set and its folder, such as rafdb=/data/RAF-DB, got {text!r}")
     done = remember(name.strip(), root.strip())
     before = f" (before: {done.before})" if done.before not in (None, done.root) else ""
-    print_message(console, f"remembered in {done.file}: {name.strip()} = {done.root}{before}")
+    say(f"remembered in {done.file}: {name.strip()} = {done.root}{before}")
 
 
 def print_set(name: str, root: str | None, *, split: str | None, protocol: str | None, as_json: bool) -> None:

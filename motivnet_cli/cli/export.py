@@ -11,8 +11,17 @@ import typer
 from motivnet_cli import errors
 from motivnet_cli.catalogue import DEFAULT_MODEL
 from motivnet_cli.cli.command import App
-from motivnet_cli.cli.options import FilterOptions, OptionGroup, Overwrite, StoreFolder, Weights, expand_groups
-from motivnet_cli.cli.terminal import print_data, print_json, print_message, reporting_errors, talking
+from motivnet_cli.cli.log import say, warn
+from motivnet_cli.cli.options import (
+    AsJson,
+    FilterOptions,
+    LogOptions,
+    OptionGroup,
+    Overwrite,
+    StoreFolder,
+    Weights,
+)
+from motivnet_cli.cli.terminal import print_json, print_lines, talking
 from motivnet_cli.export.formats import FORMATS, Format, NetworkFormat, NetworkPrecision, PixelType
 
 export = App("export", help="Write predictions and networks in other formats.")
@@ -52,7 +61,6 @@ class RowOptions(OptionGroup):
 
 
 @export.command()
-@expand_groups
 def predictions(
     path: Annotated[str | None, typer.Argument(help="An output of annotate: a .parquet file or a folder.")] = None,
     *,
@@ -77,6 +85,8 @@ def predictions(
     list_formats: Annotated[
         bool, typer.Option("--list", help="List the formats: what each is for, keeps and loses.")
     ] = False,
+    as_json: AsJson = False,
+    log: LogOptions,
 ) -> None:
     """Write predictions as a table, captions, annotations or another tool's output.
 
@@ -85,9 +95,12 @@ def predictions(
     Rows are streamed, so memory does not grow with the file, but for sav and dta. An export that is killed leaves
     nothing under its name.
     """
-    with reporting_errors(), talking(quiet=False) as console:
+    with talking(log):
         if list_formats:
-            print_data("\n".join(map(_described, FORMATS.values())))
+            if as_json:
+                print_json([dataclasses.asdict(form) for form in FORMATS.values()])
+            else:
+                print_lines(line for form in FORMATS.values() for line in _description(form))
             return
         if path is None or to is None:
             raise errors.ConfigError(
@@ -109,11 +122,17 @@ def predictions(
             overwrite=overwrite,
         )
         if str(written) != STDOUT:
-            print_message(console, f"written: {written}")
+            _say_written(written, as_json=as_json)
 
 
-def _described(form: Format) -> str:
-    return f"{form.name}\n  for: {form.for_whom}\n  kept: {form.kept}\n  lost: {form.lost}"
+def _say_written(path: Path | str, *, as_json: bool) -> None:
+    say(f"written: {path}", path=path)
+    if as_json:
+        print_json({"written": str(path)})
+
+
+def _description(form: Format) -> list[str]:
+    return [form.name, f"  for: {form.for_whom}", f"  kept: {form.kept}", f"  lost: {form.lost}"]
 
 
 def _default_name(path: str, form: Format) -> str:
@@ -136,15 +155,21 @@ def merge(
         typer.Option("--force", help="Also merge different runs, with doubled inputs, or without missing shards."),
     ] = False,
     overwrite: Overwrite = False,
+    as_json: AsJson = False,
+    log: LogOptions,
 ) -> None:
     """Merge outputs of the shards of one run into one output.
 
     Example: motivnet export merge part1.parquet part2.parquet --out preds.parquet
     """
-    with reporting_errors(), talking(quiet=False):
+    with talking(log):
         from motivnet_cli.export.merge import merge as join
 
-        print_json(dataclasses.asdict(join(parts, out, allow_mixed=force, overwrite=overwrite)))
+        merged = join(parts, out, allow_mixed=force, overwrite=overwrite)
+        doubled = f"; {merged.doubled:,} doubled inputs left out" if merged.doubled else ""
+        say(f"written: {', '.join(merged.outputs)}: {merged.faces:,} faces of {merged.inputs:,} inputs{doubled}")
+        if as_json:
+            print_json(dataclasses.asdict(merged))
 
 
 @export.command()
@@ -170,6 +195,8 @@ def model(
         PixelType, typer.Option("--input", help="Type of the pixels, whose values are 0 to 255.")
     ] = "uint8",
     overwrite: Overwrite = False,
+    as_json: AsJson = False,
+    log: LogOptions,
 ) -> None:
     """Write a network to a file that runs without motivnet.
 
@@ -177,7 +204,7 @@ def model(
 
     The file is compared with the network first, and an example that runs it is written beside it.
     """
-    with reporting_errors(), talking(quiet=False) as console:
+    with talking(log):
         from motivnet_cli.export.network import export_model
 
         result = export_model(
@@ -191,12 +218,12 @@ def model(
             input_type=input_type,
             overwrite=overwrite,
         )
-        print_message(
-            console,
+        say(
             f"written: {', '.join(map(str, result.files))}; largest difference to PyTorch on random inputs: "
-            f"{result.largest_difference:.1e}",
+            f"{result.largest_difference:.1e}"
         )
-        print_json(dataclasses.asdict(result))
+        if as_json:
+            print_json(dataclasses.asdict(result))
 
 
 @export.command()
@@ -207,16 +234,18 @@ def report(
     images: Annotated[bool, typer.Option("--images/--no-images", help="Show faces, cropped from local files.")] = True,
     images_from: ImagesFrom = None,
     overwrite: Overwrite = False,
+    as_json: AsJson = False,
+    log: LogOptions,
 ) -> None:
     """Write a page that shows a run: counts, failures, emotions, galleries, a map of the embeddings, timelines.
 
     Example: motivnet export report preds.parquet --out report.html
     """
-    with reporting_errors(), talking(quiet=False) as console:
+    with talking(log):
         from motivnet_cli.report.predictions import write_page
 
         written = write_page(path, out, images=images, images_from=images_from, overwrite=overwrite)
-        print_message(console, f"written: {written}")
+        _say_written(written, as_json=as_json)
 
 
 @export.command()
@@ -259,12 +288,21 @@ def overlay(
     *,
     out: Annotated[str, typer.Option("--out", "-o", help="Video to write, ending in .mp4.")],
     overwrite: Overwrite = False,
+    as_json: AsJson = False,
+    log: LogOptions,
 ) -> None:
     """Draw boxes, tracks and emotions on a video.
 
     Example: motivnet export overlay talk.mp4 preds.parquet --out annotated.mp4
     """
-    with reporting_errors(), talking(quiet=False):
+    with talking(log):
         from motivnet_cli.export.overlay import write_overlay
 
-        print_json(dataclasses.asdict(write_overlay(video, predictions, out, overwrite=overwrite)))
+        written = write_overlay(video, predictions, out, overwrite=overwrite)
+        say(f"written: {written.out}: {written.frames:,} frames, {written.rows:,} rows drawn", path=written.out)
+        if written.rows_without_box:
+            warn(f"rows without a box, which are not drawn: {written.rows_without_box:,}")
+        if written.problem:
+            warn(f"the video breaks off: {written.problem}")
+        if as_json:
+            print_json(dataclasses.asdict(written))

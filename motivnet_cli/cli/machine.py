@@ -10,25 +10,23 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from motivnet_cli.cli.annotate_options import parse_faces
+from motivnet_cli.cli.log import say
 from motivnet_cli.cli.options import (
+    AsJson,
     Compile,
+    LogOptions,
     NetworkOptions,
     PrecisionName,
-    Quiet,
     StoreFolder,
     Threads,
-    expand_groups,
 )
-from motivnet_cli.cli.terminal import importing, print_json, print_lines, print_message, reporting_errors, talking
+from motivnet_cli.cli.terminal import importing, print_json, print_lines, table_lines, talking
 from motivnet_cli.config import FaceConfig, InputConfig, LoaderConfig, OutputConfig, RunConfig
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from motivnet_cli.bench import BenchResult, MeasuredWay, SkippedWay
 
 
-@expand_groups
 def bench(
     inputs: Annotated[list[str], typer.Argument(help="Pictures, or folders of them, like those you will annotate.")],
     *,
@@ -42,15 +40,16 @@ def bench(
         bool, typer.Option("--agreement", help="Measure every precision: its speed, and its agreement with fp32.")
     ] = False,
     plot: Annotated[str | None, typer.Option(metavar="FILE", help="Draw the stages to a file (.png, .svg).")] = None,
-    quiet: Quiet = False,
+    as_json: AsJson = False,
+    log: LogOptions,
 ) -> None:
     """Measure every stage on your own pictures, and say which one limits the speed.
 
     Example: motivnet bench ./photos --model expression-net --agreement
 
-    JSON goes to stdout, a table to stderr. The figures hold for this machine, these pictures and this moment.
+    The figures hold for this machine, these pictures and this moment.
     """
-    with reporting_errors(), talking(quiet=True) as console:
+    with talking(log):
         config = RunConfig(
             inputs=InputConfig(paths=tuple(inputs)),
             output=OutputConfig(path="bench.parquet"),
@@ -66,26 +65,29 @@ def bench(
             config,
             seconds=seconds,
             agreement=agreement,
-            on_stage=(lambda text: None) if quiet else lambda text: print_message(console, f"measuring: {text}"),
+            on_stage=lambda text: say(f"measuring: {text}"),
         )
-        if not quiet:
-            _print_bench(console, result)
         if plot:
             draw(result, Path(plot))
-        print_json(result.as_json())
+            say(f"written: {plot}", path=plot)
+        if as_json:
+            print_json(result.as_json())
+        else:
+            print_lines(_lines_of_bench(result))
 
 
 def doctor(
     *,
     store: StoreFolder = None,
     folder: Annotated[str, typer.Option(help="Folder that outputs will be written to.")] = ".",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
+    log: LogOptions,
 ) -> None:
     """Describe this machine for a bug report: versions, devices, codecs, memory, disks, limits.
 
     Example: motivnet doctor
     """
-    with reporting_errors(), talking(quiet=False):
+    with talking(log):
         from motivnet_cli.doctor import examine
 
         found = examine(store=store, folder=folder)
@@ -95,18 +97,15 @@ def doctor(
             print_lines(_lines(found))
 
 
-def _print_bench(console: Console, result: BenchResult) -> None:
-    from rich.table import Table
-
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in ("stage", "faces/s", "ms a face"):
-        table.add_column(column, justify="left" if column == "stage" else "right")
-    for name, stage in result.stages.items():
-        table.add_row(name.replace("_", " "), _rate(stage.faces_per_s), f"{1e3 * stage.seconds_a_face:.2f}")
-    table.add_row("whole run", _rate(result.whole.faces_per_s), "")
-    console.print(table)
+def _lines_of_bench(result: BenchResult) -> list[str]:
     whole, peak = result.whole, result.peak
-    lines = (
+    stages = [
+        (name.replace("_", " "), _rate(stage.faces_per_s), f"{1e3 * stage.seconds_a_face:.2f}")
+        for name, stage in result.stages.items()
+    ]
+    table = [("stage", "faces/s", "ms a face"), *stages, ("whole run", _rate(whole.faces_per_s), "")]
+    lines = [
+        *table_lines(table),
         f"bound by {result.bound_by.replace('_', ' ')}",
         "faces: " + ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in result.finding.items()),
         f"of the whole run's {whole.seconds:.1f} s, {whole.starting_s:.1f} until the first faces and "
@@ -114,31 +113,25 @@ def _print_bench(console: Console, result: BenchResult) -> None:
         f"the network does {peak.network_flop_per_s / 1e9:,.1f} GFLOP/s, {peak.share_of_peak:.0%} of this machine's "
         f"matrix product ({peak.flop_per_s / 1e9:,.1f} in {peak.dtype}, measured now), "
         f"whose rate allows {_rate(peak.bound_faces_per_s)} faces/s",
-    )
-    for line in lines:
-        console.print(line, soft_wrap=True)
-    if result.agreement is not None:
-        _print_agreement(console, result.agreement)
+    ]
+    return lines if result.agreement is None else [*lines, *_lines_of_agreement(result.agreement)]
 
 
-def _print_agreement(console: Console, ways: tuple[MeasuredWay | SkippedWay, ...]) -> None:
-    from rich.table import Table
-
+def _lines_of_agreement(ways: tuple[MeasuredWay | SkippedWay, ...]) -> list[str]:
     from motivnet_cli.bench import SkippedWay
 
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in ("precision", "faces/s", "of fp32", "same emotion", "mean diff.", "largest diff.", "least cosine"):
-        table.add_column(column, justify="left" if column == "precision" else "right")
+    table = [("precision", "faces/s", "of fp32", "same emotion", "mean diff.", "largest diff.", "least cosine")]
+    skipped = []
     for way in ways:
         if isinstance(way, SkippedWay):
-            print_message(console, f"{way.name}: not run: {way.not_run}")
+            skipped.append(f"{way.name}: not run: {way.not_run}")
             continue
         found = way.agreement
         figures = ((found.same_emotion, ".1%"), (found.probability_mean, ".1e"), (found.probability_most, ".1e"))
-        cells = ["" if figure is None else format(figure, form) for figure, form in figures]
+        same, mean, most = ("" if figure is None else format(figure, form) for figure, form in figures)
         speed = (_rate(way.faces_per_s), f"{way.times_fp32:.2f} times")
-        table.add_row(way.name, *speed, *cells, f"{found.embedding_cosine_least:.6f}")
-    console.print(table)
+        table.append((way.name, *speed, same, mean, most, f"{found.embedding_cosine_least:.6f}"))
+    return [*skipped, *table_lines(table)]
 
 
 def _rate(rate: float | None) -> str:

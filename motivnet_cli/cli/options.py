@@ -10,7 +10,7 @@ import copy
 import dataclasses
 import inspect
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Annotated, ClassVar, get_args
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, get_args
 
 import typer
 
@@ -54,7 +54,7 @@ Compile = Annotated[bool, typer.Option("--compile", help="Compile the network fi
 Threads = Annotated[
     int | None, typer.Option(help="Threads that read and find faces. Default: the cores this process may use.")
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result to stdout as JSON.")]
 Overwrite = Annotated[bool, typer.Option(help="Replace what is there.")]
 
 
@@ -64,6 +64,33 @@ class OptionGroup:
 
     panel: ClassVar[str | None] = None
     """The heading in --help of all options of the group that name no other by `rich_help_panel`."""
+
+
+LogFormat = Literal["text", "json"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LogOptions(OptionGroup):
+    """What a command says on stderr and in a file; every command takes these."""
+
+    panel = "Log"
+
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing on stderr but errors.")] = False
+    verbose: Annotated[
+        bool,
+        typer.Option("--verbose", "-v", help="Also say what was decided and why, and where a fault happened."),
+    ] = False
+    log_file: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Append to this file, with the time, all that is said.")
+    ] = None
+    log_format: Annotated[
+        LogFormat,
+        typer.Option(help="json: a JSON object a line, in the --log-file; without one, on stderr."),
+    ] = "text"
+
+    @property
+    def format_on_stderr(self) -> LogFormat:
+        return self.log_format if self.log_file is None else "text"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

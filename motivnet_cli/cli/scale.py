@@ -12,8 +12,8 @@ import typer
 from motivnet_cli import __version__, errors
 from motivnet_cli.cli.annotate import annotate
 from motivnet_cli.cli.command import App
-from motivnet_cli.cli.options import OptionGroup, expand_groups
-from motivnet_cli.cli.terminal import print_data, print_json, print_lines, reporting_errors
+from motivnet_cli.cli.options import AsJson, LogOptions, OptionGroup
+from motivnet_cli.cli.terminal import print_data, print_json, print_lines, talking
 from motivnet_cli.remote.urls import shown
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ def status(
         bool,
         typer.Option("--array", help="Print only the tasks to submit again, such as 3,5-7; nothing if all is done."),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    as_json: AsJson = False,
+    log: LogOptions,
 ) -> None:
     """Show how much of a run is done, missing and failed.
 
@@ -42,7 +43,7 @@ def status(
 
     It only reads, so it can be used while the run is going on. The exit code is 0, finished or not.
     """
-    with reporting_errors():
+    with talking(log):
         from motivnet_cli.output.status import output_status
 
         if array and as_json:
@@ -118,7 +119,6 @@ class JobOptions(OptionGroup):
         }
 
 
-@expand_groups
 def slurm_script(
     arguments: Annotated[
         list[str],
@@ -130,6 +130,7 @@ def slurm_script(
     shards: Annotated[int, typer.Option(min=1, metavar="N", help="Number of array tasks, such as one per GPU.")],
     job: JobOptions,
     container: Annotated[str | None, typer.Option(metavar="IMAGE", help="Apptainer image to run motivnet in.")] = None,
+    log: LogOptions,
 ) -> None:
     """Print a Slurm script for an array of tasks.
 
@@ -140,7 +141,7 @@ def slurm_script(
     sbatch --array=$(motivnet status preds.parquet --array) run.sh
     """
     parsed = _parse(arguments)  # a mistake in them is one of usage, which Typer reports
-    with reporting_errors():
+    with talking(log):
         _check(parsed)
         runner = [] if container is None else ["apptainer", "exec", *(["--nv"] if job.has_gpu else []), container]
         command = [*runner, "motivnet", "annotate", "--shard", "auto", *arguments]

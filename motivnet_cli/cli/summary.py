@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from motivnet_cli import errors
-from motivnet_cli.cli.options import FilterOptions, Overwrite, expand_groups
-from motivnet_cli.cli.terminal import aligned, print_data, print_json, print_message, reporting_errors, talking
+from motivnet_cli.cli.log import say
+from motivnet_cli.cli.options import AsJson, FilterOptions, LogOptions, Overwrite
+from motivnet_cli.cli.terminal import aligned, print_data, print_json, talking
 
 if TYPE_CHECKING:
     from motivnet_cli.export.summary import Summary
@@ -26,7 +27,6 @@ _BATCH = 1024
 """Lines that a pipe gets at once."""
 
 
-@expand_groups
 def summary(
     path: Annotated[str, typer.Argument(help="An output of annotate: a .parquet file or a folder.")],
     *,
@@ -38,8 +38,9 @@ def summary(
     ] = "input",
     out: Annotated[str | None, typer.Option("--out", "-o", help="File to write: .csv, .xlsx or .parquet.")] = None,
     filters: FilterOptions,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")] = False,
+    as_json: AsJson = False,
     overwrite: Overwrite = False,
+    log: LogOptions,
 ) -> None:
     """Sum up predictions: seconds or faces seen, share and mean probability of each emotion, and episodes.
 
@@ -47,13 +48,13 @@ def summary(
 
     A terminal gets a short table, a pipe all columns, separated by tabs.
     """
-    with reporting_errors(), talking(quiet=False) as console:
+    with talking(log):
         from motivnet_cli.export.summary import Summary, write_summary
 
         table = Summary(path, by=by, filters=filters.filters())
         if out is not None:
             write_summary(table, Path(out), overwrite=overwrite)
-            print_message(console, f"written: {out}")
+            say(f"written: {out}")
         if as_json:
             about = {"predictions": str(table.source.path), "model": table.source.record.get("model"), "by": by}
             print_json({**about, **dataclasses.asdict(table.filters), "rows": list(table.rows())})

@@ -12,28 +12,36 @@ import os
 import shlex
 import signal
 import sys
-import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING
 
 import typer
 
 from motivnet_cli import errors
+from motivnet_cli.cli.log import PACKAGE, FileHandler, StderrHandler, say, warnings_logged
+from motivnet_cli.cli.progress import Talk
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from motivnet_cli.cli.options import LogOptions
 
 
 @contextlib.contextmanager
 def importing() -> Iterator[None]:
-    """A block of imports, among which garbage is never searched for: it takes a fifth of the time of torch's."""
+    """A block of imports, among which garbage is never searched for: it takes a fifth of the time of torch's.
+
+    What torch logs goes where the log lines of all others go, and not to stderr by itself.
+    """
     gc.disable()
     try:
         yield
     finally:
         gc.freeze()
         gc.enable()
+        of_torch = logging.getLogger("torch")
+        of_torch.propagate = True
+        for handler in [*of_torch.handlers]:
+            of_torch.removeHandler(handler)
 
 
 class StopSignals:
@@ -43,10 +51,11 @@ class StopSignals:
     run into a killed one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, log: LogOptions) -> None:
         self.exit_code: int | None = None
         """The exit code that the first signal asks for."""
         self._over = False
+        self._log = log
 
     @property
     def exit_code_of_stop(self) -> int:
@@ -72,13 +81,14 @@ class StopSignals:
         if self.exit_code is not None:
             os._exit(code)
         self.exit_code = code
-        line_end = b"\n" if os.isatty(2) else b""  # the live display may have left the cursor within a line
-        os.write(2, line_end + b"stopping once what is in hand is kept; signal again to stop at once\n")
+        if not self._log.quiet and self._log.format_on_stderr == "text":
+            line_end = b"\n" if os.isatty(2) else b""  # the live display may have left the cursor within a line
+            os.write(2, line_end + b"stopping once what is in hand is kept; signal again to stop at once\n")
 
 
-def exit_stopped(stop: StopSignals, console: Console) -> typer.Exit:
+def exit_stopped(stop: StopSignals) -> typer.Exit:
     """The end of a command that a signal stopped, to be raised."""
-    console.print("stopped; what is done is kept: run the same command again to continue")
+    say("stopped; what is done is kept: run the same command again to continue")
     return typer.Exit(stop.exit_code_of_stop)
 
 
@@ -93,12 +103,60 @@ def command_line() -> str:
 
 
 @contextlib.contextmanager
-def reporting_errors() -> Iterator[None]:
-    """Report an error as one line on stderr: the user's mistakes exit with 2, faults with 1."""
+def talking(log: LogOptions) -> Iterator[Talk]:
+    """Within the block, log lines go where the options say, and an error is reported and ends the command.
+
+    An error is one line: the user's mistakes exit with 2, faults with 1.
+    """
+    talk = Talk(is_live=not log.quiet and log.format_on_stderr == "text")
+    with _logging(log, talk) as add_log_file, _reporting_errors(talk), warnings_logged():
+        add_log_file()
+        yield talk
+
+
+@contextlib.contextmanager
+def _logging(log: LogOptions, talk: Talk) -> Iterator[Callable[[], None]]:
+    """The log lines of the package, and the warnings of libraries, go to stderr; to the log file from the call on."""
+    level = logging.DEBUG if log.verbose else logging.INFO
+    root, before, outer = logging.getLogger(), PACKAGE.level, Talk.current
+    handlers: list[logging.Handler] = []
+
+    def add(handler: logging.Handler) -> None:
+        handlers.append(handler)
+        root.addHandler(handler)
+
+    def add_log_file() -> None:
+        if log.quiet and log.verbose and log.log_file is None:
+            raise errors.ConfigError("--quiet and --verbose go together only with --log-file, which gets all lines")
+        if log.log_file is not None:
+            add(FileHandler(log.log_file, level=level, log_format=log.log_format))
+
+    add(
+        StderrHandler(
+            talk,
+            level=logging.ERROR if log.quiet else level,
+            log_format=log.format_on_stderr,
+            with_traceback=log.verbose or bool(os.environ.get("MOTIVNET_DEBUG")),
+        )
+    )
+    PACKAGE.setLevel(level)
+    Talk.current = talk
+    try:
+        yield add_log_file
+    finally:
+        Talk.current = outer
+        PACKAGE.setLevel(before)
+        for handler in handlers:
+            root.removeHandler(handler)
+            handler.close()
+
+
+@contextlib.contextmanager
+def _reporting_errors(talk: Talk) -> Iterator[None]:
     try:
         yield
     except errors.MotivNetError as error:
-        _echo_error(str(error))
+        PACKAGE.error("%s", error)
         is_fault = isinstance(error, errors.FetchError | errors.WorkerError | errors.TrainingError)
         raise typer.Exit(errors.EXIT_FAULT if is_fault else errors.EXIT_USAGE) from error
     except BrokenPipeError:  # the reader of stdout has gone away
@@ -109,65 +167,20 @@ def reporting_errors() -> Iterator[None]:
         if error.errno == errno.ENOSPC:
             advice = f"free some space; {advice}"
         reason = os.strerror(error.errno) if error.errno else str(error)
-        _echo_error(f"{f'{error.filename}: ' if error.filename else ''}{reason}; {advice}")
+        PACKAGE.error("%s%s; %s", f"{error.filename}: " if error.filename else "", reason, advice)
         raise typer.Exit(errors.EXIT_FAULT) from error
     except typer.Exit:
         raise
     except Exception as error:
-        if os.environ.get("MOTIVNET_DEBUG"):
-            traceback.print_exc()
-        _echo_error(
-            f"a fault in motivnet: {type(error).__name__}: {error}; what was committed is kept. "
-            "Set MOTIVNET_DEBUG=1 for the traceback, and please report it"
+        PACKAGE.exception(
+            "a fault in motivnet: %s: %s; what was committed is kept. Add --verbose for the traceback, and please "
+            "report it",
+            type(error).__name__,
+            error,
         )
         raise typer.Exit(errors.EXIT_FAULT) from error
-
-
-def _echo_error(text: str) -> None:
-    typer.echo(f"error: {_shown(text)}", err=True)
-
-
-def _shown(text: str) -> str:
-    """A message as it is shown: on one line, without anything a terminal obeys and without the secrets of URLs.
-
-    What names, columns, servers and libraries say is among it, so this holds for every message.
-    """
-    if "://" in text:
-        from motivnet_cli.remote.urls import without_secrets
-
-        text = without_secrets(text)
-    return errors.one_line(text)
-
-
-@contextlib.contextmanager
-def talking(*, quiet: bool) -> Iterator[Console]:
-    """A console on stderr, which the log lines of the package go to; only errors if `quiet`."""
-    from rich.console import Console
-
-    console = Console(stderr=True, highlight=False)
-    log = logging.getLogger("motivnet_cli")
-    handler, level = _ConsoleHandler(console), log.level
-    log.addHandler(handler)
-    log.setLevel(logging.ERROR if quiet else logging.INFO)
-    try:
-        yield console
     finally:
-        log.removeHandler(handler)
-        log.setLevel(level)
-
-
-class _ConsoleHandler(logging.Handler):
-    def __init__(self, console: Console) -> None:
-        super().__init__()
-        self._console = console
-
-    def emit(self, record: logging.LogRecord) -> None:
-        print_message(self._console, self.format(record))
-
-
-def print_message(console: Console, text: str) -> None:
-    """Print a message to stderr: names in it are no markup and no commands, and long lines are not wrapped."""
-    console.print(_shown(text), markup=False, emoji=False, soft_wrap=True)  # a name may be `:x:`, or `[red]`
+        talk.hide()
 
 
 def print_json(value: object) -> None:
@@ -179,10 +192,10 @@ def print_json(value: object) -> None:
 
 
 def print_result(value: object, words: Iterable[str], *, as_json: bool) -> None:
-    """Print a result to stdout: a terminal gets the words, a pipe the JSON of the value, as anyone does who asks."""
-    from motivnet_cli.evaluation.results import to_json
+    """Print a result to stdout: words for people, the JSON of the value for who asks."""
+    if as_json:
+        from motivnet_cli.evaluation.results import to_json
 
-    if as_json or not sys.stdout.isatty():
         print_json(to_json(value))
     else:
         print_lines(words)
@@ -193,15 +206,22 @@ def print_lines(lines: Iterable[str]) -> None:
     print_data("\n".join("\t".join(map(errors.one_line, line.split("\t"))) for line in lines))
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def table_lines(table: Sequence[Sequence[str]]) -> list[str]:
+    """The rows of a table as lines for stdout: aligned on a terminal, with tabs between the cells in a pipe."""
+    if sys.stdout.isatty():
+        return aligned(table)
+    return ["\t".join(map(errors.one_line, row)) for row in table]
+
+
+def aligned(table: Iterable[Sequence[str]]) -> list[str]:
     """A line for each row, its cells below each other, two spaces between columns. For people: no tabs, no commands."""
     from rich.cells import cell_len
 
-    table = [[errors.one_line(cell) for cell in row] for row in rows]
-    widths = [max(map(cell_len, column)) for column in zip(*table, strict=True)]
+    cells = [[errors.one_line(cell) for cell in row] for row in table]
+    widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
     return [
         "  ".join(cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in table
+        for row in cells
     ]
 
 
@@ -210,6 +230,8 @@ def print_data(text: str) -> None:
 
     Names of files go out as the bytes that they are made of; what the encoding of stdout lacks, as an escape.
     """
+    if Talk.current is not None:
+        Talk.current.hide()
     encoded = f"{text}\n".encode(sys.stdout.encoding, "surrogateescape" if _prints_unicode() else "backslashreplace")
     try:
         sys.stdout.flush()

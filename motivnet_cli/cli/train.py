@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from motivnet_cli.cli.options import Quiet, expand_groups
+from motivnet_cli.cli.log import say, warn
+from motivnet_cli.cli.options import AsJson, LogOptions
+from motivnet_cli.cli.progress import Talk, watch_run, watch_training
 from motivnet_cli.cli.terminal import (
     StopSignals,
-    aligned,
     command_line,
     exit_stopped,
     importing,
-    print_message,
+    print_json,
     print_result,
-    reporting_errors,
+    table_lines,
     talking,
 )
 from motivnet_cli.cli.train_options import (
@@ -31,13 +32,10 @@ from motivnet_cli.cli.train_options import (
     refuse,
 )
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.progress import watch_run, watch_training
 from motivnet_cli.records import Stopped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from rich.console import Console
 
     from motivnet_cli.training.config import HeadConfig, StudentConfig, TrainConfig
     from motivnet_cli.training.result import Judged
@@ -45,7 +43,6 @@ if TYPE_CHECKING:
     from motivnet_cli.weights.store import StoredModel
 
 
-@expand_groups
 def train(
     *,
     result: ResultOptions,
@@ -58,8 +55,8 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be trained, on what, and the memory; train no network.")
     ] = False,
-    quiet: Quiet = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON, on a terminal too.")] = False,
+    as_json: AsJson = False,
+    log: LogOptions,
 ) -> None:
     """Train a model of your own, in one of three ways.
 
@@ -77,13 +74,13 @@ def train(
     interruption, run the same command again. The options below are in this order: those of every way, of a head, of a
     student, of a network, and from --epochs on those of both that learn in epochs.
     """
-    with StopSignals() as stop, reporting_errors(), talking(quiet=quiet) as console:
+    with StopSignals(log) as stop, talking(log) as talk:
         if head != HeadOptions():
             refuse("a head", data, recipe, fit, augment, student)
             if dry_run:
                 raise ConfigError("a head has no --dry-run: leave that out")
-            model, judged = _train_head(head.config(result, command=command_line()), stop, console, quiet=quiet)
-            _write(model, judged, result, console, quiet=quiet, as_json=as_json)
+            model, judged = _train_head(head.config(result, command=command_line()), stop)
+            _write(model, judged, result, as_json=as_json)
             return
         try:
             if student != StudentOptions():
@@ -91,58 +88,56 @@ def train(
                 if dry_run:
                     raise ConfigError("a student has no --dry-run: leave that out")
                 lesson = student.config(result, fit.config(seed=result.seed), command=command_line())
-                _teach(lesson, result, console, stop, quiet=quiet, as_json=as_json)
+                _teach(lesson, result, talk, stop, as_json=as_json)
                 return
             config = _network(result, data, recipe, fit, augment)
             if dry_run:
-                _show_plan(config, console, stop, quiet=quiet, as_json=as_json)
+                _show_plan(config, talk, stop, as_json=as_json)
             else:
-                _train_network(config, result, console, stop, quiet=quiet, as_json=as_json)
+                _train_network(config, result, talk, stop, as_json=as_json)
         except Stopped:
-            raise exit_stopped(stop, console) from None
+            raise exit_stopped(stop) from None
 
 
-def _write(
-    model: StoredModel, judged: Judged, result: ResultOptions, console: Console, *, quiet: bool, as_json: bool
-) -> None:
-    """Write the report of a training, and print what a model is worth."""
+def _write(model: StoredModel, judged: Judged, result: ResultOptions, *, as_json: bool) -> None:
+    """Write the report of a training, and say what a model is worth."""
     from motivnet_cli.report.training import write_training
 
     folder = Path(result.folder)
     write_training(model, judged, folder)
     record = model.training
     assert record is not None, "it was just made"
-    if not quiet:
-        _warn((*record.data.remarks, *record.remarks), console)
-    value = {"model": model.name, "sha256": model.sha256, "training": record.to_json()}
-    print_result(value, [f"{model.name}: {record.validation.in_words}"], as_json=as_json)
-    if not quiet:
-        print_message(console, f"written: {folder / 'report.html'}; use it with --model {model.name}")
+    _warn((*record.data.remarks, *record.remarks))
+    say(f"{model.name}: {record.validation.in_words}")
+    page = folder / "report.html"
+    say(f"written: {page}; use it with --model {model.name}", model=model.name, path=page)
+    if as_json:
+        print_json({"model": model.name, "sha256": model.sha256, "training": record.to_json()})
 
 
-def _warn(remarks: Iterable[str], console: Console) -> None:
+def _warn(remarks: Iterable[str]) -> None:
     for remark in remarks:
-        print_message(console, f"warning: {remark}")
+        warn(remark)
 
 
 # ---- a head -----------------------------------------------------------------------------------------------
 
 
-def _train_head(config: HeadConfig, stop: StopSignals, console: Console, *, quiet: bool) -> tuple[StoredModel, Judged]:
+def _train_head(config: HeadConfig, stop: StopSignals) -> tuple[StoredModel, Judged]:
     from motivnet_cli.training.train_head import train_head
 
     said = ""
 
     def say(stage: str) -> None:
         nonlocal said
-        if stage != said and not quiet:
-            print_message(console, stage)
+        if stage != said:
+            say(stage)
         said = stage
 
     try:
         return train_head(config, on_stage=say, stop=stop)
     except Stopped:
-        console.print("stopped: no model was stored")
+        say("stopped: no model was stored")
         raise typer.Exit(stop.exit_code_of_stop) from None
 
 
@@ -178,26 +173,23 @@ def _network(
     )
 
 
-def _train_network(
-    config: TrainConfig, result: ResultOptions, console: Console, stop: StopSignals, *, quiet: bool, as_json: bool
-) -> None:
+def _train_network(config: TrainConfig, result: ResultOptions, talk: Talk, stop: StopSignals, *, as_json: bool) -> None:
     with importing():
         from motivnet_cli.training.train import train_network
 
-    with watch_run(console, quiet=quiet) as watch_faces, watch_training(console, quiet=quiet) as watch_steps:
+    with watch_run(talk) as watch_faces, watch_training(talk) as watch_steps:
         trained = train_network(config, watch_faces=watch_faces, watch_steps=watch_steps, stop=stop)
     if trained is not None:  # else another process of this training says the rest
-        _write(trained.model, trained.judged, result, console, quiet=quiet, as_json=as_json)
+        _write(trained.model, trained.judged, result, as_json=as_json)
 
 
-def _show_plan(config: TrainConfig, console: Console, stop: StopSignals, *, quiet: bool, as_json: bool) -> None:
+def _show_plan(config: TrainConfig, talk: Talk, stop: StopSignals, *, as_json: bool) -> None:
     with importing():
         from motivnet_cli.training.train import plan_training
 
-    with watch_run(console, quiet=quiet) as watch_faces:
+    with watch_run(talk) as watch_faces:
         plan = plan_training(config, watch_faces=watch_faces, stop=stop)
-    if not quiet:
-        _warn(plan.remarks, console)
+    _warn(plan.remarks)
     print_result(dataclasses.asdict(plan), _lines_of(plan), as_json=as_json)
 
 
@@ -210,19 +202,17 @@ def _lines_of(plan: TrainPlan) -> list[str]:
         f"{plan.epochs} epochs of {plan.steps_per_epoch:,} steps, {steps:,} in all",
         f"about {plan.memory_bytes / 1e9:.2g} GB for weights, gradients, optimizer and one batch (an estimate)",
         f"validation: {plan.validation}; left out: {dropped}",
-        *aligned(counts),
+        *table_lines(counts),
     ]
 
 
 # ---- a student --------------------------------------------------------------------------------------------
 
 
-def _teach(
-    config: StudentConfig, result: ResultOptions, console: Console, stop: StopSignals, *, quiet: bool, as_json: bool
-) -> None:
+def _teach(config: StudentConfig, result: ResultOptions, talk: Talk, stop: StopSignals, *, as_json: bool) -> None:
     with importing():
         from motivnet_cli.training.teach import teach
 
-    with watch_run(console, quiet=quiet) as watch_faces, watch_training(console, quiet=quiet) as watch_steps:
+    with watch_run(talk) as watch_faces, watch_training(talk) as watch_steps:
         taught = teach(config, watch_faces=watch_faces, watch_steps=watch_steps, stop=stop)
-    _write(taught.model, taught.judged, result, console, quiet=quiet, as_json=as_json)
+    _write(taught.model, taught.judged, result, as_json=as_json)

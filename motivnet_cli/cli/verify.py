@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from motivnet_cli import errors
-from motivnet_cli.cli.options import Device, OptionGroup, Quiet, StoreFolder, Weights, expand_groups
-from motivnet_cli.cli.terminal import print_json, print_message, reporting_errors, talking
+from motivnet_cli.cli.options import AsJson, Device, LogOptions, OptionGroup, StoreFolder, Weights
+from motivnet_cli.cli.terminal import print_json, print_lines, talking
 from motivnet_cli.config import ModelConfig
 from motivnet_cli.output.findings import CheckResult
 
@@ -55,13 +55,12 @@ class SampleOptions(OptionGroup):
         )
 
 
-@expand_groups
 def verify(
     path: Annotated[str, typer.Argument(metavar="OUT", help="An output of annotate: a .parquet file or a folder.")],
     *,
     sampling: SampleOptions,
-    quiet: Quiet = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what was found to stdout as JSON.")] = False,
+    as_json: AsJson = False,
+    log: LogOptions,
 ) -> None:
     """Read an output from end to end, and say whether it is whole.
 
@@ -69,14 +68,13 @@ def verify(
 
     It only reads. The exit code is 0 if every check holds, and 5 if one does not or the run is not finished.
     """
-    with reporting_errors(), talking(quiet=quiet) as console:
+    with talking(log):
         sample = sampling.config()
         found = _verified(path, sample)
         if as_json:
             print_json({"whole": found.is_whole, **dataclasses.asdict(found)})
-        if not quiet:
-            for line in _lines(found):
-                print_message(console, line)
+        else:
+            print_lines(_lines(found))
         if not found.is_whole:
             raise typer.Exit(errors.EXIT_NOT_WHOLE)
 

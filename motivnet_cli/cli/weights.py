@@ -12,13 +12,15 @@ import typer
 
 from motivnet_cli import errors
 from motivnet_cli.catalogue import CARDS, DEFAULT_MODEL
-from motivnet_cli.cli.options import OptionGroup, Quiet, StoreFolder, expand_groups
-from motivnet_cli.cli.terminal import print_json, print_lines, print_message, reporting_errors, talking
-from motivnet_cli.progress import watch_bytes
+from motivnet_cli.cli.log import say, shown
+from motivnet_cli.cli.options import AsJson, LogOptions, OptionGroup, StoreFolder
+from motivnet_cli.cli.progress import Talk, watch_bytes
+from motivnet_cli.cli.terminal import print_json, print_lines, talking
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from collections.abc import Iterable, Mapping
 
+    from motivnet_cli.catalogue import ModelCard
     from motivnet_cli.weights.store import InstallPlan, Store, StoredModel
     from motivnet_cli.weights.training_record import TrainingRecord
 
@@ -37,7 +39,6 @@ class OriginOptions(OptionGroup):
     sha256: Annotated[str | None, typer.Option(help="SHA-256 that the file must have.")] = None
 
 
-@expand_groups
 def download_weights(
     name: Annotated[str, typer.Argument(help="A model of the catalogue, or a name of your own.")] = DEFAULT_MODEL,
     *,
@@ -52,8 +53,8 @@ def download_weights(
     verify: Annotated[bool, typer.Option("--verify", help="Hash the stored file again.")] = False,
     remove: Annotated[bool, typer.Option("--remove", help="Remove the model from the store.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.")] = False,
-    quiet: Quiet = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the record to stdout as JSON.")] = False,
+    as_json: AsJson = False,
+    log: LogOptions,
 ) -> None:
     """Download a model's weights into the store.
 
@@ -63,7 +64,7 @@ def download_weights(
     download the file elsewhere, copy it, and use --from-file. MOTIVNET_OFFLINE=1 forbids every use of the network;
     proxies are read from HTTPS_PROXY and the like.
     """
-    with reporting_errors(), talking(quiet=quiet) as console:
+    with talking(log) as talk:
         from motivnet_cli.weights.store import Store
 
         if sum((list_models, verify, remove)) > 1 or (origin.url and origin.from_file):
@@ -72,23 +73,23 @@ def download_weights(
         if list_models:
             _list_models(models, as_json=as_json)
         elif verify:
-            _print_stored(console, models.verify(name), "unchanged", as_json=as_json)
+            _print_stored(models.verify(name), "unchanged", as_json=as_json)
         elif remove:
             models.remove(name)
-            print_message(console, f"removed {name} from {models.root}")
+            say(f"removed {name} from {models.root}")
         elif present := models.find(name):
-            _print_stored(console, present, "in the store already", as_json=as_json)
+            _print_stored(present, "in the store already", as_json=as_json)
         elif dry_run:
-            _print_plan(console, models.plan(name, url=origin.url, file=origin.from_file), as_json=as_json)
+            _print_plan(models.plan(name, url=origin.url, file=origin.from_file), as_json=as_json)
         else:
-            _ask_for_terms(console, models.plan(name, url=origin.url, file=origin.from_file), are_accepted=accept_terms)
-            stored = _install(console, models, name, origin, quiet=quiet)
-            _print_stored(console, stored, "stored", as_json=as_json)
+            _ask_for_terms(models.plan(name, url=origin.url, file=origin.from_file), are_accepted=accept_terms)
+            stored = _install(talk, models, name, origin)
+            _print_stored(stored, "stored", as_json=as_json)
 
 
-def _install(console: Console, models: Store, name: str, origin: OriginOptions, *, quiet: bool) -> StoredModel:
+def _install(talk: Talk, models: Store, name: str, origin: OriginOptions) -> StoredModel:
     is_offline = os.environ.get("MOTIVNET_OFFLINE", "") not in ("", "0")
-    with watch_bytes(console, quiet=quiet) as progress:
+    with watch_bytes(talk) as progress:
         return models.install(
             name,
             url=origin.url,
@@ -105,39 +106,44 @@ def models(
     ] = None,
     *,
     store: StoreFolder = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the models as JSON.")] = False,
+    as_json: AsJson = False,
+    log: LogOptions,
 ) -> None:
     """Describe the models, those of the store among them: what they are, their terms and limits.
 
     Example: motivnet models
     """
-    from motivnet_cli.weights.cards import find_card
-    from motivnet_cli.weights.store import Store
+    with talking(log):
+        from motivnet_cli.weights.cards import find_card
+        from motivnet_cli.weights.store import Store
 
-    with reporting_errors():
         models = Store(store)
         stored = {model.name: model for model in (models.models() if name is None else [models.find(name)]) if model}
         names = dict.fromkeys([*CARDS, *stored] if name is None else [name])
         cards = {each: find_card(each, models) for each in names}
-    trainings = {each: stored[each].training if each in stored else None for each in cards}
-    if as_json:
-        content = [
-            dataclasses.asdict(card) | {"training": training.to_json() if training else None}
-            for card, training in zip(cards.values(), trainings.values(), strict=True)
-        ]
-        print_json(content if name is None else content[0])
-        return
+        trainings = {each: stored[each].training if each in stored else None for each in cards}
+        if as_json:
+            content = [
+                dataclasses.asdict(card) | {"training": training.to_json() if training else None}
+                for card, training in zip(cards.values(), trainings.values(), strict=True)
+            ]
+            print_json(content if name is None else content[0])
+        else:
+            print_lines(_descriptions(cards.values(), stored))
+
+
+def _descriptions(cards: Iterable[ModelCard], stored: Mapping[str, StoredModel]) -> list[str]:
     lines = []
-    for (terms, limits), alike in itertools.groupby(cards.values(), key=lambda card: (card.terms, card.limits)):
+    for (terms, limits), alike in itertools.groupby(cards, key=lambda card: (card.terms, card.limits)):
         for card in alike:
             weights = f"by `motivnet download-weights {card.name}`"
             if card.embedded or card.name in stored:
                 weights = stored[card.name].path if card.name in stored else "inside this package"
             lines += [f"{card.name}: {card.title}", f"  {card.about}", f"  Weights: {weights}."]
-            if training := trainings[card.name]:
+            if card.name in stored and (training := stored[card.name].training):
                 lines += _training_lines(training)
         lines += [f"  Terms: {terms}", *(f"  Note: {limit}" for limit in limits), ""]
-    print_lines(lines[:-1])
+    return lines[:-1]
 
 
 def _training_lines(training: TrainingRecord) -> list[str]:
@@ -149,20 +155,21 @@ def _training_lines(training: TrainingRecord) -> list[str]:
     ]
 
 
-def _ask_for_terms(console: Console, plan: InstallPlan, *, are_accepted: bool) -> None:
+def _ask_for_terms(plan: InstallPlan, *, are_accepted: bool) -> None:
     """Show the terms, and return only if they are accepted: by the option, or by a person at the terminal."""
-    print_message(console, f"Terms of {plan.name}: {plan.terms}")
+    terms = f"Terms of {plan.name}: {plan.terms}"
     if are_accepted:
+        say(terms)
         return
-    if not (console.is_terminal and sys.stdin.isatty()):
+    typer.echo(shown(terms), err=True)  # part of the question or of the error, also if --quiet
+    if not (sys.stderr.isatty() and sys.stdin.isatty()):
         raise errors.ConfigError("there is no terminal to ask at: read these terms, then add --accept-terms")
     if not typer.confirm("Do you accept these terms?", err=True):
         raise errors.ConfigError("the terms were not accepted; nothing was downloaded")
 
 
-def _print_stored(console: Console, model: StoredModel, what: str, *, as_json: bool) -> None:
-    print_message(
-        console,
+def _print_stored(model: StoredModel, what: str, *, as_json: bool) -> None:
+    say(
         f"{model.name} is {what}: {_size(model.size_bytes)}, {model.num_parameters:,} parameters, "
         f"sha256 of the source {model.sha256}, in {model.path}",
     )
@@ -170,15 +177,13 @@ def _print_stored(console: Console, model: StoredModel, what: str, *, as_json: b
         print_json(dataclasses.asdict(model))
 
 
-def _print_plan(console: Console, plan: InstallPlan, *, as_json: bool) -> None:
+def _print_plan(plan: InstallPlan, *, as_json: bool) -> None:
     size = f"about {_size(plan.download_bytes)}" if plan.download_bytes else "of unknown size"
-    print_message(
-        console,
-        f"would download {plan.name} from {plan.source} ({size}) to {plan.folder}, where "
-        f"{_size(plan.free_bytes)} are free; terms: {plan.terms}",
-    )
     if as_json:
         print_json(dataclasses.asdict(plan))
+        return
+    where = f"{plan.folder}, where {_size(plan.free_bytes)} are free"
+    print_lines([f"would download {plan.name} from {plan.source} ({size}) to {where}; terms: {plan.terms}"])
 
 
 def _list_models(models: Store, *, as_json: bool) -> None:
