@@ -10,7 +10,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from motivnet_cli.bench import READING_STAGES, agreement_of, binding_stage, count_flop
+from motivnet_cli.bench import READING_STAGES, agreement_of, bench, binding_stage, count_flop
 from motivnet_cli.cli import app
 from motivnet_cli.engine import machine
 from motivnet_cli.engine.machine import choose_precision, compiled_code_key, core_quota, cpu_has_bf16, divide_cores
@@ -26,23 +26,19 @@ def run(*arguments, code=0):
 
 
 @pytest.mark.slow
-def test_bench_measures_every_stage(tmp_path):
+def test_bench_measures_every_stage(tmp_path, monkeypatch):
     """Each stage has a rate, the binding one is the slowest, and fp32 agrees with itself."""
+    measured = []
+
+    def kept(*arguments, **options):
+        measured.append(bench(*arguments, **options))
+        return measured[0]
+
+    monkeypatch.setattr("motivnet_cli.bench.bench", kept)
     plot = tmp_path / "stages.png"
-    arguments = (
-        "--model",
-        "expression-net",
-        "--seconds",
-        "0.2",
-        "--agreement",
-        "--plot",
-        plot,
-        "--faces",
-        "whole",
-        "--json",
-    )
+    arguments = ("--model", "expression-net", "--seconds", "0.2", "--agreement", "--plot", plot, "--faces", "whole")
     shown = run("bench", SAMPLE_DATA / "astronaut.png", *arguments)
-    result = json.loads(shown.stdout)
+    result = measured[0].as_json()
 
     assert list(result["stages"]) == [*READING_STAGES, "network", "write"]
     assert result["finding"] == {"mode": "whole"}
@@ -54,7 +50,9 @@ def test_bench_measures_every_stage(tmp_path):
     assert "GPUs" in ways["fp16"]["not_run"]
     assert 0 < ways["int8"]["probability_most"] < 0.05
     assert plot.read_bytes().startswith(b"\x89PNG")
-    assert f"bound by {result['bound_by']}\n" in shown.stderr
+    assert f"bound by {result['bound_by']}\n" in shown.stdout
+    assert "stage\tfaces/s\tms a face\n" in shown.stdout
+    assert f"written: {plot}\n" in shown.stderr
     assert "bound_by" not in result["whole"]
     assert result["peak"]["bound_faces_per_s"] == pytest.approx(result["peak"]["flop_per_s"] / 2.06e8, rel=0.01)
 
