@@ -315,7 +315,7 @@ def test_a_suite_ends_with_its_table(faces, tmp_path):
         (["--dataset", "folder", "--root", ".", "--suite", "folder=."], "not both"),
         (["--suite", "=."], "names of sets"),
         (["--dataset", "folder", "--root", ".", "--min-accuracy", "90"], "between 0 and 1"),
-        (["--dataset", "folder", "--root", ".", "--faces", "all"], "'auto', 'detect'"),
+        (["--dataset", "folder", "--root", ".", "--faces", "all"], "--faces takes auto, detect or whole, got 'all'"),
         (["--dataset", "folder", "--root", ".", "--model", "sapiens-1b"], "names no emotions"),
     ],
 )

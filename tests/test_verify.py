@@ -623,8 +623,9 @@ def test_exit_codes_and_json(out):
     [check] = [check for check in json.loads(run.stdout)["checks"] if check["result"] == "wrong"]
     assert check["check"] == "emotion"
     assert check["examples"][0]["where"] == "'a.jpg', face 0"
-    assert "not whole" in motivnet("verify", out / "p.parquet", code=5).stdout
-    assert "'a.jpg', face 0: not the most probable one" in run.stderr
+    told = motivnet("verify", out / "p.parquet", code=5).stdout
+    assert "not whole" in told
+    assert "'a.jpg', face 0: not the most probable one" in told
 
     assert "no motivnet output" in motivnet("verify", out / "nothing.parquet", code=2).stderr
     polars.DataFrame({"a": [1]}).write_parquet(out / "other.parquet")

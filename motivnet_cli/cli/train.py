@@ -128,14 +128,14 @@ def _train_head(config: HeadConfig, stop: StopSignals) -> tuple[StoredModel, Jud
 
     said = ""
 
-    def say(stage: str) -> None:
+    def on_stage(stage: str) -> None:
         nonlocal said
         if stage != said:
             say(stage)
         said = stage
 
     try:
-        return train_head(config, on_stage=say, stop=stop)
+        return train_head(config, on_stage=on_stage, stop=stop)
     except Stopped:
         say("stopped: no model was stored")
         raise typer.Exit(stop.exit_code_of_stop) from None
