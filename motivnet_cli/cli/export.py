@@ -263,8 +263,9 @@ def crops(
     ] = None,
     where: Where = None,
     images_from: ImagesFrom = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")] = False,
     overwrite: Overwrite = False,
+    as_json: AsJson = False,
+    log: LogOptions,
 ) -> None:
     """Write the faces as PNG files in a folder for each emotion: a data set.
 
@@ -272,11 +273,11 @@ def crops(
 
     A crop is what the network saw. Faces whose pictures are gone or have changed are left out, and counted.
     """
-    with reporting_errors(), talking(quiet=False) as console:
+    with talking(log):
         from motivnet_cli.export.crops import write_crops
 
         written = write_crops(path, out, where=where, per_class=per_class, images_from=images_from, overwrite=overwrite)
-        print_message(console, f"written: {out} ({written.faces:,} faces)")
+        say(f"written: {out} ({written.faces:,} faces)", path=out)
         if as_json:
             print_json(dataclasses.asdict(written))
 
