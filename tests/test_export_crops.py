@@ -199,11 +199,10 @@ def test_a_capped_set_is_a_random_sample(tmp_path, caplog):
     )
 
 
-def test_rows_are_let_go_as_they_come(tmp_path, monkeypatch):
-    """What is chosen piece by piece is what is chosen at once."""
+def test_a_sample_is_drawn_piece_by_piece(tmp_path, monkeypatch):
+    """What is chosen so is what is chosen at once."""
     rows = [seen("a.png", EMOTIONS[n % 3], number=n) for n in range(9000)]  # three batches
-    path = made(tmp_path, rows)
-    source = crops.Source(path, embeddings=False)
+    source = crops.Source(made(tmp_path, rows), embeddings=False)
     at_once, _ = crops._chosen(source, 10)
     monkeypatch.setattr(crops, "_MIN_ROWS", 100)
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 from PIL import Image
 
 from motivnet_cli.catalogue import fill_rgb_of
@@ -161,29 +162,45 @@ def _chosen(source: Source, per_class: int | None) -> tuple[pl.DataFrame, int]:
     Raises:
         ConfigError: There are none, or one has an emotion that is none of the model's.
     """
-    if per_class is not None and per_class < 1:
-        raise ConfigError(f"--per-class takes a number of faces from 1 on, got {per_class}")
-    kept: list[pl.DataFrame] = []
-    first = num_kept = num_new = num_unplaced = 0
+    sample = None if per_class is None else _sampled(source, per_class)
+    parts: list[pa.RecordBatch] = []
+    first = num_unplaced = 0
     for batch in source.batches():
-        rows = pl.DataFrame(batch).with_row_index("row", first)
+        rows = pl.DataFrame(batch)
         _check_emotions(source, rows)
+        is_placed = rows.select(_IS_PLACED).to_series().to_numpy()
+        num_unplaced += len(rows) - int(is_placed.sum())
+        is_chosen = is_placed if sample is None else np.isin(np.arange(first, first + len(rows)), sample)
+        parts.append(batch.filter(pa.array(is_chosen)))  # a copy of these rows alone
         first += len(rows)
-        rows = rows.filter(_IS_PLACED)
-        num_unplaced += batch.num_rows - len(rows)
-        num_new += len(rows)
-        kept.append(rows if per_class is None else rows.with_columns(rank=_ranks(rows)))
-        if per_class is not None and num_new > max(_MIN_ROWS, num_kept):
-            kept, num_new = [_least(pl.concat(kept), per_class)], 0
-            num_kept = len(kept[0])
-    faces = pl.concat(kept) if kept else pl.DataFrame()
+    faces = pl.DataFrame(pa.Table.from_batches(parts, schema=source.schema))
     if faces.is_empty():
         raise ConfigError(
             f"{str(source.path)!r} has no face with a box to be cut: give another output, or another --where"
         )
-    if per_class is not None:
-        faces = _least(faces, per_class).drop("rank")
-    return faces.sort("row").drop("row"), num_unplaced
+    return faces, num_unplaced
+
+
+def _sampled(source: Source, per_class: int) -> NDArray[np.int64]:
+    """The numbers of the rows of which a hash of their names is least in their class; numbers are all that is held."""
+    if per_class < 1:
+        raise ConfigError(f"--per-class takes a number of faces from 1 on, got {per_class}")
+    kept: list[pl.DataFrame] = []
+    first = num_kept = num_new = 0
+    for batch in source.batches(["input", "frame", "face", "face_source", "emotion", *BOX_COLUMNS]):
+        rows = pl.DataFrame(batch)
+        _check_emotions(source, rows)
+        rows = rows.with_columns(
+            pl.int_range(first, first + len(rows)).alias("row"), pl.col("emotion").cast(pl.Enum(source.classes))
+        )
+        first += len(rows)
+        rows = rows.filter(_IS_PLACED)
+        num_new += len(rows)
+        kept.append(rows.select("row", "emotion", rank=_ranks(rows)))
+        if num_new > max(_MIN_ROWS, num_kept):
+            kept, num_new = [_least(pl.concat(kept), per_class)], 0
+            num_kept = len(kept[0])
+    return _least(pl.concat(kept), per_class)["row"].to_numpy() if kept else np.zeros(0, np.int64)
 
 
 def _check_emotions(source: Source, rows: pl.DataFrame) -> None:
