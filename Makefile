@@ -12,7 +12,7 @@ INSTALL ?= $(BIN)/python -m pip install --quiet
 WHEEL_PYTHON ?= $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test-fast test test-all coverage lint docs audit check fix dist constraints fuzz torture bench clean
+.PHONY: help setup demo test-fast test test-all coverage lint docs screenshots audit check fix dist constraints fuzz torture bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ lint: $(STAMP) ## Format, lint, types, import contract, generated docs, workflow
 
 docs: $(STAMP) ## Build the documentation site into site/; a link that leads nowhere is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+screenshots: $(STAMP) ## Make the pictures of the documents again, from sample_data/ (needs Chromium)
+	$(BIN)/python docs/screenshots.py
 
 audit: $(STAMP) ## Ask a public database for known flaws of the versions in constraints.txt (needs the network)
 	.ci/audit $(BIN)/uv

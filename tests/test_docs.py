@@ -51,9 +51,10 @@ FENCED = re.compile(r"^```(\w*)\n(.*?)^```", flags=re.M | re.S)
 OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*")
 
 
-def _runnable(document: Path) -> list[tuple[str, str]]:
-    """(language, code) of each block that is marked to run."""
-    return re.findall(r"<!-- run -->\n```(bash|python)\n(.*?)```", document.read_text(), flags=re.S)
+def _runnable(document: Path) -> list[tuple[str, str, str]]:
+    """(language, code, output) of each block that is marked to run; the output is empty where it is not shown."""
+    shown = r"(?:\n\n<!-- prints -->\n```text\n(.*?)```)?"
+    return re.findall(rf"<!-- run -->\n```(bash|python)\n(.*?)```{shown}", document.read_text(), flags=re.S)
 
 
 NEEDS = {"--to onnx": "onnxscript", "--to xlsx": "xlsxwriter", "--to sav": "pyreadstat"}
@@ -71,15 +72,15 @@ NEEDS = {"--to onnx": "onnxscript", "--to xlsx": "xlsxwriter", "--to sav": "pyre
     ],
 )
 def test_marked_blocks_run_in_order(document, tmp_path):
-    """Every block that is marked to run does, one after the other, in a folder with sample_data."""
+    """Every block that is marked to run does, one after the other, beside sample_data, and prints what is shown."""
     blocks = _runnable(ROOT / document)
     assert blocks
     for words, module in NEEDS.items():
-        if any(words in block for _, block in blocks):
+        if any(words in block for _, block, _ in blocks):
             pytest.importorskip(module)
     shutil.copytree(SAMPLE_DATA, tmp_path / "sample_data")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    for language, block in blocks:
+    for language, block, shown in blocks:
         command = ["bash", "-euc", block] if language == "bash" else [sys.executable, "-c", block]
         run = subprocess.run(
             command,
@@ -87,17 +88,19 @@ def test_marked_blocks_run_in_order(document, tmp_path):
             capture_output=True,
             text=True,
             timeout=300,
-            env={**os.environ, "PATH": path},
+            env={**os.environ, "PATH": path, "MOTIVNET_HOME": str(tmp_path / "store")},
             check=False,
         )
         assert run.returncode == 0, run.stderr
+        assert shown in ("", run.stdout)
 
 
 def test_exit_codes_are_documented():
-    """Every exit code is in the README's table and in the command's help, and no other number is."""
+    """Every exit code is in the table of docs/errors.md and in the command's help, and no other number is."""
     codes = {value for name, value in vars(errors).items() if name.startswith("EXIT_")}
 
-    assert {int(code) for code in re.findall(r"^\| (\d+) \|", README.read_text(), flags=re.M)} == codes
+    table = (ROOT / "docs" / "errors.md").read_text()
+    assert {int(code) for code in re.findall(r"^\| (\d+) \|", table, flags=re.M)} == codes
     assert {int(code) for code in re.findall(r"\d+", app.info.epilog)} == codes
 
 
@@ -200,6 +203,15 @@ def test_every_page_has_a_place_on_the_site():
     named = re.findall(r"^ +- [^:]+: (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), flags=re.M)
 
     assert sorted(named) == sorted(page for page in pages if not page.startswith("decisions/"))
+
+
+def test_pictures_are_small_and_shown():
+    """Together under 1 MB, and each of them in some document."""
+    pictures = list((ROOT / "docs" / "images").iterdir())
+    text = "".join(path.read_text() for path in DOCUMENTS)
+
+    assert sum(path.stat().st_size for path in pictures) < 1_000_000
+    assert [path.name for path in pictures if f"images/{path.name})" not in text] == []
 
 
 def _python_files(text: str) -> list[str]:
