@@ -18,6 +18,7 @@ from motivnet_cli.cli.annotate_options import (
     ScaleOptions,
     VideoOptions,
 )
+from motivnet_cli.cli.help import GENERAL
 from motivnet_cli.cli.log import say
 from motivnet_cli.cli.options import AsJson, LogOptions
 from motivnet_cli.cli.progress import watch_run
@@ -41,8 +42,10 @@ if TYPE_CHECKING:
 Inputs = Annotated[
     list[str] | None,
     typer.Argument(
+        metavar="INPUT",
+        rich_help_panel="Inputs",
         help="Pictures, videos, archives (.tar, .zip), folders of them, patterns and URLs; - reads a list of them from "
-        "stdin."
+        "stdin.",
     ),
 ]
 Out = Annotated[
@@ -50,10 +53,14 @@ Out = Annotated[
     typer.Option(
         "--out",
         "-o",
+        metavar="FILE|FOLDER|-",
         help="A name ending in .parquet for one file, any other name for a folder of parts, or - for rows on stdout.",
     ),
 ]
-MaxFailures = Annotated[str, typer.Option(metavar="N|P%", help="Exit with code 3 if more inputs than this failed.")]
+MaxFailures = Annotated[
+    str,
+    typer.Option(metavar="N|P%", help="Exit with code 3 if more inputs than this failed."),
+]
 
 
 def annotate(
@@ -68,7 +75,9 @@ def annotate(
     scale: ScaleOptions,
     output: OutputOptions,
     max_failures: MaxFailures = "0",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be read, and do nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be read, and do nothing.", rich_help_panel=GENERAL)
+    ] = False,
     as_json: AsJson = False,
     log: LogOptions,
 ) -> None:

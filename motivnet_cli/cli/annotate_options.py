@@ -38,13 +38,22 @@ from motivnet_cli.shards import parse_shard
 class InputOptions(OptionGroup):
     """What is read, beside the arguments."""
 
+    panel = "Inputs"
+
+    recursive: Annotated[bool, typer.Option("--recursive/--no-recursive", help="Read subfolders.")] = True
+    include: Annotated[
+        list[str] | None, typer.Option(metavar="GLOB", help="Of the files in folders, read only those that match.")
+    ] = None
+    exclude: Annotated[
+        list[str] | None, typer.Option(metavar="GLOB", help="Of the files in folders, skip those that match.")
+    ] = None
     manifest: Annotated[
-        list[str] | None, typer.Option(help="A table (.csv, .jsonl, .parquet) with one input per row.")
+        list[str] | None, typer.Option(metavar="FILE", help="A table (.csv, .jsonl, .parquet) with one input per row.")
     ] = None
     path_column: Annotated[
         str | None,
         typer.Option(
-            help="The manifest's column of paths. Default: one of the usual names, path first.", show_default=False
+            metavar="COLUMN", help="The manifest's column of paths. Default: one of the usual names, path first."
         ),
     ] = None
     box_columns: Annotated[
@@ -53,7 +62,6 @@ class InputOptions(OptionGroup):
             metavar="[UNIT:]A,B,C,D",
             help="The manifest's columns of face boxes, or one column of lists. UNIT is xyxy, xywh, relative-xyxy or "
             "relative-xywh. Default: the usual names.",
-            show_default=False,
         ),
     ] = None
     keep: Annotated[
@@ -66,7 +74,13 @@ class InputOptions(OptionGroup):
         list[str] | None,
         typer.Option(metavar="FILE", help="A list of inputs that end in NUL bytes, as find -print0 writes it."),
     ] = None
-    recursive: Annotated[bool, typer.Option("--recursive/--no-recursive", help="Read subfolders.")] = True
+    relative_to: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER", help="Name inputs by their paths below this folder, however they are given."),
+    ] = None
+    absolute: Annotated[
+        bool, typer.Option("--absolute", help="Name inputs by their absolute paths, however they are given.")
+    ] = False
     follow: Annotated[
         bool,
         typer.Option(
@@ -74,13 +88,6 @@ class InputOptions(OptionGroup):
             help="Follow symbolic links that lead out of the given folders, or list each of them as failed.",
         ),
     ] = True
-    include: Annotated[
-        list[str] | None, typer.Option(metavar="GLOB", help="Of the files in folders, read only those that match.")
-    ] = None
-    exclude: Annotated[
-        list[str] | None, typer.Option(metavar="GLOB", help="Of the files in folders, skip those that match.")
-    ] = None
-
     allow_scheme: Annotated[
         list[str] | None,
         typer.Option(
@@ -89,13 +96,6 @@ class InputOptions(OptionGroup):
             "gs, hf, and the schemes of URLs among the arguments.",
         ),
     ] = None
-    relative_to: Annotated[
-        str | None,
-        typer.Option(metavar="DIR", help="Name inputs by their paths below this folder, however they are given."),
-    ] = None
-    absolute: Annotated[
-        bool, typer.Option("--absolute", help="Name inputs by their absolute paths, however they are given.")
-    ] = False
 
     def config(self, paths: Sequence[str]) -> InputConfig:
         return InputConfig(
@@ -119,6 +119,8 @@ class InputOptions(OptionGroup):
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FaceOptions(OptionGroup):
     """How faces are found and cropped."""
+
+    panel = "Faces"
 
     faces: Annotated[
         str,
@@ -144,7 +146,7 @@ class FaceOptions(OptionGroup):
         float | None,
         typer.Option(
             help="Margin around a face: the crop is a square of (1 + margin) times the height of the face. "
-            "Default: the model's."
+            "Default: the model's.",
         ),
     ] = None
     align: Annotated[
@@ -152,16 +154,16 @@ class FaceOptions(OptionGroup):
         typer.Option(
             "--align/--no-align",
             help="Rotate the crop until the eyes are level, where the detector saw them. Default: the model's.",
-            show_default=False,
         ),
     ] = None
-    min_face: Annotated[int, typer.Option(help="Leave out detected faces narrower or lower than this many pixels.")] = 0
+    min_face: Annotated[
+        int, typer.Option(metavar="PIXELS", help="Leave out detected faces narrower or lower than this.")
+    ] = 0
     max_roll: Annotated[
         float | None,
         typer.Option(
             metavar="DEGREES",
             help="Leave out detected faces that lie further on their side in the picture, either way, than this.",
-            show_default=False,
         ),
     ] = None
     min_sharpness: Annotated[
@@ -170,7 +172,9 @@ class FaceOptions(OptionGroup):
     max_faces: Annotated[
         int | None, typer.Option(help="Keep at most this many faces per picture, the largest first.")
     ] = None
-    min_confidence: Annotated[float, typer.Option(help="Skip detections with a lower score.")] = MIN_CONFIDENCE
+    min_confidence: Annotated[
+        float, typer.Option(metavar="SCORE", help="Skip detections with a lower score, which is between 0 and 1.")
+    ] = MIN_CONFIDENCE
 
     def config(self) -> FaceConfig:
         return FaceConfig(
@@ -219,14 +223,16 @@ def parse_detection_size(text: str) -> DetectionSize:
 class VideoOptions(OptionGroup):
     """Which frames of a video are looked at, and how they are decoded."""
 
+    panel = "Video"
+
     fps: Annotated[
         float | None,
-        typer.Option(help=f"Frames per second of video to look at. Default: {DEFAULT_FPS:g}.", show_default=False),
+        typer.Option(help=f"Frames per second of video to look at. Default: {DEFAULT_FPS:g}."),
     ] = None
     every: Annotated[int | None, typer.Option(help="Look at every N-th frame, in place of --fps.")] = None
     frames: Annotated[Literal["all"] | None, typer.Option(help="all: look at every frame, in place of --fps.")] = None
-    start: Annotated[float, typer.Option(help="Start videos at this second.")] = 0.0
-    end: Annotated[float | None, typer.Option(help="End videos at this second.")] = None
+    start: Annotated[float, typer.Option(metavar="SECONDS", help="Start videos at this second.")] = 0.0
+    end: Annotated[float | None, typer.Option(metavar="SECONDS", help="End videos at this second.")] = None
     track: Annotated[
         bool, typer.Option("--track", help="Give the faces of one person in a video the same track number.")
     ] = False
@@ -253,14 +259,14 @@ class PredictionOptions(NetworkOptions):
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="How a crop is fitted to MotivNet's input: stretch, pad or stretch-224. Default: the model's."
+            metavar="RECIPE",
+            help="How a crop is fitted to the network's input: of MotivNet stretch, pad or stretch-224. Default: the "
+            "model's.",
         ),
     ] = None
     flip: Annotated[
         bool | None,
-        typer.Option(
-            "--flip/--no-flip", help="Average with the mirror image. Default: the model's.", show_default=False
-        ),
+        typer.Option("--flip/--no-flip", help="Average with the mirror image. Default: the model's."),
     ] = None
     precision: PrecisionName = "auto"
     compiled: Compile = False
@@ -279,10 +285,12 @@ class PredictionOptions(NetworkOptions):
 class ReadingOptions(OptionGroup):
     """How inputs are read."""
 
+    panel = "Machine"
+
     threads: Threads = None
-    max_pixels: Annotated[int, typer.Option(help="A picture with more pixels is listed as failed and not decoded.")] = (
-        MAX_PIXELS
-    )
+    max_pixels: Annotated[
+        int, typer.Option(metavar="PIXELS", help="A picture with more pixels is listed as failed and not decoded.")
+    ] = MAX_PIXELS
     input_timeout: Annotated[
         float,
         typer.Option(
@@ -295,6 +303,7 @@ class ReadingOptions(OptionGroup):
         bool,
         typer.Option(
             "--allow-private-addresses",
+            rich_help_panel="Inputs",
             help="Follow redirects of public web servers into a private network, and read from link-local addresses.",
         ),
     ] = False
@@ -312,10 +321,13 @@ class ReadingOptions(OptionGroup):
 class ScaleOptions(OptionGroup):
     """Which processes take part in the run."""
 
+    panel = "Cluster"
+
     devices: Annotated[
         str | None,
         typer.Option(
-            metavar="all|LIST",
+            metavar="all|A,B,...",
+            rich_help_panel="Machine",
             help="Start a worker process on each device: all (every CUDA device), or a list such as 0,1 or cpu,cpu. "
             "They write one output.",
         ),
@@ -335,16 +347,14 @@ class ScaleOptions(OptionGroup):
     ray_address: Annotated[
         str | None,
         typer.Option(
-            help="With --engine ray: the cluster to join, such as auto or HOST:6379. Default: a Ray on this machine, "
-            "for this run.",
-            show_default=False,
+            metavar="auto|HOST:PORT",
+            help="With --engine ray: the cluster to join. Default: a Ray on this machine, for this run.",
         ),
     ] = None
     workers: Annotated[
         int | None,
         typer.Option(
             help="With --engine ray: number of actors. Default: as many as fit on the cluster, also when it grows.",
-            show_default=False,
         ),
     ] = None
     gpus_per_worker: Annotated[
@@ -352,14 +362,12 @@ class ScaleOptions(OptionGroup):
         typer.Option(
             help="With --engine ray: GPUs per actor, from 0 to 1; 0.5 puts two actors on a GPU. Default: 1 where the "
             "cluster has GPUs.",
-            show_default=False,
         ),
     ] = None
     cpus_per_worker: Annotated[
         int | None,
         typer.Option(
             help="With --engine ray: CPUs per actor. Default: a GPU's share of its node, or up to 4.",
-            show_default=False,
         ),
     ] = None
 
@@ -385,6 +393,8 @@ def _parse_devices(text: str | None) -> tuple[str, ...]:
 class OutputOptions(OptionGroup):
     """What is written, and what happens to an output that exists."""
 
+    panel = "Output"
+
     embeddings: Annotated[
         EmbeddingType, typer.Option(help="Number type of the column embedding; none leaves the column out.")
     ] = "float16"
@@ -397,14 +407,35 @@ class OutputOptions(OptionGroup):
     stream_format: Annotated[StreamFormat, typer.Option("--format", help="Format of rows on stdout (--out -).")] = (
         "jsonl"
     )
-    overwrite: Annotated[bool, typer.Option(help="Start anew, and replace what is at --out.")] = False
-    retry_failed: Annotated[bool, typer.Option(help="Read the failed inputs of a finished output again.")] = False
-    extend: Annotated[bool, typer.Option("--extend", help="Add new and changed inputs to a finished output.")] = False
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Start anew, and replace what is at --out.", rich_help_panel="Resume"),
+    ] = False
+    retry_failed: Annotated[
+        bool,
+        typer.Option(
+            "--retry-failed", help="Read the failed inputs of a finished output again.", rich_help_panel="Resume"
+        ),
+    ] = False
+    extend: Annotated[
+        bool,
+        typer.Option("--extend", help="Add new and changed inputs to a finished output.", rich_help_panel="Resume"),
+    ] = False
     hash_contents: Annotated[
-        bool, typer.Option("--hash", help="Hash every file, so that --extend recognises changed inputs by content.")
+        bool,
+        typer.Option(
+            "--hash",
+            help="Hash every file, so that --extend recognises changed inputs by content.",
+            rich_help_panel="Resume",
+        ),
     ] = False
     commit_seconds: Annotated[
-        float, typer.Option(help="Commit at least this often. A crash costs no more work than that.")
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            help="Commit at least this often. A crash costs no more work than that.",
+            rich_help_panel="Resume",
+        ),
     ] = COMMIT_SECONDS
 
     def config(self, path: str) -> OutputConfig:

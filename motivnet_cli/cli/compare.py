@@ -24,15 +24,20 @@ from motivnet_cli.config import InputConfig, ModelConfig
 
 compare = App("compare", help="Compare predictions, models or image sets.")
 
-WorkFolder = Annotated[str, typer.Option("--out", "-o", help="Folder for intermediate results, to resume from.")]
+WorkFolder = Annotated[
+    str, typer.Option("--out", "-o", metavar="FOLDER", help="Folder for intermediate results, to resume from.")
+]
 
 
 @compare.command()
 def predictions(
-    a: Annotated[str, typer.Argument(help="Predictions, from motivnet or another tool.")],
-    b: Annotated[str, typer.Argument(help="Other predictions of the same images.")],
+    a: Annotated[str, typer.Argument(metavar="PREDICTIONS", help="Predictions, from motivnet or another tool.")],
+    b: Annotated[str, typer.Argument(metavar="OTHERS", help="Other predictions of the same images.")],
     *,
-    dataset: Annotated[str, typer.Option(help="Name of the labelled set (see `motivnet evaluate --list`).")],
+    dataset: Annotated[
+        str,
+        typer.Option(metavar="DATASET", help="Labelled set, of `motivnet evaluate --list`.", rich_help_panel="Dataset"),
+    ],
     root: SetRoot = None,
     labels: LabelOptions,
     as_json: AsJson = False,
@@ -40,7 +45,7 @@ def predictions(
 ) -> None:
     """Test whether one set of predictions is better than another: McNemar's test, and the difference with its interval.
 
-    Example: motivnet compare predictions a.parquet b.csv --dataset rafdb --root ./RAF-DB
+    Example: motivnet compare predictions a.parquet b.csv --dataset rafdb
     """
     with talking(log):
         from motivnet_cli.evaluation.evaluate import compare_predictions
@@ -54,10 +59,13 @@ def predictions(
 
 @compare.command("models")
 def compare_models(
-    a: Annotated[str, typer.Argument(help="A model, such as motivnet-1b.")],
-    b: Annotated[str, typer.Argument(help="The model that it was trained from, such as sapiens-1b.")],
+    a: Annotated[str, typer.Argument(metavar="MODEL", help="A model, such as motivnet-1b.")],
+    b: Annotated[str, typer.Argument(metavar="START", help="The model that it was trained from, such as sapiens-1b.")],
     *,
-    images: Annotated[str, typer.Option(help="Folder of images that both models see.")],
+    images: Annotated[
+        str,
+        typer.Option(metavar="FOLDER", help="Folder of images that both models see.", rich_help_panel="Inputs"),
+    ],
     out: WorkFolder = "comparison-models",
     store: StoreFolder = None,
     device: Device = "auto",
@@ -89,10 +97,14 @@ def compare_models(
 
 @compare.command()
 def data(
-    a: Annotated[str, typer.Argument(help="A folder of images, or finished predictions with embeddings.")],
-    b: Annotated[str, typer.Argument(help="Another one.")],
+    a: Annotated[
+        str, typer.Argument(metavar="IMAGES", help="A folder of images, or finished predictions with embeddings.")
+    ],
+    b: Annotated[str, typer.Argument(metavar="OTHERS", help="A folder or predictions to compare them with.")],
     *,
-    model: Annotated[str, typer.Option(help="Model whose embeddings are compared.")] = DEFAULT_MODEL,
+    model: Annotated[
+        str, typer.Option(metavar="MODEL", help="Model whose embeddings are compared.", rich_help_panel="Model")
+    ] = DEFAULT_MODEL,
     out: WorkFolder = "comparison-data",
     store: StoreFolder = None,
     device: Device = "auto",

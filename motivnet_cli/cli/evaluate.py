@@ -11,6 +11,7 @@ from motivnet_cli import errors
 from motivnet_cli.cli.evaluate_figures import print_evaluations, print_fits
 from motivnet_cli.cli.evaluate_options import AnswerOptions, LabelOptions, SetOptions
 from motivnet_cli.cli.evaluate_sets import print_set, print_sets, remember_set
+from motivnet_cli.cli.help import OTHER
 from motivnet_cli.cli.log import say, warn
 from motivnet_cli.cli.options import AsJson, LogOptions
 from motivnet_cli.cli.progress import watch_run
@@ -28,7 +29,12 @@ if TYPE_CHECKING:
     from motivnet_cli.evaluation.results import AcrossSets, Evaluation
 
 MinAccuracy = Annotated[
-    float | None, typer.Option(help="Exit with code 4 if the accuracy over all images (0 to 1) is below this.")
+    float | None,
+    typer.Option(
+        metavar="SHARE",
+        help="Exit with code 4 if the accuracy over all images is below this.",
+        rich_help_panel="Scores",
+    ),
 ]
 
 
@@ -41,16 +47,26 @@ def evaluate(
     images: Annotated[bool, typer.Option("--images/--no-images", help="Show thumbnails in the report.")] = True,
     list_datasets: Annotated[
         bool,
-        typer.Option("--list", help="List the sets: which are here, where, and whole; with --dataset, all about one."),
+        typer.Option(
+            "--list",
+            help="List the sets: which are here, where, and whole; with --dataset, all about one.",
+            rich_help_panel=OTHER,
+        ),
     ] = False,
     remember: Annotated[
         str | None,
-        typer.Option(metavar="NAME=ROOT", help="Write the folder of a set to your motivnet.toml, and do nothing else."),
+        typer.Option(
+            metavar="DATASET=FOLDER",
+            help="Write the folder of a set to your motivnet.toml, and do nothing else.",
+            rich_help_panel=OTHER,
+        ),
     ] = None,
     fits: Annotated[
         str | None,
         typer.Option(
-            metavar="FIGURE", help="List which published splits an accuracy such as 53.87 (percent) can be of, and end."
+            metavar="PERCENT",
+            help="List which published splits an accuracy such as 53.87 can be of, and do nothing else.",
+            rich_help_panel=OTHER,
         ),
     ] = None,
     as_json: AsJson = False,

@@ -26,12 +26,19 @@ FACES = {
 SetRoot = Annotated[
     str | None,
     typer.Option(
+        metavar="FOLDER|FILE",
+        rich_help_panel="Dataset",
         help="Folder of the set; for csv and parquet, the table. Default: what motivnet.toml names, else a folder "
-        "with a usual name of the set in $MOTIVNET_DATASETS or here."
+        "with a usual name of the set in $MOTIVNET_DATASETS or here.",
     ),
 ]
 SetProtocol = Annotated[
-    str | None, typer.Option(help="For sets that have several (see `motivnet evaluate --list --dataset NAME`).")
+    str | None,
+    typer.Option(
+        metavar="PROTOCOL",
+        help="Which of the protocols of the set to follow: `motivnet evaluate --list --dataset DATASET` shows them. "
+        "Default: the usual one.",
+    ),
 ]
 KeepContempt = Annotated[
     bool, typer.Option("--contempt", help="Keep images of contempt, as an eighth class. Default: they are dropped.")
@@ -39,7 +46,7 @@ KeepContempt = Annotated[
 SetFaces = Annotated[
     Literal["auto", "detect", "whole"] | None,
     typer.Option(
-        metavar="auto|detect|whole",
+        rich_help_panel="Faces",
         help="Where the face is. Default: what suits the set (aligned crops are whole, given boxes are used).",
     ),
 ]
@@ -49,14 +56,25 @@ SetFaces = Annotated[
 class SetOptions(OptionGroup):
     """Which labelled sets are evaluated, and where the reports go."""
 
-    dataset: Annotated[str | None, typer.Option(help="Name of the labelled set (see --list).")] = None
+    panel = "Dataset"
+
+    dataset: Annotated[
+        str | None, typer.Option(metavar="DATASET", help="Labelled set, of those that --list shows.")
+    ] = None
     root: SetRoot = None
     suite: Annotated[
-        str | None, typer.Option(metavar="NAME[=ROOT],...", help="Evaluate several sets, and print a table of all.")
+        str | None,
+        typer.Option(metavar="DATASET[=FOLDER],...", help="Evaluate several sets, and print a table of all."),
     ] = None
     out: Annotated[
         str | None,
-        typer.Option("--out", "-o", help="Folder of the report and predictions. Default: evaluation-DATASET."),
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FOLDER",
+            help="Folder of the report and predictions. Default: evaluation-DATASET.",
+            rich_help_panel="Output",
+        ),
     ] = None
 
     @property
@@ -95,10 +113,18 @@ def _parse_suite(text: str) -> dict[str, str | None]:
 class LabelOptions(OptionGroup):
     """How a labelled set is read, and how predictions of it are scored."""
 
-    split: Annotated[str | None, typer.Option(help="Default: the test split of the set.")] = None
+    panel = "Labels"
+
+    split: Annotated[str | None, typer.Option(metavar="SPLIT", help="Split of the set. Default: its test split.")] = (
+        None
+    )
     protocol: SetProtocol = None
-    path_column: Annotated[str | None, typer.Option(help="Column of paths in a csv or parquet set.")] = None
-    label_column: Annotated[str | None, typer.Option(help="Column of labels in a csv or parquet set.")] = None
+    path_column: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Column of paths in a csv or parquet set.")
+    ] = None
+    label_column: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Column of labels in a csv or parquet set.")
+    ] = None
     label_map: Annotated[
         str | None,
         typer.Option(
@@ -110,7 +136,7 @@ class LabelOptions(OptionGroup):
     clip: Annotated[
         Literal["mean", "median", "top"] | None,
         typer.Option(
-            metavar="mean|median|top",
+            rich_help_panel="Scores",
             help="How the frames of a labelled clip become one answer: mean or median of their probabilities, or the "
             "mean over the most certain quarter of the frames. Default: mean.",
         ),
@@ -118,12 +144,12 @@ class LabelOptions(OptionGroup):
     argmax: Annotated[
         Literal["all", "labelled"],
         typer.Option(
-            metavar="all|labelled",
+            rich_help_panel="Scores",
             help="Predict the most probable of all classes, or of those that labelled images have (CK+: no neutral).",
         ),
     ] = "all"
-    resamples: Annotated[int, typer.Option(help="Resamples of the bootstrap.")] = 1000
-    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0
+    resamples: Annotated[int, typer.Option(help="Resamples of the bootstrap.", rich_help_panel="Scores")] = 1000
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.", rich_help_panel="Scores")] = 0
 
     def config(self, dataset: str, root: str | None, *, out: str) -> EvaluateConfig:
         """The settings of an evaluation of this set.
@@ -161,68 +187,89 @@ class LabelOptions(OptionGroup):
 class AnswerOptions(NetworkOptions):
     """What is scored: the answers of a network, or predictions that exist."""
 
+    panel = "Model"
+
     predictions: Annotated[
         list[str] | None,
         typer.Option(
+            metavar="PREDICTIONS",
+            rich_help_panel="Predictions",
             help="Score these predictions (.parquet, .csv, .jsonl), from motivnet or another tool, and run no network. "
-            "May be repeated: whether they differ is then tested.",
+            "Of several it is tested whether they differ.",
         ),
     ] = None
     by: Annotated[
         list[str] | None,
         typer.Option(
             metavar="COLUMN",
+            rich_help_panel="Scores",
             help="Score every group of images by itself, and test whether groups differ: subject, gender, or any "
-            "column of a csv or parquet set. May be repeated.",
+            "column of a csv or parquet set.",
         ),
     ] = None
     recipe: Annotated[
         str | None,
         typer.Option(
-            metavar="all|NAME,...", help="Input recipe; of several, or all, each is a run. Default: the model's."
+            metavar="all|RECIPE,...", help="Input recipe; of several, or all, each is a run. Default: the model's."
         ),
     ] = None
     margin: Annotated[
         str | None,
         typer.Option(
             metavar="NUMBER,...",
+            rich_help_panel="Faces",
             help="Margin around a face, as of annotate; of several, each is a run with each recipe. Default: the "
             "model's.",
         ),
     ] = None
     align: Annotated[
         bool | None,
-        typer.Option("--align/--no-align", help="As of annotate. Default: the model's.", show_default=False),
+        typer.Option(
+            "--align/--no-align",
+            help="Rotate the crop until the eyes are level, as annotate does. Default: the model's.",
+            rich_help_panel="Faces",
+        ),
     ] = None
     faces: SetFaces = None
     fps: Annotated[
         float | None,
         typer.Option(
-            help=f"Frames per second of a labelled video to look at. Default: {CLIP_FPS:g}.", show_default=False
+            help=f"Frames per second of a labelled video to look at. Default: {CLIP_FPS:g}.", rich_help_panel="Video"
         ),
     ] = None
     every: Annotated[
         int | None,
-        typer.Option(help="Look at every N-th frame, in place of --fps, also of clips that are folders of frames."),
+        typer.Option(
+            help="Look at every N-th frame, in place of --fps, also of clips that are folders of frames.",
+            rich_help_panel="Video",
+        ),
     ] = None
     corrupt: Annotated[
         str | None,
         typer.Option(
             metavar="all|NAME,...",
+            rich_help_panel="Robustness",
             help=f"Also run the network over the images after each of these corruptions: {', '.join(CORRUPTIONS)}.",
         ),
     ] = None
     severities: Annotated[
-        str | None, typer.Option(metavar="1,...,5", help="Of the corruptions. Default: all five.")
+        str | None,
+        typer.Option(
+            metavar="N,...",
+            help="Severities of these corruptions, from 1 to 5. Default: all.",
+            rich_help_panel="Robustness",
+        ),
     ] = None
     calibrate_on: Annotated[
         str | None,
         typer.Option(
-            metavar="SPLIT", help="Fit a temperature on this split too, and say what it does to the evaluated one."
+            metavar="SPLIT",
+            help="Fit a temperature on this split too, and say what it does to the evaluated one.",
+            rich_help_panel="Scores",
         ),
     ] = None
     threads: Threads = None
-    overwrite: Annotated[bool, typer.Option(help="Predict anew.")] = False
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Predict anew.", rich_help_panel="Output")] = False
 
     def applied_to(self, config: EvaluateConfig) -> EvaluateConfig:
         """The settings of an evaluation, with those of this group."""

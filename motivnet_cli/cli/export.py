@@ -11,6 +11,7 @@ import typer
 from motivnet_cli import errors
 from motivnet_cli.catalogue import DEFAULT_MODEL
 from motivnet_cli.cli.command import App
+from motivnet_cli.cli.help import OTHER
 from motivnet_cli.cli.log import say, warn
 from motivnet_cli.cli.options import (
     AsJson,
@@ -18,6 +19,7 @@ from motivnet_cli.cli.options import (
     LogOptions,
     OptionGroup,
     Overwrite,
+    Predictions,
     StoreFolder,
     Weights,
 )
@@ -29,17 +31,27 @@ export = App("export", help="Write predictions and networks in other formats.")
 
 Where = Annotated[
     str | None,
-    typer.Option(metavar="SQL", help="Write only these rows, such as \"confidence > 0.8 AND emotion = 'anger'\"."),
+    typer.Option(
+        metavar="SQL",
+        help="Write only these rows, such as \"confidence > 0.8 AND emotion = 'anger'\".",
+        rich_help_panel="Rows and columns",
+    ),
 ]
 ImagesFrom = Annotated[
     str | None,
-    typer.Option(metavar="FOLDER", help="Where the pictures and videos are now, if they have moved since the run."),
+    typer.Option(
+        metavar="FOLDER",
+        help="Where the pictures and videos are now, if they have moved since the run.",
+        rich_help_panel="Inputs",
+    ),
 ]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RowOptions(OptionGroup):
     """Which rows and columns are written."""
+
+    panel = "Rows and columns"
 
     where: Where = None
     columns: Annotated[str | None, typer.Option(metavar="A,B,...", help="Write only these columns.")] = None
@@ -48,7 +60,6 @@ class RowOptions(OptionGroup):
         typer.Option(
             "--embeddings/--no-embeddings",
             help="Write the embeddings. Default: depends on the format.",
-            show_default=False,
         ),
     ] = None
     float32: Annotated[
@@ -62,15 +73,25 @@ class RowOptions(OptionGroup):
 
 @export.command()
 def predictions(
-    path: Annotated[str | None, typer.Argument(help="An output of annotate: a .parquet file or a folder.")] = None,
+    path: Annotated[
+        str | None,
+        typer.Argument(metavar="PREDICTIONS", help="An output of annotate: a .parquet file or a folder."),
+    ] = None,
     *,
-    to: Annotated[str | None, typer.Option(help="The format (see --list).")] = None,
+    to: Annotated[str | None, typer.Option(metavar="FORMAT", help="Format, of those that --list shows.")] = None,
     out: Annotated[
-        str | None, typer.Option("--out", "-o", help="File or folder to write; - is stdout, for csv and jsonl.")
+        str | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE|FOLDER|-",
+            help="File or folder to write; - is stdout, for csv and jsonl. Default: a file beside the predictions.",
+        ),
     ] = None,
     rows: RowOptions,
     bom: Annotated[
-        bool, typer.Option("--bom", help="Begin a CSV file with a byte order mark, so that Excel knows it is UTF-8.")
+        bool,
+        typer.Option("--bom", help="Begin a CSV file with a byte order mark, so that Excel knows it is UTF-8."),
     ] = False,
     decimal_comma: Annotated[
         bool,
@@ -81,9 +102,10 @@ def predictions(
         ),
     ] = False,
     filters: FilterOptions,
-    overwrite: Annotated[bool, typer.Option(help="Replace what an earlier export wrote.")] = False,
+    overwrite: Overwrite = False,
     list_formats: Annotated[
-        bool, typer.Option("--list", help="List the formats: what each is for, keeps and loses.")
+        bool,
+        typer.Option("--list", help="List the formats: what each is for, keeps and loses.", rich_help_panel=OTHER),
     ] = False,
     as_json: AsJson = False,
     log: LogOptions,
@@ -147,9 +169,14 @@ def _default_name(path: str, form: Format) -> str:
 
 @export.command()
 def merge(
-    parts: Annotated[list[str], typer.Argument(help="Outputs of annotate, one for each shard of a run.")],
+    parts: Annotated[
+        list[str], typer.Argument(metavar="PREDICTIONS", help="Outputs of annotate, one for each shard of a run.")
+    ],
     *,
-    out: Annotated[str, typer.Option("--out", "-o", help="The merged output, ending in .parquet.")],
+    out: Annotated[
+        str,
+        typer.Option("--out", "-o", metavar="FILE", help="The merged output, ending in .parquet."),
+    ],
     force: Annotated[
         bool,
         typer.Option("--force", help="Also merge different runs, with doubled inputs, or without missing shards."),
@@ -179,20 +206,27 @@ def model(
         typer.Argument(
             help="A model that `motivnet models` lists, or one in the store. "
             f"Default: {DEFAULT_MODEL}, or what the file of --weights holds.",
-            show_default=False,
+            metavar="MODEL",
         ),
     ] = None,
     *,
-    to: Annotated[NetworkFormat, typer.Option(help="The format.")],
-    out: Annotated[str, typer.Option("--out", "-o", help="File to write.")],
+    to: Annotated[NetworkFormat, typer.Option(help="Format of the file.")],
+    out: Annotated[str, typer.Option("--out", "-o", metavar="FILE", help="File to write.")],
     weights: Weights = None,
     store: StoreFolder = None,
-    recipe: Annotated[str | None, typer.Option(help="Input recipe that the file is for. Default: the model's.")] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RECIPE", help="Input recipe that the file is for. Default: the model's.", rich_help_panel="Model"
+        ),
+    ] = None,
     precision: Annotated[
-        NetworkPrecision, typer.Option(help="Of weights and arithmetic, where the format allows it.")
+        NetworkPrecision,
+        typer.Option(help="Number type of weights and arithmetic, where the format allows it."),
     ] = "fp32",
     input_type: Annotated[
-        PixelType, typer.Option("--input", help="Type of the pixels, whose values are 0 to 255.")
+        PixelType,
+        typer.Option("--input", help="Number type of the pixels, whose values are 0 to 255."),
     ] = "uint8",
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -228,10 +262,13 @@ def model(
 
 @export.command()
 def report(
-    path: Annotated[str, typer.Argument(help="An output of annotate: a .parquet file or a folder.")],
+    path: Predictions,
     *,
-    out: Annotated[str, typer.Option("--out", "-o", help="HTML file to write.")] = "report.html",
-    images: Annotated[bool, typer.Option("--images/--no-images", help="Show faces, cropped from local files.")] = True,
+    out: Annotated[str, typer.Option("--out", "-o", metavar="FILE", help="HTML file to write.")] = "report.html",
+    images: Annotated[
+        bool,
+        typer.Option("--images/--no-images", help="Show faces, cropped from local files.", rich_help_panel="Inputs"),
+    ] = True,
     images_from: ImagesFrom = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -250,16 +287,17 @@ def report(
 
 @export.command()
 def crops(
-    path: Annotated[str, typer.Argument(help="An output of annotate: a .parquet file or a folder.")],
+    path: Predictions,
     *,
     out: Annotated[
-        str, typer.Option("--out", "-o", help="Folder to write: a folder for each emotion, and metadata.csv.")
+        str,
+        typer.Option(
+            "--out", "-o", metavar="FOLDER", help="Folder to write: a folder for each emotion, and metadata.csv."
+        ),
     ] = "crops",
     per_class: Annotated[
         int | None,
-        typer.Option(
-            metavar="N", min=1, help="At most so many faces of each emotion: a random sample, the same one each time."
-        ),
+        typer.Option(min=1, help="At most so many faces of each emotion: a random sample, the same one each time."),
     ] = None,
     where: Where = None,
     images_from: ImagesFrom = None,
@@ -284,10 +322,15 @@ def crops(
 
 @export.command()
 def overlay(
-    video: Annotated[str, typer.Argument(help="The video that was annotated.")],
-    predictions: Annotated[str, typer.Argument(help="An output of annotate with the video among its inputs.")],
+    video: Annotated[str, typer.Argument(metavar="VIDEO", help="The video that was annotated.")],
+    predictions: Annotated[
+        str, typer.Argument(metavar="PREDICTIONS", help="An output of annotate with the video among its inputs.")
+    ],
     *,
-    out: Annotated[str, typer.Option("--out", "-o", help="Video to write, ending in .mp4.")],
+    out: Annotated[
+        str,
+        typer.Option("--out", "-o", metavar="FILE", help="Video to write, ending in .mp4."),
+    ],
     overwrite: Overwrite = False,
     as_json: AsJson = False,
     log: LogOptions,

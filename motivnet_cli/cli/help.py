@@ -18,20 +18,45 @@ if TYPE_CHECKING:
     from typer._click.core import Context
     from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
+OTHER = "Other actions"
+"""What a command does in place of its work."""
 GENERAL = "General"
-_LAST = ("Machine", "Cluster", "Log", GENERAL)
+_LAST = ("Machine", "Cluster", OTHER, "Log", GENERAL)
 """Groups that come after all others, in whatever order their options are declared."""
 _WIDEST = 120
 """Columns of text on a wider terminal."""
 _NAMES = 26
 """The widest column of names: text below a longer name starts on a line of its own."""
-_IN_WORDS = {"N": "a whole number", "NUMBER": "a number"}
+_IN_WORDS = {
+    "N": "a whole number",
+    "NUMBER": "a number",
+    "PERCENT": "a number",
+    "PIXELS": "a whole number of pixels",
+    "RATE": "a number",
+    "SCORE": "a number from 0 to 1",
+    "SECONDS": "a number of seconds",
+    "MINUTES": "a number of minutes",
+    "DEGREES": "a number of degrees",
+    "SHARE": "a number from 0 to 1",
+}
 """Metavars of numbers, in messages."""
 
 
 def page(command: TyperCommand | TyperGroup, ctx: Context) -> str:
     """How a command is called, what it does, and what it takes."""
     width = min(shutil.get_terminal_size().columns, _WIDEST)
+    found = groups(command, ctx)
+    column = min(max(len(name) for rows in found.values() for name, _ in rows), _NAMES) + 4
+    lines = [*_wrapped(f"Usage: {usage(command, ctx)}", width, hang=7), "", *_paragraphs(command.help or "", width)]
+    for title, rows in found.items():
+        lines += ["", f"{title}:", *_table(rows, column, width)]
+    if command.epilog:
+        lines += ["", *_paragraphs(command.epilog, width)]
+    return "\n".join(lines)
+
+
+def groups(command: TyperCommand | TyperGroup, ctx: Context) -> dict[str, list[tuple[str, str]]]:
+    """What stands below each heading: commands, arguments and options, each with its text."""
     groups: dict[str, list[tuple[str, str]]] = {}
     for each in getattr(command, "commands", {}).values():
         if not each.hidden:
@@ -39,12 +64,8 @@ def page(command: TyperCommand | TyperGroup, ctx: Context) -> str:
     for each in _parameters(command, ctx):
         title = each.rich_help_panel or ("Arguments" if _is_argument(each) else "Options")
         groups.setdefault(title, []).append((_names(each), _text(each)))
-    lines = [*_wrapped(f"Usage: {usage(command, ctx)}", width, hang=7), "", *_paragraphs(command.help or "", width)]
-    for title in sorted(groups, key=lambda title: _LAST.index(title) if title in _LAST else -1):
-        lines += ["", f"{title}:", *_table(groups[title], width)]
-    if command.epilog:
-        lines += ["", *_paragraphs(command.epilog, width)]
-    return "\n".join(lines)
+    order = sorted(groups, key=lambda title: _LAST.index(title) if title in _LAST else -1)
+    return {title: groups[title] for title in order}
 
 
 def usage(command: TyperCommand | TyperGroup, ctx: Context) -> str:
@@ -129,8 +150,8 @@ def _default(parameter: TyperArgument | TyperOption) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _table(rows: Sequence[tuple[str, str]], width: int) -> Iterator[str]:
-    column = min(max(len(name) for name, _ in rows), _NAMES) + 4
+def _table(rows: Sequence[tuple[str, str]], column: int, width: int) -> Iterator[str]:
+    """Names, and from a column on their texts."""
     for name, text in rows:
         first, *rest = textwrap.wrap(text, width - column, break_on_hyphens=False, break_long_words=False) or [""]
         if len(name) + 4 > column:

@@ -28,16 +28,33 @@ if TYPE_CHECKING:
 
 
 def bench(
-    inputs: Annotated[list[str], typer.Argument(help="Pictures, or folders of them, like those you will annotate.")],
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="INPUT", help="Pictures, or folders of them, like those you will annotate.")
+    ],
     *,
     network: NetworkOptions,
     precision: PrecisionName = "auto",
     compiled: Compile = False,
-    faces: Annotated[str, typer.Option(metavar="detect|whole|auto", help="As for annotate.")] = "detect",
+    faces: Annotated[
+        str,
+        typer.Option(
+            metavar="detect|whole|auto", help="Where the faces are, as for annotate.", rich_help_panel="Faces"
+        ),
+    ] = "detect",
     threads: Threads = None,
-    seconds: Annotated[float, typer.Option(min=0.1, help="About how long to measure each stage.")] = 10.0,
+    seconds: Annotated[
+        float,
+        typer.Option(
+            min=0.1, metavar="SECONDS", help="About how long to measure each stage.", rich_help_panel="Measurement"
+        ),
+    ] = 10.0,
     agreement: Annotated[
-        bool, typer.Option("--agreement", help="Measure every precision: its speed, and its agreement with fp32.")
+        bool,
+        typer.Option(
+            "--agreement",
+            help="Measure every precision: its speed, and its agreement with fp32.",
+            rich_help_panel="Measurement",
+        ),
     ] = False,
     plot: Annotated[str | None, typer.Option(metavar="FILE", help="Draw the stages to a file (.png, .svg).")] = None,
     as_json: AsJson = False,
@@ -79,7 +96,14 @@ def bench(
 def doctor(
     *,
     store: StoreFolder = None,
-    folder: Annotated[str, typer.Option(help="Folder that outputs will be written to.")] = ".",
+    folder: Annotated[
+        str,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder that outputs will be written to. Default: the current one.",
+            show_default=False,
+        ),
+    ] = ".",
     as_json: AsJson = False,
     log: LogOptions,
 ) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, get_args
 
 import typer
+from typer.models import OptionInfo
 
 from motivnet_cli.catalogue import DEFAULT_MODEL
 from motivnet_cli.config import ModelConfig, Precision
@@ -26,14 +27,17 @@ Model = Annotated[
     typer.Option(
         help="A model that `motivnet models` lists, such as motivnet-1b, sapiens-1b or expression-net, or one in the "
         f"store. Default: {DEFAULT_MODEL}, or what the file of --weights holds.",
-        show_default=False,
+        metavar="MODEL",
+        rich_help_panel="Model",
     ),
 ]
 Weights = Annotated[
     str | None,
     typer.Option(
-        help="A checkpoint file (.pth or .safetensors), recorded under its own name. With --model, it must hold that "
-        "network."
+        help="A checkpoint file (.pth or .safetensors), recorded under its own name. It must hold the network of the "
+        "model, if one is named.",
+        metavar="FILE",
+        rich_help_panel="Model",
     ),
 ]
 StoreFolder = Annotated[
@@ -41,21 +45,44 @@ StoreFolder = Annotated[
     typer.Option(
         envvar="MOTIVNET_HOME",
         help="Folder of the model store. Default: the platform's cache folder.",
-        show_default=False,
+        metavar="FOLDER",
+        rich_help_panel="Model",
     ),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
-BatchSize = Annotated[str, typer.Option(help="Faces per pass of the network, or auto.")]
+Device = Annotated[
+    str,
+    typer.Option(
+        help="Where the network runs. auto: a GPU where there is one, else the CPU.",
+        metavar="auto|cpu|cuda|cuda:N|mps",
+        rich_help_panel="Machine",
+    ),
+]
+BatchSize = Annotated[
+    str, typer.Option(help="Faces per pass of the network.", metavar="auto|N", rich_help_panel="Machine")
+]
 PrecisionName = Annotated[
     Precision,
-    typer.Option(help="auto: bf16 where the device computes in it, else fp32. fp32 does without TF32."),
+    typer.Option(
+        help="auto: bf16 where the device computes in it, else fp32. fp32 does without TF32.", rich_help_panel="Model"
+    ),
 ]
-Compile = Annotated[bool, typer.Option("--compile", help="Compile the network first, which takes a minute or more.")]
+Compile = Annotated[
+    bool,
+    typer.Option(
+        "--compile", help="Compile the network first, which takes a minute or more.", rich_help_panel="Machine"
+    ),
+]
 Threads = Annotated[
-    int | None, typer.Option(help="Threads that read and find faces. Default: the cores this process may use.")
+    int | None,
+    typer.Option(
+        help="Threads that read and find faces. Default: the cores this process may use.", rich_help_panel="Machine"
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result to stdout as JSON.")]
-Overwrite = Annotated[bool, typer.Option(help="Replace what is there.")]
+Predictions = Annotated[
+    str, typer.Argument(metavar="PREDICTIONS", help="An output of annotate: a .parquet file or a folder.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +124,8 @@ class LogOptions(OptionGroup):
 class NetworkOptions(OptionGroup):
     """Which network runs, and on what."""
 
+    panel = "Model"
+
     model: Model = None
     weights: Weights = None
     store: StoreFolder = None
@@ -116,6 +145,8 @@ class NetworkOptions(OptionGroup):
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FilterOptions(OptionGroup):
     """What is done to the emotions of videos before their episodes are taken."""
+
+    panel = "Video"
 
     smooth: Annotated[
         float | None,
@@ -146,7 +177,7 @@ def _parse_batch_size(text: str) -> int | None:
 def expand_groups(command: Callable[..., None]) -> Callable[..., None]:
     """The command as Typer takes it: every parameter that is an option group gives way to the group's options.
 
-    Option groups must be keyword-only parameters.
+    Option groups must be keyword-only parameters. An option beside them that names no heading in --help is of Output.
     """
     groups: dict[str, type[OptionGroup]] = {}
     parameters: list[inspect.Parameter] = []
@@ -155,7 +186,7 @@ def expand_groups(command: Callable[..., None]) -> Callable[..., None]:
             groups[name] = parameter.annotation
             parameters += _parameters_of(parameter.annotation)
         else:
-            parameters.append(parameter.replace(annotation=_described(parameter.annotation)))
+            parameters.append(parameter.replace(annotation=_described(parameter.annotation, "Output")))
 
     def expanded(**options: object) -> None:
         for name, group in groups.items():
@@ -179,11 +210,12 @@ def _parameters_of(group: type[OptionGroup]) -> Iterator[inspect.Parameter]:
         )
 
 
-def _described(annotation: object, panel: str | None = None) -> object:
+def _described(annotation: object, panel: str | None) -> object:
     """The annotation of an option with its heading in --help, and with what it takes as people write it."""
     kind, info = get_args(annotation)
     info = copy.copy(info)  # commands share it
-    info.rich_help_panel = info.rich_help_panel or panel
+    if isinstance(info, OptionInfo):
+        info.rich_help_panel = info.rich_help_panel or panel
     if info.metavar is None:
         kinds = [inner for each in get_args(kind) or (kind,) for inner in (each, *get_args(each))]
         words = [each for each in kinds if isinstance(each, str)]

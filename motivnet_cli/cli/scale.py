@@ -12,7 +12,7 @@ import typer
 from motivnet_cli import __version__, errors
 from motivnet_cli.cli.annotate import annotate
 from motivnet_cli.cli.command import App
-from motivnet_cli.cli.options import AsJson, LogOptions, OptionGroup
+from motivnet_cli.cli.options import AsJson, LogOptions, OptionGroup, Predictions
 from motivnet_cli.cli.terminal import print_data, print_json, print_lines, talking
 from motivnet_cli.remote.urls import shown
 
@@ -24,15 +24,21 @@ WARNING_SECONDS = 120
 
 
 def status(
-    path: Annotated[str, typer.Argument(metavar="OUT", help="An output of annotate: a .parquet file or a folder.")],
+    path: Predictions,
     *,
     shards: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Show the work as N shards, however many the run was started with."),
+        typer.Option(
+            help="Show the work as N shards, however many the run was started with.", rich_help_panel="Cluster"
+        ),
     ] = None,
     array: Annotated[
         bool,
-        typer.Option("--array", help="Print only the tasks to submit again, such as 3,5-7; nothing if all is done."),
+        typer.Option(
+            "--array",
+            help="Print only the tasks to submit again, such as 3,5-7; nothing if all is done.",
+            rich_help_panel="Cluster",
+        ),
     ] = False,
     as_json: AsJson = False,
     log: LogOptions,
@@ -83,14 +89,21 @@ def _lines(path: str, status: OutputStatus) -> list[str]:
 class JobOptions(OptionGroup):
     """What Slurm is asked for."""
 
+    panel = "Job"
+
     gpus: Annotated[int, typer.Option(min=0, help="GPUs per task.")] = 1
-    gres: Annotated[str | None, typer.Option(help="In place of --gpus, such as gpu:a100:1.")] = None
+    gres: Annotated[
+        str | None,
+        typer.Option(metavar="GRES", help="Resources per task in place of --gpus, such as gpu:a100:1."),
+    ] = None
     cpus: Annotated[int, typer.Option(min=1, help="CPUs per task; each runs a thread that reads and finds faces.")] = 4
-    mem: Annotated[str | None, typer.Option(help="Memory per task, such as 16G.")] = None
-    time: Annotated[str | None, typer.Option(help="Time limit; a task that reaches it is queued again.")] = None
-    partition: Annotated[str | None, typer.Option(help="Partition to run in.")] = None
-    account: Annotated[str | None, typer.Option(help="Account to charge.")] = None
-    job_name: Annotated[str, typer.Option(help="Name of the job.")] = "motivnet"
+    mem: Annotated[str | None, typer.Option(metavar="SIZE", help="Memory per task, such as 16G.")] = None
+    time: Annotated[
+        str | None, typer.Option(metavar="H:MM:SS", help="Time limit; a task that reaches it is queued again.")
+    ] = None
+    partition: Annotated[str | None, typer.Option(metavar="NAME", help="Partition to run in.")] = None
+    account: Annotated[str | None, typer.Option(metavar="NAME", help="Account to charge.")] = None
+    job_name: Annotated[str, typer.Option(metavar="NAME", help="Name of the job.")] = "motivnet"
     log: Annotated[str, typer.Option(metavar="FILE", help="Log file; %A is the job, %a the task.")] = (
         "motivnet-%A_%a.log"
     )
@@ -123,22 +136,27 @@ def slurm_script(
     arguments: Annotated[
         list[str],
         typer.Argument(
-            metavar="ARGUMENTS", help="After --, the arguments of annotate: with --out, and without --shard."
+            metavar="ARGUMENT", help="After --, the arguments of annotate: with --out, and without --shard."
         ),
     ],
     *,
-    shards: Annotated[int, typer.Option(min=1, metavar="N", help="Number of array tasks, such as one per GPU.")],
+    shards: Annotated[
+        int, typer.Option(min=1, help="Number of array tasks, such as one per GPU.", rich_help_panel="Job")
+    ],
     job: JobOptions,
-    container: Annotated[str | None, typer.Option(metavar="IMAGE", help="Apptainer image to run motivnet in.")] = None,
+    container: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Apptainer image to run motivnet in.", rich_help_panel="Job")
+    ] = None,
     log: LogOptions,
 ) -> None:
     """Print a Slurm script for an array of tasks.
 
-    Example: motivnet slurm-script --shards 8 --time 4:00:00 -- ./photos --out preds.parquet > run.sh
+    Example:
+      motivnet slurm-script --shards 8 -- ./photos --out preds.parquet > run.sh
 
     The tasks share one run. Submit the script with: sbatch run.sh. A task that reaches its time limit commits what it
     has done and is queued again. If tasks are missing in the end, submit those:
-    sbatch --array=$(motivnet status preds.parquet --array) run.sh
+      sbatch --array=$(motivnet status preds.parquet --array) run.sh
     """
     parsed = _parse(arguments)  # a mistake in them is one of usage, which Typer reports
     with talking(log):

@@ -13,7 +13,7 @@ import typer
 
 from motivnet_cli import errors
 from motivnet_cli.cli.log import say
-from motivnet_cli.cli.options import AsJson, FilterOptions, LogOptions, Overwrite
+from motivnet_cli.cli.options import AsJson, FilterOptions, LogOptions, Overwrite, Predictions
 from motivnet_cli.cli.terminal import aligned, print_data, print_json, talking
 
 if TYPE_CHECKING:
@@ -28,15 +28,19 @@ _BATCH = 1024
 
 
 def summary(
-    path: Annotated[str, typer.Argument(help="An output of annotate: a .parquet file or a folder.")],
+    path: Predictions,
     *,
     by: Annotated[
         str,
         typer.Option(
-            metavar="COLUMN", help="A row for each input, track, folder of inputs, or value of another column."
+            metavar="input|track|folder|COLUMN",
+            help="A row for each input, track, folder of inputs, or value of another column.",
         ),
     ] = "input",
-    out: Annotated[str | None, typer.Option("--out", "-o", help="File to write: .csv, .xlsx or .parquet.")] = None,
+    out: Annotated[
+        str | None,
+        typer.Option("--out", "-o", metavar="FILE", help="File to write: .csv, .xlsx or .parquet."),
+    ] = None,
     filters: FilterOptions,
     as_json: AsJson = False,
     overwrite: Overwrite = False,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from motivnet_cli.cli.help import GENERAL
 from motivnet_cli.cli.log import say, warn
 from motivnet_cli.cli.options import AsJson, LogOptions
 from motivnet_cli.cli.progress import Talk, watch_run, watch_training
@@ -53,7 +54,12 @@ def train(
     augment: AugmentOptions,
     fit: FitOptions,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be trained, on what, and the memory; train no network.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Say what would be trained, on what, and the memory; train no network.",
+            rich_help_panel=GENERAL,
+        ),
     ] = False,
     as_json: AsJson = False,
     log: LogOptions,
@@ -61,18 +67,17 @@ def train(
     """Train a model of your own, in one of three ways.
 
     A head learns any classes from the embeddings of an output of annotate, within seconds:
-    motivnet train --from preds.parquet --labels labels.csv --head linear --out my-model
+      motivnet train --from preds.parquet --labels labels.csv --out my-model
 
     A student is a small network that learns what a large one has said of faces:
-    motivnet train --student expression-net --targets preds.parquet --images photos --out my-model
+      motivnet train --student expression-net --targets preds.parquet --out my-model
 
     A whole network learns from labelled faces, by the recipe of MotivNet's reference:
-    motivnet train --dataset affectnet7 --root ./AffectNet --init sapiens-1b --out my-model
+      motivnet train --dataset affectnet7 --init sapiens-1b --out my-model
 
     The model is put into the store, where every command takes it by --model my-model; the report (report.html,
     metrics.json, model-card.md) goes to --out. To continue the training of a student or a network after an
-    interruption, run the same command again. The options below are in this order: those of every way, of a head, of a
-    student, of a network, and from --epochs on those of both that learn in epochs.
+    interruption, run the same command again.
     """
     with StopSignals(log) as stop, talking(log) as talk:
         if head != HeadOptions():

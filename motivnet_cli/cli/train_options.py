@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from motivnet_cli.cli.evaluate_options import KeepContempt, SetFaces, SetProtocol, SetRoot
+from motivnet_cli.cli.help import GENERAL
 from motivnet_cli.cli.options import Device, OptionGroup, StoreFolder
 from motivnet_cli.errors import ConfigError
 
@@ -29,27 +30,41 @@ if TYPE_CHECKING:
 class ResultOptions(OptionGroup):
     """Where the result goes, and what all ways of training have in common."""
 
+    panel = "Output"
+
     out: Annotated[
         str | None,
         typer.Option(
             "--out",
             "-o",
+            metavar="FOLDER",
             help="Folder of report, logs and checkpoints. Its last part is the model's name in the store.",
         ),
     ] = None
     store: StoreFolder = None
-    path_column: Annotated[str | None, typer.Option(help="Column of paths or inputs in a table of labels.")] = None
-    label_column: Annotated[str | None, typer.Option(help="Column of labels in it.")] = None
+    path_column: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN", help="Column of paths or inputs in a table of labels.", rich_help_panel="Labels"
+        ),
+    ] = None
+    label_column: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="Column of labels in a table of labels.", rich_help_panel="Labels"),
+    ] = None
     group_by: Annotated[
         str | None,
         typer.Option(
             metavar="COLUMN",
+            rich_help_panel="Labels",
             help="Judge by faces whose person, file or other group was not learned from: subject, or a column of the "
             "labels; of a head also input. Default of a head: the subject, where the labels name it, else the input.",
         ),
     ] = None
-    seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0
-    overwrite: Annotated[bool, typer.Option(help="Start anew, and replace a model of this name in the store.")] = False
+    seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.", rich_help_panel=GENERAL)] = 0
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Start anew, and replace a model of this name in the store.")
+    ] = False
 
     @property
     def folder(self) -> str:
@@ -67,16 +82,25 @@ class ResultOptions(OptionGroup):
 class DataOptions(OptionGroup):
     """The labelled faces that a network learns from."""
 
+    panel = "A network: labelled faces"
+
     dataset: Annotated[
-        str | None, typer.Option(help="Name of the labelled set to learn from (see `motivnet evaluate --list`).")
+        str | None,
+        typer.Option(metavar="DATASET", help="Labelled set to learn from, of `motivnet evaluate --list`."),
     ] = None
     root: SetRoot = None
-    split: Annotated[str | None, typer.Option(help="Default: the training split of the set.")] = None
-    val_split: Annotated[
-        str | None, typer.Option(help="Validate on this split. Default: images that are drawn from --split.")
+    split: Annotated[
+        str | None,
+        typer.Option(metavar="SPLIT", help="Split of the set to learn from. Default: its training split."),
     ] = None
-    val_root: Annotated[str | None, typer.Option(help="Validate on another folder or table of the same kind.")] = None
-    val_share: Annotated[float, typer.Option(help="Share of the images to draw for validation.")] = 0.2
+    val_split: Annotated[
+        str | None,
+        typer.Option(metavar="SPLIT", help="Validate on this split. Default: images that are drawn from --split."),
+    ] = None
+    val_root: Annotated[
+        str | None, typer.Option(metavar="FOLDER|FILE", help="Validate on another folder or table of the same kind.")
+    ] = None
+    val_share: Annotated[float, typer.Option(metavar="SHARE", help="Share of the images to draw for validation.")] = 0.2
     by_subject: Annotated[
         bool, typer.Option("--by-subject", help="Draw whole subjects for validation, so that nobody is on both sides.")
     ] = False
@@ -90,11 +114,20 @@ class DataOptions(OptionGroup):
     ] = False
     soft_columns: Annotated[
         str | None,
-        typer.Option(metavar="NAME,...", help="Learn shares or votes in these columns of a table, called as classes."),
+        typer.Option(
+            metavar="NAME,...",
+            help="Learn the shares or votes in these columns of a table, which are named as the classes are.",
+        ),
     ] = None
     contempt: KeepContempt = False
     faces: SetFaces = None
-    recipe: Annotated[str | None, typer.Option(help="Input recipe. Default: the first of the start.")] = None
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RECIPE",
+            help="How a face becomes the network's input. Default: the first recipe of what it starts from.",
+        ),
+    ] = None
 
     def config(self, result: ResultOptions, *, threads: int | None) -> DataConfig:
         """The settings of the data.
@@ -136,33 +169,39 @@ class DataOptions(OptionGroup):
 class RecipeOptions(OptionGroup):
     """From what a whole network starts, and how it learns: the defaults are those of MotivNet's reference."""
 
+    panel = "A network: how it learns"
+
     init: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME|FILE", help="What to start from: sapiens-1b, motivnet-1b or another model, or a checkpoint."
+            metavar="MODEL|FILE", help="What to start from: sapiens-1b, motivnet-1b or another model, or a checkpoint."
         ),
     ] = None
     new_head: Annotated[
         bool, typer.Option("--new-head", help="Draw a new head, also where the start has one for these classes.")
     ] = False
-    encoder_lr: Annotated[float, typer.Option(help="Learning rate of the encoder.")] = 1e-8
-    head_lr: Annotated[float, typer.Option(help="Learning rate of the head.")] = 1e-5
-    weight_decay: Annotated[float, typer.Option(help="Of AdamW.")] = 0.01
+    encoder_lr: Annotated[float, typer.Option(metavar="RATE", help="Learning rate of the encoder.")] = 1e-8
+    head_lr: Annotated[float, typer.Option(metavar="RATE", help="Learning rate of the head.")] = 1e-5
+    weight_decay: Annotated[float, typer.Option(help="Weight decay of AdamW.")] = 0.01
     restart_epochs: Annotated[
         int, typer.Option(help="Epochs in which the rates fall to 0 by a cosine, before they start again.")
     ] = 10
-    dropout: Annotated[float, typer.Option(help="Of the head.")] = 0.1
+    dropout: Annotated[float, typer.Option(metavar="SHARE", help="Dropout of the head.")] = 0.1
     freeze_encoder: Annotated[bool, typer.Option("--freeze-encoder", help="Train the head alone.")] = False
     lora_rank: Annotated[
         int | None, typer.Option(help="Train low-rank adapters (LoRA) of this rank in place of the encoder.")
     ] = None
-    lora_alpha: Annotated[float, typer.Option(help="The adapters count alpha / rank.")] = 16.0
-    lora_lr: Annotated[float, typer.Option(help="Learning rate of the adapters.")] = 2e-4
+    lora_alpha: Annotated[
+        float, typer.Option(help="What the adapters add is multiplied by this number over their rank.")
+    ] = 16.0
+    lora_lr: Annotated[float, typer.Option(metavar="RATE", help="Learning rate of the adapters.")] = 2e-4
     class_weights: Annotated[
         Literal["none", "balanced"],
-        typer.Option(metavar="none|balanced", help="balanced: examples of rare classes count more in the loss."),
+        typer.Option(help="balanced: examples of rare classes count more in the loss."),
     ] = "none"
-    label_smoothing: Annotated[float, typer.Option(help="Share of each target that is spread over all classes.")] = 0.0
+    label_smoothing: Annotated[
+        float, typer.Option(metavar="SHARE", help="Share of each target that is spread over all classes.")
+    ] = 0.0
 
     def config(self) -> OptimConfig:
         """What trains, and how.
@@ -199,11 +238,18 @@ class RecipeOptions(OptionGroup):
 class AugmentOptions(OptionGroup):
     """How faces are changed from epoch to epoch; all are off by default."""
 
+    panel = "A network: changes to faces"
+
     flip_augment: Annotated[bool, typer.Option("--flip-augment", help="Mirror every second face.")] = False
     color_jitter: Annotated[
-        float, typer.Option(help="Change brightness, contrast and saturation by up to this share, such as 0.2.")
+        float,
+        typer.Option(
+            metavar="SHARE", help="Change brightness, contrast and saturation by up to this share, such as 0.2."
+        ),
     ] = 0.0
-    erase: Annotated[float, typer.Option(help="Chance that a rectangle of a face becomes noise, such as 0.25.")] = 0.0
+    erase: Annotated[
+        float, typer.Option(metavar="SHARE", help="Chance that a rectangle of a face becomes noise, such as 0.25.")
+    ] = 0.0
     mixup: Annotated[float, typer.Option(help="Mix faces and labels (MixUp) with this alpha, such as 0.2.")] = 0.0
 
     def config(self) -> AugmentConfig:
@@ -223,15 +269,17 @@ class AugmentOptions(OptionGroup):
 class FitOptions(OptionGroup):
     """For how long a network trains, and on what."""
 
+    panel = "A network or a student: epochs"
+
     epochs: Annotated[int, typer.Option(help="How often every face is seen.")] = 10
     batch_size: Annotated[int, typer.Option(help="Faces that each device takes at once.")] = 32
     accumulate: Annotated[int, typer.Option(help="Batches before the weights change.")] = 1
     precision: Annotated[
         Literal["fp32", "bf16"],
-        typer.Option(metavar="fp32|bf16", help="bf16: compute in it, and keep weights and optimizer in fp32."),
+        typer.Option(help="bf16: compute in it, and keep weights and optimizer in fp32."),
     ] = "fp32"
     balanced_sampling: Annotated[
-        bool, typer.Option("--balanced-sampling", help="Draw faces so that every class is seen as often.")
+        bool, typer.Option("--balanced-sampling", help="Draw faces so that all classes are seen equally often.")
     ] = False
     ema: Annotated[
         float | None,
@@ -245,12 +293,24 @@ class FitOptions(OptionGroup):
         typer.Option("--checkpoint-activations", help="Less memory for a third more time: compute activations twice."),
     ] = False
     device: Device = "auto"
-    devices: Annotated[str, typer.Option(metavar="N|all", help="GPUs of each node, or processes on a CPU.")] = "1"
-    num_nodes: Annotated[int, typer.Option(help="Nodes; start the command on each, with srun or torchrun.")] = 1
+    devices: Annotated[
+        str, typer.Option(metavar="N|all", help="GPUs of each node, or processes on a CPU.", rich_help_panel="Machine")
+    ] = "1"
+    num_nodes: Annotated[
+        int,
+        typer.Option(
+            help="Number of nodes; start the command on each, with srun or torchrun.", rich_help_panel="Cluster"
+        ),
+    ] = 1
     threads: Annotated[
-        int | None, typer.Option(help="Threads that read faces. Default: the cores this process may use.")
+        int | None,
+        typer.Option(
+            help="Threads that read faces. Default: the cores this process may use.", rich_help_panel="Machine"
+        ),
     ] = None
-    checkpoint_minutes: Annotated[float, typer.Option(help="The most minutes of work that a kill can cost.")] = 10.0
+    checkpoint_minutes: Annotated[
+        float, typer.Option(metavar="MINUTES", help="The most minutes of work that a kill can cost.")
+    ] = 10.0
 
     def config(self, *, seed: int) -> FitConfig:
         """The settings.
@@ -284,28 +344,34 @@ class FitOptions(OptionGroup):
 class HeadOptions(OptionGroup):
     """A head on embeddings that exist."""
 
+    panel = "A head"
+
     predictions: Annotated[
         str | None,
-        typer.Option("--from", metavar="OUTPUT", help="Train a head on the embeddings of an output of annotate."),
+        typer.Option("--from", metavar="FILE|FOLDER", help="Train a head on the embeddings of an output of annotate."),
     ] = None
     labels: Annotated[
         str | None,
-        typer.Option(help="Table of labels (.csv, .jsonl, .parquet): inputs, labels, and perhaps frame, face, track."),
+        typer.Option(
+            metavar="FILE",
+            help="Table of labels (.csv, .jsonl, .parquet): inputs, labels, and perhaps frame, face, track.",
+        ),
     ] = None
     head: Annotated[
         Literal["linear", "mlp", "knn"] | None,
-        typer.Option(metavar="linear|mlp|knn", help="Default: linear, a logistic regression."),
+        typer.Option(help="Kind of the head. Default: linear, a logistic regression."),
     ] = None
     fold_column: Annotated[
-        str | None, typer.Option(help="Column of the labels that says in which fold a face is held out.")
+        str | None,
+        typer.Option(metavar="COLUMN", help="Column of the labels that says in which fold a face is held out."),
     ] = None
-    folds: Annotated[int | None, typer.Option(help="Folds by which the head is judged. Default: 5.")] = None
+    folds: Annotated[int | None, typer.Option(help="Number of folds by which the head is judged. Default: 5.")] = None
     largest_face: Annotated[
         bool, typer.Option("--largest-face", help="Where several faces could be meant, a label means the largest.")
     ] = False
     shots: Annotated[
         str | None,
-        typer.Option(metavar="NUMBER,...", help="Also judge heads that learn from so few faces of each class."),
+        typer.Option(metavar="N,...", help="Also judge heads that learn from so few faces of each class."),
     ] = None
 
     def config(self, result: ResultOptions, *, command: str) -> HeadConfig:
@@ -349,21 +415,27 @@ class HeadOptions(OptionGroup):
 class StudentOptions(OptionGroup):
     """Whose answers a small network learns, and how."""
 
+    panel = "A student"
+
     student: Annotated[
         Literal["expression-net"] | None,
-        typer.Option(metavar="expression-net", help="Train this small network on what a large one has said."),
+        typer.Option(help="Train this small network on what a large one has said."),
     ] = None
     targets: Annotated[
-        str | None, typer.Option(help="An output of annotate: the student learns its probabilities.")
+        str | None,
+        typer.Option(metavar="FILE|FOLDER", help="An output of annotate: the student learns its probabilities."),
     ] = None
     images: Annotated[
         str | None,
         typer.Option(
-            metavar="DIR", help="Its inputs lie below this folder by their names. Default: where annotate had them."
+            metavar="FOLDER",
+            help="The inputs of that output lie below this folder by their names. Default: where annotate had them.",
         ),
     ] = None
-    temperature: Annotated[float, typer.Option(help="At which student and teacher are compared.")] = 2.0
-    lr: Annotated[float, typer.Option(help="Learning rate of the student; it falls to 0 by a cosine.")] = 1e-3
+    temperature: Annotated[float, typer.Option(help="Temperature at which student and teacher are compared.")] = 2.0
+    lr: Annotated[
+        float, typer.Option(metavar="RATE", help="Learning rate of the student; it falls to 0 by a cosine.")
+    ] = 1e-3
     from_scratch: Annotated[
         bool, typer.Option("--from-scratch", help="Draw all weights anew. Default: those of the model in the package.")
     ] = False

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from motivnet_cli import errors
-from motivnet_cli.cli.options import AsJson, Device, LogOptions, OptionGroup, StoreFolder, Weights
+from motivnet_cli.cli.options import AsJson, Device, LogOptions, OptionGroup, Predictions, StoreFolder, Weights
 from motivnet_cli.cli.terminal import print_json, print_lines, talking
 from motivnet_cli.config import ModelConfig
 from motivnet_cli.output.findings import CheckResult
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 class SampleOptions(OptionGroup):
     """Which rows are computed again, and with what."""
 
+    panel = "Sample"
+
     sample: Annotated[
         int | None,
         typer.Option(metavar="N", help="Also compute N faces, drawn at random, again from their inputs, and compare."),
@@ -32,7 +34,7 @@ class SampleOptions(OptionGroup):
     inputs_from: Annotated[
         str | None,
         typer.Option(
-            metavar="DIR", help="The inputs lie below this folder by their names. Default: where the run had them."
+            metavar="FOLDER", help="The inputs lie below this folder by their names. Default: where the run had them."
         ),
     ] = None
     weights: Weights = None
@@ -56,7 +58,7 @@ class SampleOptions(OptionGroup):
 
 
 def verify(
-    path: Annotated[str, typer.Argument(metavar="OUT", help="An output of annotate: a .parquet file or a folder.")],
+    path: Predictions,
     *,
     sampling: SampleOptions,
     as_json: AsJson = False,

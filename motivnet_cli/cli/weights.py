@@ -12,6 +12,7 @@ import typer
 
 from motivnet_cli import errors
 from motivnet_cli.catalogue import CARDS, DEFAULT_MODEL
+from motivnet_cli.cli.help import OTHER
 from motivnet_cli.cli.log import say, shown
 from motivnet_cli.cli.options import AsJson, LogOptions, OptionGroup, StoreFolder
 from motivnet_cli.cli.progress import Talk, watch_bytes
@@ -29,30 +30,48 @@ if TYPE_CHECKING:
 class OriginOptions(OptionGroup):
     """Where a model's weights come from."""
 
+    panel = "Source"
+
     url: Annotated[
         str | None,
-        typer.Option(help="Address to download from: http(s)://, file://, hf://owner/repo/file, s3://, gs://..."),
+        typer.Option(
+            metavar="URL", help="Address to download from: http(s)://, file://, hf://owner/repo/file, s3://, gs://..."
+        ),
     ] = None
     from_file: Annotated[
-        str | None, typer.Option(metavar="PATH", help="A local checkpoint file to use in place of a download.")
+        str | None, typer.Option(metavar="FILE", help="A local checkpoint file to use in place of a download.")
     ] = None
-    sha256: Annotated[str | None, typer.Option(help="SHA-256 that the file must have.")] = None
+    sha256: Annotated[str | None, typer.Option(metavar="HASH", help="SHA-256 that the file must have.")] = None
 
 
 def download_weights(
-    name: Annotated[str, typer.Argument(help="A model of the catalogue, or a name of your own.")] = DEFAULT_MODEL,
+    name: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A model of the catalogue, or a name of your own.")
+    ] = DEFAULT_MODEL,
     *,
     origin: OriginOptions,
     store: StoreFolder = None,
     accept_terms: Annotated[
-        bool, typer.Option("--accept-terms", help="Accept the model's terms without being asked, for scripts.")
+        bool,
+        typer.Option(
+            "--accept-terms",
+            help="Accept the model's terms without being asked, for scripts.",
+            rich_help_panel="Source",
+        ),
     ] = False,
     list_models: Annotated[
-        bool, typer.Option("--list", help="List all models, and which of them are in the store.")
+        bool,
+        typer.Option("--list", help="List all models, and which of them are in the store.", rich_help_panel=OTHER),
     ] = False,
-    verify: Annotated[bool, typer.Option("--verify", help="Hash the stored file again.")] = False,
-    remove: Annotated[bool, typer.Option("--remove", help="Remove the model from the store.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Hash the stored file again.", rich_help_panel=OTHER)
+    ] = False,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Remove the model from the store.", rich_help_panel=OTHER)
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.", rich_help_panel=OTHER)
+    ] = False,
     as_json: AsJson = False,
     log: LogOptions,
 ) -> None:
@@ -102,7 +121,8 @@ def _install(talk: Talk, models: Store, name: str, origin: OriginOptions) -> Sto
 
 def models(
     name: Annotated[
-        str | None, typer.Argument(help="A model of the catalogue or the store. Default: all of them.")
+        str | None,
+        typer.Argument(metavar="MODEL", help="A model of the catalogue or the store. Default: all of them."),
     ] = None,
     *,
     store: StoreFolder = None,
