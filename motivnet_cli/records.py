@@ -375,8 +375,13 @@ class RunRecord(TypedDict, total=False):
     position_change: str
     """How the position table of the weights was made to fit the input, in words; not there where it is as trained."""
     terms: str
+    architecture: str
+    sources: str
+    """Where network and weights come from; of a trained model, its parents with their hashes."""
     recipe: str
     precision: str
+    torch: str
+    """The version of PyTorch that the run was begun with."""
     device: str
     faces: dict[str, object]
     video: dict[str, object]

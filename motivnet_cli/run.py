@@ -5,6 +5,7 @@ The same function serves the command line and Python; it prints nothing and exit
 
 from __future__ import annotations
 
+import importlib.metadata
 import logging
 import time
 from pathlib import Path
@@ -269,8 +270,11 @@ def _record_of(config: RunConfig, model: LoadedModel, choices: Choices) -> RunRe
         "checksums": True,
         "weights_sha256": model.weights_sha256,
         "terms": model.card.terms,
+        "architecture": model.card.architecture,
+        "sources": model.card.sources,
         "recipe": model.recipe,
         "precision": choices.precision,
+        "torch": importlib.metadata.version("torch"),
         "device": choices.device_name,
         "faces": _section(settings, "faces"),
         "video": _section(settings, "video"),

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from motivnet_cli import __version__
-from motivnet_cli.cli import annotate, compare, evaluate, export, machine, scale, summary, train, verify, weights
+from motivnet_cli.cli import annotate, cite, compare, evaluate, export, machine, scale, summary, train, verify, weights
 from motivnet_cli.cli.command import App
 from motivnet_cli.cli.help import GENERAL
 
@@ -65,6 +65,7 @@ def _root(
 app.command("annotate", group="Predict")(annotate.annotate)
 app.command("verify", group="Predict")(verify.verify)
 app.command("summary", group="Use predictions")(summary.summary)
+app.command("cite", group="Use predictions")(cite.cite)
 app.add_typer(export.export, name="export", rich_help_panel="Use predictions")
 app.command("evaluate", group="Evaluate and train")(evaluate.evaluate)
 app.add_typer(compare.compare, name="compare", rich_help_panel="Evaluate and train")

@@ -423,4 +423,6 @@ def _same_in_amendments(record: RunRecord) -> dict[str, object]:
     """What all parts agree in: those that `--retry-failed` and `--extend` wrote name their own commands."""
     settings = record.get("settings", {})
     kept = {key: value for key, value in settings.items() if not key.startswith("inputs.")}
-    return {key: value for key, value in record.items() if key not in ("command", "device")} | {"settings": kept}
+    return {key: value for key, value in record.items() if key not in ("command", "device", "torch")} | {
+        "settings": kept
+    }
