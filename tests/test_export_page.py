@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
-from io import BytesIO
+from html.parser import HTMLParser
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 from typer.testing import CliRunner
 
 from motivnet_cli.cli import app
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.output.tables import METADATA_KEY
+from motivnet_cli.export.filters import NO_FILTERS, Filters
+from motivnet_cli.export.source import Source
+from motivnet_cli.export.summary import Summary
 from motivnet_cli.records import EMOTIONS
-from motivnet_cli.report import figures
+from motivnet_cli.report.looks import looks_of
 from motivnet_cli.report.predictions import write_page
+from motivnet_cli.report.run_rows import RunRows, map_of
+from motivnet_cli.report.timelines import timelines
+from tests.exported import VIDEO, face, output
 from tests.pictures import SAMPLE_DATA, face_photo
 from tests.test_export_tables import synthetic
+from tests.test_summary import seen, story
 
 
 @pytest.fixture(scope="module")
 def preds(tmp_path_factory):
     """The sample pictures and clip, and a file that is none."""
     folder = tmp_path_factory.mktemp("page")
-    shutil.copytree(SAMPLE_DATA, folder / "in", ignore=shutil.ignore_patterns("grace*", "interview*"))
+    shutil.copytree(SAMPLE_DATA, folder / "in", ignore=shutil.ignore_patterns("grace*", "face*"))
     (folder / "in" / "<b>bad.jpg").write_bytes(b"no picture")
     command = [
         "annotate",
@@ -47,35 +50,92 @@ def preds(tmp_path_factory):
 def test_the_page_says_what_is_in_the_tables(preds, tmp_path):
     """Counts, the failure by name and reason, a timeline, faces as thumbnails; names stay text."""
     page = write_page(str(preds), str(tmp_path / "r.html")).read_text()
+    rows = pl.read_parquet(preds)
+    num_pictures = rows["frame"].null_count()
+    stills = rows.filter(pl.col("frame").is_not_null()).unique(["input", "frame"]).height
 
-    assert "8 faces (8 detected) in 4 inputs" in page
+    assert f"{len(rows)} faces, {num_pictures} in photographs and {len(rows) - num_pictures} in frames" in page
+    assert re.findall(r"<h3>(\w+)</h3><p class=\"big\">(\d+)<", page) == [
+        *(("ok", "3"), ("no_face", "0"), ("partial", "0"), ("failed", "1"))
+    ]
     assert "&lt;b&gt;bad.jpg" in page
     assert "<b>bad" not in page
     assert "not_an_image" in page
-    assert "<h3>face.mp4</h3>" in page
-    assert page.count("data:image/jpeg") == 4 + 6 + 6
-    assert "no local picture" not in page
-    assert page.count('aria-label="Frame at') == 4
+    assert re.findall(r'<figure class="timeline"><h3>(.*)</h3>', page) == ["interview.mp4"]
+    assert page.count('aria-label="Frame at') == stills
+    portraits = re.findall(r'data:image/jpeg;[^"]*" alt="A face of ([^"]*)"', page)
+    assert portraits == ["track 0", "track 1", "this row"]
+    galleries = rows.group_by("emotion").len()["len"].clip(upper_bound=6).sum() * 2
+    assert len(re.findall(r'data:image/jpeg;[^"]*" alt="Face named', page)) == galleries
+    assert '<span class="none">' not in page
+    assert "cannot be used" not in page
     assert not re.search(r"""(src|href)=["'](?!data:|#)""", page)
 
 
-def test_without_images(preds, tmp_path):
-    """--no-images leaves every picture out; the faces of the galleries are named."""
-    page = write_page(str(preds), str(tmp_path / "r.html"), images=False).read_text()
+class _Tables(HTMLParser):
+    """The tables of a page by the name of their region, as rows of texts."""
 
-    assert "image/jpeg" not in page
-    assert '<span class="file">group.jpg</span>' in page
+    def __init__(self, text):
+        super().__init__()
+        self.tables, self._rows = {}, None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        if dict(attributes).get("role") == "region":
+            self._rows = self.tables.setdefault(dict(attributes)["aria-label"], [])
+        elif tag == "tr" and self._rows is not None:
+            self._rows.append([])
+        elif tag in ("th", "td") and self._rows is not None:
+            self._rows[-1].append("")
+
+    def handle_endtag(self, tag):
+        if tag == "table":
+            self._rows = None
+
+    def handle_data(self, data):
+        if self._rows and self._rows[-1]:
+            self._rows[-1][-1] += data.strip()
 
 
-@pytest.mark.thorough
-def test_many_rows_are_sampled_and_it_is_said(tmp_path):
-    """Of 20,000 faces the map shows 5,000, and says so; without pictures on this disk the gallery says that."""
-    source = synthetic(tmp_path / "p.parquet", 20_000)
-    page = write_page(str(source), str(tmp_path / "r.html")).read_text()
+FILTERS = Filters(smooth_s=3, min_duration_s=2)
 
-    assert "20,000 faces" in page
-    assert "a random sample of 5,000 of 20,000 faces" in page
-    assert "no local picture" in page
+
+@pytest.mark.parametrize("filters", [NO_FILTERS, FILTERS])
+def test_people_are_those_of_the_summary(filters, tmp_path):
+    """Persons of a video and folders of photographs: seconds or faces, every share, episodes, as `summary` has them."""
+    video = [*story("v.mp4", [1, 0.75, 0.25, None, 0, 1], track=4), *story("v.mp4", [0, 1, 1], number=1, track=7)]
+    video.sort(key=lambda row: row["frame"])
+    photos = [seen("p1/a.jpg", None, 1), seen("p1/b.jpg", None, 0), seen("p1/b.jpg", None, 1, number=1)]
+    inputs = {"v.mp4": VIDEO, "p1/a.jpg": {}, "p1/b.jpg": {}, "c.jpg": {}}
+    path = output(tmp_path, [*video, *photos, seen("c.jpg", None, 0)], inputs)
+    page = write_page(str(path), str(tmp_path / "r.html"), filters=filters).read_text()
+    people, folders = (_Tables(part).tables["Shares of emotions in percent"] for part in page.split("In photographs"))
+
+    def shares(row):
+        return [f"{100 * row[f'{name}_share']:.1f}" for name in EMOTIONS]
+
+    expected = [
+        [
+            f"{row['input']}, track {row['track']}",
+            f"{row['seconds']:.1f}",
+            *shares(row),
+            str(row["episodes"]),
+            str(row["transitions"]),
+        ]
+        for row in Summary(path, by="track", filters=filters).rows()
+        if row["kind"] == "video"
+    ]
+    assert people[1:] == expected
+    assert [row[:2] for row in people[1:]] == [["v.mp4, track 4", "5.0"], ["v.mp4, track 7", "3.0"]]
+    expected = [
+        [row["folder"], str(row["faces"]), *shares(row)]
+        for row in Summary(path, by="folder", filters=filters).rows()
+        if row["kind"] == "image"
+    ]
+    assert folders[1:] == expected
+    assert [row[:2] for row in folders[1:]] == [["p1", "3"], [".", "1"]]
+    assert ("probabilities averaged over 3 s" in page) == bool(filters)
+    assert f'<th scope="row">smooth_s</th><td><code>{filters.smooth_s or "none"}</code>' in page
 
 
 def test_an_existing_page_and_another_table_are_refused(preds, tmp_path):
@@ -87,33 +147,80 @@ def test_an_existing_page_and_another_table_are_refused(preds, tmp_path):
     write_page(str(preds), str(tmp_path / "r.html"), overwrite=True)
 
 
+def test_a_curve_ends_where_the_person_is_away(tmp_path):
+    """Frames 0 to 2 and 4, 5 at 1 a second: two pieces of each curve; a span of six steps, and an offset of 2 s."""
+    path = output(
+        tmp_path, story("v.mp4", [1, 0.75, 0.25, None, 0, 1], track=4), {"v.mp4": VIDEO | {"time_offset_s": 2.0}}
+    )
+    (video,), num_videos = timelines(Source(path), NO_FILTERS)
+    (lane,) = video.lanes
+
+    assert (num_videos, video.num_people, video.is_mixed) == (1, 1, False)
+    assert video.span == (2.0, 1.0, 6)
+    assert (lane.person.label, lane.seconds) == ("track 4", 5.0)
+    sixth = pytest.approx([0, 1 / 6, 2 / 6, 4 / 6, 5 / 6])
+    assert [x for piece in lane.curves["happiness"] for x, _ in piece] == sixth
+    assert [[y for _, y in piece] for piece in lane.curves["happiness"]] == [[1, 0.75, 0.25], [0, 1]]
+    bars = [(round(6 * bar.left), round(6 * bar.width), bar.emotion) for bar in lane.bars]
+    assert bars == [(0, 2, "happiness"), (2, 1, "anger"), (4, 1, "anger"), (5, 1, "happiness")]
+    assert [(row.start_s, row.end_s) for row in lane.table] == [(2 + n, 3 + n) for n in (0, 1, 2, 4, 5)]
+    assert [row.probabilities[EMOTIONS.index("anger")] for row in lane.table] == [0, 0.25, 0.75, 1, 0]
+
+
+def test_filters_act_on_curves_and_bars(tmp_path):
+    """Smoothed over 3 s, never over an absence; emotions of less than 2 s are joined."""
+    path = output(tmp_path, story("v.mp4", [1, 0.75, 0.25, None, 0, 1], track=4), {"v.mp4": VIDEO})
+    (smoothed,), _ = timelines(Source(path), Filters(smooth_s=3))
+    (joined,), _ = timelines(Source(path), Filters(min_duration_s=2))
+
+    curve = [[y for _, y in piece] for piece in smoothed.lanes[0].curves["happiness"]]
+    assert curve == [pytest.approx([0.875, 2 / 3, 0.5]), pytest.approx([0.5, 0.5])]
+    bars = [(round(6 * bar.left), round(6 * bar.width), bar.emotion) for bar in joined.lanes[0].bars]
+    assert bars == [(0, 3, "happiness"), (4, 2, "anger")]
+    assert joined.lanes[0].curves == timelines(Source(path), NO_FILTERS)[0][0].lanes[0].curves
+
+
 @pytest.mark.thorough
-def test_every_video_has_its_timeline(tmp_path):
-    """Of 14 videos with 20,000 rows each, 12 are drawn and it is said; the page stays small."""
-    source = synthetic(tmp_path / "p.parquet", 280_000, [f"v{number // 20_000:02}.mp4" for number in range(280_000)])
-    rows = pl.read_parquet(source).with_columns(time_s=(pl.int_range(280_000) % 20_000) / 10.0)
-    rows.write_parquet(tmp_path / "timed.parquet")
+def test_a_page_has_bounds(tmp_path):
+    """Of 30 videos with 3,000 rows each, 12 are drawn and 24 listed, and it is said; the page stays small."""
+    names = [f"v{number // 3_000:02}.mp4" for number in range(90_000)]
+    source = synthetic(tmp_path / "p.parquet", 90_000, names)
+    frame = (pl.int_range(90_000) % 3_000).cast(pl.Int64)
+    timed = pl.read_parquet(source).with_columns(frame=frame, time_s=frame / 10.0)
+    timed.write_parquet(tmp_path / "timed.parquet", compression="uncompressed")
     page = write_page(str(tmp_path / "timed.parquet"), str(tmp_path / "r.html"), images=False).read_text()
 
     assert re.findall(r"<h3>(v\d+\.mp4)", page) == [f"v{number:02}.mp4" for number in range(12)]
-    assert "The first 12 of 14 videos" in page
-    assert "in steps of 8.37 s" in page
-    assert len(page) < 5_000_000
+    assert "The first 12 of 30 videos" in page
+    assert "Means of steps of 1.25 s" in page
+    assert "The 24 of 30 that are seen longest; <code>motivnet summary --by input</code> has all" in page
+    assert "a random sample of 5,000 of 90,000 faces" in page
+    assert len(page) < 2_000_000
 
 
 @pytest.mark.thorough
 def test_no_emotion_hides_another():
-    """Where two emotions alternate in a timeline, each has half of the ink; on the map, neither lies on top."""
-    bars = {0: [(float(step), 1.0, step % 2) for step in range(240)]}
-    drawn = figures.timeline(bars, ("neutral", "happiness")).png
-    points = np.random.default_rng(0).uniform(0, 0.05, (3000, 2))
-    points[:2] = (0, 1), (1, 0)
-    mapped = figures.scatter(points, np.arange(3000) % 2, ("neutral", "happiness")).png
+    """On the map, the points of two emotions are drawn in turns."""
+    rows = RunRows(embeddings=np.random.default_rng(0).normal(size=(3000, 4)).astype(np.float32))
+    rows.emotion_ids = np.arange(3000) % 2
+    drawn = map_of(rows, ("neutral", "happiness"))
+    order = [name for name, points in drawn.layers for _ in points]
 
-    for png in (drawn, mapped):
-        pixels = np.asarray(Image.open(BytesIO(png)).convert("RGB")).astype(int)
-        blue, orange = ((pixels[..., channel] - pixels[..., 2 - channel] > 60).sum() for channel in (2, 0))
-        assert 0.6 < blue / orange < 1.6
+    assert sorted(order) == ["happiness"] * 1500 + ["neutral"] * 1500
+    for name in ("neutral", "happiness"):
+        places = [place for place, each in enumerate(order) if each == name]
+        assert 1400 < np.mean(places) < 1600
+    assert {group.emotion: group.num_faces for group in drawn.groups} == {"neutral": 1500, "happiness": 1500}
+
+
+def test_classes_of_ones_own_look_different():
+    """Thirty classes: known emotions have their own colours, and no two classes look the same."""
+    names = ["anger", *(f"class {number}" for number in range(29))]
+    looks = looks_of(names)
+
+    assert list(looks) == names
+    assert len(set(looks.values())) == 30
+    assert looks["anger"] == looks_of(EMOTIONS)["anger"]
 
 
 READS_MISSING_LISTS = int(pa.__version__.partition(".")[0]) >= 26
@@ -150,20 +257,39 @@ def test_what_is_not_known_is_left_out(tmp_path):
     assert 'id="inputs"' not in page
 
 
-@pytest.mark.thorough
-def test_pictures_are_found_from_several_given_paths(tmp_path):
-    """A folder and a file were given by names relative to another folder: their faces are shown all the same."""
-    (tmp_path / "a").mkdir()
-    for name in ("a/one.png", "two.png"):
-        face_photo(tmp_path / name, size=(200, 200), faces=((100, 100, 120),))
-    source = synthetic(tmp_path / "p.parquet", 4, ["a/one.png", "two.png", "a/../../two.png", "s3://b/two.png"])
-    record = {"classes": list(EMOTIONS), "settings": {"inputs.paths": [str(tmp_path / "a"), str(tmp_path / "two.png")]}}
-    table = pq.read_table(source)
-    pq.write_table(table.replace_schema_metadata({METADATA_KEY: json.dumps(record).encode()}), source)
-    page = write_page(str(source), str(tmp_path / "r.html")).read_text()
+def with_picture(folder):
+    """The output of a run over one photograph, which is not where it was."""
+    box = face_photo(folder / "now" / "a.png", size=(200, 200), faces=((100, 100, 120),))[0]
+    about = {"size_bytes": (folder / "now" / "a.png").stat().st_size, "width": 200, "height": 200}
+    row = face("a.png", emotion="fear", box=box, size=(200, 200))
+    return output(folder, [row], {"a.png": about}, settings={"inputs.paths": [str(folder / "gone")]})
 
-    assert page.count("data:image/jpeg") == 4
-    assert page.count("no local picture") == 4
+
+def test_pictures_that_have_moved(tmp_path):
+    """They are missed once, in words, and found below --images-from; in the table of people, too."""
+    (tmp_path / "now").mkdir()
+    path = with_picture(tmp_path)
+    page = write_page(str(path), str(tmp_path / "r.html")).read_text()
+    found = write_page(str(path), str(tmp_path / "s.html"), images_from=str(tmp_path / "now")).read_text()
+
+    assert page.count("1 not where the run read it. If they lie in another folder now, give it with --images-from") == 1
+    assert "image/jpeg" not in page
+    assert "cannot be used" not in found
+    assert found.count("data:image/jpeg") == 3  # of the row of people, the most and the least confident face
+
+
+@pytest.mark.parametrize("known", ["size", "nothing"])
+def test_another_file_of_the_name_is_not_shown(known, tmp_path):
+    """Of another size, or, where that is not known, a picture of other dimensions: left out and said."""
+    (tmp_path / "now").mkdir()
+    path = with_picture(tmp_path)
+    if known == "nothing":
+        path.with_suffix(".inputs.parquet").unlink()
+    face_photo(tmp_path / "now" / "a.png", size=(300, 200), faces=((100, 100, 120),))
+    page = write_page(str(path), str(tmp_path / "r.html"), images_from=str(tmp_path / "now")).read_text()
+
+    assert "image/jpeg" not in page
+    assert "cannot be used: 1 changed since the run." in page
 
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="no Chromium here")
@@ -180,15 +306,21 @@ def test_a_browser_finds_nothing_wrong(preds, tmp_path, scheme):
         page.on("request", lambda request: requests.append(request.url))
         page.goto(page_file.as_uri())
         page.hover(".stills span:nth-child(3)")
-        assert page.is_visible(".stills span:nth-child(3) img")
-        assert not page.is_visible(".stills span:nth-child(2) img")
+        assert page.locator(".stills").first.locator("span:nth-child(3) img").is_visible()
+        assert not page.locator(".stills").first.locator("span:nth-child(2) img").is_visible()
         drawn = page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
-        is_narrow = page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
         ground = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
+        for width in (360, 800, 1400, 1920):
+            page.set_viewport_size({"width": width, "height": 800})
+            cards = page.evaluate(
+                "[...document.querySelectorAll('.statuses li')].map(c => c.getBoundingClientRect().top)"
+            )
+            assert len(cards) == 4
+            assert len(set(cards)) == 1
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
         browser.close()
 
     assert messages == []
     assert [url for url in requests if not url.startswith("data:")] == [page_file.as_uri()]
     assert drawn
-    assert is_narrow
     assert (ground == "rgb(255, 255, 255)") == (scheme == "light")

@@ -270,18 +270,21 @@ def report(
         typer.Option("--images/--no-images", help="Show faces, cropped from local files.", rich_help_panel="Inputs"),
     ] = True,
     images_from: ImagesFrom = None,
+    filters: FilterOptions,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
     log: LogOptions,
 ) -> None:
-    """Write a page that shows a run: counts, failures, emotions, galleries, a map of the embeddings, timelines.
+    """Write a page that shows a run: people, timelines, emotions, a map of the embeddings, galleries, failures.
 
     Example: motivnet export report preds.parquet --out report.html
     """
     with talking(log):
         from motivnet_cli.report.predictions import write_page
 
-        written = write_page(path, out, images=images, images_from=images_from, overwrite=overwrite)
+        written = write_page(
+            path, out, images=images, images_from=images_from, filters=filters.filters(), overwrite=overwrite
+        )
         _say_written(written, as_json=as_json)
 
 

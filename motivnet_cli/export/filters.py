@@ -97,9 +97,19 @@ class Filters:
         Raises:
             ConfigError: As `segments.find_segments`; or a face to be smoothed lacks a probability.
         """
-        if self.smooth_s is not None:
-            faces = _smoothed(list(faces), sampling, classes, self.smooth_s)
-        found = find_segments(faces, sampling, offset_s=offset_s, classes=classes)
+        smoothed = self.smooth(faces, sampling, classes)
+        return self.join(find_segments(smoothed, sampling, offset_s=offset_s, classes=classes))
+
+    def smooth(self, faces: Iterable[FaceRow], sampling: Sampling, classes: Sequence[str]) -> Iterable[FaceRow]:
+        """The faces of one video with averaged probabilities, and the emotion and score that these give.
+
+        Raises:
+            ConfigError: A face to be smoothed lacks a probability.
+        """
+        return faces if self.smooth_s is None else _smoothed(list(faces), sampling, classes, self.smooth_s)
+
+    def join(self, found: VideoSegments) -> VideoSegments:
+        """The segments of a video without those that are too short."""
         if self.min_duration_s is None:
             return found
         return dataclasses.replace(found, segments=_debounced(found.segments, self.min_duration_s))

@@ -1,4 +1,4 @@
-"""The figures of the reports, drawn with matplotlib: of scores, and of the faces of a run.
+"""The figures of the reports on evaluations and trainings, drawn with matplotlib.
 
 Nothing here knows of files, pages or formulas of metrics. Figures carry no names given by a user, whose letters the
 font might lack: captions belong to the page. The same values give the same bytes, so a report made again does not
@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, PercentFormatter
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from matplotlib.axes import Axes
-    from numpy.typing import NDArray
 
     from motivnet_cli.evaluation.results import Interval, Scores
 
@@ -129,69 +127,6 @@ def few_shot(shots: Sequence[int], series: Mapping[str, Sequence[Measured]]) -> 
         series: By name, for each number of faces.
     """
     return _drawn(lambda figure: _few_shot(figure, shots, series), size=(5.2, 3.1))
-
-
-def bars(names: Sequence[str], counts: Sequence[int], *, every: int = 1) -> Drawing:
-    """A bar a name; of the names every n-th is written."""
-
-    def draw(figure: Figure) -> None:
-        axes = figure.subplots()
-        drawn = axes.bar(range(len(names)), counts, color=_BLUE, width=0.8)
-        if len(names) <= 12:
-            axes.bar_label(drawn, [f"{count:,}" for count in counts], padding=2, fontsize=8)
-        axes.set_xticks(range(0, len(names), every), names[::every])
-        axes.grid(axis="y")
-        axes.margins(x=0.01, y=0.12)
-
-    return _drawn(draw, size=(5.2, 2.9))
-
-
-def scatter(
-    points: NDArray[np.float32] | NDArray[np.float64], kinds: NDArray[np.int64], names: Sequence[str]
-) -> Drawing:
-    """Points [N, 2] in the colour of their kind [N], as pixels in the SVG, too."""
-
-    def draw(figure: Figure) -> None:
-        axes = figure.subplots()
-        # In one call and in the points' own order, so that no kind lies on top of all others.
-        colours = np.array([mpl.colormaps["tab10"](kind) if kind >= 0 else to_rgba(_FAINT) for kind in kinds.tolist()])
-        axes.scatter(points[:, 0], points[:, 1], s=9, c=colours, alpha=0.7, linewidths=0)
-        for kind in np.unique(kinds).tolist():
-            colour = mpl.colormaps["tab10"](kind) if kind >= 0 else _FAINT
-            axes.scatter([], [], s=9, color=colour, label=names[kind] if kind >= 0 else "no emotion")
-        axes.set_rasterization_zorder(3)
-        axes.set_xticks([])
-        axes.set_yticks([])
-        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2)
-
-    return _drawn(draw, size=(5.2, 3.6))
-
-
-def timeline(persons: Mapping[int, Sequence[tuple[float, float, int]]], names: Sequence[str]) -> Drawing:
-    """Kinds over time in seconds, a row a person and a bar a (start, width, kind).
-
-    Bars of a row must not overlap; kind -1 has no name.
-    """
-
-    def draw(figure: Figure) -> None:
-        axes = figure.subplots()
-        for kind in range(-1, len(names)):
-            label = names[kind] if kind >= 0 else "no emotion"
-            colour = mpl.colormaps["tab10"](kind) if kind >= 0 else _FAINT
-            for row, bars in enumerate(persons.values()):
-                spans = [(start, width) for start, width, bar_kind in bars if bar_kind == kind]
-                if spans:
-                    axes.broken_barh(spans, (row - 0.35, 0.7), color=colour, linewidth=0, label=label)
-                    label = "_nolegend_"
-        axes.set_yticks(range(len(persons)), [f"#{person}" for person in persons])
-        axes.set_ylim(len(persons) - 0.4, -0.6)
-        axes.set_xlabel("seconds")
-        axes.grid(axis="x")
-        axes.legend(
-            loc="lower left", bbox_to_anchor=(0, 1), ncols=8, columnspacing=1, handletextpad=0.3, handlelength=1
-        )
-
-    return _drawn(draw, size=(9, 1.4 + 0.25 * min(len(persons), 40)))
 
 
 def _drawn(draw: Callable[[Figure], None], *, size: tuple[float, float]) -> Drawing:

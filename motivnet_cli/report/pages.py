@@ -71,6 +71,22 @@ def percent(share: float | None) -> str:
     return "\N{EN DASH}" if share is None else f"{100 * share:.2f}"
 
 
+def whole_percent(share: float) -> str:
+    """A share in whole percent; never 0 or 100 for what is only nearly so."""
+    if 0 < share < 0.005 or 0.995 <= share < 1:
+        return "<1 %" if share < 0.5 else ">99 %"
+    return f"{100 * share:.0f} %"
+
+
+def clock(seconds: float, length_s: float = 0.0) -> str:
+    """A time in a recording of this length: `12.5 s` in short ones, else `1:05`, `1:01:05`."""
+    if length_s < 120:
+        return f"{seconds:.4g} s" if length_s < 20 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
 def _number(value: float | None, form: str) -> str:
     return percent(value) if form == "percent" or value is None else f"{value:.3f}"
 
@@ -143,6 +159,8 @@ def _prepared(environment: jinja2.Environment) -> jinja2.Environment:
         "words_on_groups": words_on_groups,
         "words_on_sets": words_on_sets,
         "count": lambda number: f"{number:,}",
+        "clock": clock,
+        "whole_percent": whole_percent,
         "indented": lambda text: Markup("\n".join(f"    {_visible(line)}" for line in text.splitlines())),
     }
     return environment
