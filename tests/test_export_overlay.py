@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from motivnet_cli.cli import app
 from motivnet_cli.config import VideoConfig
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.export.overlay import write_overlay
+from motivnet_cli.export.overlay import write_overlays
 from motivnet_cli.inputs.video import VideoReader
 from motivnet_cli.output.tables import METADATA_KEY, faces_schema
 from motivnet_cli.records import EMOTIONS
@@ -60,7 +60,7 @@ def test_boxes_are_drawn_where_and_while_there_are_rows(preds, tmp_path):
 
     assert [time for time, _ in after] == pytest.approx([time for time, _ in before], abs=1e-4)
     assert result["frames"] == len(before)
-    assert result["rows"] == rows.height == 2
+    assert (result["videos"], result["faces"]) == (1, rows.height) == (1, 2)
     edge = [np.abs(drawn - plain)[y, x1:x2].mean() for (_, plain), (_, drawn) in zip(before, after, strict=True)]
     corner = [np.abs(drawn - plain)[-40:, -40:].mean() for (_, plain), (_, drawn) in zip(before, after, strict=True)]
     shown = [time < 1 + 1.5 for time, _ in before]
@@ -73,16 +73,16 @@ def test_what_does_not_fit_is_said_and_leaves_nothing(preds, tmp_path):
     """Another video, another ending, an output that is there, no video at all."""
     shutil.copy(CLIP, tmp_path / "other.mp4")
     with pytest.raises(ConfigError, match=r"face\.mp4"):
-        write_overlay(str(tmp_path / "other.mp4"), str(preds), str(tmp_path / "o.mp4"))
+        write_overlays(str(preds), str(tmp_path / "o.mp4"), [str(tmp_path / "other.mp4")])
     with pytest.raises(ConfigError, match=r"ending in \.mp4"):
-        write_overlay(str(CLIP), str(preds), str(tmp_path / "o.avi"))
+        write_overlays(str(preds), str(tmp_path / "o.avi"), [str(CLIP)])
     (tmp_path / "there.mp4").write_bytes(b"x")
     with pytest.raises(ConfigError, match="--overwrite"):
-        write_overlay(str(CLIP), str(preds), str(tmp_path / "there.mp4"))
+        write_overlays(str(preds), str(tmp_path / "there.mp4"), [str(CLIP)])
     (tmp_path / "no").mkdir()
     (tmp_path / "no" / "face.mp4").write_bytes(b"no video")
-    with pytest.raises(ConfigError, match="cannot be read"):
-        write_overlay(str(tmp_path / "no" / "face.mp4"), str(preds), str(tmp_path / "o.mp4"))
+    with pytest.raises(ConfigError, match="cannot be drawn: no video"):
+        write_overlays(str(preds), str(tmp_path / "o.mp4"), [str(tmp_path / "no" / "face.mp4")])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["no", "other.mp4", "there.mp4"]
 
 
@@ -110,7 +110,7 @@ def drawn(picture):
 
 def overlaid(tmp_path, rows, video=EACH_SECOND, *, clip="c.mp4"):
     preds, out = written(tmp_path / "p.parquet", rows, video), tmp_path / "out.mp4"
-    return write_overlay(str(tmp_path / clip), str(preds), str(out), overwrite=True), frames(out)
+    return write_overlays(str(preds), str(out), [str(tmp_path / clip)], overwrite=True), frames(out)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_tracks_have_colours_of_their_own(tmp_path):
 
 
 def test_variable_frame_rate_turned_odd_and_with_sound(tmp_path):
-    """Times are the source's to 0.1 ms, pictures upright, an odd size one larger, and only the video is there."""
+    """Times are the source's to 0.1 ms, pictures upright, an odd size one larger, and the sound is there."""
     times = [0.0, 0.02, 0.06, 0.26, 0.3, 1.3, 1.34, 2.5]
     options = {"times_s": times, "pixel_format": "yuv444p", "rotation": 90, "audio_s": 0.3}
     make_clip(tmp_path / "c.mp4", frames=8, size=(161, 121), **options)
@@ -169,8 +169,8 @@ def test_variable_frame_rate_turned_odd_and_with_sound(tmp_path):
     assert [time_s for time_s, _ in after] == pytest.approx(times, abs=1e-4)
     assert [read_number(picture[:121, :161]) for _, picture in after] == list(range(8))
     with av.open(str(tmp_path / "out.mp4")) as container:
-        (stream,) = container.streams
-        context = stream.codec_context
+        assert [stream.type for stream in container.streams] == ["video", "audio"]
+        context = container.streams.video[0].codec_context
         assert (context.name, context.pix_fmt, context.width, context.height) == ("h264", "yuv420p", 162, 122)
 
 
@@ -184,7 +184,7 @@ def test_rows_without_a_box_are_counted(tmp_path, broken):
     plain_clip(tmp_path / "c.mp4", count=3)
     result, after = overlaid(tmp_path, [{}, {"face": 1} | broken])
 
-    assert (result.rows, result.rows_without_box) == (1, 1)
+    assert (result.faces, result.faces_without_box) == (1, 1)
     assert drawn(after[0][1])[70:120, 100].all()
 
 
@@ -195,8 +195,8 @@ def test_the_input_that_matches_most_of_the_path_is_taken(tmp_path):
     plain_clip(tmp_path / "c.mp4", count=2)
     rows = [{}, {"input": "x/c.mp4"}, {"input": "x/c.mp4", "face": 1}]
 
-    assert overlaid(tmp_path, rows, clip="x/c.mp4")[0].rows == 2
-    assert overlaid(tmp_path, rows)[0].rows == 1
+    assert overlaid(tmp_path, rows, clip="x/c.mp4")[0].faces == 2
+    assert overlaid(tmp_path, rows[:1])[0].faces == 1
     with pytest.raises(ConfigError, match=r"2 inputs .* 'a/c\.mp4', 'b/c\.mp4'"):
         overlaid(tmp_path, [{"input": "a/c.mp4"}, {"input": "b/c.mp4"}])
 
@@ -208,20 +208,20 @@ def test_what_it_is_made_from_is_never_replaced(tmp_path):
     (tmp_path / "link.mp4").symlink_to(clip)
     for out in ("c.mp4", "link.mp4"):
         with pytest.raises(ConfigError, match="is made from"):
-            write_overlay(str(clip), str(preds), str(tmp_path / out), overwrite=True)
+            write_overlays(str(preds), str(tmp_path / out), [str(clip)], overwrite=True)
     assert clip.read_bytes() == content
 
 
 @pytest.mark.parametrize(
     ("video", "predictions", "out", "said"),
     [
-        ("gone.mp4", "p.parquet", "o.mp4", r"no video at .*gone\.mp4"),
+        ("gone.mp4", "p.parquet", "o.mp4", r"0 inputs of .* fit '.*gone\.mp4'; there are 'c\.mp4'"),
+        (".", "p.parquet", "o.mp4", r"is a folder: name files, or choose by --where"),
         ("c.mp4", "gone.parquet", "o.mp4", "no predictions at"),
         ("c.mp4", "c.mp4", "o.mp4", "not a Parquet file"),
         ("c.mp4", "other.parquet", "o.mp4", "not a table of predictions"),
         ("c.mp4", "boxless.parquet", "o.mp4", "no column 'x1'"),
         ("c.mp4", "p.parquet", "none/o.mp4", "there is no folder"),
-        ("c.mp4", "p.parquet", "folder.mp4", "is a folder"),
     ],
 )
 def test_wrong_arguments_are_said(tmp_path, video, predictions, out, said):
@@ -230,11 +230,10 @@ def test_wrong_arguments_are_said(tmp_path, video, predictions, out, said):
     preds = written(tmp_path / "p.parquet", [{}])
     pl.DataFrame({"a": [1]}).write_parquet(tmp_path / "other.parquet")
     pl.read_parquet(preds).drop("x1").write_parquet(tmp_path / "boxless.parquet")
-    (tmp_path / "folder.mp4").mkdir()
     before = sorted(tmp_path.iterdir())
 
     with pytest.raises(ConfigError, match=said):
-        write_overlay(str(tmp_path / video), str(tmp_path / predictions), str(tmp_path / out), overwrite=True)
+        write_overlays(str(tmp_path / predictions), str(tmp_path / out), [str(tmp_path / video)], overwrite=True)
     assert sorted(tmp_path.iterdir()) == before
 
 
@@ -244,8 +243,9 @@ def test_killed_it_leaves_nothing_under_the_name(tmp_path):
     clip = plain_clip(tmp_path / "c.mp4", count=200, size=(1280, 720))
     preds, out = written(tmp_path / "p.parquet", [{}]), tmp_path / "out.mp4"
     out.write_bytes(b"of before")
-    code = "import sys; from motivnet_cli.export.overlay import write_overlay as w; w(*sys.argv[1:], overwrite=True)"
-    arguments = [sys.executable, "-c", code, str(clip), str(preds), str(out)]
+    code = "from sys import argv; from motivnet_cli.export.overlay import write_overlays as w"
+    code += "; w(*argv[1:3], argv[3:], overwrite=True)"
+    arguments = [sys.executable, "-c", code, str(preds), str(out), str(clip)]
     child = subprocess.Popen(arguments, cwd=Path(__file__).parents[1])
     deadline = time.monotonic() + 300
     while not (tmp_path / ".out.mp4.tmp").exists():
@@ -257,7 +257,7 @@ def test_killed_it_leaves_nothing_under_the_name(tmp_path):
 
     assert out.read_bytes() == b"of before"
     assert (tmp_path / ".out.mp4.tmp").exists()
-    assert write_overlay(str(clip), str(preds), str(out), overwrite=True).frames == 200
+    assert write_overlays(str(preds), str(out), [str(clip)], overwrite=True).frames == 200
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c.mp4", "out.mp4", "p.parquet"]
 
 
@@ -272,7 +272,7 @@ def test_frames_of_another_size_are_fitted_into_the_first(tmp_path):
     (tmp_path / "c.ts").write_bytes(b"".join(parts))
     box = {"x1": 400.0, "y1": 240.0, "x2": 560.0, "y2": 400.0}
     preds = written(tmp_path / "p.parquet", [{"input": "c.ts", "frame": 10, "time_s": 1.0} | box])
-    write_overlay(str(tmp_path / "c.ts"), str(preds), str(tmp_path / "o.mp4"))
+    write_overlays(str(preds), str(tmp_path / "o.mp4"), [str(tmp_path / "c.ts")])
     shown = [frame.rgb for frame in VideoReader(str(tmp_path / "o.mp4"), VideoConfig(fps=None), max_pixels=10**7)]
     marked = drawn(shown[10].astype(int))
 

@@ -322,7 +322,7 @@ def test_a_decoder_gives_signs_of_life_while_sound_comes(tmp_path, monkeypatch):
     path = tmp_path / "a.mkv"
     make_clip(path, frames=2, audio_s=3)
     said = []
-    monkeypatch.setattr(video_worker, "_send", said.append)
+    monkeypatch.setattr(video_worker, "send_message", said.append)
     monkeypatch.setattr(video_worker, "BEAT_SECONDS", -1)
     video_worker.decode(request_for(path), Slots())
 

@@ -17,7 +17,7 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from motivnet_cli.export.overlay import write_overlay
+from motivnet_cli.export.overlay import write_overlays
 from motivnet_cli.export.predictions import export_predictions
 from motivnet_cli.export.source import Source
 from motivnet_cli.report.timelines import timelines, videos_in
@@ -206,7 +206,7 @@ def test_other_exports_leave_out_where_nobody_is_seen(run, tmp_path):
     assert sorted(key["frame"] - 1 for keys in regions for key in keys) == numbers
     ends = [keys[-1] for keys in regions if keys[-1]["frame"] == 9]
     assert [end["enabled"] for end in ends] == [False]
-    write_overlay(str(run[0]), str(run[1]), str(tmp_path / "o.mp4"))
+    write_overlays(str(run[1]), str(tmp_path / "o.mp4"), [str(run[0])])
     with av.open(str(run[0])) as before, av.open(str(tmp_path / "o.mp4")) as after:
         drawn = [
             np.abs(a.to_ndarray(format="rgb24").astype(int) - b.to_ndarray(format="rgb24")).max() > 100

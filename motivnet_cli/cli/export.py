@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,8 +23,12 @@ from motivnet_cli.cli.options import (
     StoreFolder,
     Weights,
 )
-from motivnet_cli.cli.terminal import print_json, print_lines, talking
+from motivnet_cli.cli.progress import watch_run
+from motivnet_cli.cli.terminal import StopSignals, exit_stopped, print_json, print_lines, talking
 from motivnet_cli.export.formats import FORMATS, Format, NetworkFormat, NetworkPrecision, PixelType
+
+if TYPE_CHECKING:
+    from motivnet_cli.export.overlay import Overlays
 
 export = App("export", help="Write predictions and networks in other formats.")
 
@@ -325,31 +329,101 @@ def crops(
 
 @export.command()
 def overlay(
-    video: Annotated[str, typer.Argument(metavar="VIDEO", help="The video that was annotated.")],
-    predictions: Annotated[
-        str, typer.Argument(metavar="PREDICTIONS", help="An output of annotate with the video among its inputs.")
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PREDICTIONS [INPUT]...",
+            help="An output of annotate, and the pictures and videos to draw, by file or by name. Default: all. "
+            "One input may also stand first: talk.mp4 preds.parquet.",
+        ),
     ],
     *,
     out: Annotated[
         str,
-        typer.Option("--out", "-o", metavar="FILE", help="Video to write, ending in .mp4."),
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="PATH",
+            help="Folder to write, or the file for one input: a name ending in .mp4, .jpg or .png.",
+        ),
     ],
+    where: Where = None,
+    images_from: ImagesFrom = None,
+    bars: Annotated[
+        bool, typer.Option("--bars/--no-bars", help="Draw bars of the three highest probabilities.")
+    ] = True,
+    start: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Of videos: begin here, by the clock of a player.")
+    ] = 0.0,
+    end: Annotated[float | None, typer.Option(metavar="SECONDS", help="Of videos: end here.")] = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
     log: LogOptions,
 ) -> None:
-    """Draw boxes, tracks and emotions on a video.
+    """Draw boxes, labels and tracks on pictures and videos.
 
-    Example: motivnet export overlay talk.mp4 preds.parquet --out annotated.mp4
+    Example: motivnet export overlay preds.parquet --out seen
+
+    Each file appears whole or not at all, and the same command goes on where it was stopped.
     """
-    with talking(log):
-        from motivnet_cli.export.overlay import write_overlay
+    with StopSignals(log) as stop, talking(log) as talk:
+        from motivnet_cli.export.overlay import write_overlays
+        from motivnet_cli.inputs.names import kind_of
 
-        written = write_overlay(video, predictions, out, overwrite=overwrite)
-        say(f"written: {written.out}: {written.frames:,} frames, {written.rows:,} rows drawn", path=written.out)
-        if written.rows_without_box:
-            warn(f"rows without a box, which are not drawn: {written.rows_without_box:,}")
-        if written.problem:
-            warn(f"the video breaks off: {written.problem}")
+        predictions, *inputs = paths
+        if inputs and kind_of(predictions) in ("image", "video"):
+            *inputs, predictions = paths
+        with watch_run(talk) as progress:
+            drawn = write_overlays(
+                predictions,
+                out,
+                inputs,
+                where=where,
+                images_from=images_from,
+                bars=bars,
+                start_s=start,
+                end_s=end,
+                overwrite=overwrite,
+                progress=progress,
+                stop=stop,
+            )
+        _say_overlays(drawn)
         if as_json:
-            print_json(dataclasses.asdict(written))
+            print_json(_overlays_as_json(drawn))
+        if drawn.stopped:
+            raise exit_stopped(stop)
+        raise typer.Exit(errors.EXIT_TOO_MANY_FAILED if drawn.failed else errors.EXIT_OK)
+
+
+def _say_overlays(drawn: Overlays) -> None:
+    for name, problem in drawn.failures:
+        warn(f"failed: {name}: {problem.message}", input=name, error_type=problem.error_type)
+    if drawn.failed > len(drawn.failures):
+        warn(f"and {drawn.failed - len(drawn.failures):,} more failed")
+    for name, sentence in drawn.remarks:
+        warn(f"{name}: {sentence}", input=name)
+    if drawn.not_found:
+        warn(drawn.not_found)
+    if drawn.earlier and not drawn.drawn:
+        say(f"nothing new to draw: {_count(drawn.earlier, 'file')} there (--overwrite starts anew)")
+    else:
+        say(f"written: {drawn.out} ({_what_was_drawn(drawn)})", path=drawn.out)
+
+
+def _what_was_drawn(drawn: Overlays) -> str:
+    kinds = {"picture": drawn.pictures, "video": drawn.videos, "face": drawn.faces}
+    others = {"were there": drawn.earlier, "not found": drawn.absences.total(), "failed": drawn.failed}
+    others |= {"not read in the run": drawn.unread, "without a box": drawn.faces_without_box}
+    counts = [_count(count, noun) for noun, count in kinds.items() if count]
+    return ", ".join([*counts, *(f"{count:,} {what}" for what, count in others.items() if count)])
+
+
+def _count(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _overlays_as_json(drawn: Overlays) -> dict[str, object]:
+    return dataclasses.asdict(drawn) | {
+        "failures": [{"input": name, **dataclasses.asdict(problem)} for name, problem in drawn.failures],
+        "remarks": [remark._asdict() for remark in drawn.remarks],
+    }

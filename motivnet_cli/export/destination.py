@@ -6,11 +6,12 @@ One rule for tables, pages, videos and networks: what an export reads is never r
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import json
 import re
 import shutil
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from motivnet_cli.durable import sync, temporary_name
@@ -101,9 +102,63 @@ def path_below(folder: Path, name: str, suffix: str) -> Path:
 
     It is the name with another suffix: `a.csv` for `a.jpg`; where that is taken `a.jpg.csv`, then `a.jpg-2.csv`.
     """
-    parts = [part for part in re.split(r"[/\\:\0]+", name) if part not in ("", ".", "..")] or ["input"]
-    path = folder.joinpath(*parts)
+    path = folder.joinpath(*_parts_of(name))
     path.parent.mkdir(parents=True, exist_ok=True)
     numbered = (path.with_name(f"{path.name}-{n}{suffix}") for n in itertools.count(2))
     candidates = itertools.chain((path.with_suffix(suffix), path.with_name(f"{path.name}{suffix}")), numbered)
     return next(candidate for candidate in candidates if not candidate.exists())
+
+
+class MirroredNames:
+    """Names below a folder for the files of inputs: their own, but for what would lead out of it, and none twice.
+
+    They follow from the inputs and their order alone, so that a second pass gives the same. Names that differ by case
+    only are taken for one, as some disks do.
+    """
+
+    def __init__(self) -> None:
+        self._files: set[str] = set()
+        self._folders: set[str] = set()
+
+    def take(self, name: str, suffix: str) -> PurePosixPath:
+        """The name for the file of an input, which ends in `suffix`: `a.heic.jpg`, and then `a.heic-2.jpg`."""
+        *above, last = map(_shortened, _parts_of(name))
+        stem = last[: len(last) - len(suffix)] if last.lower().endswith(suffix.lower()) else last
+        suffix = last[len(stem) :] or suffix
+        for n in itertools.count(1):
+            number = f"-{n}" if n > 1 else ""
+            is_above_taken = not self._folders_free(above)
+            parts = [f"{above[0]}{number}", *above[1:]] if is_above_taken else above
+            path = PurePosixPath(*parts, f"{stem}{'' if is_above_taken else number}{suffix}")
+            if self._folders_free(parts) and (key := _key(path)) not in self._files and key not in self._folders:
+                self._files.add(key)
+                self._folders.update(map(_key, path.parents))
+                return path
+        raise AssertionError("numbers do not end")
+
+    def _folders_free(self, parts: list[str]) -> bool:
+        """Whether no file is called like one of these folders, each in the one before it."""
+        return not any(_key(PurePosixPath(*parts[: n + 1])) in self._files for n in range(len(parts)))
+
+
+_MAX_NAME_BYTES = 200
+"""File systems take 255, and temporary names and numbers are longer."""
+
+
+def _shortened(name: str) -> str:
+    """A name that a file can have; of a long one the middle gives way to a hash."""
+    encoded = name.encode("utf-8", "surrogateescape")
+    if len(encoded) <= _MAX_NAME_BYTES:
+        return name
+    ends = (encoded[: _MAX_NAME_BYTES - 60], encoded[-40:])
+    start, end = (each.decode("utf-8", "ignore") for each in ends)
+    return f"{start}~{hashlib.sha256(encoded).hexdigest()[:16]}~{end}"
+
+
+def _key(path: PurePosixPath) -> str:
+    return str(path).casefold()
+
+
+def _parts_of(name: str) -> list[str]:
+    """The parts of the name of an input below any folder, without what would lead out of it."""
+    return [part for part in re.split(r"[/\\:\0]+", name) if part not in ("", ".", "..")] or ["input"]

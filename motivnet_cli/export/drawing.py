@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from motivnet_cli.export.rows import FaceRow
     from motivnet_cli.records import Box
 
 log = logging.getLogger(__name__)
@@ -74,6 +75,30 @@ class _Line(NamedTuple):
     name: str
     share: float | None
     """0 to 1."""
+
+
+def drawn_faces(rows: Sequence[FaceRow]) -> tuple[list[DrawnFace], int]:
+    """What is drawn of the rows of one picture, and how many have no box that can be.
+
+    A face is numbered by its track, or else by its number in the picture where there are several.
+    """
+    with_box = [row for row in rows if row.box is not None and _is_box(row.box)]
+    faces = [
+        DrawnFace(
+            box=row.box,
+            number=row.track if row.track is not None else row.number if len(with_box) > 1 else None,
+            emotion=row.emotion,
+            confidence=row.score,
+            probabilities=tuple(row.probabilities.items()),
+        )
+        for row in with_box
+        if row.box is not None
+    ]
+    return faces, len(rows) - len(faces)
+
+
+def _is_box(box: Box) -> bool:
+    return all(map(math.isfinite, box)) and box[0] < box[2] and box[1] < box[3]
 
 
 def enlargement(size: tuple[int, int]) -> int:

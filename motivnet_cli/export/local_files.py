@@ -73,6 +73,11 @@ class LocalFiles:
         places = self._candidates(InputRow(info.archive, "archive", "ok"))
         return next((path for path in places if path.is_file()), None)
 
+    def absence_of(self, info: InputRow) -> Absence | None:
+        """Why an input that was asked for has no file."""
+        found = self._found.get(info.input)
+        return None if isinstance(found, Path) else found
+
     def leave_out(self, name: str) -> None:
         """Take the file of an input for changed, since its content turned out to be another."""
         self._found[name] = "changed"

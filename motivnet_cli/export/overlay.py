@@ -1,273 +1,452 @@
-"""A video with its predictions drawn on it: boxes, tracks, emotions.
+"""Pictures and videos with their predictions drawn on them, in files of their own.
 
-Frames are streamed one by one; of what grows with the video, only the numbers of its rows are held (no embeddings).
-Sound is left out, and frame times are kept. This module decides which rows belong to a frame; how frames are decoded is
-known by `inputs.video`, how a face is drawn by `drawing`.
+Rows are streamed input by input: of what grows with the table, only names are held. This module decides which inputs
+are drawn, from which files and into which; how a face is drawn is known by `drawing`, and a video by `overlay_video`.
 """
 
 from __future__ import annotations
 
-import math
-import posixpath
-from dataclasses import dataclass
-from fractions import Fraction
+import itertools
+import os
+import time
+from collections import Counter, deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
-import av
-import numpy as np
-import polars as pl
-from PIL import Image, ImageOps
+from PIL import Image
 
-from motivnet_cli.config import MAX_PIXELS, VideoConfig
-from motivnet_cli.durable import durably, temporary_name
+from motivnet_cli.config import MAX_PIXELS, LoaderConfig, VideoConfig
+from motivnet_cli.engine.machine import usable_cores
+from motivnet_cli.engine.picture_reader import PictureReader
 from motivnet_cli.errors import ConfigError, InputError
-from motivnet_cli.export.destination import check_destination
-from motivnet_cli.export.drawing import DrawnFace, draw_faces
+from motivnet_cli.export.chosen_inputs import ChosenInputs, names_in
+from motivnet_cli.export.drawing import draw_faces, drawn_faces, enlarged
+from motivnet_cli.export.local_files import LocalFiles, sentence_on
+from motivnet_cli.export.overlay_places import PNG_SUFFIXES, MirroredFolder, OneFile, overlay_marker, whole
+from motivnet_cli.export.overlay_video import draw_video
+from motivnet_cli.export.rows import (
+    DETECTION_COLUMNS,
+    POSITION_COLUMNS,
+    emotion_columns,
+    inputs_with_faces,
+)
 from motivnet_cli.export.source import Source
-from motivnet_cli.inputs.video import VideoReader
-from motivnet_cli.inputs.video_worker import Sampler
-from motivnet_cli.records import BOX_COLUMNS, EMOTIONS
+from motivnet_cli.inputs.archive import Archive
+from motivnet_cli.inputs.names import kind_of, suffix_of
+from motivnet_cli.inputs.pillow import decoding_settings
+from motivnet_cli.records import BOX_COLUMNS, SIZE_COLUMNS, Problem, Progress, Stopped, never, no_progress
 from motivnet_cli.remote.urls import local_path
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from motivnet_cli.records import Frame
+    from motivnet_cli.export.local_files import Absence
+    from motivnet_cli.export.rows import FaceRow
+    from motivnet_cli.export.source import InputRow
+    from motivnet_cli.inputs.archive import Member
 
-TIME_BASE = Fraction(1, 90_000)
-"""Unit of the frame times that are written, in seconds: it divides the frame times of every usual rate."""
-MAX_INTERVALS = 1.5
-"""The rows of a sampled frame are shown for so many sampling intervals, at most until the next sampled frame."""
-_NEEDED = ("input", "frame", "time_s", "face", *BOX_COLUMNS)
+MAX_LISTED = 20
+"""Inputs that could not be drawn, of which a summary says why."""
+MAX_THREADS = 4
+"""Pictures that are drawn at once, each of which may take a gigabyte."""
+_NEEDED = ("frame", "time_s", "face", *BOX_COLUMNS)
+_SETTINGS = {"JPEG": {"quality": 92, "subsampling": 0}, "PNG": {"compress_level": 4}}
+"""Of Pillow's encoders: colours are not reduced, since thin lines and letters live on them."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Overlay:
+class Failure(NamedTuple):
+    """An input that is here and could not be drawn."""
+
+    input: str
+    problem: Problem
+
+
+class Remark(NamedTuple):
+    """What is missing of an input that was drawn."""
+
+    input: str
+    sentence: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Overlays:
     """What an overlay came to."""
 
     out: str
-    frames: int
-    """Frames that were written."""
-    rows: int
-    """Rows that were drawn, each on one frame or more."""
-    rows_without_box: int
+    pictures: int = 0
+    videos: int = 0
+    """Files that were written."""
+    frames: int = 0
+    """Of the videos."""
+    faces: int = 0
+    """Rows that were drawn, each on one picture, or on one frame of a video or more."""
+    faces_without_box: int = 0
     """Rows that could not be drawn."""
-    problem: str | None
-    """Why the video broke off, in a sentence; None if it did not."""
+    earlier: int = 0
+    """Files that an earlier start of the same export has written."""
+    absences: Counter[Absence] = field(default_factory=Counter)
+    """Inputs without a file that could be drawn on, by reason."""
+    failed: int = 0
+    """Inputs that are here and could not be drawn."""
+    unread: int = 0
+    """Inputs that the run could not read, so that there is nothing to draw."""
+    failures: list[Failure] = field(default_factory=list)
+    """The first MAX_LISTED that failed."""
+    remarks: list[Remark] = field(default_factory=list)
+    """What is missing of files that were written, the first MAX_LISTED."""
+    stopped: bool = False
+
+    @property
+    def drawn(self) -> int:
+        return self.pictures + self.videos
+
+    @property
+    def not_found(self) -> str:
+        """What was not there, and the way on; empty where nothing is amiss."""
+        return sentence_on(self.absences, self.asked)
+
+    @property
+    def asked(self) -> int:
+        """Inputs that were looked at so far."""
+        return self.drawn + self.earlier + self.failed + self.absences.total()
+
+    def add_faces(self, drawn: int, without_box: int) -> None:
+        self.faces += drawn
+        self.faces_without_box += without_box
+
+    def fail(self, name: str, problem: Problem) -> None:
+        self.failed += 1
+        if len(self.failures) < MAX_LISTED:
+            self.failures.append(Failure(name, problem))
+
+    def remark(self, name: str, sentences: Iterable[str]) -> None:
+        self.remarks += [Remark(name, each) for each in sentences][: MAX_LISTED - len(self.remarks)]
 
 
-def write_overlay(
-    video: str, predictions: str, out: str, *, overwrite: bool = False, max_pixels: int = MAX_PIXELS
-) -> Overlay:
-    """Draw a video's rows on every frame of it, and write it as H.264 without sound.
+def write_overlays(
+    predictions: str,
+    out: str,
+    inputs: Sequence[str] = (),
+    *,
+    where: str | None = None,
+    images_from: str | None = None,
+    bars: bool = True,
+    start_s: float = 0.0,
+    end_s: float | None = None,
+    overwrite: bool = False,
+    max_pixels: int = MAX_PIXELS,
+    progress: Callable[[Progress], None] = no_progress,
+    stop: Callable[[], bool] = never,
+) -> Overlays:
+    """Draw the faces of a table on the pictures and videos that they are of.
 
-    A row is drawn from its frame on until the next sampled frame, with a face or without, and at most MAX_INTERVALS
-    sampling intervals. For a table that does not say how it was sampled, the interval is the median time between its
-    frames.
+    Pictures are upright; a JPEG stays a JPEG and a PNG a PNG, of other formats those without loss become PNG and the
+    rest JPEG. Videos become MP4, H.264 with their sound (see `overlay_video.draw_video`). Each file appears whole or
+    not at all. An export that ended early goes on where it ended when it is asked for again.
 
     Args:
-        video: A local file. Its rows are those whose `input` is this path or its end, the longest of several; or else
-            the only one with its file name.
-        predictions: An output of `annotate` that has rows of the video.
-        out: A name ending in `.mp4`; it appears whole or not at all. An odd width or height grows by one pixel. It has
-            the size of the first frame: others are drawn on, then fitted into it.
-        overwrite: Replace a file at `out`.
-        max_pixels: A video with larger frames is refused.
+        predictions: An output of `annotate`, or a table like it.
+        out: A folder, in which the names of the inputs are mirrored; or the one file to write, by its ending.
+        inputs: Only these: files, of which the rows are those whose `input` is this path or its end, the longest of
+            several, or else the only one with its file name; or names as the column `input` has them. None takes all.
+        where: A condition in SQL on the columns of a row: only such faces are drawn, on the inputs that have any.
+        images_from: Where the files are now, if they have moved (see `LocalFiles`).
+        bars: Show the three highest probabilities of each face.
+        start_s: Of videos, the part that is written, in seconds as players show them.
+        end_s: Its end.
+        overwrite: Replace the file, or what an earlier export made of the folder.
+        max_pixels: Pictures, and videos with frames, that are larger fail.
+        progress: Called after every input.
+        stop: Asked now and then; once it says so, what was begun is left out.
 
     Raises:
-        ConfigError: The rows of no input, or of several, fit the video; it cannot be read; `out` exists, is the video
-            or the predictions, has another ending, or cannot be written.
+        ConfigError: Options or the table do not fit, or not one input could be drawn.
+        OSError: A file cannot be written.
     """
-    video, predictions, out = map(local_path, (video, predictions, out))
-    final = Path(out)
-    if final.suffix.lower() != ".mp4":
-        raise ConfigError(f"the overlay is an MP4: give --out a name ending in .mp4, got {out!r}")
-    if not Path(video).exists():
-        raise ConfigError(f"no video at {video!r}: give the file that was annotated")
-    check_destination(final, [video, predictions], overwrite=overwrite)
-    rows = _VideoRows(video, predictions)
-    check_destination(final, rows.files_named, overwrite=overwrite)
-    reader = VideoReader(video, VideoConfig(fps=None), max_pixels=max_pixels)
-    try:
-        with durably(final) as temporary:
-            num_frames = _draw_all(reader, rows, temporary)
-    except InputError as error:
-        raise ConfigError(f"{video!r} cannot be read: {error}") from error
-    except OSError as error:
-        raise ConfigError(f"cannot write {out!r} ({error.strerror or error}); choose another --out") from error
-    finally:
-        temporary_name(final).unlink(missing_ok=True)
-    problem = reader.report.problem
-    return Overlay(
-        out=out,
-        frames=num_frames,
-        rows=rows.num_shown,
-        rows_without_box=rows.num_without_box,
-        problem=problem.message if problem else None,
-    )
-
-
-class _VideoRows:
-    """The rows of a video; to be asked for every frame of it, in the order of time."""
-
-    def __init__(self, video: str, predictions: str) -> None:
-        source = Source(predictions, embeddings=False)
-        self.files_named = source.files_named
-        """Files that the run read, none of which is replaced."""
-        if missing := [name for name in _NEEDED if name not in source.schema.names]:
-            raise ConfigError(f"{predictions!r} has no column {missing[0]!r}: an overlay needs boxes and frames")
-        usual = [name for name in EMOTIONS if name in source.classes]
-        others = [name for name in source.classes if name not in usual]
-        self._classes = [name for name in (*usual, *others) if name in source.schema.names]
-        self._table = _table_of(video, source, self._classes)
-        times, first_rows = np.unique(self._table["time_s"].to_numpy(), return_index=True)
-        self._times: list[float] = times.tolist()
-        self._first_rows: list[int] = [*first_rows.tolist(), len(self._table)]
-        self._interval = _Interval.of(source, self._times)
-        self._sampler = _sampler_of(source)
-        self._reached = -1
-        """The last of `_times` that is not after the frame asked for."""
-        self._current: list[DrawnFace] = []
-        self._since = (0, 0.0)
-        """Number and time of the frame that `_current` is of."""
-        self.num_shown = self.num_without_box = 0
-
-    def at(self, frame: Frame) -> list[DrawnFace]:
-        """The faces to draw on this frame."""
-        assert frame.index is not None, "frames of videos are numbered"
-        assert frame.time_s is not None, "frames of videos have times"
-        sampler = self._sampler
-        if sampler and not sampler.is_over(frame.time_s) and sampler.takes(frame.index, frame.time_s):
-            self._current = []
-        before = self._reached
-        while self._reached + 1 < len(self._times) and self._times[self._reached + 1] <= frame.time_s + 1e-6:
-            self._reached += 1
-        if self._reached > before:
-            self._since = frame.index, self._times[self._reached]
-            self._take_current()
-        index, time_s = self._since
-        is_over = self._interval.is_over(frames=frame.index - index, seconds=frame.time_s - time_s)
-        return [] if is_over else self._current
-
-    def _take_current(self) -> None:
-        rows = self._table[self._first_rows[self._reached] : self._first_rows[self._reached + 1]]
-        self._current = [
-            DrawnFace(
-                box=(row["x1"], row["y1"], row["x2"], row["y2"]),
-                number=row["face"] if row.get("track") is None else row["track"],
-                emotion=row.get("emotion"),
-                confidence=row.get("confidence"),
-                probabilities=tuple((name, row[name]) for name in self._classes if row[name] is not None),
+    predictions, out = local_path(predictions), local_path(out)
+    if start_s < 0 or (end_s is not None and end_s <= start_s):
+        raise ConfigError(
+            f"--start and --end take seconds from 0 on, the end after the start, got {start_s:g}, {end_s}"
+        )
+    source = Source(predictions, where=where, embeddings=False)
+    if missing := [name for name in _NEEDED if name not in source.schema.names]:
+        raise ConfigError(f"{predictions!r} has no column {missing[0]!r}: an overlay needs boxes and frames")
+    chosen = ChosenInputs(source, [local_path(each) for each in inputs]) if inputs else None
+    settings = {"inputs": list(inputs), "where": where, "bars": bars, "start_s": start_s, "end_s": end_s}
+    reads = [predictions, *source.files_named]
+    result = Overlays(out=out)
+    place: OneFile | MirroredFolder
+    if kind_of(out) in ("image", "video") and not Path(out).is_dir():
+        if chosen is None and len(set(itertools.islice(names_in(source), 2))) != 1:
+            raise ConfigError(
+                f"--out {out!r} is one file, and {predictions!r} is of several inputs: name the one to draw, or give "
+                "--out a folder"
             )
-            for row in rows.iter_rows(named=True)
-            if _is_box(*(row[side] for side in BOX_COLUMNS))
-        ]
-        self.num_shown += len(self._current)
-        self.num_without_box += len(rows) - len(self._current)
+        place = OneFile(Path(out), reads, overwrite=overwrite)
+    else:
+        place = MirroredFolder(Path(out), reads, overlay_marker(source, settings), overwrite=overwrite)
+    drawing = _Drawing(
+        source, place, chosen, LocalFiles(source, images_from), result,
+        _Look(bars=bars, start_s=start_s, end_s=end_s, max_pixels=max_pixels), progress, stop,
+    )  # fmt: skip
+    with decoding_settings():
+        drawing.run()
+    if not result.drawn + result.earlier and not result.stopped:
+        _raise_nothing_drawn(result, predictions)
+    return result
 
 
-def _table_of(video: str, source: Source, classes: Sequence[str]) -> pl.DataFrame:
-    """The rows of a video, by time and face; NaN is null.
-
-    Raises:
-        ConfigError: No input with times fits the video, or several do.
-    """
-    timed = source.lazy().filter(pl.col("time_s").is_not_null())
-    names = timed.select(pl.col("input").unique(maintain_order=True)).collect()["input"].to_list()
-    fitting = _fitting(names, video)
-    if len(fitting) != 1:
-        known = ", ".join(map(repr, (fitting or names)[:5])) or "no video with a face"
-        raise ConfigError(f"{len(fitting)} inputs of {str(source.path)!r} fit the video {video!r}; there are {known}")
-    numbers = [name for name in (*BOX_COLUMNS, "confidence", *classes) if name in source.schema.names]
-    others = [name for name in ("frame", "time_s", "face", "track", "emotion") if name in source.schema.names]
-    rows = timed.filter(pl.col("input") == fitting[0]).select(*others, pl.col(numbers).cast(pl.Float32).fill_nan(None))
-    return rows.sort("time_s", "face", maintain_order=True).collect()
+def _raise_nothing_drawn(result: Overlays, predictions: str) -> NoReturn:
+    if result.failures:
+        name, problem = result.failures[0]
+        raise ConfigError(f"{name!r} cannot be drawn: {problem.message}")
+    if result.not_found:
+        raise ConfigError(result.not_found)
+    raise ConfigError(f"{predictions!r} has no picture and no video with such a face, so nothing was drawn")
 
 
-def _fitting(names: Sequence[str], video: str) -> list[str]:
-    """The inputs that the path may stand for: those that match most of it, or else those with its file name."""
-    path = _plain(Path(video).absolute().as_posix())
-    matched: dict[str, int] = {}
-    for name in names:
-        plain = _plain(name)
-        if path == plain or path.endswith(f"/{plain}"):
-            matched[name] = len(plain)
-    if matched:
-        return [name for name, length in matched.items() if length == max(matched.values())]
-    return [name for name in names if posixpath.basename(name) == posixpath.basename(path)]
+class _Look(NamedTuple):
+    """How things are drawn."""
+
+    bars: bool
+    start_s: float
+    end_s: float | None
+    max_pixels: int
 
 
-def _plain(name: str) -> str:
-    plain = posixpath.normpath(name)
-    return posixpath.normpath(Path(plain).absolute().as_posix()) if plain.startswith("../") else plain
+# ---- drawing ----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Interval:
-    """Between two sampled frames: a number of frames, or a time."""
+class _DrawnPicture(NamedTuple):
+    """What became of a picture."""
 
-    frames: int | None
-    """None where frames were sampled by time."""
-    seconds: float
-
-    @classmethod
-    def of(cls, source: Source, times: Sequence[float]) -> _Interval:
-        """As the run's record says; else the median of the times between rows."""
-        recorded = source.sampling
-        if recorded is None:
-            return cls(None, float(np.median(np.diff(times))) if len(times) > 1 else 1.0)
-        if fps := recorded.get("fps"):
-            return cls(None, 1 / fps)
-        return cls(recorded.get("every") or 1, 0.0)
-
-    def is_over(self, *, frames: int, seconds: float) -> bool:
-        """Whether rows are no longer shown, so many frames and seconds after their own."""
-        if self.frames:
-            return frames >= MAX_INTERVALS * self.frames
-        return seconds >= MAX_INTERVALS * self.seconds
+    input: str
+    faces: int = 0
+    faces_without_box: int = 0
+    problem: Problem | None = None
 
 
-def _sampler_of(source: Source) -> Sampler | None:
-    """Which frames were sampled, by the run's record; None where it does not say."""
-    recorded = source.sampling
-    if recorded is None:
+class _Drawing:
+    """One pass over the table."""
+
+    def __init__(
+        self,
+        source: Source,
+        place: OneFile | MirroredFolder,
+        chosen: ChosenInputs | None,
+        files: LocalFiles,
+        result: Overlays,
+        look: _Look,
+        progress: Callable[[Progress], None],
+        stop: Callable[[], bool],
+    ) -> None:
+        self._source = source
+        self._place = place
+        self._chosen = chosen
+        self._files = files
+        self._result = result
+        self._look = look
+        self._progress = progress
+        self._stop = stop
+        self._archives = _Archives()
+        self._reader = PictureReader(VideoConfig(), LoaderConfig(max_pixels=look.max_pixels))
+        self._began = time.monotonic()
+        self._total = 0
+
+    def run(self) -> None:
+        """Draw what is wanted, several pictures at a time, up to where the stop callback says so."""
+        for info in self._source.inputs():
+            if info.kind in ("image", "video") and (self._chosen is None or info.input in self._chosen):
+                self._result.unread += info.status == "failed"
+                self._total += info.status != "failed"
+        num_threads = min(usable_cores(), MAX_THREADS)
+        pending: deque[Future[_DrawnPicture]] = deque()
+        pool = ThreadPoolExecutor(num_threads, "draw")
+        with closing(self._reader):
+            try:
+                for draw in self._draws():
+                    pending.append(pool.submit(draw))
+                    if len(pending) > num_threads:
+                        self._take(pending.popleft())
+            except Stopped:
+                self._result.stopped = True
+            finally:
+                pool.shutdown(cancel_futures=self._result.stopped)
+        for each in pending:
+            if not each.cancelled():
+                self._take(each)
+        self._report()
+
+    def _draws(self) -> Iterator[Callable[[], _DrawnPicture]]:
+        """What draws each picture; videos are drawn on the way.
+
+        Raises:
+            Stopped: The stop callback has said so.
+        """
+        for info, faces in self._wanted():
+            if self._stop():
+                raise Stopped
+            path = self._place.place_of(info)
+            if self._place.is_there(path):
+                self._result.earlier += 1
+            else:
+                yield from self._draws_of(info, faces, path)
+            self._report()
+
+    def _draws_of(self, info: InputRow, faces: Iterable[FaceRow], path: Path) -> Iterator[Callable[[], _DrawnPicture]]:
+        try:
+            content = self._content_of(info)
+            if content is None:
+                self._result.absences[self._files.absence_of(info) or "missing"] += 1
+                return
+            self._place.begin(path)
+            if info.kind == "video":
+                self._draw_video(info, Path(os.fsdecode(content)), faces, path)
+            else:
+                yield partial(self._draw_picture, info, content, list(faces), path)
+        except InputError as error:
+            self._result.fail(info.input, Problem.of(error))
+
+    def _wanted(self) -> Iterator[tuple[InputRow, Iterable[FaceRow]]]:
+        """The inputs to draw, each with its faces."""
+        source = self._source
+        optional = (*POSITION_COLUMNS, *DETECTION_COLUMNS, *SIZE_COLUMNS, *source.classes)
+        names = dict.fromkeys(("input", *_NEEDED, *emotion_columns(source), *optional))
+        seen: set[str] = set()
+        for info, faces in inputs_with_faces(source, [name for name in names if name in source.schema.names]):
+            if not source.has_inputs:
+                if info.input in seen:
+                    raise ConfigError(
+                        f"the rows of {info.input!r} are not together; sort the table by its column input"
+                    )
+                seen.add(info.input)
+            if self._chosen is not None and info.input not in self._chosen:
+                continue
+            first = next(faces, None)
+            if first is not None:
+                yield info, itertools.chain([first], faces)
+            elif not source.is_filtered:
+                yield info, ()
+
+    def _content_of(self, info: InputRow) -> str | bytes | None:
+        """The path of an input, or what a member of an archive holds; None where there is neither.
+
+        Raises:
+            InputError: The archive cannot be read, or holds no such member.
+        """
+        given = None if self._chosen is None else self._chosen.file_of(info.input)
+        if path := given or self._files.find(info):
+            self._place.check([str(path)])
+            return str(path)
+        if path := self._files.find_archive(info):
+            self._place.check([str(path)])
+            return self._archives.read(path, info)
         return None
-    return Sampler(
-        fps=recorded.get("fps"),
-        every=recorded.get("every"),
-        start_s=recorded.get("start_s") or 0.0,
-        end_s=recorded.get("end_s"),
-    )
+
+    def _draw_video(self, info: InputRow, found: Path, faces: Iterable[FaceRow], path: Path) -> None:
+        look = self._look
+        with whole(path) as temporary:
+            drawn = draw_video(
+                found,
+                faces,
+                self._source.sampling,
+                temporary,
+                bars=look.bars,
+                start_s=look.start_s,
+                end_s=look.end_s,
+                max_pixels=look.max_pixels,
+                stop=self._stop,
+            )
+        self._result.videos += 1
+        self._result.frames += drawn.frames
+        self._result.add_faces(drawn.faces, drawn.faces_without_box)
+        self._result.remark(info.input, drawn.remarks)
+
+    def _draw_picture(self, info: InputRow, content: str | bytes, rows: list[FaceRow], path: Path) -> _DrawnPicture:
+        """Draw one picture; many threads may at once."""
+        try:
+            image = self._picture(info, content, rows)
+            faces, num_without_box = drawn_faces(rows)
+            image, faces = enlarged(image, faces)
+            draw_faces(image, faces, bars=self._look.bars)
+        except InputError as error:
+            return _DrawnPicture(info.input, problem=Problem.of(error))
+        except MemoryError:
+            problem = Problem("out_of_memory", "there is not enough memory for the picture")
+            return _DrawnPicture(info.input, problem=problem)
+        form = "PNG" if suffix_of(path.name) in PNG_SUFFIXES else "JPEG"
+        with whole(path) as temporary:
+            image.save(temporary, form, **_SETTINGS[form])
+        return _DrawnPicture(info.input, len(faces), num_without_box)
+
+    def _take(self, drawing: Future[_DrawnPicture]) -> None:
+        drawn = drawing.result()
+        if drawn.problem is not None:
+            self._result.fail(drawn.input, drawn.problem)
+            return
+        self._result.pictures += 1
+        self._result.add_faces(drawn.faces, drawn.faces_without_box)
+
+    def _picture(self, info: InputRow, content: str | bytes, rows: Sequence[FaceRow]) -> Image.Image:
+        """The upright picture.
+
+        Args:
+            content: Its path, or what a member of an archive holds.
+
+        Raises:
+            InputError: It cannot be read, or is not the one that the rows are of.
+        """
+        frame = self._reader.decode(content) if isinstance(content, str) else self._reader.decode_bytes(content)
+        image, size = Image.fromarray(frame.rgb), _size_in_run(info, rows)
+        if size is not None and size != image.size:
+            before, now = (f"{width} x {height}" for width, height in (size, image.size))
+            raise InputError("changed", f"it had {before} pixels in the run and has {now} now")
+        return image
+
+    def _report(self) -> None:
+        result = self._result
+        self._progress(
+            Progress(
+                inputs_total=max(self._total, result.asked),
+                inputs_done=result.asked,
+                inputs_resumed=result.earlier,
+                faces=result.faces,
+                failed=result.failed,
+                seconds=time.monotonic() - self._began,
+            )
+        )
 
 
-def _is_box(x1: float | None, y1: float | None, x2: float | None, y2: float | None) -> bool:
-    """Whether these are the edges of a box that can be drawn."""
-    if x1 is None or y1 is None or x2 is None or y2 is None:
-        return False
-    return all(map(math.isfinite, (x1, y1, x2, y2))) and x1 < x2 and y1 < y2
+def _size_in_run(info: InputRow, rows: Sequence[FaceRow]) -> tuple[int, int] | None:
+    """Width and height in pixels that the run saw, where they are known."""
+    if rows and rows[0].picture_size is not None:
+        return rows[0].picture_size
+    return None if info.width is None or info.height is None else (info.width, info.height)
 
 
-def _draw_all(reader: VideoReader, rows: _VideoRows, out: Path) -> int:
-    """Write all frames with their faces; returns how many there were."""
-    num_frames = 0
-    with av.open(str(out), "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=25, options={"preset": "veryfast", "crf": "20"})
-        stream.pix_fmt, stream.time_base, stream.codec_context.time_base = "yuv420p", TIME_BASE, TIME_BASE
-        for frame in reader:
-            assert frame.time_s is not None, "frames of videos have times"
-            image = Image.fromarray(frame.rgb)
-            draw_faces(image, rows.at(frame))
-            if not num_frames:
-                first_size = image.size
-                stream.width, stream.height = (length + length % 2 for length in first_size)
-            elif image.size != first_size:
-                image = ImageOps.pad(image, first_size)
-            pixels = np.asarray(image.crop((0, 0, stream.width, stream.height)))
-            picture = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-            picture.pts, picture.time_base = round(frame.time_s / TIME_BASE), TIME_BASE
-            container.mux(stream.encode(picture))
-            num_frames += 1
-        if num_frames:
-            container.mux(stream.encode())
-    return num_frames
+class _Archives:
+    """Reads members of archives in the order in which an archive has them, one archive at a time."""
+
+    def __init__(self) -> None:
+        self._path: Path | None = None
+        self._members: Iterator[Member] = iter(())
+
+    def read(self, path: Path, info: InputRow) -> bytes:
+        """The content of a member.
+
+        Raises:
+            InputError: It cannot be read, or is not in the archive.
+        """
+        if path != self._path:
+            self._path, self._members = path, iter(Archive(str(path)))
+        wanted = info.input.removeprefix(f"{info.archive}/")
+        for member in self._members:
+            if member.name == wanted:
+                if member.problem is not None:
+                    raise InputError(member.problem.error_type, member.problem.message)
+                return member.data
+        raise InputError("changed", f"the archive {str(path)!r} holds no such picture any more")

@@ -148,6 +148,16 @@ class Source:
         return [value for name in names for value in listed(self.record, name)]
 
     @property
+    def files(self) -> list[Path]:
+        """Of both tables; of an object store, local copies."""
+        return [*self._parts, *self._inputs]
+
+    @property
+    def is_filtered(self) -> bool:
+        """Whether there is a condition that rows must meet."""
+        return self._where is not None
+
+    @property
     def has_inputs(self) -> bool:
         """Whether there is an inputs table."""
         return bool(self._inputs)

@@ -80,7 +80,41 @@ class VideoReport:
     """How long after the start of the file its video begins, in seconds; None where it is not known."""
 
 
-Message = SharedFrame | Alive | VideoReport
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoundRequest:
+    """The sound of a video that is wanted as a file of its own."""
+
+    path: str
+    """As in `DecodeRequest`."""
+    start_s: float
+    end_s: float | None
+    """Which part, in seconds from the start of the file."""
+    memory_bytes: int
+    """As in `DecodeRequest`."""
+    shared: int
+    """File descriptor of the empty file that it is written to."""
+
+    def to_line(self) -> bytes:
+        return json.dumps(asdict(self)).encode() + b"\n"
+
+    @classmethod
+    def from_line(cls, line: bytes) -> Self:
+        return cls(**json.loads(line))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoundReport:
+    """What became of the sound of a video."""
+
+    video_offset_s: float
+    """How long after the start of the file the video begins, in seconds."""
+    has_sound: bool
+    """Whether there is any in the wanted part: an MP4 with the sound alone, whose time 0 is the start of the part."""
+    problem: Problem | None
+    """Why the sound, or the rest of it, is left out."""
+
+
+Message = SharedFrame | Alive | VideoReport | SoundReport
 
 
 def to_line(message: Message) -> bytes:
@@ -100,6 +134,9 @@ def from_line(line: bytes) -> Message:
         if kind == "Alive":
             return Alive()
         problem = fields.pop("problem")
-        return VideoReport(problem=Problem(**problem) if problem else None, **fields)
+        problem = Problem(**problem) if problem else None
+        if kind == "SoundReport":
+            return SoundReport(problem=problem, **fields)
+        return VideoReport(problem=problem, **fields)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ProtocolError(line) from error

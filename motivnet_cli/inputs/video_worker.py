@@ -120,7 +120,7 @@ class Slots:
         self._lent.append(offset)
         assert self._map, "it has grown"
         np.frombuffer(self._map, np.uint8, rgb.nbytes, offset).reshape(rgb.shape)[:] = rgb
-        _send(SharedFrame(number, time_s, rgb.shape[0], rgb.shape[1], offset))
+        send_message(SharedFrame(number, time_s, rgb.shape[0], rgb.shape[1], offset))
 
     def _grow(self, num_bytes: int) -> None:
         while self._lent:
@@ -148,7 +148,7 @@ def main() -> None:
         report = VideoReport(is_whole=False, problem=Problem.of(error))
     except MemoryError:
         report = VideoReport(is_whole=False, problem=Problem("out_of_memory", "the decoder had no memory left"))
-    _send(report)
+    send_message(report)
 
 
 def decode(request: DecodeRequest, slots: Slots) -> VideoReport:
@@ -157,8 +157,8 @@ def decode(request: DecodeRequest, slots: Slots) -> VideoReport:
     Raises:
         InputError: The file gives no frames at all.
     """
-    with _opened(request.path) as container:
-        stream = _video_of(container)
+    with opened_video(request.path) as container:
+        stream = video_of(container)
         if stream.width * stream.height > request.max_pixels:
             pixels = f"{stream.width} x {stream.height} pixels a frame"
             raise InputError(
@@ -167,7 +167,7 @@ def decode(request: DecodeRequest, slots: Slots) -> VideoReport:
         if request.backend == "decord":
             _check_for_decord(container, stream, max_pixels=request.max_pixels)
             report = _decode_by_decord(request, slots)
-            return replace(report, time_offset_s=_time_offset_s(container, stream))
+            return replace(report, time_offset_s=time_offset_s(container, stream))
         return _decode_by_pyav(container, stream, request, slots)
 
 
@@ -214,7 +214,7 @@ def _convert_and_send(slots: Slots, number: int, time_s: float, frame: VideoFram
     slots.send(number, time_s, presentation.rgb_of(frame))
 
 
-class _Pulse:
+class Pulse:
     """Says now and then that packets come, of whatever stream: an hour of sound may stand before the first picture."""
 
     def __init__(self) -> None:
@@ -223,7 +223,7 @@ class _Pulse:
     def beat(self) -> None:
         if time.monotonic() - self._last > BEAT_SECONDS:
             self._last = time.monotonic()
-            _send(Alive())
+            send_message(Alive())
 
 
 class _Reading:
@@ -256,7 +256,7 @@ class _Reading:
         self._errors = DecoderErrors(stream)
         self._num_bad_packets = 0
         self._others_end_s = 0.0
-        self._pulse = _Pulse()
+        self._pulse = Pulse()
 
     def frames(self) -> Iterator[tuple[int, float, VideoFrame]]:
         """Number, time in seconds, and frame, in the order of presentation."""
@@ -305,7 +305,7 @@ class _Reading:
                     end_s = float((packet.pts + (packet.duration or 0)) * packet.time_base)
                     self._others_end_s = max(self._others_end_s, end_s)
         except (av.error.FFmpegError, UnicodeDecodeError) as error:
-            message = f"the file breaks off after {self._timeline.num_packets} frames: {_reason(error)}"
+            message = f"the file breaks off after {self._timeline.num_packets} frames: {reason_of(error)}"
             self.failure = Problem("truncated", message)
 
     def report(self) -> VideoReport:
@@ -332,7 +332,7 @@ class _Reading:
             num_read=self._timeline.num_placed,
             width=width,
             height=height,
-            time_offset_s=_time_offset_s(self._container, self._stream),
+            time_offset_s=time_offset_s(self._container, self._stream),
         )
 
     def _remarks(self) -> Iterator[Problem]:
@@ -455,7 +455,7 @@ def _packets_against_decord(container: InputContainer, stream: VideoStream, *, m
     presentations = Presentations(stream, max_pixels=max_pixels)
     found: set[Presentation] = set()
     has_edits = False
-    pulse = _Pulse()
+    pulse = Pulse()
     for packet in container.demux(stream):
         pulse.beat()
         has_edits = has_edits or packet.is_discard or (packet.pts or 0) < 0
@@ -476,7 +476,7 @@ def _decode_by_decord(request: DecodeRequest, slots: Slots) -> VideoReport:
         video = decord.VideoReader(request.path, num_threads=1)
         times = video.get_frame_timestamp(np.arange(len(video)))[:, 0]
     except (decord.DECORDError, RuntimeError) as error:
-        raise InputError("damaged", f"decord cannot read it: {_reason(error)}; use --video-backend pyav") from error
+        raise InputError("damaged", f"decord cannot read it: {reason_of(error)}; use --video-backend pyav") from error
     if len(times) == 0 or times[0] < 0 or (np.diff(times) <= 0).any():
         raise InputError("unsupported", "decord gives no increasing times for it: use --video-backend pyav or auto")
     sampler = _sampler(request)
@@ -487,7 +487,7 @@ def _decode_by_decord(request: DecodeRequest, slots: Slots) -> VideoReport:
         try:
             frames = video.get_batch(window).asnumpy()
         except (decord.DECORDError, RuntimeError) as error:
-            message = f"decord stopped at frame {window[0]}: {_reason(error)}; try --video-backend pyav"
+            message = f"decord stopped at frame {window[0]}: {reason_of(error)}; try --video-backend pyav"
             return VideoReport(is_whole=False, problem=Problem("damaged", message), num_read=len(times))
         video.seek(0)  # else what it decoded ahead stays in memory
         for number, rgb in zip(window, frames, strict=True):
@@ -495,7 +495,7 @@ def _decode_by_decord(request: DecodeRequest, slots: Slots) -> VideoReport:
     return VideoReport(is_whole=True, problem=None, num_read=len(times))
 
 
-def _time_offset_s(container: InputContainer, stream: VideoStream) -> float:
+def time_offset_s(container: InputContainer, stream: VideoStream) -> float:
     """How long after the start of its file a stream begins, in seconds; 0 where the file does not say."""
     if stream.start_time is None or container.start_time is None or not stream.time_base:
         return 0.0
@@ -503,7 +503,7 @@ def _time_offset_s(container: InputContainer, stream: VideoStream) -> float:
 
 
 @contextlib.contextmanager
-def _opened(path: str) -> Iterator[InputContainer]:
+def opened_video(path: str) -> Iterator[InputContainer]:
     try:
         if not os.path.isfile(path):  # noqa: PTH113 - a pipe or device would block
             if os.path.lexists(path):
@@ -517,13 +517,13 @@ def _opened(path: str) -> Iterator[InputContainer]:
             raise InputError("permission_denied", "this user may not read it") from error
         _refuse_playlist(path)
         raise InputError(
-            "not_a_video", f"no video that FFmpeg knows, or one without its index: {_reason(error)}"
+            "not_a_video", f"no video that FFmpeg knows, or one without its index: {reason_of(error)}"
         ) from error
     except av.error.PatchWelcomeError as error:
-        raise InputError("unsupported", f"FFmpeg does not read such a file: {_reason(error)}") from error
+        raise InputError("unsupported", f"FFmpeg does not read such a file: {reason_of(error)}") from error
     except (av.error.FFmpegError, ValueError, LookupError, EOFError) as error:
         _refuse_playlist(path)
-        raise InputError("not_a_video", f"no video that FFmpeg can open: {_reason(error)}") from error
+        raise InputError("not_a_video", f"no video that FFmpeg can open: {reason_of(error)}") from error
     with container:
         yield container
 
@@ -550,7 +550,7 @@ def _open(path: str) -> InputContainer:
     return av.open(path, options=options)
 
 
-def _video_of(container: InputContainer) -> VideoStream:
+def video_of(container: InputContainer) -> VideoStream:
     """The stream that a player shows: the one marked as default, then the largest, then the longest.
 
     Raises:
@@ -580,12 +580,12 @@ def _video_streams(container: InputContainer) -> list[VideoStream]:
     ]
 
 
-def _send(message: Message) -> None:
+def send_message(message: Message) -> None:
     """One write each, from either thread; a pipe takes so short a line whole."""
     os.write(message_descriptor(), to_line(message))
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     return str(getattr(error, "strerror", None) or first_line(error))
 
 

@@ -88,7 +88,7 @@ def judge(data: bytes, folder: Path) -> str:
     from motivnet_cli.inputs import video_worker
 
     av.logging.set_level(av.logging.PANIC)
-    video_worker._send = lambda message: None
+    video_worker.send_message = lambda message: None
     path = folder / NAME
     path.write_bytes(data)
     request = request_for(path)
