@@ -22,7 +22,7 @@ from pathlib import Path
 
 import av
 import pyte
-from PIL import Image
+from PIL import Image, ImageOps
 from playwright.sync_api import Page, sync_playwright
 
 ROOT = Path(__file__).parents[1]
@@ -58,14 +58,16 @@ def main() -> None:
         typed(folder, PAGE)
         page.set_viewport_size({"width": 1100, "height": 1000})
         page.goto((folder / "report.html").as_uri())
-        save(page.screenshot(), "page", 1100)
+        save(page.screenshot(), "page", 1100, framed=True)
         browser.close()
 
 
-def save(picture: Image.Image | bytes, name: str, width: int) -> None:
-    """As WebP, `width` pixels wide at most."""
+def save(picture: Image.Image | bytes, name: str, width: int, *, framed: bool = False) -> None:
+    """As WebP, `width` pixels wide at most; framed where it is as white as what is around it."""
     image = picture if isinstance(picture, Image.Image) else Image.open(io.BytesIO(picture))
     image.thumbnail((width, 10_000))
+    if framed:
+        image = ImageOps.expand(image.convert("RGB"), border=1, fill="#c8ccd4")
     path = IMAGES / f"{name}.webp"
     image.convert("RGB").save(path, quality=82, method=6)
     print(f"{path.relative_to(ROOT)}: {image.width} x {image.height}, {path.stat().st_size / 1000:.0f} kB")
