@@ -38,7 +38,7 @@ def pictures(tmp_path_factory):
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
     path = tmp_path_factory.mktemp("clip") / "clip.mp4"
-    face_clip(path, seconds=3, fps=10)
+    face_clip(path, seconds=3, fps=10, size=(240, 180), faces=((120, 90, 90),))
     return path
 
 
@@ -109,7 +109,7 @@ def test_videos(tmp_path, clip, pictures):
     ("options", "words"),
     [
         (["--every", "10"], "Videos were sampled at one of every 10 frames."),
-        (["--frames", "all", "--end", "0.3"], "Videos were sampled at every frame, from 0 s to 0.3 s."),
+        (["--frames", "all", "--end", "0.2"], "Videos were sampled at every frame, from 0 s to 0.2 s."),
         (["--start", "2.5"], "Videos were sampled at up to 1 frame per second, from 2.5 s to the end."),
     ],
 )

@@ -452,7 +452,8 @@ SETTINGS = {
 }
 """Options of annotate, and all settings that they change."""
 OF_THE_CALL = {"--max-failures", "--dry-run", "--json", "--quiet", "--verbose", "--log-file", "--log-format"}
-"""Options of annotate that change no setting of the run."""
+OF_THE_CALL |= {"--config", "--preset", "--print-config"}
+"""Options of annotate that change no setting of the run by themselves."""
 
 
 def settings_of(*words):

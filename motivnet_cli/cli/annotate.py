@@ -22,6 +22,7 @@ from motivnet_cli.cli.help import GENERAL
 from motivnet_cli.cli.log import say
 from motivnet_cli.cli.options import AsJson, LogOptions
 from motivnet_cli.cli.progress import watch_run
+from motivnet_cli.cli.settings import Preset
 from motivnet_cli.cli.terminal import (
     StopSignals,
     aligned,
@@ -78,6 +79,7 @@ def annotate(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be read, and do nothing.", rich_help_panel=GENERAL)
     ] = False,
+    preset: Preset = None,
     as_json: AsJson = False,
     log: LogOptions,
 ) -> None:

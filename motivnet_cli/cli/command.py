@@ -8,7 +8,6 @@ take is one more parameter there, and what must happen before a command's own op
 from __future__ import annotations
 
 import contextlib
-import difflib
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -18,7 +17,8 @@ from typer.core import TyperCommand, TyperGroup
 
 from motivnet_cli.cli import help
 from motivnet_cli.cli.options import expand_groups
-from motivnet_cli.errors import EXIT_USAGE, one_line
+from motivnet_cli.cli.settings import with_settings
+from motivnet_cli.errors import EXIT_USAGE, ConfigError, one_line
 
 if TYPE_CHECKING:
     from typer._click.core import Context
@@ -55,7 +55,7 @@ class App(typer.Typer):
         """
 
         def add(function: AnyCommand) -> AnyCommand:
-            super(App, self).command(name, cls=Command, rich_help_panel=group)(expand_groups(function))
+            super(App, self).command(name, cls=Command, rich_help_panel=group)(with_settings(expand_groups(function)))
             return function
 
         return add
@@ -95,7 +95,7 @@ class Group(_Spoken, TyperGroup):
 
     def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Any, list[str]]:
         if args[0] not in self.commands and not ctx.resilient_parsing:
-            _fail(ctx, f"there is no command {args[0]}{did_you_mean(args[0], self.commands)}")
+            _fail(ctx, f"there is no command {args[0]}{help.did_you_mean(args[0], self.commands)}")
         return super().resolve_command(ctx, args)
 
 
@@ -106,6 +106,8 @@ def _answering(ctx: Context, words: list[str]) -> Iterator[None]:
         yield
     except _UsageError as error:
         _fail(ctx, _sentence(error, ctx, words))
+    except ConfigError as error:  # of a file that --config names
+        _fail(ctx, str(error))
 
 
 def _fail(ctx: Context, sentence: str) -> NoReturn:
@@ -118,7 +120,7 @@ def _sentence(error: Exception, ctx: Context, words: list[str]) -> str:
     options = {name: each for each in ctx.command.get_params(ctx) for name in (*each.opts, *each.secondary_opts)}
     if name := getattr(error, "option_name", ""):
         if name not in options:
-            return f"there is no option {name}{did_you_mean(name, options)}"
+            return f"there is no option {name}{help.did_you_mean(name, options)}"
         option: TyperOption = options[name]  # type: ignore[assignment]
         return f"{name} takes no value" if option.is_flag else f"{name} needs a value: {option.metavar}"
     parameter = getattr(error, "param", None)
@@ -131,7 +133,7 @@ def _sentence(error: Exception, ctx: Context, words: list[str]) -> str:
     given = _given(parameter.opts, words)
     if given is None:  # it is from the environment
         return f"{name} takes {help.wanted(parameter)}"
-    return f"{name} takes {help.wanted(parameter)}, got {given!r}{did_you_mean(given, help.choices(parameter))}"
+    return f"{name} takes {help.wanted(parameter)}, got {given!r}{help.did_you_mean(given, help.choices(parameter))}"
 
 
 def _given(names: Iterable[str], words: list[str]) -> str | None:
@@ -139,9 +141,3 @@ def _given(names: Iterable[str], words: list[str]) -> str | None:
     values = [after for word, after in itertools.pairwise(words) if word in names]
     values += [word.partition("=")[2] for word in words if word.partition("=")[0] in names and "=" in word]
     return values[-1] if values else None
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """What to add to a message about a word that is not known: the known one that it resembles, if any."""
-    similar = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {similar[0]}?" if similar else ""

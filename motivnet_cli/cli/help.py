@@ -6,12 +6,13 @@ people write it: `FILE`, `SECONDS`, `auto|N`.
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import itertools
 import re
 import shutil
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -116,12 +117,15 @@ def _is_argument(parameter: TyperArgument | TyperOption) -> bool:
 
 
 def _names(parameter: TyperArgument | TyperOption) -> str:
-    """-o, --out FILE; --align/--no-align; INPUT..., in brackets if none is needed."""
+    """-o, --out FILE; --align/--no-align; INPUT..., in brackets if none is needed. --track is off: --no-track goes
+    without saying.
+    """
     if _is_argument(parameter):
         name = long_name(parameter) + ("..." if parameter.nargs != 1 else "")
         return name if parameter.required else f"[{name}]"
     *short, long = sorted(parameter.opts, key=len)
-    names = ", ".join([*short, "/".join([long, *parameter.secondary_opts])])
+    negations = [] if parameter.default is False else parameter.secondary_opts
+    names = ", ".join([*short, "/".join([long, *negations])])
     return names if parameter.is_flag else f"{names} {parameter.metavar or 'TEXT'}"  # type: ignore[union-attr]
 
 
@@ -145,8 +149,7 @@ def _default(parameter: TyperArgument | TyperOption) -> str:
     if value is None or not parameter.show_default:
         return ""
     if isinstance(value, bool):
-        names = parameter.opts if value else parameter.secondary_opts
-        return max(names, key=len) if parameter.secondary_opts else ""
+        return max(parameter.opts, key=len) if value and parameter.secondary_opts else ""
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -175,3 +178,9 @@ def _paragraphs(text: str, width: int) -> list[str]:
 
 def _wrapped(text: str, width: int, *, hang: int = 0) -> list[str]:
     return textwrap.wrap(text, width, subsequent_indent=" " * hang, break_on_hyphens=False, break_long_words=False)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """What to add to a message about a word that is not known: the known one that it resembles, if any."""
+    similar = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {similar[0]}?" if similar else ""

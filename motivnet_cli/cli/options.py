@@ -216,6 +216,7 @@ def _described(annotation: object, panel: str | None) -> object:
     info = copy.copy(info)  # commands share it
     if isinstance(info, OptionInfo):
         info.rich_help_panel = info.rich_help_panel or panel
+        _negatable(info, kind)
     if info.metavar is None:
         kinds = [inner for each in get_args(kind) or (kind,) for inner in (each, *get_args(each))]
         words = [each for each in kinds if isinstance(each, str)]
@@ -224,3 +225,11 @@ def _described(annotation: object, panel: str | None) -> object:
         elif int in kinds or float in kinds:
             info.metavar = "N" if int in kinds else "NUMBER"
     return Annotated[kind, info]
+
+
+def _negatable(info: OptionInfo, kind: object) -> None:
+    """Give a flag its --no- form, by which what a file has switched on is switched off."""
+    names = [each for each in (info.default, *(info.param_decls or ())) if isinstance(each, str)]
+    if kind is bool and names and "/" not in "".join(names):
+        *short, long = sorted(names, key=len)
+        info.default, info.param_decls = ..., (*short, f"{long}/--no-{long.removeprefix('--')}")

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from motivnet_cli import __version__, errors
-from motivnet_cli.cli.annotate import annotate
-from motivnet_cli.cli.command import App
 from motivnet_cli.cli.options import AsJson, LogOptions, OptionGroup, Predictions
 from motivnet_cli.cli.terminal import print_data, print_json, print_lines, talking
 from motivnet_cli.remote.urls import shown
 
 if TYPE_CHECKING:
+    from typer.core import TyperGroup
+
     from motivnet_cli.output.status import OutputStatus
 
 WARNING_SECONDS = 120
@@ -168,9 +168,11 @@ def slurm_script(
 
 def _parse(arguments: Sequence[str]) -> dict[str, object]:
     """The options of annotate, by the names of its parameters."""
-    alone = App("motivnet", help="")
-    alone.command("annotate")(annotate)
-    return typer.main.get_command(alone).make_context("motivnet annotate", list(arguments)).params
+    from motivnet_cli.cli import app
+
+    root = cast("TyperGroup", typer.main.get_command(app))
+    above = root.context_class(root, info_name="motivnet")
+    return root.commands["annotate"].make_context("annotate", list(arguments), parent=above).params
 
 
 def _check(parsed: Mapping[str, object]) -> None:
@@ -181,7 +183,7 @@ def _check(parsed: Mapping[str, object]) -> None:
         raise errors.ConfigError("the tasks of an array write one output: name a file or a folder with --out, not -")
     if any(parsed[name] and "-" in cast("list[str]", parsed[name]) for name in ("inputs", "files_from", "files0_from")):
         raise errors.ConfigError("a job has no stdin: write the list of inputs to a file, and name it")
-    for option in ("overwrite", "extend", "retry_failed", "dry_run"):
+    for option in ("overwrite", "extend", "retry_failed", "dry_run", "print_config"):
         if parsed[option]:
             raise errors.ConfigError(f"--{option.replace('_', '-')} is the work of one call, not of an array")
 

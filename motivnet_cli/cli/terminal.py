@@ -92,14 +92,19 @@ def exit_stopped(stop: StopSignals) -> typer.Exit:
     return typer.Exit(stop.exit_code_of_stop)
 
 
+settings_from: list[str] = []
+"""Where the options of this command are from, beside what was typed: a file with its hash, a preset."""
+
+
 def command_line() -> str:
-    """The command as it was typed, without the secrets in its URLs."""
+    """The command as it was typed, without the secrets in its URLs; in a comment where its other options are from."""
     words = sys.argv[1:]
     if any("://" in word for word in words):
         from motivnet_cli.remote.urls import redacted
 
         words = [redacted(word) if "://" in word else word for word in words]
-    return shlex.join(["motivnet", *words])
+    comment = f"  # {'; '.join(settings_from)}" if settings_from else ""
+    return shlex.join(["motivnet", *words]) + comment
 
 
 @contextlib.contextmanager
