@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import os
 import threading
+from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,14 +27,14 @@ from motivnet_cli.engine.work import load_network, make_predictor
 from motivnet_cli.errors import ConfigError, InputError
 from motivnet_cli.export.drawing import DrawnFace, draw_faces, enlarged
 from motivnet_cli.inputs.decode import decode_image
-from motivnet_cli.inputs.names import printable
+from motivnet_cli.inputs.names import kind_of, printable
 from motivnet_cli.inputs.pillow import decoding_settings
 from motivnet_cli.output.tables import RowLayout, Rows
 from motivnet_cli.records import Cursor, Item, Position, Todo, in_column_order, never
 from motivnet_cli.remote.urls import is_remote, local_path, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     import pandas as pd
     from numpy.typing import NDArray
@@ -251,13 +252,23 @@ def _network(model: LoadedModel | None, config: ModelConfig) -> tuple[LoadedMode
 
 def _problem_of(picture: object) -> str | None:
     """Why something can be no picture, in a sentence."""
-    if isinstance(picture, str | os.PathLike | Image.Image):
+    if isinstance(picture, str | os.PathLike):
+        kind = kind_of(os.fspath(picture))
+        if kind not in ("video", "archive"):
+            return None
+        return (
+            f"{os.fspath(picture)!r} is of a kind with many pictures ({kind}): annotate reads it, predict single ones"
+        )
+    if isinstance(picture, Image.Image):
         return None
     wanted = "a picture is a path, a PIL image, or a numpy array of uint8 [H, W, 3] in RGB"
     if not isinstance(picture, np.ndarray):
-        return f"{wanted}, got {type(picture).__module__}.{type(picture).__qualname__}"
+        got = f"{type(picture).__module__}.{type(picture).__qualname__}"
+        return f"{wanted}, got {got}{'; give several as a list' if isinstance(picture, Iterable) else ''}"
     if picture.dtype != np.uint8:
         return f"{wanted}, got one of {picture.dtype}: scale it to 0 to 255 and convert it with .astype(numpy.uint8)"
+    if picture.ndim == 3 and picture.shape[0] == 3 != picture.shape[2]:
+        return f"{wanted}, got the shape {list(picture.shape)}: its channels come first, so give .transpose(1, 2, 0)"
     if picture.ndim != 3 or picture.shape[2] != 3:
         return f"{wanted}, got the shape {list(picture.shape)}: make a list of several, a PIL image of grey or RGBA"
     return None

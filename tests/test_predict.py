@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import polars as pl
@@ -125,6 +126,20 @@ def test_a_list(folder, annotated, model):
         assert_same_rows(picture.to_polars(), annotated, model.card.batch_tolerance)
 
 
+def test_one_by_one_and_from_many_threads(folder, annotated, model):
+    """Other batches give the same rows, and so do calls at the same time, which wait for each other."""
+    paths = (folder / "two.jpg", folder / "two.jpg", folder / "none.png")
+    singly = predict(paths, model, device="cpu", batch_size=1)
+    with ThreadPoolExecutor(3) as pool:
+        called = list(pool.map(lambda path: predict(path, model, device="cpu"), paths))
+
+    assert [len(picture.faces) for picture in (*singly, *called)] == [2, 2, 0] * 2
+    for picture in (*singly[:2], *called[:2]):
+        assert_same_rows(picture.to_polars(), annotated, model.card.batch_tolerance)
+    with pytest.raises(ConfigError, match="batch size must be at least 1"):
+        predict(paths, model, batch_size=0)
+
+
 def test_an_empty_list(model):
     """It has no pictures, and a table without rows."""
     pictures = predict([], model, device="cpu")
@@ -170,7 +185,11 @@ REFUSED = {
     "32-bit integers": (Image.new("I", (4, 4)), "mode 'I' is not known"),
     "no file": ("nowhere.jpg", r"nowhere\.jpg: cannot be read: No such file"),
     "a folder": (SAMPLE_DATA, "sample_data: a folder stands where a picture was expected"),
-    "a video": (SAMPLE_DATA / "face.mp4", r"face\.mp4: .*video"),
+    "a video": (SAMPLE_DATA / "face.mp4", r"face\.mp4' is of a kind with many pictures \(video\): annotate reads it"),
+    "an archive": ("pictures.tar.gz", r"of a kind with many pictures \(archive\)"),
+    "channels first": (np.zeros((3, 4, 5), np.uint8), r"shape \[3, 4, 5\]: its channels come first, so give .transp"),
+    "an RGBA array": (np.zeros((4, 4, 4), np.uint8), r"got the shape \[4, 4, 4\]: .* a PIL image of grey or RGBA"),
+    "a generator": ((name for name in ("a.jpg",)), "got builtins.generator; give several as a list"),
 }
 
 
