@@ -75,6 +75,25 @@ def test_a_variable_rate_counts_in_seconds(tmp_path):
     assert row["happiness_probability"] == round((0.3 + 3 * 0.2 + 0.825) / 4.125, 6)
 
 
+def test_every_tenth_frame_two_people_who_come_and_go(tmp_path):
+    """Track 1: H 0.5 s, H 0.5 s, A; away at 1.8 s; H at 3 s. Track 2: A at 1.8 s alone.
+
+    A step is ten times the mean distance of the frames, 3 s / 40: so long stands a face whose person is away at the
+    next frame, or at the end, which is not known.
+    """
+    times = [(0, 0.0, 1, 1.0), (10, 0.5, 1, 0.75), (20, 1.0, 1, 0.25), (30, 1.8, 2, 0.0), (40, 3.0, 1, 1.0)]
+    rows = [seen("v.mp4", time_s, value, frame=frame, track=track) for frame, time_s, track, value in times]
+    path = output(tmp_path, rows, {"v.mp4": VIDEO}, video={"fps": None, "every": 10})
+    (both,) = summed(path)
+    first, second = summed(path, by="track")
+
+    assert part(first, "faces", "seconds", "first_s", "last_s") == (4, 1.0 + 0.75 + 0.75, 0.0, 3.75)
+    assert part(first, "episodes", "longest_episode_s", "transitions", "happiness_share") == (3, 1.0, 1, 0.7)
+    assert first["happiness_probability"] == round((0.5 + 0.5 * 0.75 + 0.75 * 0.25 + 0.75) / 2.5, 6)
+    assert part(second, "faces", "seconds", "first_s", "last_s", "dominant") == (1, 0.75, 1.8, 2.55, "anger")
+    assert part(both, "seconds", "episodes", "transitions", "anger_share") == (3.25, 4, 1, round(1.5 / 3.25, 6))
+
+
 def test_people_are_added_up_or_told_apart_by_track(tmp_path):
     """Two people for 2 s, then one for 1 s, are 5 s; each track has its own row."""
     rows = story("v.mp4", [1, 1, 0], track=4) + story("v.mp4", [0, 0], number=1, track=7)

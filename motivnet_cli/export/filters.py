@@ -195,9 +195,10 @@ def _debounced_chain(chain: Sequence[Segment], min_duration_s: float) -> list[Se
         if joined and joined[-1].emotion == emotion:
             _join(joined[-1], segment)
         else:
-            scores = [*segment.scores] if segment.emotion == emotion else []
+            if segment.emotion != emotion:
+                segment = dataclasses.replace(segment, emotion=emotion, score_sum=0.0, num_scores=0)
             previous = joined[-1] if joined else segment.previous
-            joined.append(dataclasses.replace(segment, emotion=emotion, scores=scores, previous=previous))
+            joined.append(dataclasses.replace(segment, previous=previous))
     return joined
 
 
@@ -215,4 +216,5 @@ def _join(segment: Segment, following: Segment) -> None:
     segment.num_faces += following.num_faces
     segment.probability_s = [sum(pair) for pair in zip(segment.probability_s, following.probability_s, strict=True)]
     if segment.emotion == following.emotion:
-        segment.scores += following.scores
+        segment.score_sum += following.score_sum
+        segment.num_scores += following.num_scores

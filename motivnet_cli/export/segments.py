@@ -79,7 +79,9 @@ class Segment:
     previous: Segment | None = None
     """That of the same person which ended as this one began; None after an absence."""
     num_faces: int = 0
-    scores: list[float] = field(default_factory=list)
+    score_sum: float = 0.0
+    num_scores: int = 0
+    """Of the faces that have this emotion and a score."""
     probability_s: list[float] = field(default_factory=list)
     """Of each class that was asked for, its probability integrated over the segment, in seconds; NaN where a face has
     none."""
@@ -111,7 +113,7 @@ class Segment:
     @property
     def confidence(self) -> float | None:
         """Mean over the faces that have this emotion, 0 to 1; None if the model gives none."""
-        return sum(self.scores) / len(self.scores) if self.scores else None
+        return self.score_sum / self.num_scores if self.num_scores else None
 
     @property
     def text(self) -> str:
@@ -186,7 +188,8 @@ def find_segments(
         segment.last = this
         segment.num_faces += 1
         if face.score is not None:
-            segment.scores.append(face.score)
+            segment.score_sum += face.score
+            segment.num_scores += 1
         if with_sightings:
             segment.sightings.append(this)
     for segment in current.values():
