@@ -473,6 +473,10 @@ class Summary(OutputSummary):
         return self.state in ("finished", "already_finished")
 
 
+PHASE: dict[str, object] = {"kind": "phase"}
+"""`extra` of a log line that says what is done from now on and takes a while: a terminal shows it until the next."""
+
+
 def no_progress(progress: Progress | TrainingProgress) -> None:
     """The progress callback that says nothing."""
 

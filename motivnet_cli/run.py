@@ -19,7 +19,7 @@ from motivnet_cli.inputs.listing import Listing
 from motivnet_cli.output.sink import Output, can_go_on
 from motivnet_cli.output.stream import StreamOutput
 from motivnet_cli.output.tables import SCHEMA_VERSION
-from motivnet_cli.records import LeftOut, Progress, Summary, in_column_order, never, no_progress
+from motivnet_cli.records import PHASE, LeftOut, Progress, Summary, in_column_order, never, no_progress
 from motivnet_cli.remote.urls import display_name, is_remote
 from motivnet_cli.scale.workforce import open_workforce
 
@@ -57,6 +57,7 @@ def annotate(
         OutputConflictError: The output belongs to another run or is being written.
         WorkerError: Worker processes died again and again; what they committed is kept.
     """
+    log.info("looking for the inputs", extra=PHASE)
     listing = _listing_of(config, is_piped=pipe is not None)
     return _annotate(config, listing, load_network(config.model), progress=progress, stop=stop, pipe=pipe)
 
@@ -129,6 +130,7 @@ def _run(
         before = output.finished_before(listing)
         if before is not None:
             return _summary(before, "already_finished", Tally(), model, workforce.name, started)
+        log.info("listing the inputs", extra=PHASE)
         run = output.begin(listing)
         _log_start(config, run, model, workforce)
 
@@ -145,6 +147,7 @@ def _run(
             )
 
         tally = workforce.do(run, on_progress=on_progress, stop=stop)
+        log.info("completing the output", extra=PHASE)
         mark = time.monotonic()
         state = run.complete()
         tally.stages.finishing += time.monotonic() - mark
@@ -225,7 +228,10 @@ def _log_start(config: RunConfig, run: OpenRun, model: LoadedModel, workforce: W
         workforce.choices.precision,
         faces,
         model.recipe,
+        extra={"fields": {"model": model.card.name, "device": workforce.name, "recipe": model.recipe}},
     )
+    log.debug("the model is of %s, sha256 %s", model.weights_path, model.weights_sha256)
+    log.debug("settings that decide what is written: %s", settings_that_change_output(config))
     if run.num_items:
         share = f" in shard {run.shard}" if run.shard else ""
         done_before = f", {run.num_resumed} of them done before" if run.num_resumed else ""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from motivnet_cli import errors
+from motivnet_cli.catalogue import DEFAULT_MODEL
 from motivnet_cli.cli.annotate_options import (
     FaceOptions,
     InputOptions,
@@ -19,7 +20,7 @@ from motivnet_cli.cli.annotate_options import (
     VideoOptions,
 )
 from motivnet_cli.cli.help import GENERAL
-from motivnet_cli.cli.log import say
+from motivnet_cli.cli.log import phase, say
 from motivnet_cli.cli.options import AsJson, LogOptions
 from motivnet_cli.cli.progress import watch_run
 from motivnet_cli.cli.settings import Preset
@@ -105,6 +106,7 @@ def annotate(
         if dry_run:
             _print_listing(config, as_json=as_json)
             return
+        _say_start(config)
         from motivnet_cli.weights.cards import find_card
         from motivnet_cli.weights.store import Store
 
@@ -119,6 +121,22 @@ def annotate(
         if as_json and out != "-":
             print_json(_as_json(summary))
         raise typer.Exit(_exit_code(summary, stop, allowed))
+
+
+def _say_start(config: RunConfig) -> None:
+    """What is read, with what, and where it goes: the first line of a run."""
+    inputs, model = config.inputs, config.model
+    given = [*inputs.paths, *inputs.manifests, *inputs.files_from, *inputs.files0_from]
+    named = ", ".join(given[:_MAX_NAMED]) + (
+        f" and {len(given) - _MAX_NAMED:,} more" if len(given) > _MAX_NAMED else ""
+    )
+    device = ", ".join(config.scale.devices) or model.device
+    name = model.name or model.weights or DEFAULT_MODEL
+    phase(f"annotate: {named} with {name} on {device} to {config.output.path}", model=name, out=config.output.path)
+
+
+_MAX_NAMED = 3
+"""Inputs that the first line names."""
 
 
 class Allowance:

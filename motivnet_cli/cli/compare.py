@@ -10,13 +10,14 @@ import typer
 from motivnet_cli.catalogue import DEFAULT_MODEL
 from motivnet_cli.cli.command import App
 from motivnet_cli.cli.evaluate_options import LabelOptions, SetRoot
-from motivnet_cli.cli.log import warn
+from motivnet_cli.cli.log import phase, warn
 from motivnet_cli.cli.options import AsJson, Device, LogOptions, StoreFolder
 from motivnet_cli.cli.progress import watch_run
 from motivnet_cli.cli.terminal import (
     StopSignals,
     command_line,
     exit_stopped,
+    importing,
     print_result,
     talking,
 )
@@ -48,7 +49,9 @@ def predictions(
     Example: motivnet compare predictions a.parquet b.csv --dataset rafdb
     """
     with talking(log):
-        from motivnet_cli.evaluation.evaluate import compare_predictions
+        phase(f"compare: {a} and {b} on {dataset}")
+        with importing():
+            from motivnet_cli.evaluation.evaluate import compare_predictions
         from motivnet_cli.report.comparisons import words_on_predictions
 
         comparison = compare_predictions(labels.config(dataset, root, out=""), a, b)
@@ -77,7 +80,9 @@ def compare_models(
     Example: motivnet compare models motivnet-1b sapiens-1b --images ./faces
     """
     with StopSignals(log) as stop, talking(log) as talk:
-        from motivnet_cli.evaluation import compare_models as comparison
+        phase(f"compare: {a} and {b} on {images}, into {out}")
+        with importing():
+            from motivnet_cli.evaluation import compare_models as comparison
         from motivnet_cli.report.comparisons import words_on_models
 
         with watch_run(talk) as progress:
@@ -116,7 +121,9 @@ def data(
     Example: motivnet compare data ./mine ./theirs
     """
     with StopSignals(log) as stop, talking(log) as talk:
-        from motivnet_cli.evaluation import compare_data as comparison
+        phase(f"compare: {a} and {b} by {model}, into {out}")
+        with importing():
+            from motivnet_cli.evaluation import compare_data as comparison
         from motivnet_cli.report.comparisons import words_on_data
 
         with watch_run(talk) as progress:

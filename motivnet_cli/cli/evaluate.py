@@ -12,7 +12,7 @@ from motivnet_cli.cli.evaluate_figures import print_evaluations, print_fits
 from motivnet_cli.cli.evaluate_options import AnswerOptions, LabelOptions, SetOptions
 from motivnet_cli.cli.evaluate_sets import print_set, print_sets, remember_set
 from motivnet_cli.cli.help import OTHER
-from motivnet_cli.cli.log import say, warn
+from motivnet_cli.cli.log import phase, say, warn
 from motivnet_cli.cli.options import AsJson, LogOptions
 from motivnet_cli.cli.progress import watch_run
 from motivnet_cli.cli.terminal import (
@@ -100,6 +100,8 @@ def evaluate(
             )
             for name, root in sets.items()
         ]
+        on = f"predictions {answers.predictions}" if answers.predictions else configs[0].model.recorded_name
+        phase(f"evaluate: {', '.join(sets)} with {on}, into {out}")
         with importing():
             from motivnet_cli.evaluation.evaluate import evaluate as run
             from motivnet_cli.evaluation.significance import across_sets
@@ -109,6 +111,7 @@ def evaluate(
         if evaluations is None:
             raise exit_stopped(stop)
         across = across_sets(evaluations) if chosen.suite else None
+        phase("writing the report")
         page = _write_pages(evaluations, out, is_suite=bool(chosen.suite), images=images, across=across)
         _print_evaluations(evaluations, is_suite=bool(chosen.suite), as_json=as_json, across=across)
         say(f"written: {page}")

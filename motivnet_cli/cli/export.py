@@ -12,7 +12,7 @@ from motivnet_cli import errors
 from motivnet_cli.catalogue import DEFAULT_MODEL
 from motivnet_cli.cli.command import App
 from motivnet_cli.cli.help import OTHER
-from motivnet_cli.cli.log import say, warn
+from motivnet_cli.cli.log import phase, say, warn
 from motivnet_cli.cli.options import (
     AsJson,
     FilterOptions,
@@ -24,7 +24,7 @@ from motivnet_cli.cli.options import (
     Weights,
 )
 from motivnet_cli.cli.progress import watch_run
-from motivnet_cli.cli.terminal import StopSignals, exit_stopped, print_json, print_lines, talking
+from motivnet_cli.cli.terminal import StopSignals, exit_stopped, importing, print_json, print_lines, talking
 from motivnet_cli.export.formats import FORMATS, Format, NetworkFormat, NetworkPrecision, PixelType
 
 if TYPE_CHECKING:
@@ -132,6 +132,7 @@ def predictions(
             raise errors.ConfigError(
                 "give predictions and a format: motivnet export predictions preds.parquet --to csv"
             )
+        phase(f"export: {path} to {to}")
         from motivnet_cli.export.predictions import STDOUT, export_predictions
 
         written = export_predictions(
@@ -194,6 +195,7 @@ def merge(
     Example: motivnet export merge part1.parquet part2.parquet --out preds.parquet
     """
     with talking(log):
+        phase(f"export: merging {len(parts):,} outputs to {out}")
         from motivnet_cli.export.merge import merge as join
 
         merged = join(parts, out, allow_mixed=force, overwrite=overwrite)
@@ -243,7 +245,9 @@ def model(
     The file is compared with the network first, and an example that runs it is written beside it.
     """
     with talking(log):
-        from motivnet_cli.export.network import export_model
+        phase(f"export: {name or weights or DEFAULT_MODEL} to {out} ({to})")
+        with importing():
+            from motivnet_cli.export.network import export_model
 
         result = export_model(
             name,
@@ -284,6 +288,7 @@ def report(
     Example: motivnet export report preds.parquet --out report.html
     """
     with talking(log):
+        phase(f"export: {path} to {out}")
         from motivnet_cli.report.predictions import write_page
 
         written = write_page(
@@ -319,6 +324,7 @@ def crops(
     A crop is what the network saw. Faces whose pictures are gone or have changed are left out, and counted.
     """
     with talking(log):
+        phase(f"export: {path} to {out}")
         from motivnet_cli.export.crops import write_crops
 
         written = write_crops(path, out, where=where, per_class=per_class, images_from=images_from, overwrite=overwrite)
@@ -367,6 +373,7 @@ def overlay(
     Each file appears whole or not at all, and the same command goes on where it was stopped.
     """
     with StopSignals(log) as stop, talking(log) as talk:
+        phase(f"export: boxes and emotions to {out}")
         from motivnet_cli.export.overlay import write_overlays
         from motivnet_cli.inputs.names import kind_of
 

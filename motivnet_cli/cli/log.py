@@ -17,6 +17,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, TextIO
 
 from motivnet_cli.errors import ConfigError, one_line
+from motivnet_cli.records import PHASE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +35,11 @@ def say(text: str, **fields: object) -> None:
         fields: What is said of, by names for programs.
     """
     PACKAGE.info("%s", text, extra={"fields": fields})
+
+
+def phase(text: str, **fields: object) -> None:
+    """Say what is done from now on and takes a while: a terminal shows it until the next, or until there is a bar."""
+    PACKAGE.info("%s", text, extra=PHASE | {"fields": fields})
 
 
 def warn(text: str, **fields: object) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from motivnet_cli.cli.annotate_options import parse_faces
-from motivnet_cli.cli.log import say
+from motivnet_cli.cli.log import phase, say
 from motivnet_cli.cli.options import (
     AsJson,
     Compile,
@@ -74,6 +74,7 @@ def bench(
             faces=FaceConfig(mode=parse_faces(faces)),
             loader=LoaderConfig(threads=threads),
         )
+        phase(f"bench: {', '.join(inputs[:3])} with {config.model.recorded_name} on {config.model.device}")
         with importing():
             from motivnet_cli.bench import bench as measure
             from motivnet_cli.bench import plot as draw
@@ -82,7 +83,7 @@ def bench(
             config,
             seconds=seconds,
             agreement=agreement,
-            on_stage=lambda text: say(f"measuring: {text}"),
+            on_stage=lambda text: phase(f"measuring: {text}"),
         )
         if plot:
             draw(result, Path(plot))
@@ -112,7 +113,9 @@ def doctor(
     Example: motivnet doctor
     """
     with talking(log):
-        from motivnet_cli.doctor import examine
+        with importing():
+            from motivnet_cli.doctor import examine
+        phase("looking at this machine")
 
         found = examine(store=store, folder=folder)
         if as_json:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from motivnet_cli import errors
-from motivnet_cli.cli.log import say
+from motivnet_cli.cli.log import phase, say
 from motivnet_cli.cli.options import AsJson, FilterOptions, LogOptions, Overwrite, Predictions
 from motivnet_cli.cli.terminal import aligned, print_data, print_json, talking
 
@@ -53,6 +53,7 @@ def summary(
     A terminal gets a short table, a pipe all columns, separated by tabs.
     """
     with talking(log):
+        phase(f"summary: reading {path}")
         from motivnet_cli.export.summary import Summary, write_summary
 
         table = Summary(path, by=by, filters=filters.filters())

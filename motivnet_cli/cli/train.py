@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from motivnet_cli.cli.help import GENERAL
-from motivnet_cli.cli.log import say, warn
+from motivnet_cli.cli.log import phase, say, warn
 from motivnet_cli.cli.options import AsJson, LogOptions
 from motivnet_cli.cli.progress import Talk, watch_run, watch_training
 from motivnet_cli.cli.terminal import (
@@ -109,6 +109,7 @@ def _write(model: StoredModel, judged: Judged, result: ResultOptions, *, as_json
     from motivnet_cli.report.training import write_training
 
     folder = Path(result.folder)
+    phase("writing the report")
     write_training(model, judged, folder)
     record = model.training
     assert record is not None, "it was just made"
@@ -129,14 +130,16 @@ def _warn(remarks: Iterable[str]) -> None:
 
 
 def _train_head(config: HeadConfig, stop: StopSignals) -> tuple[StoredModel, Judged]:
-    from motivnet_cli.training.train_head import train_head
+    phase(f"train: a head ({config.kind}) on {config.predictions}, into {config.out}")
+    with importing():
+        from motivnet_cli.training.train_head import train_head
 
     said = ""
 
     def on_stage(stage: str) -> None:
         nonlocal said
         if stage != said:
-            say(stage)
+            phase(stage)
         said = stage
 
     try:
@@ -179,6 +182,7 @@ def _network(
 
 
 def _train_network(config: TrainConfig, result: ResultOptions, talk: Talk, stop: StopSignals, *, as_json: bool) -> None:
+    phase(f"train: a network from {config.init} on {config.data.dataset}, into {config.out}")
     with importing():
         from motivnet_cli.training.train import train_network
 
@@ -189,6 +193,7 @@ def _train_network(config: TrainConfig, result: ResultOptions, talk: Talk, stop:
 
 
 def _show_plan(config: TrainConfig, talk: Talk, stop: StopSignals, *, as_json: bool) -> None:
+    phase(f"train: planning a network from {config.init} on {config.data.dataset}")
     with importing():
         from motivnet_cli.training.train import plan_training
 
@@ -215,6 +220,7 @@ def _lines_of(plan: TrainPlan) -> list[str]:
 
 
 def _teach(config: StudentConfig, result: ResultOptions, talk: Talk, stop: StopSignals, *, as_json: bool) -> None:
+    phase(f"train: a student of {config.targets}, into {config.out}")
     with importing():
         from motivnet_cli.training.teach import teach
 

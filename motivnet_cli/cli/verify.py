@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from motivnet_cli import errors
+from motivnet_cli.cli.log import phase
 from motivnet_cli.cli.options import AsJson, Device, LogOptions, OptionGroup, Predictions, StoreFolder, Weights
-from motivnet_cli.cli.terminal import print_json, print_lines, talking
+from motivnet_cli.cli.terminal import importing, print_json, print_lines, talking
 from motivnet_cli.config import ModelConfig
 from motivnet_cli.output.findings import CheckResult
 
@@ -82,6 +83,7 @@ def verify(
 
 
 def _verified(path: str, sample: SampleConfig | None) -> Verification:
+    phase(f"verify: reading {path}")
     from motivnet_cli.output.verify import verify_output
 
     found = verify_output(path)
@@ -89,8 +91,9 @@ def _verified(path: str, sample: SampleConfig | None) -> Verification:
         return found
     if not found.is_readable:
         return found.replacing(CheckResult("sample", "skipped", 0, (), "rows can be taken from a whole output only"))
-    from motivnet_cli.engine.again import check_sample
-
+    with importing():
+        from motivnet_cli.engine.again import check_sample
+    phase(f"computing {sample.size:,} faces again")
     return found.replacing(check_sample(path, sample))
 
 

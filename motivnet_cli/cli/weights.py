@@ -13,7 +13,7 @@ import typer
 from motivnet_cli import errors
 from motivnet_cli.catalogue import CARDS, DEFAULT_MODEL
 from motivnet_cli.cli.help import OTHER
-from motivnet_cli.cli.log import say, shown
+from motivnet_cli.cli.log import phase, say, shown
 from motivnet_cli.cli.options import AsJson, LogOptions, OptionGroup, StoreFolder
 from motivnet_cli.cli.progress import Talk, watch_bytes
 from motivnet_cli.cli.terminal import print_json, print_lines, talking
@@ -84,6 +84,8 @@ def download_weights(
     proxies are read from HTTPS_PROXY and the like.
     """
     with talking(log) as talk:
+        if not (list_models or remove or dry_run):
+            phase(f"download-weights: {name}")
         from motivnet_cli.weights.store import Store
 
         if sum((list_models, verify, remove)) > 1 or (origin.url and origin.from_file):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import platform
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from motivnet_cli.errors import ConfigError
 if TYPE_CHECKING:
     from motivnet_cli.config import ModelConfig, Precision
     from motivnet_cli.weights.load import LoadedModel
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,9 @@ class Choices:
         device = choose_device(config.device)
         precision = choose_precision(config.precision, device, is_small=model.card.single_thread)
         flip = model.card.flip if config.flip is None else config.flip
+        log.debug("device %s for --device %s: %s", device, config.device, _devices_in_words())
+        log.debug("precision %s for --precision %s on %s", precision, config.precision, cpu_name())
+        log.debug("mirror averaging: %s", "yes" if flip else "no")
         return cls(device, precision, flip, device_name(device))
 
 
@@ -173,6 +179,10 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     return str(device)
+
+
+def _devices_in_words() -> str:
+    return f"torch {torch.__version__} sees {', '.join(map(str, all_devices()))}"
 
 
 def choose_device(wanted: str) -> torch.device:

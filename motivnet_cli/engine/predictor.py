@@ -27,7 +27,7 @@ from motivnet_cli.engine.machine import Choices, compiled_code_key, has_bf16_wit
 from motivnet_cli.errors import ConfigError, first_line
 from motivnet_cli.model import EmbeddingClassifier, SapiensEmbedder, parent_of
 from motivnet_cli.model.sapiens import SelfAttention
-from motivnet_cli.records import Prediction
+from motivnet_cli.records import PHASE, Prediction
 from motivnet_cli.weights.dtypes import to_dtype
 
 if TYPE_CHECKING:
@@ -128,6 +128,7 @@ class Predictor:
         self._pads = self.device.type != "cpu" or config.compile
         """Whether every batch has the same shape: kernels are chosen, and networks compiled, for a shape."""
         if config.compile:
+            log.info("compiling the network", extra=PHASE)
             self._compile(cache)
 
     def run(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Prediction | None]]:
@@ -367,7 +368,9 @@ def remembered_batch_size(cache: Path | None, key: str, fits: Callable[[int], bo
     with contextlib.suppress(OSError, ValueError):  # not there yet, or not readable, or cut short
         known = json.loads(path.read_text())
         if isinstance(known, dict) and known.get("key") == key and known.get("batch_size") in _BATCH_SIZES:
+            log.debug("the batch size is the one that %s remembers", path)
             return int(known["batch_size"])
+    log.info("trying how many faces fit at once", extra=PHASE)
     size = largest_batch(fits)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

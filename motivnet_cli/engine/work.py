@@ -17,6 +17,7 @@ from motivnet_cli.engine.predictor import Predictor, Stages
 from motivnet_cli.engine.prepare import Preparer
 from motivnet_cli.inputs.pillow import decoding_settings
 from motivnet_cli.output.tables import RowLayout
+from motivnet_cli.records import PHASE
 from motivnet_cli.weights.load import load_model
 from motivnet_cli.weights.store import Store
 
@@ -103,6 +104,8 @@ def work(
         predictor.num_threads,
         num_threads,
     )
+    log.debug("cores that this process may use: %d", usable_cores())
+    log.info("reading the first inputs", extra=PHASE)
     preparer = Preparer(model, config.faces, config.video, config.loader)
     with decoding_settings():
         for todos in part.rounds(stop):

@@ -34,7 +34,7 @@ from motivnet_cli.evaluation.sides import (
     side_of,
 )
 from motivnet_cli.evaluation.two_samples import LEVEL, Pool, Reservoir, deal, two_sample_tests
-from motivnet_cli.records import never, no_progress
+from motivnet_cli.records import PHASE, never, no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -157,7 +157,7 @@ def compare_data(
     refuse_other_network(*map(settings_of, outputs))
     faces_a, faces_b = (_summarise(output, number) for number, output in enumerate(outputs))
     n, n_inputs = Counts(faces_a.moments.n, faces_b.moments.n), Counts(faces_a.num_inputs, faces_b.num_inputs)
-    log.info("comparing %d faces with %d", n.a, n.b)
+    log.info("comparing %d faces with %d", n.a, n.b, extra=PHASE)
     distances = _distances(
         n,
         frechet_distance(faces_a.moments, faces_b.moments),
@@ -278,7 +278,7 @@ def _within_emotions(a: Mapping[str, Reservoir], b: Mapping[str, Reservoir]) -> 
     for name, n in _counts(a, b).items():
         if min(n.a, n.b) < EMOTION_FACES:
             continue
-        log.info("comparing those of %s: %d with %d", name, n.a, n.b)
+        log.info("comparing those of %s: %d with %d", name, n.a, n.b, extra=PHASE)
         one, other = a[name].sample, b[name].sample
         pool = Pool.of(one, other)
         itself = self_distance_of_rows(pool.rows, pool.labels(draws=SELF_DRAWS, seed=SEED))

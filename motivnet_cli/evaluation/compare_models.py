@@ -22,7 +22,7 @@ from motivnet_cli.evaluation.sides import (
     side_of,
 )
 from motivnet_cli.evaluation.similarity import PairedEmbeddings, parameter_drift
-from motivnet_cli.records import never, no_progress
+from motivnet_cli.records import PHASE, never, no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -90,7 +90,7 @@ def compare_models(
     pairing = pair_faces(*outputs)
     similarity, num_unusable = _similarity(outputs, pairing)
     side_a, side_b = map(side_of, outputs)
-    log.info("comparing the parameters of %s and %s", side_a.model, side_b.model)
+    log.info("comparing the parameters of %s and %s", side_a.model, side_b.model, extra=PHASE)
     drift = parameter_drift(_parameters(a), _parameters(b))
     return ModelComparison(
         kind="models",

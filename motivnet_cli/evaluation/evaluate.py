@@ -48,7 +48,7 @@ from motivnet_cli.evaluation.scoring import (
 )
 from motivnet_cli.evaluation.significance import between_runs
 from motivnet_cli.output.written import WrittenPaths
-from motivnet_cli.records import in_column_order, never, no_progress
+from motivnet_cli.records import PHASE, in_column_order, never, no_progress
 from motivnet_cli.weights.load import check_weights, model_card, model_classes
 
 if TYPE_CHECKING:
@@ -108,6 +108,7 @@ def compare_predictions(config: EvaluateConfig, a: str, b: str) -> PredictionCom
         ConfigError: The dataset or the predictions cannot be read, or no labelled image is among both predictions.
     """
     labelled = _read(config, config.split, _classes_of([recorded_classes(a), recorded_classes(b)]))
+    log.info("comparing %s with %s", a, b, extra=PHASE)
     answers = [match_predictions(config, path, labelled) for path in (a, b)]
     shared = remark_on_shared(a, answers[0].matched, b, answers[1].matched)
     scores = paired(
@@ -215,6 +216,7 @@ def _classes_of(models: Sequence[tuple[str, ...] | None]) -> tuple[str, ...] | N
 
 
 def _read(config: EvaluateConfig, split: str | None, classes: tuple[str, ...] | None) -> LabelledSet:
+    log.info("reading the labels of %s", config.dataset, extra=PHASE)
     labelled = read_dataset(
         config.dataset,
         config.root,
@@ -280,6 +282,7 @@ def _evaluate(
                 if found is None:
                     return None
                 robust.append(found)
+    log.info("scoring %s", config.dataset, extra=PHASE)
     return _found(config, sets, predicted, fitting, robust)
 
 

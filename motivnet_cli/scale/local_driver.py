@@ -163,7 +163,7 @@ class _Pool:
 
     def _start(self, number: int, device: str) -> _Worker:
         config = replace(self._config, model=replace(self._config.model, device=device), scale=ScaleConfig())
-        settings = pickle.dumps((config, self._cores[number], self._known_hash))
+        settings = pickle.dumps((config, self._cores[number], self._known_hash, log.getEffectiveLevel()))
         process = Child("motivnet_cli.scale.local_worker")
         worker = _Worker(number, device, process, _Printed(process.printed, device))
         threading.Thread(target=self._read_messages, args=(worker,), daemon=True).start()
@@ -185,7 +185,7 @@ class _Pool:
         if isinstance(message, Tally):
             worker.tally = message
         elif isinstance(message, Log):
-            log.log(message.level, "%s: %s", worker.device, message.text)
+            message.relay(log, worker.device)
         elif isinstance(message, Failure):
             worker.failure = message
             self._failure = self._failure or message.for_user()

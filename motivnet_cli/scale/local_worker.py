@@ -35,7 +35,9 @@ def main() -> None:
     for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
         if hasattr(signal, name):  # they reach the whole process group, and the driver decides
             signal.signal(getattr(signal, name), lambda *_: None)
-    config, cores, known_hash = pickle.loads(_read_stdin(int.from_bytes(_read_stdin(SETTINGS_LENGTH_BYTES), "big")))
+    config, cores, known_hash, level = pickle.loads(
+        _read_stdin(int.from_bytes(_read_stdin(SETTINGS_LENGTH_BYTES), "big"))
+    )
     if cores:
         os.sched_setaffinity(0, cores)
     stop = threading.Event()
@@ -43,7 +45,7 @@ def main() -> None:
     threading.Thread(target=_show_life, args=(messages,), daemon=True).start()
     logger = logging.getLogger("motivnet_cli")
     logger.addHandler(logging.handlers.QueueHandler(messages))  # type: ignore[arg-type]  # it only puts, never gets
-    logger.setLevel(logging.INFO)
+    logger.setLevel(level)
     try:
         _work(config, known_hash, messages, stop)
     except Exception as error:  # noqa: BLE001 - the driver says it

@@ -34,10 +34,17 @@ class Log:
 
     level: int
     text: str
+    kind: str | None = None
+    """Of `records.PHASE`."""
 
     @classmethod
     def of(cls, record: logging.LogRecord) -> Log:
-        return cls(record.levelno, record.getMessage())
+        return cls(record.levelno, record.getMessage(), getattr(record, "kind", None))
+
+    def relay(self, log: logging.Logger, worker: str) -> None:
+        """Log it here, as what the worker says."""
+        extra = {"kind": self.kind, "fields": {"worker": worker}}
+        log.log(self.level, "%s: %s", worker, self.text, extra=extra)
 
 
 @dataclass(frozen=True, slots=True)

@@ -210,7 +210,8 @@ class RayWorkers:
         if model.device == "auto":
             model = replace(model, device="cuda" if self._need.gpus else "cpu")
         loader = replace(loader, threads=loader.threads or self._need.cpus)
-        return pickle.dumps((replace(self._config, model=model, loader=loader), self._model.file_hash))
+        config = replace(self._config, model=model, loader=loader)
+        return pickle.dumps((config, self._model.file_hash, log.getEffectiveLevel()))
 
     # ---- one actor ----------------------------------------------------------------------------------------
 
@@ -236,7 +237,7 @@ class RayWorkers:
 
     def _take_report(self, actor: _Actor, report: Report) -> None:
         for line in report.logs:
-            log.log(line.level, "%s: %s", actor.where, line.text)
+            line.relay(log, actor.where)
         if report.failure is not None:
             error = report.failure.for_user(actor.where)
             if error is not None and not self._is_stopping:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from motivnet_cli.engine.machine import usable_cores
 from motivnet_cli.errors import ConfigError
+from motivnet_cli.records import PHASE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,7 +62,7 @@ class Session:
         if self._was_open:
             return True
         if self.is_local:
-            log.info("starting Ray on this machine")
+            log.info("starting Ray on this machine", extra=PHASE)
         _silence_stdout(self.ray)
         self._thread.start()
         while not self._opened.wait(POLL_SECONDS):

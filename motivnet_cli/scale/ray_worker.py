@@ -52,7 +52,7 @@ class Worker:
 
     Args:
         version: Of motivnet where the driver runs.
-        settings: Pickled: the `RunConfig`, and the hash of its weights file as the driver knows it.
+        settings: Pickled: the `RunConfig`, the hash of its weights file as the driver knows it, and the level to log.
         num_cpus: That Ray has set aside for it.
     """
 
@@ -74,14 +74,14 @@ class Worker:
         """Load the network."""
         logger = logging.getLogger("motivnet_cli")
         logger.addHandler(logging.handlers.QueueHandler(self._records))
-        logger.setLevel(logging.INFO)
         try:
             if self._version != __version__:
                 raise ConfigError(  # noqa: TRY301
                     f"motivnet {__version__} is installed here, and {self._version} runs the run: have one on all nodes"
                 )
             self._config: RunConfig
-            self._config, known_hash = pickle.loads(self._settings)
+            self._config, known_hash, level = pickle.loads(self._settings)
+            logger.setLevel(level)
             self._model = load_network(self._config.model, known_hash)
             self._predictor = make_predictor(self._model, self._config.model, num_threads=self._num_cpus)
         except Exception as error:  # noqa: BLE001 - the driver decides

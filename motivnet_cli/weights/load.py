@@ -6,6 +6,7 @@ Chooses no device and caches nothing: every call reads the weights anew. What a 
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from motivnet_cli.catalogue import CARDS, DEFAULT_MODEL, ModelCard, recorded_nam
 from motivnet_cli.errors import ConfigError, WeightsError
 from motivnet_cli.faces.crop import image_rows
 from motivnet_cli.model import EmbeddingClassifier, SapiensEmbedder, parent_of
+from motivnet_cli.records import PHASE
 from motivnet_cli.weights.cards import find_card, own_card, trained_card
 from motivnet_cli.weights.checkpoint import read_ahead, read_training
 from motivnet_cli.weights.file_hash import FileHash, PendingHash, file_sha256
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from motivnet_cli.model import ExpressionNet
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -101,6 +105,7 @@ def load_model(
     models = Store(store)
     if weights is not None:
         _refuse_own_weights(name, weights, models)
+        _say_loading(weights, weights)
         pending = PendingHash(weights, known=known_hash, cache=models.root / "cache" / "hashes")
         return _load_file(name, weights, models, recipe=recipe, pending=pending)
     name = name or DEFAULT_MODEL
@@ -110,6 +115,7 @@ def load_model(
         with embedded_weights() as path:
             return _loaded(card, load_expression_net(), recipe=recipe, path=str(path), sha256=file_sha256(path))
     stored = _installed(name, models)
+    _say_loading(name, stored.path)
     if card.architecture == "head":
         return _loaded(card, _load_head(stored, models), recipe=recipe, path=stored.path, sha256=stored.sha256)
     network = load_network(stored.path, encoder_only=card.architecture == "sapiens")
@@ -117,6 +123,12 @@ def load_model(
     check_published(name, network, source=stored.path, remedy=remedy)
     read_ahead(stored.path)
     return _loaded(card, network, recipe=recipe, path=stored.path, sha256=stored.sha256)
+
+
+def _say_loading(name: str, path: str) -> None:
+    file = Path(path)
+    size = f" ({file.stat().st_size / 1e9:.2g} GB)" if file.is_file() else ""
+    log.info("loading %s%s", name, size, extra=PHASE)
 
 
 def model_card(name: str | None = None, *, weights: str | None = None, store: str | None = None) -> ModelCard:

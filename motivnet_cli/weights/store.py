@@ -26,6 +26,7 @@ from motivnet_cli import __version__
 from motivnet_cli.catalogue import CARDS
 from motivnet_cli.durable import durably, sync
 from motivnet_cli.errors import ConfigError, FetchError, WeightsError
+from motivnet_cli.records import PHASE
 from motivnet_cli.weights.training_record import TrainingRecord
 
 if TYPE_CHECKING:
@@ -325,6 +326,7 @@ class Store:
     def _install_file(self, name: str, file: Path, *, sha256: str | None) -> StoredModel:
         from motivnet_cli.weights.file_hash import file_sha256
 
+        log.info("hashing %s", file, extra=PHASE)
         found = file_sha256(file)
         if sha256 and found != sha256.lower():
             raise FetchError(f"{file} hashes to {found}, not to the {sha256} that --sha256 says; nothing was stored")
@@ -338,6 +340,7 @@ class Store:
 
         download = self.root / ".downloads" / name
         download.parent.mkdir(exist_ok=True)
+        log.info("asking for %s", redacted(url), extra=PHASE)
         fetched = fetch(url, download, sha256=sha256, offline=offline, progress=progress)
         pins = self.root / ".pins" / f"{name}.json"
         pinned = json.loads(pins.read_text(encoding="utf-8")) if pins.exists() else {}
@@ -379,6 +382,7 @@ class Store:
                 "source_sha256": sha256,
                 **(training.metadata if training else {}),
             }
+            log.info("converting the weights of %s", name, extra=PHASE)
             converted = convert(file, incoming / WEIGHTS_FILE, metadata=metadata)
             model = StoredModel(
                 name=name,
