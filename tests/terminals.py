@@ -55,9 +55,9 @@ def terminal(columns=80):
         screen.text = b"".join(pieces).decode()
 
 
-def on_a_terminal(*arguments, env=None):
-    """What a command that succeeds writes to a terminal of 120 columns, as a process of its own."""
-    parent, child = _opened(120)
+def on_a_terminal(*arguments, env=None, columns=120):
+    """What a command that succeeds writes to a terminal of this width, as a process of its own."""
+    parent, child = _opened(columns)
     command = [sys.executable, "-m", "motivnet_cli", *map(str, arguments)]
     environ = {name: value for name, value in os.environ.items() if name not in _SIZES}
     process = subprocess.Popen(

@@ -26,6 +26,7 @@ from motivnet_cli.errors import ConfigError
 from motivnet_cli.output.read import read_faces, read_inputs, read_record
 from motivnet_cli.shards import parse_shard
 from tests.pictures import SAMPLE_DATA, face_photo, hostile_folder
+from tests.runs import at_start
 from tests.terminals import on_a_terminal
 
 
@@ -501,10 +502,14 @@ def test_every_option_of_annotate_is_tried():
     )
 
 
-@pytest.mark.parametrize("colour", [True, False])
-def test_live_display_on_a_terminal(tmp_path, colour):
-    """A terminal gets a live bar with inputs and faces; NO_COLOR takes the colour away."""
+@pytest.mark.parametrize(("columns", "colour"), [(80, True), (120, False)])
+def test_live_line_on_a_terminal(tmp_path, columns, colour):
+    """A word before torch is imported, then a bar that fits on a line; NO_COLOR takes the colour away."""
     env = {} if colour else {"NO_COLOR": "1"}
+    hook = (
+        "import os, sys\n"
+        "sys.addaudithook(lambda event, on: event == 'import' and on[0] == 'torch' and os.write(2, b'<torch>'))"
+    )
     arguments = [
         "annotate",
         SAMPLE_DATA,
@@ -515,7 +520,16 @@ def test_live_display_on_a_terminal(tmp_path, colour):
         "--out",
         tmp_path / "p.parquet",
     ]
-    written = on_a_terminal(*arguments, env=env)
+    written = on_a_terminal(*arguments, env=env | at_start(tmp_path, hook), columns=columns)
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", written)
+    bars = [line.strip() for line in re.split(r"[\r\n]+", shown) if " elapsed" in line]
 
-    assert "/5 inputs" in written.replace("\x1b[0m", "")
+    assert 0 <= shown.find(f"annotate: {SAMPLE_DATA}"[:60]) < shown.index("<torch>")
+    assert shown.index("<torch>") < shown.index("reading the first inputs") < shown.index(" elapsed")
+    assert bars
+    for bar in bars:
+        found = re.fullmatch(r"(?:[━╸╺ ]{6,} )?(\d+)% (\d)/5 inputs,.* \d+:\d\d elapsed(, \d+:\d\d left)?", bar)
+        assert found, bar
+        assert int(found[1]) == 20 * int(found[2])
+        assert len(bar) <= columns
     assert bool(re.search(r"\x1b\[[0-9;]*3[0-9]", written)) is colour

@@ -22,7 +22,7 @@ from motivnet_cli.cli.terminal import importing, talking
 from motivnet_cli.output.read import read_faces
 from tests.commands import all_commands
 from tests.pictures import SAMPLE_DATA
-from tests.runs import motivnet
+from tests.runs import at_start, motivnet
 
 MODEL = ("--model", "expression-net")
 
@@ -210,3 +210,38 @@ def test_quiet_and_verbose_need_a_file(tmp_path):
     """Then stderr is quiet and the file has all lines."""
     assert "--log-file" in motivnet("models", "-q", "-v", code=2).stderr
     assert motivnet("models", "-q", "-v", "--log-file", tmp_path / "log").stderr == ""
+
+
+FIRST_WORDS = {
+    "annotate": "annotate {photos} --model expression-net --out {tmp}/p.parquet",
+    "evaluate": "evaluate --dataset folder --root {photos} --model expression-net --out {tmp}/r",
+    "compare models": "compare models expression-net expression-net --images {photos} --out {tmp}/m",
+    "compare data": "compare data {photos} {photos} --model expression-net --out {tmp}/d",
+    "compare predictions": "compare predictions {out} {out} --dataset folder --root {photos}",
+    "train": "train --from {out} --labels {photos} --out {tmp}/head",
+    "train --student": "train --student expression-net --targets {out} --out {tmp}/student",
+    "train --dataset": "train --dataset folder --root {photos} --init expression-net --out {tmp}/network",
+    "export model": "export model expression-net --to safetensors --out {tmp}/m.safetensors",
+    "bench": "bench {photos} --model expression-net",
+    "doctor": "doctor",
+    "verify": "verify {out} --sample 1",
+}
+"""Commands that import torch, which takes seconds."""
+
+
+@pytest.mark.thorough
+def test_a_word_comes_before_torch_is_imported(output, tmp_path):
+    """Into a pipe a line at once: here the process ends as soon as it asks for torch."""
+    hook = "import os, sys\nsys.addaudithook(lambda event, on: event == 'import' and on[0] == 'torch' and os._exit(99))"
+    env = {**os.environ, **at_start(tmp_path, hook)}
+    said = {}
+    with contextlib.ExitStack() as processes:
+        for words, call in FIRST_WORDS.items():
+            arguments = call.format(photos=output.parent / "photos", out=output, tmp=tmp_path).split()
+            command = [sys.executable, "-m", "motivnet_cli", *arguments]
+            said[words] = processes.enter_context(subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True))
+        said = {words: (process.communicate()[1], process.returncode) for words, process in said.items()}
+
+    for words, (text, code) in said.items():
+        assert code == 99, (words, text)
+        assert f"\n{words.split()[0]}: " in f"\n{text}", (words, text)

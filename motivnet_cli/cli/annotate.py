@@ -132,7 +132,8 @@ def _say_start(config: RunConfig) -> None:
     )
     device = ", ".join(config.scale.devices) or model.device
     name = model.name or model.weights or DEFAULT_MODEL
-    phase(f"annotate: {named} with {name} on {device} to {config.output.path}", model=name, out=config.output.path)
+    out = "stdout" if config.output.path == "-" else config.output.path
+    phase(f"annotate: {named} with {name} on {device} to {out}", model=name, out=out)
 
 
 _MAX_NAMED = 3

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from motivnet_cli import errors
+from motivnet_cli.catalogue import DEFAULT_MODEL
 from motivnet_cli.cli.evaluate_figures import print_evaluations, print_fits
 from motivnet_cli.cli.evaluate_options import AnswerOptions, LabelOptions, SetOptions
 from motivnet_cli.cli.evaluate_sets import print_set, print_sets, remember_set
@@ -93,6 +94,8 @@ def evaluate(
         if min_accuracy is not None and not 0 <= min_accuracy <= 1:
             raise errors.ConfigError(f"--min-accuracy takes a share between 0 and 1, got {min_accuracy}")
         sets, out = chosen.sets(), chosen.folder
+        answered_by = answers.predictions or [answers.model or answers.weights or DEFAULT_MODEL]
+        phase(f"evaluate: {', '.join(answered_by)} on {', '.join(sets)}, into {out}")
         configs = [
             dataclasses.replace(
                 answers.applied_to(labels.config(name, root, out=str(out / name if chosen.suite else out))),
@@ -100,8 +103,6 @@ def evaluate(
             )
             for name, root in sets.items()
         ]
-        on = f"predictions {answers.predictions}" if answers.predictions else configs[0].model.recorded_name
-        phase(f"evaluate: {', '.join(sets)} with {on}, into {out}")
         with importing():
             from motivnet_cli.evaluation.evaluate import evaluate as run
             from motivnet_cli.evaluation.significance import across_sets

@@ -113,9 +113,9 @@ def doctor(
     Example: motivnet doctor
     """
     with talking(log):
+        phase("doctor: looking at this machine")
         with importing():
             from motivnet_cli.doctor import examine
-        phase("looking at this machine")
 
         found = examine(store=store, folder=folder)
         if as_json:
