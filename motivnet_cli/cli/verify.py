@@ -72,6 +72,7 @@ def verify(
     It only reads. The exit code is 0 if every check holds, and 5 if one does not or the run is not finished.
     """
     with talking(log):
+        phase(f"verify: reading {path}")
         sample = sampling.config()
         found = _verified(path, sample)
         if as_json:
@@ -83,7 +84,6 @@ def verify(
 
 
 def _verified(path: str, sample: SampleConfig | None) -> Verification:
-    phase(f"verify: reading {path}")
     from motivnet_cli.output.verify import verify_output
 
     found = verify_output(path)
