@@ -338,7 +338,7 @@ def overlay(
     paths: Annotated[
         list[str],
         typer.Argument(
-            metavar="PREDICTIONS [INPUT]...",
+            metavar="PREDICTIONS [INPUT]",
             help="An output of annotate, and the pictures and videos to draw, by file or by name. Default: all. "
             "One input may also stand first: talk.mp4 preds.parquet.",
         ),
@@ -433,4 +433,5 @@ def _overlays_as_json(drawn: Overlays) -> dict[str, object]:
     return dataclasses.asdict(drawn) | {
         "failures": [{"input": name, **dataclasses.asdict(problem)} for name, problem in drawn.failures],
         "remarks": [remark._asdict() for remark in drawn.remarks],
+        "absences": dict(drawn.absences),  # which `asdict` takes apart
     }
