@@ -38,7 +38,7 @@ _COLOURS = {
 }
 ANNOTATE = "motivnet annotate sample_data --model expression-net --fps 5 --track --out preds.parquet"
 SUMMARY = "motivnet summary preds.parquet --by track --smooth 1"
-OVERLAY = "motivnet export overlay sample_data/interview.mp4 preds.parquet --out seen.mp4"
+OVERLAY = "motivnet export overlay preds.parquet interview.mp4 --out seen.mp4"
 PAGE = "motivnet export report preds.parquet --out report.html"
 MOMENT_S = 4.0
 """Of interview.mp4: both people are there."""
@@ -59,6 +59,9 @@ def main() -> None:
         page.set_viewport_size({"width": 1100, "height": 1000})
         page.goto((folder / "report.html").as_uri())
         save(page.screenshot(), "page", 1100, framed=True)
+        box = page.locator("figure.timeline", has_text="interview.mp4").bounding_box()
+        around = {"x": box["x"] - 20, "y": box["y"] - 16, "width": box["width"] + 40, "height": box["height"] + 32}
+        save(page.screenshot(full_page=True, clip=around), "timeline", 1100, framed=True)
         browser.close()
 
 
