@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shutil
 from html.parser import HTMLParser
@@ -178,6 +179,38 @@ def test_filters_act_on_curves_and_bars(tmp_path):
     bars = [(round(6 * bar.left), round(6 * bar.width), bar.emotion) for bar in joined.lanes[0].bars]
     assert bars == [(0, 3, "happiness"), (4, 2, "anger")]
     assert joined.lanes[0].curves == timelines(Source(path), NO_FILTERS)[0][0].lanes[0].curves
+
+
+def test_the_people_seen_longest_are_told_apart(tmp_path):
+    """Of eight people, of whom the n-th is seen for n seconds, six are drawn, each with their own curve and time."""
+    people = [story("v.mp4", [number / 10] * (number + 1), number=number, track=number) for number in range(8)]
+    rows = sorted(itertools.chain.from_iterable(people), key=lambda row: (row["frame"], row["face"]))
+    path = output(tmp_path, rows, {"v.mp4": VIDEO})
+    (video,), _ = timelines(Source(path), NO_FILTERS)
+
+    assert video.num_people == 8
+    assert [(lane.person.number, lane.seconds) for lane in video.lanes] == [(n, n + 1.0) for n in range(2, 8)]
+    for lane in video.lanes:
+        (piece,) = lane.curves["happiness"]
+        assert [y for _, y in piece] == [pytest.approx(lane.person.number / 10)] * (lane.person.number + 1)
+
+
+def test_a_long_video_is_drawn_in_means(tmp_path):
+    """An hour at 1 frame a second, an absence of a minute in it: 240 steps of 15 s at most, 24 rows of numbers."""
+    values = [None if 1800 <= t < 1860 else 1.0 if t % 2 else 0.5 for t in range(3600)]
+    path = output(tmp_path, story("v.mp4", values, track=0), {"v.mp4": VIDEO})
+    (video,), _ = timelines(Source(path), NO_FILTERS)
+    (lane,) = video.lanes
+    before, after = lane.curves["happiness"]
+
+    assert video.span.step_s == pytest.approx(3599 / 239)
+    assert video.span.num_steps == 240
+    assert len(before) + len(after) < 240
+    assert all(0.7 < y < 0.8 for _, y in before[:-1] + after[1:-1])
+    assert before[-1][0] * 240 * video.span.step_s < 1800 < 1860 <= after[0][0] * 240 * video.span.step_s
+    assert len(lane.table) == 24
+    assert [bar.emotion for bar in lane.bars] == ["happiness"] * 2
+    assert lane.seconds == 3540
 
 
 @pytest.mark.thorough

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import polars as pl
 from PIL import Image
 
-from motivnet_cli.engine.faces_again import FacesAgain
 from motivnet_cli.engine.machine import usable_cores
 from motivnet_cli.export.local_files import sentence_on
 from motivnet_cli.export.source import InputRow
@@ -95,6 +94,8 @@ def _items(infos: dict[str, InputRow], inputs: Mapping[str, InputRow], files: Lo
 def _show(
     source: Source, chosen: Sequence[FacePicture], infos: Mapping[str, InputRow], items: Mapping[str, Item]
 ) -> None:
+    from motivnet_cli.engine.faces_again import FacesAgain  # torch, which a page without pictures has no use for
+
     columns = {
         "input": [each.input for each in chosen],
         "frame": [each.frame for each in chosen],

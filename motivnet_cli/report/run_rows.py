@@ -366,7 +366,7 @@ class Failure(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class InputCounts:
-    """The inputs of the run; all are empty for a table that motivnet did not write."""
+    """What the inputs table says; all is empty for a table that motivnet did not write."""
 
     statuses: dict[str, int]
     reasons: dict[str, int]
@@ -374,6 +374,8 @@ class InputCounts:
     """The first inputs that had a problem."""
     faces: Counter[int]
     """Pictures by their number of faces, those with many together."""
+    offsets_s: dict[str, float]
+    """Of the videos that do not begin with their file: from its start to theirs, in seconds."""
 
     @property
     def total(self) -> int:
@@ -390,7 +392,10 @@ def count_inputs(source: Source) -> InputCounts:
     reasons: Counter[str] = Counter()
     faces: Counter[int] = Counter()
     failures: list[Failure] = []
+    offsets_s: dict[str, float] = {}
     for row in source.inputs():
+        if row.time_offset_s:
+            offsets_s[row.input] = row.time_offset_s
         statuses[row.status] += 1
         if row.status in ("ok", "no_face") and row.kind == "image":
             faces[min(row.faces, MANY_FACES)] += 1
@@ -398,4 +403,5 @@ def count_inputs(source: Source) -> InputCounts:
             reasons[row.error_type] += 1
             if len(failures) < MAX_FAILURES:
                 failures.append(Failure(row.input, row.status, row.error))
-    return InputCounts({name: statuses[name] for name in STATUSES}, dict(reasons.most_common()), failures, faces)
+    named: dict[str, int] = {name: statuses[name] for name in STATUSES}
+    return InputCounts(named, dict(reasons.most_common()), failures, faces, offsets_s)
