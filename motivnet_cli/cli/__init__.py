@@ -15,7 +15,20 @@ from typing import Annotated
 import typer
 
 from motivnet_cli import __version__
-from motivnet_cli.cli import annotate, cite, compare, evaluate, export, machine, scale, summary, train, verify, weights
+from motivnet_cli.cli import (
+    annotate,
+    cite,
+    compare,
+    completion,
+    evaluate,
+    export,
+    machine,
+    scale,
+    summary,
+    train,
+    verify,
+    weights,
+)
 from motivnet_cli.cli.command import App
 from motivnet_cli.cli.help import GENERAL
 
@@ -33,6 +46,10 @@ def main() -> None:
     """Run the command line: the entry point of the console script."""
     if os.name != "posix":
         sys.exit(f"error: motivnet runs on Linux and macOS, and this is {sys.platform}: on Windows, run it within WSL")
+    if completion.ANSWERING in os.environ:
+        for line in completion.answer(typer.main.get_command(app), sys.argv[1:]):  # type: ignore[arg-type]
+            typer.echo(line)
+        return
     try:
         app(prog_name="motivnet")
     finally:
@@ -76,3 +93,4 @@ app.command("status", group="Clusters")(scale.status)
 app.command("slurm-script", group="Clusters")(scale.slurm_script)
 app.command("doctor", group="This machine")(machine.doctor)
 app.command("bench", group="This machine")(machine.bench)
+app.command("completion", group="This machine")(completion.completion)
