@@ -349,7 +349,7 @@ def overlay(
         typer.Option(
             "--out",
             "-o",
-            metavar="PATH",
+            metavar="FILE|FOLDER",
             help="Folder to write, or the file for one input: a name ending in .mp4, .jpg or .png.",
         ),
     ],

@@ -121,7 +121,8 @@ def _names(parameter: TyperArgument | TyperOption) -> str:
     without saying.
     """
     if _is_argument(parameter):
-        name = long_name(parameter) + ("..." if parameter.nargs != 1 else "")
+        name = long_name(parameter)
+        name += "..." if parameter.nargs != 1 and not name.endswith("...") else ""
         return name if parameter.required else f"[{name}]"
     *short, long = sorted(parameter.opts, key=len)
     negations = [] if parameter.default is False else parameter.secondary_opts
