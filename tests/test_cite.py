@@ -87,7 +87,7 @@ def test_what_options_change_is_said(tmp_path, pictures):
     assert "a score of at least 0.7" in found.methods
     assert "which looked at pictures shrunk to at most 720 pixels on the longer side." in found.methods
     assert (
-        "Detected faces were left out if they were narrower or lower than 90 pixels (1 face) or not among the 1 "
+        "Detected faces were left out if they were narrower or lower than 90 pixels (1 face) or more than the 1 "
         "largest of a picture or frame (1 face)." in found.methods
     )
     assert "a square of 1.5 times the height of its box" in found.methods
@@ -188,6 +188,42 @@ def test_an_unfinished_output_says_so(tmp_path, is_file):
     assert cite(out).methods.startswith(f"We ran motivnet {__version__} ")
 
 
+def test_what_a_former_record_lacks_is_left_out(tmp_path):
+    """A record of few entries gives fewer sentences; settings of an evaluation's corruption give one more."""
+    record = _record_like(tmp_path, "mine", "head")
+    for key in ("torch", "architecture", "sources"):
+        del record[key]
+    record["settings"] |= {"loader.corruption": ["blur", 2]}
+    outputs.run(tmp_path / "p.parquet", nine_inputs(tmp_path / "photos"), record=record)
+    found = cite(tmp_path / "p.parquet")
+
+    assert found.methods.startswith(f"We ran motivnet {__version__} on 9 images. Of these, 2 could not be read")
+    assert "They were corrupted first: blur, severity 2." in found.methods
+    assert "Its architecture" not in found.methods
+    assert "It comes from" not in found.methods
+    assert keys(found) == ["motivnet", "deng2020retinaface"]
+
+
+def test_merged_outputs_and_object_stores(tmp_path):
+    """How many outputs were joined; an output behind a URL is read there."""
+    record = _record_like(tmp_path, "mine", "sapiens")
+    for number in range(2):
+        photos = nine_inputs(tmp_path / f"photos-{number}")
+        settings = record["settings"] | {"inputs.paths": [str(photos)]}
+        outputs.run(tmp_path / f"{number}.parquet", photos, record=record | {"settings": settings})
+    motivnet(
+        "export", "merge", tmp_path / "0.parquet", tmp_path / "1.parquet", "--out", tmp_path / "m.parquet", "--force"
+    )
+    assert (
+        "The predictions were joined from 2 outputs; the settings are the first's."
+        in cite(tmp_path / "m.parquet").methods
+    )
+
+    url = f"memory://bucket/{tmp_path.name}/p.parquet"
+    outputs.run(url, nine_inputs(tmp_path / "photos"), record=record)
+    assert " on 9 images. " in cite(url).methods
+
+
 def _record_like(folder, model, architecture, **changes):
     """The record of a run of another model, with the hash of no weights."""
     motivnet(
@@ -246,6 +282,8 @@ def test_what_is_no_output_is_refused(tmp_path, pictures):
     assert "theirs.parquet' has no record of a run: name what motivnet annotate wrote with --out" in run.stderr
     assert run.stdout == ""
     assert "theirs.csv' has no record of a run" in motivnet("cite", tmp_path / "theirs.csv", code=2).stderr
+    (tmp_path / "metrics.json").write_text("{}")
+    assert "is the folder of an evaluation: name its predictions" in motivnet("cite", tmp_path, code=2).stderr
     assert "no motivnet output at 'gone.parquet'" in motivnet("cite", "gone.parquet", code=2).stderr
 
 

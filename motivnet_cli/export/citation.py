@@ -45,7 +45,7 @@ _LEFT_OUT = {
     "min-face": ("faces.min_face", "narrower or lower than {:g} pixels"),
     "max-roll": ("faces.max_roll", "turned in the picture by more than {:g} degrees"),
     "min-sharpness": ("faces.min_sharpness", "of a sharpness (variance of the Laplacian) under {:g}"),
-    "max-faces": ("faces.max_faces", "not among the {:g} largest of a picture or frame"),
+    "max-faces": ("faces.max_faces", "more than the {:g} largest of a picture or frame"),
 }
 """Options that leave detected faces out: the setting, and which faces."""
 
@@ -156,6 +156,11 @@ class _Run:
         no_record = f"{given!r} has no record of a run: name what motivnet annotate wrote with --out"
         if here.is_file() and not record_in(here):
             raise ConfigError(no_record)
+        if (here / "metrics.json").is_file():
+            example = here / "predictions.parquet"
+            raise ConfigError(
+                f"{given!r} is the folder of an evaluation: name its predictions, such as {str(example)!r}"
+            )
         paths = paths_to_read(path)
         ledger = Ledger.find(paths.run, paths.backend)
         undone = None
