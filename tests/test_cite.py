@@ -8,12 +8,14 @@ import shutil
 from pathlib import Path
 
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from motivnet_cli import __version__, read_record
 from motivnet_cli.export.citation import _ENTRIES, cite
+from motivnet_cli.output.tables import METADATA_KEY
 from tests import outputs
 from tests.clips import face_clip
 from tests.outputs import nine_inputs
@@ -198,10 +200,26 @@ def test_what_a_former_record_lacks_is_left_out(tmp_path):
     found = cite(tmp_path / "p.parquet")
 
     assert found.methods.startswith(f"We ran motivnet {__version__} on 9 images. Of these, 2 could not be read")
-    assert "They were corrupted first: blur, severity 2." in found.methods
+    assert "The pictures were corrupted first: blur, severity 2." in found.methods
     assert "Its architecture" not in found.methods
     assert "It comes from" not in found.methods
     assert keys(found) == ["motivnet", "deng2020retinaface"]
+
+
+def test_a_damaged_record_is_no_fault(tmp_path):
+    """A record that is changed by hand ends the command with a message, and commands no terminal."""
+    record = _record_like(tmp_path, "mine", "head")
+    outputs.run(tmp_path / "p.parquet", nine_inputs(tmp_path / "photos"), record=record)
+    table = pq.read_table(tmp_path / "p.inputs.parquet")
+
+    def run(code, **changes):
+        metadata = {METADATA_KEY: json.dumps(record | changes)}
+        pq.write_table(table.replace_schema_metadata(metadata), tmp_path / "p.inputs.parquet")
+        return motivnet("cite", tmp_path / "p.parquet", code=code)
+
+    for changes in [{"tool": 3}, {"faces": "all"}, {"classes": None}, {"terms": {}}]:
+        assert "the record of the run is damaged" in run(2, **changes).stderr
+    assert "\x1b" not in run(0, tool="motivnet \x1b[2J", model="\x1b]0;x\x07").stdout
 
 
 def test_merged_outputs_and_object_stores(tmp_path):
@@ -243,7 +261,8 @@ def _record_like(folder, model, architecture, **changes):
         ("mine", "head", "sapiens-1b (encoder), sha256 ab", "khirodkar2024sapiens"),
         ("small", "expression-net", "motivnet-1b (teacher), sha256 ab",
          "faceapi medicharla2025motivnet khirodkar2024sapiens ridnik2021mldecoder"),
-        ("mine", "head", "another-of-mine (encoder), sha256 ab", ""),
+        ("mine", "head", "sapiens-1b-of-mine (encoder), sha256 ab", ""),
+        ("mine", "head", "my-sapiens-1b (encoder), sha256 ab", ""),
     ],
 )  # fmt: skip
 def test_models_and_their_parents_are_cited(tmp_path, model, architecture, sources, expected):

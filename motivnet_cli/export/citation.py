@@ -6,6 +6,7 @@ out, never guessed.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import polars as pl
 
 from motivnet_cli.catalogue import CARDS
 from motivnet_cli.errors import ConfigError, one_line
+from motivnet_cli.output.damage import reading
 from motivnet_cli.output.ledger import Ledger
 from motivnet_cli.output.read import parts_of, paths_to_read, record_in
 from motivnet_cli.output.tables import rows_in
@@ -125,14 +127,16 @@ def cite(path: str | Path) -> Citation:
 
     Raises:
         ConfigError: No output of motivnet is there.
+        OutputConflictError: It is damaged.
     """
     run = _Run.at(path)
-    return Citation(
-        finished=run.undone is None,
-        methods=" ".join(one_line(sentence) for sentence in run.sentences()),
-        bibtex=tuple(run.entries()),
-        record=run.record,
-    )
+    with reading("the record of the run"):
+        return Citation(
+            finished=run.undone is None,
+            methods=" ".join(one_line(sentence) for sentence in run.sentences()),
+            bibtex=tuple(run.entries()),
+            record=run.record,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,7 +231,7 @@ class _Run:
             yield f"{_counted(broken, 'archive or folder', 'archives or folders')} could not be read to the end."
         if corruption := self._settings.get("loader.corruption"):
             name, severity = corruption
-            yield f"They were corrupted first: {name}, severity {severity}."
+            yield f"The pictures were corrupted first: {name}, severity {severity}."
 
     def _frames(self) -> Iterator[str]:
         """Which frames of videos were looked at."""
@@ -340,7 +344,7 @@ class _Run:
     # ---- whom to cite ----
 
     def entries(self) -> Iterator[str]:
-        version = self.record["tool"].removeprefix("motivnet ")
+        version = one_line(self.record["tool"].removeprefix("motivnet "))
         yield (
             "@software{motivnet,\n  title = {motivnet},\n  author = {{The motivnet contributors}},\n"
             f"  version = {{{version}}}\n}}"
@@ -354,7 +358,8 @@ class _Run:
         """Of the model, or of those of the catalogue that it was made from."""
         card = CARDS.get(self.record["model"])
         own = card.architecture if card else self.record.get("architecture", "")
-        parents = [each for each in CARDS.values() if f"{each.name} (" in self.record.get("sources", "")]
+        named = re.findall(r"(?:^|, )(\S+) \(", self.record.get("sources", ""))
+        parents = [each for each in CARDS.values() if each.name in named]
         return [own, *(each.architecture for each in parents)]
 
     # ---- what the record says ----
