@@ -307,6 +307,7 @@ def test_pictures_that_have_moved(tmp_path):
 
     assert page.count("1 not where the run read it. If they lie in another folder now, give it with --images-from") == 1
     assert "image/jpeg" not in page
+    assert '<span class="none">' not in page  # a gallery without any picture is a list of names
     assert "cannot be used" not in found
     assert found.count("data:image/jpeg") == 3  # of the row of people, the most and the least confident face
 
