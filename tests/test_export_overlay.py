@@ -133,6 +133,35 @@ def test_rows_are_shown_until_the_next_sampled_frame(tmp_path, video, rows, last
     assert [k for k, (_, picture) in enumerate(after) if drawn(picture).any()] == list(range(last + 1))
 
 
+def test_a_part_shows_what_was_seen_before_it(tmp_path):
+    """The row of a frame before --start is shown from the first frame on; the times that are written begin there."""
+    plain_clip(tmp_path / "c.mp4")
+    preds = written(tmp_path / "p.parquet", [{"frame": 10, "time_s": 1.0}, {"frame": 30, "time_s": 3.0}])
+    result = write_overlays(str(preds), str(tmp_path / "o.mp4"), [str(tmp_path / "c.mp4")], start_s=1.35, end_s=2.65)
+    after = frames(tmp_path / "o.mp4")
+
+    assert (result.frames, result.faces) == (13, 1)
+    assert [time_s for time_s, _ in after] == pytest.approx([k / 10 - 1.35 for k in range(14, 27)], abs=1e-3)
+    assert [drawn(picture).any() for _, picture in after] == [k < 20 for k in range(14, 27)]
+    with pytest.raises(ConfigError, match="cannot be drawn: it has no frame from --start 99 on"):
+        write_overlays(str(preds), str(tmp_path / "p.mp4"), [str(tmp_path / "c.mp4")], start_s=99.0)
+    assert not list(tmp_path.glob("*p.mp4*"))
+
+
+def test_boxes_are_not_drawn_on_another_video(tmp_path):
+    """Whose frames have another size than the run saw."""
+    plain_clip(tmp_path / "c.mp4", count=3)
+    with pytest.raises(ConfigError, match="frame 0 had 640 x 480 pixels in the run and has 320 x 240 now"):
+        overlaid(tmp_path, [{"picture_width": 640, "picture_height": 480}])
+
+
+def test_rows_out_of_order_are_refused(tmp_path):
+    """Of a table that says how frames were sampled, rows are streamed."""
+    plain_clip(tmp_path / "c.mp4", count=12)
+    with pytest.raises(ConfigError, match=r"not in the order of time \(0.5 s after 1 s\)"):
+        overlaid(tmp_path, [{"frame": 10, "time_s": 1.0}, {"frame": 5, "time_s": 0.5}])
+
+
 def test_edges_lie_where_the_box_says(tmp_path):
     """The outline is within the box, ends exclusive; inside it and far from it nothing is changed."""
     plain_clip(tmp_path / "c.mp4", count=3)

@@ -5,17 +5,15 @@ They are looked for where the plan has them, else where the run's settings lead,
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from motivnet_cli.config import InputConfig
 from motivnet_cli.durable import sha256_of
 from motivnet_cli.engine.given_frames import GivenFrames
-from motivnet_cli.errors import ConfigError, InputError
+from motivnet_cli.errors import InputError
 from motivnet_cli.inputs.archive import Archive
-from motivnet_cli.inputs.listing import Listing
+from motivnet_cli.inputs.listing import listed_again
 from motivnet_cli.output.verify_sample import planned_items
 from motivnet_cli.records import Item
 from motivnet_cli.remote.files import local_copy
@@ -57,7 +55,7 @@ def _listed(settings: Mapping[str, object], names: set[str]) -> dict[str, Item]:
     by_end: dict[str, list[Item]] = {}
     ends = {name: _without_dots(name) for name in names}
     last_parts = {Path(end).name for end in ends.values()}
-    for item in listed_items(settings):
+    for item in listed_again(settings):
         if item.input in names:
             found[item.input] = item
         elif Path(item.input).name in last_parts:
@@ -70,32 +68,10 @@ def _listed(settings: Mapping[str, object], names: set[str]) -> dict[str, Item]:
     return found
 
 
-def listed_items(settings: Mapping[str, object]) -> Iterator[Item]:
-    """What the run's own inputs hold now, up to a list or manifest that cannot be read."""
-    with suppress(ConfigError):
-        yield from Listing(_input_config(settings))
-
-
 def section_of(settings: Mapping[str, object], name: str) -> dict[str, object]:
     """What a run's record says of a part of the settings, such as `faces`, by field."""
     prefix = f"{name}."
     return {key.removeprefix(prefix): value for key, value in settings.items() if key.startswith(prefix)}
-
-
-def _input_config(settings: Mapping[str, object]) -> InputConfig:
-    """What the run read, without what came on stdin.
-
-    Raises:
-        ConfigError: Nothing else was read.
-    """
-    values = {}
-    for name in InputConfig.__dataclass_fields__:
-        value = settings.get(f"inputs.{name}")
-        if isinstance(value, list):
-            value = tuple(str(each) for each in value if each != "-")
-        if value is not None:
-            values[name] = value
-    return InputConfig(**values)  # type: ignore[arg-type]
 
 
 def _without_dots(name: str) -> str:

@@ -12,9 +12,9 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from motivnet_cli.durable import sha256_of
-from motivnet_cli.engine.found_again import listed_items
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.export.source import InputRow
+from motivnet_cli.inputs.listing import listed_again
 from motivnet_cli.remote.urls import is_remote, local_path
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class LocalFiles:
         It is asked where the name alone does not lead to a file: one that is no UTF-8, or that only a list knows.
         """
         paths = [str(path) for path in self._given]
-        items = listed_items({**self._settings, "inputs.paths": paths})
+        items = listed_again({**self._settings, "inputs.paths": paths})
         return {item.input: Path(item.path) for item in items if item.row is None and not is_remote(item.path)}
 
     def _below_given(self, name: Path) -> Iterator[Path]:

@@ -7,6 +7,7 @@ are drawn, from which files and into which; how a face is drawn is known by `dra
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import time
 from collections import Counter, deque
@@ -20,7 +21,6 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 from PIL import Image
 
 from motivnet_cli.config import MAX_PIXELS, LoaderConfig, VideoConfig
-from motivnet_cli.engine.machine import usable_cores
 from motivnet_cli.engine.picture_reader import PictureReader
 from motivnet_cli.errors import ConfigError, InputError
 from motivnet_cli.export.chosen_inputs import ChosenInputs, names_in
@@ -38,7 +38,7 @@ from motivnet_cli.export.source import Source
 from motivnet_cli.inputs.archive import Archive
 from motivnet_cli.inputs.names import kind_of, suffix_of
 from motivnet_cli.inputs.pillow import decoding_settings
-from motivnet_cli.records import BOX_COLUMNS, SIZE_COLUMNS, Problem, Progress, Stopped, never, no_progress
+from motivnet_cli.records import BOX_COLUMNS, PHASE, SIZE_COLUMNS, Problem, Progress, Stopped, never, no_progress
 from motivnet_cli.remote.urls import local_path
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from motivnet_cli.export.rows import FaceRow
     from motivnet_cli.export.source import InputRow
     from motivnet_cli.inputs.archive import Member
+
+log = logging.getLogger(__name__)
 
 MAX_LISTED = 20
 """Inputs that could not be drawn, of which a summary says why."""
@@ -263,7 +265,7 @@ class _Drawing:
             if info.kind in ("image", "video") and (self._chosen is None or info.input in self._chosen):
                 self._result.unread += info.status == "failed"
                 self._total += info.status != "failed"
-        num_threads = min(usable_cores(), MAX_THREADS)
+        num_threads = min(os.cpu_count() or 1, MAX_THREADS)
         pending: deque[Future[_DrawnPicture]] = deque()
         pool = ThreadPoolExecutor(num_threads, "draw")
         with closing(self._reader):
@@ -349,6 +351,7 @@ class _Drawing:
 
     def _draw_video(self, info: InputRow, found: Path, faces: Iterable[FaceRow], path: Path) -> None:
         look = self._look
+        log.info("drawing %s", info.input, extra=PHASE)
         with whole(path) as temporary:
             drawn = draw_video(
                 found,

@@ -19,7 +19,7 @@ from av.video.reformatter import Colorspace
 from PIL import Image, ImageOps
 
 from motivnet_cli.config import VideoConfig
-from motivnet_cli.errors import ConfigError, InputError
+from motivnet_cli.errors import ConfigError, InputError, first_line
 from motivnet_cli.export.drawing import draw_faces, drawn_faces
 from motivnet_cli.inputs.sound import sound_of
 from motivnet_cli.inputs.video import VideoReader
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from motivnet_cli.export.drawing import DrawnFace
     from motivnet_cli.export.rows import FaceRow
     from motivnet_cli.export.source import FrameSampling
+    from motivnet_cli.inputs.sound import Sound
     from motivnet_cli.records import Frame
 
 TIME_BASE = Fraction(1, 90_000)
@@ -101,29 +102,39 @@ def draw_video(
         )
         reader = VideoReader(str(path), config, max_pixels=max_pixels, stop=stop)
         shown = _ShownFaces(faces, sampling)
-        num_frames = 0
-        with av.open(str(out), "w", format="mp4") as container:
-            film = _Film(container)
-            for frame in reader:
-                assert frame.time_s is not None, "frames of videos have times"
-                image = Image.fromarray(frame.rgb)
-                draw_faces(image, shown.at(frame), bars=bars)
-                if not num_frames:
-                    film.begin(image.size)
-                    sound.begin(container)
-                time_s = frame.time_s + offset_s - start_s
-                film.add(image, time_s)
-                sound.put_until(time_s)
-                num_frames += 1
-            if num_frames:
-                film.end()
-                sound.put_until(float("inf"))
+        try:
+            num_frames = _write(reader, shown, sound, out, bars=bars, shift_s=offset_s - start_s)
+        except av.error.FFmpegError as error:
+            if isinstance(error, OSError):  # of the disk
+                raise
+            raise InputError("unsupported", f"it cannot be written as MP4: {first_line(error)}") from error
         if not num_frames:
             raise InputError("truncated", f"it has no frame from --start {start_s:g} on")
     remarks = [] if reader.report.problem is None else [reader.report.problem.message]
     if sound.report.problem is not None:
         remarks.append(f"sound is left out: {sound.report.problem.message}")
     return DrawnVideo(num_frames, shown.num_shown, shown.num_without_box, tuple(remarks))
+
+
+def _write(reader: VideoReader, shown: _ShownFaces, sound: Sound, out: Path, *, bars: bool, shift_s: float) -> int:
+    """Write pictures and sound; returns how many frames there were."""
+    num_frames = 0
+    with av.open(str(out), "w", format="mp4") as container:
+        film = _Film(container)
+        for frame in reader:
+            assert frame.time_s is not None, "frames of videos have times"
+            image = Image.fromarray(frame.rgb)
+            draw_faces(image, shown.at(frame), bars=bars)
+            if not num_frames:
+                film.begin(image.size)
+                sound.begin(container)
+            film.add(image, frame.time_s + shift_s)
+            sound.put_until(frame.time_s + shift_s)
+            num_frames += 1
+        if num_frames:
+            film.end()
+            sound.put_until(float("inf"))
+    return num_frames
 
 
 class _Film:

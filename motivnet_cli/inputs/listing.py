@@ -14,7 +14,7 @@ import os
 import stat
 import sys
 from collections import Counter
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -41,7 +41,7 @@ from motivnet_cli.remote.storage import can_list, is_remote_file, is_remote_fold
 from motivnet_cli.remote.urls import display_name, is_remote, local_path, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from motivnet_cli.config import KeptType
     from motivnet_cli.inputs.folders import Node
@@ -475,3 +475,25 @@ def _check_lists(lists: Sequence[str]) -> None:
 def _unreadable(name: str, folder: str, error: OSError) -> FoundInput:
     message = f"cannot list this folder: {error.strerror or error}"
     return FoundInput(name, folder, "folder", problem=Problem("unreadable_folder", message))
+
+
+def listed_again(settings: Mapping[str, object]) -> Iterator[Item]:
+    """What the inputs of an earlier run hold now, by its recorded settings, up to a list that cannot be read."""
+    with suppress(ConfigError):
+        yield from Listing(_input_config(settings))
+
+
+def _input_config(settings: Mapping[str, object]) -> InputConfig:
+    """What the run read, without what came on stdin.
+
+    Raises:
+        ConfigError: Nothing else was read.
+    """
+    values = {}
+    for name in InputConfig.__dataclass_fields__:
+        value = settings.get(f"inputs.{name}")
+        if isinstance(value, list):
+            value = tuple(str(each) for each in value if each != "-")
+        if value is not None:
+            values[name] = value
+    return InputConfig(**values)  # type: ignore[arg-type]
