@@ -22,6 +22,7 @@ import torch
 from PIL import features
 
 from motivnet_cli import __version__
+from motivnet_cli.catalogue import CARDS, DEFAULT_MODEL
 from motivnet_cli.engine.machine import (
     all_devices,
     choose_precision,
@@ -242,23 +243,27 @@ def _store(root: str | None) -> ModelStore:
 
 
 def _remarks(found: Findings) -> Iterator[str]:
+    """What will stop a run, then what will slow it; each with what to do, where something can be done."""
     processor, disk, shared = found["processor"], found["disk"], found["shared_memory"]
-    if processor["usable_cores"] < (processor["cores"] or 1):
-        yield f"this process may use {processor['usable_cores']} of {processor['cores']} cores"
-    if all(device["device"] == "cpu" for device in found["devices"]):
-        yield "torch sees no GPU: two cores take from ten seconds to minutes for each face with motivnet-1b"
-    if shared and shared["free_bytes"] < MIN_SHARED_MEMORY:
-        yield f"/dev/shm has only {shared['free_bytes'] / 1e6:.0f} MB free (in containers: --shm-size)"
     if "error" in disk:
-        yield f"{disk['folder']} cannot be written: {disk['error']}"
+        yield f"{disk['folder']} cannot be written: {disk['error']}; name another folder with --out"
     elif disk["free_bytes"] < MIN_DISK_BYTES:
-        yield f"{disk['folder']} has only {disk['free_bytes'] / 1e6:.0f} MB free"
+        yield f"{disk['folder']} has only {disk['free_bytes'] / 1e6:.0f} MB free: make room, or use another folder"
+    if DEFAULT_MODEL not in found["store"]["models"]:
+        size = f"{(CARDS[DEFAULT_MODEL].download_bytes or 0) / 1e9:.1f} GB"
+        yield f"MotivNet's weights are not in the store: motivnet download-weights ({size}); expression-net needs none"
+    if shared and shared["free_bytes"] < MIN_SHARED_MEMORY:
+        yield f"/dev/shm has only {shared['free_bytes'] / 1e6:.0f} MB free: start the container with --shm-size 1g"
     missing = [
         name for name, known in found["codecs"]["videos"].items() if not known and name not in ("av1", "libdav1d")
     ]
     if missing:
-        yield f"videos in {', '.join(missing)} cannot be decoded"
-    if not found["store"]["models"]:
-        yield "no model is in the store: motivnet download-weights brings one (expression-net is inside the package)"
+        yield f"videos in {', '.join(missing)} cannot be decoded: reinstall PyAV (pip install --force-reinstall av)"
+    if all(device["device"] == "cpu" for device in found["devices"]):
+        yield "torch sees no GPU, so runs are on the CPU: two cores take ten seconds to minutes a face with motivnet-1b"
+        if not processor["bf16"]:
+            yield "the processor does not multiply in bf16, so motivnet-1b runs in fp32"
+    if processor["usable_cores"] < (processor["cores"] or 1):
+        yield f"this process may use {processor['usable_cores']} of {processor['cores']} cores"
     if sys.version_info < (3, 11):
         yield f"Python {found['python']} is older than what is tested most"

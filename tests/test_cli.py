@@ -303,9 +303,11 @@ def test_models_says_what_was_never_verified(tmp_path):
     """The cards say plainly which classes were never verified and on what terms a model may be used."""
     run = motivnet("models", "--store", tmp_path)
 
-    assert "Sadness, fear, disgust and anger were never verified" in run.stdout
     assert "non-commercial" in run.stdout
     assert run.stdout.count("Sapiens v1 code and weights") == 1  # of the seven encoders together
+    assert max(map(len, run.stdout.splitlines())) <= 80
+    one = motivnet("models", "expression-net", "--store", tmp_path)
+    assert "Sadness, fear, disgust and anger were never verified" in " ".join(one.stdout.split())
     cards = json.loads(motivnet("models", "--json", "--store", tmp_path).stdout)
     assert [card["name"] for card in cards] == list(CARDS)
 

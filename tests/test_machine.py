@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -145,7 +146,20 @@ def test_doctor_is_one_page(tmp_path, monkeypatch):
     assert found["devices"][0]["device"] == "cpu"
     assert found["codecs"]["videos"]["h264"] is True
     assert found["disk"]["write_megabytes_per_s"] > 0
-    assert f"torch: {found['packages']['torch']}" in page
+    assert f"torch {found['packages']['torch']}," in " ".join(page.split())
+    lines = page.splitlines()
+    assert lines[2:4] == [
+        "Look at:",
+        "  ! MotivNet's weights are not in the store: motivnet download-weights (4.6 GB);",
+    ]
+    assert len(lines) <= 40
+    assert max(len(line) for line in lines if str(tmp_path) not in line) <= 80
+    free, total = found["processor"]["available_bytes"] / 1e9, found["processor"]["memory_bytes"] / 1e9
+    memory = re.search(r"^  memory      ([0-9.]+) GB available of ([0-9.]+) GB$", page, flags=re.M)
+    assert float(memory[2]) == pytest.approx(total, abs=0.06)
+    assert abs(float(memory[1]) - free) < total
+    headings = [line[:-1] for line in lines if re.fullmatch(r"\S.*:", line)]
+    assert headings == ["Look at", "Devices", "Machine", "Disk", "Decoding", "Software", "Environment"]
     assert list(tmp_path.iterdir()) == []
 
 

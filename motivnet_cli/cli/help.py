@@ -45,10 +45,10 @@ _IN_WORDS = {
 
 def page(command: TyperCommand | TyperGroup, ctx: Context) -> str:
     """How a command is called, what it does, and what it takes."""
-    width = min(shutil.get_terminal_size().columns, _WIDEST)
+    width = text_width()
     found = groups(command, ctx)
     column = min(max(len(name) for rows in found.values() for name, _ in rows), _NAMES) + 4
-    lines = [*_wrapped(f"Usage: {usage(command, ctx)}", width, hang=7), "", *_paragraphs(command.help or "", width)]
+    lines = [*wrapped(f"Usage: {usage(command, ctx)}", width, hang=7), "", *_paragraphs(command.help or "", width)]
     for title, rows in found.items():
         lines += ["", f"{title}:", *_table(rows, column, width)]
     if command.epilog:
@@ -67,6 +67,11 @@ def groups(command: TyperCommand | TyperGroup, ctx: Context) -> dict[str, list[t
         groups.setdefault(title, []).append((_names(each), _text(each)))
     order = sorted(groups, key=lambda title: _LAST.index(title) if title in _LAST else -1)
     return {title: groups[title] for title in order}
+
+
+def text_width() -> int:
+    """Columns of running text on this terminal."""
+    return min(shutil.get_terminal_size().columns, _WIDEST)
 
 
 def usage(command: TyperCommand | TyperGroup, ctx: Context) -> str:
@@ -173,11 +178,12 @@ def _paragraphs(text: str, width: int) -> list[str]:
         lines += [""] if lines else []
         for is_indented, group in itertools.groupby(paragraph.splitlines(), key=lambda line: line.startswith(" ")):
             block = list(group)
-            lines += block if is_indented else _wrapped(" ".join(block), width)
+            lines += block if is_indented else wrapped(" ".join(block), width)
     return lines
 
 
-def _wrapped(text: str, width: int, *, hang: int = 0) -> list[str]:
+def wrapped(text: str, width: int, *, hang: int = 0) -> list[str]:
+    """The text in lines of at most this width, but for longer words; `hang` blanks before all but the first."""
     return textwrap.wrap(text, width, subsequent_indent=" " * hang, break_on_hyphens=False, break_long_words=False)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +26,10 @@ from motivnet_cli.config import FaceConfig, InputConfig, LoaderConfig, OutputCon
 
 if TYPE_CHECKING:
     from motivnet_cli.bench import BenchResult, MeasuredWay, SkippedWay
+    from motivnet_cli.doctor import Device, Examination, Processor, Space
+
+_PAGE_WIDTH = 80
+"""Columns of the page of doctor, which is read in mails and bug reports, too."""
 
 
 def bench(
@@ -121,7 +126,7 @@ def doctor(
         if as_json:
             print_json(found)
         else:
-            print_lines(_lines(found))
+            print_lines(_page(found))
 
 
 def _lines_of_bench(result: BenchResult) -> list[str]:
@@ -165,21 +170,83 @@ def _rate(rate: float | None) -> str:
     return f"{rate:,.2f}" if rate else ""
 
 
-def _lines(value: object, indent: str = "") -> list[str]:
-    """Nested dicts and lists as indented lines."""
-    lines = []
-    for name, each in _pairs(value):
-        head = f"{indent}{name}" if name == "-" else f"{indent}{name}:"
-        if isinstance(each, dict | list) and each:
-            lines += [head, *_lines(each, indent + "  ")]
-        elif each is None or each in ([], {}):
-            lines.append(f"{head} none")
-        else:
-            lines.append(f"{head} {('no', 'yes')[each] if isinstance(each, bool) else each}")
+def _page(found: Examination) -> list[str]:
+    """What was found, as lines of at most _PAGE_WIDTH columns: what needs attention first."""
+    remarks = [line for remark in found["remarks"] for line in _row("!", remark, indent=2)]
+    lines = [f"motivnet {found['motivnet']}, Python {found['python']}, {found['system']}", ""]
+    lines += ["Look at:", *remarks] if remarks else ["Nothing stands in the way of a run."]
+    for title, rows in _sections(found).items():
+        lines += ["", f"{title}:", *(line for name, text in rows for line in _row(name, text))]
     return lines
 
 
-def _pairs(value: object) -> Iterable[tuple[str, object]]:
-    if isinstance(value, dict):
-        return value.items()
-    return [("-", each) for each in value] if isinstance(value, list) else []
+def _sections(found: Examination) -> dict[str, list[tuple[str, str]]]:
+    from motivnet_cli.doctor import DISK_MEGABYTES
+
+    processor, disk, shared, store = found["processor"], found["disk"], found["shared_memory"], found["store"]
+    codecs, rate = found["codecs"], disk["write_megabytes_per_s"]
+    written = f"; writes {rate:,.0f} MB/s ({DISK_MEGABYTES} MB, now)" if rate else ""
+    models = ", ".join(f"{name} ({_size(model['bytes'])})" for name, model in store["models"].items())
+    bf16 = "bf16" if processor["bf16"] else "no bf16"
+    limits = [f"{name.replace('_', ' ')} {value or 'unlimited'}" for name, value in found["limits"].items()]
+    packages = [f"{name} {version}" for name, version in found["packages"].items() if version]
+    absent = [name for name, version in found["packages"].items() if not version]
+    return {
+        "Devices": [(device["device"], _about(device, processor)) for device in found["devices"]],
+        "Machine": [
+            ("cores", f"{processor['usable_cores']} of {processor['cores']}; {processor['instructions']}, {bf16}"),
+            ("memory", f"{_size(processor['available_bytes'])} available of {_size(processor['memory_bytes'])}"),
+            *([(shared["folder"], _space(shared))] if shared else []),
+            ("limits", ", ".join(limits)),
+        ],
+        "Disk": [
+            ("outputs", disk["folder"]),
+            ("", f"{_space(disk)}{written}"),
+            ("store", store["root"]),
+            ("", models or "no models"),
+        ],
+        "Decoding": [
+            ("images", _known(codecs["images"])),
+            ("videos", _known(codecs["videos"])),
+            ("ffmpeg", ", ".join(f"{name} {version}" for name, version in codecs["ffmpeg"].items())),
+        ],
+        "Software": [("packages", ", ".join(packages)), *([("absent", ", ".join(absent))] if absent else [])],
+        **({"Environment": list(found["environment"].items())} if found["environment"] else {}),
+    }
+
+
+def _about(device: Device, processor: Processor) -> str:
+    parts = [device.get("name", processor["name"] if device["device"] == "cpu" else "")]
+    if "memory_bytes" in device:
+        parts += [_size(device["memory_bytes"]), f"compute capability {device['compute_capability']}"]
+        parts.append(f"CUDA {device['cuda']}")
+    return ", ".join(filter(None, [*parts, f"precision auto: {device['auto_precision']}"]))
+
+
+def _row(name: str, text: str, *, indent: int = 12) -> list[str]:
+    """A name, and beside it, from a column on, its text: on several lines, if it is long."""
+    return textwrap.wrap(
+        text,
+        _PAGE_WIDTH,
+        initial_indent=f"  {name} ".ljust(indent + 2),
+        subsequent_indent=" " * (indent + 2),
+        break_on_hyphens=False,
+        break_long_words=False,
+    ) or [f"  {name}"]
+
+
+def _known(codecs: Mapping[str, bool | None]) -> str:
+    """Those that are there, then those that are not."""
+    there, absent = ([name for name, known in codecs.items() if bool(known) is wanted] for wanted in (True, False))
+    return ", ".join(there) + (f"; not {', '.join(absent)}" if absent else "")
+
+
+def _space(space: Space) -> str:
+    return f"{_size(space['free_bytes'])} free of {_size(space['bytes'])}"
+
+
+def _size(num_bytes: int | None) -> str:
+    """25.3 GB."""
+    from rich.filesize import decimal
+
+    return "unknown" if num_bytes is None else decimal(num_bytes)

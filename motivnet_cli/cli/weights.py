@@ -12,14 +12,14 @@ import typer
 
 from motivnet_cli import errors
 from motivnet_cli.catalogue import CARDS, DEFAULT_MODEL
-from motivnet_cli.cli.help import OTHER
+from motivnet_cli.cli.help import OTHER, text_width, wrapped
 from motivnet_cli.cli.log import phase, say, shown
 from motivnet_cli.cli.options import AsJson, LogOptions, OptionGroup, StoreFolder
 from motivnet_cli.cli.progress import Talk, watch_bytes
 from motivnet_cli.cli.terminal import print_json, print_lines, talking
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Mapping
 
     from motivnet_cli.catalogue import ModelCard
     from motivnet_cli.weights.store import InstallPlan, Store, StoredModel
@@ -151,21 +151,26 @@ def models(
             ]
             print_json(content if name is None else content[0])
         else:
-            print_lines(_descriptions(cards.values(), stored))
+            print_lines(_descriptions(list(cards.values()), stored))
 
 
-def _descriptions(cards: Iterable[ModelCard], stored: Mapping[str, StoredModel]) -> list[str]:
+def _descriptions(cards: Collection[ModelCard], stored: Mapping[str, StoredModel]) -> list[str]:
+    """What the models are and their terms; of one alone, its limits and training, too."""
     lines = []
+    is_one = len(cards) == 1
     for (terms, limits), alike in itertools.groupby(cards, key=lambda card: (card.terms, card.limits)):
         for card in alike:
             weights = f"by `motivnet download-weights {card.name}`"
             if card.embedded or card.name in stored:
                 weights = stored[card.name].path if card.name in stored else "inside this package"
-            lines += [f"{card.name}: {card.title}", f"  {card.about}", f"  Weights: {weights}."]
-            if card.name in stored and (training := stored[card.name].training):
+            lines += [f"{card.name}: {card.title}", *([f"  {card.about}"] if is_one else []), f"  Weights: {weights}."]
+            if card.name in stored and is_one and (training := stored[card.name].training):
                 lines += _training_lines(training)
-        lines += [f"  Terms: {terms}", *(f"  Note: {limit}" for limit in limits), ""]
-    return lines[:-1]
+        lines += [f"  Terms: {terms}", *(f"  Note: {limit}" for limit in limits if is_one), ""]
+    if not is_one:
+        lines.append("motivnet models MODEL says more of one: what it gives, its limits, how it was trained.")
+    lines = lines[: -1 if is_one else None]
+    return [each for line in lines for each in (wrapped(line, text_width(), hang=4) if line else [""])]
 
 
 def _training_lines(training: TrainingRecord) -> list[str]:
