@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -38,8 +39,9 @@ def cores_of(process):
 @pytest.mark.parametrize("name", ["preds.parquet", "preds"])
 def test_workers_share_one_output(photos, undisturbed, tmp_path, name):
     """Two workers write what one process writes; where there are enough cores, each has its own."""
-    out = tmp_path / name
-    process = start_until_work_is_committed(photos, out, *WORKERS)
+    out, log = tmp_path / name, tmp_path / "log"
+    logged = ("--verbose", "--log-file", log, "--log-format", "json")
+    process = start_until_work_is_committed(photos, out, *WORKERS, *map(str, logged))
     cores = cores_of(process)
     process.communicate(timeout=300)
 
@@ -48,6 +50,8 @@ def test_workers_share_one_output(photos, undisturbed, tmp_path, name):
     assert not cores[0] & cores[1] or len(os.sched_getaffinity(0)) < 2
     assert_same_rows(out, undisturbed)
     assert_whole(out)
+    of_workers = [line for line in map(json.loads, log.read_text().splitlines()) if "worker" in line]
+    assert {(line["worker"], line["level"]) for line in of_workers} == {("cpu", "debug"), ("cpu", "info")}
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import itertools
 import json
 import logging
 import os
@@ -19,10 +20,11 @@ import pytest
 from motivnet_cli.cli.log import say, warn
 from motivnet_cli.cli.options import LogOptions
 from motivnet_cli.cli.terminal import importing, talking
-from motivnet_cli.output.read import read_faces
+from motivnet_cli.output.read import read_faces, read_inputs
+from tests.clips import make_clip
 from tests.commands import all_commands
 from tests.pictures import SAMPLE_DATA
-from tests.runs import at_start, motivnet
+from tests.runs import at_start, command, motivnet
 
 MODEL = ("--model", "expression-net")
 
@@ -44,7 +46,7 @@ def test_every_command_takes_the_group(words):
     assert {"--quiet", "-q", "--verbose", "-v", "--log-file", "--log-format"} <= options
 
 
-QUIET = {
+CALLS = {
     "annotate": "annotate {photos} --model expression-net --out {tmp}/p.parquet",
     "status": "status {out}",
     "verify": "verify {out}",
@@ -54,24 +56,56 @@ QUIET = {
     "download-weights": "download-weights --list --store {tmp}",
     "evaluate": "evaluate --list",
     "summary": "summary {out}",
+    "cite": "cite {out}",
     "export predictions": "export predictions {out} --to csv --out {tmp}/p.csv",
     "export report": "export report {out} --out {tmp}/r.html",
     "export merge": "export merge {out} --out {tmp}/merged.parquet",
+    "export crops": "export crops {out} --out {tmp}/crops",
+    "export overlay": "export overlay {out} --out {tmp}/seen",
     "export model": "export model expression-net --to safetensors --out {tmp}/m.safetensors",
 }
 """A call of each command that takes no longer than a second or two once libraries are imported."""
+ELSEWHERE = {"bench", "train", "compare predictions", "compare models", "compare data"}
+"""Their tests run them into a pipe without --json and with it (test_machine, test_train_command, test_evaluate)."""
+WRITERS = {"annotate", "export predictions", "export report", "export merge", "export crops", "export overlay"} | {
+    "export model"
+}
+"""Their result is a file: stdout stays empty."""
 
 
-@pytest.mark.parametrize("words", QUIET)
-def test_quiet_is_quiet(words, output, tmp_path):
-    """Nothing on stderr when all is well, also from libraries that write there by themselves."""
-    call = QUIET[words].format(photos=output.parent / "photos", out=output, tmp=tmp_path).split()
-    at = call.index("--") if "--" in call else len(call)
+def test_every_command_is_tried():
+    assert set(CALLS) | ELSEWHERE == set(all_commands())
+    assert set(CALLS).isdisjoint(ELSEWHERE)
+
+
+@pytest.mark.parametrize("words", sorted(set(all_commands()) - {"slurm-script"}))
+def test_every_command_takes_json(words):
+    """But for the one that prints a script."""
+    assert "--json" in {name for parameter in all_commands()[words].params for name in parameter.opts}
+
+
+@pytest.mark.parametrize("words", CALLS)
+def test_what_goes_where(words, output, tmp_path):
+    """With --quiet nothing on stderr, also from C libraries; JSON on stdout if it is asked for, and not otherwise."""
+    first, second = (
+        CALLS[words].format(photos=output.parent / "photos", out=output, tmp=tmp_path / name).split() for name in "ab"
+    )
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    at = first.index("--") if "--" in first else len(first)
     with _stderr_of_process(tmp_path / "stderr") as written:
-        run = motivnet(*call[:at], "--quiet", *call[at:])
-
-    assert run.stderr == ""
-    assert written.read_text() == ""
+        plain = motivnet(*first[:at], "--quiet", *first[at:])
+    assert (plain.stderr, written.read_text()) == ("", "")
+    assert (plain.stdout == "") == (words in WRITERS)
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(plain.stdout)
+    if words == "slurm-script":
+        return
+    asked = motivnet(*second, "--json")
+    assert json.loads(asked.stdout) is not None
+    for line in [*plain.stdout.splitlines(), *asked.stderr.splitlines()]:
+        assert "\x1b" not in line
+        assert not line.endswith(" ")
 
 
 @contextlib.contextmanager
@@ -88,11 +122,21 @@ def _stderr_of_process(path):
 
 
 def test_a_quiet_process_says_nothing(output, tmp_path):
-    """As above from the first import on, in a process of its own."""
-    command = [sys.executable, "-m", "motivnet_cli", "annotate", str(output.parent / "photos"), *MODEL, "--quiet"]
-    run = subprocess.run([*command, "--out", str(tmp_path / "p.parquet")], capture_output=True, check=True)
+    """As above from the first import on, in a process of its own; nor of a broken picture and a broken video."""
+    photos = tmp_path / "photos"
+    shutil.copytree(output.parent / "photos", photos)
+    (photos / "broken.png").write_bytes((photos / "astronaut.png").read_bytes()[:4000])
+    make_clip(photos / "broken.avi", frames=20, fps=25, codec="mjpeg", pixel_format="yuvj420p")
+    clip = bytearray((photos / "broken.avi").read_bytes())
+    *_, tenth_end = itertools.islice(re.finditer(rb"\xff\xd9", clip), 10)
+    clip[tenth_end.end() - 60 : tenth_end.end() - 2] = b"\xfe" * 58
+    (photos / "broken.avi").write_bytes(clip)
+    arguments = command(photos, tmp_path / "p.parquet", "--frames", "all", "--quiet")
+    run = subprocess.run(arguments, capture_output=True, check=True)
+    problems = set(read_inputs(tmp_path / "p.parquet")["error_type"])
 
     assert (run.stdout, run.stderr) == (b"", b"")
+    assert problems == {None, "truncated", "decoder_errors"}
 
 
 def test_quiet_says_errors():
@@ -238,8 +282,8 @@ def test_a_word_comes_before_torch_is_imported(output, tmp_path):
     with contextlib.ExitStack() as processes:
         for words, call in FIRST_WORDS.items():
             arguments = call.format(photos=output.parent / "photos", out=output, tmp=tmp_path).split()
-            command = [sys.executable, "-m", "motivnet_cli", *arguments]
-            said[words] = processes.enter_context(subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True))
+            process = [sys.executable, "-m", "motivnet_cli", *arguments]
+            said[words] = processes.enter_context(subprocess.Popen(process, env=env, stderr=subprocess.PIPE, text=True))
         said = {words: (process.communicate()[1], process.returncode) for words, process in said.items()}
 
     for words, (text, code) in said.items():

@@ -83,7 +83,7 @@ def evaluate(
     """
     with StopSignals(log) as stop, talking(log) as talk:
         if remember is not None:
-            _remember(remember, chosen)
+            _remember(remember, chosen, as_json=as_json)
             return
         if list_datasets:
             _list_sets(chosen, labels, as_json=as_json)
@@ -119,10 +119,10 @@ def evaluate(
         _check_accuracy(evaluations, min_accuracy)
 
 
-def _remember(entry: str, chosen: SetOptions) -> None:
+def _remember(entry: str, chosen: SetOptions, *, as_json: bool) -> None:
     if chosen != SetOptions():
         raise errors.ConfigError("--remember names the set and its folder by itself: give no other set with it")
-    remember_set(entry)
+    remember_set(entry, as_json=as_json)
 
 
 def _list_sets(chosen: SetOptions, labels: LabelOptions, *, as_json: bool) -> None:

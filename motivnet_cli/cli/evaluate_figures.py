@@ -6,7 +6,7 @@ import shutil
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
-from motivnet_cli.cli.terminal import aligned, print_data, print_json, print_lines
+from motivnet_cli.cli.terminal import print_data, print_json, print_lines, table_lines
 from motivnet_cli.errors import one_line
 
 if TYPE_CHECKING:
@@ -280,7 +280,7 @@ def print_fits(figure: str, dataset: str | None, *, as_json: bool) -> None:
         print_json([row._asdict() for row in rows])
         return
     table = [_FitRow._fields, *(tuple("" if cell is None else str(cell) for cell in row) for row in rows)]
-    print_lines(aligned(table) if sys.stdout.isatty() else ["\t".join(row) for row in table])
+    print_lines(table_lines(table))
 
 
 def _fit_rows(figure: str, card: DatasetCard) -> list[_FitRow]:

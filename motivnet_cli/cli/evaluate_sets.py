@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from motivnet_cli.evaluation.datasets.inventory import SetState
 
 
-def remember_set(text: str) -> None:
+def remember_set(text: str, *, as_json: bool) -> None:
     """Write `NAME=ROOT` to the user's motivnet.toml."""
     from motivnet_cli.evaluation.datasets.roots import remember
 
@@ -24,6 +24,8 @@ def remember_set(text: str) -> None:
     done = remember(name.strip(), root.strip())
     before = f" (before: {done.before})" if done.before not in (None, done.root) else ""
     say(f"remembered in {done.file}: {name.strip()} = {done.root}{before}")
+    if as_json:
+        print_json({"set": name.strip(), "root": done.root, "file": str(done.file), "before": done.before})
 
 
 def print_set(name: str, root: str | None, *, split: str | None, protocol: str | None, as_json: bool) -> None:

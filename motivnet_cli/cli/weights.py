@@ -98,6 +98,8 @@ def download_weights(
         elif remove:
             models.remove(name)
             say(f"removed {name} from {models.root}")
+            if as_json:
+                print_json({"removed": name})
         elif present := models.find(name):
             _print_stored(present, "in the store already", as_json=as_json)
         elif dry_run:

@@ -22,11 +22,12 @@ from motivnet_cli.weights.load import load_model
 from motivnet_cli.weights.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from motivnet_cli.config import ModelConfig, RunConfig
     from motivnet_cli.faces.track import TrackConfig
     from motivnet_cli.output.protocols import RunPart
+    from motivnet_cli.records import InputReport
     from motivnet_cli.weights.file_hash import FileHash
     from motivnet_cli.weights.load import LoadedModel
 
@@ -114,6 +115,7 @@ def work(
             with contextlib.closing(batches):
                 for batch, prediction in usable_answers(predictor.run(batches), config.output.embeddings):
                     part.write(batch, prediction)
+                    _log_problems(batch.finished)
                     tally.inputs += sum(report.archive is None for report in batch.finished)
                     tally.faces += len(batch.crops)
                     tally.failed += sum(report.status == "failed" for report in batch.finished)
@@ -121,3 +123,11 @@ def work(
             if stop():
                 break
     return tally
+
+
+def _log_problems(reports: Iterable[InputReport]) -> None:
+    for report in reports:
+        if report.problem is not None:
+            about = {"input": report.input, "error_type": report.problem.error_type}
+            what = (report.input, report.status, report.problem.message)
+            log.debug("%s: %s: %s", *what, extra={"fields": about})

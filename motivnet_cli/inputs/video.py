@@ -7,6 +7,7 @@ it however either side ends. A crash, a hang or a want of memory ends that one v
 
 from __future__ import annotations
 
+import logging
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from motivnet_cli.config import VideoConfig
+
+log = logging.getLogger(__name__)
 
 SLOTS = 2
 """Frames between the decoder and its consumer: one that is being filled, one that is being taken."""
@@ -74,6 +77,7 @@ class VideoReader:
         """Whole once the iteration has ended."""
 
     def __iter__(self) -> Iterator[Frame]:
+        log.debug("decoding %s in a process of its own, by %s", self._path, self._config.backend)
         with (
             closing(SharedMemory("motivnet-frames")) as slots,
             closing(DecoderProcess("motivnet_cli.inputs.video_worker", shared=slots.descriptor)) as decoder,

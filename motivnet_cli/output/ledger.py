@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 from array import array
 from collections import Counter
 from typing import IO, TYPE_CHECKING, get_args
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from motivnet_cli.output.backend import Backend
     from motivnet_cli.output.names import RunFiles
     from motivnet_cli.records import RunRecord
+
+log = logging.getLogger(__name__)
 
 MAX_UNIT_ITEMS = 1000
 _MAX_SHARDS = 1_000_000
@@ -400,6 +403,7 @@ class Ledger:
                 self._backend.publish(final, temporary)
         self._num_parts[unit] += 1
         self._reached[unit] = reached
+        log.debug("committed: %d faces of %d inputs, in unit %d", len(faces), len(inputs), unit)
 
     def faces_of(self, position: Position, name: str) -> Iterator[TrackedFace]:
         """What is committed of one input's faces."""
