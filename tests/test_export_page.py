@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import shutil
+import zipfile
 from html.parser import HTMLParser
 
 import numpy as np
@@ -295,7 +296,8 @@ def with_picture(folder):
     box = face_photo(folder / "now" / "a.png", size=(200, 200), faces=((100, 100, 120),))[0]
     about = {"size_bytes": (folder / "now" / "a.png").stat().st_size, "width": 200, "height": 200}
     row = face("a.png", emotion="fear", box=box, size=(200, 200))
-    return output(folder, [row], {"a.png": about}, settings={"inputs.paths": [str(folder / "gone")]})
+    settings = {"inputs.paths": [str(folder / "gone")], "video.of a later version": 1}
+    return output(folder, [row], {"a.png": about}, settings=settings)
 
 
 def test_pictures_that_have_moved(tmp_path):
@@ -310,6 +312,27 @@ def test_pictures_that_have_moved(tmp_path):
     assert '<span class="none">' not in page  # a gallery without any picture is a list of names
     assert "cannot be used" not in found
     assert found.count("data:image/jpeg") == 3  # of the row of people, the most and the least confident face
+
+
+def test_pictures_in_archives(tmp_path):
+    """Faces are cut out of the archive that the run read; where it has gone, out of what was unpacked from it."""
+    box = face_photo(tmp_path / "a.png", size=(200, 200), faces=((100, 100, 120),))[0]
+    with zipfile.ZipFile(tmp_path / "z.zip", "w") as archive:
+        archive.write(tmp_path / "a.png", "in/a.png")
+    about = {"width": 200, "height": 200, "archive": "z.zip"}
+    inputs = {"z.zip/in/a.png": about, "z.zip": {"kind": "archive", "width": None, "height": None}}
+    row = face("z.zip/in/a.png", emotion="fear", box=box, size=(200, 200))
+    path = output(tmp_path, [row], inputs, settings={"inputs.paths": [str(tmp_path)]})
+
+    def page(**options):
+        return write_page(str(path), str(tmp_path / "r.html"), overwrite=True, **options).read_text()
+
+    assert page().count("data:image/jpeg") == 3
+    (tmp_path / "z.zip").unlink()
+    assert "cannot be used: 1 in an archive" in page()
+    (tmp_path / "now" / "in").mkdir(parents=True)
+    shutil.move(tmp_path / "a.png", tmp_path / "now" / "in" / "a.png")
+    assert page(images_from=str(tmp_path / "now")).count("data:image/jpeg") == 3
 
 
 @pytest.mark.parametrize("known", ["size", "nothing"])

@@ -10,7 +10,7 @@ from PIL import Image
 
 from motivnet_cli.engine.machine import usable_cores
 from motivnet_cli.export.local_files import sentence_on
-from motivnet_cli.export.source import InputRow
+from motivnet_cli.export.source import FrameSampling, InputRow
 from motivnet_cli.output.verify_sample import SampledInput
 from motivnet_cli.records import Item
 from motivnet_cli.report.pages import cut_to, small_jpeg
@@ -65,7 +65,7 @@ def add_pictures(source: Source, files: LocalFiles, wanted: Sequence[FacePicture
     items = _items(infos, inputs, files)
     chosen = [each for each in chosen if (infos[each.input].archive or each.input) in items]
     if chosen:
-        _show(source, chosen, infos | inputs, items)
+        _show(source, chosen, inputs | infos, items)
     has_picture = {each.input for each in chosen if each.uri is not None}
     for name in {each.input for each in chosen} - has_picture:
         files.leave_out(name)
@@ -107,8 +107,8 @@ def _show(
         name: SampledInput(name, info.kind, info.archive, info.size_bytes, info.sha256)  # type: ignore[arg-type]
         for name, info in infos.items()
     }
-    video = {f"video.{name}": value for name, value in (source.sampling or {"fps": None}).items()}
-    settings = video | source.record.get("settings", {})
+    sampling = source.sampling or {"fps": None}
+    settings = {f"video.{key}": value for key, value in sampling.items() if key in FrameSampling.__annotations__}
     again = FacesAgain(settings, pl.DataFrame(columns), about, items)
 
     def cut(number: int, rgb: NDArray[np.uint8]) -> None:

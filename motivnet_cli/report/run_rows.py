@@ -257,7 +257,7 @@ class _Portraits:
         self._offer("video", of_videos.with_columns(name="input", number=track))
         if self._has_folders:
             pictures = faces.filter(~_IS_IN_VIDEO)
-            folders = pl.Series("name", map(folder_of, pictures["input"]), pl.String)
+            folders = pl.Series("name", [folder_of(name) for name in pictures["input"]], pl.String)
             self._offer("image", pictures.with_columns(folders, number=pl.lit(None, pl.Int64)))
 
     def _offer(self, kind: str, faces: pl.DataFrame) -> None:
