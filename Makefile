@@ -95,6 +95,7 @@ bench: $(STAMP) ## Run the benchmarks and record their rows (about four hours)
 	$(BIN)/python benchmarks/people.py .people
 	$(BIN)/python benchmarks/detectors.py --people .people --record
 	$(BIN)/python benchmarks/landmarks.py --people .people --record
+	$(BIN)/python benchmarks/conditions.py --people .people --record
 	$(BIN)/python benchmarks/overhead.py --record
 	$(BIN)/python benchmarks/memory.py --record
 	$(BIN)/python benchmarks/against_fer.py --record
