@@ -379,7 +379,7 @@ def test_the_command_says_what_it_wrote(tmp_path):
     run = motivnet("export", "crops", path, "--out", tmp_path / "crops")
 
     assert run.stdout == ""
-    assert "cutting 1 faces out of 1 inputs" in run.stderr
-    assert run.stderr.endswith("(1 faces)\n")
+    assert "faces to cut: 1, from inputs: 1" in run.stderr
+    assert run.stderr.endswith("(faces: 1)\n")
     assert logging.getLogger("motivnet_cli").level == logging.NOTSET
     motivnet("export", "crops", path, "--out", tmp_path / "crops", "--per-class", "0", code=2)

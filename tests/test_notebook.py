@@ -72,14 +72,15 @@ def test_a_picture(cells):
 @pytest.mark.slow
 def test_a_folder(cells):
     """Every sample has its faces, in a table, in seconds, and on every frame; nothing is said on stderr."""
-    faces = {row[0]: row[1:3] for row in _table(_cell(cells, "faces = read_faces")["text/plain"])}
-    assert faces["group.jpg"] == ["3", "happiness"]
-    assert faces["astronaut.png"] == ["1", "happiness"]
-    assert faces["face.mp4"] == ["4", "happiness"]
-    assert _cell(cells, "folder = Path")["stdout"] == f"{sum(int(n) for n, _ in faces.values() if n.isdigit())} faces\n"
-    summed = {row[0]: row[1:5] for row in _table(_cell(cells, "!motivnet summary")["text/plain"])}
-    assert summed["face.mp4"] == ["video", "4", "4.0", "happiness"]
-    assert summed["group.jpg"] == ["image", "3", "null", "happiness"]
+    faces = {(row[0], row[1]): row[2:] for row in _table(_cell(cells, "faces = read_faces")["text/plain"])}
+    counts = [int(row[0]) for row in faces.values() if row[0].isdigit()]
+    assert faces["group.jpg", "null"] == ["3", "1.0", "0.0"]
+    assert faces["face.mp4", "0"] == ["4", "1.0", "0.0"]
+    assert _cell(cells, "folder = Path")["stdout"] == f"{sum(counts)} faces\n"
+    summed = {(row[0], row[1]): row[2:6] for row in _table(_cell(cells, "!motivnet summary")["text/plain"])}
+    assert summed["face.mp4", "0"] == ["video", "4", "4.0", "happiness"]
+    assert summed["group.jpg", "null"] == ["image", "3", "null", "happiness"]
+    assert {summed["interview.mp4", track][3] for track in "01"} == {"happiness", "neutral"}
     assert "base64," in _cell(cells, "!motivnet export overlay")["text/html"]
     assert [line for line, shown in cells.items() if "stderr" in shown] == []
 

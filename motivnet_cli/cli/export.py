@@ -328,7 +328,7 @@ def crops(
         from motivnet_cli.export.crops import write_crops
 
         written = write_crops(path, out, where=where, per_class=per_class, images_from=images_from, overwrite=overwrite)
-        say(f"written: {out} ({written.faces:,} faces)", path=out)
+        say(f"written: {out} (faces: {written.faces:,})", path=out)
         if as_json:
             print_json(dataclasses.asdict(written))
 

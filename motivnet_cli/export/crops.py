@@ -109,7 +109,7 @@ def write_crops(
     faces = _named(source, chosen)
     inputs = source.about_inputs(set(faces["input"].to_list()))
     again = FacesAgain(source.reading_settings(), faces, inputs, _items(path, source, inputs, images_from))
-    log.info("cutting %s faces out of %s inputs", f"{len(faces):,}", f"{faces['input'].n_unique():,}")
+    log.info("faces to cut: %s, from inputs: %s", f"{len(faces):,}", f"{faces['input'].n_unique():,}")
     try:
         with whole_folder(folder, {"format": "crops", "predictions": path, "record": source.record}) as temporary:
             use = functools.partial(_write_crop, faces, cutting, temporary)
