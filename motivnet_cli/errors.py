@@ -3,6 +3,7 @@
     MotivNetError
       ConfigError          a wrong value or combination                      exit 2
       WeightsError         weights missing, damaged or of another network    exit 2
+        MissingWeightsError  those of a model that is not in the store       exit 2
       OutputConflictError  the output belongs to another run or process      exit 2
       FetchError           a file could not be brought here, or is not it    exit 1
       WorkerError          worker processes died again and again             exit 1
@@ -89,6 +90,20 @@ class ConfigError(MotivNetError):
 
 class WeightsError(MotivNetError):
     """A weights file is missing, damaged, or holds another network."""
+
+
+class MissingWeightsError(WeightsError):
+    """The weights of a model of the catalogue are not in the store.
+
+    Args:
+        name: Of the model.
+        store: Folder of the store that was looked into.
+    """
+
+    def __init__(self, message: str, *, name: str, store: str) -> None:
+        super().__init__(message)
+        self.name = name
+        self.store = store
 
 
 class OutputConflictError(MotivNetError):

@@ -170,6 +170,11 @@ def parse_shard(text: str, environ: Mapping[str, str] = os.environ) -> Shard | A
     return Shard(process, count or processes)
 
 
+def is_batch_job(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether a batch scheduler started this process, or the shell that it is in."""
+    return any(name in environ for name in ("SLURM_JOB_ID", "SGE_TASK_ID", "PBS_JOBID", "LSB_JOBID"))
+
+
 def task_list(numbers: Iterable[int]) -> str:
     """Numbers as the array options of schedulers take them, such as `0-3,5,7-9`; empty for none."""
     runs: list[list[int]] = []

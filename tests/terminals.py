@@ -70,6 +70,41 @@ def on_a_terminal(*arguments, env=None, columns=120):
     return written.decode()
 
 
+class Dialogue:
+    """A process whose stdin and stderr are a terminal, which it is started from, and whose stdout is a pipe."""
+
+    def __init__(self, command, *, env=None):
+        self._parent, child = _opened(120)
+        self.process = subprocess.Popen(
+            command,
+            stdin=child,
+            stdout=subprocess.PIPE,
+            stderr=child,
+            env=env,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # so that Ctrl-C is a signal
+        )
+        os.close(child)
+        self.shown = ""
+
+    def wait_for(self, text):
+        """Read what is shown until this is among it."""
+        while text not in self.shown:
+            piece = next(_written(self._parent), None)
+            assert piece, f"it ended without {text!r}:\n{self.shown}"
+            self.shown += piece.decode()
+
+    def type(self, keys):
+        os.write(self._parent, keys.encode())
+
+    def end(self):
+        """Its exit code, and what it wrote to stdout; everything shown is then in `shown`."""
+        self.shown += b"".join(_written(self._parent)).decode()
+        os.close(self._parent)
+        stdout = self.process.communicate()[0].decode()
+        return self.process.returncode, stdout
+
+
 def _opened(columns):
     """Both ends of a terminal of this width: ours, and the one to write to."""
     parent, child = pty.openpty()

@@ -455,7 +455,7 @@ SETTINGS = {
 }
 """Options of annotate, and all settings that they change."""
 OF_THE_CALL = {"--max-failures", "--dry-run", "--json", "--quiet", "--verbose", "--log-file", "--log-format"}
-OF_THE_CALL |= {"--config", "--preset", "--print-config"}
+OF_THE_CALL |= {"--accept-terms", "--config", "--preset", "--print-config"}
 """Options of annotate that change no setting of the run by themselves."""
 
 

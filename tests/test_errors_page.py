@@ -13,7 +13,7 @@ from motivnet_cli import errors
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "errors.md"
 FATAL = {"ConfigError", "WeightsError", "OutputConflictError", "FetchError", "WorkerError", "TrainingError"}
-FATAL |= {"RefusedError", "PrivateAddressError"}
+FATAL |= {"MissingWeightsError", "RefusedError", "PrivateAddressError"}
 """The last two are a part of a message of the others."""
 HOLE = "..."
 """What stands on the page for the part of a message that differs."""

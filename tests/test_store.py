@@ -343,7 +343,7 @@ def test_terms_are_asked_for(store):
     run = download("tiny", "--from-file", TINY, store=store)
 
     assert run.exit_code == 2
-    assert "Terms of tiny" in run.stderr
+    assert "Whoever gave you this checkpoint did not state its terms here" in run.stderr
     assert "--accept-terms" in run.stderr
     assert not store.root.exists()
 

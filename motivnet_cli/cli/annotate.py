@@ -21,6 +21,7 @@ from motivnet_cli.cli.annotate_options import (
 )
 from motivnet_cli.cli.help import GENERAL
 from motivnet_cli.cli.log import phase, say
+from motivnet_cli.cli.missing_weights import with_weights
 from motivnet_cli.cli.options import AsJson, LogOptions
 from motivnet_cli.cli.progress import watch_run
 from motivnet_cli.cli.settings import Preset
@@ -115,8 +116,12 @@ def annotate(
         with importing():
             from motivnet_cli.run import annotate as run
 
-        with watch_run(talk) as progress:
-            summary = run(config, progress=progress, stop=stop, pipe=sys.stdout.buffer if out == "-" else None)
+        def watched() -> Summary:
+            with watch_run(talk) as progress:
+                return run(config, progress=progress, stop=stop, pipe=sys.stdout.buffer if out == "-" else None)
+
+        is_share = config.scale.shard is not None
+        summary = with_weights(watched, talk, log, accept_terms=network.accept_terms, is_share=is_share)
         _say_summary(summary)
         if as_json and out != "-":
             print_json(_as_json(summary))

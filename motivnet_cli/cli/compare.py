@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,7 +11,8 @@ from motivnet_cli.catalogue import DEFAULT_MODEL
 from motivnet_cli.cli.command import App
 from motivnet_cli.cli.evaluate_options import LabelOptions, SetRoot
 from motivnet_cli.cli.log import phase, warn
-from motivnet_cli.cli.options import AsJson, Device, LogOptions, StoreFolder
+from motivnet_cli.cli.missing_weights import with_weights
+from motivnet_cli.cli.options import AcceptTerms, AsJson, Device, LogOptions, StoreFolder
 from motivnet_cli.cli.progress import watch_run
 from motivnet_cli.cli.terminal import (
     StopSignals,
@@ -22,6 +23,10 @@ from motivnet_cli.cli.terminal import (
     talking,
 )
 from motivnet_cli.config import InputConfig, ModelConfig
+
+if TYPE_CHECKING:
+    from motivnet_cli.evaluation.compare_data import DataComparison
+    from motivnet_cli.evaluation.compare_models import ModelComparison
 
 compare = App("compare", help="Compare predictions, models or image sets.")
 
@@ -71,6 +76,7 @@ def compare_models(
     ],
     out: WorkFolder = "comparison-models",
     store: StoreFolder = None,
+    accept_terms: AcceptTerms = False,
     device: Device = "auto",
     as_json: AsJson = False,
     log: LogOptions,
@@ -85,16 +91,19 @@ def compare_models(
             from motivnet_cli.evaluation import compare_models as comparison
         from motivnet_cli.report.comparisons import words_on_models
 
-        with watch_run(talk) as progress:
-            result = comparison.compare_models(
-                ModelConfig(name=a, store=store, device=device),
-                ModelConfig(name=b, store=store, device=device),
-                InputConfig(paths=(images,)),
-                work=Path(out),
-                command=command_line(),
-                progress=progress,
-                stop=stop,
-            )
+        def watched() -> ModelComparison | None:
+            with watch_run(talk) as progress:
+                return comparison.compare_models(
+                    ModelConfig(name=a, store=store, device=device),
+                    ModelConfig(name=b, store=store, device=device),
+                    InputConfig(paths=(images,)),
+                    work=Path(out),
+                    command=command_line(),
+                    progress=progress,
+                    stop=stop,
+                )
+
+        result = with_weights(watched, talk, log, accept_terms=accept_terms)
         if result is None:
             raise exit_stopped(stop)
         print_result(result, words_on_models(result), as_json=as_json)
@@ -112,6 +121,7 @@ def data(
     ] = DEFAULT_MODEL,
     out: WorkFolder = "comparison-data",
     store: StoreFolder = None,
+    accept_terms: AcceptTerms = False,
     device: Device = "auto",
     as_json: AsJson = False,
     log: LogOptions,
@@ -126,16 +136,19 @@ def data(
             from motivnet_cli.evaluation import compare_data as comparison
         from motivnet_cli.report.comparisons import words_on_data
 
-        with watch_run(talk) as progress:
-            result = comparison.compare_data(
-                a,
-                b,
-                work=Path(out),
-                model=ModelConfig(name=model, store=store, device=device),
-                command=command_line(),
-                progress=progress,
-                stop=stop,
-            )
+        def watched() -> DataComparison | None:
+            with watch_run(talk) as progress:
+                return comparison.compare_data(
+                    a,
+                    b,
+                    work=Path(out),
+                    model=ModelConfig(name=model, store=store, device=device),
+                    command=command_line(),
+                    progress=progress,
+                    stop=stop,
+                )
+
+        result = with_weights(watched, talk, log, accept_terms=accept_terms)
         if result is None:
             raise exit_stopped(stop)
         print_result(result, words_on_data(result), as_json=as_json)

@@ -14,6 +14,7 @@ from motivnet_cli.cli.evaluate_options import AnswerOptions, LabelOptions, SetOp
 from motivnet_cli.cli.evaluate_sets import print_set, print_sets, remember_set
 from motivnet_cli.cli.help import OTHER
 from motivnet_cli.cli.log import phase, say, warn
+from motivnet_cli.cli.missing_weights import with_weights
 from motivnet_cli.cli.options import AsJson, LogOptions
 from motivnet_cli.cli.progress import watch_run
 from motivnet_cli.cli.terminal import (
@@ -107,8 +108,11 @@ def evaluate(
             from motivnet_cli.evaluation.evaluate import evaluate as run
             from motivnet_cli.evaluation.significance import across_sets
 
-        with watch_run(talk) as progress:
-            evaluations = run(configs, progress=progress, stop=stop)
+        def watched() -> list[Evaluation] | None:
+            with watch_run(talk) as progress:
+                return run(configs, progress=progress, stop=stop)
+
+        evaluations = with_weights(watched, talk, log, accept_terms=answers.accept_terms)
         if evaluations is None:
             raise exit_stopped(stop)
         across = across_sets(evaluations) if chosen.suite else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,9 @@ from motivnet_cli.catalogue import DEFAULT_MODEL
 from motivnet_cli.cli.command import App
 from motivnet_cli.cli.help import OTHER
 from motivnet_cli.cli.log import phase, say, warn
+from motivnet_cli.cli.missing_weights import with_weights
 from motivnet_cli.cli.options import (
+    AcceptTerms,
     AsJson,
     FilterOptions,
     LogOptions,
@@ -220,6 +223,7 @@ def model(
     out: Annotated[str, typer.Option("--out", "-o", metavar="FILE", help="File to write.")],
     weights: Weights = None,
     store: StoreFolder = None,
+    accept_terms: AcceptTerms = False,
     recipe: Annotated[
         str | None,
         typer.Option(
@@ -244,12 +248,13 @@ def model(
 
     The file is compared with the network first, and an example that runs it is written beside it.
     """
-    with talking(log):
+    with talking(log) as talk:
         phase(f"export: {name or weights or DEFAULT_MODEL} to {out} ({to})")
         with importing():
             from motivnet_cli.export.network import export_model
 
-        result = export_model(
+        export_it = partial(
+            export_model,
             name,
             to,
             out,
@@ -260,6 +265,7 @@ def model(
             input_type=input_type,
             overwrite=overwrite,
         )
+        result = with_weights(export_it, talk, log, accept_terms=accept_terms)
         say(
             f"written: {', '.join(map(str, result.files))}; largest difference to PyTorch on random inputs: "
             f"{result.largest_difference:.1e}"

@@ -12,6 +12,7 @@ import typer
 
 from motivnet_cli.cli.annotate_options import parse_faces
 from motivnet_cli.cli.log import phase, say
+from motivnet_cli.cli.missing_weights import with_weights
 from motivnet_cli.cli.options import (
     AsJson,
     Compile,
@@ -71,7 +72,7 @@ def bench(
 
     The figures hold for this machine, these pictures and this moment.
     """
-    with talking(log):
+    with talking(log) as talk:
         config = RunConfig(
             inputs=InputConfig(paths=tuple(inputs)),
             output=OutputConfig(path="bench.parquet"),
@@ -84,12 +85,15 @@ def bench(
             from motivnet_cli.bench import bench as measure
             from motivnet_cli.bench import plot as draw
 
-        result = measure(
-            config,
-            seconds=seconds,
-            agreement=agreement,
-            on_stage=lambda text: phase(f"measuring: {text}"),
-        )
+        def measured() -> BenchResult:
+            return measure(
+                config,
+                seconds=seconds,
+                agreement=agreement,
+                on_stage=lambda text: phase(f"measuring: {text}"),
+            )
+
+        result = with_weights(measured, talk, log, accept_terms=network.accept_terms)
         if plot:
             draw(result, Path(plot))
             say(f"written: {plot}", path=plot)

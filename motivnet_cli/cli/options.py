@@ -78,6 +78,14 @@ Threads = Annotated[
         help="Threads that read and find faces. Default: the cores this process may use.", rich_help_panel="Machine"
     ),
 ]
+AcceptTerms = Annotated[
+    bool,
+    typer.Option(
+        "--accept-terms",
+        help="Accept the model's terms without being asked; missing weights are then downloaded first.",
+        rich_help_panel="Model",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result to stdout as JSON.")]
 Predictions = Annotated[
     str, typer.Argument(metavar="PREDICTIONS", help="An output of annotate: a .parquet file or a folder.")
@@ -129,6 +137,7 @@ class NetworkOptions(OptionGroup):
     model: Model = None
     weights: Weights = None
     store: StoreFolder = None
+    accept_terms: AcceptTerms = False
     device: Device = "auto"
     batch_size: BatchSize = "auto"
 

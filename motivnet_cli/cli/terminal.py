@@ -45,6 +45,37 @@ def importing() -> Iterator[None]:
             of_torch.removeHandler(handler)
 
 
+_STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
+
+
+def _exit_code_of(number: int) -> int:
+    return errors.EXIT_INTERRUPTED if number == signal.SIGINT else errors.EXIT_STOPPED_RESUMABLE
+
+
+@contextlib.contextmanager
+def ending_at_once(last_words: str = "") -> Iterator[None]:
+    """A block that the first SIGINT, SIGTERM or SIGUSR1 ends, and with it the command: nothing is lost by that."""
+    code = errors.EXIT_STOPPED_RESUMABLE
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        nonlocal code
+        code = _exit_code_of(number)
+        raise KeyboardInterrupt  # no `except Exception` of a library stops it
+
+    before = {number: signal.signal(number, end) for number in _STOP_SIGNALS}
+    try:
+        yield
+    except KeyboardInterrupt:
+        if os.isatty(2):
+            typer.echo(err=True)  # the cursor may be within a line
+        if last_words:
+            say(last_words)
+        raise typer.Exit(code) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 class StopSignals:
     """The stop callback of a run: true after the first SIGINT, SIGTERM or SIGUSR1; a second signal ends the process.
 
@@ -64,9 +95,8 @@ class StopSignals:
         return self.exit_code or errors.EXIT_STOPPED_RESUMABLE
 
     def __enter__(self) -> StopSignals:
-        for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
-            if hasattr(signal, name):
-                signal.signal(getattr(signal, name), self._handle)
+        for number in _STOP_SIGNALS:
+            signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -78,7 +108,7 @@ class StopSignals:
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if self._over:
             return
-        code = errors.EXIT_INTERRUPTED if number == signal.SIGINT else errors.EXIT_STOPPED_RESUMABLE
+        code = _exit_code_of(number)
         if self.exit_code is not None:
             os._exit(code)
         self.exit_code = code

@@ -10,6 +10,7 @@ import typer
 
 from motivnet_cli.cli.help import GENERAL
 from motivnet_cli.cli.log import phase, say, warn
+from motivnet_cli.cli.missing_weights import with_weights
 from motivnet_cli.cli.options import AsJson, LogOptions
 from motivnet_cli.cli.progress import Talk, watch_run, watch_training
 from motivnet_cli.cli.terminal import (
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
     from motivnet_cli.training.config import HeadConfig, StudentConfig, TrainConfig
     from motivnet_cli.training.result import Judged
-    from motivnet_cli.training.train import TrainPlan
+    from motivnet_cli.training.train import Trained, TrainPlan
     from motivnet_cli.weights.store import StoredModel
 
 
@@ -99,7 +100,7 @@ def train(
             if dry_run:
                 _show_plan(config, talk, stop, as_json=as_json)
             else:
-                _train_network(config, result, talk, stop, as_json=as_json)
+                _train_network(config, result, talk, log, stop, accept_terms=recipe.accept_terms, as_json=as_json)
         except Stopped:
             raise exit_stopped(stop) from None
 
@@ -181,13 +182,25 @@ def _network(
     )
 
 
-def _train_network(config: TrainConfig, result: ResultOptions, talk: Talk, stop: StopSignals, *, as_json: bool) -> None:
+def _train_network(
+    config: TrainConfig,
+    result: ResultOptions,
+    talk: Talk,
+    log: LogOptions,
+    stop: StopSignals,
+    *,
+    accept_terms: bool,
+    as_json: bool,
+) -> None:
     phase(f"train: a network from {config.init} on {config.data.dataset}, into {config.out}")
     with importing():
         from motivnet_cli.training.train import train_network
 
-    with watch_run(talk) as watch_faces, watch_training(talk) as watch_steps:
-        trained = train_network(config, watch_faces=watch_faces, watch_steps=watch_steps, stop=stop)
+    def watched() -> Trained | None:
+        with watch_run(talk) as watch_faces, watch_training(talk) as watch_steps:
+            return train_network(config, watch_faces=watch_faces, watch_steps=watch_steps, stop=stop)
+
+    trained = with_weights(watched, talk, log, accept_terms=accept_terms)
     if trained is not None:  # else another process of this training says the rest
         _write(trained.model, trained.judged, result, as_json=as_json)
 

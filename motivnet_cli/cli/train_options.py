@@ -12,7 +12,7 @@ import typer
 
 from motivnet_cli.cli.evaluate_options import KeepContempt, SetFaces, SetProtocol, SetRoot
 from motivnet_cli.cli.help import GENERAL
-from motivnet_cli.cli.options import Device, OptionGroup, StoreFolder
+from motivnet_cli.cli.options import AcceptTerms, Device, OptionGroup, StoreFolder
 from motivnet_cli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -177,6 +177,7 @@ class RecipeOptions(OptionGroup):
             metavar="MODEL|FILE", help="What to start from: sapiens-1b, motivnet-1b or another model, or a checkpoint."
         ),
     ] = None
+    accept_terms: AcceptTerms = False
     new_head: Annotated[
         bool, typer.Option("--new-head", help="Draw a new head, also where the start has one for these classes.")
     ] = False

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import os
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,15 +11,16 @@ import typer
 from motivnet_cli import errors
 from motivnet_cli.catalogue import CARDS, DEFAULT_MODEL
 from motivnet_cli.cli.help import OTHER, text_width, wrapped
-from motivnet_cli.cli.log import phase, say, shown
-from motivnet_cli.cli.options import AsJson, LogOptions, OptionGroup, StoreFolder
-from motivnet_cli.cli.progress import Talk, watch_bytes
-from motivnet_cli.cli.terminal import print_json, print_lines, talking
+from motivnet_cli.cli.log import phase, say
+from motivnet_cli.cli.missing_weights import accept, install, is_terminal, plan_rows, size_text
+from motivnet_cli.cli.options import AcceptTerms, AsJson, LogOptions, OptionGroup, StoreFolder
+from motivnet_cli.cli.terminal import print_json, print_lines, table_lines, talking
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from motivnet_cli.catalogue import ModelCard
+    from motivnet_cli.cli.progress import Talk
     from motivnet_cli.weights.store import InstallPlan, Store, StoredModel
     from motivnet_cli.weights.training_record import TrainingRecord
 
@@ -51,14 +50,7 @@ def download_weights(
     *,
     origin: OriginOptions,
     store: StoreFolder = None,
-    accept_terms: Annotated[
-        bool,
-        typer.Option(
-            "--accept-terms",
-            help="Accept the model's terms without being asked, for scripts.",
-            rich_help_panel="Source",
-        ),
-    ] = False,
+    accept_terms: AcceptTerms = False,
     list_models: Annotated[
         bool,
         typer.Option("--list", help="List all models, and which of them are in the store.", rich_help_panel=OTHER),
@@ -105,22 +97,32 @@ def download_weights(
         elif dry_run:
             _print_plan(models.plan(name, url=origin.url, file=origin.from_file), as_json=as_json)
         else:
-            _ask_for_terms(models.plan(name, url=origin.url, file=origin.from_file), are_accepted=accept_terms)
-            stored = _install(talk, models, name, origin)
+            plan = models.plan(name, url=origin.url, file=origin.from_file)
+            models.check(plan)
+            stored = install(
+                models,
+                name,
+                talk,
+                accepted=_accepted(plan, talk, by_option=accept_terms),
+                url=origin.url,
+                file=origin.from_file,
+                sha256=origin.sha256,
+            )
             _print_stored(stored, "stored", as_json=as_json)
 
 
-def _install(talk: Talk, models: Store, name: str, origin: OriginOptions) -> StoredModel:
-    is_offline = os.environ.get("MOTIVNET_OFFLINE", "") not in ("", "0")
-    with watch_bytes(talk) as progress:
-        return models.install(
-            name,
-            url=origin.url,
-            file=origin.from_file,
-            sha256=origin.sha256,
-            offline=is_offline,
-            progress=progress,
-        )
+def _accepted(plan: InstallPlan, talk: Talk, *, by_option: bool) -> str:
+    """When and how the terms were accepted: by the option, or by a person at the terminal.
+
+    Raises:
+        ConfigError: They were not, or there is nobody to ask.
+    """
+    accepted = accept(plan, talk, by_option=by_option)
+    if accepted is None:
+        if not is_terminal():
+            raise errors.ConfigError("there is no terminal to ask at: read these terms, then add --accept-terms")
+        raise errors.ConfigError("the terms were not accepted; nothing was downloaded")
+    return accepted
 
 
 def models(
@@ -184,22 +186,9 @@ def _training_lines(training: TrainingRecord) -> list[str]:
     ]
 
 
-def _ask_for_terms(plan: InstallPlan, *, are_accepted: bool) -> None:
-    """Show the terms, and return only if they are accepted: by the option, or by a person at the terminal."""
-    terms = f"Terms of {plan.name}: {plan.terms}"
-    if are_accepted:
-        say(terms)
-        return
-    typer.echo(shown(terms), err=True)  # part of the question or of the error, also if --quiet
-    if not (sys.stderr.isatty() and sys.stdin.isatty()):
-        raise errors.ConfigError("there is no terminal to ask at: read these terms, then add --accept-terms")
-    if not typer.confirm("Do you accept these terms?", err=True):
-        raise errors.ConfigError("the terms were not accepted; nothing was downloaded")
-
-
 def _print_stored(model: StoredModel, what: str, *, as_json: bool) -> None:
     say(
-        f"{model.name} is {what}: {_size(model.size_bytes)}, {model.num_parameters:,} parameters, "
+        f"{model.name} is {what}: {size_text(model.size_bytes)}, {model.num_parameters:,} parameters, "
         f"sha256 of the source {model.sha256}, in {model.path}",
     )
     if as_json:
@@ -207,12 +196,10 @@ def _print_stored(model: StoredModel, what: str, *, as_json: bool) -> None:
 
 
 def _print_plan(plan: InstallPlan, *, as_json: bool) -> None:
-    size = f"about {_size(plan.download_bytes)}" if plan.download_bytes else "of unknown size"
     if as_json:
         print_json(dataclasses.asdict(plan))
-        return
-    where = f"{plan.folder}, where {_size(plan.free_bytes)} are free"
-    print_lines([f"would download {plan.name} from {plan.source} ({size}) to {where}; terms: {plan.terms}"])
+    else:
+        print_lines(table_lines(plan_rows(plan)))
 
 
 def _list_models(models: Store, *, as_json: bool) -> None:
@@ -224,16 +211,9 @@ def _list_models(models: Store, *, as_json: bool) -> None:
     lines = [f"store: {models.root}"]
     for row in rows:
         where = row.path or ("inside the package" if row.here else f"not here; from {row.source}")
-        size = f"{_size(row.size_bytes)}, " if row.size_bytes else ""
+        size = f"{size_text(row.size_bytes)}, " if row.size_bytes else ""
         lines += [f"{row.name}: {size}{where}", f"  terms: {row.terms}"]
     print_lines(lines)
-
-
-def _size(num_bytes: int) -> str:
-    """4.6 GB, and 9.8 kB of a head."""
-    from rich.filesize import decimal
-
-    return decimal(num_bytes)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 from urllib.parse import urlsplit
@@ -48,7 +49,7 @@ _HEAD_BYTES = 512  # enough to tell a page from a file
 _PAGE_BYTES = 1 << 16  # enough of a page to find its title
 _NEEDED_SPACE = 1.05  # of a file's size: file systems need some for themselves
 _DISK_IS_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_BY_HAND = "Download the file in a browser or on another machine and give it with --from-file PATH."
+_BY_HAND = "Download the file in a browser or on another machine, then `motivnet download-weights --from-file PATH`."
 
 
 @dataclass(frozen=True, slots=True)
@@ -395,7 +396,7 @@ def _from_hub(task: _Task, part: _Part) -> Version:
         import huggingface_hub
         from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, HfHubHTTPError
     except ImportError:
-        raise FetchError(f"{task.name} needs huggingface_hub: pip install 'motivnet-cli[hub]'") from None
+        raise _needs_hub(task.name) from None
     # The bases: the root error of the HTTP library underneath, which is another one in every major version.
     transport = cast("tuple[type[Exception], ...]", HfHubHTTPError.__bases__)
     failures: tuple[type[Exception], ...] = (OSError, ValueError, EntryNotFoundError, *transport)
@@ -421,6 +422,20 @@ def _from_hub(task: _Task, part: _Part) -> Version:
         shutil.rmtree(folder, ignore_errors=True)
     task.progress(part.size, part.size)
     return Version(size=part.size)
+
+
+def check_library(url: str) -> None:
+    """Raise what `fetch` would for want of the hub's client, which comes with an extra.
+
+    Raises:
+        FetchError: It is not installed.
+    """
+    if url.lower().startswith("hf://") and find_spec("huggingface_hub") is None:
+        raise _needs_hub(redacted(url))
+
+
+def _needs_hub(name: str) -> FetchError:
+    return FetchError(f"{name} needs huggingface_hub: pip install 'motivnet-cli[hub]'")
 
 
 def _through_fsspec(task: _Task, part: _Part) -> Version:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from motivnet_cli.catalogue import CARDS
-from motivnet_cli.errors import ConfigError
+from motivnet_cli.errors import ConfigError, MissingWeightsError
 from motivnet_cli.model import MotivNet, MotivNetSizes, SapiensEmbedder, SapiensSizes
 from motivnet_cli.weights.load import load_model
 from motivnet_cli.weights.store import Store
@@ -58,8 +58,7 @@ def load_start(init: str, *, recipe: str | None = None, store: str | None = None
         store: Folder of the model store, as for `load_model`.
 
     Raises:
-        ConfigError: No model and no file is called so, or both are; the model is not here; it is another network; or as
-            `load_model`.
+        ConfigError: No model and no file is called so, or both are; it is another network; or as `load_model`.
         WeightsError: As `load_model`.
     """
     models = Store(store)
@@ -73,9 +72,11 @@ def load_start(init: str, *, recipe: str | None = None, store: str | None = None
             f"checkpoint file, and there is none called {init!r}"
         )
     if is_model and not is_here and not CARDS[init].embedded:
-        raise ConfigError(
+        raise MissingWeightsError(
             f"the weights of {init} are not here ({models.root}): download them with `motivnet download-weights "
-            f"{init}`, or give --init their file"
+            f"{init}`, or add --accept-terms to this command, which downloads them first; or give --init their file",
+            name=init,
+            store=str(models.root),
         )
     model = load_model(None if is_file else init, weights=init if is_file else None, recipe=recipe, store=store)
     if not isinstance(model.network, SapiensEmbedder):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from motivnet_cli.catalogue import CARDS, DEFAULT_MODEL, ModelCard, recorded_name
-from motivnet_cli.errors import ConfigError, WeightsError
+from motivnet_cli.errors import ConfigError, MissingWeightsError, WeightsError
 from motivnet_cli.faces.crop import image_rows
 from motivnet_cli.model import EmbeddingClassifier, SapiensEmbedder, parent_of
 from motivnet_cli.records import PHASE
@@ -233,10 +233,13 @@ def _installed(name: str, models: Store) -> StoredModel:
     """
     stored = models.find(name)
     if stored is None:
-        raise WeightsError(
-            f"the weights of {name} are not here ({models.root}): download them with "
-            f"`motivnet download-weights {name}`, or give a checkpoint file with --weights PATH. To try the tool "
-            "without them: --model expression-net, the small model inside the package, which is not MotivNet"
+        raise MissingWeightsError(
+            f"the weights of {name} are not here ({models.root}): download them with `motivnet download-weights "
+            f"{name}`, or add --accept-terms to this command, which downloads them first; or give a checkpoint file "
+            "with --weights PATH. To try the tool without them: --model expression-net, the small model inside the "
+            "package, which is not MotivNet",
+            name=name,
+            store=str(models.root),
         )
     return stored
 

@@ -14,6 +14,7 @@ import math
 import os
 import re
 import shutil
+import tempfile
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -74,6 +75,8 @@ class StoredModel:
     """How it was made by `motivnet train`; None where it was made otherwise."""
     position_change: str = ""
     """How the position table of the source was made to fit the input, in words; empty where it was not changed."""
+    terms_accepted: str = ""
+    """When and how the command line had the terms accepted, such as `2026-01-31T12:00:00+00:00, by --accept-terms`."""
     path: str = dataclasses.field(default="", compare=False)
     """The weights file, absolute. Not part of the record on disk."""
 
@@ -90,6 +93,11 @@ class InstallPlan:
     terms: str
     folder: str
     """Where the model would be stored."""
+    present_bytes: int
+    """Of the source file, by a download that was interrupted."""
+    needed_bytes: int | None
+    """On the disk at most at one time, beside what is there: the rest of the source file, and the weights that are made
+    of it. None where its size is not known."""
     free_bytes: int
     """On the file system of the store."""
 
@@ -149,6 +157,7 @@ class Store:
         sha256: str | None = None,
         offline: bool = False,
         progress: FetchProgress = lambda done, total: None,
+        terms_accepted: str = "",
     ) -> StoredModel:
         """Install a model from a URL or a file: verified, converted, and stored completely or not at all.
 
@@ -162,20 +171,25 @@ class Store:
                 remembered, and later downloads from that URL must have the same.
             offline: Use no network.
             progress: Called during the download with the bytes done and the total.
+            terms_accepted: For the record: when and how.
 
         Raises:
             ConfigError: The name cannot be used, or no source is known for it.
-            FetchError: The download failed, or the file has another SHA-256.
+            FetchError: The download failed, the file has another SHA-256, or the store cannot hold it.
             WeightsError: The file is no checkpoint, or holds another network than the one of the catalogue's name.
         """
         source = self._url_of(name, url, file)
+        self._check_writable()
         self.root.mkdir(parents=True, exist_ok=True)
         with self._locked(name):
             if present := self.find(name):
                 return present
             if file is not None:
-                return self._install_file(name, Path(file), sha256=sha256)
-            return self._install_url(name, source, sha256=sha256, offline=offline, progress=progress)
+                return self._install_file(name, Path(file), sha256=sha256, terms_accepted=terms_accepted)
+            self._check_free_space(self.plan(name, url=url).needed_bytes or 0)
+            return self._install_url(
+                name, source, sha256=sha256, offline=offline, progress=progress, terms_accepted=terms_accepted
+            )
 
     def add(
         self,
@@ -265,15 +279,33 @@ class Store:
                 from motivnet_cli.weights.checkpoint import read_training
 
                 size, training = Path(file).stat().st_size, read_training(file)
-        existing = next(folder for folder in (self.root, *self.root.parents) if folder.exists())
+        present = sum(_size(each) for each in self._download_files(name) if not each.name.endswith((".json", ".lock")))
+        needed = size
+        if size is not None and file is None:  # what is downloaded is removed once the weights are made of it
+            made = _size(self.root / ".incoming" / name / WEIGHTS_FILE)
+            needed = max(size - present, 0) + max(size - made, 0)
         return InstallPlan(
             name=name,
             source=str(file) if file is not None else redacted(url),
             download_bytes=size,
             terms=_terms(card, training),
             folder=str(self.root / name),
-            free_bytes=shutil.disk_usage(existing).free,
+            present_bytes=present,
+            needed_bytes=needed,
+            free_bytes=shutil.disk_usage(self._existing()).free,
         )
+
+    def check(self, plan: InstallPlan) -> None:
+        """Raise what would stop `install` before a byte has come. Uses no network and writes nothing.
+
+        Raises:
+            FetchError: The store cannot be written, the disk is too full, or a library for the source is missing.
+        """
+        from motivnet_cli.remote.fetch import check_library
+
+        self._check_writable()
+        self._check_free_space(plan.needed_bytes or 0)
+        check_library(plan.source)
 
     def verify(self, name: str) -> StoredModel:
         """Hash a model's file again and compare it with the record.
@@ -323,17 +355,24 @@ class Store:
             raise ConfigError(f"no source is known for {name!r}: say --url URL or --from-file PATH")
         return url or ""
 
-    def _install_file(self, name: str, file: Path, *, sha256: str | None) -> StoredModel:
+    def _install_file(self, name: str, file: Path, *, sha256: str | None, terms_accepted: str) -> StoredModel:
         from motivnet_cli.weights.file_hash import file_sha256
 
         log.info("hashing %s", file, extra=PHASE)
         found = file_sha256(file)
         if sha256 and found != sha256.lower():
             raise FetchError(f"{file} hashes to {found}, not to the {sha256} that --sha256 says; nothing was stored")
-        return self._convert(name, file, source=file.name, sha256=found)
+        return self._convert(name, file, source=file.name, sha256=found, terms_accepted=terms_accepted)
 
     def _install_url(
-        self, name: str, url: str, *, sha256: str | None, offline: bool, progress: FetchProgress
+        self,
+        name: str,
+        url: str,
+        *,
+        sha256: str | None,
+        offline: bool,
+        progress: FetchProgress,
+        terms_accepted: str,
     ) -> StoredModel:
         from motivnet_cli.remote.fetch import fetch
         from motivnet_cli.remote.urls import redacted
@@ -353,7 +392,9 @@ class Store:
                 f"{fetched.sha256}"
             )
         try:
-            model = self._convert(name, download, source=redacted(url), sha256=fetched.sha256)
+            model = self._convert(
+                name, download, source=redacted(url), sha256=fetched.sha256, terms_accepted=terms_accepted
+            )
         except WeightsError:
             download.unlink()  # otherwise the next install would take it as already downloaded
             raise
@@ -362,7 +403,7 @@ class Store:
         download.unlink()
         return model
 
-    def _convert(self, name: str, file: Path, *, source: str, sha256: str) -> StoredModel:
+    def _convert(self, name: str, file: Path, *, source: str, sha256: str, terms_accepted: str) -> StoredModel:
         """Convert a checkpoint file and move the result into place, with its record."""
         from motivnet_cli.weights.checkpoint import read_training
         from motivnet_cli.weights.networks import convert, outline
@@ -398,6 +439,7 @@ class Store:
                 tool=f"motivnet {__version__}",
                 training=training,
                 position_change=converted.position_change,
+                terms_accepted=terms_accepted,
                 path=str(self.root / name / WEIGHTS_FILE),
             )
             self._publish(incoming, model)
@@ -427,13 +469,33 @@ class Store:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
+    def _existing(self) -> Path:
+        """The folder of the store, or the nearest one above that is there."""
+        return next(folder for folder in (self.root, *self.root.parents) if folder.exists())
+
+    def _check_writable(self) -> None:
+        """Stop before anything is downloaded if nothing can be kept.
+
+        Raises:
+            FetchError: The store cannot be made or written.
+        """
+        folder = self._existing()
+        try:
+            with tempfile.TemporaryFile(dir=folder):  # permissions alone do not tell, such as of a read-only disk
+                pass
+        except OSError as error:
+            raise FetchError(
+                f"the store ({self.root}) cannot be written ({folder}: {error.strerror}): choose another with --store "
+                "or MOTIVNET_HOME"
+            ) from error
+
     def _check_free_space(self, needed: int) -> None:
         """Stop before weights are written if the disk is too full for so many bytes, those of float32 or of a source.
 
         Raises:
             FetchError: The disk is too full.
         """
-        free = shutil.disk_usage(self.root).free
+        free = shutil.disk_usage(self._existing()).free
         if free < needed:
             raise FetchError(
                 f"the weights need about {needed / 1e9:.1f} GB in {self.root}, and {free / 1e9:.1f} GB are "
@@ -460,6 +522,11 @@ class Store:
             yield
         finally:
             lock.release()
+
+
+def _size(path: Path) -> int:
+    """Of a file, in bytes; 0 where there is none."""
+    return path.stat().st_size if path.exists() else 0
 
 
 def _check_name(name: str) -> None:
