@@ -44,6 +44,26 @@ def clip(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="module")
+def record_of(tmp_path_factory):
+    """The record of a run of another model, with other entries."""
+    out = tmp_path_factory.mktemp("record") / "p.parquet"
+    motivnet("annotate", SAMPLE_DATA / "astronaut.png", "--model", "expression-net", "--out", out, "--quiet")
+    record = read_record(out)
+
+    def changed(model, architecture, **changes):
+        settings = record["settings"] | {"model.name": model}
+        return record | {
+            "model": model,
+            "architecture": architecture,
+            "sources": model,
+            "settings": settings,
+            **changes,
+        }
+
+    return changed
+
+
 def cited(tmp_path, *arguments):
     out = tmp_path / "p.parquet"
     motivnet("annotate", *arguments, "--model", "expression-net", "--out", out, "--max-failures", "9", "--quiet")
@@ -174,9 +194,9 @@ def test_archives(tmp_path, pictures):
 
 
 @pytest.mark.parametrize("is_file", [True, False])
-def test_an_unfinished_output_says_so(tmp_path, is_file):
+def test_an_unfinished_output_says_so(tmp_path, is_file, record_of):
     """What is done of a file or folder is described, with the sentence that it is not all."""
-    record = _record_like(tmp_path, "motivnet-1b", "motivnet")
+    record = record_of("motivnet-1b", "motivnet")
     out = tmp_path / ("half.parquet" if is_file else "half")
     photos = nine_inputs(tmp_path / "photos")
     outputs.run(out, photos, record=record, stop_after=6, commit_seconds=0)
@@ -190,9 +210,9 @@ def test_an_unfinished_output_says_so(tmp_path, is_file):
     assert cite(out).methods.startswith(f"We ran motivnet {__version__} ")
 
 
-def test_what_a_former_record_lacks_is_left_out(tmp_path):
+def test_what_a_former_record_lacks_is_left_out(tmp_path, record_of):
     """A record of few entries gives fewer sentences; settings of an evaluation's corruption give one more."""
-    record = _record_like(tmp_path, "mine", "head")
+    record = record_of("mine", "head")
     for key in ("torch", "architecture", "sources"):
         del record[key]
     record["settings"] |= {"loader.corruption": ["blur", 2]}
@@ -206,9 +226,9 @@ def test_what_a_former_record_lacks_is_left_out(tmp_path):
     assert keys(found) == ["motivnet", "deng2020retinaface"]
 
 
-def test_a_damaged_record_is_no_fault(tmp_path):
+def test_a_damaged_record_is_no_fault(tmp_path, record_of):
     """A record that is changed by hand ends the command with a message, and commands no terminal."""
-    record = _record_like(tmp_path, "mine", "head")
+    record = record_of("mine", "head")
     outputs.run(tmp_path / "p.parquet", nine_inputs(tmp_path / "photos"), record=record)
     table = pq.read_table(tmp_path / "p.inputs.parquet")
 
@@ -222,9 +242,9 @@ def test_a_damaged_record_is_no_fault(tmp_path):
     assert "\x1b" not in run(0, tool="motivnet \x1b[2J", model="\x1b]0;x\x07").stdout
 
 
-def test_merged_outputs_and_object_stores(tmp_path):
+def test_merged_outputs_and_object_stores(tmp_path, record_of):
     """How many outputs were joined; an output behind a URL is read there."""
-    record = _record_like(tmp_path, "mine", "sapiens")
+    record = record_of("mine", "sapiens")
     for number in range(2):
         photos = nine_inputs(tmp_path / f"photos-{number}")
         settings = record["settings"] | {"inputs.paths": [str(photos)]}
@@ -242,16 +262,6 @@ def test_merged_outputs_and_object_stores(tmp_path):
     assert " on 9 images. " in cite(url).methods
 
 
-def _record_like(folder, model, architecture, **changes):
-    """The record of a run of another model, with the hash of no weights."""
-    motivnet(
-        "annotate", SAMPLE_DATA / "astronaut.png", "--model", "expression-net", "--out", folder / "like.parquet", "-q"
-    )
-    record = read_record(folder / "like.parquet")
-    settings = record["settings"] | {"model.name": model}
-    return record | {"model": model, "architecture": architecture, "sources": model, "settings": settings, **changes}
-
-
 @pytest.mark.parametrize(
     ("model", "architecture", "sources", "expected"),
     [
@@ -265,10 +275,10 @@ def _record_like(folder, model, architecture, **changes):
         ("mine", "head", "my-sapiens-1b (encoder), sha256 ab", ""),
     ],
 )  # fmt: skip
-def test_models_and_their_parents_are_cited(tmp_path, model, architecture, sources, expected):
+def test_models_and_their_parents_are_cited(tmp_path, model, architecture, sources, expected, record_of):
     """The publications of an architecture, and of the models of the catalogue that one was made from."""
     out = tmp_path / "p.parquet"
-    record = _record_like(tmp_path, model, architecture, sources=sources)
+    record = record_of(model, architecture, sources=sources)
     outputs.run(out, nine_inputs(tmp_path / "photos"), record=record)
     found = cite(out)
 
