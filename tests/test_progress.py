@@ -112,6 +112,15 @@ def test_the_bar_fits_on_a_line(watch, call, columns):
     assert found[4] == details or columns == 80
 
 
+@pytest.mark.parametrize("columns", [80, 120])
+def test_the_bar_of_a_download(columns):
+    meter = Meter(2_000, 8_000, 1_000, 100.0, unit="bytes", counts="2.0 GB of 8.0 GB", details=("10.0 MB/s",))
+    (line,) = drawn(meter, columns)
+
+    assert re.fullmatch(r"[━╸╺ ]{6,40} 25% 2\.0 GB of 8\.0 GB, 10\.0 MB/s, 1:40 elapsed, 10:00 left *", line), line
+    assert len(line) <= columns
+
+
 def test_the_bar_of_a_download_of_unknown_size():
     (line,) = drawn(meters(watch_bytes, 46_000_000, None), 80)
 
