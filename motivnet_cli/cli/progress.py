@@ -91,6 +91,12 @@ class Talk:
             self._live.start(refresh=True)
 
 
+def hide_live_line() -> None:
+    """Take the live line away, before something else is written to the terminal, or asked there."""
+    if Talk.current is not None:
+        Talk.current.hide()
+
+
 @contextlib.contextmanager
 def watch_run(talk: Talk) -> Iterator[OnProgress]:
     """Inputs, faces, failures and faces a second of a run."""

@@ -20,7 +20,7 @@ import typer
 
 from motivnet_cli import errors
 from motivnet_cli.cli.log import PACKAGE, FileHandler, StderrHandler, phase, say, warnings_logged
-from motivnet_cli.cli.progress import Talk
+from motivnet_cli.cli.progress import Talk, hide_live_line
 
 if TYPE_CHECKING:
     from motivnet_cli.cli.options import LogOptions
@@ -266,8 +266,7 @@ def print_data(text: str) -> None:
 
     Names of files go out as the bytes that they are made of; what the encoding of stdout lacks, as an escape.
     """
-    if Talk.current is not None:
-        Talk.current.hide()
+    hide_live_line()
     encoded = f"{text}\n".encode(sys.stdout.encoding, "surrogateescape" if _prints_unicode() else "backslashreplace")
     try:
         sys.stdout.flush()
