@@ -10,7 +10,7 @@ import typer
 from motivnet_cli import errors
 from motivnet_cli.cli.log import phase
 from motivnet_cli.cli.options import AsJson, Device, LogOptions, OptionGroup, Predictions, StoreFolder, Weights
-from motivnet_cli.cli.terminal import importing, print_json, print_lines, talking
+from motivnet_cli.cli.terminal import importing, print_json, print_lines, table_lines, talking
 from motivnet_cli.config import ModelConfig
 from motivnet_cli.output.findings import CheckResult
 
@@ -97,10 +97,15 @@ def _verified(path: str, sample: SampleConfig | None) -> Verification:
     return found.replacing(check_sample(path, sample))
 
 
+def _result(check: CheckResult) -> str:
+    result = check.result if check.result != "wrong" else f"wrong ({check.faults:,})"
+    return f"{result}: {check.note}" if check.note else result
+
+
 def _lines(found: Verification) -> Iterator[str]:
-    for check in found.checks:
-        result = check.result if check.result != "wrong" else f"wrong ({check.faults:,})"
-        yield f"{check.check:<18}{result}{f': {check.note}' if check.note else ''}"
+    heads = table_lines([(check.check, _result(check)) for check in found.checks])
+    for check, head in zip(found.checks, heads, strict=True):
+        yield head
         for fault in check.examples:
             yield f"    {fault.where}: {fault.what}"
         if check.faults > len(check.examples):
