@@ -21,6 +21,7 @@ from motivnet_cli.export.source import Source
 from motivnet_cli.export.summary import Summary
 from motivnet_cli.records import EMOTIONS
 from motivnet_cli.report.looks import looks_of
+from motivnet_cli.report.pages import clock, whole_percent
 from motivnet_cli.report.predictions import write_page
 from motivnet_cli.report.run_rows import RunRows, map_of
 from motivnet_cli.report.timelines import timelines
@@ -247,6 +248,12 @@ def test_no_emotion_hides_another():
     assert {group.emotion: group.num_faces for group in drawn.groups} == {"neutral": 1500, "happiness": 1500}
 
 
+def test_times_and_shares_in_words():
+    """A part of a second is not rounded away in short videos, nor a share to none or all."""
+    assert [clock(0.5, 60), clock(60, 60), clock(64.6, 200), clock(3725, 4000)] == ["0.5 s", "60 s", "1:05", "1:02:05"]
+    assert [whole_percent(share) for share in (0, 0.001, 0.336, 0.999, 1)] == ["0 %", "<1 %", "34 %", ">99 %", "100 %"]
+
+
 def test_classes_of_ones_own_look_different():
     """Thirty classes: known emotions have their own colours, and no two classes look the same."""
     names = ["anger", *(f"class {number}" for number in range(29))]
@@ -333,6 +340,19 @@ def test_pictures_in_archives(tmp_path):
     (tmp_path / "now" / "in").mkdir(parents=True)
     shutil.move(tmp_path / "a.png", tmp_path / "now" / "in" / "a.png")
     assert page(images_from=str(tmp_path / "now")).count("data:image/jpeg") == 3
+
+
+def test_a_video_of_which_the_rate_is_not_known(tmp_path):
+    """One frame of every 30: its face counts, without seconds, and there is no total of seconds that is 0."""
+    rows = [seen(f"{name}.mp4", 4.0, 0.25, frame=30) for name in "ab"]
+    inputs = {"a.mp4": VIDEO, "b.mp4": VIDEO}
+    path = output(tmp_path, rows, inputs, video={"fps": None, "every": 30}, tracks=False)
+    page = write_page(str(path), str(tmp_path / "r.html")).read_text()
+
+    assert page.count('<p class="much">1 face</p>') == 2
+    assert "2 with faces in a single frame, of which the rate is not known" in page
+    assert "All videos" not in page
+    assert "Emotions in videos" not in page
 
 
 @pytest.mark.parametrize("known", ["size", "nothing"])

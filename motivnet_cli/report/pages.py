@@ -81,7 +81,7 @@ def whole_percent(share: float) -> str:
 def clock(seconds: float, length_s: float = 0.0) -> str:
     """A time in a recording of this length: `12.5 s` in short ones, else `1:05`, `1:01:05`."""
     if length_s < 120:
-        return f"{seconds:.4g} s" if length_s < 20 else f"{seconds:.0f} s"
+        return f"{round(seconds, 2):g} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
