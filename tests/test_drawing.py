@@ -82,12 +82,14 @@ def test_a_plate_at_an_edge_is_whole(corner):
     assert not mask[y + 6 : min(y + 64, 474), max(x, 0) + 6 : x + 74].any()
 
 
-@pytest.mark.parametrize("count", [2, 6])
-def test_no_plate_covers_a_face_or_another_plate(count):
-    """In a row of people, each number is seen as whole as if its face were alone, and so is what is within each box."""
+@pytest.mark.parametrize(("count", "bars"), [(2, True), (6, True), (6, False)])
+def test_no_plate_covers_a_face_or_another_plate(count, bars):
+    """In a row of people each plate is seen as whole as if its face were alone, and so is what is within each box."""
     faces = [face((20 + 150 * n, 200, 150 + 150 * n, 360), n) for n in range(count)]
-    picture = drawn(faces, (1000, 700))
+    picture = drawn(faces, (1000, 700), bars=bars)
 
+    letters = [is_colour(drawn([each], (1000, 700), bars=False), (255, 255, 255)).sum() for each in faces]
+    assert is_colour(picture, (255, 255, 255)).sum() >= sum(letters)
     for each, colour in zip(faces, COLOURS, strict=False):
         alone = is_colour(drawn([each], (1000, 700), bars=False), colour).sum()
         assert is_colour(picture, colour).sum() >= 0.98 * alone
