@@ -51,6 +51,7 @@ CALLS = {
     "status": "status {out}",
     "verify": "verify {out}",
     "slurm-script": "slurm-script --shards 2 -- {photos} --out {tmp}/p.parquet",
+    "completion": "completion bash",
     "models": "models",
     "doctor": "doctor --folder {tmp}",
     "download-weights": "download-weights --list --store {tmp}",
@@ -67,6 +68,8 @@ CALLS = {
 """A call of each command that takes no longer than a second or two once libraries are imported."""
 ELSEWHERE = {"bench", "train", "compare predictions", "compare models", "compare data"}
 """Their tests run them into a pipe without --json and with it (test_machine, test_train_command, test_evaluate)."""
+SCRIPTS = {"slurm-script", "completion"}
+"""Their result is a script, which is no JSON."""
 WRITERS = {"annotate", "export predictions", "export report", "export merge", "export crops", "export overlay"} | {
     "export model"
 }
@@ -78,9 +81,9 @@ def test_every_command_is_tried():
     assert set(CALLS).isdisjoint(ELSEWHERE)
 
 
-@pytest.mark.parametrize("words", sorted(set(all_commands()) - {"slurm-script"}))
+@pytest.mark.parametrize("words", sorted(set(all_commands()) - SCRIPTS))
 def test_every_command_takes_json(words):
-    """But for the one that prints a script."""
+    """But for those that print a script."""
     assert "--json" in {name for parameter in all_commands()[words].params for name in parameter.opts}
 
 
@@ -99,7 +102,7 @@ def test_what_goes_where(words, output, tmp_path):
     assert (plain.stdout == "") == (words in WRITERS)
     with pytest.raises(json.JSONDecodeError):
         json.loads(plain.stdout)
-    if words == "slurm-script":
+    if words in SCRIPTS:
         return
     asked = motivnet(*second, "--json")
     assert json.loads(asked.stdout) is not None
