@@ -261,6 +261,7 @@ def test_mirrored_names_are_their_own_and_lead_nowhere_else():
 
     assert first == second
     assert first[:5] == ["a.jpg", "a-2.JPG", "a-3.jpg", "a-4.jpg", "a.jpg-2/b.png"]
+    assert first[5:7] == ["b_xff.png", "https/host/x.jpg"]
     assert first[8:10] == ["t.mov.mp4", "t.mov-2.mp4"]
     assert len({name.casefold() for name in first}) == len(given)
     assert all(not name.startswith("/") and ".." not in name.split("/") for name in first)

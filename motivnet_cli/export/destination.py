@@ -122,7 +122,7 @@ class MirroredNames:
 
     def take(self, name: str, suffix: str) -> PurePosixPath:
         """The name for the file of an input, which ends in `suffix`: `a.heic.jpg`, and then `a.heic-2.jpg`."""
-        *above, last = map(_shortened, _parts_of(name))
+        *above, last = map(_shortened, _parts_of(name.replace("\\", "_")))  # as in `\\xff`, of a name that is no UTF-8
         stem = last[: len(last) - len(suffix)] if last.lower().endswith(suffix.lower()) else last
         suffix = last[len(stem) :] or suffix
         for n in itertools.count(1):
