@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, get_args
 
 import typer
@@ -193,7 +194,7 @@ def expand_groups(command: Callable[..., None]) -> Callable[..., None]:
     for name, parameter in inspect.signature(command, eval_str=True).parameters.items():
         if inspect.isclass(parameter.annotation) and issubclass(parameter.annotation, OptionGroup):
             groups[name] = parameter.annotation
-            parameters += _parameters_of(parameter.annotation)
+            parameters += _parameters_of(parameter.annotation)  # type: ignore[arg-type] # a class is hashable
         else:
             parameters.append(parameter.replace(annotation=_described(parameter.annotation, "Output")))
 
@@ -208,15 +209,20 @@ def expand_groups(command: Callable[..., None]) -> Callable[..., None]:
     return expanded
 
 
-def _parameters_of(group: type[OptionGroup]) -> Iterator[inspect.Parameter]:
+@functools.cache  # every command has the options of its log
+def _parameters_of(group: type[OptionGroup]) -> tuple[inspect.Parameter, ...]:
     hints: dict[str, object] = {}
     for each in reversed(group.__mro__):  # not typing.get_type_hints, which on Python 3.10 hides what Annotated holds
         hints |= inspect.get_annotations(each, eval_str=True)
-    for field in dataclasses.fields(group):
-        annotation = _described(hints[field.name], group.panel)
-        yield inspect.Parameter(
-            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=annotation
+    return tuple(
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=field.default,
+            annotation=_described(hints[field.name], group.panel),
         )
+        for field in dataclasses.fields(group)
+    )
 
 
 def _described(annotation: object, panel: str | None) -> object:
