@@ -77,7 +77,9 @@ def test_the_site_in_chromium(address, browser):
 
     page.goto(address)
     assert page.locator("h1").inner_text().startswith("motivnet")
-    page.locator("input.md-search__input").fill("transitions")
+    page.locator("input.md-search__input").click()
+    page.get_by_text("Type to start searching").wait_for()  # its index is there
+    page.locator("input.md-search__input").press_sequentially("debounces")
     page.locator(".md-search-result__link[href*=summary]").first.wait_for()
     page.locator("input.md-search__input").press("Escape")
     page.locator("article").get_by_role("link", name="I have interviews").click()
