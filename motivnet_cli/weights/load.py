@@ -126,9 +126,9 @@ def load_model(
 
 
 def _say_loading(name: str, path: str) -> None:
-    file = Path(path)
-    size = f" ({file.stat().st_size / 1e9:.2g} GB)" if file.is_file() else ""
-    log.info("loading %s%s", name, size, extra=PHASE)
+    num_bytes = Path(path).stat().st_size if Path(path).is_file() else 0
+    size = f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.1f} MB"
+    log.info("loading %s (%s)", name, size, extra=PHASE)
 
 
 def model_card(name: str | None = None, *, weights: str | None = None, store: str | None = None) -> ModelCard:
