@@ -17,10 +17,11 @@ import polars as pl
 import pytest
 from PIL import Image
 
+from motivnet_cli.export.filters import NO_FILTERS
 from motivnet_cli.export.overlay import write_overlays
 from motivnet_cli.export.predictions import export_predictions
 from motivnet_cli.export.source import Source
-from motivnet_cli.report.timelines import timelines, videos_in
+from motivnet_cli.report.timelines import timelines
 from tests.clips import SAMPLE_DATA, can_encode, encode_yuv, face_clip
 from tests.runs import finish
 
@@ -165,30 +166,30 @@ def test_captions_leave_out_where_nobody_is_seen(run, tmp_path, kind, suffix):
     assert not [span for span in spans if span[0] < end and span[1] > start]
 
 
-def test_the_report_leaves_out_where_nobody_is_seen(run, monkeypatch):
+def bars_of(source):
+    """Start and end in seconds of every bar of the only video's timeline."""
+    [timeline], _ = timelines(source, NO_FILTERS)
+    span, bars = timeline.span, [bar for lane in timeline.lanes for bar in lane.bars]
+    length_s = span.last_s - span.first_s
+    return [(span.first_s + bar.left * length_s, span.first_s + (bar.left + bar.width) * length_s) for bar in bars]
+
+
+def test_the_report_leaves_out_where_nobody_is_seen(run):
     """No bar of the timeline lies in the absence by more than half the time of a frame."""
-    drawn = {}
-    monkeypatch.setattr("motivnet_cli.report.figures.timeline", lambda bars, names: drawn.update(bars))
-    source = Source(run[1])
-    list(timelines(source, videos_in(source)))
-    (bars,) = drawn.values()
+    bars = bars_of(Source(run[1]))
 
-    assert len(bars) == 10
-    for start, width, _ in bars:
-        assert start + width <= AWAY[0] or start >= AWAY[1] - 0.1 - 1e-6
+    assert bars
+    for start, end in bars:
+        assert end <= AWAY[0] + 1e-6 or start >= AWAY[1] - 0.1 - 1e-6
 
 
-def test_a_timeline_of_few_faces_is_not_filled(run, monkeypatch):
-    """Faces that are seen far from each other are thin bars: a frame stands for its own time only."""
-    drawn = {}
-    monkeypatch.setattr("motivnet_cli.report.figures.timeline", lambda bars, names: drawn.update(bars))
+def test_a_timeline_of_few_faces_is_not_filled(run):
+    """Faces that are seen far from each other are thin bars: a frame stands for the time until the next."""
     source = Source(run[1], where="time_s = 0 OR time_s > 2.7")
-    list(timelines(source, videos_in(source)))
-    (bars,) = drawn.values()
 
-    assert [(start, start + width) for start, width, _ in bars] == [
-        pytest.approx((0, 0.1), abs=0.01),
-        pytest.approx((2.7, 2.9), abs=0.01),
+    assert bars_of(source) == [
+        pytest.approx((0, 0.2), abs=0.01),
+        pytest.approx((2.8, 3.0), abs=0.01),
     ]
 
 
