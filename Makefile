@@ -103,6 +103,7 @@ bench: $(STAMP) ## Run the benchmarks and record their rows (about four hours)
 	$(BIN)/python benchmarks/convert.py --record
 	$(BIN)/python benchmarks/video.py --record
 	$(BIN)/python benchmarks/export.py --record
+	$(BIN)/python benchmarks/summaries.py --record
 	$(BIN)/python benchmarks/export_onnx.py --record
 	$(BIN)/python benchmarks/feed.py --record
 	$(BIN)/python benchmarks/profiles.py --record
