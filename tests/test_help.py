@@ -63,16 +63,14 @@ def test_every_option_is_under_one_heading(words):
     command = COMMANDS[words]
     shown = [row for rows in groups_of(motivnet(*words, "-h").stdout).values() for row in rows]
     for parameter in command.params:
-        is_option = parameter.param_type_name == "option"
-        name = max(parameter.opts, key=len) if is_option else parameter.metavar
-        assert (
-            sum(
-                name in re.split("[ ,/]+", row) if is_option else row.strip("[.]") == name.strip("[.]") for row in shown
-            )
-            == 1
-        )
+        if parameter.param_type_name == "argument":
+            name = parameter.metavar
+            assert [row.strip("[.]") for row in shown].count(name.strip("[.]")) == 1, name
+        else:
+            name = max(parameter.opts, key=len)
+            assert sum(name in re.split("[ ,/]+", row) for row in shown) == 1, name
+            assert parameter.is_flag or parameter.metavar, name
         assert parameter.help.endswith((".", "...")), name
-        assert getattr(parameter, "is_flag", False) or parameter.metavar, name
     assert "TEXT" not in " ".join(shown)
     assert not getattr(command, "commands", None) or {"predictions", "annotate"} & set(shown)
 

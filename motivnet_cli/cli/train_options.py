@@ -241,7 +241,9 @@ class AugmentOptions(OptionGroup):
 
     panel = "A network: changes to faces"
 
-    flip_augment: Annotated[bool, typer.Option("--flip-augment", help="Mirror every second face.")] = False
+    flip_augment: Annotated[bool, typer.Option("--flip-augment", help="Mirror half of the faces, drawn at random.")] = (
+        False
+    )
     color_jitter: Annotated[
         float,
         typer.Option(
