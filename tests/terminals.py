@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import fcntl
 import os
@@ -12,6 +13,8 @@ import subprocess
 import sys
 import termios
 import threading
+
+from tests.server import GUARD_SECONDS
 
 _SIZES = ("COLUMNS", "LINES")
 """Variables that say how large a terminal is, whatever it is: pytest-xdist sets them."""
@@ -86,22 +89,26 @@ class Dialogue:
         )
         os.close(child)
         self.shown = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")()  # a piece may end within a character
+        self._guard = threading.Timer(GUARD_SECONDS, self.process.kill)
+        self._guard.start()
 
     def wait_for(self, text):
         """Read what is shown until this is among it."""
         while text not in self.shown:
             piece = next(_written(self._parent), None)
             assert piece, f"it ended without {text!r}:\n{self.shown}"
-            self.shown += piece.decode()
+            self.shown += self._decoder.decode(piece)
 
     def type(self, keys):
         os.write(self._parent, keys.encode())
 
     def end(self):
         """Its exit code, and what it wrote to stdout; everything shown is then in `shown`."""
-        self.shown += b"".join(_written(self._parent)).decode()
+        self.shown += self._decoder.decode(b"".join(_written(self._parent)))
         os.close(self._parent)
         stdout = self.process.communicate()[0].decode()
+        self._guard.cancel()
         return self.process.returncode, stdout
 
 
