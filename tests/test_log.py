@@ -206,6 +206,17 @@ def test_a_full_disk_under_the_log_ends_nothing(output, tmp_path):
     assert len(read_faces(tmp_path / "p.parquet")) == 1
 
 
+def test_a_reader_of_stderr_that_goes_away_ends_nothing(monkeypatch):
+    """Or a run would end with exit code 0, as when stdout is read no more, and be half done."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as gone, monkeypatch.context() as patch:
+        patch.setattr("sys.stderr", gone)
+        with talking(LogOptions()):
+            say("to nobody")
+            say("again")
+
+
 def test_secrets_of_urls_are_in_no_log(tmp_path):
     log = tmp_path / "log.json"
     with talking(LogOptions(log_file=str(log), log_format="json", quiet=True)):

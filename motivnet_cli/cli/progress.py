@@ -51,12 +51,15 @@ class Talk:
         self._shown: RenderableType = ""
 
     def write(self, line: str) -> None:
-        """A line of its own, above the live line, whatever its length."""
-        if self._live is None:
-            sys.stderr.write(f"{line}\n")
-            sys.stderr.flush()
-        else:
-            self._live.console.print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
+        """A line of its own, above the live line, whatever its length. That it can be read no more ends nothing."""
+        try:
+            if self._live is None:
+                sys.stderr.write(f"{line}\n")
+                sys.stderr.flush()
+            else:
+                self._live.console.print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
     def phase(self, text: str) -> None:
         """Have the live line say what is being done."""
