@@ -64,7 +64,9 @@ BatchSize = Annotated[
 PrecisionName = Annotated[
     Precision,
     typer.Option(
-        help="auto: bf16 where the device computes in it, else fp32. fp32 does without TF32.", rich_help_panel="Model"
+        help="auto: bf16 where the device computes in it, fp16 on an older GPU, else fp32, which a small network "
+        "always gets. fp32 does without TF32.",
+        rich_help_panel="Model",
     ),
 ]
 Compile = Annotated[
