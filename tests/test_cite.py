@@ -191,6 +191,8 @@ def test_archives(tmp_path, pictures):
     found = cited(tmp_path, tmp_path / "pictures.zip", tmp_path / "torn.zip")
 
     assert "on 1 image. 1 archive or folder could not be read to the end." in found.methods
+    found = cited(tmp_path, tmp_path / "torn.zip", "--overwrite")
+    assert "on no image. 1 archive or folder could not be read to the end." in found.methods
 
 
 @pytest.mark.parametrize("is_file", [True, False])

@@ -393,5 +393,5 @@ def _or(words: Iterable[str]) -> str:
 
 
 def _joined(words: Iterable[str], last: str) -> str:
-    *first, end = words or [""]
+    *first, end = [*words] or [""]
     return f"{', '.join(first)} {last} {end}" if first else end
