@@ -19,6 +19,7 @@ from motivnet_cli.errors import ConfigError
 from motivnet_cli.evaluation.datasets.read import read_dataset
 from motivnet_cli.export import crops
 from motivnet_cli.export.crops import write_crops
+from motivnet_cli.export.overlay import write_overlays
 from motivnet_cli.output.read import read_faces
 from motivnet_cli.records import EMOTIONS
 from tests.agreement import TOLERANCE
@@ -251,7 +252,7 @@ def test_pictures_that_have_moved(tmp_path, caplog):
 
 
 def test_an_archive_that_has_changed_is_left_out(tmp_path):
-    """Its members may have other pixels under the same names."""
+    """Its members may have other pixels under the same names; those that were unpacked before are taken."""
     rows = [seen("some.tar/a.png"), seen("b.png")]
     path = made(tmp_path, rows, {"some.tar/a.png": {"archive": "some.tar", "size_bytes": None}}, archive="some.tar")
     assert write_crops(path, tmp_path / "crops").faces == 2
@@ -260,6 +261,10 @@ def test_an_archive_that_has_changed_is_left_out(tmp_path):
 
     result = write_crops(path, tmp_path / "crops", overwrite=True)
     assert (result.faces, result.left_out) == (1, {"files that have changed": 1})
+    drawn = write_overlays(str(path), str(tmp_path / "seen"))
+    assert (drawn.pictures, drawn.absences) == (1, {"changed": 1})
+    result = write_crops(path, tmp_path / "unpacked", where="input != 'b.png'", images_from=str(tmp_path / "members"))
+    assert (result.faces, result.left_out) == (1, {})
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path, monkeypatch):

@@ -84,6 +84,25 @@ def test_another_file_is_left_out(tmp_path):
     assert files.absences == {"changed": 1}
 
 
+def test_a_member_of_another_archive_is_left_out(tmp_path):
+    """Its archive is looked at as a file is; what was unpacked from the one that the run read is found all the same."""
+    path, member = made(tmp_path / "z.zip", "archive"), row("z.zip/a.jpg", archive="z.zip")
+    inputs = {"a.jpg": {}, "z.zip": {"kind": "archive", "size_bytes": 7}}
+    source = Source(output(tmp_path, [face("a.jpg")], inputs, settings={"inputs.paths": [str(tmp_path)]}))
+    inputs, items = LocalFiles(source).items_of([member])
+    assert (inputs[member.input].archive, items["z.zip"].path, items["z.zip"].kind) == ("z.zip", str(path), "archive")
+
+    made(path, "another archive")
+    files = LocalFiles(source)
+    assert files.find_archive(member) is None
+    inputs, items = files.items_of([member])
+    assert (inputs[member.input].archive, items[member.input].problem.error_type) == (None, "changed")
+    assert files.absences == {"changed": 1}
+    unpacked = made(tmp_path / "now" / "a.jpg")
+    inputs, items = LocalFiles(source, str(tmp_path / "now")).items_of([member])
+    assert (inputs[member.input].archive, items[member.input].path) == (None, str(unpacked))
+
+
 def test_what_is_said_of_those_that_are_not_there(tmp_path):
     """All in one sentence, an input once, with the way on where there is one."""
     made(tmp_path / "one.jpg")

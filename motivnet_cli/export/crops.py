@@ -31,7 +31,7 @@ from motivnet_cli.export.source import Source
 from motivnet_cli.export.tables import escape_formulas
 from motivnet_cli.faces.crop import RotatedSquare, square_of
 from motivnet_cli.output.tables import SCHEMA_VERSION, columns_as_of
-from motivnet_cli.records import BOX_COLUMNS, LANDMARK_COLUMNS, LANDMARKS, SIZE_COLUMNS, Face, Item, Problem
+from motivnet_cli.records import BOX_COLUMNS, LANDMARK_COLUMNS, LANDMARKS, SIZE_COLUMNS, Face
 from motivnet_cli.remote.urls import local_path
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from motivnet_cli.output.verify_sample import SampledInput
     from motivnet_cli.records import Landmarks
 
 log = logging.getLogger(__name__)
@@ -107,8 +106,13 @@ def write_crops(
     _check_classes(source)
     chosen, num_unplaced = _chosen(source, per_class)
     faces = _named(source, chosen)
-    inputs = source.about_inputs(set(faces["input"].to_list()))
-    again = FacesAgain(source.reading_settings(), faces, inputs, _items(path, source, inputs, images_from))
+    settings, names = source.reading_settings(), set(faces["input"].to_list())
+    inputs = source.about_inputs(names)
+    if images_from is None:
+        items = find_items(path, inputs.values(), settings, inputs_from=None)
+    else:
+        inputs, items = LocalFiles(source, images_from).items_of(row for row in source.inputs() if row.input in names)
+    again = FacesAgain(settings, faces, inputs, items)
     log.info("faces to cut: %s, from inputs: %s", f"{len(faces):,}", f"{faces['input'].n_unique():,}")
     try:
         with whole_folder(folder, {"format": "crops", "predictions": path, "record": source.record}) as temporary:
@@ -247,23 +251,6 @@ def _stem_of(name: str) -> str:
     stem = Path(re.split(r"[/\\]+", name.rstrip("/\\"))[-1]).stem
     plain = re.sub(r"[^\w.]+", "_", stem).strip("._").encode()[:_MAX_STEM_BYTES].decode(errors="ignore")
     return f"{plain or 'input'}-{hashlib.blake2b(name.encode(), digest_size=6).hexdigest()}"
-
-
-def _items(
-    path: str, source: Source, inputs: Mapping[str, SampledInput], images_from: str | None
-) -> Mapping[str, Item]:
-    """Where the inputs lie now."""
-    if images_from is None:
-        return find_items(path, inputs.values(), source.reading_settings(), inputs_from=None)
-    files = LocalFiles(source, images_from)
-    items = {}
-    for row in source.inputs():
-        if row.input in inputs:
-            found = files.look_for(row)
-            problem = Problem("changed", "another file than the run read") if found == "changed" else None
-            if isinstance(found, Path) or problem:
-                items[row.input] = Item(0, row.input, str(found), row.kind, problem)  # type: ignore[arg-type]
-    return items
 
 
 # ---- their pixels ------------------------------------------------------------------------------------------

@@ -15,10 +15,12 @@ from motivnet_cli.durable import sha256_of
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.export.source import InputRow
 from motivnet_cli.inputs.listing import listed_again
+from motivnet_cli.output.verify_sample import SampledInput
+from motivnet_cli.records import Item, Problem
 from motivnet_cli.remote.urls import is_remote, local_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from motivnet_cli.export.source import Source
 
@@ -46,6 +48,7 @@ class LocalFiles:
     """
 
     def __init__(self, source: Source, images_from: str | None = None) -> None:
+        self._source = source
         self._settings = source.record.get("settings", {})
         self._given = [Path(name) for name in source.settings("inputs.paths") if not is_remote(name)]
         folder = self._settings.get("inputs.relative_to")
@@ -54,6 +57,7 @@ class LocalFiles:
         if self._moved_to is not None and not self._moved_to.is_dir():
             raise ConfigError(f"--images-from {images_from!r} is no folder: give the one that holds the pictures now")
         self._found: dict[str, Path | Absence] = {}
+        self._found_archives: dict[str, Path | Absence] = {}
 
     def find(self, info: InputRow) -> Path | None:
         """The file of an input, if it is here and the one that the run read; an input may be asked for again."""
@@ -67,11 +71,28 @@ class LocalFiles:
         return self._found[info.input]
 
     def find_archive(self, info: InputRow) -> Path | None:
-        """The archive that an input is a member of, if it is here."""
-        if info.archive is None:
-            return None
-        places = self._candidates(InputRow(info.archive, "archive", "ok"))
-        return next((path for path in places if path.is_file()), None)
+        """The archive that an input is a member of, if it is here and the one that the run read."""
+        found = None if info.archive is None else self._look_for_archive(info.archive)
+        return found if isinstance(found, Path) else None
+
+    def items_of(self, infos: Iterable[InputRow]) -> tuple[dict[str, SampledInput], dict[str, Item]]:
+        """What `FacesAgain` takes: what is known of inputs, and the items of those that are found or have changed.
+
+        An archive is taken before what was unpacked from it, and a member that lies unpacked is none any more. That
+        they are as the run read them has been looked at here.
+        """
+        inputs: dict[str, SampledInput] = {}
+        items: dict[str, Item] = {}
+        for info in infos:
+            archive = self.find_archive(info)
+            found = archive or self.look_for(info)
+            about = SampledInput(info.input, info.kind, info.archive if archive else None, None, None)  # type: ignore[arg-type]
+            inputs[info.input] = about
+            name, kind = (about.archive, "archive") if about.archive else (info.input, info.kind)
+            problem = Problem("changed", "another file than the run read") if found == "changed" else None
+            if isinstance(found, Path) or problem:
+                items[name] = Item(0, name, str(found), kind, problem)  # type: ignore[arg-type]
+        return inputs, items
 
     def absence_of(self, info: InputRow) -> Absence | None:
         """Why an input that was asked for has no file."""
@@ -101,7 +122,19 @@ class LocalFiles:
                 if _is_as_read(path, info):
                     return path
                 is_changed = True
-        return "changed" if is_changed else "missing" if info.archive is None else "archived"
+        if info.archive is not None:
+            return "changed" if is_changed or self._look_for_archive(info.archive) == "changed" else "archived"
+        return "changed" if is_changed else "missing"
+
+    def _look_for_archive(self, name: str) -> Path | Absence:
+        if name not in self._found_archives:
+            self._found_archives[name] = self._look_for(self._archives.get(name) or InputRow(name, "archive", "ok"))
+        return self._found_archives[name]
+
+    @cached_property
+    def _archives(self) -> dict[str, InputRow]:
+        """By name, what the inputs table says of them."""
+        return {row.input: row for row in self._source.inputs() if row.kind == "archive"}
 
     def _candidates(self, info: InputRow) -> Iterator[Path]:
         """Where the file may be, the likeliest first."""

@@ -11,8 +11,6 @@ from PIL import Image
 from motivnet_cli.engine.machine import usable_cores
 from motivnet_cli.export.local_files import sentence_on
 from motivnet_cli.export.source import FrameSampling, InputRow
-from motivnet_cli.output.verify_sample import SampledInput
-from motivnet_cli.records import Item
 from motivnet_cli.report.pages import cut_to, small_jpeg
 
 if TYPE_CHECKING:
@@ -23,7 +21,8 @@ if TYPE_CHECKING:
 
     from motivnet_cli.export.local_files import LocalFiles
     from motivnet_cli.export.source import Source
-    from motivnet_cli.records import Box
+    from motivnet_cli.output.verify_sample import SampledInput
+    from motivnet_cli.records import Box, Item
 
 MAX_VIDEO_SECONDS = 600.0
 """How much of a video is decoded for a page, in seconds from its start."""
@@ -60,39 +59,19 @@ def add_pictures(source: Source, files: LocalFiles, wanted: Sequence[FacePicture
     """
     chosen = sorted(_within_bounds(wanted), key=lambda each: each.row)
     infos = {each.input: _info_of(each) for each in chosen}
-    inputs = {row.input: row for row in source.inputs() if row.input in infos or row.kind == "archive"}
-    infos |= {name: row for name, row in inputs.items() if name in infos}
-    items = _items(infos, inputs, files)
-    chosen = [each for each in chosen if (infos[each.input].archive or each.input) in items]
+    infos |= {row.input: row for row in source.inputs() if row.input in infos}
+    inputs, items = files.items_of(infos.values())
+    chosen = [each for each in chosen if (inputs[each.input].archive or each.input) in items]
     if chosen:
-        _show(source, chosen, inputs | infos, items)
+        _show(source, chosen, inputs, items)
     has_picture = {each.input for each in chosen if each.uri is not None}
     for name in {each.input for each in chosen} - has_picture:
         files.leave_out(name)
     return sentence_on(files.absences, len(infos))
 
 
-def _items(infos: dict[str, InputRow], inputs: Mapping[str, InputRow], files: LocalFiles) -> dict[str, Item]:
-    """The files of some inputs by their names, and of members of an archive that of the archive, by its name.
-
-    A member that lies unpacked is none any more.
-    """
-    items: dict[str, Item] = {}
-    for name, info in infos.items():
-        archive = inputs.get(info.archive or "")
-        path = files.find_archive(info) if archive is not None else None
-        if path is None:
-            path = files.find(info)
-            archive = None
-            infos[name] = info._replace(archive=None)
-        about = archive or info
-        if path is not None:
-            items[about.input] = Item(0, about.input, str(path), about.kind)  # type: ignore[arg-type]
-    return items
-
-
 def _show(
-    source: Source, chosen: Sequence[FacePicture], infos: Mapping[str, InputRow], items: Mapping[str, Item]
+    source: Source, chosen: Sequence[FacePicture], inputs: Mapping[str, SampledInput], items: Mapping[str, Item]
 ) -> None:
     from motivnet_cli.engine.faces_again import FacesAgain  # torch, which a page without pictures has no use for
 
@@ -103,13 +82,9 @@ def _show(
         "picture_width": [each.size[0] for each in chosen],
         "picture_height": [each.size[1] for each in chosen],
     }
-    about = {
-        name: SampledInput(name, info.kind, info.archive, info.size_bytes, info.sha256)  # type: ignore[arg-type]
-        for name, info in infos.items()
-    }
     sampling = source.sampling or {"fps": None}
     settings = {f"video.{key}": value for key, value in sampling.items() if key in FrameSampling.__annotations__}
-    again = FacesAgain(settings, pl.DataFrame(columns), about, items)
+    again = FacesAgain(settings, pl.DataFrame(columns), inputs, items)
 
     def cut(number: int, rgb: NDArray[np.uint8]) -> None:
         chosen[number].uri = small_jpeg(cut_to(Image.fromarray(rgb), chosen[number].box))
