@@ -99,12 +99,12 @@ def test_sound_and_pictures_stay_together(preds, tmp_path, start_s, names):
 
 
 def test_without_its_sound_a_video_is_drawn_and_a_remark_says_so(preds, tmp_path, monkeypatch):
-    """The process that takes it out may die."""
+    """The process that takes it out may die, and then nobody knows when the pictures begin."""
     monkeypatch.setattr(sound, "MEMORY_BYTES", 1)
     result = write_overlays(str(preds), str(tmp_path / "o.mp4"), ["plain.mp4"])
 
     [(name, sentence)] = result.remarks
     assert (result.videos, name) == (1, "plain.mp4")
-    assert sentence.startswith("sound is left out: ")
+    assert sentence.startswith("sound is left out, and times count from its first picture: ")
     with av.open(str(tmp_path / "o.mp4")) as container:
         assert [stream.type for stream in container.streams] == ["video"]

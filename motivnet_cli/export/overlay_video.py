@@ -94,7 +94,7 @@ def draw_video(
         OSError: `out` cannot be written.
     """
     with sound_of(str(path), start_s=start_s, end_s=end_s, stop=stop) as sound:
-        offset_s = sound.report.video_offset_s
+        offset_s = sound.report.video_offset_s or 0.0
         if end_s is not None and end_s <= offset_s:
             raise InputError("truncated", f"its pictures begin at {offset_s:g} s, after --end {end_s:g}")
         config = VideoConfig(
@@ -112,7 +112,8 @@ def draw_video(
             raise InputError("truncated", f"it has no frame from --start {start_s:g} on")
     remarks = [] if reader.report.problem is None else [reader.report.problem.message]
     if sound.report.problem is not None:
-        remarks.append(f"sound is left out: {sound.report.problem.message}")
+        times = ", and times count from its first picture" if sound.report.video_offset_s is None else ""
+        remarks.append(f"sound is left out{times}: {sound.report.problem.message}")
     return DrawnVideo(num_frames, shown.num_shown, shown.num_without_box, tuple(remarks))
 
 

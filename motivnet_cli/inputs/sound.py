@@ -111,4 +111,4 @@ def _extract(path: str, file: IO[bytes], start_s: float, end_s: float | None, st
         problem = stalled(INPUT_TIMEOUT_SECONDS)
     finally:
         worker.close()
-    return SoundReport(video_offset_s=0.0, has_sound=False, problem=problem)
+    return SoundReport(video_offset_s=None, has_sound=False, problem=problem)

@@ -50,10 +50,10 @@ def main() -> None:
         with os.fdopen(os.dup(request.shared), "w+b") as file:
             report = extract(request, file)
     except InputError as error:
-        report = SoundReport(video_offset_s=0.0, has_sound=False, problem=Problem.of(error))
+        report = SoundReport(video_offset_s=None, has_sound=False, problem=Problem.of(error))
     except MemoryError:
         problem = Problem("out_of_memory", "the decoder of the sound had no memory left")
-        report = SoundReport(video_offset_s=0.0, has_sound=False, problem=problem)
+        report = SoundReport(video_offset_s=None, has_sound=False, problem=problem)
     send_message(report)
 
 

@@ -106,8 +106,8 @@ class SoundRequest:
 class SoundReport:
     """What became of the sound of a video."""
 
-    video_offset_s: float
-    """How long after the start of the file the video begins, in seconds."""
+    video_offset_s: float | None
+    """How long after the start of the file the video begins, in seconds; None where it is not known."""
     has_sound: bool
     """Whether there is any in the wanted part: an MP4 with the sound alone, whose time 0 is the start of the part."""
     problem: Problem | None
