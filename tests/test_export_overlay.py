@@ -18,10 +18,10 @@ import pytest
 from typer.testing import CliRunner
 
 from motivnet_cli.cli import app
-from motivnet_cli.config import VideoConfig
 from motivnet_cli.errors import ConfigError
+from motivnet_cli.export.chosen_inputs import ChosenInputs
 from motivnet_cli.export.overlay import write_overlays
-from motivnet_cli.inputs.video import VideoReader
+from motivnet_cli.export.source import Source
 from motivnet_cli.output.tables import METADATA_KEY, faces_schema
 from motivnet_cli.records import EMOTIONS
 from tests.clips import make_clip, read_number, write_clip
@@ -108,9 +108,9 @@ def drawn(picture):
     return np.abs(picture - GROUND).sum(axis=2) > 60
 
 
-def overlaid(tmp_path, rows, video=EACH_SECOND, *, clip="c.mp4"):
+def overlaid(tmp_path, rows, video=EACH_SECOND):
     preds, out = written(tmp_path / "p.parquet", rows, video), tmp_path / "out.mp4"
-    return write_overlays(str(preds), str(out), [str(tmp_path / clip)], overwrite=True), frames(out)
+    return write_overlays(str(preds), str(out), [str(tmp_path / "c.mp4")], overwrite=True), frames(out)
 
 
 @pytest.mark.parametrize(
@@ -162,20 +162,6 @@ def test_rows_out_of_order_are_refused(tmp_path):
         overlaid(tmp_path, [{"frame": 10, "time_s": 1.0}, {"frame": 5, "time_s": 0.5}])
 
 
-def test_edges_lie_where_the_box_says(tmp_path):
-    """The outline is within the box, ends exclusive; inside it and far from it nothing is changed."""
-    plain_clip(tmp_path / "c.mp4", count=3)
-    _, after = overlaid(tmp_path, [{}])
-    marked = drawn(after[2][1])
-
-    assert marked[70:120, 100].all()
-    assert marked[70:120, 179].all()
-    assert marked[129, 110:170].all()
-    assert not marked[65:125, 104:176].any()
-    assert not marked[:, :96].any()
-    assert not marked[70:, 184:].any()
-
-
 def test_tracks_have_colours_of_their_own(tmp_path):
     """Two people differ in colour, and each keeps it, whatever number the face has in its frame."""
     plain_clip(tmp_path / "c.mp4")
@@ -203,28 +189,38 @@ def test_variable_frame_rate_turned_odd_and_with_sound(tmp_path):
         assert (context.name, context.pix_fmt, context.width, context.height) == ("h264", "yuv420p", 162, 122)
 
 
-def test_rows_without_a_box_are_counted(tmp_path):
-    """A row without a box that can be drawn is left out and said; its neighbour is drawn."""
+def test_edges_lie_where_the_box_says(tmp_path):
+    """The outline is within the box, ends exclusive; nothing else is changed, also by rows without a box, which count.
+
+    Such a row is left out and said; its neighbour is drawn.
+    """
     plain_clip(tmp_path / "c.mp4", count=3)
     edges = [{"x1": None}, {"y2": float("nan")}, {"x2": float("inf")}, {"x1": 180.0, "x2": 100.0}, {"y1": 130.0}]
     broken = [{"face": number, "track": None} | each for number, each in enumerate(edges, 1)]
     result, after = overlaid(tmp_path, [{}, *broken])
+    marked = drawn(after[2][1])
 
     assert (result.faces, result.faces_without_box) == (1, len(broken))
-    assert drawn(after[0][1])[70:120, 100].all()
+    assert marked[70:120, 100].all()
+    assert marked[70:120, 179].all()
+    assert marked[129, 110:170].all()
+    assert not marked[65:125, 104:176].any()
+    assert not marked[:, :96].any()
+    assert not marked[70:, 184:].any()
 
 
 def test_the_input_that_matches_most_of_the_path_is_taken(tmp_path):
     """Of c.mp4 and x/c.mp4 the path decides; of two that only share the file name, none, and both are named."""
-    (tmp_path / "x").mkdir()
-    plain_clip(tmp_path / "x" / "c.mp4", count=2)
-    plain_clip(tmp_path / "c.mp4", count=2)
-    rows = [{}, {"input": "x/c.mp4"}, {"input": "x/c.mp4", "face": 1}]
 
-    assert overlaid(tmp_path, rows, clip="x/c.mp4")[0].faces == 2
-    assert overlaid(tmp_path, rows[:1])[0].faces == 1
+    def chosen(clip, *names):
+        source = Source(written(tmp_path / "p.parquet", [{"input": name} for name in names]))
+        these = ChosenInputs(source, [str(tmp_path / clip)])
+        return [name for name in dict.fromkeys(names) if name in these]
+
+    assert chosen("x/c.mp4", "c.mp4", "x/c.mp4", "x/c.mp4") == ["x/c.mp4"]
+    assert chosen("c.mp4", "c.mp4") == ["c.mp4"]
     with pytest.raises(ConfigError, match=r"2 inputs .* 'a/c\.mp4', 'b/c\.mp4'"):
-        overlaid(tmp_path, [{"input": "a/c.mp4"}, {"input": "b/c.mp4"}])
+        chosen("c.mp4", "a/c.mp4", "b/c.mp4")
 
 
 def test_what_it_is_made_from_is_never_replaced(tmp_path):
@@ -266,7 +262,7 @@ def test_wrong_arguments_are_said(tmp_path, video, predictions, out, said):
 @pytest.mark.thorough
 def test_killed_it_leaves_nothing_under_the_name(tmp_path):
     """SIGKILL in the middle: what was under the name stays; the next call clears up and is whole."""
-    clip = plain_clip(tmp_path / "c.mp4", count=200, size=(1280, 720))
+    clip = plain_clip(tmp_path / "c.mp4", count=60, size=(1280, 720))
     preds, out = written(tmp_path / "p.parquet", [{}]), tmp_path / "out.mp4"
     out.write_bytes(b"of before")
     code = "from sys import argv; from motivnet_cli.export.overlay import write_overlays as w"
@@ -283,7 +279,7 @@ def test_killed_it_leaves_nothing_under_the_name(tmp_path):
 
     assert out.read_bytes() == b"of before"
     assert (tmp_path / ".out.mp4.tmp").exists()
-    assert write_overlays(str(preds), str(out), [str(clip)], overwrite=True).frames == 200
+    assert write_overlays(str(preds), str(out), [str(clip)], overwrite=True).frames == 60
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c.mp4", "out.mp4", "p.parquet"]
 
 
@@ -299,10 +295,10 @@ def test_frames_of_another_size_are_fitted_into_the_first(tmp_path):
     box = {"x1": 400.0, "y1": 240.0, "x2": 560.0, "y2": 400.0}
     preds = written(tmp_path / "p.parquet", [{"input": "c.ts", "frame": 10, "time_s": 1.0} | box])
     write_overlays(str(preds), str(tmp_path / "o.mp4"), [str(tmp_path / "c.ts")])
-    shown = [frame.rgb for frame in VideoReader(str(tmp_path / "o.mp4"), VideoConfig(fps=None), max_pixels=10**7)]
-    marked = drawn(shown[10].astype(int))
+    shown = [picture for _, picture in frames(tmp_path / "o.mp4")]
+    marked = drawn(shown[10])
 
     assert {picture.shape for picture in shown} == {(240, 320, 3)}
-    assert not drawn(shown[9].astype(int)).any()
+    assert not drawn(shown[9]).any()
     assert marked[120:200, 198:203].any(axis=1).all()
     assert marked[198:203, 200:280].any(axis=0).all()

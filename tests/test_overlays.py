@@ -222,7 +222,10 @@ def test_stopped_it_keeps_what_is_whole(tmp_path):
 @pytest.mark.thorough
 def test_ctrl_c_is_exit_130(tmp_path):
     """As of a run: finished files stay."""
-    preds, out = run_of(tmp_path, [f"{n:03}.png" for n in range(400)]), tmp_path / "seen"
+    names, first = [f"{n:03}.png" for n in range(400)], picture(tmp_path / "in" / "000.png")
+    for name in names[1:]:
+        (tmp_path / "in" / name).hardlink_to(first)
+    preds, out = output(tmp_path, with_face(*names), settings={"inputs.paths": [str(first.parent)]}), tmp_path / "seen"
     command = [sys.executable, "-m", "motivnet_cli", "export", "overlay", str(preds), "--out", str(out)]
     child = subprocess.Popen(command, cwd=Path(__file__).parents[1], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
