@@ -6,6 +6,7 @@ is only continued under the same fingerprint.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -155,6 +156,19 @@ def _plain_scheme(text: str) -> str:
     return scheme
 
 
+def check_part(start_s: float, end_s: float | None) -> None:
+    """See to it that a part of a video, in seconds, can be one.
+
+    Raises:
+        ConfigError: It begins before 0 s, or does not end after its beginning; or one of them is no number.
+    """
+    if not 0 <= start_s < math.inf or (end_s is not None and not end_s > start_s):
+        end = "the end" if end_s is None else f"{end_s:g}"
+        raise ConfigError(
+            f"--start and --end take seconds from 0 on, the end after the start, got {start_s:g} to {end}"
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoConfig:
     """Which frames of a video are looked at, and how they are read."""
@@ -177,10 +191,7 @@ class VideoConfig:
             raise ConfigError(f"fps must be more than 0 and at most 1000, got {self.fps}")
         if self.every is not None and self.every < 1:
             raise ConfigError(f"every must be at least 1, got {self.every}")
-        if self.start_s < 0 or (self.end_s is not None and self.end_s <= self.start_s):
-            raise ConfigError(
-                f"the part of the video must begin at 0 s or later and end after, got {self.start_s} to {self.end_s}"
-            )
+        check_part(self.start_s, self.end_s)
 
     @property
     def interval_s(self) -> float:
@@ -385,7 +396,7 @@ class OutputConfig:
             raise ConfigError(f"{self.path!r} names another machine: a file here is file:///absolute/path")
         if self.overwrite + self.retry_failed + self.extend > 1:
             raise ConfigError("give only one of --overwrite, --retry-failed and --extend")
-        if self.commit_seconds < 0:
+        if not self.commit_seconds >= 0:
             raise ConfigError(f"commit-seconds must be 0 or more, got {self.commit_seconds}")
 
 

@@ -246,7 +246,7 @@ def test_filters_are_recorded_in_captions(tmp_path, caplog):
     assert said in export_predictions(path, "elan", tmp_path / "a.eaf", filters=both).read_text()
     assert not caplog.text
     export_predictions(path, "srt", tmp_path / "b.srt", filters=Filters(smooth_s=2.0, min_duration_s=1.0))
-    assert "--smooth 2 reaches no neighbour" in caplog.text
+    assert "--smooth 2 is at most twice the 1 s from one frame to the next" in caplog.text
     assert "--min-duration 1 joins nothing" in caplog.text
     with pytest.raises(ConfigError, match="csv takes no --smooth"):
         export_predictions(path, "csv", tmp_path / "a.csv", filters=both)

@@ -156,6 +156,8 @@ class Allowance:
             raise errors.ConfigError(
                 f"--max-failures takes a number or a percentage such as 5 or 1%, got {text!r}"
             ) from None
+        if self._number < 0 or not 0 <= (self._percent or 0) <= 100:
+            raise errors.ConfigError(f"--max-failures must be 0 or more, and at most 100%, got {text!r}")
 
     def covers(self, summary: Summary) -> bool:
         if self._percent is None:

@@ -241,9 +241,9 @@ class VideoOptions(OptionGroup):
     def config(self) -> VideoConfig:
         if sum(option is not None for option in (self.fps, self.every, self.frames)) > 1:
             raise ConfigError("give only one of --fps, --every and --frames all")
-        takes_every_frame = self.frames is not None or self.every is not None
+        takes_default = self.fps is None and self.every is None and self.frames is None
         return VideoConfig(
-            fps=None if takes_every_frame else self.fps or DEFAULT_FPS,
+            fps=DEFAULT_FPS if takes_default else self.fps,
             every=self.every,
             start_s=self.start,
             end_s=self.end,

@@ -109,7 +109,7 @@ def _write_videos(
     needed = ("time_s", "frame", *EMOTION_COLUMNS, *probabilities)
     columns = select_columns(source, needed=needed, optional=POSITION_COLUMNS)
     sampling = Sampling.of(source)
-    filters.warn_if_idle(sampling)
+    filters.warn_if_narrow(sampling)
     offsets_s = time_offsets(source)
     written: str | None = None
     for video, faces in itertools.groupby(face_rows(source, columns), key=lambda face: face.input):

@@ -64,15 +64,15 @@ class Filters:
             parts.append(f"emotions of less than {self.min_duration_s:g} s joined to the one before")
         return ", ".join(parts)
 
-    def warn_if_idle(self, sampling: Sampling) -> None:
-        """Say so where frames are too far apart for a filter to change anything."""
+    def warn_if_narrow(self, sampling: Sampling) -> None:
+        """Say so where frames are too far apart for a filter to do what it is for."""
         if not sampling.fps:
             return
         step_s = 1 / sampling.fps
         if self.smooth_s is not None and self.smooth_s <= 2 * step_s:
             log.warning(
-                "--smooth %g reaches no neighbour of a frame, as one was looked at every %g s; give an odd multiple, "
-                "such as %g",
+                "--smooth %g is at most twice the %g s from one frame to the next, and so catches a neighbour or not; "
+                "give an odd multiple, such as %g",
                 *(self.smooth_s, step_s, 3 * step_s),
             )
         if self.min_duration_s is not None and self.min_duration_s <= step_s:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from PIL import Image
 
-from motivnet_cli.config import MAX_PIXELS, LoaderConfig, VideoConfig
+from motivnet_cli.config import MAX_PIXELS, LoaderConfig, VideoConfig, check_part
 from motivnet_cli.engine.picture_reader import PictureReader
 from motivnet_cli.errors import ConfigError, InputError
 from motivnet_cli.export.chosen_inputs import ChosenInputs, names_in
@@ -170,10 +170,7 @@ def write_overlays(
         OSError: A file cannot be written.
     """
     predictions, out = local_path(predictions), local_path(out)
-    if start_s < 0 or (end_s is not None and end_s <= start_s):
-        raise ConfigError(
-            f"--start and --end take seconds from 0 on, the end after the start, got {start_s:g}, {end_s}"
-        )
+    check_part(start_s, end_s)
     source = Source(predictions, where=where, embeddings=False)
     if missing := [name for name in _NEEDED if name not in source.schema.names]:
         raise ConfigError(f"{predictions!r} has no column {missing[0]!r}: an overlay needs boxes and frames")

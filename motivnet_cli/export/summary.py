@@ -308,7 +308,7 @@ class _Remarks:
 
     def log(self) -> None:
         if self._videos:
-            self._filters.warn_if_idle(self._sampling)
+            self._filters.warn_if_narrow(self._sampling)
             warn_of_unknown_offsets(self._source)
             if self._source.sampling is None:
                 log.warning(
