@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from typing import NamedTuple
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from motivnet_cli.config import OutputConfig
 from motivnet_cli.errors import OutputConflictError
+from motivnet_cli.export.merge import merge
 from motivnet_cli.output.backend import LocalFolder
+from motivnet_cli.output.counts import read_counts, written_counts
 from motivnet_cli.output.ledger import Ledger
 from motivnet_cli.output.names import RunFiles
+from motivnet_cli.output.read import parts_of
 from motivnet_cli.output.share import Share, begun_run, take_part
+from motivnet_cli.output.status import output_status
 from motivnet_cli.output.tables import RowLayout, TableWriter, inputs_schema, rows_in
+from motivnet_cli.output.verify import verify_output
 from motivnet_cli.records import EMOTIONS, Cursor, Position, never
 from tests.outputs import RECORD, nine_inputs, run, tables
 
@@ -217,3 +224,80 @@ def test_rows_are_read_as_named_tuples(tmp_path):
     assert list(rows_in([tmp_path / "0", tmp_path / "1"], Named)) == [
         (None, "0/0"), (None, "0/1"), (None, "1/0"), (None, "1/1"),
     ]  # fmt: skip
+
+
+def as_of_the_former_version(out):
+    """Name the parts of an output, and have its inputs say of themselves, as it was before names and counts told."""
+    for part in sorted(out.rglob("inputs/part-*")):
+        with TableWriter(part.with_name("new"), pq.read_schema(part)) as writer:
+            writer.add(pq.read_table(part))
+        part.unlink()
+        part.with_name("new").rename(part.with_name(part.name.replace("-end", "")))
+
+
+@pytest.mark.parametrize("stop_after", [0, 3, 5, 8, None])
+def test_parts_of_the_former_version(tmp_path, photos, monkeypatch, stop_after):
+    """They do not say which is the last, nor what their rows come to, and are gone on with all the same."""
+    monkeypatch.setattr("motivnet_cli.output.ledger.MAX_UNIT_ITEMS", 4)
+    whole = run(tmp_path / "whole", photos)
+    run(tmp_path / "p", photos, commit_seconds=0, stop_after=stop_after)
+    before = output_status(tmp_path / "p")
+    as_of_the_former_version(tmp_path / "p")
+    status = output_status(tmp_path / "p")
+    summary = run(tmp_path / "p", photos, commit_seconds=0)
+
+    assert status == before
+    assert {**dataclasses.asdict(summary), "outputs": ()} == {**dataclasses.asdict(whole), "outputs": ()}
+    assert [table.rows() for table in tables(tmp_path / "p")] == [table.rows() for table in tables(tmp_path / "whole")]
+
+
+def test_what_is_done_is_known_without_opening_a_part(tmp_path, photos, monkeypatch):
+    """A process that starts lists one folder, whatever is done by then; `status` and a summary read no faces."""
+    monkeypatch.setattr("motivnet_cli.output.ledger.MAX_UNIT_ITEMS", 2)
+    summary = run(tmp_path / "p", photos)
+    status = output_status(tmp_path / "p")
+    for part in (tmp_path / "p" / "faces").iterdir():
+        part.write_bytes(b"")
+
+    assert output_status(tmp_path / "p") == status
+    assert dataclasses.replace(run(tmp_path / "p", photos), failures=()) == dataclasses.replace(summary, failures=())
+    about = tmp_path / "p" / ".motivnet" / "run.json"
+    about.write_text(json.dumps({**json.loads(about.read_text()), "finished": False}))
+    for part in (tmp_path / "p" / "inputs").iterdir():
+        part.write_bytes(b"")
+    assert begun_run(OutputConfig(path=str(tmp_path / "p"))).num_done == 9
+
+
+@pytest.mark.parametrize("name", ["p.parquet", "p"])
+def test_every_way_to_write_inputs_counts_them(tmp_path, photos, name):
+    """As rows and as the footer says: an output, one that is amended, and one that is merged."""
+    out = tmp_path / name
+    run(out, photos)
+    (photos / "9.jpg").write_bytes(b"")
+    run(out, photos, healed=True, retry_failed=True)
+    run(out, photos, healed=True, extend=True)
+    merge([out], tmp_path / "merged.parquet")
+    for each in (out, tmp_path / "merged.parquet"):
+        for inputs, faces in zip(parts_of(each, "inputs"), parts_of(each, "faces"), strict=True):
+            assert written_counts(inputs) == read_counts(inputs, faces)
+
+
+@pytest.mark.parametrize("stop_after", [5, None])
+def test_a_part_that_is_falsely_said_to_be_the_last_is_found(tmp_path, photos, stop_after):
+    run(tmp_path / "p", photos, stop_after=stop_after, commit_seconds=0)
+    first, *_, last = sorted((tmp_path / "p" / "inputs").iterdir())
+    falsely = first if stop_after is None else last
+    falsely.rename(falsely.with_name(f"{falsely.stem}-end.parquet"))
+    (parts,) = (check for check in verify_output(tmp_path / "p").checks if check.check == "parts")
+
+    assert parts.result == "wrong"
+    assert "is said to be the last part" in parts.examples[0].what
+
+
+def test_a_part_that_is_there_twice_is_found(tmp_path, photos):
+    run(tmp_path / "p", photos)
+    (last,) = (tmp_path / "p" / "inputs").iterdir()
+    shutil.copy(last, last.with_name(last.name.replace("-end", "")))
+    (parts,) = (check for check in verify_output(tmp_path / "p").checks if check.check == "parts")
+
+    assert "is there twice" in parts.examples[0].what

@@ -207,7 +207,7 @@ def test_units_do_not_leak_into_each_other(tmp_path, photos, monkeypatch):
     run(tmp_path / "out", photos, batch_size=5)
     parts = sorted((tmp_path / "out" / "inputs").glob("*.parquet"))
 
-    assert [part.stem for part in parts] == [f"part-{unit:06d}-0000" for unit in range(5)]
+    assert [part.stem for part in parts] == [f"part-{unit:06d}-0000-end" for unit in range(5)]
     assert [pq.read_metadata(part).num_rows for part in parts] == [2, 2, 2, 2, 1]
 
 

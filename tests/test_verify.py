@@ -19,10 +19,11 @@ from motivnet_cli.engine.prepare import Preparer
 from motivnet_cli.errors import InputError
 from motivnet_cli.export.source import Source
 from motivnet_cli.output.backend import LocalFolder
+from motivnet_cli.output.counts import WRITTEN_KEY
 from motivnet_cli.output.findings import CHECKS
 from motivnet_cli.output.names import part_name
 from motivnet_cli.output.read import read_faces
-from motivnet_cli.output.tables import ADDED_COLUMNS, METADATA_KEY, SCHEMA_VERSION, WRITTEN_KEY, TableWriter
+from motivnet_cli.output.tables import ADDED_COLUMNS, METADATA_KEY, SCHEMA_VERSION, TableWriter
 from motivnet_cli.output.verify import verify_output
 from motivnet_cli.records import EMOTIONS, LANDMARK_COLUMNS
 from tests.clips import face_clip
@@ -519,7 +520,8 @@ def test_an_output_without_landmarks_is_whole(media, tmp_path):
 def test_files_say_how_many_rows_were_written(outputs):
     for name in ("p.parquet", "p.inputs.parquet"):
         metadata = pq.read_metadata(outputs / name)
-        assert json.loads(metadata.metadata[WRITTEN_KEY]) == {"rows": metadata.num_rows, "page_checksums": True}
+        written = json.loads(metadata.metadata[WRITTEN_KEY])
+        assert (written["rows"], written["page_checksums"]) == (metadata.num_rows, True)
 
 
 RECORD = {
@@ -620,8 +622,8 @@ def test_exit_codes_and_json(out):
 
     faces(setting("emotion", 0, "disgust"))(out)
     run = motivnet("verify", out / "p.parquet", "--json", code=5)
-    [check] = [check for check in json.loads(run.stdout)["checks"] if check["result"] == "wrong"]
-    assert check["check"] == "emotion"
+    counts, check = (check for check in json.loads(run.stdout)["checks"] if check["result"] == "wrong")
+    assert (counts["check"], check["check"]) == ("row_counts", "emotion")
     assert check["examples"][0]["where"] == "'a.jpg', face 0"
     told = motivnet("verify", out / "p.parquet", code=5).stdout
     assert "not whole" in told

@@ -23,6 +23,7 @@ from motivnet_cli.durable import sync, temporary_name
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.export.destination import check_destination
 from motivnet_cli.export.source import listed
+from motivnet_cli.output.counts import Counts
 from motivnet_cli.output.names import TABLES, inputs_beside
 from motivnet_cli.output.read import parts_of, read_record
 from motivnet_cli.output.tables import METADATA_KEY, TableWriter, batches_in
@@ -222,9 +223,10 @@ def _write_tables(
     """Write both tables under temporary names and rename them; returns the number of rows of each."""
     out = finals["faces"]
     num_rows = {}
+    counts = Counts()
     try:
         for table in TABLES:
-            num_rows[table] = _write_table(temporary_name(finals[table]), files[table], left_out, record)
+            num_rows[table] = _write_table(temporary_name(finals[table]), files[table], left_out, record, counts)
         # The name of the faces table is what readers ask for, so it is removed first and appears last.
         out.unlink(missing_ok=True)
         for table in reversed(TABLES):
@@ -238,11 +240,13 @@ def _write_tables(
     return num_rows
 
 
-def _write_table(path: Path, files: dict[str, list[Path]], left_out: dict[str, set[str]], record: RunRecord) -> int:
+def _write_table(
+    path: Path, files: dict[str, list[Path]], left_out: dict[str, set[str]], record: RunRecord, counts: Counts
+) -> int:
     """Write one table of all outputs; returns how many rows it has."""
     schema = pq.read_schema(next(iter(files.values()))[0]).with_metadata({METADATA_KEY: json.dumps(record).encode()})
     num_rows = 0
-    with TableWriter(path, schema) as writer:
+    with TableWriter(path, schema, counts) as writer:
         for output, paths in files.items():
             unwanted = pa.array(sorted(left_out[output]), pa.string())
             for batch in itertools.chain.from_iterable(map(batches_in, paths)):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import pyarrow.parquet as pq
 
 from motivnet_cli.durable import sha256_of, temporary_name
+from motivnet_cli.output.counts import Counts
 from motivnet_cli.output.damage import reading
 from motivnet_cli.output.names import TABLES, part_name, unit_of
 from motivnet_cli.output.paths import move
@@ -249,9 +250,10 @@ def _faces_of(entry: pa.Table, source: Mapping[str, Stream]) -> Iterator[pa.Tabl
 @contextlib.contextmanager
 def _writers(finals: Mapping[str, Path], schemas: Mapping[str, pa.Schema]) -> Iterator[dict[str, TableWriter]]:
     """Write both tables beside their places."""
+    counts = Counts()
     with contextlib.ExitStack() as stack:
         yield {
-            table: stack.enter_context(TableWriter(temporary_name(final), schemas[table]))
+            table: stack.enter_context(TableWriter(temporary_name(final), schemas[table], counts))
             for table, final in finals.items()
         }
 

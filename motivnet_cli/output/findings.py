@@ -45,7 +45,7 @@ CHECKS: dict[Check, str] = {
     "checksums": "no page differs from its checksum",
     "record": "every file has the same record of the run, which agrees with itself",
     "schema": "columns have the names, types and order that the record asks for",
-    "row_counts": "every file has as many rows as were written to it",
+    "row_counts": "every file has as many rows as were written to it, and they come to what it says",
     "statistics": "the footers say the true smallest and largest values, by which readers skip rows",
     "plan": "where the plan is kept: the inputs are those of the plan, in its order",
     "inputs_once": "no input is there twice",

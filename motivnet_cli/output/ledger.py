@@ -2,9 +2,10 @@
 
 A unit is a fixed slice of the plan. Its rows are written in *parts*: first `faces/part-U-S.parquet`, then
 `inputs/part-U-S.parquet`, each whole under its name or not there. The second file is the marker: inputs that it
-lists are done, and faces without it do not count. Who works on a unit holds its lock, which the system takes back
-when the process dies; whoever takes the unit next goes on after its last marker. In an object store there are no
-locks: there a unit is one part, and two processes that do it by accident write the same rows.
+lists are done, and faces without it do not count. The last marker of a unit is `inputs/part-U-S-end.parquet`, so that
+the names alone tell which units are done. Who works on a unit holds its lock, which the system takes back when the
+process dies; whoever takes the unit next goes on after its last marker. In an object store there are no locks: there
+a unit is one part, and two processes that do it by accident write the same rows.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ import pyarrow.parquet as pq
 
 from motivnet_cli.config import KeptType
 from motivnet_cli.durable import durably
+from motivnet_cli.output.counts import Counts
 from motivnet_cli.output.damage import reading
-from motivnet_cli.output.names import TABLES, is_part, segment_of, unit_of
+from motivnet_cli.output.names import TABLES, is_last, is_part, segment_of, unit_of
 from motivnet_cli.output.tables import TableWriter, TrackedFace, rows_in
 from motivnet_cli.records import KINDS, Cursor, GivenFace, Item, LeftOut, Position, Problem, Todo
 from motivnet_cli.shards import Shard
@@ -226,16 +228,15 @@ class Ledger:
         self.run = run
         self._num_parts: Counter[int] = Counter()
         """Of each unit, those included that were lost before the last one."""
-        last: dict[int, str] = {}
+        self._ended: set[int] = set()
+        """Units whose last part says by its name that it is the last."""
+        self._reached: dict[int, Cursor] = {}
+        """Of units that have been asked for: a part is not opened before."""
         for name in filter(is_part, self._backend.names(self._files.table("inputs"))):
             unit = unit_of(name)
-            if segment_of(name) >= self._num_parts[unit]:  # by number: names go on from -9999 to -10000
-                self._num_parts[unit] = segment_of(name) + 1
-                last[unit] = name
-        self._reached: dict[int, Cursor] = {}
-        if not run.is_finished:
-            folder = self._files.table("inputs")
-            self._reached = {unit: self._cursor_after(unit, folder / name) for unit, name in last.items()}
+            self._num_parts[unit] = max(self._num_parts[unit], segment_of(name) + 1)
+            if is_last(name):
+                self._ended.add(unit)
 
     def finish(self) -> None:
         """Note that everything is done and in its place."""
@@ -282,9 +283,18 @@ class Ledger:
         return min(self._start_of(unit + 1), self.run.num_items)
 
     def reached(self, unit: int) -> Cursor:
-        """How far a unit is committed."""
-        start = self.end_of(unit) if self.run.is_finished else self._start_of(unit)
-        return self._reached.get(unit, Cursor(Position(start)))
+        """How far a unit is committed.
+
+        Raises:
+            OutputConflictError: The last part of one that is begun and not known to be done is damaged.
+        """
+        if unit not in self._reached:
+            is_done = self.run.is_finished or unit in self._ended
+            if not is_done and self._num_parts[unit]:
+                self._reached[unit] = self._cursor_after(unit)
+            else:
+                self._reached[unit] = Cursor(Position(self.end_of(unit) if is_done else self._start_of(unit)))
+        return self._reached[unit]
 
     def is_done(self, unit: int) -> bool:
         return self.reached(unit).position.item >= self.end_of(unit)
@@ -292,11 +302,15 @@ class Ledger:
     def refresh_unit(self, unit: int) -> None:
         """See what is committed of a unit by now: another process may have added to it."""
         before = self._num_parts[unit]
-        while self._backend.has(self._files.part("inputs", unit, self._num_parts[unit])):
+        while unit not in self._ended:
+            number = self._num_parts[unit]
+            if self._backend.has_locks and self._backend.has(self._files.part("inputs", unit, number, is_last=True)):
+                self._ended.add(unit)
+            elif not self._backend.has(self._files.part("inputs", unit, number)):
+                break
             self._num_parts[unit] += 1
         if self._num_parts[unit] > before:
-            last = self._files.part("inputs", unit, self._num_parts[unit] - 1)
-            self._reached[unit] = self._cursor_after(unit, last)
+            self._reached.pop(unit, None)
 
     def claim(self, unit: int, *, timeout: float = 0.0) -> bool:
         """Take a unit that is not done, so that no one else does; False if it is done, or taken already.
@@ -329,9 +343,11 @@ class Ledger:
         for unit in list(self._claims):
             self._claims.pop(unit).release()
 
-    def _cursor_after(self, unit: int, part: Path) -> Cursor:
+    def _cursor_after(self, unit: int) -> Cursor:
+        """How far a unit is, by its last part, which does not say that it is the last one."""
         if not self._backend.has_locks:
             return Cursor(Position(self.end_of(unit)))
+        part = self._files.part("inputs", unit, self._num_parts[unit] - 1)
         with reading(part):
             cursor = cursor_in(part)
             if not self._start_of(unit) <= cursor.position.item <= self.end_of(unit):
@@ -372,7 +388,11 @@ class Ledger:
             units: Only of these; None for all.
         """
         units = self.units if units is None else units
-        return [self._files.part(table, unit, number) for unit in units for number in range(self._num_parts[unit])]
+        return [
+            self._files.part(table, unit, number, is_last=unit in self._ended and number == self._num_parts[unit] - 1)
+            for unit in units
+            for number in range(self._num_parts[unit])
+        ]
 
     def has_all_parts(self) -> bool:
         """Whether no committed part was lost, of neither table; before the run is finished."""
@@ -394,15 +414,19 @@ class Ledger:
 
     def _write_part(self, unit: int, faces: pa.Table, inputs: pa.Table, reached: Cursor) -> None:
         marker = {**inputs.schema.metadata, _CURSOR_KEY: json.dumps(dataclasses.astuple(reached)).encode()}
+        is_end = self._backend.has_locks and reached.position.item >= self.end_of(unit)  # else each part is the last
+        counts = Counts()
         for name, table in (("faces", faces), ("inputs", inputs.replace_schema_metadata(marker))):
-            final = self._files.part(name, unit, self._num_parts[unit])
+            final = self._files.part(name, unit, self._num_parts[unit], is_last=is_end)
             final.parent.mkdir(exist_ok=True)
             with durably(final) as temporary:
-                with TableWriter(temporary, table.schema) as writer:
+                with TableWriter(temporary, table.schema, counts) as writer:
                     writer.add(table)
                 self._backend.publish(final, temporary)
         self._num_parts[unit] += 1
         self._reached[unit] = reached
+        if is_end:
+            self._ended.add(unit)
         log.debug("committed: %d faces of %d inputs, in unit %d", len(faces), len(inputs), unit)
 
     def faces_of(self, position: Position, name: str) -> Iterator[TrackedFace]:

@@ -10,6 +10,9 @@ TABLES = ("faces", "inputs")
 INPUTS_SUFFIX = ".inputs.parquet"
 """Of the inputs table beside a single file of faces."""
 
+_SUFFIX = ".parquet"
+_LAST = f"-end{_SUFFIX}"
+
 
 def inputs_beside(faces: Path) -> Path:
     """The inputs table that goes with a single file of faces."""
@@ -70,17 +73,32 @@ class RunFiles:
         """The folder of a table's parts."""
         return self.parts / table
 
-    def part(self, table: str, unit: int, segment: int) -> Path:
-        """The `segment`th part of a unit."""
-        return self.table(table) / part_name(unit, segment)
+    def part(self, table: str, unit: int, segment: int, *, is_last: bool = False) -> Path:
+        """The `segment`th part of a unit.
+
+        Args:
+            is_last: It is the unit's last one, and says so where it is of the inputs, which mark what is done.
+        """
+        name = part_name(unit, segment)
+        return self.table(table) / (name.replace(_SUFFIX, _LAST) if is_last and table == "inputs" else name)
 
 
 def part_name(unit: int, segment: int = 0) -> str:
-    return f"part-{unit:06d}-{segment:04d}.parquet"
+    return f"part-{unit:06d}-{segment:04d}{_SUFFIX}"
+
+
+def is_last(name: str) -> bool:
+    """Whether a part of the inputs says that its unit ends with it; one that says nothing may be its last, too."""
+    return name.endswith(_LAST)
+
+
+def faces_of(inputs: str) -> str:
+    """The name of the part of the faces that goes with one of the inputs."""
+    return inputs.removesuffix(_LAST) + _SUFFIX if is_last(inputs) else inputs
 
 
 def is_part(name: str) -> bool:
-    return name.startswith("part-") and name.endswith(".parquet")
+    return name.startswith("part-") and name.endswith(_SUFFIX)
 
 
 def unit_of(part: str | Path) -> int:

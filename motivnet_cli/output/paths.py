@@ -9,28 +9,24 @@ import json
 import os
 import shutil
 from abc import ABC, abstractmethod
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import pyarrow.parquet as pq
 
 from motivnet_cli.durable import TemporaryFolder, durably, sync, temporary_name
 from motivnet_cli.errors import ConfigError, OutputConflictError
 from motivnet_cli.output.backend import LocalFolder, ObjectStoreMirror
-from motivnet_cli.output.damage import reading
+from motivnet_cli.output.counts import read_counts, written_counts
 from motivnet_cli.output.ledger import read_run, write_run
-from motivnet_cli.output.names import TABLES, RunFiles, inputs_beside, is_part
+from motivnet_cli.output.names import TABLES, RunFiles, faces_of, inputs_beside, is_part
 from motivnet_cli.output.written import WrittenPaths
-from motivnet_cli.records import FACE_SOURCES
 from motivnet_cli.remote.urls import display_name, is_remote, local_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from motivnet_cli.output.backend import Backend, Version
+    from motivnet_cli.output.counts import Counts
     from motivnet_cli.output.ledger import Run
-    from motivnet_cli.records import FaceSource
 
 
 def output_paths(path: str, staging: str | None = None) -> OutputPaths:
@@ -98,13 +94,19 @@ class OutputPaths(ABC):
             return WrittenPaths(self.given, paths)
         return WrittenPaths(self.given, (), map(self.backend.name_of, paths))
 
-    @abstractmethod
-    def count_faces(self, parts: Sequence[Path], *, listed: int) -> tuple[int, dict[FaceSource, int]]:
-        """Rows in parts of the faces table, and how many there are of each source, where that is known cheaply.
+    def counts(self, parts: Mapping[str, Sequence[Path]]) -> Iterator[tuple[Path, Counts]]:
+        """Files of the inputs that are there, and what each comes to with its faces.
 
         Args:
-            listed: Faces of the inputs that have ended.
+            parts: Of each table, in the same order. Rows are read where the inputs do not say what they come to.
         """
+        pairs = dict(zip(parts["inputs"], parts["faces"], strict=True))
+        for inputs in self.backend.fetch_all(parts["inputs"]):
+            counts = written_counts(inputs)
+            if counts is None:
+                self.backend.fetch_all([pairs[inputs]])
+                counts = read_counts(inputs, pairs[inputs])
+            yield inputs, counts
 
     def final_name(self, table: str) -> Path:
         if not self.is_file:
@@ -116,7 +118,8 @@ class OutputPaths(ABC):
         final = self.final_name(table)
         if self.is_file:
             return [final] if self.backend.has(final) else []
-        return [final / name for name in self.backend.names(self.run.table("inputs")) if is_part(name)]
+        names = filter(is_part, self.backend.names(self.run.table("inputs")))
+        return [final / (faces_of(name) if table == "faces" else name) for name in names]
 
     def final_like(self, path: Path) -> Path:
         """The file of this output that has the name of a path, and lies in the same table.
@@ -192,14 +195,6 @@ class LocalPaths(OutputPaths):
                 with contextlib.suppress(OSError):
                     self.path.rmdir()
 
-    def count_faces(self, parts: Sequence[Path], *, listed: int) -> tuple[int, dict[FaceSource, int]]:
-        counts: Counter[FaceSource] = Counter()
-        for part in parts:
-            with reading(part):
-                for batch in pq.ParquetFile(part, pre_buffer=False).iter_batches(columns=["face_source"]):
-                    counts.update({c["values"]: c["counts"] for c in batch["face_source"].value_counts().to_pylist()})
-        return counts.total(), {source: counts[source] for source in FACE_SOURCES if counts[source]}
-
 
 class StoredPaths(OutputPaths):
     """An output in an object store, with a folder here that stands for it."""
@@ -239,9 +234,6 @@ class StoredPaths(OutputPaths):
     def leave(self) -> None:
         if self.is_file and self.is_complete():
             self._remove_in_order([self.run.about], self._parts(), self._plans())
-
-    def count_faces(self, parts: Sequence[Path], *, listed: int) -> tuple[int, dict[FaceSource, int]]:
-        return listed, {}
 
     def _refuse_foreign_objects(self) -> None:
         if self.is_file and self.backend.names(self.path):

@@ -12,7 +12,6 @@ import dataclasses
 import itertools
 import logging
 import os
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -25,6 +24,7 @@ from motivnet_cli.errors import ConfigError, OutputConflictError
 from motivnet_cli.inputs.names import kind_of
 from motivnet_cli.inputs.patterns import has_wildcards
 from motivnet_cli.output.amend import Amendment, changes_since, changes_since_plan, hashed
+from motivnet_cli.output.counts import Counts
 from motivnet_cli.output.damage import reading
 from motivnet_cli.output.ledger import Ledger, read_run
 from motivnet_cli.output.names import TABLES
@@ -33,12 +33,10 @@ from motivnet_cli.output.read import record_in
 from motivnet_cli.output.share import Share
 from motivnet_cli.output.tables import TableWriter, rows_in
 from motivnet_cli.records import (
-    FACE_SOURCES,
     MAX_NAMED_FAILURES,
     STATUSES,
     Changes,
     InputReport,
-    LeftOut,
     OutputSummary,
     Position,
     Problem,
@@ -57,7 +55,7 @@ if TYPE_CHECKING:
     from motivnet_cli.output.names import RunFiles
     from motivnet_cli.output.paths import OutputPaths
     from motivnet_cli.output.tables import RowLayout
-    from motivnet_cli.records import Batch, FaceSource, Item, Kind, Prediction, RunRecord, RunState, Status, Todo
+    from motivnet_cli.records import Batch, Item, Kind, Prediction, RunRecord, RunState, Status, Todo
     from motivnet_cli.shards import ArrayTask, Shard
 
 log = logging.getLogger(__name__)
@@ -502,8 +500,9 @@ class _NewFile(_NewFolder):
 
     def put_in_place(self, ledger: Ledger, schemas: Mapping[str, pa.Schema]) -> None:
         finals = {table: self._paths.final_name(table) for table in TABLES}
+        counts = Counts()
         for table, final in finals.items():
-            with TableWriter(temporary_name(final), schemas[table]) as writer:
+            with TableWriter(temporary_name(final), schemas[table], counts) as writer:
                 for part in ledger.committed(table):
                     with reading(part):
                         rows = pq.read_table(part)
@@ -521,8 +520,6 @@ class _InputRow(NamedTuple):
     status: Status
     error: str
     error_type: ErrorType
-    left_out_by: str | None = None
-    """Of which former versions say nothing."""
 
 
 def _summary(
@@ -534,34 +531,23 @@ def _summary(
         parts: The files of a table.
         num_items: Inputs that are expected; more may be done, as an archive holds several.
     """
-    statuses: Counter[Status] = Counter()
+    total = Counts()
     failures: list[InputReport] = []
-    left_out = LeftOut()
-    for part in paths.backend.fetch_all(parts("inputs")):
-        with reading(part):
-            for row in rows_in([part], _InputRow):
-                statuses[row.status] += 1
-                left_out += LeftOut.of(row.left_out_by)
-                if row.status == "failed" and len(failures) < MAX_NAMED_FAILURES:
-                    problem = Problem(row.error_type, row.error)
-                    failures.append(InputReport(Position(0), row.input, row.kind, "failed", problem=problem))
-    emotions: Counter[str] = Counter()
-    sources: Counter[FaceSource] = Counter()
-    columns = ["face_source", "emotion"] if layout.classes else ["face_source"]
-    for part in paths.backend.fetch_all(parts("faces")):
-        with reading(part):
-            for batch in pq.ParquetFile(part, pre_buffer=False).iter_batches(columns=columns):
-                sources.update({c["values"]: c["counts"] for c in batch["face_source"].value_counts().to_pylist()})
-                if layout.classes:
-                    emotions.update({c["values"]: c["counts"] for c in batch["emotion"].value_counts().to_pylist()})
+    for part, counts in paths.counts({table: parts(table) for table in TABLES}):
+        total += counts
+        if counts.status["failed"] and len(failures) < MAX_NAMED_FAILURES:
+            failed = (row for row in rows_in([part], _InputRow) if row.status == "failed")
+            for row in itertools.islice(failed, MAX_NAMED_FAILURES - len(failures)):
+                problem = Problem(row.error_type, row.error)
+                failures.append(InputReport(Position(0), row.input, row.kind, "failed", problem=problem))
     return OutputSummary(
-        inputs=max(statuses.total(), num_items),
-        done=statuses.total(),
-        by_status={status: statuses[status] for status in STATUSES if statuses[status]},
-        faces=sources.total(),
-        face_sources={source: sources[source] for source in FACE_SOURCES if sources[source]},
-        emotions={name: emotions[name] for name in layout.classes},
-        left_out=left_out,
+        inputs=max(total.inputs, num_items),
+        done=total.inputs,
+        by_status={status: total.status[status] for status in STATUSES if total.status[status]},
+        faces=total.faces,
+        face_sources=total.face_sources,
+        emotions={name: total.emotion[name] for name in layout.classes},
+        left_out=total.left_out,
         outputs=tuple(paths.backend.name_of(paths.final_name(table)) for table in TABLES),
         failures=tuple(failures),
     )

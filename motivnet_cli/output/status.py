@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from typing import TYPE_CHECKING, NamedTuple
-
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING
 
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.output.damage import reading
+from motivnet_cli.output.counts import Counts
 from motivnet_cli.output.ledger import Ledger
 from motivnet_cli.output.names import TABLES
 from motivnet_cli.output.read import paths_to_read, record_in
@@ -55,7 +53,7 @@ class OutputStatus:
     shards: tuple[ShardStatus, ...]
     """Of a run that is shared and not finished."""
     face_sources: dict[FaceSource, int]
-    """Faces by how they were found; empty for an output in an object store, whose faces are not read for this."""
+    """Faces by how they were found."""
 
     @property
     def missing(self) -> int:
@@ -101,12 +99,12 @@ def _status_of(paths: OutputPaths, num_shards: int | None) -> OutputStatus:
     if ledger is None:
         _check_is_output(paths, finals)
     if paths.is_finished(None if ledger is None else ledger.run) and not paths.run.journal.exists():
-        counts = _Counts.of(paths, {table: paths.final_parts(table) for table in TABLES})
+        counts = _sum_of(paths, {table: paths.final_parts(table) for table in TABLES})
         num_items = num_done = counts.items
         shards: tuple[ShardStatus, ...] = ()
         is_finished = True
     elif ledger is not None:
-        counts = _Counts.of(paths, {table: ledger.committed(table) for table in TABLES})
+        counts = _sum_of(paths, {table: ledger.committed(table) for table in TABLES})
         if not ledger.refresh():  # after the parts: what they say is of inputs that are done
             raise FileNotFoundError(paths.run.about)
         num_items, num_done = ledger.num_items, ledger.num_done
@@ -119,7 +117,7 @@ def _status_of(paths: OutputPaths, num_shards: int | None) -> OutputStatus:
         finished=is_finished,
         inputs=num_items,
         done=num_done,
-        failed=counts.failed,
+        failed=counts.status["failed"],
         faces=counts.faces,
         amending=None if amendment is None else (amendment.num_done, amendment.num_items),
         shards=shards,
@@ -137,27 +135,11 @@ def _check_is_output(paths: OutputPaths, finals: Sequence[Path]) -> None:
         raise ConfigError(f"{paths.given!r} was not written by motivnet: name what --out named")
 
 
-class _Counts(NamedTuple):
-    """What the parts of both tables hold."""
-
-    items: int
-    """Inputs that are no members of archives."""
-    failed: int
-    faces: int
-    face_sources: dict[FaceSource, int]
-
-    @classmethod
-    def of(cls, paths: OutputPaths, parts: Mapping[str, Sequence[Path]]) -> _Counts:
-        num_items, failed, listed = 0, 0, 0
-        for part in paths.backend.fetch_all(parts["inputs"]):
-            with reading(part):
-                rows = pq.read_table(part, columns=["archive", "status", "faces"])
-                num_items += rows["archive"].null_count
-                failed += sum(
-                    row["counts"] for row in rows["status"].value_counts().to_pylist() if row["values"] == "failed"
-                )
-                listed += sum(rows["faces"].to_pylist())
-        return cls(num_items, failed, *paths.count_faces(parts["faces"], listed=listed))
+def _sum_of(paths: OutputPaths, parts: Mapping[str, Sequence[Path]]) -> Counts:
+    total = Counts()
+    for _, counts in paths.counts(parts):
+        total += counts
+    return total
 
 
 def _shards_of(ledger: Ledger, count: int | None) -> tuple[ShardStatus, ...]:

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from motivnet_cli.durable import naming, sync
 from motivnet_cli.errors import ConfigError
+from motivnet_cli.output.counts import WRITTEN_KEY
 from motivnet_cli.output.damage import reading
 from motivnet_cli.records import (
     BLUR_SIDE,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
     from motivnet_cli.config import EmbeddingType, KeptType
     from motivnet_cli.faces.track import Embeddings, TrackConfig, Tracker
+    from motivnet_cli.output.counts import Counts
     from motivnet_cli.records import Batch, Box, Crop, Face, InputReport, Position, Prediction, Quality, RunRecord
 
 SCHEMA_VERSION = 3
@@ -49,8 +51,6 @@ ADDED_COLUMNS = frozenset((*MEASURED_COLUMNS, "left_out", "left_out_by"))
 """Columns that came with version 3."""
 METADATA_KEY = b"motivnet"
 """Key of the Parquet file metadata that holds the run's JSON record."""
-WRITTEN_KEY = b"motivnet.written"
-"""Key of what was written to the file, in JSON: `rows`, and whether pages have checksums (`page_checksums`)."""
 _KEPT_TYPES = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64(), "bool": pa.bool_()}
 
 ROW_GROUP = 4096
@@ -543,10 +543,16 @@ def rows_in(parts: Iterable[Path], kind: type[_Row]) -> Iterator[_Row]:
 
 
 class TableWriter:
-    """A Parquet file written in row groups of a few thousand rows, with checksums, synced when closed."""
+    """A Parquet file written in row groups of a few thousand rows, with checksums, synced when closed.
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
+    Args:
+        counts: What the rows of both tables come to; a file of inputs, which is closed last or gets its rows last,
+            says so.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema, counts: Counts | None = None) -> None:
         self._path = path
+        self._counts = counts
         # What another file says of itself does not hold for this one.
         metadata = {key: value for key, value in (schema.metadata or {}).items() if key != WRITTEN_KEY}
         self._schema = schema.with_metadata(metadata)
@@ -568,6 +574,8 @@ class TableWriter:
         return self
 
     def add(self, rows: pa.Table) -> None:
+        if self._counts is not None:
+            self._counts.add(rows)
         self._waiting.append(rows)
         if sum(table.num_rows for table in self._waiting) >= ROW_GROUP:
             self._flush()
@@ -583,7 +591,9 @@ class TableWriter:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self._flush()
-        written = {"rows": self._num_rows, "page_checksums": True}
+        written: dict[str, object] = {"rows": self._num_rows, "page_checksums": True}
+        if self._counts is not None and "status" in self._schema.names:
+            written |= {"data_end": self._writer.file_handle.tell(), "counts": self._counts.as_dict()}
         self._writer.add_key_value_metadata({WRITTEN_KEY: json.dumps(written).encode()})
         with naming(self._path):
             self._writer.close()

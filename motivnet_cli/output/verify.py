@@ -6,6 +6,7 @@ Nothing that a run counted is believed, and nothing is changed. What rows may sa
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import re
@@ -19,16 +20,17 @@ import pyarrow.parquet as pq
 from motivnet_cli import __version__
 from motivnet_cli.durable import temporary_name
 from motivnet_cli.errors import ConfigError, OutputConflictError, first_line
+from motivnet_cli.output.counts import WRITTEN_KEY, Counts
 from motivnet_cli.output.findings import MAX_EXAMPLES, Findings, Verification
 from motivnet_cli.output.ledger import cursor_in, read_run
 from motivnet_cli.output.names import TABLES, is_part
 from motivnet_cli.output.paths import output_paths
-from motivnet_cli.output.tables import METADATA_KEY, READABLE_VERSIONS, ROW_GROUP, WRITTEN_KEY
+from motivnet_cli.output.tables import METADATA_KEY, READABLE_VERSIONS, ROW_GROUP
 from motivnet_cli.output.verify_faces import FacesCheck
 from motivnet_cli.output.verify_inputs import InputsCheck
 from motivnet_cli.output.verify_plan import Plan
 from motivnet_cli.output.verify_record import Extremes, check_record, check_schema
-from motivnet_cli.records import RunRecord
+from motivnet_cli.records import Position, RunRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -45,7 +47,7 @@ READ_FAILURES = (
     *(NotImplementedError, pa.ArrowException),
 )
 """What pyarrow and json raise of files that are damaged in one way or another."""
-_PART = re.compile(r"part-(\d{6,})-(\d{4,})\.parquet")
+_PART = re.compile(r"part-(\d{6,})-(\d{4,})(-end)?\.parquet")
 
 
 def verify_output(path: str | Path) -> Verification:
@@ -97,6 +99,10 @@ class _Look:
         self._findings = Findings()
         self._files: dict[str, dict[PartKey, _File]] = {}
         """By table, those whose footer could be read."""
+        self._last: set[PartKey] = set()
+        """Parts of the inputs that say by their names that their units end with them."""
+        self._counts: dict[Path, Counts] = {}
+        """What the rows of each file come to."""
         self._read: list[tuple[_File, int, int]] = []
         """Files of inputs, with their first row and the one after their last."""
         self._records: dict[bytes, RunRecord] = {}
@@ -115,6 +121,7 @@ class _Look:
         index = inputs.index()
         self._check_repeated(index)
         num_faces = self._look_at_faces(index, record)
+        self._check_counts()
         self._findings.skip("sample", "not asked for")
         return Verification(
             output=self._paths.given, inputs=inputs.num_rows, faces=num_faces, checks=self._findings.results()
@@ -189,10 +196,18 @@ class _Look:
         """Whether parts come in pairs and none is missing; the parts that readers see."""
         keys: dict[str, set[PartKey]] = {}
         for table in TABLES:
-            found = {name: _PART.fullmatch(name) for name in names[table] if name.endswith(".parquet")}
-            keys[table] = {PartKey(int(part[1]), int(part[2])) for part in found.values() if part}
-            for name in (name for name, part in found.items() if part is None):
-                self._findings.fault("parts", self._name_of(self._paths.run.table(table) / name), "is no part of a run")
+            keys[table] = set()
+            for name in (name for name in names[table] if name.endswith(".parquet")):
+                part = _PART.fullmatch(name)
+                key = None if part is None else PartKey(int(part[1]), int(part[2]))
+                if part is None or key is None or (part[3] and table == "faces"):
+                    self._parts_fault(table, name, "is no part of a run")
+                    continue
+                if key in keys[table]:
+                    self._parts_fault(table, name, "is there twice, once as the last part of its unit")
+                keys[table].add(key)
+                if part[3]:
+                    self._last.add(key)
         for key in sorted(keys["inputs"] - keys["faces"]):
             self._findings.fault("parts", self._part_name("faces", key), "is missing")
         unmarked = sorted(keys["faces"] - keys["inputs"])
@@ -208,6 +223,10 @@ class _Look:
     def _check_gaps(self, keys: set[PartKey], *, is_finished: bool) -> None:
         by_unit = {unit: {key.segment for key in group} for unit, group in itertools.groupby(sorted(keys), _unit)}
         for unit, segments in by_unit.items():
+            for segment in sorted(segments - {max(segments)}):
+                if PartKey(unit, segment) in self._last:
+                    what = "is said to be the last part of its unit, and others follow"
+                    self._findings.fault("parts", self._part_name("inputs", PartKey(unit, segment)), what)
             for segment in sorted(set(range(max(segments) + 1)) - segments):
                 self._findings.fault("parts", self._part_name("inputs", PartKey(unit, segment)), "is missing")
         if is_finished and self._run is not None:
@@ -215,14 +234,20 @@ class _Look:
             for unit in sorted(set(range(last + 1)) - set(by_unit)):
                 self._findings.fault("parts", self._part_name("inputs", PartKey(unit, 0)), "is missing")
 
+    def _parts_fault(self, table: str, name: str, what: str) -> None:
+        self._findings.fault("parts", self._name_of(self._paths.run.table(table) / name), what)
+
+    def _part(self, table: str, key: PartKey) -> Path:
+        return self._paths.run.part(table, key.unit, key.segment, is_last=key in self._last)
+
     def _part_name(self, table: str, key: PartKey) -> str:
-        return self._name_of(self._paths.run.part(table, key.unit, key.segment))
+        return self._name_of(self._part(table, key))
 
     # ---- footers ------------------------------------------------------------------------------------------
 
     def _footers(self, table: str, keys: Sequence[PartKey]) -> dict[PartKey, _File]:
         paths = self._paths
-        files = {key: paths.run.part(table, key.unit, key.segment) for key in keys}
+        files = {key: self._part(table, key) for key in keys}
         if self._is_final:
             files = {key: paths.final_name(table) for key in keys}
         there = set(paths.backend.fetch_all(list(files.values()), anew=True))
@@ -320,7 +345,7 @@ class _Look:
             for key in group:
                 file = self._files["inputs"].get(key)
                 is_read = file is not None and self._read_inputs(file, check, names, record) and is_read
-                reached = None if is_finished or file is None else self._reached(file)
+                reached = None if is_finished or file is None else self._reached(file, key)
             expected = plan.check_unit(unit, names, reached) if plan is not None and is_read else None
             check.end_unit(expected, is_done=is_finished or (reached is not None and not reached.position.step))
         return check
@@ -336,12 +361,19 @@ class _Look:
         self._read.append((file, before, check.num_rows))
         return is_read
 
-    def _reached(self, file: _File) -> Cursor | None:
+    def _reached(self, file: _File, key: PartKey) -> Cursor | None:
         try:
-            return cursor_in(file.path)
+            reached = cursor_in(file.path)
         except READ_FAILURES as error:
             self._findings.fault("plan", file.name, f"does not say how far its unit is: {first_line(error)}")
             return None
+        if key in self._last and self._run is not None:
+            end = min((key.unit + 1) * self._run.unit_size, self._run.num_items)
+            if reached.position != Position(end):
+                where = f"input {reached.position.item}, step {reached.position.step}"
+                what = f"is said to be the last part of its unit, which ends at input {end}, and ends at {where}"
+                self._findings.fault("parts", file.name, what)
+        return reached
 
     def _look_at_faces(self, index: InputIndex, record: RunRecord) -> int:
         settings = record.get("settings", {})
@@ -372,9 +404,21 @@ class _Look:
                 self._findings.fault("faces_of_inputs", names.get(place, ""), what)
         return check.num_rows
 
+    def _check_counts(self) -> None:
+        """Whether files of inputs say what their rows and the faces that go with them come to."""
+        if self._are_rows_missing:
+            return
+        for key, file in self._files["inputs"].items():
+            said = file.written.get("counts")
+            counts = self._counts[file.path]
+            counts += self._counts[self._files["faces"][key].path]
+            if said is not None and said != counts.as_dict():
+                self._findings.fault("row_counts", file.name, f"says {said} of its rows, which are {counts.as_dict()}")
+
     def _rows_of(self, file: _File, record: RunRecord) -> Iterator[pa.RecordBatch | None]:
         """The rows of a file, a few thousand at a time; None where no more of them can be read."""
         num_rows = said = 0
+        counts = self._counts[file.path] = Counts()
         try:
             with pq.ParquetFile(file.path, page_checksum_verification=True, pre_buffer=False) as parquet:
                 if not check_schema(self._findings, file.name, file.table, parquet.schema_arrow, record):
@@ -387,6 +431,8 @@ class _Look:
                     for rows in parquet.iter_batches(ROW_GROUP, row_groups=[number]):
                         rows.validate(full=True)
                         extremes.add(rows)
+                        with contextlib.suppress(ValueError):  # of what no run writes, which other checks find
+                            counts.add(rows)
                         num_rows += len(rows)
                         yield rows
                     extremes.check(self._findings, file.name, parquet.metadata.row_group(number))

@@ -158,9 +158,9 @@ def _disagreements(rows: Rows) -> list[Finding]:
 
 # ---- files that have no business there --------------------------------------------------------------------
 
-_PART = r"part-\d{6}-\d{4}\.parquet"
+_PART = r"part-\d{6}-\d{4}"
 _OF_FOLDER = re.compile(
-    rf"preds(/(faces|inputs)(/{_PART})?|/\.motivnet(/(run\.json|plan(-[0-9a-f]+)?\.jsonl|lock|claims(/\d{{6}}\.lock)?))?)?"
+    rf"preds(/faces(/{_PART}\.parquet)?|/inputs(/{_PART}(-end)?\.parquet)?|/\.motivnet(/(run\.json|plan(-[0-9a-f]+)?\.jsonl|lock|claims(/\d{{6}}\.lock)?))?)?"
 )
 _OF_FILE = re.compile(r"preds(\.inputs)?\.parquet")
 
