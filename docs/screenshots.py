@@ -27,7 +27,7 @@ from playwright.sync_api import Page, sync_playwright
 
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"
-COLUMNS, LINES = 98, 60
+COLUMNS, LINES = 108, 60
 _COLOURS = {
     "red": "#e06c75",
     "green": "#98c379",
