@@ -351,6 +351,10 @@ def test_no_secret_of_a_url_is_said_or_written(tmp_path, monkeypatch, capfd):
         ("at 'ray://127.0.0.1:1' (ray://h:1): start", "at 'ray://127.0.0.1:1' (ray://h:1): start"),
         ('"https://u:p@h:99", https://u:p\'q@h/a.jpg.', '"https://h:99", https://h/a.jpg.'),
         (f"https://u:p@h/{chr(39) * 100_000}", f"https://h/{chr(39) * 100_000}"),
+        ("zip://d/a.jpg::https://u:p@h/b.zip?sig=1", "zip://d/a.jpg::https://h/b.zip"),
+        ("https://h/?of=https://u:p@h2/x?sig=1&id=2", "https://h/?of=https://h2/x&id=2"),
+        (f"https://h/{'?x://' * 5_000}h", f"https://h/{'?x://' * 5_000}h"),
+        ("['https://h?v=1','https://u:p@h2?sig=2']", "['https://h?v=1','https://h2']"),
     ],
 )
 def test_urls_within_a_text(text, shown):

@@ -13,9 +13,14 @@ def redacted(url: str) -> str:
     start, mark, rest = re.split(r"[?#]", url, maxsplit=1)[0].partition("://")
     host, slash, path = rest.partition("/")
     host = host.rpartition("@")[2]
+    path, *within = re.split(_CHAINED, path)
     if not re.fullmatch(r"(\[[0-9A-Fa-f:.%]+\]|[^:\[\]]*)(:\d*)?", host):
         return f"{start}{mark}..."  # perhaps the first half of a password with a slash in it
-    return f"{start}{mark}{host}{slash}{path}"
+    return "::".join([f"{start}{mark}{host}{slash}{path}", *map(redacted, within)])
+
+
+_CHAINED = re.compile(r"::(?=[A-Za-z][A-Za-z0-9+.-]*://)")
+"""Before a URL within a URL."""
 
 
 def direct_url(url: str) -> str:
@@ -66,15 +71,17 @@ def local_path(name: str) -> str:
 def display_name(url: str) -> str:
     """The URL as a name in the output: without user, password, fragment, and the parameters that sign or unlock it.
 
-    Other parameters stay: they may be all that tells two pictures apart.
+    Other parameters stay: they may be all that tells two pictures apart. A URL in them is treated likewise.
     """
     plain = redacted(url)
     try:
         query = urlsplit(url).query
     except ValueError:
         return plain
-    kept = [part for part in query.split("&") if part and not _SECRET.fullmatch(part.partition("=")[0])]
-    return f"{plain}?{'&'.join(kept)}" if kept else plain
+    parts = re.findall("([?&]?)([^?&]+)", query)  # a ? is of a URL within
+    kept = [(mark, part) for mark, part in parts if not _SECRET.fullmatch(part.partition("=")[0])]
+    query = "".join(mark + (redacted(part) if "://" in part else part) for mark, part in kept)
+    return f"{plain}?{query[bool(kept[0][0]) :]}" if kept else plain
 
 
 def shown(path: str) -> str:
