@@ -1,7 +1,9 @@
 """The command line: options -> settings -> one call -> a few lines of text.
 
-`options` holds the options that commands share, `terminal` their signals, errors and output; every other module holds
-commands. A command imports what it runs when it runs, so that `motivnet --help` waits for neither torch nor pyarrow.
+`command` makes commands: with the `help` of each, the `options` that they share, and `settings` from files. `terminal`
+holds their signals, errors and output, `log` what they say, `progress` how they are watched, and `missing_weights` how
+they come by a network; every other module holds commands. A command imports what it runs when it runs, so that
+`motivnet --help` waits for neither torch nor pyarrow.
 stdout carries data only; everything else goes to stderr.
 """
 

@@ -6,6 +6,7 @@ people write it: `FILE`, `SECONDS`, `auto|N`.
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import itertools
 import re
@@ -188,7 +189,5 @@ def wrapped(text: str, width: int, *, hang: int = 0) -> list[str]:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """What to add to a message about a word that is not known: the known one that it resembles, if any."""
-    import difflib  # of little use to who makes no mistake
-
     similar = difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean {similar[0]}?" if similar else ""

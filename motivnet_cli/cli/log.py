@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from motivnet_cli.errors import ConfigError, one_line
 from motivnet_cli.records import PHASE
+from motivnet_cli.remote.urls import without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,15 +53,7 @@ def shown(text: str) -> str:
 
     What names, columns, servers and libraries say is among it, so this holds for every message.
     """
-    return one_line(_without_secrets(text))
-
-
-def _without_secrets(text: str) -> str:
-    if "://" not in text:
-        return text
-    from motivnet_cli.remote.urls import without_secrets
-
-    return without_secrets(text)
+    return one_line(without_secrets(text))
 
 
 class StderrHandler(logging.Handler):
@@ -156,7 +149,7 @@ def _traceback(record: logging.LogRecord) -> list[str]:
     if not record.exc_info or record.exc_info[0] is None:
         return []
     return [
-        one_line(line) for line in _without_secrets("".join(traceback.format_exception(*record.exc_info))).splitlines()
+        one_line(line) for line in without_secrets("".join(traceback.format_exception(*record.exc_info))).splitlines()
     ]
 
 
@@ -176,7 +169,7 @@ def _json_line(record: logging.LogRecord) -> str:
 def _plain(value: object) -> object:
     if isinstance(value, bool | int | float | None):
         return value
-    return _without_secrets(str(value))
+    return without_secrets(str(value))
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from motivnet_cli.cli.options import (
     StoreFolder,
     Threads,
 )
+from motivnet_cli.cli.progress import size_text
 from motivnet_cli.cli.terminal import importing, print_json, print_lines, table_lines, talking
 from motivnet_cli.config import FaceConfig, InputConfig, LoaderConfig, OutputConfig, RunConfig
 
@@ -250,7 +251,4 @@ def _space(space: Space) -> str:
 
 
 def _size(num_bytes: int | None) -> str:
-    """25.3 GB."""
-    from rich.filesize import decimal
-
-    return "unknown" if num_bytes is None else decimal(num_bytes)
+    return "unknown" if num_bytes is None else size_text(num_bytes)

@@ -16,7 +16,7 @@ import typer
 
 from motivnet_cli.catalogue import CARDS
 from motivnet_cli.cli.log import say, shown
-from motivnet_cli.cli.progress import watch_bytes
+from motivnet_cli.cli.progress import size_text, watch_bytes
 from motivnet_cli.cli.terminal import aligned, ending_at_once
 from motivnet_cli.errors import MissingWeightsError
 from motivnet_cli.shards import is_batch_job
@@ -154,10 +154,3 @@ def _says_yes(question: str) -> bool:
     if not answer.endswith("\n"):
         typer.echo(err=True)
     return answer.strip().casefold() in ("y", "yes")
-
-
-def size_text(num_bytes: int) -> str:
-    """4.6 GB, and 9.8 kB of a head."""
-    from rich.filesize import decimal
-
-    return decimal(num_bytes)

@@ -10,7 +10,7 @@ import copy
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, get_args
 
 import typer
@@ -205,10 +205,17 @@ def expand_groups(command: Callable[..., None]) -> Callable[..., None]:
             options[name] = group(**{field.name: options.pop(field.name) for field in dataclasses.fields(group)})
         command(**options)
 
-    expanded.__name__, expanded.__doc__ = command.__name__, command.__doc__
-    expanded.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    expanded.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    return expanded
+    return in_place_of(command, expanded, parameters)
+
+
+def in_place_of(
+    command: Callable[..., None], stand_in: Callable[..., None], parameters: Sequence[inspect.Parameter]
+) -> Callable[..., None]:
+    """The stand-in with the name and the help of the command, and with these parameters as Typer reads them."""
+    stand_in.__name__, stand_in.__doc__ = command.__name__, command.__doc__
+    stand_in.__annotations__ = {each.name: each.annotation for each in parameters}
+    stand_in.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return stand_in
 
 
 @functools.cache  # every command has the options of its log

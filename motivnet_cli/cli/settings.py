@@ -23,7 +23,7 @@ from typer.core import TyperCommand, TyperGroup
 from motivnet_cli import __version__
 from motivnet_cli.cli import terminal
 from motivnet_cli.cli.help import GENERAL, did_you_mean
-from motivnet_cli.cli.options import LogOptions
+from motivnet_cli.cli.options import LogOptions, in_place_of
 from motivnet_cli.errors import ConfigError, first_line, one_line
 from motivnet_cli.remote.urls import without_secrets
 
@@ -384,11 +384,7 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
             for name, annotation in _PARAMETERS.items()
         ),
     ]
-    parameters = [*own.parameters.values(), *added]
-    settled.__name__, settled.__doc__ = command.__name__, command.__doc__
-    settled.__annotations__ = {each.name: each.annotation for each in parameters}
-    settled.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    return settled
+    return in_place_of(command, settled, [*own.parameters.values(), *added])
 
 
 def _put_out_of_force(context: typer.Context, options: dict[str, object]) -> None:

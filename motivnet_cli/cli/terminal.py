@@ -21,6 +21,7 @@ import typer
 from motivnet_cli import errors
 from motivnet_cli.cli.log import PACKAGE, FileHandler, StderrHandler, phase, say, warnings_logged
 from motivnet_cli.cli.progress import Talk, hide_live_line
+from motivnet_cli.remote.urls import redacted
 
 if TYPE_CHECKING:
     from motivnet_cli.cli.options import LogOptions
@@ -129,11 +130,7 @@ settings_from: list[str] = []
 
 def command_line() -> str:
     """The command as it was typed, without the secrets in its URLs; in a comment where its other options are from."""
-    words = sys.argv[1:]
-    if any("://" in word for word in words):
-        from motivnet_cli.remote.urls import redacted
-
-        words = [redacted(word) if "://" in word else word for word in words]
+    words = [redacted(word) if "://" in word else word for word in sys.argv[1:]]
     comment = f"  # {'; '.join(settings_from)}" if settings_from else ""
     return shlex.join(["motivnet", *words]) + comment
 

@@ -12,8 +12,9 @@ from motivnet_cli import errors
 from motivnet_cli.catalogue import CARDS, DEFAULT_MODEL
 from motivnet_cli.cli.help import OTHER, text_width, wrapped
 from motivnet_cli.cli.log import phase, say
-from motivnet_cli.cli.missing_weights import accept, install, is_terminal, plan_rows, size_text
+from motivnet_cli.cli.missing_weights import accept, install, is_terminal, plan_rows
 from motivnet_cli.cli.options import AcceptTerms, AsJson, LogOptions, OptionGroup, StoreFolder
+from motivnet_cli.cli.progress import size_text
 from motivnet_cli.cli.terminal import print_json, print_lines, table_lines, talking
 
 if TYPE_CHECKING:
