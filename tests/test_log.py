@@ -264,6 +264,16 @@ def test_warnings_of_libraries_are_log_lines(capsys):
     assert said[1:] == ["warning: torch.something: no kernel", "warning: of ours"]
 
 
+def test_a_library_that_logs_wrongly_ends_nothing(tmp_path, monkeypatch, capsys):
+    """Its words and its values are said as they are, on stderr and in the log file."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # those of pytest raise
+    with talking(LogOptions(log_file=str(tmp_path / "log"))):
+        logging.getLogger("library").warning("%d kernels", "no")
+
+    assert capsys.readouterr().err == "warning: library: %d kernels ('no',)\n"
+    assert "WARNING library: %d kernels ('no',)" in (tmp_path / "log").read_text()
+
+
 def test_quiet_and_verbose_need_a_file(tmp_path):
     """Then stderr is quiet and the file has all lines."""
     assert "--log-file" in motivnet("models", "-q", "-v", code=2).stderr

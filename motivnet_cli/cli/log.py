@@ -142,7 +142,11 @@ def _prefix(level: int) -> str:
 
 def _message(record: logging.LogRecord) -> str:
     of_library = "" if record.name.partition(".")[0] == PACKAGE.name else f"{record.name}: "
-    return shown(of_library + record.getMessage())
+    try:
+        text = record.getMessage()
+    except Exception:  # noqa: BLE001 - the words of a library do not fit its values, which is no fault of the run
+        text = f"{record.msg} {record.args}"
+    return shown(of_library + text)
 
 
 def _traceback(record: logging.LogRecord) -> list[str]:
