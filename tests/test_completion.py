@@ -64,21 +64,25 @@ def test_models_of_the_store_are_offered(tmp_path, monkeypatch):
     assert offered("train", "--init", "sapiens-0.3") == ["sapiens-0.3b", "sapiens-0.3b-pretrained", ":files"]
 
 
-def test_an_answer_imports_nothing_heavy(tmp_path):
+def test_an_answer_imports_nothing_heavy():
     """The Tab key waits for neither torch nor tables."""
+    lines = ["annotate --model mot", "evaluate --dataset raf", "export predictions --to c"]
     code = (
-        "import sys; from motivnet_cli.cli import main; sys.argv = ['motivnet', *sys.argv[1:]]; main()\n"
+        "import sys; from motivnet_cli.cli import main\n"
+        "for line in sys.argv[1:]: sys.argv = ['motivnet', *line.split()]; main()\n"
         "assert not {'torch', 'pyarrow', 'polars', 'numpy', 'rich'} & set(sys.modules)"
     )
-    for words in (
-        ["annotate", "--model", "mot"],
-        ["evaluate", "--dataset", "raf"],
-        ["export", "predictions", "--to", ""],
-    ):
-        command = [sys.executable, "-c", code, *words]
-        run = subprocess.run(command, env=os.environ | {"MOTIVNET_COMPLETE": "1"}, capture_output=True, text=True)
-        assert (run.returncode, run.stderr) == (0, "")
-        assert "\t" in run.stdout
+    command = [sys.executable, "-c", code, *lines]
+    run = subprocess.run(command, env=os.environ | {"MOTIVNET_COMPLETE": "1"}, capture_output=True, text=True)
+
+    assert (run.returncode, run.stderr) == (0, "")
+    assert [line.partition("\t")[0] for line in run.stdout.splitlines()] == [
+        "motivnet-1b",
+        "rafdb",
+        "rafdb_compound",
+        "csv",
+        "coco",
+    ]
 
 
 SHELLS = {
