@@ -119,6 +119,7 @@ def test_commands_are_listed_with_their_whole_sentences():
         ("frobnicate", "there is no command frobnicate"),
         ("export predicitons", "there is no command predicitons; did you mean predictions?"),
         ("annotate x --out p --marign 1", "there is no option --marign; did you mean --margin?"),
+        ("completion fissh", "motivnet completion takes bash, zsh or fish, got 'fissh'; did you mean fish?"),
         ("--versoin", "there is no option --versoin; did you mean --version?"),
         ("models --store", "--store needs a value: FOLDER"),
         ("bench x --faces", "--faces needs a value: detect|whole|auto"),

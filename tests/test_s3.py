@@ -700,7 +700,7 @@ def test_amending_is_refused(s3, nine, option):
         ("s3://no-such-bucket/x", "no such file, folder or bucket"),
         ("https://127.0.0.1:9/x", "a web server takes no files"),
         ("nosuch://x/y", "no driver"),
-        ("s3://bucket/x.csv", "cannot write '.csv' files"),
+        ("s3://bucket/x.csv", "an output of annotate is a name ending in .parquet"),
     ],
 )
 def test_places_that_take_nothing(s3, nine, url, said):

@@ -340,3 +340,14 @@ def test_a_terminal_gets_a_short_table(tmp_path):
     ]
     assert len(screen.lines) == 22
     assert screen.lines[-1] == "and 1 more: --out summary.csv writes all rows and columns"
+
+
+def test_a_long_name_keeps_its_end_on_a_terminal(tmp_path):
+    """A row stays one line: of the name there is as much as fits."""
+    name = "recordings of the first wave/room two/interview.mp4"
+    path = output(tmp_path, story(name, [1, 1, 0]), {name: VIDEO}, tracks=False)
+    with terminal(80) as screen:
+        app(["summary", str(path)], standalone_mode=False)
+
+    assert screen.lines[1] == "...t wave/room two/interview.mp4  3.0 s  happiness 67%, anger 33%  2, mean 1.5 s"
+    assert len(screen.lines[1]) == 80

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ _MAX_ROWS = 20
 """That a terminal gets."""
 _MAX_EMOTIONS = 3
 """Of a row on a terminal: those with the largest shares."""
+_MIN_NAME = 16
+"""Characters of the first column that stay on a narrow terminal."""
 _BATCH = 1024
 """Lines that a pipe gets at once."""
 
@@ -83,10 +86,21 @@ def _line(values: Iterable[object]) -> str:
 def _print_short(table: Summary) -> None:
     rows = table.rows()
     shown = list(itertools.islice(rows, _MAX_ROWS))
-    lines = [_words(row, table.keys, table.classes) for row in shown]
-    print_data("\n".join(aligned([[*table.keys, "seen", "emotions", "episodes"], *lines])))
+    lines = [[*table.keys, "seen", "emotions", "episodes"]]
+    lines += [_words(row, table.keys, table.classes) for row in shown]
+    print_data("\n".join(_fitting(lines, shutil.get_terminal_size().columns)))
     if more := sum(1 for _ in rows):
         print_data(f"and {more:,} more: --out summary.csv writes all rows and columns")
+
+
+def _fitting(table: Sequence[Sequence[str]], columns: int) -> list[str]:
+    """A line for each row, where need be with the ends of long names only."""
+    lines = aligned(table)
+    over = max(map(len, lines)) - columns
+    if over <= 0:
+        return lines
+    room = max(_MIN_NAME, max(len(name) for name, *_ in table) - over)
+    return aligned([name if len(name) <= room else f"...{name[3 - room :]}", *others] for name, *others in table)
 
 
 def _words(row: Mapping[str, object], keys: Sequence[str], classes: Sequence[str]) -> list[str]:

@@ -271,8 +271,8 @@ def _names_a_file(path: str, given: str) -> bool:
     suffix = Path(path).suffix
     if suffix and suffix != ".parquet" and not Path(path).is_dir() and not path.endswith(os.sep):
         raise ConfigError(
-            f"cannot write {Path(given).suffix!r} files: {given!r}; --out takes a name ending in .parquet, "
-            "or a folder (end it with / if its name has a dot)"
+            f"an output of annotate is a name ending in .parquet, or a folder (end it with / if its name has a dot), "
+            f"got {given!r}"
         )
     return suffix == ".parquet"
 
