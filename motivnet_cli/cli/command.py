@@ -131,11 +131,9 @@ def _sentence(error: Exception, ctx: Context, words: list[str]) -> str:
     if hasattr(error, "param_type"):
         return f"{name} is missing"
     if parameter.param_type_name == "argument":
-        given = next((word for word in words if not word.startswith("-")), "")
-        return f"{ctx.command_path} takes {help.wanted(parameter)}, got {given!r}" + help.did_you_mean(
-            given, help.choices(parameter)
-        )
-    given = _given(parameter.opts, words)
+        name, given = ctx.command_path, next((word for word in words if not word.startswith("-")), None)
+    else:
+        given = _given(parameter.opts, words)
     if given is None:  # it is from the environment
         return f"{name} takes {help.wanted(parameter)}"
     return f"{name} takes {help.wanted(parameter)}, got {given!r}{help.did_you_mean(given, help.choices(parameter))}"
