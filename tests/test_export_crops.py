@@ -357,6 +357,10 @@ def _classes(path, *names):
             lambda path: rewritten(path, lambda faces: faces, {"settings": HOW | {"loader.corruption": ["blur", 3]}}),
             "corrup",
         ),
+        (
+            lambda path: rewritten(path, lambda faces: faces, {"settings": HOW | {"video.stereo": True}}),
+            "setting video.stereo, which motivnet .* does not know: use the version that wrote it",
+        ),
         (lambda path: rewritten(path, lambda faces: faces.drop("turn")), "no column 'turn', which crops need"),
         (lambda path: rewritten(path, lambda faces: pl.concat([faces, faces])), "a face of 'a.png' is in .* twice"),
         (lambda path: rewritten(path, lambda faces: faces.clear()), "no face with a box"),

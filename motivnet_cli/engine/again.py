@@ -16,7 +16,7 @@ import numpy as np
 
 from motivnet_cli import __version__
 from motivnet_cli.config import FaceConfig, LoaderConfig, ModelConfig, VideoConfig
-from motivnet_cli.engine.found_again import find_items, is_changed, pictures_of, section_of
+from motivnet_cli.engine.found_again import find_items, is_changed, pictures_of, recorded
 from motivnet_cli.engine.prepare import Preparer
 from motivnet_cli.engine.work import load_network, make_predictor
 from motivnet_cli.errors import ConfigError, InputError, first_line
@@ -135,9 +135,9 @@ class _Again:
         self._predictor = predictor
         self._preparer = Preparer(
             model,
-            FaceConfig(**section_of(settings, "faces")),  # type: ignore[arg-type]
-            VideoConfig(**section_of(settings, "video")),  # type: ignore[arg-type]
-            LoaderConfig(**section_of(settings, "loader")),  # type: ignore[arg-type]
+            recorded(FaceConfig, settings, "faces"),
+            recorded(VideoConfig, settings, "video"),
+            recorded(LoaderConfig, settings, "loader"),
         )
         self._tolerance = model.card.batch_tolerance if record.get("precision") == "fp32" else None
         self._findings = Findings()

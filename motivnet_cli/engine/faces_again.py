@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from motivnet_cli.config import LoaderConfig, VideoConfig
-from motivnet_cli.engine.found_again import is_changed, pictures_of, section_of
+from motivnet_cli.engine.found_again import is_changed, pictures_of, recorded
 from motivnet_cli.engine.picture_reader import PictureReader
 from motivnet_cli.errors import InputError
 from motivnet_cli.inputs.cells import CellReader
@@ -78,8 +78,8 @@ class FacesAgain:
         self._inputs = inputs
         self._jobs = _jobs_of(faces["input"].to_list(), inputs, items)
         self._reader = PictureReader(
-            VideoConfig(**section_of(settings, "video")),  # type: ignore[arg-type]
-            LoaderConfig(**section_of(settings, "loader")),  # type: ignore[arg-type]
+            recorded(VideoConfig, settings, "video"),
+            recorded(LoaderConfig, settings, "loader"),
         )
         self._lock = threading.Lock()
         self.is_shown = np.zeros(len(faces), np.bool_)

@@ -5,13 +5,15 @@ They are looked for where the plan has them, else where the run's settings lead,
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from motivnet_cli import __version__
+from motivnet_cli.config import FaceConfig, LoaderConfig, VideoConfig
 from motivnet_cli.durable import sha256_of
 from motivnet_cli.engine.given_frames import GivenFrames
-from motivnet_cli.errors import InputError
+from motivnet_cli.errors import ConfigError, InputError
 from motivnet_cli.inputs.archive import Archive
 from motivnet_cli.inputs.listing import listed_again
 from motivnet_cli.output.verify_sample import planned_items
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from motivnet_cli.inputs.cells import CellReader
     from motivnet_cli.output.verify_sample import SampledInput
     from motivnet_cli.records import Frame, GivenFace
+
+_Config = TypeVar("_Config", FaceConfig, LoaderConfig, VideoConfig)
 
 
 def find_items(
@@ -68,10 +72,19 @@ def _listed(settings: Mapping[str, object], names: set[str]) -> dict[str, Item]:
     return found
 
 
-def section_of(settings: Mapping[str, object], name: str) -> dict[str, object]:
-    """What a run's record says of a part of the settings, such as `faces`, by field."""
-    prefix = f"{name}."
-    return {key.removeprefix(prefix): value for key, value in settings.items() if key.startswith(prefix)}
+def recorded(config: type[_Config], settings: Mapping[str, object], name: str) -> _Config:
+    """A part of a run's settings, such as `faces`, as the run's record has it.
+
+    Raises:
+        ConfigError: It has a setting that this version does not know.
+    """
+    values = {key.removeprefix(f"{name}."): value for key, value in settings.items() if key.startswith(f"{name}.")}
+    if unknown := values.keys() - {field.name for field in fields(config)}:
+        raise ConfigError(
+            f"the record of the run has the setting {name}.{min(unknown)}, which motivnet {__version__} does not know: "
+            "use the version that wrote it"
+        )
+    return config(**values)  # type: ignore[arg-type]
 
 
 def _without_dots(name: str) -> str:
