@@ -69,3 +69,14 @@ def test_what_is_read_is_never_replaced(folder, monkeypatch, arguments):
     assert result.exit_code == 2
     assert "holds what the export is made from" in result.stderr
     assert contents(folder) == before
+
+
+@pytest.mark.parametrize("out", [".", "..", "/"])
+@pytest.mark.parametrize("export", [("crops",), ("overlay",), ("report",), ("predictions", "--to", "hf")])
+def test_a_folder_without_a_name_of_its_own_is_refused(folder, monkeypatch, export, out):
+    """What an export makes gets its name at the end, which the folder that one is in cannot."""
+    monkeypatch.chdir(folder)
+    done = run("export", export[0], "p.parquet", *export[1:], "--out", out, "--overwrite")
+
+    assert done.exit_code == 2
+    assert "is no new file or folder; give --out the name of one" in done.stderr

@@ -40,6 +40,8 @@ def check_destination(out: Path, reads: Iterable[str | Path], *, overwrite: bool
         ConfigError: With what to do instead.
     """
     name = str(out)
+    if out.name in ("", ".."):
+        raise ConfigError(f"{name!r} is no new file or folder; give --out the name of one")
     if not out.parent.is_dir():
         raise ConfigError(f"cannot write {name!r}: there is no folder {str(out.parent)!r}; make it first")
     written = WrittenPaths(name, [out])
