@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import numpy as np
@@ -104,6 +105,22 @@ def predict(crops):
     probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     embeddings = np.stack([np.arange(4) + seed for seed in seeds])
     return Prediction(probabilities.astype(np.float32), embeddings.astype(np.float32))
+
+
+def with_plan_of_lines(control):
+    """Write the plan of a run as the former version did: a line an item, and in run.json where each unit begins."""
+    about = json.loads((control / "run.json").read_text())
+    plan = control / about["plan"]
+    lines = []
+    for row in pq.read_table(plan).to_pylist():
+        row["path"] = row["input"] if row["path"] is None else row["path"].decode()
+        row |= json.loads(row.pop("more") or "{}")
+        lines.append(json.dumps({name: value for name, value in row.items() if value is not None}).encode() + b"\n")
+    begins = [0, *itertools.accumulate(map(len, lines))]
+    plan.unlink()
+    (control / "plan.jsonl").write_bytes(b"".join(lines))
+    about |= {"plan": "plan.jsonl", "offsets": begins[:-1][:: about["unit"]]}
+    (control / "run.json").write_text(json.dumps(about))
 
 
 def assert_whole(out):

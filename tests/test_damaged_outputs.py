@@ -12,7 +12,7 @@ import pytest
 from motivnet_cli.errors import OutputConflictError
 from motivnet_cli.output.damage import reading
 from motivnet_cli.output.status import output_status
-from tests.outputs import nine_inputs, run, tables
+from tests.outputs import nine_inputs, run, tables, with_plan_of_lines
 
 
 @pytest.fixture
@@ -43,10 +43,12 @@ RECORDS = {
     "units of nothing": {"unit": 0},
     "units of half": {"unit": 0.5},
     "units of text": {"unit": "9"},
-    "fewer units": {"offsets": []},
-    "units that go back": {"unit": 4, "offsets": [0, 90, 50]},
-    "units before the plan": {"offsets": [-1]},
-    "more inputs": {"num_items": 100_000},
+    "fewer units": {"plan": "plan.jsonl", "offsets": []},
+    "units that go back": {"plan": "plan.jsonl", "unit": 4, "offsets": [0, 90, 50]},
+    "units before the plan": {"plan": "plan.jsonl", "offsets": [-1]},
+    "more inputs": {"plan": "plan.jsonl", "offsets": [0], "num_items": 100_000},
+    "offsets in a table": {"offsets": [0]},
+    "lines without offsets": {"plan": "plan.jsonl"},
     "inputs that are none": {"num_items": True},
     "columns of no type": {"keep": {"age": "int7"}},
     "columns that are none": {"keep": ["age"]},
@@ -76,7 +78,7 @@ def test_the_record_of_a_run(begun, damage):
     assert len(tables(out)[1]) == 9
 
 
-PLANS = {
+LINES = {
     "a line that is no JSON": lambda lines: [*lines[:7], b"{\n", lines[8]],
     "a missing line": lambda lines: lines[:8],
     "an unknown field": lambda lines: [*lines[:8], b'{"input": "a", "path": "a", "kind": "image", "x": 1}\n'],
@@ -95,14 +97,54 @@ PLANS = {
 }
 
 
-@pytest.mark.parametrize("damage", PLANS.values(), ids=PLANS.keys())
-def test_the_plan_of_a_run(begun, damage):
+@pytest.mark.parametrize("damage", LINES.values(), ids=LINES.keys())
+def test_the_plan_of_a_run_that_the_former_version_began(begun, damage):
     """A damaged line, or one that is missing, ends the run: no input is left out in silence."""
     out, photos = begun
+    with_plan_of_lines(control(out))
     plan = control(out) / "plan.jsonl"
     plan.write_bytes(b"".join(damage(plan.read_bytes().splitlines(keepends=True))))
 
     with pytest.raises(OutputConflictError, match="plan is damaged"):
+        run(out, photos)
+
+
+def with_values(plan, name, value, *, kind=None):
+    """Give the last row another value, which an item has not."""
+    table = pq.read_table(plan)
+    place = table.schema.get_field_index(name)
+    field = table.schema.field(name).with_nullable(value is None or table.schema.field(name).nullable)
+    field = field.with_type(kind or field.type)
+    values = [*(table[name].to_pylist()[:-1] if kind is None else "12345678"), value]
+    pq.write_table(table.set_column(place, field, pa.array(values, field.type)), plan, store_schema=False)
+
+
+PLANS = {
+    "empty": lambda plan: plan.write_bytes(b""),
+    "cut off": lambda plan: plan.write_bytes(plan.read_bytes()[:-20]),
+    "a flipped bit": lambda plan: plan.write_bytes(
+        bytes([*(data := plan.read_bytes())[:99], data[99] ^ 4, *data[100:]])
+    ),
+    "a missing row": lambda plan: pq.write_table(pq.read_table(plan)[:8], plan, store_schema=False),
+    "an unknown column": lambda plan: pq.write_table(
+        pq.read_table(plan).append_column("x", pa.array(range(9))), plan, store_schema=False
+    ),
+    "no name": lambda plan: with_values(plan, "input", None),
+    "an unknown kind": lambda plan: with_values(plan, "kind", "song"),
+    "a size of text": lambda plan: with_values(plan, "size_bytes", None, kind=pa.string()),
+    "more that is no JSON": lambda plan: with_values(plan, "more", "{"),
+    "more that is none": lambda plan: with_values(plan, "more", '{"x": 1}'),
+    "more that is nested": lambda plan: with_values(plan, "more", "[" * 100_000),
+}
+
+
+@pytest.mark.parametrize("damage", PLANS.values(), ids=PLANS.keys())
+def test_the_plan_of_a_run(begun, damage):
+    """A plan that is damaged anywhere ends the run: no input is left out in silence."""
+    out, photos = begun
+    damage(control(out) / "plan.parquet")
+
+    with pytest.raises(OutputConflictError, match=r"plan .*is damaged"):
         run(out, photos)
 
 

@@ -24,7 +24,7 @@ from motivnet_cli.output.status import output_status
 from motivnet_cli.output.tables import RowLayout, TableWriter, inputs_schema, rows_in
 from motivnet_cli.output.verify import verify_output
 from motivnet_cli.records import EMOTIONS, Cursor, Position, never
-from tests.outputs import RECORD, nine_inputs, run, tables
+from tests.outputs import RECORD, nine_inputs, run, tables, with_plan_of_lines
 
 
 @pytest.fixture
@@ -42,22 +42,29 @@ def test_files_of_a_run(tmp_path, photos, name, control):
     run(tmp_path / name, photos, stop_after=5, commit_seconds=0)
     parts = control if name.endswith(".parquet") else name
     about = json.loads((tmp_path / control / "run.json").read_text())
-    plan = (tmp_path / control / "plan.jsonl").read_text().splitlines()
+    plan = pq.read_table(tmp_path / control / "plan.parquet")
 
     assert [each for each in names_below(tmp_path) if not each.startswith("photos")] == sorted(
-        [f"{control}/{each}" for each in ("claims/000000.lock", "lock", "plan.jsonl", "run.json")]
+        [f"{control}/{each}" for each in ("claims/000000.lock", "lock", "plan.parquet", "run.json")]
         + [f"{parts}/{table}/part-000000-{n:04d}.parquet" for table in ("faces", "inputs") for n in range(2)]
     )
-    assert list(about) == ["record", "num_items", "skipped", "keep", "shards", "plan", "unit", "offsets"]
+    assert list(about) == ["record", "num_items", "skipped", "keep", "shards", "plan", "unit"]
     assert about["record"] == RECORD
-    assert (about["num_items"], about["plan"], about["unit"], about["offsets"]) == (9, "plan.jsonl", 1000, [0])
-    assert json.loads(plan[3]).keys() == {"input", "path", "kind", "size_bytes", "mtime_ns"}
+    assert (about["num_items"], about["plan"], about["unit"]) == (9, "plan.parquet", 1000)
+    assert {name: value for name, value in plan.to_pylist()[3].items() if value is not None} == {
+        "input": "3.jpg",
+        "path": str(photos / "3.jpg").encode(),
+        "kind": "image",
+        "size_bytes": 0,
+        "mtime_ns": (photos / "3.jpg").stat().st_mtime_ns,
+    }
 
 
 def test_run_of_the_first_version(tmp_path, photos):
     """It did not name its plan."""
     run(tmp_path / "whole", photos)
     run(tmp_path / "p", photos, stop_after=5, commit_seconds=0)
+    with_plan_of_lines(tmp_path / "p" / ".motivnet")
     file = tmp_path / "p" / ".motivnet" / "run.json"
     about = json.loads(file.read_text())
     del about["plan"]
@@ -233,19 +240,22 @@ def as_of_the_former_version(out):
             writer.add(pq.read_table(part))
         part.unlink()
         part.with_name("new").rename(part.with_name(part.name.replace("-end", "")))
+    with_plan_of_lines(out / ".motivnet")
 
 
 @pytest.mark.parametrize("stop_after", [0, 3, 5, 8, None])
 def test_parts_of_the_former_version(tmp_path, photos, monkeypatch, stop_after):
-    """They do not say which is the last, nor what their rows come to, and are gone on with all the same."""
+    """They do not say which is the last, nor what their rows come to, and are gone on with; so is the plan."""
     monkeypatch.setattr("motivnet_cli.output.ledger.MAX_UNIT_ITEMS", 4)
     whole = run(tmp_path / "whole", photos)
     run(tmp_path / "p", photos, commit_seconds=0, stop_after=stop_after)
     before = output_status(tmp_path / "p")
     as_of_the_former_version(tmp_path / "p")
     status = output_status(tmp_path / "p")
+    found = {check.check: check.result for check in verify_output(tmp_path / "p").checks}
     summary = run(tmp_path / "p", photos, commit_seconds=0)
 
+    assert (found["plan"], found["parts"]) == ("ok", "ok")
     assert status == before
     assert {**dataclasses.asdict(summary), "outputs": ()} == {**dataclasses.asdict(whole), "outputs": ()}
     assert [table.rows() for table in tables(tmp_path / "p")] == [table.rows() for table in tables(tmp_path / "whole")]

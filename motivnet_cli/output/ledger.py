@@ -13,9 +13,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-from array import array
 from collections import Counter
-from typing import IO, TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, get_args
 
 import filelock
 import pyarrow as pa
@@ -26,8 +25,9 @@ from motivnet_cli.durable import durably
 from motivnet_cli.output.counts import Counts
 from motivnet_cli.output.damage import reading
 from motivnet_cli.output.names import TABLES, is_last, is_part, segment_of, unit_of
+from motivnet_cli.output.plan import planned_items, planned_lines, write_plan
 from motivnet_cli.output.tables import TableWriter, TrackedFace, rows_in
-from motivnet_cli.records import KINDS, Cursor, GivenFace, Item, LeftOut, Position, Problem, Todo
+from motivnet_cli.records import Cursor, LeftOut, Position, Todo
 from motivnet_cli.shards import Shard
 
 if TYPE_CHECKING:
@@ -37,11 +37,14 @@ if TYPE_CHECKING:
     from motivnet_cli.inputs.listing import Listing
     from motivnet_cli.output.backend import Backend
     from motivnet_cli.output.names import RunFiles
-    from motivnet_cli.records import RunRecord
+    from motivnet_cli.records import Item, RunRecord
 
 log = logging.getLogger(__name__)
 
 MAX_UNIT_ITEMS = 1000
+"""In a run of so many inputs that this makes fewer than MANY_UNITS; in a larger one they grow."""
+MANY_UNITS = 10_000
+"""So many parts, or some times as many, are what file systems and readers bear."""
 _MAX_SHARDS = 1_000_000
 """Schedulers allow some ten thousand tasks in an array."""
 TARGET_UNITS_PER_WORKER = 32
@@ -71,10 +74,14 @@ class Run:
     """Name of the plan's file."""
     unit_size: int
     """Items in a unit; the last one may have fewer."""
-    offsets: list[int]
-    """Of each unit: where its first line begins in the plan, in bytes."""
+    offsets: list[int] | None = None
+    """Of each unit, where its first line begins in the plan, in bytes; None for a plan that is a table."""
     is_finished: bool = False
     """Everything is done: from then on parts may be rewritten, and their markers no longer count."""
+
+    @property
+    def units(self) -> range:
+        return range(-(-self.num_items // self.unit_size))
 
 
 def read_run(files: RunFiles, backend: Backend) -> Run | None:
@@ -93,9 +100,9 @@ def read_run(files: RunFiles, backend: Backend) -> Run | None:
             skipped=values["skipped"],
             keep=values["keep"],
             shards=values["shards"],
-            plan=values.get("plan", files.plan.name),
+            plan=values.get("plan", files.former_plan.name),
             unit_size=values["unit"],
-            offsets=values["offsets"],
+            offsets=values.get("offsets"),
             is_finished=bool(values.get("finished")),
         )
         _check_run(run, files)
@@ -109,21 +116,33 @@ def _check_run(run: Run, files: RunFiles) -> None:
         ValueError: What cannot be.
     """
     shards = {} if run.shards is None else run.shards
-    counts = [run.num_items, run.unit_size, *run.offsets, *run.skipped.values(), *shards.values()]
+    offsets = run.offsets or []
+    counts = [run.num_items, run.unit_size, *offsets, *run.skipped.values(), *shards.values()]
     if run.shards is not None and shards.keys() != Shard(0, 1).numbering.keys():
         raise ValueError("its shards are none")
     if not all(type(count) is int and count >= 0 for count in counts) or run.unit_size < 1:
         raise ValueError("its counts are no counts")
     if shards and not (0 < shards["count"] <= _MAX_SHARDS and shards["each"]):
         raise ValueError(f"it cannot have {shards['count']} shards")
-    if len(run.offsets) != -(-run.num_items // run.unit_size) or run.offsets != sorted(set(run.offsets)):
+    if run.offsets is not None and (len(offsets) != len(run.units) or offsets != sorted(set(offsets))):
         raise ValueError("its units do not fit its inputs")
-    if not files.is_plan(run.plan) or "/" in run.plan:
+    if not files.is_plan(run.plan) or "/" in run.plan or run.plan.endswith(".parquet") == (run.offsets is not None):
         raise ValueError(f"its plan cannot be {run.plan!r}")
     if not isinstance(run.record, dict) or not isinstance(run.record.get("settings", {}), dict):
         raise TypeError("its settings are none")
     if not all(isinstance(name, str) and kind in get_args(KeptType) for name, kind in run.keep.items()):
         raise ValueError("its columns are of unknown types")
+
+
+def planned(plan: Path, run: Run, start: int, stop: int) -> Iterator[Item]:
+    """Some items of a run's plan, from the first one of a unit on.
+
+    Raises:
+        OutputConflictError: The plan is damaged.
+    """
+    if run.offsets is None:
+        return planned_items(plan, start, stop, num_items=run.num_items)
+    return planned_lines(plan, start, stop, offset=run.offsets[start // run.unit_size] if run.offsets else 0)
 
 
 def write_run(files: RunFiles, backend: Backend, run: Run, *, is_new: bool = False) -> bool:
@@ -136,8 +155,9 @@ def write_run(files: RunFiles, backend: Backend, run: Run, *, is_new: bool = Fal
         "shards": run.shards,
         "plan": run.plan,
         "unit": run.unit_size,
-        "offsets": run.offsets,
     }
+    if run.offsets is not None:
+        values["offsets"] = run.offsets
     if run.is_finished:
         values["finished"] = True
     with durably(files.about) as temporary:
@@ -188,21 +208,20 @@ class Ledger:
             shards: As in `share_out`.
         """
         files.control.mkdir(parents=True, exist_ok=True)
-        offsets, are_pictures = _write_plan(files.plan, items)
+        num_items, are_pictures = write_plan(files.plan, items)
         if backend.has_locks:  # what an earlier run could not remove is of another plan
             for folder in map(files.table, reversed(TABLES)):
                 backend.remove(folder / name for name in backend.names(folder) if is_part(name))
         plan = backend.publish_distinct(files.plan)
-        unit_size = _unit_size(len(offsets), num_workers, are_pictures=are_pictures, are_whole=not backend.has_locks)
+        unit_size = _unit_size(num_items, num_workers, are_pictures=are_pictures, are_whole=not backend.has_locks)
         run = Run(
             record=record,
-            num_items=len(offsets),
+            num_items=num_items,
             skipped=dict(listing.skipped),
             keep=listing.kept_types,
             shards=shards,
             plan=plan.name,
             unit_size=unit_size,
-            offsets=offsets[::unit_size].tolist(),
         )
         while not write_run(files, backend, run, is_new=True):
             first = cls.find(files, backend)
@@ -259,7 +278,7 @@ class Ledger:
 
     @property
     def units(self) -> range:
-        return range(len(self.run.offsets))
+        return self.run.units
 
     def items_in(self, units: Iterable[int]) -> int:
         return sum(self.end_of(unit) - self._start_of(unit) for unit in units)
@@ -359,25 +378,20 @@ class Ledger:
     def todos(self, unit: int) -> Iterator[Todo]:
         """What is still to do of a unit."""
         reached = self.reached(unit)
-        with self._open_plan() as lines:
-            with reading("the record of the run"):
-                lines.seek(self.run.offsets[unit])
-            for index in range(self._start_of(unit), self.end_of(unit)):
-                line = lines.readline()
-                if index >= reached.position.item:
-                    cursor = reached if index == reached.position.item else Cursor(Position(index))
-                    yield Todo(_item_of(index, line), cursor)
+        for item in planned(self._plan, self.run, self._start_of(unit), self.end_of(unit)):
+            if item.index >= reached.position.item:
+                cursor = reached if item.index == reached.position.item else Cursor(Position(item.index))
+                yield Todo(item, cursor)
 
     def items(self) -> Iterator[Item]:
         """All items of the plan."""
-        with self._open_plan() as lines:
-            for index, line in enumerate(lines):
-                yield _item_of(index, line)
+        return planned(self._plan, self.run, 0, self.run.num_items)
 
-    def _open_plan(self) -> IO[bytes]:
+    @property
+    def _plan(self) -> Path:
         plan = self._files.control / self.run.plan
         self._backend.fetch_all([plan])
-        return plan.open("rb")
+        return plan
 
     # ---- parts ----
 
@@ -442,25 +456,13 @@ def _unit_size(num_items: int, num_workers: int, *, are_pictures: bool, are_whol
         are_pictures: All items are.
         are_whole: A unit is committed only as a whole.
     """
+    most = max(MAX_UNIT_ITEMS, -(-num_items // MANY_UNITS))
     if num_workers == 1 and not are_whole:
-        return MAX_UNIT_ITEMS
-    most = MAX_UNIT_ITEMS
+        return most
     if are_whole:
         most = MAX_PICTURES_PER_WHOLE_UNIT if are_pictures else MAX_ITEMS_PER_WHOLE_UNIT
     least = max(1, min(MIN_PICTURES_PER_UNIT if are_pictures else 1, num_items // (num_workers * 4)))
     return min(most, max(least, -(-num_items // (num_workers * TARGET_UNITS_PER_WORKER))))
-
-
-def _write_plan(plan: Path, items: Iterable[Item]) -> tuple[array[int], bool]:
-    """Write the items, one a line: where each line begins, and whether all are pictures."""
-    offsets, end, are_pictures = array("Q"), 0, True
-    with durably(plan) as temporary, temporary.open("wb") as lines:
-        temporary.chmod(0o600)  # URLs stand here with what opens them
-        for item in items:
-            offsets.append(end)
-            end += lines.write(_line_of(item).encode() + b"\n")
-            are_pictures = are_pictures and item.kind == "image"
-    return offsets, are_pictures
 
 
 def cursor_in(part: Path) -> Cursor:
@@ -471,47 +473,3 @@ def cursor_in(part: Path) -> Cursor:
     if not all(type(count) is int and count >= 0 for count in (item, step, *counts, *left_out)):
         raise ValueError("it says nothing of how far its unit is")
     return Cursor(Position(item, step), *counts, LeftOut(*left_out))
-
-
-def _line_of(item: Item) -> str:
-    """An item as a line of the plan; what it has not is left out."""
-    values = {name: value for name in _WRITTEN if (value := getattr(item, name)) is not None and value != ()}
-    return json.dumps(values, separators=(",", ":"), default=_values_of)  # asdict of all would cost half
-
-
-def _values_of(record: Problem | GivenFace) -> dict[str, object]:
-    """The fields that have another value than None and False."""
-    return {
-        name: value for name, value in dataclasses.asdict(record).items() if value is not None and value is not False
-    }
-
-
-_WRITTEN = [field.name for field in dataclasses.fields(Item) if field.name != "index"]
-
-
-def _item_of(index: int, line: bytes) -> Item:
-    """The item that a line of the plan describes.
-
-    Raises:
-        OutputConflictError: The line is damaged, or missing.
-    """
-    with reading(f"line {index + 1} of the plan"):
-        item = _read_item(index, line)
-        texts = (item.input, item.path, item.column or "", item.sha256 or "")
-        numbers = (item.row, item.size_bytes, item.mtime_ns)
-        if not all(isinstance(text, str) for text in texts) or item.kind not in KINDS:
-            raise ValueError("it names no input")
-        if not all(number is None or (type(number) is int and abs(number) < 1 << 63) for number in numbers):
-            raise ValueError("its numbers are none")
-        return item
-
-
-def _read_item(index: int, line: bytes) -> Item:
-    values = json.loads(line)
-    if "problem" in values:
-        values["problem"] = Problem(**values["problem"])
-    if "given" in values:
-        values["given"] = tuple(
-            GivenFace(**face | {"box": tuple(face["box"]), "kept": tuple(face["kept"])}) for face in values["given"]
-        )
-    return Item(index=index, **values | {"kept": tuple(values.get("kept", ()))})

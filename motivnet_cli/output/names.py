@@ -43,12 +43,17 @@ class RunFiles:
 
     @property
     def plan(self) -> Path:
-        """One item a line."""
+        """An item a row."""
+        return self.control / "plan.parquet"
+
+    @property
+    def former_plan(self) -> Path:
+        """Of a run that a former version began: an item a line."""
         return self.control / "plan.jsonl"
 
     def is_plan(self, name: str) -> bool:
         """Whether a file in `control` is a plan, under its plain name or one with its hash."""
-        return name.startswith(self.plan.stem) and name.endswith(self.plan.suffix)
+        return name.startswith(self.plan.stem) and name.endswith((self.plan.suffix, self.former_plan.suffix))
 
     @property
     def lock(self) -> Path:

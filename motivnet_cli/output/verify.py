@@ -230,7 +230,7 @@ class _Look:
             for segment in sorted(set(range(max(segments) + 1)) - segments):
                 self._findings.fault("parts", self._part_name("inputs", PartKey(unit, segment)), "is missing")
         if is_finished and self._run is not None:
-            last = max([len(self._run.offsets) - 1, *by_unit])
+            last = max([len(self._run.units) - 1, *by_unit])
             for unit in sorted(set(range(last + 1)) - set(by_unit)):
                 self._findings.fault("parts", self._part_name("inputs", PartKey(unit, 0)), "is missing")
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
-from motivnet_cli.errors import first_line
+from motivnet_cli.errors import OutputConflictError, first_line
+from motivnet_cli.output.ledger import planned
 from motivnet_cli.output.verify_inputs import ARCHIVE, Expected
 from motivnet_cli.records import KINDS
 
@@ -42,7 +42,7 @@ class Plan:
         """
         if not self._is_there:
             return None
-        if unit >= len(self._run.offsets):
+        if unit not in self._run.units:
             if not self._run.is_finished:
                 self._findings.fault("plan", f"unit {unit}", "is not in the plan")
             return None  # of inputs that --extend has added
@@ -60,21 +60,14 @@ class Plan:
     def _items_of(self, unit: int) -> list[tuple[str, int]] | None:
         """Name and kind of each input; None where they cannot be read, which is said once."""
         run = self._run
-        num_items = min(run.unit_size, run.num_items - unit * run.unit_size)
-        why = "lines are not where they were written"
+        start = unit * run.unit_size
         try:
-            with self._file.open("rb") as lines:
-                lines.seek(max(run.offsets[unit] - 1, 0))
-                is_line = not unit or lines.read(1) == b"\n"
-                items = [json.loads(line) for _, line in zip(range(num_items), lines, strict=False)]
-                is_all = len(items) == num_items and (unit + 1 < len(run.offsets) or not lines.read(1))
-            if is_line and is_all:
-                return [(str(item["input"]), KINDS.index(item["kind"])) for item in items]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            why = first_line(error)
-        self._findings.fault("plan", self._name, f"cannot be read: {why}")
-        self._is_there = False
-        return None
+            items = planned(self._file, run, start, min(start + run.unit_size, run.num_items))
+            return [(item.input, KINDS.index(item.kind)) for item in items]
+        except (OSError, OutputConflictError) as error:
+            self._findings.fault("plan", self._name, f"cannot be read: {first_line(error)}")
+            self._is_there = False
+            return None
 
     def _compare(self, planned: Sequence[str], names: Sequence[str]) -> None:
         if list(planned) == list(names):

@@ -47,19 +47,6 @@ def record(rng: Random, data: bytes) -> bytes:
     return json_text(rng, data)
 
 
-def plan(rng: Random, data: bytes) -> bytes:
-    lines = data.splitlines(keepends=True)
-    at = rng.randrange(len(lines))
-    choice = rng.random()
-    if choice < 0.6:
-        lines[at] = json_text(rng, lines[at]) + b"\n"
-        return b"".join(lines)
-    if choice < 0.8:
-        del lines[at]
-        return b"".join(lines)
-    return raw(rng, data)
-
-
 def part(rng: Random, data: bytes) -> bytes:
     footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
     return raw(rng, data, first=footer) if rng.random() < 0.6 else raw(rng, data)
