@@ -24,6 +24,8 @@ from harness import ROOT, annotate_command, parser, report, say, time_process
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from motivnet_cli.records import RunRecord
+
 TARGETS = {"plan_seconds": 60, "peak_mb": 1000, "resume_seconds": 30, "growth": 12}
 A_FOLDER = 1000
 
@@ -82,41 +84,47 @@ def plan(folder: Path, out: Path) -> tuple[float, float]:
 
 def fill(out: Path) -> None:
     """Commit all units but the last."""
-    import numpy as np
-    import pyarrow as pa
-
     from motivnet_cli.output.backend import LocalFolder
     from motivnet_cli.output.ledger import Ledger
     from motivnet_cli.output.names import RunFiles
-    from motivnet_cli.output.tables import RowLayout
-    from motivnet_cli.records import EMOTIONS, Cursor, Position
+    from motivnet_cli.records import Cursor, Position
 
     ledger = Ledger.find(RunFiles(out / ".motivnet", out), LocalFolder())
     assert ledger is not None, "the run's plan is there"
-    schemas = RowLayout(EMOTIONS, 256).schemas(ledger.run.record)
-    embeddings = np.random.default_rng(0).normal(size=(ledger.run.unit_size, 256)).astype(np.float16)
     for unit in ledger.units[:-1]:
-        names = [todo.item.input for todo in ledger.todos(unit)]
-        n = len(names)
-        known = {
-            "input": pa.array(names),
-            "face": pa.array([0] * n, schemas["faces"].field("face").type),
-            "face_source": pa.array(["whole"] * n),
-            "emotion": pa.DictionaryArray.from_arrays(pa.array([0] * n, pa.int32()), pa.array(EMOTIONS)),
-            "embedding": pa.FixedSizeListArray.from_arrays(pa.array(embeddings[:n].reshape(-1)), 256),
-            "kind": pa.array(["image"] * n),
-            "status": pa.array(["ok"] * n),
-            "frames": pa.array([1] * n),
-            "faces": pa.array([1] * n),
-        }
-        tables = {
-            name: pa.table(
-                [known[field.name].cast(field.type) if field.name in known else _filler(field, n) for field in schema],
-                schema=schema,
-            )
-            for name, schema in schemas.items()
-        }
+        tables = tables_of([todo.item.input for todo in ledger.todos(unit)], ledger.run.record)
         ledger.commit(unit, tables["faces"], tables["inputs"], reached=Cursor(Position(ledger.end_of(unit))))
+
+
+def tables_of(names: list[str], record: RunRecord) -> dict[str, pa.Table]:
+    """Rows of both tables, as a run would have written them, for inputs with a face each."""
+    import numpy as np
+    import pyarrow as pa
+
+    from motivnet_cli.output.tables import RowLayout
+    from motivnet_cli.records import EMOTIONS
+
+    n = len(names)
+    schemas = RowLayout(EMOTIONS, 256).schemas(record)
+    embeddings = np.random.default_rng(0).normal(size=(n, 256)).astype(np.float16)
+    known = {
+        "input": pa.array(names),
+        "face": pa.array([0] * n, schemas["faces"].field("face").type),
+        "face_source": pa.array(["whole"] * n),
+        "emotion": pa.DictionaryArray.from_arrays(pa.array([0] * n, pa.int32()), pa.array(EMOTIONS)),
+        "embedding": pa.FixedSizeListArray.from_arrays(pa.array(embeddings.reshape(-1)), 256),
+        "kind": pa.array(["image"] * n),
+        "status": pa.array(["ok"] * n),
+        "frames": pa.array([1] * n),
+        "faces": pa.array([1] * n),
+    }
+    return {
+        name: pa.table(
+            [known[field.name].cast(field.type) if field.name in known else _filler(field, n) for field in schema],
+            schema=schema,
+        )
+        for name, schema in schemas.items()
+    }
 
 
 def _filler(field: pa.Field, n: int) -> pa.Array:

@@ -378,6 +378,8 @@ class Ledger:
     def todos(self, unit: int) -> Iterator[Todo]:
         """What is still to do of a unit."""
         reached = self.reached(unit)
+        if self.is_done(unit):
+            return
         for item in planned(self._plan, self.run, self._start_of(unit), self.end_of(unit)):
             if item.index >= reached.position.item:
                 cursor = reached if item.index == reached.position.item else Cursor(Position(item.index))
