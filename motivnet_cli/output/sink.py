@@ -272,7 +272,9 @@ class Output:
             )
         left = (todo.item for unit in ledger.units for todo in ledger.todos(unit))
         first = next(left, None)
-        if first is not None and not any(is_remote(item.path) or os.path.lexists(item.path) for item in (first, *left)):
+        if first is not None and not any(
+            is_remote(item.path) or os.path.lexists(item.path) for item in itertools.chain([first], left)
+        ):
             raise ConfigError(
                 f"none of the inputs that are still to do is there, such as {first.path!r}: mount their disk, or put "
                 "them back"
