@@ -142,7 +142,7 @@ PLANS = {
 def test_the_plan_of_a_run(begun, damage):
     """A plan that is damaged anywhere ends the run: no input is left out in silence."""
     out, photos = begun
-    damage(control(out) / "plan.parquet")
+    damage(control(out) / "plan.pq")
 
     with pytest.raises(OutputConflictError, match=r"plan .*is damaged"):
         run(out, photos)

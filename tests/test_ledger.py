@@ -42,15 +42,15 @@ def test_files_of_a_run(tmp_path, photos, name, control):
     run(tmp_path / name, photos, stop_after=5, commit_seconds=0)
     parts = control if name.endswith(".parquet") else name
     about = json.loads((tmp_path / control / "run.json").read_text())
-    plan = pq.read_table(tmp_path / control / "plan.parquet")
+    plan = pq.read_table(tmp_path / control / "plan.pq")
 
     assert [each for each in names_below(tmp_path) if not each.startswith("photos")] == sorted(
-        [f"{control}/{each}" for each in ("claims/000000.lock", "lock", "plan.parquet", "run.json")]
+        [f"{control}/{each}" for each in ("claims/000000.lock", "lock", "plan.pq", "run.json")]
         + [f"{parts}/{table}/part-000000-{n:04d}.parquet" for table in ("faces", "inputs") for n in range(2)]
     )
     assert list(about) == ["record", "num_items", "skipped", "keep", "shards", "plan", "unit"]
     assert about["record"] == RECORD
-    assert (about["num_items"], about["plan"], about["unit"]) == (9, "plan.parquet", 1000)
+    assert (about["num_items"], about["plan"], about["unit"]) == (9, "plan.pq", 1000)
     assert {name: value for name, value in plan.to_pylist()[3].items() if value is not None} == {
         "input": "3.jpg",
         "path": str(photos / "3.jpg").encode(),

@@ -330,7 +330,7 @@ def test_no_secret_of_a_url_is_said_or_written(tmp_path, monkeypatch, capfd):
     said = "".join(run.stdout + run.stderr for run in runs) + "".join(capfd.readouterr())
     given = {"list.txt", "m.csv"}
     written = [path for path in tmp_path.rglob("*") if path.is_file() and path.name not in given]
-    plans = [path for path in written if path.name == "plan.parquet"]
+    plans = [path for path in written if path.name == "plan.pq"]
 
     assert "sesame" not in said
     assert not [path for path in written if b"sesame" in path.read_bytes() and path not in plans]

@@ -261,7 +261,7 @@ def with_part_of_another(out):
 
 
 def other_plan(out):
-    plan = out / "p" / ".motivnet" / "plan.parquet"
+    plan = out / "p" / ".motivnet" / "plan.pq"
     table = pq.read_table(plan)
     names = ["z.png" if name == "b.png" else name for name in table["input"].to_pylist()]
     fields = pa.field("input", pa.string(), nullable=False)
@@ -269,7 +269,7 @@ def other_plan(out):
 
 
 def cut_plan(out):
-    plan = out / "p" / ".motivnet" / "plan.parquet"
+    plan = out / "p" / ".motivnet" / "plan.pq"
     plan.write_bytes(plan.read_bytes()[:-20])
 
 
@@ -378,7 +378,7 @@ DAMAGE = {
     "a temporary part": ("p", lambda out: (out / "p" / "faces" / ".part-000000-0009.parquet.tmp").touch(), "leftovers"),
     "another plan": ("p", other_plan, "plan"),
     "a plan that is cut off": ("p", cut_plan, "plan"),
-    "no plan": ("p", lambda out: (out / "p" / ".motivnet" / "plan.parquet").unlink(), "plan"),
+    "no plan": ("p", lambda out: (out / "p" / ".motivnet" / "plan.pq").unlink(), "plan"),
     "no run": ("p", lambda out: (out / "p" / ".motivnet" / "run.json").write_text("{"), "plan"),
     "a run of another kind": ("p", in_run(lambda run: run.update(unit=0)), "plan"),
     "a run whose record is none": ("p", in_run(lambda run: run.update(record=7)), "plan"),

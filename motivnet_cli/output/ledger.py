@@ -126,7 +126,11 @@ def _check_run(run: Run, files: RunFiles) -> None:
         raise ValueError(f"it cannot have {shards['count']} shards")
     if run.offsets is not None and (len(offsets) != len(run.units) or offsets != sorted(set(offsets))):
         raise ValueError("its units do not fit its inputs")
-    if not files.is_plan(run.plan) or "/" in run.plan or run.plan.endswith(".parquet") == (run.offsets is not None):
+    if (
+        not files.is_plan(run.plan)
+        or "/" in run.plan
+        or run.plan.endswith(files.plan.suffix) == (run.offsets is not None)
+    ):
         raise ValueError(f"its plan cannot be {run.plan!r}")
     if not isinstance(run.record, dict) or not isinstance(run.record.get("settings", {}), dict):
         raise TypeError("its settings are none")

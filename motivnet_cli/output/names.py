@@ -43,8 +43,8 @@ class RunFiles:
 
     @property
     def plan(self) -> Path:
-        """An item a row."""
-        return self.control / "plan.parquet"
+        """An item a row; Parquet, under a name that no pattern for tables finds."""
+        return self.control / "plan.pq"
 
     @property
     def former_plan(self) -> Path:

@@ -112,7 +112,7 @@ _CHECKPOINTS = (
 )
 _WRITTEN = (
     Kind("run.json", written.files_of("run.json"), written.record, written.judge_file("run.json"), weight=0.5),
-    Kind("plan", written.files_of("plan.parquet"), written.part, written.judge_file("plan.parquet"), weight=0.5),
+    Kind("plan", written.files_of("plan.pq"), written.part, written.judge_file("plan.pq"), weight=0.5),
     Kind("part", written.files_of("part-*.parquet"), written.part, written.judge_file("part-*.parquet"), weight=0.5),
     Kind("journal", written.journals, written.record, written.judge_file("moves.json"), weight=0.5),
 )

@@ -160,7 +160,7 @@ def _disagreements(rows: Rows) -> list[Finding]:
 
 _PART = r"part-\d{6}-\d{4}"
 _OF_FOLDER = re.compile(
-    rf"preds(/faces(/{_PART}\.parquet)?|/inputs(/{_PART}(-end)?\.parquet)?|/\.motivnet(/(run\.json|plan(-[0-9a-f]+)?\.parquet|lock|claims(/\d{{6}}\.lock)?))?)?"
+    rf"preds(/faces(/{_PART}\.parquet)?|/inputs(/{_PART}(-end)?\.parquet)?|/\.motivnet(/(run\.json|plan(-[0-9a-f]+)?\.pq|lock|claims(/\d{{6}}\.lock)?))?)?"
 )
 _OF_FILE = re.compile(r"preds(\.inputs)?\.parquet")
 
