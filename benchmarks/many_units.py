@@ -36,7 +36,8 @@ def main() -> None:
     row = {"count": options.count}
     with tempfile.TemporaryDirectory(prefix="motivnet-bench-") as scratch:
         out = Path(scratch) / "out"
-        num_units = fabricate(out, options.count)
+        time_process([sys.executable, __file__, "--step", "fabricate", str(out), str(options.count)])
+        num_units = -(-options.count // json.loads((out / ".motivnet" / "run.json").read_text())["unit"])
         link_units(out, range(1, num_units * 9 // 10))
         status = [sys.executable, "-m", "motivnet_cli", "status", str(out), "--json"]
         row |= measured("start", [sys.executable, __file__, "--step", "start", str(out)])
@@ -57,8 +58,8 @@ def measured(step: str, command: list[str]) -> dict[str, float]:
     return {f"{step}_{name}": round(value, 1) for name, value in about.items()}
 
 
-def fabricate(out: Path, count: int) -> int:
-    """Begin a run, and commit its first unit; returns the number of units."""
+def fabricate(out: Path, given: str) -> None:
+    """Begin a run of so many inputs, and commit its first unit."""
     import pyarrow.parquet as pq
 
     from motivnet_cli.inputs.listing import Listing
@@ -69,6 +70,7 @@ def fabricate(out: Path, count: int) -> int:
     from motivnet_cli.output.share import MAX_PART_ROWS
     from motivnet_cli.records import Cursor, Item, Position
 
+    count = int(given)
     files, backend = RunFiles.at(out, is_file=False), LocalFolder()
     names = (f"https://example.org/{number // 1000:05d}/{number:08d}.jpg" for number in range(ROW_GROUP))
     items = (Item(number, name, name, "image", size_bytes=100_000) for number, name in enumerate(names))
@@ -87,7 +89,6 @@ def fabricate(out: Path, count: int) -> int:
         end = min(start + MAX_PART_ROWS, unit_size)
         tables = tables_of(names[start:end], RECORD)
         ledger.commit(0, tables["faces"], tables["inputs"], reached=Cursor(Position(end)))
-    return len(ledger.units)
 
 
 def link_units(out: Path, units: range) -> None:
@@ -134,6 +135,6 @@ def end(out: Path) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--step"]:
-        {"start": start, "end": end}[sys.argv[2]](Path(sys.argv[3]))
+        {"fabricate": fabricate, "start": start, "end": end}[sys.argv[2]](Path(sys.argv[3]), *sys.argv[4:])
     else:
         main()
