@@ -105,6 +105,7 @@ def test_the_network_says_the_same_of_the_crops(annotated, tmp_path, run, tolera
     """
     out = tmp_path / "crops"
     written = json.loads(motivnet("export", "crops", annotated / f"{run}.parquet", "--out", out, "--json").stdout)
+    assert written["written"] == str(out)
     again = tmp_path / "again.parquet"
     motivnet("annotate", out, "--faces", "whole", "--model", "expression-net", "--quiet", "--out", again)
 

@@ -93,6 +93,7 @@ def test_every_picture_that_is_here_is_drawn_and_the_rest_is_counted(tmp_path):
     result = run(preds, "--out", out, "--json")
 
     assert result.exit_code == 3, result.output
+    assert json.loads(result.stdout)["written"] == str(out)
     mirrored = str(elsewhere / "c.png").lstrip("/")
     expected = ["a.jpg", "a.png", "b/a.jpg", "none.JPEG", "t.tiff.png", "w.webp.jpg", mirrored, "z.zip/d/e.png"]
     assert files_in(out) == sorted([*expected, MARKER])

@@ -420,7 +420,7 @@ def _say_overlays(drawn: Overlays) -> None:
     if drawn.earlier and not drawn.drawn:
         say(f"nothing new to draw: {_count(drawn.earlier, 'file')} there (--overwrite starts anew)")
     else:
-        say(f"written: {drawn.out} ({_what_was_drawn(drawn)})", path=drawn.out)
+        say(f"written: {drawn.written} ({_what_was_drawn(drawn)})", path=drawn.written)
 
 
 def _what_was_drawn(drawn: Overlays) -> str:

@@ -63,7 +63,8 @@ _MIN_ROWS = 1 << 16
 class CropsWritten:
     """What an export of crops came to."""
 
-    out: str
+    written: str
+    """The folder."""
     faces: int
     by_emotion: dict[str, int]
     """Faces of each emotion that were written, in the order of the classes."""
@@ -138,7 +139,7 @@ def write_crops(
         log.warning("rows left out, since they have no box: %s", f"{num_unplaced:,}")
     if fewer := [f"{name} {count:,}" for name, count in by_emotion.items() if per_class and count < per_class]:
         log.warning("emotions with fewer faces than --per-class %d: %s", per_class, ", ".join(fewer))
-    return CropsWritten(out=str(out), faces=len(written), by_emotion=by_emotion, left_out=left_out)
+    return CropsWritten(written=str(out), faces=len(written), by_emotion=by_emotion, left_out=left_out)
 
 
 # ---- which faces -------------------------------------------------------------------------------------------

@@ -78,7 +78,8 @@ class Remark(NamedTuple):
 class Overlays:
     """What an overlay came to."""
 
-    out: str
+    written: str
+    """The file or folder."""
     pictures: int = 0
     videos: int = 0
     """Files that were written."""
@@ -177,7 +178,7 @@ def write_overlays(
     chosen = ChosenInputs(source, [local_path(each) for each in inputs]) if inputs else None
     settings = {"inputs": list(inputs), "where": where, "bars": bars, "start_s": start_s, "end_s": end_s}
     reads = [predictions, *source.files_named]
-    result = Overlays(out=out)
+    result = Overlays(written=out)
     place: OneFile | MirroredFolder
     if kind_of(out) in ("image", "video") and not Path(out).is_dir():
         if chosen is None and len(set(itertools.islice(names_in(source), 2))) != 1:
