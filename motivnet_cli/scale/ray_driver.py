@@ -45,6 +45,12 @@ MIN_EXPECTED_WORKERS = 8
 """A run on a cluster is cut up for as many at least: more nodes may come."""
 LOOK_SECONDS = 2.0
 """Between two looks at what the cluster has."""
+REPORT_SECONDS = 0.5
+"""An actor that needs nothing answers after this time, and says how far it is."""
+MAX_REPORTS_PER_SECOND = 400
+"""Of all actors together that need nothing: Ray takes a third of a millisecond for each (benchmarks/ray_driver.py)."""
+PROGRESS_SECONDS = 0.2
+"""Between two sums of what all actors did."""
 FIRST_NOTICE_SECONDS, NOTICE_SECONDS = 15.0, 30.0
 """After so long without the workers that were asked for it is said what is waited for, and then so often."""
 
@@ -66,16 +72,16 @@ class RayWorkers:
         self._config = _with_absolute_paths(config)
         self._session = Session(config.scale.ray_address)
         self._ray = self._session.ray
-        self._actors: list[_Actor] = []
+        self._actors: set[_Actor] = set()
         self._calls: dict[object, _Actor] = {}
-        """Whom each reference to an answer is awaited from."""
+        """Whom each reference to an answer is awaited from: one answer of each actor at most."""
         self._tally_of_ended = Tally()
         self._units: UnitPool | None = None
         """None while the run has not begun."""
         self._is_stopping = False
         self._num_given_up = 0
         """Actors that died too often to be asked for again."""
-        self._next_look = 0.0
+        self._next_look = self._next_progress = 0.0
         self._next_notice = math.inf
 
     def __enter__(self) -> Self:
@@ -127,10 +133,15 @@ class RayWorkers:
         """
         units = self._units = UnitPool(begun_run(self._config.output))
         try:
+            for actor in self._actors:
+                if actor.stage == "ready":
+                    self._begin(actor)
             while units.num_left and not stop():
                 self._ask_for_missing()
                 self._take_answers()
-                on_progress(self._tally())
+                if time.monotonic() >= self._next_progress:
+                    on_progress(self._tally())
+                    self._next_progress = time.monotonic() + PROGRESS_SECONDS
         finally:
             self._stop_all()
             on_progress(self._tally())
@@ -202,8 +213,8 @@ class RayWorkers:
         options = {"num_cpus": self._need.cpus, "num_gpus": self._need.gpus, "max_restarts": 0}
         remote = self._ray.remote(Worker).options(**options).remote(__version__, self._settings(), self._need.cpus)
         actor = _Actor(remote, deaths)
-        self._actors.append(actor)
-        self._calls[remote.where.remote()] = actor
+        self._actors.add(actor)
+        self._await(actor, remote.where.remote())
 
     def _settings(self) -> bytes:
         model, loader = self._config.model, self._config.loader
@@ -217,13 +228,16 @@ class RayWorkers:
 
     def _take_answers(self) -> None:
         """Take in what actors have to say, and call them again; wait a moment for it."""
-        for actor in self._actors:
-            if actor.stage == "ready" and self._units is not None:
-                actor.stage = "working"
-                self._talk(actor)
-        answered, _ = self._ray.wait(list(self._calls), timeout=POLL_SECONDS)
+        calls = list(self._calls)
+        # All that are there: for each by itself, Ray would look through the calls of all actors.
+        answered, _ = self._ray.wait(calls, num_returns=max(1, len(calls)), timeout=0)
+        if not answered:
+            answered, _ = self._ray.wait(calls, timeout=POLL_SECONDS)
         for call in answered:
-            actor = self._calls.pop(call)
+            actor = self._calls.pop(call, None)
+            if actor is None:  # it has been removed since
+                continue
+            actor.call = None
             try:
                 answer = self._ray.get(call)
             except self._ray.exceptions.RayError as error:
@@ -233,7 +247,11 @@ class RayWorkers:
                 self._take_report(actor, answer)
             else:
                 actor.where, actor.stage = str(answer), "loading"
-                self._calls[actor.remote.set_up.remote()] = actor
+                self._await(actor, actor.remote.set_up.remote())
+
+    def _await(self, actor: _Actor, call: object) -> None:
+        actor.call = call
+        self._calls[call] = actor
 
     def _take_report(self, actor: _Actor, report: Report) -> None:
         for line in report.logs:
@@ -248,6 +266,8 @@ class RayWorkers:
         actor.tally = report.tally
         if actor.stage == "loading":
             actor.choices, actor.stage = report.choices, "ready"
+            if self._units is not None:
+                self._begin(actor)
             return
         self._settle(actor, report.settled)
         if report.is_over:
@@ -262,13 +282,18 @@ class RayWorkers:
             if self._units is not None and (is_done or not self._is_stopping):
                 self._units.settle(unit, is_done=is_done)
 
+    def _begin(self, actor: _Actor) -> None:
+        actor.stage = "working"
+        self._talk(actor)
+
     def _talk(self, actor: _Actor) -> None:
         unit = None
         if self._units is not None and actor.wants_unit and not self._is_stopping:
             unit = self._units.take(actor.units)
             if unit is not None:
                 actor.units.add(unit)
-        self._calls[actor.remote.talk.remote(unit, stop=self._is_stopping)] = actor
+        within_s = max(REPORT_SECONDS, len(self._actors) / MAX_REPORTS_PER_SECOND)
+        self._await(actor, actor.remote.talk.remote(unit, stop=self._is_stopping, within_s=within_s))
 
     def _lost(self, actor: _Actor, how: str) -> None:
         """An actor is gone: its units go back, and another takes its place, unless that did not help before."""
@@ -296,7 +321,8 @@ class RayWorkers:
 
     def _remove(self, actor: _Actor) -> None:
         self._actors.remove(actor)
-        self._calls = {call: other for call, other in self._calls.items() if other is not actor}
+        if actor.call is not None:
+            del self._calls[actor.call]
         self._tally_of_ended += actor.tally
         self._kill(actor)
 
@@ -325,6 +351,8 @@ class _Actor:
     remote: _RemoteWorker
     deaths: int
     """How many in its place died before it, one after the other, without an input done."""
+    call: object | None = None
+    """The reference to the answer that is awaited."""
     stage: Literal["asked", "loading", "ready", "working"] = "asked"
     where: str = "a node"
     choices: Choices | None = None

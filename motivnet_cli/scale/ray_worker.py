@@ -25,10 +25,6 @@ if TYPE_CHECKING:
     from motivnet_cli.output.share import AssignedShare
 
 
-REPORT_SECONDS = 0.5
-"""An actor that needs nothing answers after this time, and says how far it is."""
-
-
 @dataclass(frozen=True, slots=True)
 class Report:
     """What an actor answers to the driver."""
@@ -88,13 +84,13 @@ class Worker:
             return Report(self._tally, self._take_logs(), failure=Failure.of(error))
         return Report(self._tally, self._take_logs(), choices=self._predictor.choices)
 
-    def talk(self, unit: int | None, *, stop: bool) -> Report:
-        """Take a unit, if one is given, or the order to stop; answer as soon as there is something to say."""
+    def talk(self, unit: int | None, *, stop: bool, within_s: float) -> Report:
+        """Take a unit, if one is given, or the order to stop; answer when one is wanted, or within so many seconds."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, daemon=True)
             self._thread.start()
         self._queue.answer(unit, stop=stop)
-        wants_unit = self._queue.wait_for_request(REPORT_SECONDS)
+        wants_unit = self._queue.wait_for_request(within_s)
         is_over = self._is_over  # read before what it makes final
         return Report(
             self._tally,
