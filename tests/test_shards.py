@@ -13,12 +13,16 @@ from functools import partial
 import pyarrow.parquet as pq
 import pytest
 
+from motivnet_cli.config import OutputConfig
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.output.read import read_inputs
+from motivnet_cli.output.sink import Output
 from motivnet_cli.output.status import output_status
-from motivnet_cli.shards import task_list
+from motivnet_cli.output.tables import RowLayout
+from motivnet_cli.records import EMOTIONS
+from motivnet_cli.shards import Shard, task_list
 from tests.agreement import assert_same_rows
-from tests.outputs import assert_whole
+from tests.outputs import RECORD, assert_whole
 from tests.runs import NUM_PHOTOS, command, finish, slow_disk, start_until_work_is_committed
 
 ONE_BY_ONE = ("--batch-size", "1", "--threads", "1")
@@ -167,6 +171,31 @@ def test_a_run_alone_is_refused_while_shards_are_at_work(photos, undisturbed, tm
     assert shard.returncode == 0
     assert "other processes are at work on this output: wait for them, or take part with --shard" in talk
     assert_same_rows(out, undisturbed)
+
+
+def test_a_shard_seldom_asks_for_the_lock(tmp_path, monkeypatch):
+    """In a minute of waiting it tries some forty times, and not at the same moments as others."""
+    layout = RowLayout(EMOTIONS, 4, "float16")
+    tasks = [
+        Output(OutputConfig(path=str(tmp_path / "p")), record=RECORD, layout=layout, shard=Shard(i, 3))
+        for i in range(3)
+    ]
+    waits = []
+
+    def wait(seconds):
+        waits[-1].append(seconds)
+        if sum(waits[-1]) > 60:
+            tasks[0].__exit__()
+
+    monkeypatch.setattr("motivnet_cli.output.sink.time.sleep", wait)
+    for task in tasks[1:]:
+        waits.append([])
+        tasks[0].__enter__()
+        with task:
+            pass
+
+    assert all(30 <= len(each) < 60 for each in waits)
+    assert waits[0] != waits[1]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")

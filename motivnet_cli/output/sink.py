@@ -11,7 +11,10 @@ import contextlib
 import dataclasses
 import itertools
 import logging
+import math
 import os
+import random
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -61,6 +64,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 NOTICE_SECONDS = 2.0
 """A shard that waits longer for another says so."""
+FIRST_WAIT_SECONDS, MAX_WAIT_SECONDS = 0.05, 2.0
+"""Between two tries of a shard to have the output's lock: each time twice as long, and chance keeps many apart."""
 
 
 class Output:
@@ -434,15 +439,24 @@ class _OutputLock:
         if self.is_held:
             return
         self._file.parent.mkdir(parents=True, exist_ok=True)  # gone when another shard has just finished
-        try:
-            self._lock.acquire(timeout=NOTICE_SECONDS if self._is_shared else 0)
-        except filelock.Timeout:
+        wait, noticed_at = FIRST_WAIT_SECONDS, time.monotonic() + NOTICE_SECONDS
+        while not self._has_acquired():
             if not self._is_shared:
                 raise OutputConflictError(
                     f"another process is writing {self._given!r}: wait for it, or choose another --out"
-                ) from None
-            log.info("waiting for another process that lists the inputs of %r or finishes it", self._given)
-            self._lock.acquire()
+                )
+            if time.monotonic() >= noticed_at:
+                log.info("waiting for another process that lists the inputs of %r or finishes it", self._given)
+                noticed_at = math.inf
+            time.sleep(wait * random.uniform(0.5, 1))  # noqa: S311 - no secret
+            wait = min(2 * wait, MAX_WAIT_SECONDS)
+
+    def _has_acquired(self) -> bool:
+        try:
+            self._lock.acquire(timeout=0)
+        except filelock.Timeout:
+            return False
+        return True
 
     def release(self) -> None:
         self._lock.release()
