@@ -49,6 +49,7 @@ def test_every_command_takes_the_group(words):
 CALLS = {
     "annotate": "annotate {photos} --model expression-net --out {tmp}/p.parquet",
     "status": "status {out}",
+    "plan": "plan --estimate {out} --inputs 1000",
     "verify": "verify {out}",
     "slurm-script": "slurm-script --shards 2 -- {photos} --out {tmp}/p.parquet",
     "completion": "completion bash",

@@ -1,4 +1,4 @@
-"""`motivnet status` and `motivnet slurm-script`: runs that many processes share."""
+"""`motivnet status`, `slurm-script` and `plan`: runs that many processes share."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ import typer
 
 from motivnet_cli import __version__, errors
 from motivnet_cli.cli.options import AsJson, LogOptions, OptionGroup, Predictions
-from motivnet_cli.cli.terminal import print_data, print_json, print_lines, talking
+from motivnet_cli.cli.progress import size_text
+from motivnet_cli.cli.terminal import print_data, print_json, print_lines, table_lines, talking
 from motivnet_cli.remote.urls import shown
 
 if TYPE_CHECKING:
     from typer.core import TyperGroup
 
+    from motivnet_cli.output.estimate import Estimate
     from motivnet_cli.output.status import OutputStatus
 
 WARNING_SECONDS = 120
@@ -83,6 +85,77 @@ def _lines(path: str, status: OutputStatus) -> list[str]:
         lines += [f"  {each.index} (task {each.number}): {each.done:,} of {each.inputs:,} inputs" for each in undone]
         lines.append(f"to submit: --array={status.array}")
     return lines
+
+
+def plan(
+    *,
+    estimate: Annotated[
+        list[str],
+        typer.Option(
+            metavar="SOURCE",
+            help="What was measured on inputs like yours: a file with the JSON of annotate --json or bench --json, or "
+            "an output, for sizes. The first that has a figure counts.",
+            rich_help_panel="Inputs",
+        ),
+    ],
+    inputs: Annotated[int, typer.Option(min=1, help="Pictures that the run will have.", rich_help_panel="Inputs")],
+    input_bytes: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Size of a picture. Default: the mean of an output.",
+            show_default=False,
+            rich_help_panel="Inputs",
+        ),
+    ] = None,
+    workers: Annotated[
+        int,
+        typer.Option(min=1, help="Processes with a network each, such as one a GPU.", rich_help_panel="Cluster"),
+    ] = 1,
+    as_json: AsJson = False,
+    log: LogOptions,
+) -> None:
+    """Estimate what a large run will take, from the rates and sizes of a small one: hours, bytes, files.
+
+    Example: motivnet plan --estimate run.json --estimate preds.parquet --inputs 100000000 --workers 64
+
+    It is arithmetic, not a measurement; what none of the sources says is unknown.
+    """
+    with talking(log):
+        from motivnet_cli.output.estimate import estimate as work_out
+
+        found = work_out(estimate, inputs=inputs, workers=workers, input_bytes=input_bytes)
+        if as_json:
+            print_json({"kind": "arithmetic, not a measurement", **dataclasses.asdict(found)})
+        else:
+            print_lines(table_lines(_lines_of_estimate(found)))
+
+
+def _lines_of_estimate(found: Estimate) -> list[list[str]]:
+    rows = [
+        ("faces", _figure(found.faces.value), found.faces),
+        ("hours of one worker", _figure(found.worker_hours.value), found.worker_hours),
+        (f"hours of {found.workers:,} workers", _figure(found.hours.value), found.hours),
+        ("bytes read", _bytes(found.read_bytes.value), found.read_bytes),
+        ("bytes read a second", _bytes(found.read_bytes_per_s.value), found.read_bytes_per_s),
+        ("bytes written", _bytes(found.written_bytes.value), found.written_bytes),
+        ("units", _figure(found.units.value), found.units),
+        ("files", _figure(found.files.value), found.files),
+    ]
+    return [
+        ["arithmetic", f"{found.inputs:,} inputs", "not a measurement"],
+        *([name, value, figure.why] for name, value, figure in rows),
+        ["bound by", found.bound_by or "unknown", "the stage that the others wait for: make it faster first"],
+    ]
+
+
+def _figure(value: float | None) -> str:
+    """Three significant digits: a rate says no more."""
+    return "unknown" if value is None else f"{float(f'{value:.3g}'):,.12g}"
+
+
+def _bytes(value: float | None) -> str:
+    return "unknown" if value is None else size_text(round(value))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -217,7 +217,7 @@ class Ledger:
             for folder in map(files.table, reversed(TABLES)):
                 backend.remove(folder / name for name in backend.names(folder) if is_part(name))
         plan = backend.publish_distinct(files.plan)
-        unit_size = _unit_size(num_items, num_workers, are_pictures=are_pictures, are_whole=not backend.has_locks)
+        size = unit_size(num_items, num_workers, are_pictures=are_pictures, are_whole=not backend.has_locks)
         run = Run(
             record=record,
             num_items=num_items,
@@ -225,7 +225,7 @@ class Ledger:
             keep=listing.kept_types,
             shards=shards,
             plan=plan.name,
-            unit_size=unit_size,
+            unit_size=size,
         )
         while not write_run(files, backend, run, is_new=True):
             first = cls.find(files, backend)
@@ -455,7 +455,7 @@ class Ledger:
         return (row for row in rows_in(parts, TrackedFace) if row.input == name)
 
 
-def _unit_size(num_items: int, num_workers: int, *, are_pictures: bool, are_whole: bool) -> int:
+def unit_size(num_items: int, num_workers: int, *, are_pictures: bool, are_whole: bool) -> int:
     """Items in a unit: so many that each of several workers gets about TARGET_UNITS_PER_WORKER, and some at least.
 
     Args:
