@@ -48,7 +48,7 @@ def main() -> None:
     av.logging.set_level(av.logging.PANIC)
     try:
         with os.fdopen(os.dup(request.shared), "w+b") as file:
-            report = extract(request, file)
+            report = copy_sound(request, file)
     except InputError as error:
         report = SoundReport(video_offset_s=None, has_sound=False, problem=Problem.of(error))
     except MemoryError:
@@ -57,7 +57,7 @@ def main() -> None:
     send_message(report)
 
 
-def extract(request: SoundRequest, file: IO[bytes]) -> SoundReport:
+def copy_sound(request: SoundRequest, file: IO[bytes]) -> SoundReport:
     """Write the sound to the file.
 
     Raises:
