@@ -191,6 +191,8 @@ def test_every_command_that_needs_a_network_brings_it(store, server, in_folder, 
     """Without the option each ends with the ways on, and asks no server; with it, each turns to the server."""
     if name == "train":
         pytest.importorskip("lightning")
+    if name == "export model":
+        pytest.importorskip("onnxscript")
     server.on("/file", Answer(b"gone", 404))
     refused = run(*COMMANDS[name], store=store)
     asked_without = len(server.requests)

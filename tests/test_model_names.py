@@ -300,7 +300,7 @@ def test_everything_that_is_written_says_the_files_name(tmp_path):
     assert run.exit_code == 0, run.stderr
     record = read_record(out)
     assert record["model"] == record["settings"]["model.name"] == json.loads(run.stdout)["model"] == file.name
-    assert run.stderr.count("[red]<i>.safetensors on") == 2  # when it begins, and in the summary
+    assert run.stderr.count("[red]<i>.safetensors on") == 3  # as asked for, when it begins, and in the summary
     page = write_page(str(out), str(tmp_path / "r.html")).read_text()
     assert "[red]&lt;i&gt;.safetensors" in page
     for text in (run.stderr, run.stdout, page, json.dumps({**record, "command": ""})):

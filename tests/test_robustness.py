@@ -144,7 +144,7 @@ def test_figures_are_those_of_the_predictions(faces, tmp_path):
     assert (out / "figures" / "robustness-recipe-letterbox.svg").exists()
     assert [path.name for path in out.rglob("*.png") if path.parent.name != "figures"] == [], "no picture is written"
     verified = motivnet("verify", out / "corrupted" / "predictions-blur-5.parquet", "--sample", "2")
-    assert "2 rows were computed again" in verified.stderr
+    assert "2 rows were computed again" in verified.stdout
     made_before = ("--predictions", out / "corrupted" / "predictions-blur-5.parquet", "--resamples", "9")
     again = motivnet("evaluate", "--dataset", "folder", "--root", faces, *made_before, "--out", tmp_path / "again")
     assert "predictions of corrupted pictures (blur 5)" in again.stderr
@@ -165,8 +165,8 @@ def test_corrupted_rows_of_given_boxes_are_computed_again(faces, tmp_path):
 
     known = motivnet("verify", tmp_path / "p.parquet", "--sample", "1")
     unknown = motivnet("verify", tmp_path / "p.parquet", "--sample", "1", "--inputs-from", faces / "sad")
-    assert "sample            ok: 1 rows were computed again" in known.stderr
-    assert "corrupted by the sizes of boxes that are not known" in unknown.stderr
+    assert "1 rows were computed again" in known.stdout
+    assert "corrupted by the sizes of boxes that are not known" in unknown.stdout
 
 
 def accuracy_in(path):

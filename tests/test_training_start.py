@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from motivnet_cli.errors import ConfigError
+from motivnet_cli.errors import ConfigError, WeightsError
 from motivnet_cli.model import MotivNet, MotivNetSizes, SapiensSizes
 from motivnet_cli.records import EMOTIONS
 from motivnet_cli.training.config import OptimConfig
@@ -160,7 +160,7 @@ def test_what_is_no_start_is_refused(tmp_path, monkeypatch):
             load_start(unknown, store=store)
     with pytest.raises(ConfigError, match="expression-net is of the architecture expression-net: start from sapiens"):
         load_start("expression-net", store=store)
-    with pytest.raises(ConfigError, match=r"the weights of motivnet-1b are not here .* give --init their file"):
+    with pytest.raises(WeightsError, match=r"the weights of motivnet-1b are not here .* give --init their file"):
         load_start("motivnet-1b", store=store)
 
 
