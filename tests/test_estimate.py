@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from motivnet_cli.errors import ConfigError
@@ -93,6 +95,19 @@ def test_output(tmp_path):
     assert alone.hours.why == "give the JSON of annotate --json or bench --json"
     assert both.hours.value == pytest.approx(900 / 40 / 3600)
     assert both.written_bytes == alone.written_bytes
+
+
+def test_output_of_an_archive(tmp_path):
+    """The size of an archive is not that of each picture in it."""
+    out = run(tmp_path / "p.parquet", nine_inputs(tmp_path / "photos")) and tmp_path / "p.inputs.parquet"
+    rows = pq.read_table(out)
+    place = rows.schema.get_field_index("archive")
+    members = pa.array([None] + ["z.tar"] * (len(rows) - 1), rows.schema.field(place).type)
+    pq.write_table(rows.set_column(place, rows.schema.field(place), members), out)
+    found = estimate([str(tmp_path / "p.parquet")], inputs=900, workers=1, input_bytes=None)
+
+    assert found.read_bytes.value is None
+    assert "give --input-bytes" in found.read_bytes.why
 
 
 @pytest.mark.parametrize(

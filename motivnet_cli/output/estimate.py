@@ -203,6 +203,7 @@ def _faces_an_input(source: str, faces: float, inputs: float) -> Figure:
 
 def _of_output(source: str) -> Measured:
     num_inputs = num_faces = num_bytes = num_sized = size = 0
+    has_archives = False
     for table in ("inputs", "faces"):
         for part in parts_of(source, table):
             num_bytes += part.stat().st_size
@@ -210,20 +211,23 @@ def _of_output(source: str) -> Measured:
                 if table == "faces":
                     num_faces += pq.read_metadata(part).num_rows
                     continue
-                sizes = pq.read_table(part, columns=["size_bytes"])["size_bytes"]
+                rows = pq.read_table(part, columns=["size_bytes", "archive"])
+                sizes = rows["size_bytes"]
+                has_archives = has_archives or rows["archive"].null_count < len(rows)
                 num_inputs += len(sizes)
                 num_sized += len(sizes) - sizes.null_count
                 size += pc.sum(sizes).as_py() or 0
     _warn_of_few(source, num_inputs)
     return Measured(
         faces_an_input=_faces_an_input(source, num_faces, num_inputs),
-        read_bytes_an_input=Figure(
-            size / num_sized if num_sized else None,
-            f"{source}: {num_sized:,} inputs of {size:,} bytes in all"
-            if num_sized
-            else f"{source} knows no sizes: give --input-bytes",
-        ),
+        read_bytes_an_input=_bytes_an_input(source, size, 0 if has_archives else num_sized),
         written_bytes_an_input=Figure(
             num_bytes / num_inputs if num_inputs else None, f"{source}: {num_bytes:,} bytes of {num_inputs:,} inputs"
         ),
     )
+
+
+def _bytes_an_input(source: str, size: int, num_sized: int) -> Figure:
+    if not num_sized:
+        return Figure(None, f"{source} knows no sizes of pictures: give --input-bytes")  # in archives they have none
+    return Figure(size / num_sized, f"{source}: {num_sized:,} inputs of {size:,} bytes in all")
