@@ -17,7 +17,7 @@ from motivnet_cli.export.merge import merge
 from motivnet_cli.output.backend import LocalFolder
 from motivnet_cli.output.counts import read_counts, written_counts
 from motivnet_cli.output.ledger import Ledger
-from motivnet_cli.output.names import RunFiles
+from motivnet_cli.output.names import RunFiles, place_of
 from motivnet_cli.output.read import parts_of
 from motivnet_cli.output.share import Share, begun_run, take_part
 from motivnet_cli.output.status import output_status
@@ -311,3 +311,52 @@ def test_a_part_that_is_there_twice_is_found(tmp_path, photos):
     (parts,) = (check for check in verify_output(tmp_path / "p").checks if check.check == "parts")
 
     assert "is there twice" in parts.examples[0].what
+
+
+def test_a_part_that_is_there_twice_is_not_left_where_everything_is_done(tmp_path, photos):
+    """Two processes that did one unit, one of them to its end."""
+    run(tmp_path / "p", photos)
+    before = names_below(tmp_path / "p")
+    (last,) = (tmp_path / "p" / "inputs").iterdir()
+    shutil.copy(last, last.with_name(last.name.replace("-end", "")))
+    about = tmp_path / "p" / ".motivnet" / "run.json"
+    about.write_text(json.dumps(json.loads(about.read_text()) | {"finished": False}))
+    run(tmp_path / "p", photos)
+
+    assert names_below(tmp_path / "p") == before
+    assert len(tables(tmp_path / "p")[1]) == 9
+
+
+def test_parts_of_numbers_of_any_length_are_sorted():
+    names = ["part-099999-0000-end.parquet", "part-100001-0000.parquet", "part-100001-9999.parquet"]
+    names += ["part-100001-10000-end.parquet", "part-1000000-0000-end.parquet"]
+
+    assert sorted(sorted(names), key=place_of) == names
+
+
+def test_overwrite_removes_nothing_before_the_plan_is_written(tmp_path, photos, monkeypatch):
+    run(tmp_path / "p", photos)
+    before = names_below(tmp_path / "p")
+
+    def fail(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("motivnet_cli.output.plan.pq.ParquetWriter.write_table", fail)
+        with pytest.raises(OSError, match="No space left"):
+            run(tmp_path / "p", photos, overwrite=True)
+    assert set(before) <= set(names_below(tmp_path / "p"))
+    (tmp_path / "p" / ".motivnet" / "plan.jsonl").write_text("")  # of a former version, with secrets of URLs
+    run(tmp_path / "p", photos, overwrite=True)
+
+    assert names_below(tmp_path / "p") == before
+
+
+def test_a_new_run_beside_one_table_of_an_old_one(tmp_path, photos):
+    """What is left of the old output is not taken for what the new one has done."""
+    run(tmp_path / "p.parquet", photos)
+    (tmp_path / "p.parquet").unlink()
+    run(tmp_path / "p.parquet", photos, stop_after=3, commit_seconds=0)
+    run(tmp_path / "p.parquet", photos)
+
+    assert len(tables(tmp_path / "p.parquet")[1]) == 9

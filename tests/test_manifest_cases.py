@@ -19,6 +19,8 @@ from motivnet_cli.inputs.cells import CellReader
 from motivnet_cli.inputs.decode import decode_bytes
 from motivnet_cli.inputs.listing import Listing
 from motivnet_cli.output.read import read_faces, read_inputs
+from motivnet_cli.output.status import output_status
+from motivnet_cli.output.verify import verify_output
 from motivnet_cli.records import EMOTIONS
 
 CASES = Path(__file__).parent / "cases" / "manifests"
@@ -125,6 +127,18 @@ def test_run_with_kept_columns_of_our_names(tmp_path):
     assert [row[name] for name in kept] == ["sad", "q", 3, 1]
     assert (row["input"], row["frame"]) == ("p0.jpg", None)
     assert "is called 'manifest_emotion' in the output" in " ".join(said.split())
+
+
+def test_run_with_kept_columns_called_like_those_of_the_inputs_table(tmp_path):
+    """They are columns of the faces, and say nothing of what became of an input."""
+    (tmp_path / "m.csv").write_text(f"path,status,archive,left_out_by\n{CASES / 'p0.jpg'},failed,z.tar,max_faces 3\n")
+    options = [option for column in ("status", "archive", "left_out_by") for option in ("--keep", column)]
+    annotate(tmp_path / "p.parquet", "--manifest", tmp_path / "m.csv", *options)
+    status = output_status(tmp_path / "p.parquet")
+
+    assert read_faces(tmp_path / "p.parquet").select("status", "archive").rows() == [("failed", "z.tar")]
+    assert (status.inputs, status.failed, status.faces) == (1, 0, 1)
+    assert {check.result for check in verify_output(tmp_path / "p.parquet").checks} <= {"ok", "skipped"}
 
 
 @pytest.mark.parametrize("out", ["p.parquet", "-"])

@@ -100,7 +100,7 @@ def status_of(path: str) -> tuple[os.stat_result | None, Problem | None]:
 
 
 def version_of(status: os.stat_result | None) -> Version:
-    """Of a regular file; unknown for anything else."""
+    """Of a regular file; unknown for anything else, and a time that 64 bits do not hold."""
     if status is None or not stat.S_ISREG(status.st_mode):
         return None, None
-    return status.st_size, status.st_mtime_ns
+    return status.st_size, status.st_mtime_ns if abs(status.st_mtime_ns) < 1 << 63 else None

@@ -61,7 +61,7 @@ class Counts:
             ValueError: They say something that no run writes.
         """
         names = rows.schema.names
-        if "status" in names:
+        if "face_source" not in names:  # `status` may also be a column that faces keep of a manifest
             self.status.update(_values(rows["status"]))
             self.members += len(rows) - rows["archive"].null_count
             if "left_out_by" in names:

@@ -31,7 +31,7 @@ from motivnet_cli.records import Cursor, LeftOut, Position, Todo
 from motivnet_cli.shards import Shard
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from motivnet_cli.inputs.listing import Listing
@@ -201,6 +201,7 @@ class Ledger:
         record: RunRecord,
         num_workers: int = 1,
         shards: dict[str, int] | None = None,
+        clear: Callable[[], None] | None = None,
     ) -> Ledger:
         """Write the plan down, once; whatever comes or goes in the folders later changes nothing.
 
@@ -210,12 +211,17 @@ class Ledger:
             listing: What the items come from; its counts are read when all have come.
             num_workers: How many are expected to take part; more than one get smaller units.
             shards: As in `share_out`.
+            clear: Remove what is there, once the plan is written.
         """
         files.control.mkdir(parents=True, exist_ok=True)
         num_items, are_pictures = write_plan(files.plan, items)
+        if clear is not None:
+            clear()
         if backend.has_locks:  # what an earlier run could not remove is of another plan
             for folder in map(files.table, reversed(TABLES)):
                 backend.remove(folder / name for name in backend.names(folder) if is_part(name))
+            plans = filter(files.is_plan, backend.names(files.control))
+            backend.remove(files.control / name for name in plans if name != files.plan.name)
         plan = backend.publish_distinct(files.plan)
         size = unit_size(num_items, num_workers, are_pictures=are_pictures, are_whole=not backend.has_locks)
         run = Run(
@@ -262,7 +268,12 @@ class Ledger:
                 self._ended.add(unit)
 
     def finish(self) -> None:
-        """Note that everything is done and in its place."""
+        """Note that everything is done and in its place, where no other parts are left."""
+        for table in reversed(TABLES):
+            committed = {part.name for part in self.committed(table)}
+            folder = self._files.table(table)
+            names = filter(is_part, self._backend.names(folder))
+            self._backend.remove(folder / name for name in names if name not in committed)
         self._note(dataclasses.replace(self.run, is_finished=True))
 
     def share_out(self, shards: dict[str, int]) -> None:

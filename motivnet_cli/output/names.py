@@ -106,6 +106,11 @@ def is_part(name: str) -> bool:
     return name.startswith("part-") and name.endswith(_SUFFIX)
 
 
+def place_of(name: str) -> list[tuple[int, str]]:
+    """What sorts names of parts as their numbers, of which some have more digits than others."""
+    return [(len(number), number) for number in faces_of(name).removesuffix(_SUFFIX).split("-")]
+
+
 def unit_of(part: str | Path) -> int:
     """The unit that a part belongs to, by its name."""
     return int(Path(part).stem.split("-")[1])

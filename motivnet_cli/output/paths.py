@@ -17,7 +17,7 @@ from motivnet_cli.errors import ConfigError, OutputConflictError
 from motivnet_cli.output.backend import LocalFolder, ObjectStoreMirror
 from motivnet_cli.output.counts import read_counts, written_counts
 from motivnet_cli.output.ledger import read_run, write_run
-from motivnet_cli.output.names import TABLES, RunFiles, faces_of, inputs_beside, is_part
+from motivnet_cli.output.names import TABLES, RunFiles, faces_of, inputs_beside, is_part, place_of
 from motivnet_cli.output.written import WrittenPaths
 from motivnet_cli.remote.urls import display_name, is_remote, local_path
 
@@ -118,7 +118,7 @@ class OutputPaths(ABC):
         final = self.final_name(table)
         if self.is_file:
             return [final] if self.backend.has(final) else []
-        names = filter(is_part, self.backend.names(self.run.table("inputs")))
+        names = sorted(filter(is_part, self.backend.names(self.run.table("inputs"))), key=place_of)
         return [final / (faces_of(name) if table == "faces" else name) for name in names]
 
     def final_like(self, path: Path) -> Path:

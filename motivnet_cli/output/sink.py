@@ -294,10 +294,11 @@ class Output:
             self._goal.files,
             self._paths.backend,
             listing,
-            self._then_cleared(self._goal.items(listing, map(hashed, items) if self._config.hash_contents else items)),
+            self._goal.items(listing, map(hashed, items) if self._config.hash_contents else items),
             record=self._record,
             num_workers=self._num_workers if begun_as is None else begun_as.count,
             shards=None if begun_as is None else begun_as.numbering,
+            clear=self._paths.clear if self._config.overwrite else None,
         )
         self._refuse_other(ledger.run.record)  # in an object store, another process may have been first
         return ledger
@@ -306,12 +307,6 @@ class Output:
         """The item, if this run does not write its file."""
         self._written.refuse([item.path])
         return item
-
-    def _then_cleared(self, items: Iterable[Item]) -> Iterator[Item]:
-        """The items; after the last one, an output that is to be overwritten is gone: not if there are none."""
-        yield from items
-        if self._config.overwrite:
-            self._paths.clear()
 
 
 class OpenOutput:
@@ -392,9 +387,9 @@ class OpenOutput:
         return dataclasses.replace(summary, changes=self._changes)
 
     def _current_parts(self, table: str) -> list[Path]:
-        if self._is_finished or self.shard is None:
-            return self._paths.final_parts(table) or self._ledger.committed(table)
-        return self._ledger.committed(table, self._share.units)
+        if self.shard is not None and not self._is_finished:
+            return self._ledger.committed(table, self._share.units)
+        return self._paths.final_parts(table) if self._paths.is_complete() else self._ledger.committed(table)
 
 
 def can_go_on(config: OutputConfig) -> bool:

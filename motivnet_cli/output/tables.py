@@ -592,7 +592,7 @@ class TableWriter:
         if kind is None:
             self._flush()
         written: dict[str, object] = {"rows": self._num_rows, "page_checksums": True}
-        if self._counts is not None and "status" in self._schema.names:
+        if self._counts is not None and "face_source" not in self._schema.names:
             written |= {"data_end": self._writer.file_handle.tell(), "counts": self._counts.as_dict()}
         self._writer.add_key_value_metadata({WRITTEN_KEY: json.dumps(written).encode()})
         with naming(self._path):
