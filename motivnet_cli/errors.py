@@ -46,6 +46,7 @@ ErrorType = Literal[
     "not_a_video",
     "not_an_archive",
     "no_video_stream",
+    "no_frame_in_part",
     "unsupported",
     "truncated",
     "damaged",

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from motivnet_cli import read_faces, read_inputs
+from tests.clips import make_clip
 from tests.pictures import face_photo
 from tests.runs import motivnet
 
@@ -81,6 +82,21 @@ def test_most_pictures_with_a_face_need_no_hint(tmp_path):
 
     assert "1 detected" in said
     assert "--faces whole" not in said
+
+
+def test_a_video_that_ends_before_start_has_failed(tmp_path):
+    """Nobody has looked at a frame of it: it is not `no_face`, and not among those that the hint counts."""
+    make_clip(tmp_path / "short.mp4", frames=6, fps=2, size=(320, 240))
+    make_clip(tmp_path / "long.mp4", frames=6, fps=1, size=(320, 240))
+    run = motivnet("annotate", tmp_path, "--start", 4, "--model", "expression-net", "--out", tmp_path / "p", code=3)
+    inputs = read_inputs(tmp_path / "p").sort("input")
+
+    assert inputs.select("status", "error_type", "frames").rows() == [
+        ("no_face", None, 2),
+        ("failed", "no_frame_in_part", 0),
+    ]
+    assert "failed: short.mp4: no frame is in the part that --start and --end ask for" in run.stderr
+    assert "1 of 1 inputs had no face" in run.stderr
 
 
 def test_a_video_has_rows_where_somebody_is_seen(tmp_path):

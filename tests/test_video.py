@@ -143,6 +143,28 @@ def test_decord_gives_the_same_where_it_is_right(tmp_path, kind):
         assert ours[2] == pytest.approx(theirs[2], abs=1e-3)
 
 
+@pytest.mark.parametrize("backend", ["pyav", "decord"])
+def test_a_part_without_a_frame_is_an_error(tmp_path, backend):
+    """Behind the end, after which the message says when that is, and between two frames."""
+    if backend == "decord":
+        pytest.importorskip("decord")
+    path, _ = clip(tmp_path)
+    for part, message in (((2.0, None), "the last one is 1.3 s after the first$"), ((0.51, 0.52), "ask for")):
+        with pytest.raises(InputError, match=message) as raised:
+            read(path, VideoConfig(fps=None, start_s=part[0], end_s=part[1], backend=backend))
+
+        assert raised.value.error_type == "no_frame_in_part"
+
+
+def test_of_a_broken_video_without_a_frame_in_the_part_both_is_said(tmp_path):
+    """It may lack the part for being cut short."""
+    path, _ = clip(tmp_path, "c.mkv", frames=80)
+    os.truncate(path, path.stat().st_size // 2)
+
+    with pytest.raises(InputError, match=r"the last one is [01]\.\d+ s after the first; it ends 1\.\d s before its"):
+        read(path, VideoConfig(start_s=2.5))
+
+
 @pytest.mark.parametrize("kind", ["hevc", "av1", "mpeg-ts"])
 def test_decord_is_refused_where_it_is_wrong(tmp_path, kind):
     """What decord reads wrongly without a word is refused, with the reason and the way on."""

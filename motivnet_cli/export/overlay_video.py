@@ -108,8 +108,6 @@ def draw_video(
             if isinstance(error, OSError):  # of the disk
                 raise
             raise InputError("unsupported", f"it cannot be written as MP4: {first_line(error)}") from error
-        if not num_frames:
-            raise InputError("truncated", f"it has no frame from --start {start_s:g} on")
     remarks = [] if reader.report.problem is None else [reader.report.problem.message]
     if sound.report.problem is not None:
         times = ", and times count from its first picture" if sound.report.video_offset_s is None else ""
@@ -132,9 +130,8 @@ def _write(reader: VideoReader, shown: _ShownFaces, sound: Sound, out: Path, *, 
             film.add(image, frame.time_s + shift_s)
             sound.put_until(frame.time_s + shift_s)
             num_frames += 1
-        if num_frames:
-            film.end()
-            sound.put_until(float("inf"))
+        film.end()
+        sound.put_until(float("inf"))
     return num_frames
 
 

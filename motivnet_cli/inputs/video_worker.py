@@ -155,7 +155,7 @@ def decode(request: DecodeRequest, slots: Slots) -> VideoReport:
     """Send the sampled frames.
 
     Raises:
-        InputError: The file gives no frames at all.
+        InputError: The file gives no frames at all, or none in the wanted part.
     """
     with opened_video(request.path) as container:
         stream = video_of(container)
@@ -183,9 +183,11 @@ def _decode_by_pyav(
     reading = _Reading(container, stream)
     presentations = Presentations(stream, max_pixels=request.max_pixels)
     num_taken = 0
+    last_s = 0.0
     pending: deque[Future[None]] = deque()
     with ThreadPoolExecutor(1) as sender:
         for number, time_s, frame in reading.frames():
+            last_s = time_s
             if sampler.is_over(time_s):
                 reading.was_ended = True
                 break
@@ -207,7 +209,18 @@ def _decode_by_pyav(
                 pending.popleft().result()
         for conversion in pending:
             conversion.result()
-    return reading.report()
+    report = reading.report()
+    if report.num_read and not num_taken:
+        raise _outside(None if reading.was_ended else last_s, report.problem)
+    return report
+
+
+def _outside(last_s: float | None, problem: Problem | None = None) -> InputError:
+    """That no frame is in the wanted part; where the last one was reached, its time; and what else is wrong."""
+    message = "no frame is in the part that --start and --end ask for"
+    if last_s is not None:
+        message += f": the last one is {last_s:g} s after the first"
+    return InputError("no_frame_in_part", f"{message}; {problem.message}" if problem else message)
 
 
 def _convert_and_send(slots: Slots, number: int, time_s: float, frame: VideoFrame, presentation: Presentation) -> None:
@@ -481,6 +494,8 @@ def _decode_by_decord(request: DecodeRequest, slots: Slots) -> VideoReport:
         raise InputError("unsupported", "decord gives no increasing times for it: use --video-backend pyav or auto")
     sampler = _sampler(request)
     numbers = [n for n, time_s in enumerate(times) if not sampler.is_over(time_s) and sampler.takes(n, time_s)]
+    if not numbers:
+        raise _outside(float(times[-1]))
     numbers = numbers[request.skip_frames :]
     for first in range(0, len(numbers), DECORD_WINDOW):
         window = numbers[first : first + DECORD_WINDOW]
