@@ -407,3 +407,48 @@ def test_the_tasks_of_an_array_take_a_file(tmp_path):
     file = written(tmp_path, ("annotate",), {"out": "preds", "inputs": ["photos"], "overwrite": True})
     run = motivnet("slurm-script", "--shards", "2", "--", "--config", file, code=2)
     assert "--overwrite is the work of one call, not of an array" in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("annotate x --out p --format arrow", "--format would do nothing: that is for rows on stdout (--out -)"),
+        ("annotate x --out p --path-column a --box-columns b", "--path-column and --box-columns would do nothing"),
+        ("annotate x --out p --allow-scheme abfs", "--allow-scheme would do nothing: that is for --manifest, --files"),
+        ("annotate x --out - --extend --json", "--extend and --json would do nothing: that is for an output that is"),
+        ("annotate x --out p --faces whole --min-confidence 0.9", "--min-confidence would do nothing: that is for"),
+        ("annotate x --out p --detector blazeface --detection-size 640", "that is for --detector retinaface"),
+        ("evaluate --dataset own --predictions p --device cpu", "--device would do nothing: that is for a network"),
+        ("export predictions p --to csv --out - --json", "--json would do nothing"),
+        ("export report p --no-images --images-from x", "--images-from would do nothing: that is for --images"),
+        ("export predictions p --to hf --out=", "--out is empty: give the output a name"),
+        ("slurm-script --shards 2 -- x --out p --format arrow", "--format would do nothing"),
+    ],
+)
+def test_an_option_that_cannot_act_is_refused(line, said):
+    """Before anything is read: an option that is passed over in silence is taken for one that did its work."""
+    assert said in motivnet(*line.split(), code=2).stderr
+
+
+def test_an_option_of_a_file_waits_until_it_can_act(tmp_path):
+    """A project's file has options for several calls, of which each uses some."""
+    file = written(tmp_path, ("annotate",), {"path-column": "image", "format": "arrow", "exclude": ["*.png"]})
+    said = motivnet("annotate", tmp_path / "none.png", "--config", file, "--out", tmp_path / "p", code=2).stderr
+
+    assert "no such file or folder" in said
+
+
+@pytest.mark.parametrize(
+    ("pattern", "other"),
+    [(("--exclude", "*.png"), ("--exclude", "*.jpg")), (("--include", "*.jpg"), ("--include", "*.png"))],
+    ids=["exclude", "include"],
+)
+def test_patterns_that_contradict_a_named_file_are_refused(tmp_path, pattern, other):
+    """The shell makes names of photos/*, and patterns are for the files in folders."""
+    picture = tmp_path / "a.png"
+    picture.touch()
+    said = motivnet("annotate", tmp_path, picture, *pattern, "--dry-run", "--out", tmp_path / "p", code=2).stderr
+
+    assert f"'{picture}' is named outright" in said
+    motivnet("annotate", tmp_path, *pattern, "--dry-run", "--out", tmp_path / "p")
+    motivnet("annotate", picture, *other, "--dry-run", "--out", tmp_path / "p")

@@ -12,10 +12,12 @@ import typer
 from motivnet_cli import __version__, errors
 from motivnet_cli.cli.options import AsJson, LogOptions, OptionGroup, Predictions
 from motivnet_cli.cli.progress import size_text
+from motivnet_cli.cli.settings import check_typed
 from motivnet_cli.cli.terminal import print_data, print_json, print_lines, table_lines, talking
 from motivnet_cli.remote.urls import shown
 
 if TYPE_CHECKING:
+    from typer._click.core import Context
     from typer.core import TyperGroup
 
     from motivnet_cli.output.estimate import Estimate
@@ -236,20 +238,21 @@ def slurm_script(
         _check(parsed)
         runner = [] if container is None else ["apptainer", "exec", *(["--nv"] if job.has_gpu else []), container]
         command = [*runner, "motivnet", "annotate", "--shard", "auto", *arguments]
-        print_data(_script(job.sbatch_options(shards=shards), command, str(parsed["out"])))
+        print_data(_script(job.sbatch_options(shards=shards), command, str(parsed.params["out"])))
 
 
-def _parse(arguments: Sequence[str]) -> dict[str, object]:
-    """The options of annotate, by the names of its parameters."""
+def _parse(arguments: Sequence[str]) -> Context:
+    """What annotate makes of its options."""
     from motivnet_cli.cli import app
 
     root = cast("TyperGroup", typer.main.get_command(app))
     above = root.context_class(root, info_name="motivnet")
-    return root.commands["annotate"].make_context("annotate", list(arguments), parent=above).params
+    return root.commands["annotate"].make_context("annotate", list(arguments), parent=above)
 
 
-def _check(parsed: Mapping[str, object]) -> None:
+def _check(context: Context) -> None:
     """Refuse what the tasks of an array cannot have."""
+    parsed = context.params
     if parsed["shard"] is not None:
         raise errors.ConfigError("leave out --shard: the script says --shard auto, and --shards N says how many")
     if parsed["out"] == "-":
@@ -259,6 +262,7 @@ def _check(parsed: Mapping[str, object]) -> None:
     for option in ("overwrite", "extend", "retry_failed", "dry_run", "print_config"):
         if parsed[option]:
             raise errors.ConfigError(f"--{option.replace('_', '-')} is the work of one call, not of an array")
+    check_typed(cast("typer.Context", context), parsed)
 
 
 def _script(options: Mapping[str, str | int | None], command: Sequence[str], out: str) -> str:

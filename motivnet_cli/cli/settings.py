@@ -23,6 +23,7 @@ from typer.core import TyperCommand, TyperGroup
 from motivnet_cli import __version__
 from motivnet_cli.cli import terminal
 from motivnet_cli.cli.help import GENERAL, did_you_mean
+from motivnet_cli.cli.idle import refuse_idle
 from motivnet_cli.cli.options import LogOptions, in_place_of
 from motivnet_cli.errors import ConfigError, first_line, one_line
 from motivnet_cli.remote.urls import without_secrets
@@ -47,6 +48,7 @@ _ALTERNATIVES = (
     (("url",), ("from_file",)),
 )
 """Parameters that a command takes one side of: the side that wins puts the others out of force."""
+_LOG_FIELDS = dataclasses.fields(LogOptions)
 _AnyCommand = TypeVar("_AnyCommand", bound=Callable[..., None])
 
 
@@ -373,6 +375,9 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
             with terminal.talking(LogOptions()):
                 terminal.print_data(as_toml(context, options))
         else:
+            log: dict[str, Any] = {each.name: options[each.name] for each in _LOG_FIELDS}
+            with terminal.talking(LogOptions(**log)):
+                check_typed(context, options)
             command(**options)
 
     own = inspect.signature(command)
@@ -387,9 +392,29 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     return in_place_of(command, settled, [*own.parameters.values(), *added])
 
 
+def check_typed(context: typer.Context, options: Mapping[str, object]) -> None:
+    """See to it that every option that was typed can have an effect.
+
+    Raises:
+        ConfigError: As `refuse_idle`.
+    """
+    sources = _sources(context, options)
+    typed = {
+        str(each.name): max(each.opts, key=len)
+        for each in context.command.params
+        if sources.get(str(each.name)) == "COMMANDLINE"
+    }
+    refuse_idle(_words(context), options, typed)
+
+
+def _sources(context: typer.Context, options: Iterable[str]) -> dict[str, str]:
+    """Where the value of each option is from, as click names it."""
+    return {name: getattr(context.get_parameter_source(name), "name", "") for name in options}
+
+
 def _put_out_of_force(context: typer.Context, options: dict[str, object]) -> None:
     """Set back what a file says where what is typed stands against it."""
-    sources = {name: getattr(context.get_parameter_source(name), "name", "") for name in options}
+    sources = _sources(context, options)
     typed = [name for name, value in options.items() if value and sources[name] in ("COMMANDLINE", "ENVIRONMENT")]
     beaten = _beaten_by(typed)
     for parameter in context.command.params:
