@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar, get_args
 
 from motivnet_cli.catalogue import recorded_name
-from motivnet_cli.errors import ConfigError
+from motivnet_cli.errors import ConfigError, did_you_mean
 from motivnet_cli.remote.urls import is_chain, is_remote, local_path, scheme_of, shown
 
 if TYPE_CHECKING:
@@ -76,7 +76,8 @@ def parse_corruption(name: str, severity: str) -> Corruption:
     """
     known = next((each for each in CORRUPTIONS if each == name), None)
     if known is None:
-        raise ConfigError(f"no corruption is called {name!r}; there are {', '.join(CORRUPTIONS)}")
+        near = did_you_mean(name, CORRUPTIONS)
+        raise ConfigError(f"no corruption is called {name!r}; there are {', '.join(CORRUPTIONS)}{near}")
     if severity not in map(str, SEVERITIES):
         raise ConfigError(f"the severity of a corruption is a whole number from 1 to 5, got {severity!r}")
     return Corruption(known, int(severity))
@@ -328,7 +329,7 @@ class FaceConfig:
         if self.max_faces is not None and self.max_faces < 1:
             raise ConfigError(f"max-faces must be at least 1, got {self.max_faces}")
         if not 0 < self.min_confidence < 1:
-            raise ConfigError(f"min-confidence must lie between 0 and 1, got {self.min_confidence}")
+            raise ConfigError(f"min-confidence must be more than 0 and less than 1, got {self.min_confidence}")
 
     def margin_for(self, card: ModelCard) -> float:
         """The margin of a run of this model."""

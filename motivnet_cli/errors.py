@@ -16,7 +16,10 @@ Anything else that escapes is a fault in motivnet or of the machine: exit 1.
 from __future__ import annotations
 
 import errno
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 EXIT_OK = 0
 EXIT_FAULT = 1
@@ -150,6 +153,14 @@ def one_line(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """What to add to a message about a word that is not known: the known one that it resembles, if any."""
+    import difflib
+
+    similar = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {similar[0]}?" if similar else ""
 
 
 def error_type_of(error: OSError) -> ErrorType:

@@ -147,7 +147,7 @@ def _run(
             )
 
         tally = workforce.do(run, on_progress=on_progress, stop=stop)
-        log.info("completing the output", extra=PHASE)
+        log.info("keeping what is done" if stop() else "completing the output", extra=PHASE)
         mark = time.monotonic()
         state = run.complete()
         tally.stages.finishing += time.monotonic() - mark

@@ -202,6 +202,9 @@ def test_retry_failed(tmp_path):
     [
         (["nowhere"], "no such file or folder: 'nowhere'"),
         ([SAMPLE_DATA, "--model", "resnet"], "no model is named 'resnet'; known models: motivnet-1b, sapiens-0.3b, "),
+        ([SAMPLE_DATA, "--model", "motivnet-1"], "(see `motivnet models`); did you mean motivnet-1b?"),
+        ([SAMPLE_DATA, "--min-confidence", "0"], "min-confidence must be more than 0 and less than 1, got 0.0"),
+        ([SAMPLE_DATA, "--commit-seconds", "nan"], "commit-seconds must be 0 or more, got nan"),
         ([SAMPLE_DATA, "--batch-size", "0"], "batch size must be at least 1"),
         ([SAMPLE_DATA, "--batch-size", "many"], "takes a whole number or auto, got 'many'"),
         ([SAMPLE_DATA, "--device", "tpu"], "device must be auto, cpu, mps, cuda or cuda:N, got 'tpu'"),
@@ -230,6 +233,31 @@ def test_wrong_usage_exits_2(tmp_path, monkeypatch, arguments, said):
     assert said in " ".join(run.stderr.replace("│", " ").split())
     assert "Traceback" not in run.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ("evaluate --dataset rafbd", "rafdb"),
+        ("export predictions p.parquet --to cvs", "csv"),
+        ("evaluate --dataset rafdb --root . --corrupt nose", "noise"),
+    ],
+)
+def test_names_that_are_mistyped(line, meant):
+    """The list of names is long: the message ends in what was probably meant."""
+    assert f"; did you mean {meant}?" in motivnet(*line.split()).stderr
+
+
+def test_a_command_without_a_way_to_stop_says_that_it_was_stopped(monkeypatch):
+    """Ctrl-C in the middle of an export."""
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("motivnet_cli.export.predictions.export_predictions", interrupted)
+    run = motivnet("export", "predictions", "p.parquet", "--to", "csv")
+
+    assert (run.exit_code, run.stderr.splitlines()[-1]) == (130, "stopped")
 
 
 def test_no_weights_says_both_ways_on(tmp_path):

@@ -48,6 +48,8 @@ def test_signals_commit_and_say_how_to_go_on(photos, undisturbed, tmp_path, numb
 
     assert process.returncode == code
     assert "run the same command again to continue" in talk
+    assert "keeping what is done" in talk
+    assert "completing the output" not in talk
     assert not out.exists()
     finish(photos, out)
     assert_same_rows(out, undisturbed)

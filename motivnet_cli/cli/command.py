@@ -18,7 +18,7 @@ from typer.core import TyperCommand, TyperGroup
 from motivnet_cli.cli import help
 from motivnet_cli.cli.options import expand_groups
 from motivnet_cli.cli.settings import with_settings
-from motivnet_cli.errors import EXIT_USAGE, ConfigError, one_line
+from motivnet_cli.errors import EXIT_USAGE, ConfigError, did_you_mean, one_line
 
 if TYPE_CHECKING:
     from typer._click.core import Context
@@ -95,7 +95,7 @@ class Group(_Spoken, TyperGroup):
 
     def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Any, list[str]]:
         if args[0] not in self.commands and not ctx.resilient_parsing:
-            _fail(ctx, f"there is no command {args[0]}{help.did_you_mean(args[0], self.commands)}")
+            _fail(ctx, f"there is no command {args[0]}{did_you_mean(args[0], self.commands)}")
         return super().resolve_command(ctx, args)
 
 
@@ -120,7 +120,7 @@ def _sentence(error: Exception, ctx: Context, words: list[str]) -> str:
     options = {name: each for each in ctx.command.get_params(ctx) for name in (*each.opts, *each.secondary_opts)}
     if name := getattr(error, "option_name", ""):
         if name not in options:
-            return f"there is no option {name}{help.did_you_mean(name, options)}"
+            return f"there is no option {name}{did_you_mean(name, options)}"
         option: TyperOption = options[name]  # type: ignore[assignment]
         return f"{name} takes no value" if option.is_flag else f"{name} needs a value: {option.metavar}"
     parameter = getattr(error, "param", None)
@@ -136,7 +136,7 @@ def _sentence(error: Exception, ctx: Context, words: list[str]) -> str:
         given = _given(parameter.opts, words)
     if given is None:  # it is from the environment
         return f"{name} takes {help.wanted(parameter)}"
-    return f"{name} takes {help.wanted(parameter)}, got {given!r}{help.did_you_mean(given, help.choices(parameter))}"
+    return f"{name} takes {help.wanted(parameter)}, got {given!r}{did_you_mean(given, help.choices(parameter))}"
 
 
 def _given(names: Iterable[str], words: list[str]) -> str | None:

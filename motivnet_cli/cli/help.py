@@ -6,13 +6,12 @@ people write it: `FILE`, `SECONDS`, `auto|N`.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import itertools
 import re
 import shutil
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -185,9 +184,3 @@ def _paragraphs(text: str, width: int) -> list[str]:
 def wrapped(text: str, width: int, *, hang: int = 0) -> list[str]:
     """The text in lines of at most this width, but for longer words; `hang` blanks before all but the first."""
     return textwrap.wrap(text, width, subsequent_indent=" " * hang, break_on_hyphens=False, break_long_words=False)
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """What to add to a message about a word that is not known: the known one that it resembles, if any."""
-    similar = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {similar[0]}?" if similar else ""

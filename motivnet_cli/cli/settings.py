@@ -22,10 +22,10 @@ from typer.core import TyperCommand, TyperGroup
 
 from motivnet_cli import __version__
 from motivnet_cli.cli import terminal
-from motivnet_cli.cli.help import GENERAL, did_you_mean
+from motivnet_cli.cli.help import GENERAL
 from motivnet_cli.cli.idle import refuse_idle
 from motivnet_cli.cli.options import LogOptions, in_place_of
-from motivnet_cli.errors import ConfigError, first_line, one_line
+from motivnet_cli.errors import ConfigError, did_you_mean, first_line, one_line
 from motivnet_cli.remote.urls import without_secrets
 
 if TYPE_CHECKING:

@@ -204,6 +204,11 @@ def _reporting_errors(talk: Talk) -> Iterator[None]:
         raise typer.Exit(errors.EXIT_FAULT) from error
     except typer.Exit:
         raise
+    except KeyboardInterrupt:  # of a command that has no other way to stop
+        if os.isatty(2):
+            typer.echo(err=True)  # the cursor may be within a line
+        say("stopped")
+        raise typer.Exit(errors.EXIT_INTERRUPTED) from None
     except Exception as error:
         PACKAGE.exception(
             "a fault in motivnet: %s: %s; what was committed is kept. Add --verbose for the traceback, and please "

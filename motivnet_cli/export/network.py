@@ -19,7 +19,7 @@ import torch
 
 from motivnet_cli import __version__
 from motivnet_cli.durable import sync, temporary_name
-from motivnet_cli.errors import ConfigError, WeightsError
+from motivnet_cli.errors import ConfigError, WeightsError, did_you_mean
 from motivnet_cli.export.destination import check_destination
 from motivnet_cli.export.network_formats import NETWORK_FORMS, Graph
 from motivnet_cli.faces.crop import image_rows
@@ -171,7 +171,8 @@ def _checked_form(
 ) -> NetworkForm:
     """The format, if it can do all that is asked of it; checked before anything large is read."""
     if to not in NETWORK_FORMS:
-        raise ConfigError(f"no format of a model is named {to!r}; there are: {', '.join(NETWORK_FORMS)}")
+        near = did_you_mean(to, NETWORK_FORMS)
+        raise ConfigError(f"no format of a model is named {to!r}; there are: {', '.join(NETWORK_FORMS)}{near}")
     form = NETWORK_FORMS[to]
     if out.suffix != form.suffix:
         raise ConfigError(f"a {to} file is named *{form.suffix}, got {out}")

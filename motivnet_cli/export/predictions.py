@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from motivnet_cli.durable import durably, temporary_name
-from motivnet_cli.errors import ConfigError
+from motivnet_cli.errors import ConfigError, did_you_mean
 from motivnet_cli.export import arrays, boxes, cues, layouts, statistics, tables, workbook
 from motivnet_cli.export.destination import check_destination, remove, whole_folder
 from motivnet_cli.export.filters import NO_FILTERS
@@ -89,7 +89,7 @@ def export_predictions(
         BrokenPipeError: The reader of stdout has gone away.
     """
     if to not in FORMATS:
-        raise ConfigError(f"no format {to!r}; choose one of {', '.join(FORMATS)}")
+        raise ConfigError(f"no format {to!r}; choose one of {', '.join(FORMATS)}{did_you_mean(to, FORMATS)}")
     if embeddings is None:
         embeddings = FORMATS[to].embeddings or "embedding" in (columns or ())
     if bom and to != "csv":

@@ -75,7 +75,7 @@ class DataConfig:
             if (path := getattr(self, name)) is not None:
                 object.__setattr__(self, name, local_path(path))
         if not 0 < self.val_share < 1:
-            raise ConfigError(f"val-share must lie between 0 and 1, got {self.val_share:g}")
+            raise ConfigError(f"val-share must be more than 0 and less than 1, got {self.val_share:g}")
         if self.val_split is not None and self.val_root is not None:
             raise ConfigError("val-split is a split of the set, val-root another folder or table: give one of them")
         if self.faces is not None and self.faces.max_faces != 1 and self.faces.mode != "whole":

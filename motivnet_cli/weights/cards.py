@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from motivnet_cli.catalogue import CARDS, DEFAULT_MODEL
-from motivnet_cli.errors import ConfigError
+from motivnet_cli.errors import ConfigError, did_you_mean
 from motivnet_cli.weights.store import UNKNOWN_TERMS
 
 if TYPE_CHECKING:
@@ -32,8 +32,9 @@ def find_card(name: str, store: Store) -> ModelCard:
     model = store.find(name)
     if model is None:
         stored = [each.name for each in store.models() if each.name not in CARDS]
-        known = ", ".join([*CARDS, *stored])
-        raise ConfigError(f"no model is named {name!r}; known models: {known} (see `motivnet models`)")
+        known = [*CARDS, *stored]
+        near = did_you_mean(name, known)
+        raise ConfigError(f"no model is named {name!r}; known models: {', '.join(known)} (see `motivnet models`){near}")
     if model.training is not None:
         return trained_card(name, model.architecture, model.training, num_parameters=model.num_parameters, store=store)
     return own_card(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from motivnet_cli.errors import ConfigError, first_line
+from motivnet_cli.errors import ConfigError, did_you_mean, first_line
 from motivnet_cli.evaluation.datasets import (
     afew,
     affectnet,
@@ -214,7 +214,7 @@ def card_named(name: str) -> DatasetCard:
         ConfigError: No set has this name.
     """
     if name not in CARDS:
-        raise ConfigError(f"no dataset is called {name!r}; there are {', '.join(CARDS)}")
+        raise ConfigError(f"no dataset is called {name!r}; there are {', '.join(CARDS)}{did_you_mean(name, CARDS)}")
     return CARDS[name]
 
 

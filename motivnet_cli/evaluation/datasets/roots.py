@@ -20,7 +20,7 @@ import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
 from motivnet_cli.durable import write_at_once
-from motivnet_cli.errors import ConfigError, first_line
+from motivnet_cli.errors import ConfigError, did_you_mean, first_line
 from motivnet_cli.evaluation.datasets.cards import CARDS
 from motivnet_cli.evaluation.datasets.disk import Disk
 from motivnet_cli.evaluation.datasets.read import card_named, check_root, is_recognised
@@ -259,7 +259,8 @@ def _entries(file: Path, document: tomlkit.TOMLDocument) -> dict[str, str]:
     entries = {}
     for name, root in table.items():
         if name not in CARDS:
-            raise ConfigError(f"{str(file)!r} names the set {name!r}; there are {', '.join(CARDS)}")
+            near = did_you_mean(name, CARDS)
+            raise ConfigError(f"{str(file)!r} names the set {name!r}; there are {', '.join(CARDS)}{near}")
         if not isinstance(root, str) or not root:
             raise ConfigError(f"in {str(file)!r} the folder of {name} is {root!r}; expected a text such as '/data/set'")
         entries[name] = os.path.normpath(file.parent / Path(root).expanduser())
