@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from harness import parser, report, say, time_process
 
-from motivnet_cli.output.tables import METADATA_KEY, ROW_GROUP, TableWriter, faces_schema
+from motivnet_cli.output.tables import BATCH_ROWS, METADATA_KEY, TableWriter, faces_schema
 from motivnet_cli.records import EMOTIONS
 
 OURS = "import sys; from motivnet_cli.export.predictions import export_predictions as e; e(*sys.argv[1:4])"
@@ -30,8 +30,8 @@ def make(path: Path, num_rows: int) -> None:
     rng = np.random.default_rng(0)
     schema = faces_schema(EMOTIONS, 1, "none").with_metadata({METADATA_KEY: json.dumps({"classes": EMOTIONS}).encode()})
     with TableWriter(path, schema) as writer:
-        for first in range(0, num_rows, ROW_GROUP):
-            n = min(ROW_GROUP, num_rows - first)
+        for first in range(0, num_rows, BATCH_ROWS):
+            n = min(BATCH_ROWS, num_rows - first)
             chances = rng.dirichlet(np.ones(7), n).astype(np.float32)
             best = chances.argmax(1).astype(np.int32)
             columns = {

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from harness import parser, report, say, time_process
 
-from motivnet_cli.output.tables import METADATA_KEY, ROW_GROUP
+from motivnet_cli.output.tables import BATCH_ROWS, METADATA_KEY
 from motivnet_cli.records import EMOTIONS
 from motivnet_cli.weights.file_hash import file_sha256
 from motivnet_cli.weights.networks import embedded_weights
@@ -111,8 +111,8 @@ def faces_of(labels: np.ndarray) -> Iterator[pa.Table]:
     noise = rng.standard_normal(20_000_000, np.float32)  # a row is a piece of it: drawing them all takes minutes
     pieces = np.lib.stride_tricks.sliding_window_view(noise, SIZE)
     centres = APART * rng.normal(size=(len(EMOTIONS), SIZE)).astype(np.float32)
-    for start in range(0, len(labels), ROW_GROUP):
-        own = labels[start : start + ROW_GROUP]
+    for start in range(0, len(labels), BATCH_ROWS):
+        own = labels[start : start + BATCH_ROWS]
         persons = np.arange(start, start + len(own)) // FACES_A_PERSON
         _, number = np.unique(persons, return_inverse=True)
         shifts = 0.3 * rng.standard_normal((number.max() + 1, SIZE), np.float32)

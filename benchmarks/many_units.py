@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 TARGETS = {"start_seconds": 5, "status_seconds": 5, "end_seconds": 10}
 SHARDS = 1000
+PART_INPUTS = 4096
+"""As many as are done within --commit-seconds at 140 a second."""
 RECORD = {"model": "m", "settings": {"model.name": "m"}}
 
 
@@ -67,7 +69,6 @@ def fabricate(out: Path, given: str) -> None:
     from motivnet_cli.output.ledger import MANY_UNITS, MAX_UNIT_ITEMS, Ledger, write_run
     from motivnet_cli.output.names import RunFiles
     from motivnet_cli.output.plan import ROW_GROUP
-    from motivnet_cli.output.share import MAX_PART_ROWS
     from motivnet_cli.records import Cursor, Item, Position
 
     count = int(given)
@@ -85,8 +86,8 @@ def fabricate(out: Path, given: str) -> None:
     ledger = Ledger.find(files, backend)
     assert ledger is not None, "it has just been written"
     names = [todo.item.input for todo in ledger.todos(0)]
-    for start in range(0, unit_size, MAX_PART_ROWS):
-        end = min(start + MAX_PART_ROWS, unit_size)
+    for start in range(0, unit_size, PART_INPUTS):
+        end = min(start + PART_INPUTS, unit_size)
         tables = tables_of(names[start:end], RECORD)
         ledger.commit(0, tables["faces"], tables["inputs"], reached=Cursor(Position(end)))
 

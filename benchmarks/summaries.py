@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from harness import parser, report, say, time_process
 
-from motivnet_cli.output.tables import METADATA_KEY, ROW_GROUP, TableWriter, faces_schema, inputs_schema
+from motivnet_cli.output.tables import BATCH_ROWS, METADATA_KEY, TableWriter, faces_schema, inputs_schema
 from motivnet_cli.records import EMOTIONS
 
 if TYPE_CHECKING:
@@ -54,8 +54,8 @@ def make(path: Path, num_rows: int) -> None:
         for names, numbers, frames in _pieces(num_photos, num_videos):
             writer.add(_rows(rng, faces, names, numbers, frames))
     with TableWriter(path.with_suffix(".inputs.parquet"), about) as writer:
-        for first in range(0, num_photos, ROW_GROUP):
-            names = [_photo(n) for n in range(first, min(first + ROW_GROUP, num_photos))]
+        for first in range(0, num_photos, BATCH_ROWS):
+            names = [_photo(n) for n in range(first, min(first + BATCH_ROWS, num_photos))]
             writer.add(_inputs(about, names, "image", 2))
         writer.add(_inputs(about, [_video(n) for n in range(num_videos)], "video", ROWS_OF_VIDEO))
 
@@ -70,7 +70,7 @@ def _video(number: int) -> str:
 
 def _pieces(num_photos: int, num_videos: int) -> Iterator[tuple[list[str], np.ndarray, np.ndarray | None]]:
     """Names of inputs, numbers of faces, and frames (None for photographs)."""
-    half = ROW_GROUP // 2
+    half = BATCH_ROWS // 2
     for first in range(0, num_photos, half):
         photos = range(first, min(first + half, num_photos))
         yield [_photo(n) for n in photos for _ in range(2)], np.tile([0, 1], len(photos)), None

@@ -192,7 +192,7 @@ def test_pictures_of_a_table_give_the_rows_of_their_files(tmp_path, photos):
 
 def test_killed_inside_a_table(tmp_path, photos, monkeypatch):
     """The same command goes on after the rows that were committed, and reads no others."""
-    monkeypatch.setattr("motivnet_cli.output.share.MAX_PART_ROWS", 1)
+    monkeypatch.setattr("motivnet_cli.output.share.MAX_PART_BYTES", 1)
     table = struct_table(tmp_path / "t.parquet", [(photo.read_bytes(), photo.name) for photo in photos])
     command = ("--manifest", table, "--batch-size", 1, "--threads", 1, "--commit-seconds", 0)
     assert annotate(*command, "--out", tmp_path / "whole.parquet")[0] == 0

@@ -191,7 +191,7 @@ def test_memory_does_not_grow_with_the_rows(tmp_path, monkeypatch):
     """Writing COCO of eight times the faces takes no more memory at its peak."""
     batch = 512
     for module in ("motivnet_cli.output.tables", "motivnet_cli.export.source"):
-        monkeypatch.setattr(f"{module}.ROW_GROUP", batch)  # a few thousand rows take long to trace
+        monkeypatch.setattr(f"{module}.BATCH_ROWS", batch)  # a few thousand rows take long to trace
     peaks = []
     for num_batches in (1, 8):
         folder = tmp_path / str(num_batches)

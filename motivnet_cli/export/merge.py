@@ -227,6 +227,7 @@ def _write_tables(
     try:
         for table in TABLES:
             num_rows[table] = _write_table(temporary_name(finals[table]), files[table], left_out, record, counts)
+            sync(temporary_name(finals[table]))
         # The name of the faces table is what readers ask for, so it is removed first and appears last.
         out.unlink(missing_ok=True)
         for table in reversed(TABLES):

@@ -19,8 +19,8 @@ from motivnet_cli.errors import ConfigError, first_line
 from motivnet_cli.output.names import INPUTS_SUFFIX, inputs_beside
 from motivnet_cli.output.read import parts_of
 from motivnet_cli.output.tables import (
+    BATCH_ROWS,
     METADATA_KEY,
-    ROW_GROUP,
     SCHEMA_VERSION,
     batches_in,
     faces_schema,
@@ -314,7 +314,7 @@ def _files_at(path: str | Path) -> tuple[list[Path], list[Path]]:
 def _read_batches(part: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     try:
         # pyarrow 26 buffers ahead unless told not to, and keeps all that it has read of a file.
-        yield from pq.ParquetFile(part, pre_buffer=False).iter_batches(batch_size=ROW_GROUP, columns=columns)
+        yield from pq.ParquetFile(part, pre_buffer=False).iter_batches(batch_size=BATCH_ROWS, columns=columns)
     except (OSError, pa.ArrowInvalid) as error:
         problem = f"pyarrow {pa.__version__} cannot read {str(part)!r}: {first_line(error)}"
         if "Expected all lists to be of size" in problem:  # pyarrow 25 and older

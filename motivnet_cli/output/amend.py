@@ -16,7 +16,7 @@ from motivnet_cli.output.counts import Counts
 from motivnet_cli.output.damage import reading
 from motivnet_cli.output.names import TABLES, part_name, unit_of
 from motivnet_cli.output.paths import move
-from motivnet_cli.output.tables import ROW_GROUP, Stream, TableWriter, rows_in
+from motivnet_cli.output.tables import BATCH_ROWS, Stream, TableWriter, rows_in
 from motivnet_cli.records import Changes
 
 if TYPE_CHECKING:
@@ -243,8 +243,8 @@ def _skip_input(source: Mapping[str, Stream]) -> None:
 def _faces_of(entry: pa.Table, source: Mapping[str, Stream]) -> Iterator[pa.Table]:
     """The faces of the next input, a few thousand at a time: a video may have a million."""
     num_faces = entry["faces"][0].as_py()
-    for start in range(0, num_faces, ROW_GROUP):
-        yield source["faces"].take(min(ROW_GROUP, num_faces - start))
+    for start in range(0, num_faces, BATCH_ROWS):
+        yield source["faces"].take(min(BATCH_ROWS, num_faces - start))
 
 
 @contextlib.contextmanager

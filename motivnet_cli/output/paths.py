@@ -299,8 +299,11 @@ _PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 def move(paths: OutputPaths, finals: Iterable[Path]) -> None:
     """Give files of an output their names, from their temporary ones, as one step.
 
-    It is written down first, so that a killed process's next start ends it.
+    They are synced, and it is written down, first, so that a killed process's next start ends it.
     """
+    finals = list(finals)
+    for final in finals:
+        sync(temporary_name(final))
     with durably(paths.run.journal) as temporary:
         temporary.write_text(json.dumps([(str(temporary_name(final)), str(final)) for final in finals]))
     finish_moves(paths)

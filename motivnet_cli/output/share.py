@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from motivnet_cli.errors import ConfigError, OutputConflictError
 from motivnet_cli.output.ledger import Ledger
 from motivnet_cli.output.paths import output_paths
-from motivnet_cli.output.tables import ROW_GROUP, Rows, Tracks
+from motivnet_cli.output.tables import Rows, Tracks
 from motivnet_cli.records import Cursor, Position
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from motivnet_cli.output.tables import RowLayout
     from motivnet_cli.records import Batch, Prediction, RunRecord, Todo
 
-MAX_PART_ROWS = ROW_GROUP
-"""A part is committed when it holds this many rows, even before its time has come."""
+MAX_PART_BYTES = 96 << 20
+"""A part is committed when its rows take this much memory, even before its time has come: in a file about a third."""
 CLAIM_TIMEOUT_SECONDS = 10.0
 """How long a unit that another process holds is waited for: a killed run's children take a moment to end."""
 POLL_SECONDS = 0.5
@@ -102,7 +102,7 @@ class Share:
         self._rows.add(batch, prediction)
         self._reached = batch.reached
         waited = time.monotonic() - self._last_commit
-        self._commit(all_reached=len(self._rows) >= MAX_PART_ROWS or waited >= self._commit_seconds)
+        self._commit(all_reached=self._rows.num_bytes >= MAX_PART_BYTES or waited >= self._commit_seconds)
 
     def flush(self) -> None:
         """Commit all that is reached."""

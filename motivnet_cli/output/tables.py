@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from motivnet_cli.durable import naming, sync
+from motivnet_cli.durable import naming
 from motivnet_cli.errors import ConfigError
 from motivnet_cli.output.counts import WRITTEN_KEY
 from motivnet_cli.output.damage import reading
@@ -53,8 +53,16 @@ METADATA_KEY = b"motivnet"
 """Key of the Parquet file metadata that holds the run's JSON record."""
 _KEPT_TYPES = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64(), "bool": pa.bool_()}
 
-ROW_GROUP = 4096
-"""Rows in a row group: 2 to 12 MB with embeddings, which readers like and writers can hold."""
+BATCH_ROWS = 4096
+"""Rows of a file that are in memory at a time, where it is read row by row."""
+ROW_GROUP_BYTES = 16 << 20
+"""Of a row group before it is compressed: readers skip and keep track of whole ones, and writers can hold one."""
+_TEXT_BYTES = 32
+"""About so many has a text, such as a name: what decides on the rows of a group need not be exact."""
+_MAX_WAITING = 1000
+"""Tables of a row or two that wait to be written are joined when they are so many: each takes some KB by itself."""
+ROW_BYTES = 1200
+"""About so many bytes of memory takes a face or an input that waits to become a row, without its embedding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,8 +275,11 @@ class Rows:
         self._embeddings: list[NDArray[np.float32]] = []
         self._reports: list[InputReport] = []
 
-    def __len__(self) -> int:
-        return len(self._crops) + len(self._reports)
+    @property
+    def num_bytes(self) -> int:
+        """About how much memory they take."""
+        embeddings = sum(embedding.nbytes for embedding in self._embeddings[:1]) * len(self._embeddings)
+        return (len(self._crops) + len(self._reports)) * ROW_BYTES + embeddings
 
     def add(self, batch: Batch, prediction: Prediction | None) -> None:
         self._crops += [(crop.position, self._face_row(crop)) for crop in batch.crops]
@@ -489,7 +500,7 @@ def batches_in(part: Path, columns: Sequence[str] | None = None) -> Iterator[pa.
         OutputConflictError: The file is damaged.
     """
     with reading(part):
-        yield from pq.ParquetFile(part, pre_buffer=False).iter_batches(batch_size=ROW_GROUP, columns=columns)
+        yield from pq.ParquetFile(part, pre_buffer=False).iter_batches(batch_size=BATCH_ROWS, columns=columns)
 
 
 def schema_of(part: Path) -> pa.Schema:
@@ -534,7 +545,7 @@ def rows_in(parts: Iterable[Path], kind: type[_Row]) -> Iterator[_Row]:
             own = file.schema_arrow.names
             lacking = {name: value for name, value in kind._field_defaults.items() if name not in own}
             names = [name for name in kind._fields if name not in lacking]
-            for batch in file.iter_batches(columns=names, batch_size=ROW_GROUP):
+            for batch in file.iter_batches(columns=names, batch_size=BATCH_ROWS):
                 columns: list[Iterable[object]] = [
                     itertools.repeat(lacking[name], len(batch)) if name in lacking else batch[name].to_pylist()
                     for name in kind._fields
@@ -543,7 +554,7 @@ def rows_in(parts: Iterable[Path], kind: type[_Row]) -> Iterator[_Row]:
 
 
 class TableWriter:
-    """A Parquet file written in row groups of a few thousand rows, with checksums, synced when closed.
+    """A Parquet file with checksums, and statistics by which readers skip row groups; who names the file syncs it.
 
     Args:
         counts: What the rows of both tables come to; a file of inputs, which is closed last or gets its rows last,
@@ -556,7 +567,9 @@ class TableWriter:
         # What another file says of itself does not hold for this one.
         metadata = {key: value for key, value in (schema.metadata or {}).items() if key != WRITTEN_KEY}
         self._schema = schema.with_metadata(metadata)
+        self._group_rows = max(1, ROW_GROUP_BYTES // sum(_width(field.type) for field in schema))
         self._waiting: list[pa.Table] = []
+        self._num_waiting = 0
         self._num_rows = 0
 
     def __enter__(self) -> Self:
@@ -569,6 +582,8 @@ class TableWriter:
                 compression_level=1,
                 # Dictionaries cost on floats; byte-stream-split float16 cannot be read by DuckDB 2.0.
                 use_dictionary=[field.name for field in self._schema if not _is_numeric(field.type)],
+                # Of the numbers of embeddings they would say nothing.
+                write_statistics=[field.name for field in self._schema if not pa.types.is_fixed_size_list(field.type)],
                 write_page_checksum=True,
             )
         return self
@@ -576,28 +591,42 @@ class TableWriter:
     def add(self, rows: pa.Table) -> None:
         if self._counts is not None:
             self._counts.add(rows)
-        self._waiting.append(rows)
-        if sum(table.num_rows for table in self._waiting) >= ROW_GROUP:
-            self._flush()
+        self._waiting.append(rows.replace_schema_metadata())
+        self._num_waiting += rows.num_rows
+        if self._num_waiting >= self._group_rows:
+            self._flush(self._num_waiting - self._num_waiting % self._group_rows)
+        elif len(self._waiting) >= _MAX_WAITING:
+            self._waiting = [self._joined()]
 
-    def _flush(self) -> None:
-        if self._waiting:
-            rows = pa.concat_tables(table.replace_schema_metadata() for table in self._waiting)
-            with naming(self._path):
-                self._writer.write_table(rows.cast(self._schema).combine_chunks())
-            self._num_rows += rows.num_rows
-            self._waiting = []
+    def _joined(self) -> pa.Table:
+        return pa.concat_tables(self._waiting).combine_chunks()
+
+    def _flush(self, num_rows: int) -> None:
+        rows = self._joined()
+        with naming(self._path):
+            self._writer.write_table(rows[:num_rows].cast(self._schema), row_group_size=self._group_rows)
+        self._num_rows += num_rows
+        self._num_waiting -= num_rows
+        self._waiting = [rows[num_rows:]] if self._num_waiting else []
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self._flush()
+        if kind is None and self._waiting:
+            self._flush(self._num_waiting)
         written: dict[str, object] = {"rows": self._num_rows, "page_checksums": True}
         if self._counts is not None and "face_source" not in self._schema.names:
             written |= {"data_end": self._writer.file_handle.tell(), "counts": self._counts.as_dict()}
         self._writer.add_key_value_metadata({WRITTEN_KEY: json.dumps(written).encode()})
         with naming(self._path):
             self._writer.close()
-        sync(self._path)
+
+
+def _width(kind: pa.DataType) -> int:
+    """Bytes that a value of a column takes, about."""
+    if pa.types.is_fixed_size_list(kind):
+        return int(kind.list_size) * _width(kind.value_type)
+    if pa.types.is_dictionary(kind):
+        return _width(kind.index_type)
+    return _TEXT_BYTES if pa.types.is_string(kind) else max(1, kind.bit_width // 8)
 
 
 def _is_numeric(kind: pa.DataType) -> bool:

@@ -25,7 +25,7 @@ from motivnet_cli.output.findings import MAX_EXAMPLES, Findings, Verification
 from motivnet_cli.output.ledger import cursor_in, read_run
 from motivnet_cli.output.names import TABLES, is_part
 from motivnet_cli.output.paths import output_paths
-from motivnet_cli.output.tables import METADATA_KEY, READABLE_VERSIONS, ROW_GROUP
+from motivnet_cli.output.tables import BATCH_ROWS, METADATA_KEY, READABLE_VERSIONS
 from motivnet_cli.output.verify_faces import FacesCheck
 from motivnet_cli.output.verify_inputs import InputsCheck
 from motivnet_cli.output.verify_plan import Plan
@@ -428,7 +428,7 @@ class _Look:
                 said = parquet.metadata.num_rows
                 for number in range(parquet.num_row_groups):
                     extremes = Extremes()
-                    for rows in parquet.iter_batches(ROW_GROUP, row_groups=[number]):
+                    for rows in parquet.iter_batches(BATCH_ROWS, row_groups=[number]):
                         rows.validate(full=True)
                         extremes.add(rows)
                         with contextlib.suppress(ValueError):  # of what no run writes, which other checks find
