@@ -1,10 +1,10 @@
-"""The files of an output: how large they are, how readers skip what they do not need, and that a crash leaves them whole."""
+"""The files of an output: their sizes, what readers skip of them, and that a crash leaves none half under its name."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -30,7 +30,9 @@ def faces_table(n, *, size=4):
         "face_source": pa.array(["detected"] * (n // 2) + ["whole"] * (n - n // 2)).dictionary_encode(),
         "embedding": pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(n * size, np.float16)), size),
     }
-    return pa.table([known.get(field.name, pa.nulls(n, field.type)).cast(field.type) for field in schema], schema=schema)
+    return pa.table(
+        [known.get(field.name, pa.nulls(n, field.type)).cast(field.type) for field in schema], schema=schema
+    )
 
 
 # ---- row groups and statistics ----------------------------------------------------------------------------
@@ -62,7 +64,7 @@ def by_pyarrow(folder, where):
 
 def by_duckdb(folder, where):
     duckdb = pytest.importorskip("duckdb")
-    query = f"SELECT input FROM '{folder}/*.parquet' WHERE {where}"  # noqa: S608 - our own words
+    query = f"SELECT input FROM '{folder}/*.parquet' WHERE {where}"
     return [name for (name,) in duckdb.sql(query).fetchall()]
 
 
@@ -159,11 +161,11 @@ def events(monkeypatch):
     fsync, replace = os.fsync, os.replace
 
     def noted_fsync(descriptor):
-        events.append(("sync", os.readlink(f"/proc/self/fd/{descriptor}")))
+        events.append(("sync", str(Path(f"/proc/self/fd/{descriptor}").readlink())))
         fsync(descriptor)
 
     def noted_replace(source, target, **options):
-        events.append(("name", os.path.realpath(source), os.path.realpath(target)))
+        events.append(("name", str(Path(source).resolve()), str(Path(target).resolve())))
         replace(source, target, **options)
 
     monkeypatch.setattr(os, "fsync", noted_fsync)
@@ -171,7 +173,7 @@ def events(monkeypatch):
     return events
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="needs proc(5)")
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs proc(5)")
 @pytest.mark.parametrize("name", ["p", "p.parquet"])
 def test_a_table_is_on_the_disk_before_it_has_its_name(tmp_path, events, name):
     """Each file once, and its folder after it: a part, a single file, one that is amended, one that is merged."""
@@ -186,4 +188,4 @@ def test_a_table_is_on_the_disk_before_it_has_its_name(tmp_path, events, name):
     assert sum(syncs[source] for source in {source for _, source, _ in named}) == len(named)
     for at, source, target in named:
         assert ("sync", source) in events[:at]
-        assert ("sync", os.path.dirname(target)) in events[at:]
+        assert ("sync", str(Path(target).parent)) in events[at:]
