@@ -178,9 +178,17 @@ class Preparer(PictureReader):
             width=width,
             height=height,
         )
-        return replace(self._cropped(about["position"], about["input"], frame, found, kept), report=report)
+        return self._cropped(about["position"], about["input"], frame, found, kept, report)
 
-    def _cropped(self, position: Position, name: str, frame: Frame, found: Found, kept: Kept) -> Prepared:
+    def _cropped(
+        self,
+        position: Position,
+        name: str,
+        frame: Frame,
+        found: Found,
+        kept: Kept,
+        report: InputReport | None = None,
+    ) -> Prepared:
         size = frame.rgb.shape[1], frame.rgb.shape[0]
         crops = (
             Crop(
@@ -200,10 +208,15 @@ class Preparer(PictureReader):
         ready = list(itertools.islice(crops, MAX_READY_FACES))
         num_bytes = sum(crop.pixels.nbytes for crop in ready)
         num_faces = len(found.faces)
-        prepared = Prepared(ready, num_frames=1, num_faces=num_faces, left_out=found.left_out, num_bytes=num_bytes)
-        if num_faces > len(ready):
-            return replace(prepared, crops=itertools.chain(ready, crops), num_bytes=num_bytes + frame.rgb.nbytes)
-        return prepared
+        is_crowd = num_faces > len(ready)
+        return Prepared(
+            itertools.chain(ready, crops) if is_crowd else ready,
+            report,
+            num_frames=1,
+            num_faces=num_faces,
+            left_out=found.left_out,
+            num_bytes=num_bytes + is_crowd * frame.rgb.nbytes,
+        )
 
 
 class About(TypedDict, total=False):
