@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 from motivnet_cli.errors import OutputConflictError, first_line
@@ -10,12 +11,12 @@ from motivnet_cli.output.verify_inputs import ARCHIVE, Expected
 from motivnet_cli.records import KINDS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from motivnet_cli.output.findings import Findings
     from motivnet_cli.output.ledger import Run
     from motivnet_cli.output.paths import OutputPaths
-    from motivnet_cli.records import Cursor
+    from motivnet_cli.records import Cursor, Item
 
 
 class Plan:
@@ -26,6 +27,9 @@ class Plan:
         self._run = run
         self._file = paths.run.control / run.plan
         self._name = paths.backend.name_of(self._file)
+        self._ahead: Iterator[Item] = iter(())
+        self._unit_ahead: int | None = None
+        """The unit that `_ahead` goes on with."""
         self._is_there = bool(paths.backend.fetch_all([self._file], anew=True))
         if not self._is_there:
             findings.fault("plan", self._name, "is missing")
@@ -60,9 +64,11 @@ class Plan:
     def _items_of(self, unit: int) -> list[tuple[str, int]] | None:
         """Name and kind of each input; None where they cannot be read, which is said once."""
         run = self._run
-        start = unit * run.unit_size
+        if unit != self._unit_ahead or run.offsets is not None:  # each offset is held against its line
+            self._ahead = planned(self._file, run, unit * run.unit_size, run.num_items)
+        self._unit_ahead = unit + 1
         try:
-            items = planned(self._file, run, start, min(start + run.unit_size, run.num_items))
+            items = itertools.islice(self._ahead, run.unit_size)
             return [(item.input, KINDS.index(item.kind)) for item in items]
         except (OSError, OutputConflictError) as error:
             self._findings.fault("plan", self._name, f"cannot be read: {first_line(error)}")
