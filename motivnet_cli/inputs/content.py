@@ -50,7 +50,7 @@ def kind_of_file(path: str, name: str) -> Kind | None:
 
 def is_source_text(path: str) -> bool:
     """Whether a file whose name ends in `.ts` is TypeScript: text, and not a transport stream."""
-    if suffix_of(path) != ".ts":
+    if path[-3:].lower() != ".ts" or suffix_of(path) != ".ts":
         return False
     head = _head_of(path)
     return bool(head) and b"\0" not in head and not is_transport_stream(head)

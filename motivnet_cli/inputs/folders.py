@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 import os
 import stat
+import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
+from motivnet_cli.external_sort import in_order
 from motivnet_cli.inputs.names import status_of, version_of
 from motivnet_cli.remote.storage import list_remote
 
@@ -48,22 +50,25 @@ class Node(Protocol):
     def version(self) -> Version:
         """Of a file."""
 
-    def entries(self, *, named: Collection[str] = (), is_listed: bool = True) -> Iterable[Node]:
-        """What lies in the folder, in the order of the bytes of the names; to be iterated once.
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether folders may be listed before others that precede them, and by several threads."""
 
-        An entry that is a folder is entered before the next entry is asked for, or not at all.
+    def entries(self, *, named: Collection[str] = (), is_listed: bool = True) -> Iterator[Node]:
+        """What lies in the folder, in the order of the bytes of the names.
+
+        Without `reads_ahead`, an entry that is a folder is entered before the next entry is asked for, or not at all.
 
         Args:
             named: Names that are looked for even if the folder does not list them, such as `..`.
             is_listed: False to look for `named` alone, which a folder may allow that lets itself not be listed.
 
         Raises:
-            OSError: The folder cannot be listed.
+            OSError: The folder cannot be listed; it may come with the first entry that is asked for.
         """
 
 
-@dataclass(frozen=True, slots=True)
-class LocalNode:
+class LocalNode(NamedTuple):
     """A file or folder on this machine."""
 
     path: str
@@ -74,6 +79,10 @@ class LocalNode:
     """The folders that hold it."""
     root: str = ""
     """The folder to begin with, without symbolic links."""
+
+    @property
+    def reads_ahead(self) -> bool:
+        return True
 
     @classmethod
     def at(cls, path: str) -> LocalNode:
@@ -99,21 +108,48 @@ class LocalNode:
     def version(self) -> Version:
         return version_of(status_of(self.path)[0])
 
-    def entries(self, *, named: Collection[str] = (), is_listed: bool = True) -> list[LocalNode]:
+    def entries(self, *, named: Collection[str] = (), is_listed: bool = True) -> Iterator[LocalNode]:
         here = _identity(self.path)
         above = (*self.above, here) if here else self.above
-        found = {}
-        if is_listed:
-            with os.scandir(self.path) as scan:
-                for entry in scan:
-                    kind = _is_folder(entry), entry.is_symlink()
-                    found[entry.name] = LocalNode(entry.path, entry.name, *kind, above, self.root)
-        for name in named:
-            path = os.path.join(self.path, name)
-            if name not in found and os.path.lexists(path):
-                kind = os.path.isdir(path), os.path.islink(path)
-                found[name] = LocalNode(os.path.abspath(path), name, *kind, above, self.root)
-        return sorted(found.values(), key=lambda node: os.fsencode(node.name))
+        spelt_out = (_record_of(self.path, name) for name in named if os.path.lexists(os.path.join(self.path, name)))
+        records = in_order(itertools.chain(spelt_out, _records_in(self.path) if is_listed else ()))
+        return self._nodes(records, above)
+
+    def _nodes(self, records: Iterator[bytes], above: tuple[Identity, ...]) -> Iterator[LocalNode]:
+        folder, last = os.path.join(self.path, ""), None
+        for record in records:
+            raw, kind = record[:-_KIND_BYTES], record[-_KIND_BYTES:]
+            if raw == last:  # listed, and spelt out too
+                continue
+            last = raw
+            name = raw.decode(_ENCODING, _ENCODING_ERRORS)
+            path = os.path.abspath(folder + name) if name in _RELATIVE else folder + name
+            yield LocalNode(path, name, *_KINDS[kind], above, self.root)
+
+
+_ENCODING, _ENCODING_ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
+_RELATIVE = ("", ".", "..")
+_FILE, _FOLDER, _LINK, _LINKED_FOLDER = b"\0f", b"\0d", b"\0l", b"\0e"
+"""What follows a name in a record: no name holds a NUL byte, so records sort like names."""
+_KINDS = {_FILE: (False, False), _FOLDER: (True, False), _LINK: (False, True), _LINKED_FOLDER: (True, True)}
+"""Whether it is a folder, and whether it is a link."""
+_KIND_BYTES = len(_FILE)
+
+
+def _records_in(folder: str) -> Iterator[bytes]:
+    with os.scandir(os.fsencode(folder)) as scan:
+        for entry in scan:
+            is_folder = _is_folder(entry)
+            if entry.is_symlink():
+                yield entry.name + (_LINKED_FOLDER if is_folder else _LINK)
+            else:
+                yield entry.name + (_FOLDER if is_folder else _FILE)
+
+
+def _record_of(folder: str, name: str) -> bytes:
+    path = os.path.join(folder, name)
+    kinds = (_LINK, _LINKED_FOLDER) if os.path.islink(path) else (_FILE, _FOLDER)
+    return os.fsencode(name) + kinds[os.path.isdir(path)]
 
 
 def _identity(folder: str) -> Identity | None:
@@ -125,7 +161,7 @@ def _identity(folder: str) -> Identity | None:
     return found.st_dev, found.st_ino
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
+def _is_folder(entry: os.DirEntry[bytes]) -> bool:
     try:
         return stat.S_ISDIR(entry.stat().st_mode) if entry.is_symlink() else entry.is_dir()
     except OSError:  # a broken or circular link: whatever opens it says which
@@ -147,6 +183,7 @@ class RemoteNode:
     """Where the part of their names begins that lies below the folder."""
     is_loop: ClassVar[bool] = False
     is_outside: ClassVar[bool] = False
+    reads_ahead: ClassVar[bool] = False
 
     @classmethod
     def at(cls, url: str, *, is_recursive: bool = True) -> RemoteNode:
@@ -204,12 +241,15 @@ def matches(
     state = pattern.start if state is None else state
     try:
         nodes = folder.entries(named=pattern.spelt_out(state), is_listed=pattern.has_wildcards(state))
+        first = next(nodes, None)
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
         yield below, error
         return
-    for node in nodes:
+    if first is None:
+        return
+    for node in itertools.chain([first], nodes):
         following = pattern.after(state, node.name, is_loop=node.is_loop)
         path = below + node.name
         goes_on = node.is_folder and pattern.goes_on(following)

@@ -22,10 +22,9 @@ from urllib.parse import urlsplit
 
 from motivnet_cli.config import InputConfig
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.inputs.content import is_source_text, kind_of_file
+from motivnet_cli.inputs.content import kind_of_file
 from motivnet_cli.inputs.folders import LocalNode, RemoteNode, matches
 from motivnet_cli.inputs.names import (
-    IMAGE_SUFFIXES,
     FoundInput,
     kind_of,
     printable,
@@ -36,6 +35,7 @@ from motivnet_cli.inputs.names import (
     version_of,
 )
 from motivnet_cli.inputs.patterns import Filter, Pattern, existing_folder, expand_braces, has_wildcards, split_pattern
+from motivnet_cli.inputs.walk import Walk, unreadable
 from motivnet_cli.records import Item, Problem
 from motivnet_cli.remote.storage import can_list, is_remote_file, is_remote_folder
 from motivnet_cli.remote.urls import display_name, is_remote, local_path, shown
@@ -86,6 +86,7 @@ class Listing:
         self.skipped: Counter[str] = Counter()
         """What was passed over: other endings, `hidden`, `excluded`, `subfolder`, `named twice` -> count."""
         self._filter = Filter(self._inputs.include, self._inputs.exclude)
+        self._walk = Walk(self._inputs, self._filter, self.skipped)
         self._paths = tuple(itertools.chain.from_iterable(map(expand_braces, self._inputs.paths)))
         lists = (*(path for path in self._paths if path == "-"), *self._inputs.files_from, *self._inputs.files0_from)
         _check_lists(lists)
@@ -205,14 +206,14 @@ class Listing:
                 folder = RemoteNode.at(url, is_recursive=self._inputs.recursive)
                 if folder.is_empty:
                     yield self._nothing_at(url)
-                yield from self._walk(folder, _as_prefix(prefix and display_name(given)))
+                yield from self._walk.found(folder, _as_prefix(prefix and display_name(given)))
             else:
                 yield remote_input(given)
             return
         path = os.path.abspath(given)
         status, problem = status_of(path)
         if status and stat.S_ISDIR(status.st_mode):
-            yield from self._walk(LocalNode.at(path), _as_prefix(prefix))
+            yield from self._walk.found(LocalNode.at(path), _as_prefix(prefix))
         else:
             yield FoundInput(given, path, kind_of_file(path, given) or "image", version_of(status), problem)
 
@@ -257,14 +258,15 @@ class Listing:
         found_any = False
         for below, node in self._matches(pattern):
             if isinstance(node, OSError):
-                yield _unreadable((prefix + below).rstrip("/") or ".", os.path.abspath(start + below), node)
+                yield unreadable((prefix + below).rstrip("/") or ".", os.path.abspath(start + below), node)
                 continue
             found_any = True
             if not self._inputs.follow_links and node.is_outside:
-                yield from self._outside(node, prefix + below, below, is_wanted=is_spelt_out)
+                if outside := self._walk.outside(node, prefix + below, below, is_wanted=is_spelt_out):
+                    yield outside
             elif node.is_folder:
                 if not enters_matches:
-                    yield from self._walk(node, _as_prefix(prefix + below))
+                    yield from self._walk.found(node, _as_prefix(prefix + below))
             elif not self._filter.takes_file(below, node.name):
                 self.skipped["excluded"] += 1
             elif is_spelt_out or kind_of(node.name):
@@ -279,69 +281,6 @@ class Listing:
         else:
             problem = Problem("not_found", "no file fits this pattern; quote it or check the folder's name")
             yield FoundInput(pattern, os.path.abspath(pattern), kind_of(pattern) or "image", problem=problem)
-
-    def _walk(self, folder: Node, prefix: str, below: str = "") -> Iterator[FoundInput]:
-        """All that a folder holds.
-
-        Args:
-            prefix: What begins the names in the output.
-            below: The folder below the first one, as the filters see it.
-        """
-        try:
-            nodes = folder.entries()
-        except OSError as error:
-            yield _unreadable(prefix.rstrip("/") or ".", folder.path, error)
-            return
-        for node in nodes:
-            name, path = prefix + node.name, below + node.name
-            if node.name.startswith("."):
-                self.skipped["hidden"] += 1
-            elif node.is_folder and not self._inputs.recursive:
-                self.skipped["subfolder"] += 1
-            elif not self._inputs.follow_links and node.is_outside:
-                yield from self._outside(node, name, path)
-            elif node.is_folder:
-                if not self._filter.takes_folder(path, node.name):
-                    self.skipped["excluded"] += 1
-                else:
-                    yield from self._enter(node, name, path)
-            elif (kind := kind_of(node.name)) and not is_source_text(node.path):
-                if self._filter.takes_file(path, node.name):
-                    yield FoundInput(name, node.path, kind, node.version)
-                else:
-                    self.skipped["excluded"] += 1
-            else:
-                self.skipped[suffix_of(node.name) or "no ending"] += 1
-
-    def _outside(self, node: Node, name: str, below: str, *, is_wanted: bool = False) -> Iterator[FoundInput]:
-        """A link that leads out of the given folder, listed if it would be read or entered otherwise.
-
-        Args:
-            below: Its path below that folder.
-            is_wanted: Whatever the ending of a file's name.
-        """
-        takes = self._filter.takes_folder if node.is_folder else self._filter.takes_file
-        kind = "folder" if node.is_folder else kind_of(node.name)
-        if kind is None and not is_wanted:
-            self.skipped[suffix_of(node.name) or "no ending"] += 1
-        elif not takes(below, node.name):
-            self.skipped["excluded"] += 1
-        else:
-            message = "a symbolic link out of the given folder, not followed because of --no-follow"
-            yield FoundInput(name, node.path, kind or "image", problem=Problem("link_leaves_root", message))
-
-    def _enter(self, folder: Node, name: str, below: str) -> Iterator[FoundInput]:
-        if folder.is_loop:
-            message = "a symbolic link back to a folder that holds it: not followed"
-            yield FoundInput(name, folder.path, "folder", problem=Problem("link_loop", message))
-            return
-        is_empty = True
-        for found in self._walk(folder, f"{name}/", f"{below}/"):
-            is_empty = False
-            yield found
-        if is_empty and suffix_of(folder.name) in IMAGE_SUFFIXES:
-            message = "a folder named like a picture, with none in it"
-            yield FoundInput(name, folder.path, "folder", problem=Problem("is_a_folder", message))
 
     def _nothing_at(self, url: str) -> FoundInput:
         message = "nothing lies there: check the bucket and what follows it"
@@ -470,11 +409,6 @@ def _check_lists(lists: Sequence[str]) -> None:
             raise ConfigError(f"no such file: {shown(path)!r}, which should hold a list of inputs")
         if path != "-" and os.path.isdir(path):
             raise ConfigError(f"{path!r} is a folder, not a list of inputs: name it as an input to read what it holds")
-
-
-def _unreadable(name: str, folder: str, error: OSError) -> FoundInput:
-    message = f"cannot list this folder: {error.strerror or error}"
-    return FoundInput(name, folder, "folder", problem=Problem("unreadable_folder", message))
 
 
 def listed_again(settings: Mapping[str, object]) -> Iterator[Item]:
