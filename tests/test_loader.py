@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from unittest import mock
 
@@ -108,6 +109,48 @@ def test_a_spent_budget_stops_the_reading(photos, model, monkeypatch):
     monkeypatch.setattr(loader, "MAX_HELD_BYTES", 1)
 
     assert faces_of(batches(photos, model)) == expected
+
+
+def test_a_reader_that_has_waited_reads_several_pieces():
+    """It is not woken for each piece that goes, but when a quarter of them is free."""
+    budget = loader.Budget(max_pieces=8, max_bytes=100)
+    for _ in range(8):
+        assert budget.acquire(1)
+    held, seen = [8], []
+    reader = threading.Thread(target=lambda: budget.acquire(1) and seen.append(held[0]))
+    reader.start()
+    while not seen and held[0]:
+        reader.join(0.05)  # time enough to go on too early
+        held[0] -= 1
+        budget.release(1)
+    reader.join()
+
+    assert seen == [5]
+
+
+@pytest.mark.parametrize("max_pieces", [1, 2, 3, 4, 5, 8])
+@pytest.mark.parametrize("sizes", [[1], [60, 1, 200, 50]])
+def test_whatever_the_budget_all_pieces_pass_and_no_more_than_fit_are_held(max_pieces, sizes):
+    """One at a time where they are larger than all that may be held."""
+    budget, passed, too_many = loader.Budget(max_pieces=max_pieces, max_bytes=100), queue.SimpleQueue(), []
+    pieces = sizes * 20
+
+    def read():
+        for size in pieces:
+            budget.acquire(0)
+            passed.put(size)
+            budget.resize(0, size)
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    for _ in pieces:
+        size = passed.get(timeout=20)
+        too_many += [passed.qsize()] if passed.qsize() >= max_pieces else []
+        budget.release(size)
+    reader.join(20)
+
+    assert not reader.is_alive()
+    assert not too_many
 
 
 def test_stop_ends_with_what_is_in_hand(photos, model):

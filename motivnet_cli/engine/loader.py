@@ -119,18 +119,24 @@ def _with_totals(report: InputReport, reached: Cursor) -> InputReport:
 
 
 class Budget:
-    """How much may be between the feeder and the network, in pieces and in bytes."""
+    """How much may be between the feeder and the network, in pieces and in bytes.
+
+    Who waits for room goes on when a quarter of the pieces is free: woken for each, threads would do little but wake
+    each other where pieces are small.
+    """
 
     def __init__(self, *, max_pieces: int, max_bytes: int) -> None:
         self._pieces, self._bytes = 0, 0
         self._max_pieces, self._max_bytes = max_pieces, max_bytes
+        self._few_pieces = max_pieces - max_pieces // 4
         self._changed = threading.Condition()
         self._closed = False
 
     def acquire(self, num_bytes: int) -> bool:
         """Wait until a piece of this size fits; False when the run is over. One piece always fits, however large."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._fits(num_bytes))
+            if not self._fits(num_bytes):
+                self._changed.wait_for(lambda: self._closed or (self._has_room and self._fits(num_bytes)))
             self._pieces += 1
             self._bytes += num_bytes
             return not self._closed
@@ -139,17 +145,25 @@ class Budget:
         fits = self._pieces < self._max_pieces and self._bytes + num_bytes <= self._max_bytes
         return fits or self._pieces == 0
 
+    @property
+    def _has_room(self) -> bool:
+        return self._pieces < self._few_pieces
+
     def resize(self, before: int, after: int) -> None:
         """A piece in hand has another size now: a picture became its crops."""
         with self._changed:
             self._bytes += after - before
-            self._changed.notify_all()
+            self._wake()
 
     def release(self, num_bytes: int) -> None:
         """A piece that had this size in the end is gone."""
         with self._changed:
             self._pieces -= 1
             self._bytes -= num_bytes
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._has_room:
             self._changed.notify_all()
 
     def close(self) -> None:
