@@ -11,7 +11,9 @@ import pytest
 
 from motivnet_cli.errors import OutputConflictError
 from motivnet_cli.output.damage import reading
+from motivnet_cli.output.ledger import RUN_FORMAT
 from motivnet_cli.output.status import output_status
+from motivnet_cli.output.verify import verify_output
 from tests.outputs import nine_inputs, run, tables, with_plan_of_lines
 
 
@@ -37,6 +39,7 @@ RECORDS = {
     "no JSON": None,
     "nested": b"[" * 100_000,
     "a list": b"[1, 2]",
+    "a format that is none": {"format": "1"},
     "no text": b"\xff\xfe{}",
     "a plan elsewhere": {"plan": "../../plan.jsonl"},
     "no plan": {"plan": "lock"},
@@ -75,6 +78,20 @@ def test_the_record_of_a_run(begun, damage):
 
     run(out, photos, overwrite=True)
 
+    assert len(tables(out)[1]) == 9
+
+
+def test_the_record_of_a_run_of_a_later_version(begun):
+    """It is not damaged, and whoever reads it is told which version it is for."""
+    out, photos = begun
+    change(control(out) / "run.json", format=RUN_FORMAT + 1, plan="plan.of-that-version")
+    for look in (output_status, lambda path: run(path, photos)):
+        with pytest.raises(OutputConflictError, match=r"run\.json' was written by a later version .* in format 2"):
+            look(out)
+
+    plan = next(each for each in verify_output(out).checks if each.check == "plan")
+    assert "was written by a later version" in str(plan)
+    run(out, photos, overwrite=True)
     assert len(tables(out)[1]) == 9
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
+from motivnet_cli.cli import app
 from motivnet_cli.config import OutputConfig
 from motivnet_cli.errors import OutputConflictError
 from motivnet_cli.export.merge import merge
@@ -48,9 +51,9 @@ def test_files_of_a_run(tmp_path, photos, name, control):
         [f"{control}/{each}" for each in ("claims/000000.lock", "lock", "plan.pq", "run.json")]
         + [f"{parts}/{table}/part-000000-{n:04d}.parquet" for table in ("faces", "inputs") for n in range(2)]
     )
-    assert list(about) == ["record", "num_items", "skipped", "keep", "shards", "plan", "unit"]
+    assert list(about) == ["format", "record", "num_items", "skipped", "keep", "shards", "plan", "unit"]
     assert about["record"] == RECORD
-    assert (about["num_items"], about["plan"], about["unit"]) == (9, "plan.pq", 1000)
+    assert (about["format"], about["num_items"], about["plan"], about["unit"]) == (1, 9, "plan.pq", 1000)
     assert {name: value for name, value in plan.to_pylist()[3].items() if value is not None} == {
         "input": "3.jpg",
         "path": str(photos / "3.jpg").encode(),
@@ -105,15 +108,38 @@ def test_lost_part_is_said(tmp_path, photos, name, table):
     run(out, photos, stop_after=7, commit_seconds=0)
     first, *others = sorted((out.with_name(f"{name}.work") if out.suffix else out).glob(f"{table}/*"))
     first.unlink()
+    before = names_below(tmp_path)
     for _ in range(2):
-        with pytest.raises(OutputConflictError, match="are gone: start anew with --overwrite"):
+        with pytest.raises(OutputConflictError, match=r"are gone \(1, such as .*\): start anew with --overwrite"):
             run(out, photos)
 
     assert others
-    assert not out.is_file()
+    assert names_below(tmp_path) == before
     run(out, photos, overwrite=True)
     run(tmp_path / "whole", photos)
     assert [table.rows() for table in tables(out)] == [table.rows() for table in tables(tmp_path / "whole")]
+
+
+@pytest.mark.parametrize("stop_after", [7, None])
+@pytest.mark.parametrize("table", ["faces", "inputs"])
+def test_status_names_what_somebody_removed(tmp_path, photos, table, stop_after):
+    """Of a folder, finished or not, also the only part of a unit; who goes on, amends or looks is told."""
+    out = tmp_path / "p"
+    run(out, photos, stop_after=stop_after, commit_seconds=0)
+    assert output_status(out).lost == ()
+    gone = sorted((out / table).iterdir())[0]
+    whole = output_status(out)
+    gone.unlink()
+    status = output_status(out)
+    said = CliRunner().invoke(app, ["status", str(out)])
+
+    assert [Path(name).name.replace("-end", "") for name in status.lost] == [gone.name.replace("-end", "")]
+    assert status.faces < whole.faces
+    assert said.exit_code == 5
+    assert f"1 file that was written is gone, such as {status.lost[0]}" in said.stderr
+    for options in ({}, {"extend": True})[: 2 if stop_after is None else 1]:
+        with pytest.raises(OutputConflictError, match=r"are gone \(1, such as"):
+            run(out, photos, **options)
 
 
 def test_parts_of_which_several_are_lost_are_not_written_again(tmp_path, photos):
@@ -124,7 +150,7 @@ def test_parts_of_which_several_are_lost_are_not_written_again(tmp_path, photos)
     for part in parts[:-1]:
         part.unlink()
     before = parts[-1].read_bytes()
-    with pytest.raises(OutputConflictError, match="are gone: start anew"):
+    with pytest.raises(OutputConflictError, match=r"are gone \(.*\): start anew"):
         run(tmp_path / "p", photos, commit_seconds=0)
 
     assert parts[-1].read_bytes() == before

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from motivnet_cli import __version__, errors
+from motivnet_cli.cli.log import warn
 from motivnet_cli.cli.options import AsJson, LogOptions, OptionGroup, Predictions
 from motivnet_cli.cli.progress import size_text
 from motivnet_cli.cli.settings import check_typed
@@ -51,7 +52,8 @@ def status(
 
     Example: motivnet status preds.parquet
 
-    It only reads, so it can be used while the run is going on. The exit code is 0, finished or not.
+    It only reads, so it can be used while the run is going on. The exit code is 0, finished or not, and 5 where files
+    that were written are gone.
     """
     with talking(log):
         from motivnet_cli.output.status import output_status
@@ -71,6 +73,14 @@ def status(
             print_json(about)
         else:
             print_lines(_lines(path, found))
+        if found.lost:
+            warn(f"{_gone(found)}: motivnet verify names them, and annotate --overwrite starts anew")
+            raise typer.Exit(errors.EXIT_NOT_WHOLE)
+
+
+def _gone(found: OutputStatus) -> str:
+    files = "1 file that was written is" if len(found.lost) == 1 else f"{len(found.lost):,} files that were written are"
+    return f"{files} gone, such as {found.lost[0]}"
 
 
 def _lines(path: str, status: OutputStatus) -> list[str]:

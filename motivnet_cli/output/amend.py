@@ -20,7 +20,7 @@ from motivnet_cli.output.tables import BATCH_ROWS, Stream, TableWriter, rows_in
 from motivnet_cli.records import Changes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import pyarrow as pa
 
@@ -68,8 +68,8 @@ class Amendment:
         wanted.sort(key=lambda item: order.get(item.input, len(order)))
         return (dataclasses.replace(item, index=number) for number, item in enumerate(wanted))
 
-    def has_parts(self, ledger: Ledger) -> bool:
-        return ledger.has_all_parts()
+    def lost_parts(self, ledger: Ledger) -> Sequence[Path]:
+        return ledger.lost_parts()
 
     def put_in_place(self, ledger: Ledger, schemas: Mapping[str, pa.Schema]) -> None:
         move(self._paths, list(self._rewritten(ledger, schemas)))

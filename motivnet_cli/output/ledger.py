@@ -20,8 +20,10 @@ import filelock
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from motivnet_cli import __version__
 from motivnet_cli.config import KeptType
 from motivnet_cli.durable import durably
+from motivnet_cli.errors import OutputConflictError
 from motivnet_cli.output.counts import Counts
 from motivnet_cli.output.damage import reading
 from motivnet_cli.output.names import TABLES, is_last, is_part, segment_of, unit_of
@@ -41,6 +43,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+RUN_FORMAT = 1
+"""Of run.json and the plan that it names; it grows where an older version would read them wrongly. Before the first
+release they had none."""
 MAX_UNIT_ITEMS = 1000
 """In a run of so many inputs that this makes fewer than MANY_UNITS; in a larger one they grow."""
 MANY_UNITS = 10_000
@@ -88,12 +93,18 @@ def read_run(files: RunFiles, backend: Backend) -> Run | None:
     """What is known of a run by now; None if none has been begun, or it is gone.
 
     Raises:
-        OutputConflictError: It is damaged.
+        OutputConflictError: It is damaged, or a later version wrote it.
     """
     if not backend.fetch(files.about):
         return None
     with reading(f"the record of a run, {backend.name_of(files.about)!r},"):
         values = json.loads(files.about.read_bytes())
+        if values.get("format", 0) > RUN_FORMAT:
+            raise OutputConflictError(
+                f"{backend.name_of(files.about)!r} was written by a later version of motivnet, in format "
+                f"{values['format']}, and {__version__} reads {RUN_FORMAT}: go on with that version, or start anew "
+                "with --overwrite"
+            )
         run = Run(
             record=values["record"],
             num_items=values["num_items"],
@@ -152,6 +163,7 @@ def planned(plan: Path, run: Run, start: int, stop: int) -> Iterator[Item]:
 def write_run(files: RunFiles, backend: Backend, run: Run, *, is_new: bool = False) -> bool:
     """Write down what is known of a run; False if it should have been new and another process was first."""
     values = {
+        "format": RUN_FORMAT,
         "record": run.record,
         "num_items": run.num_items,
         "skipped": run.skipped,
@@ -425,10 +437,13 @@ class Ledger:
             for number in range(self._num_parts[unit])
         ]
 
-    def has_all_parts(self) -> bool:
-        """Whether no committed part was lost, of neither table; before the run is finished."""
+    def lost_parts(self) -> list[Path]:
+        """Parts of either table that were committed and are gone; of a finished folder, where every unit has one."""
         there = {table: set(self._backend.names(self._files.table(table))) for table in TABLES}
-        return all(part.name in there[table] for table in TABLES for part in self.committed(table))
+        lost = [part for table in TABLES for part in self.committed(table) if part.name not in there[table]]
+        if self.run.is_finished:
+            lost += [self._files.part("inputs", unit, 0) for unit in self.units if not self._num_parts[unit]]
+        return lost
 
     def can_commit(self, unit: int, reached: Cursor) -> bool:
         """Whether a part that ends there adds something to its unit, and may be written."""

@@ -167,6 +167,7 @@ class Output:
                     f"{self._amending} needs a finished output, and {paths.given!r} is not: "
                     "run the same command without it first"
                 )
+            self._refuse_lost_parts_of_folder()
             self._is_finished = False
             self._goal = Amendment(paths, retry_failed=config.retry_failed)
 
@@ -215,6 +216,7 @@ class Output:
         """
         if not self._is_finished:
             return None
+        self._refuse_lost_parts_of_folder()
         summary = _summary(self._paths, self._layout, self._paths.final_parts)
         if listing is None:
             return summary
@@ -233,6 +235,8 @@ class Output:
         """
         ledger = None if self._config.overwrite else Ledger.find(self._goal.files, self._paths.backend)
         was_begun = ledger is not None
+        if self._shard is None:  # of many tasks, the last one finds out
+            self._refuse_lost_parts(ledger)
         if ledger is None and listing is not None:
             ledger = self._frozen(listing)
         elif listing is None:
@@ -264,6 +268,16 @@ class Output:
         if shard is not None:
             self._lock.release()
         return self._run
+
+    def _refuse_lost_parts_of_folder(self) -> None:
+        """The same for a finished output, of which nothing else opens all files."""
+        if not self._paths.is_file:
+            self._refuse_lost_parts(Ledger.find(self._paths.run, self._paths.backend))
+
+    def _refuse_lost_parts(self, ledger: Ledger | None) -> None:
+        """Refuse to go on with an output of which somebody has removed what was committed."""
+        if ledger is not None and (lost := ledger.lost_parts()):
+            raise _lost_parts_error(self._paths, lost)
 
     def _resumed(self, ledger: Ledger | None) -> Ledger:
         """The run, if it can go on without a look at the inputs.
@@ -359,13 +373,12 @@ class OpenOutput:
         if self._listing is not None and ledger.num_done == ledger.num_items:  # the plan may be gone afterwards
             self._changes = changes_since_plan(ledger, self._listing)
         is_done = ledger.num_done == ledger.num_items
-        if is_there and is_done and self._goal.has_parts(ledger):
+        lost = self._goal.lost_parts(ledger) if is_there and is_done else []
+        if is_there and is_done and not lost:
             self._goal.put_in_place(ledger, self._share.layout.schemas(ledger.run.record))
         elif is_there and ledger.exists():
-            if is_done:
-                raise OutputConflictError(
-                    f"parts of the run at {self._paths.given!r} are gone: start anew with --overwrite"
-                )
+            if lost:
+                raise _lost_parts_error(self._paths, lost)
             return "share_done" if self.shard is not None and self._share.is_done else "stopped"
         elif not self._was_put_in_place():
             raise OutputConflictError(
@@ -414,6 +427,12 @@ def _only_folder(settings: Mapping[str, object]) -> str | None:
     path = str(paths[0])
     is_gone = not os.path.lexists(path) and not has_wildcards(path) and kind_of(path) is None
     return path.rstrip("/") if Path(path).is_dir() or is_gone else None
+
+
+def _lost_parts_error(paths: OutputPaths, lost: Sequence[Path]) -> OutputConflictError:
+    """That somebody has removed files of an output."""
+    gone = f"{len(lost):,}, such as {paths.backend.name_of(lost[0])!r}"
+    return OutputConflictError(f"parts of the run at {paths.given!r} are gone ({gone}): start anew with --overwrite")
 
 
 class _OutputLock:
@@ -473,8 +492,8 @@ class _Goal(Protocol):
             ConfigError: There are none.
         """
 
-    def has_parts(self, ledger: Ledger) -> bool:
-        """Fetch all parts of a run whose inputs are done; False if some are gone."""
+    def lost_parts(self, ledger: Ledger) -> Sequence[Path]:
+        """Fetch the parts of a run whose inputs are done; those that are gone."""
 
     def put_in_place(self, ledger: Ledger, schemas: Mapping[str, pa.Schema]) -> None:
         """Make the output of a run whose parts are all committed."""
@@ -495,8 +514,8 @@ class _NewFolder:
             raise ConfigError(f"no pictures among the inputs (passed over: {skipped}); nothing was written")
         return itertools.chain(first, items)
 
-    def has_parts(self, ledger: Ledger) -> bool:
-        return ledger.has_all_parts()
+    def lost_parts(self, ledger: Ledger) -> Sequence[Path]:
+        return ledger.lost_parts()
 
     def put_in_place(self, ledger: Ledger, schemas: Mapping[str, pa.Schema]) -> None:
         ledger.finish()
@@ -505,9 +524,10 @@ class _NewFolder:
 class _NewFile(_NewFolder):
     """The parts are joined into one file a table."""
 
-    def has_parts(self, ledger: Ledger) -> bool:
+    def lost_parts(self, ledger: Ledger) -> Sequence[Path]:
         parts = [part for table in TABLES for part in ledger.committed(table)]
-        return len(self._paths.backend.fetch_all(parts)) == len(parts)
+        there = set(self._paths.backend.fetch_all(parts))
+        return [part for part in parts if part not in there]
 
     def put_in_place(self, ledger: Ledger, schemas: Mapping[str, pa.Schema]) -> None:
         finals = {table: self._paths.final_name(table) for table in TABLES}

@@ -54,6 +54,8 @@ class OutputStatus:
     """Of a run that is shared and not finished."""
     face_sources: dict[FaceSource, int]
     """Faces by how they were found."""
+    lost: tuple[str, ...] = ()
+    """Files that were written and are gone; what is in the others is counted."""
 
     @property
     def missing(self) -> int:
@@ -98,13 +100,14 @@ def _status_of(paths: OutputPaths, num_shards: int | None) -> OutputStatus:
     finals = paths.backend.fetch_all(paths.final_parts("inputs"), anew=True)
     if ledger is None:
         _check_is_output(paths, finals)
+    lost = [] if ledger is None else ledger.lost_parts()
     if paths.is_finished(None if ledger is None else ledger.run) and not paths.run.journal.exists():
-        counts = _sum_of(paths, {table: paths.final_parts(table) for table in TABLES})
+        counts = _sum_of(paths, {table: paths.final_parts(table) for table in TABLES}, lost)
         num_items = num_done = counts.items
         shards: tuple[ShardStatus, ...] = ()
         is_finished = True
     elif ledger is not None:
-        counts = _sum_of(paths, {table: ledger.committed(table) for table in TABLES})
+        counts = _sum_of(paths, {table: ledger.committed(table) for table in TABLES}, lost)
         if not ledger.refresh():  # after the parts: what they say is of inputs that are done
             raise FileNotFoundError(paths.run.about)
         num_items, num_done = ledger.num_items, ledger.num_done
@@ -122,6 +125,7 @@ def _status_of(paths: OutputPaths, num_shards: int | None) -> OutputStatus:
         amending=None if amendment is None else (amendment.num_done, amendment.num_items),
         shards=shards,
         face_sources=counts.face_sources,
+        lost=tuple(map(paths.backend.name_of, lost)),
     )
 
 
@@ -135,9 +139,12 @@ def _check_is_output(paths: OutputPaths, finals: Sequence[Path]) -> None:
         raise ConfigError(f"{paths.given!r} was not written by motivnet: name what --out named")
 
 
-def _sum_of(paths: OutputPaths, parts: Mapping[str, Sequence[Path]]) -> Counts:
+def _sum_of(paths: OutputPaths, parts: Mapping[str, Sequence[Path]], lost: Sequence[Path]) -> Counts:
+    """What the parts come to of which both files are there."""
     total = Counts()
-    for _, counts in paths.counts(parts):
+    gone = set(lost)
+    whole = [pair for pair in zip(*(parts[table] for table in TABLES), strict=True) if gone.isdisjoint(pair)]
+    for _, counts in paths.counts({table: [pair[number] for pair in whole] for number, table in enumerate(TABLES)}):
         total += counts
     return total
 
