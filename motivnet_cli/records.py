@@ -465,7 +465,7 @@ class Summary(OutputSummary):
     writing_s: float = 0.0
     """Seconds of writing between batches."""
     starting_s: float = 0.0
-    """Seconds until the first faces were there."""
+    """Seconds until the first faces were there, the listing of the inputs included."""
     finishing_s: float = 0.0
     """Seconds from the last batch to the output in its place."""
 

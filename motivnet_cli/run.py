@@ -129,7 +129,7 @@ def _run(
         started = time.monotonic()
         before = output.finished_before(listing)
         if before is not None:
-            return _summary(before, "already_finished", Tally(), model, workforce.name, started)
+            return _summary(before, "already_finished", Tally(), model, workforce.name, started, started)
         log.info("listing the inputs", extra=PHASE)
         run = output.begin(listing)
         _log_start(config, run, model, workforce)
@@ -146,17 +146,24 @@ def _run(
                 )
             )
 
+        begun = time.monotonic()
         tally = workforce.do(run, on_progress=on_progress, stop=stop)
         log.info("keeping what is done" if stop() else "completing the output", extra=PHASE)
         mark = time.monotonic()
         state = run.complete()
         tally.stages.finishing += time.monotonic() - mark
-        return _summary(run.summary(), state, tally, model, workforce.name, started)
+        return _summary(run.summary(), state, tally, model, workforce.name, started, begun)
 
 
 def _summary(
-    output: OutputSummary, state: RunState, tally: Tally, model: LoadedModel, devices: str, started: float
+    output: OutputSummary, state: RunState, tally: Tally, model: LoadedModel, devices: str, started: float, begun: float
 ) -> Summary:
+    """How a run ended.
+
+    Args:
+        started: When it looked for its inputs, by the monotonic clock.
+        begun: When it began to work on them.
+    """
     return Summary(
         inputs=output.inputs,
         done=output.done,
@@ -176,7 +183,7 @@ def _summary(
         device_busy=round(tally.stages.busy, 3),
         bound_by=tally.stages.bound_by,
         writing_s=tally.stages.writing,
-        starting_s=tally.stages.starting,
+        starting_s=begun - started + tally.stages.starting,
         finishing_s=tally.stages.finishing,
     )
 

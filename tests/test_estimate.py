@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from motivnet_cli.errors import ConfigError
+from motivnet_cli.inputs.listing import Listing
 from motivnet_cli.output.estimate import estimate
 from motivnet_cli.output.ledger import MAX_UNIT_ITEMS
 from motivnet_cli.output.read import parts_of, read_inputs
 from tests.outputs import nine_inputs, run
+from tests.pictures import face_photo
 from tests.runs import motivnet
 
 SUMMARY = {
@@ -57,6 +60,33 @@ def test_summary(tmp_path):
     assert found.files.value == 3 * 1440
     assert found.bound_by == "reading"
     assert found.written_bytes.value is None
+
+
+def test_output_in_a_bucket(tmp_path):
+    """A unit there is committed as a whole, of 64 pictures at most, in two objects."""
+    source = save(tmp_path, SUMMARY)
+    found = estimate([source], inputs=1_440_000, workers=4, input_bytes=None, in_bucket=True)
+    lines = motivnet("plan", "--estimate", source, "--inputs", 1_440_000, "--workers", 4, "--bucket").stdout
+
+    assert found.units.value == 1_440_000 / 64
+    assert found.files.value == 2 * 22_500
+    assert "files\t45,000\t2 a unit, in an object store" in lines
+
+
+def test_the_listing_is_no_working_time(tmp_path, monkeypatch):
+    """It is part of the start, as what comes before the first faces: a larger run's is not so much longer."""
+    face_photo(tmp_path / "a.png")
+    listed = Listing.__iter__
+
+    def slowly(listing):
+        time.sleep(0.3)
+        yield from listed(listing)
+
+    monkeypatch.setattr(Listing, "__iter__", slowly)
+    arguments = (tmp_path / "a.png", "--faces", "whole", "--model", "expression-net", "--out", tmp_path / "p", "--json")
+    summary = json.loads(motivnet("annotate", *arguments).stdout)
+
+    assert summary["starting_s"] >= 0.3
 
 
 def test_resumed_run(tmp_path):

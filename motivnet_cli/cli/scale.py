@@ -124,6 +124,10 @@ def plan(
         int,
         typer.Option(min=1, help="Processes with a network each, such as one a GPU.", rich_help_panel="Cluster"),
     ] = 1,
+    bucket: Annotated[
+        bool,
+        typer.Option("--bucket", help="The output is to lie in an object store, where units are smaller."),
+    ] = False,
     as_json: AsJson = False,
     log: LogOptions,
 ) -> None:
@@ -136,7 +140,7 @@ def plan(
     with talking(log):
         from motivnet_cli.output.estimate import estimate as work_out
 
-        found = work_out(estimate, inputs=inputs, workers=workers, input_bytes=input_bytes)
+        found = work_out(estimate, inputs=inputs, workers=workers, input_bytes=input_bytes, in_bucket=bucket)
         if as_json:
             print_json({"kind": "arithmetic, not a measurement", **dataclasses.asdict(found)})
         else:
