@@ -34,6 +34,8 @@ class Answer:
     content_type: str = "application/octet-stream"
     ranges: bool = True
     """Whether Range is understood; If-Range is, where the answer has the validator."""
+    ignores_condition: bool = False
+    """Grant a range whatever If-Range says."""
     length: bool = True
     """Whether the length is said; without it the closed connection ends the body."""
     slice_bytes: int | None = None
@@ -48,6 +50,8 @@ class Answer:
     """Say nothing before it is set."""
     needs_cookie: str | None = None
     """Answer 403 to a request without it."""
+    keep_open: bool = False
+    """Another request may come over the same connection."""
     gzipped: bool = False
     """Compress if the request allows it."""
 
@@ -65,6 +69,8 @@ class FileServer:
 
     def __init__(self, *answers: Answer) -> None:
         self.requests: list[Request] = []
+        self.num_connections = self.num_bytes = 0
+        """Connections that were made, and bytes of files that were sent."""
         self._answers: dict[str, list[Answer]] = {"/file": list(answers)}
         self._closing = threading.Event()
         self._lock = threading.Lock()
@@ -93,6 +99,10 @@ class FileServer:
         """The Range header of every request so far."""
         return [request.headers.get("Range") for request in self.requests]
 
+    def _count(self, num_bytes: int) -> None:
+        with self._lock:
+            self.num_bytes += num_bytes
+
     def _next(self, request: Request) -> Answer:
         with self._lock:
             self.requests.append(request)
@@ -104,9 +114,14 @@ def _handler(server: FileServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
+        def setup(self) -> None:
+            super().setup()
+            with server._lock:
+                server.num_connections += 1
+
         def do_GET(self) -> None:
             answer = server._next(Request(self.command, self.path, self.headers))
-            self.close_connection = True
+            self.close_connection = not answer.keep_open
             with contextlib.suppress(ConnectionError):  # the client was killed, or had enough
                 self._answer(answer)
 
@@ -125,37 +140,43 @@ def _handler(server: FileServer) -> type[BaseHTTPRequestHandler]:
                 if answer.gzipped and "gzip" in self.headers.get("Accept-Encoding", ""):
                     body = gzip.compress(body)
                     headers["Content-Encoding"] = "gzip"
-                start = self._start(answer)
-                if start is not None and start >= len(body):
+                wanted = self._range(answer)
+                start = wanted.start if wanted else 0
+                if wanted and start >= len(body):
                     status, body = 416, b""
                     headers["Content-Range"] = f"bytes */{len(answer.content)}"
-                elif start is not None:
-                    status, body = 206, body[start:][: answer.slice_bytes]
+                elif wanted:
+                    status, body = 206, body[wanted][: answer.slice_bytes]
                     headers["Content-Range"] = f"bytes {start}-{start + len(body) - 1}/{len(answer.content)}"
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)
             if answer.length:
                 self.send_header("Content-Length", str(len(body)))
-            self.send_header("Connection", "close")
+            if self.close_connection:
+                self.send_header("Connection", "close")
             self.end_headers()
             if self.command == "GET":
                 self._send(body, answer)
 
-        def _start(self, answer: Answer) -> int | None:
-            """The first byte of an open-ended range, if it is to be granted."""
+        def _range(self, answer: Answer) -> slice | None:
+            """The bytes of the range that is asked for, if it is to be granted."""
             wanted = self.headers.get("Range")
             if wanted is None or not answer.ranges:
                 return None
             condition = self.headers.get("If-Range")
-            if condition is not None and condition not in (answer.etag, answer.last_modified):
+            is_met = condition in (None, answer.etag, answer.last_modified) or answer.ignores_condition
+            if not is_met:
                 return None
-            return int(wanted.removeprefix("bytes=").partition("-")[0])
+            first, _, last = wanted.removeprefix("bytes=").partition("-")
+            return slice(int(first), int(last) + 1 if last else None)
 
         def _send(self, body: bytes, answer: Answer) -> None:
             ends = [end for end in (answer.drop_after, answer.stall_after) if end is not None]
             for at in range(0, min([len(body), *ends]), CHUNK):
-                self.wfile.write(body[at : min([at + CHUNK, len(body), *ends])])
+                piece = body[at : min([at + CHUNK, len(body), *ends])]
+                self.wfile.write(piece)
+                server._count(len(piece))
                 if answer.seconds_per_chunk and server._closing.wait(answer.seconds_per_chunk):
                     return
             if answer.stall_after is not None:

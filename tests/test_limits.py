@@ -18,7 +18,7 @@ import pytest
 
 from motivnet_cli.config import InputConfig, VideoConfig
 from motivnet_cli.errors import ConfigError, InputError
-from motivnet_cli.inputs import archive_formats, picture_parts, table, video_worker
+from motivnet_cli.inputs import archive_formats, picture_parts, table, video_container, video_worker
 from motivnet_cli.inputs.archive import Archive
 from motivnet_cli.inputs.decode import decode_bytes
 from motivnet_cli.inputs.listing import Listing
@@ -337,7 +337,7 @@ def test_a_video_that_ffmpeg_does_not_read_yet(monkeypatch, tmp_path):
     def refuse(*_, **__):
         raise av.error.PatchWelcomeError(1163346256, "Not yet implemented")
 
-    monkeypatch.setattr(video_worker, "_open", refuse)
+    monkeypatch.setattr(video_container, "_open", refuse)
     with pytest.raises(InputError) as error:
         video_worker.decode(request_for(path), Slots())
     assert error.value.error_type == "unsupported"

@@ -15,6 +15,7 @@ from motivnet_cli.output.read import read_inputs
 from motivnet_cli.remote import addresses, http, retries
 from motivnet_cli.remote.fetch import fetch
 from motivnet_cli.remote.files import local_copy, open_remote, read_bytes
+from motivnet_cli.remote.ranges import ranges_or_copy
 from motivnet_cli.remote.retries import PrivateAddressError, RefusedError
 from motivnet_cli.remote.urls import without_secrets
 from tests.pictures import SAMPLE_DATA, cut_short
@@ -204,8 +205,13 @@ def read_copy(url, **options):
         pass
 
 
+def read_parts(url, **options):
+    with ranges_or_copy(url, **options):
+        pass
+
+
 @pytest.mark.parametrize(
-    "read", [lambda url, **how: read_bytes(url, max_bytes=1 << 20, **how), read_archive, read_copy]
+    "read", [lambda url, **how: read_bytes(url, max_bytes=1 << 20, **how), read_archive, read_copy, read_parts]
 )
 def test_where_redirects_are_refused(read, names):
     """For pictures, archives and videos, before the second server is asked; with the option it is."""

@@ -18,7 +18,6 @@ from motivnet_cli.inputs.archive import Archive
 from motivnet_cli.inputs.listing import listed_again
 from motivnet_cli.output.verify_sample import planned_items
 from motivnet_cli.records import Item
-from motivnet_cli.remote.files import local_copy
 from motivnet_cli.remote.urls import is_remote
 
 if TYPE_CHECKING:
@@ -121,8 +120,7 @@ def pictures_of(
         if problem := archive.report.problem:
             raise InputError(problem.error_type, problem.message)
     elif item.kind == "video":
-        with local_copy(item.path, allow_private=reader.allow_private) as path:
-            video = reader.open_video(path, skip_frames=0, every_frame=every_frame or item.given is not None)
+        with reader.opened_video(item.path, every_frame=every_frame or item.given is not None) as video:
             if item.given is not None:
                 for frame, faces in GivenFrames(item.given).among(video):
                     yield item.input, frame, faces

@@ -25,7 +25,6 @@ from motivnet_cli.inputs.archive import Archive
 from motivnet_cli.inputs.cells import CellReader
 from motivnet_cli.inputs.names import status_of, version_of
 from motivnet_cli.records import Batch, Crop, Cursor, InputReport, Position, Problem, Stopped
-from motivnet_cli.remote.files import local_copy
 from motivnet_cli.remote.urls import is_remote
 
 if TYPE_CHECKING:
@@ -280,12 +279,10 @@ class _Feeder:
         before = _version_of(item.path)
         status: Status
         try:
-            private = self._preparer.allow_private
-            with local_copy(item.path, stop=self._is_over.is_set, allow_private=private) as path:
-                given = GivenFrames(item.given) if item.given else None
-                video = self._preparer.open_video(
-                    path, skip_frames=0 if given else step, every_frame=bool(given), stop=self._is_over.is_set
-                )
+            given = GivenFrames(item.given) if item.given else None
+            with self._preparer.opened_video(
+                item.path, skip_frames=0 if given else step, every_frame=bool(given), stop=self._is_over.is_set
+            ) as video:
                 frames = ((frame, None) for frame in video) if given is None else islice(given.among(video), step, None)
                 for frame, faces in frames:
                     work = partial(self._preparer.frame, item, step, frame, faces)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
+from motivnet_cli.inputs.content import is_in_fragments
 from motivnet_cli.inputs.decode import decode, decode_bytes
 from motivnet_cli.inputs.picture_processes import PictureProcesses
 from motivnet_cli.records import never
-from motivnet_cli.remote.files import read_bytes
+from motivnet_cli.remote.files import local_copy, read_bytes
+from motivnet_cli.remote.ranges import ranges_or_copy
 from motivnet_cli.remote.urls import is_remote
 
 if TYPE_CHECKING:
-    import contextlib
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from motivnet_cli.config import LoaderConfig, VideoConfig
     from motivnet_cli.inputs.video import VideoReader
@@ -68,22 +71,31 @@ class PictureReader:
         """
         return decode_bytes(data, max_pixels=self._max_pixels, apart=self._processes.decode)
 
-    def open_video(
-        self, path: str, *, skip_frames: int, every_frame: bool = False, stop: Callable[[], bool] = never
-    ) -> VideoReader:
+    @contextlib.contextmanager
+    def opened_video(
+        self, path: str, *, skip_frames: int = 0, every_frame: bool = False, stop: Callable[[], bool] = never
+    ) -> Iterator[VideoReader]:
         """The frames of a video that the settings ask for, or every one, but for the first `skip_frames`.
+
+        Args:
+            path: A file or a URL, of which parts are read, or a temporary copy.
+            stop: Asked now and then.
 
         Raises:
             InputError: It cannot be opened.
+            Stopped: `stop` has said so.
         """
         from motivnet_cli.inputs.video import VideoReader
 
         video = replace(self._video, fps=None, every=None) if every_frame else self._video
-        return VideoReader(
-            path,
-            video,
-            max_pixels=self._max_pixels,
-            skip_frames=skip_frames,
-            timeout_s=self._timeout_s,
-            stop=stop,
-        )
+        # decord opens files by their name
+        readable = local_copy if video.backend == "decord" else partial(ranges_or_copy, needs_copy=is_in_fragments)
+        with readable(path, stop=stop, allow_private=self.allow_private) as source:
+            yield VideoReader(
+                source,
+                video,
+                max_pixels=self._max_pixels,
+                skip_frames=skip_frames,
+                timeout_s=self._timeout_s,
+                stop=stop,
+            )

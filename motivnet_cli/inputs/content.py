@@ -56,6 +56,21 @@ def is_source_text(path: str) -> bool:
     return bool(head) and b"\0" not in head and not is_transport_stream(head)
 
 
+def is_in_fragments(head: bytes) -> bool:
+    """Whether a file that begins so is an MP4 whose index is spread over it: FFmpeg walks through it all to begin."""
+    at = 0
+    while at + 8 <= len(head):
+        size = int.from_bytes(head[at : at + 4], "big")
+        if head[at + 4 : at + 8] == b"moov":
+            return b"mvex" in head[at : at + size]
+        if size == 1:
+            size = int.from_bytes(head[at + 8 : at + 16], "big")
+        if size < 8:
+            break
+        at += size
+    return False
+
+
 def _head_of(path: str) -> bytes:
     try:
         if not Path(path).is_file():

@@ -19,7 +19,7 @@ from motivnet_cli.children import MAX_WAIT_SECONDS, Child, Silence
 from motivnet_cli.records import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -33,12 +33,12 @@ class DecoderProcess:
 
     Args:
         module: What it runs.
-        shared: Descriptor of memory that it shares with this process.
+        descriptors: What it inherits: of memory that it shares with this process, and where it finds what it decodes.
     """
 
-    def __init__(self, module: str, *, shared: int) -> None:
+    def __init__(self, module: str, *, descriptors: Sequence[int]) -> None:
         self._last_printed = b""
-        self._process = Child(module, pass_fds=[shared])
+        self._process = Child(module, pass_fds=descriptors)
 
     def give(self, data: bytes) -> None:
         """Write to its stdin."""

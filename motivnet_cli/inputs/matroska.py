@@ -5,11 +5,10 @@ FFmpeg passes over what it cannot read up to the next cluster without a word, ho
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import BinaryIO
 
 _SEGMENT, _CLUSTER = 0x18538067, 0x1F43B675
@@ -21,10 +20,14 @@ _SEARCH_BYTES = 1 << 20
 
 
 class Structure:
-    """The elements of a file, walked as far as it is read."""
+    """The elements of a file, walked as far as it is read.
 
-    def __init__(self, path: str) -> None:
-        self._parts = _parts(path)
+    Args:
+        opened: Opens the file.
+    """
+
+    def __init__(self, opened: Callable[[], BinaryIO]) -> None:
+        self._parts = _parts(opened)
         self._walked = 0
         self._pending: list[int] = []
         self.broken: list[int] = []
@@ -42,9 +45,9 @@ class Structure:
         return len(self._pending) < num_pending
 
 
-def _parts(path: str) -> Iterator[tuple[int, bool]]:
+def _parts(opened: Callable[[], BinaryIO]) -> Iterator[tuple[int, bool]]:
     """Where each part of the segment ends, or is broken, and whether it is."""
-    with Path(path).open("rb") as file:
+    with opened() as file:
         at, end = _enter_segment(file, file.seek(0, 2))
         while at < end:
             at, is_broken = _pass_part(file, at, end)

@@ -122,7 +122,7 @@ class _Process:
     def __init__(self) -> None:
         self._memory = SharedMemory("motivnet-picture")
         try:
-            self._process = DecoderProcess("motivnet_cli.inputs.picture_worker", shared=self._memory.descriptor)
+            self._process = DecoderProcess("motivnet_cli.inputs.picture_worker", descriptors=[self._memory.descriptor])
         except BaseException:
             self._memory.close()
             raise

@@ -96,7 +96,7 @@ def _extract(path: str, file: IO[bytes], start_s: float, end_s: float | None, st
         memory_bytes=MEMORY_BYTES,
         shared=file.fileno(),
     )
-    worker = DecoderProcess("motivnet_cli.inputs.sound_worker", shared=file.fileno())
+    worker = DecoderProcess("motivnet_cli.inputs.sound_worker", descriptors=[file.fileno()])
     try:
         worker.give(request.to_line())
         for message in map(from_line, worker.lines(INPUT_TIMEOUT_SECONDS)):

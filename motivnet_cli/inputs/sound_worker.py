@@ -16,8 +16,9 @@ import numpy as np
 
 from motivnet_cli.children import confine
 from motivnet_cli.errors import InputError
+from motivnet_cli.inputs.video_container import Content, opened_video, reason_of, time_offset_s, video_of
 from motivnet_cli.inputs.video_protocol import SoundReport, SoundRequest
-from motivnet_cli.inputs.video_worker import Pulse, opened_video, reason_of, send_message, time_offset_s, video_of
+from motivnet_cli.inputs.video_worker import Pulse, send_message
 from motivnet_cli.records import Problem
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def copy_sound(request: SoundRequest, file: IO[bytes]) -> SoundReport:
     Raises:
         InputError: The file is no video that can be opened.
     """
-    with opened_video(request.path) as source:
+    with opened_video(Content(request.path)) as source:
         video = video_of(source)
         offset_s = time_offset_s(source, video)
         sound = cast("AudioStream | None", source.streams.best("audio", related=video))

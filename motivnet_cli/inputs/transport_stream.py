@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import BinaryIO
 
 PACKET_BYTES = 188
 SYNC_BYTE = 0x47
@@ -21,7 +25,7 @@ def is_transport_stream(head: bytes) -> bool:
     return _layout(head) is not None
 
 
-def has_clean_joints_only(path: str, pid: int, start: int, end: int) -> bool:
+def has_clean_joints_only(opened: Callable[[], BinaryIO], pid: int, start: int, end: int) -> bool:
     """Whether nothing is missing of a stream's packets between two places of a file although their count breaks.
 
     Where two streams were joined, the count of packets starts again between a PES packet that is whole and the
@@ -29,13 +33,14 @@ def has_clean_joints_only(path: str, pid: int, start: int, end: int) -> bool:
     needs no filling counts as broken.
 
     Args:
+        opened: Opens the file.
         pid: The stream's number within the transport stream.
         start: Byte at which a packet begins.
         end: The byte after the last packet; the one that begins there, if any, belongs to the next PES packet.
     """
     if not 0 <= start < end or end - start > _MAX_SCAN_BYTES:
         return False
-    with Path(path).open("rb") as file:
+    with opened() as file:
         file.seek(start)
         content = file.read(end - start + _LAYOUTS[-1][1])
     layout = _layout(content)
@@ -57,9 +62,9 @@ def has_clean_joints_only(path: str, pid: int, start: int, end: int) -> bool:
     return count is not None
 
 
-def is_cut_off(path: str, pid: int) -> bool:
+def is_cut_off(opened: Callable[[], BinaryIO], pid: int) -> bool:
     """Whether a file ends within a PES packet of a stream: its last packet is not filled up, or not whole."""
-    with Path(path).open("rb") as file:
+    with opened() as file:
         layout = _layout(file.read(_HEAD_BYTES))
         if layout is None:
             return False

@@ -8,7 +8,7 @@ it however either side ends. A crash, a hang or a want of memory ends that one v
 from __future__ import annotations
 
 import logging
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from motivnet_cli.children import ProtocolError
 from motivnet_cli.config import INPUT_TIMEOUT_SECONDS
 from motivnet_cli.errors import InputError
+from motivnet_cli.inputs.blocks import BlockServer
 from motivnet_cli.inputs.decoder_process import DecoderProcess, SharedMemory, stalled
 from motivnet_cli.inputs.video_protocol import DecodeRequest, SharedFrame, VideoReport, from_line
 from motivnet_cli.records import Frame, Problem, Stopped, never
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from motivnet_cli.config import VideoConfig
+    from motivnet_cli.inputs.blocks import BlockSource
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +45,7 @@ class VideoReader:
     neither, all. Frames are upright, of square pixels, in SDR (see `video_picture`).
 
     Args:
-        path: A local file.
+        source: A local file, or one of which blocks are read.
         config: Sampling and decoder.
         max_pixels: A video with larger frames is refused.
         skip_frames: So many sampled frames were done before: they are decoded past, and the rest is the same.
@@ -57,7 +59,7 @@ class VideoReader:
 
     def __init__(
         self,
-        path: str,
+        source: str | BlockSource,
         config: VideoConfig,
         *,
         max_pixels: int,
@@ -65,7 +67,7 @@ class VideoReader:
         timeout_s: float = INPUT_TIMEOUT_SECONDS,
         stop: Callable[[], bool] = never,
     ) -> None:
-        self._path = path
+        self._source = source
         self._config = config
         self._max_pixels = max_pixels
         self._skip_frames = skip_frames
@@ -77,35 +79,47 @@ class VideoReader:
         """Whole once the iteration has ended."""
 
     def __iter__(self) -> Iterator[Frame]:
-        log.debug("decoding %s in a process of its own, by %s", self._path, self._config.backend)
-        with (
-            closing(SharedMemory("motivnet-frames")) as slots,
-            closing(DecoderProcess("motivnet_cli.inputs.video_worker", shared=slots.descriptor)) as decoder,
-        ):
-            decoder.give(self._request(slots.descriptor).to_line())
-            try:
-                for message in map(from_line, decoder.lines(self._timeout_s)):
-                    if self._stop():
-                        raise Stopped
-                    if isinstance(message, SharedFrame):
-                        rgb = slots.copy(message.height, message.width, message.offset)
-                        decoder.give(b".")  # its place can be used again
-                        self._size = self._size or (message.width, message.height)
-                        self._num_frames += 1
-                        yield Frame(rgb, message.number, message.time_s)
-                    elif isinstance(message, VideoReport):
-                        self._finish(message)
-                        return
-                self._give_up(decoder.death())
-            except ProtocolError as error:
-                self._give_up(Problem("decoder_crash", str(error)))
-            except TimeoutError:
-                self._give_up(stalled(self._timeout_s))
+        with ExitStack() as stack:
+            slots = stack.enter_context(closing(SharedMemory("motivnet-frames")))
+            source = self._source
+            blocks = None if isinstance(source, str) else stack.enter_context(closing(BlockServer(source)))
+            request = self._request(slots, blocks)
+            log.debug("decoding %s in a process of its own, by %s", request.path, request.backend)
+            inherited = [slots.descriptor, *([blocks.address.descriptor] if blocks else [])]
+            decoder = stack.enter_context(
+                closing(DecoderProcess("motivnet_cli.inputs.video_worker", descriptors=inherited))
+            )
+            decoder.give(request.to_line())
+            if blocks:
+                blocks.begin()
+            yield from self._frames(decoder, slots, blocks)
 
-    def _request(self, shared: int) -> DecodeRequest:
-        config = self._config
+    def _frames(self, decoder: DecoderProcess, slots: SharedMemory, blocks: BlockServer | None) -> Iterator[Frame]:
+        try:
+            for message in map(from_line, decoder.lines(self._timeout_s)):
+                if self._stop():
+                    raise Stopped
+                if isinstance(message, SharedFrame):
+                    rgb = slots.copy(message.height, message.width, message.offset)
+                    decoder.give(b".")  # its place can be used again
+                    self._size = self._size or (message.width, message.height)
+                    self._num_frames += 1
+                    yield Frame(rgb, message.number, message.time_s)
+                elif isinstance(message, VideoReport):
+                    if problem := _problem_of(blocks):
+                        message = replace(message, is_whole=False, problem=problem)
+                    self._finish(message)
+                    return
+            self._give_up(_problem_of(blocks) or decoder.death())
+        except ProtocolError as error:
+            self._give_up(Problem("decoder_crash", str(error)))
+        except TimeoutError:
+            self._give_up(stalled(self._timeout_s))
+
+    def _request(self, slots: SharedMemory, blocks: BlockServer | None) -> DecodeRequest:
+        config, source = self._config, self._source
         return DecodeRequest(
-            path=str(Path(self._path).absolute()),
+            path=str(Path(source).absolute()) if isinstance(source, str) else source.name,
             backend=config.backend,
             fps=config.fps,
             every=config.every,
@@ -114,8 +128,9 @@ class VideoReader:
             skip_frames=self._skip_frames,
             max_pixels=self._max_pixels,
             memory_bytes=BASE_MEMORY_BYTES + MEMORY_BYTES_A_PIXEL * self._max_pixels,
-            shared=shared,
+            shared=slots.descriptor,
             num_slots=SLOTS,
+            blocks=blocks.address if blocks else None,
         )
 
     def _finish(self, report: VideoReport) -> None:
@@ -133,3 +148,12 @@ class VideoReader:
         self.report = VideoReport(
             is_whole=False, problem=problem, num_read=self._num_frames, width=width, height=height
         )
+
+
+def _problem_of(blocks: BlockServer | None) -> Problem | None:
+    """Why blocks of a file could not be read, if they could not."""
+    if blocks is None or blocks.failure is None:
+        return None
+    if isinstance(blocks.failure, InputError):
+        return Problem.of(blocks.failure)
+    raise blocks.failure

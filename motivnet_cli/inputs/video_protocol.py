@@ -17,6 +17,18 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BlockAddress:
+    """A file that another process reads, block by block (see `blocks`)."""
+
+    descriptor: int
+    """Of the socket by which blocks are asked for."""
+    size: int
+    """Bytes of the file."""
+    block_bytes: int
+    """Of each block but the last."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DecodeRequest:
     """One video to decode, and where its frames go."""
 
@@ -37,13 +49,17 @@ class DecodeRequest:
     """File descriptor of the shared memory."""
     num_slots: int
     """Frames that it holds at once."""
+    blocks: BlockAddress | None = None
+    """Where the file's content comes from, if it is none of this machine; `path` is then its name alone."""
 
     def to_line(self) -> bytes:
         return json.dumps(asdict(self)).encode() + b"\n"
 
     @classmethod
     def from_line(cls, line: bytes) -> Self:
-        return cls(**json.loads(line))
+        fields = json.loads(line)
+        blocks = fields.pop("blocks")
+        return cls(**fields, blocks=BlockAddress(**blocks) if blocks else None)
 
 
 @dataclass(frozen=True, slots=True)

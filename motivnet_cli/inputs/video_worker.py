@@ -15,17 +15,18 @@ import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from fractions import Fraction
 from typing import TYPE_CHECKING, cast
 
 import av
 import numpy as np
 
 from motivnet_cli.children import confine, message_descriptor
-from motivnet_cli.errors import InputError, first_line
+from motivnet_cli.errors import InputError
+from motivnet_cli.inputs.blocks import Blocks
 from motivnet_cli.inputs.h264 import ReferenceCount
 from motivnet_cli.inputs.matroska import Structure
 from motivnet_cli.inputs.transport_stream import has_clean_joints_only, is_cut_off
+from motivnet_cli.inputs.video_container import Content, opened_video, reason_of, time_offset_s, video_of, video_streams
 from motivnet_cli.inputs.video_errors import DecoderErrors
 from motivnet_cli.inputs.video_picture import Presentations
 from motivnet_cli.inputs.video_protocol import Alive, DecodeRequest, SharedFrame, VideoReport, to_line
@@ -46,19 +47,10 @@ if TYPE_CHECKING:
     from motivnet_cli.inputs.video_protocol import Message
 
 _AVFMT_NOTIMESTAMPS = 0x80
-_DEFAULT, _PICTURES = 0x1, 0x400 | 0x800
-"""FFmpeg's AV_DISPOSITION_DEFAULT, ATTACHED_PIC and TIMED_THUMBNAILS."""
 _BLOCK_HEAD_BYTES = 32
 """No less than the head of a block and that of the next."""
 _PACED_CODECS = {"mpeg1video", "mpeg2video"}
 """Of these, a program stream holds every frame, and says how long each stands."""
-_FORMATS_THAT_NAME_FILES = {
-    *("hls", "dash", "concat", "imf", "vobsub", "image2", "webm_dash_manifest", "smoothstreaming", "hds"),
-    *("sdp", "rtsp", "rtp", "sap", "avisynth", "vapoursynth", "lavfi"),
-}
-"""What FFmpeg opens besides the file that it is given: whoever made the file would choose which."""
-_PLAYLIST_MARKS = (b"#EXTM3U", b"ffconcat", b"# VobSub", b"v=0", b"<?xml", b"<MPD")
-"""How files of these formats begin."""
 _NAMED_STREAMS = 5
 """Of those that are not read; a damaged file can have hundreds."""
 BEAT_SECONDS = 1.0
@@ -157,7 +149,9 @@ def decode(request: DecodeRequest, slots: Slots) -> VideoReport:
     Raises:
         InputError: The file gives no frames at all, or none in the wanted part.
     """
-    with opened_video(request.path) as container:
+    pulse = Pulse()
+    content = Content(request.path, Blocks(request.blocks, beat=pulse.beat) if request.blocks else None)
+    with opened_video(content) as container:
         stream = video_of(container)
         if stream.width * stream.height > request.max_pixels:
             pixels = f"{stream.width} x {stream.height} pixels a frame"
@@ -168,20 +162,17 @@ def decode(request: DecodeRequest, slots: Slots) -> VideoReport:
             _check_for_decord(container, stream, max_pixels=request.max_pixels)
             report = _decode_by_decord(request, slots)
             return replace(report, time_offset_s=time_offset_s(container, stream))
-        return _decode_by_pyav(container, stream, request, slots)
+        return _decode_by_pyav(_Reading(content, container, stream, pulse), request, slots)
 
 
 def _sampler(request: DecodeRequest) -> Sampler:
     return Sampler(fps=request.fps, every=request.every, start_s=request.start_s, end_s=request.end_s)
 
 
-def _decode_by_pyav(
-    container: InputContainer, stream: VideoStream, request: DecodeRequest, slots: Slots
-) -> VideoReport:
+def _decode_by_pyav(reading: _Reading, request: DecodeRequest, slots: Slots) -> VideoReport:
     """Decode here, convert and hand over in a second thread: FFmpeg does not hold Python's lock in either."""
     sampler = _sampler(request)
-    reading = _Reading(container, stream)
-    presentations = Presentations(stream, max_pixels=request.max_pixels)
+    presentations = Presentations(reading.stream, max_pixels=request.max_pixels)
     num_taken = 0
     last_s = 0.0
     pending: deque[Future[None]] = deque()
@@ -246,9 +237,10 @@ class _Reading:
     saying so, and a patched frame is not what was filmed.
     """
 
-    def __init__(self, container: InputContainer, stream: VideoStream) -> None:
+    def __init__(self, content: Content, container: InputContainer, stream: VideoStream, pulse: Pulse) -> None:
+        self._content = content
         self._container = container
-        self._stream = stream
+        self.stream = stream
         self.failure: Problem | None = None
         """Why the rest was not read."""
         self.was_ended = False
@@ -258,18 +250,18 @@ class _Reading:
         self._timeline = Timeline(
             stream,
             has_times=_has_times(container),
-            is_cut_off=container.format.name == "mpegts" and is_cut_off(container.name, stream.id),
+            is_cut_off=container.format.name == "mpegts" and is_cut_off(content.open, stream.id),
             lacks_reference=self._lacks_reference,
             is_paced=container.format.name == "mpeg" and stream.codec_context.name in _PACED_CODECS,
             has_clean_joints_only=self._has_clean_joints_only if container.format.name == "mpegts" else None,
         )
-        self._structure = Structure(container.name) if "matroska" in container.format.name else None
+        self._structure = Structure(content.open) if "matroska" in container.format.name else None
         codec = stream.codec_context
         self._references = ReferenceCount(codec.extradata) if codec.name == "h264" else None
         self._errors = DecoderErrors(stream)
         self._num_bad_packets = 0
         self._others_end_s = 0.0
-        self._pulse = Pulse()
+        self._pulse = pulse
 
     def frames(self) -> Iterator[tuple[int, float, VideoFrame]]:
         """Number, time in seconds, and frame, in the order of presentation."""
@@ -296,7 +288,7 @@ class _Reading:
                     yield placed.number, placed.time_s, frame
 
     def _has_clean_joints_only(self, start: int, end: int) -> bool:
-        return has_clean_joints_only(self._container.name, self._stream.id, start, end)
+        return has_clean_joints_only(self._content.open, self.stream.id, start, end)
 
     def _lacks_reference(self, packet: Packet[VideoStream]) -> bool:
         end = (packet.pos or 0) + packet.size + _BLOCK_HEAD_BYTES  # damage may begin in the packet before the break
@@ -312,7 +304,7 @@ class _Reading:
         try:
             for packet in self._container.demux():
                 self._pulse.beat()
-                if packet.stream.index == self._stream.index:
+                if packet.stream.index == self.stream.index:
                     yield cast("Packet[VideoStream]", packet)
                 elif packet.pts is not None and packet.time_base:
                     end_s = float((packet.pts + (packet.duration or 0)) * packet.time_base)
@@ -338,14 +330,14 @@ class _Reading:
         return self._report(None, is_whole=True)
 
     def _report(self, problem: Problem | None, *, is_whole: bool) -> VideoReport:
-        width, height = self.size or (self._stream.width, self._stream.height)
+        width, height = self.size or (self.stream.width, self.stream.height)
         return VideoReport(
             is_whole=is_whole,
             problem=problem,
             num_read=self._timeline.num_placed,
             width=width,
             height=height,
-            time_offset_s=time_offset_s(self._container, self._stream),
+            time_offset_s=time_offset_s(self._container, self.stream),
         )
 
     def _remarks(self) -> Iterator[Problem]:
@@ -353,17 +345,17 @@ class _Reading:
         timeline = self._timeline
         if times := timeline.remark():
             yield Problem("time_restarts", times)
-        if others := [s for s in _video_streams(self._container) if s.index != self._stream.index]:
+        if others := [s for s in video_streams(self._container) if s.index != self.stream.index]:
             sizes = ", ".join(f"{s.width} x {s.height}" for s in others[:_NAMED_STREAMS])
             if len(others) > _NAMED_STREAMS:
                 sizes += f" and {len(others) - _NAMED_STREAMS} more"
-            read = f"{self._stream.width} x {self._stream.height}"
+            read = f"{self.stream.width} x {self.stream.height}"
             yield Problem("other_streams", f"of {len(others) + 1} video streams one was read ({read}), not {sizes}")
         if timeline.num_leading and not timeline.begins_broken:
             yield Problem("frame_count_mismatch", f"it begins {timeline.num_leading} frames before its first key frame")
         num_found = timeline.num_decoded + timeline.num_lost
         # A packet of VP8 may hold a picture that is not to be shown.
-        if num_found < timeline.num_packets and not self.was_ended and self._stream.codec_context.name != "vp8":
+        if num_found < timeline.num_packets and not self.was_ended and self.stream.codec_context.name != "vp8":
             message = f"of {timeline.num_packets} frames in the file the decoder gave {timeline.num_decoded}"
             yield Problem("frame_count_mismatch", message)
         if errors := self._errors.remark():
@@ -399,7 +391,7 @@ class _Reading:
         if found is None:
             return None
         missing_s, interval_s = found
-        lacks_frames = self._timeline.num_packets < self._stream.frames and missing_s > 3 * interval_s
+        lacks_frames = self._timeline.num_packets < self.stream.frames and missing_s > 3 * interval_s
         is_long = missing_s > max(MISSING_TOLERANCE_S, 1.5 * interval_s)
         return missing_s if is_long or lacks_frames else None
 
@@ -410,7 +402,7 @@ class _Reading:
 
     def _missing_and_interval_s(self) -> tuple[float, float] | None:
         """How much earlier than announced the video ends, and how long a frame stands; None where nothing says it."""
-        end_s, stream = self._timeline.end_s, self._stream
+        end_s, stream = self._timeline.end_s, self.stream
         if end_s is None or self._timeline.has_restarts or not stream.time_base:
             return None
         start_s = float((stream.start_time or 0) * stream.time_base)
@@ -510,98 +502,9 @@ def _decode_by_decord(request: DecodeRequest, slots: Slots) -> VideoReport:
     return VideoReport(is_whole=True, problem=None, num_read=len(times))
 
 
-def time_offset_s(container: InputContainer, stream: VideoStream) -> float:
-    """How long after the start of its file a stream begins, in seconds; 0 where the file does not say."""
-    if stream.start_time is None or container.start_time is None or not stream.time_base:
-        return 0.0
-    return round(float(stream.start_time * stream.time_base - Fraction(container.start_time, av.time_base)), 6)
-
-
-@contextlib.contextmanager
-def opened_video(path: str) -> Iterator[InputContainer]:
-    try:
-        if not os.path.isfile(path):  # noqa: PTH113 - a pipe or device would block
-            if os.path.lexists(path):
-                raise InputError("not_a_file", "something else than a file stands where a video was expected")
-            raise InputError("not_found", "there is no such file: check the name, and that its disk is mounted")
-        if os.path.getsize(path) == 0:  # noqa: PTH202
-            raise InputError("empty_file", "the file holds 0 bytes")
-        container = _open(path)
-    except OSError as error:  # FFmpeg's errors are of this kind too
-        if isinstance(error, PermissionError):
-            raise InputError("permission_denied", "this user may not read it") from error
-        _refuse_playlist(path)
-        raise InputError(
-            "not_a_video", f"no video that FFmpeg knows, or one without its index: {reason_of(error)}"
-        ) from error
-    except av.error.PatchWelcomeError as error:
-        raise InputError("unsupported", f"FFmpeg does not read such a file: {reason_of(error)}") from error
-    except (av.error.FFmpegError, ValueError, LookupError, EOFError) as error:
-        _refuse_playlist(path)
-        raise InputError("not_a_video", f"no video that FFmpeg can open: {reason_of(error)}") from error
-    with container:
-        yield container
-
-
-def _refuse_playlist(path: str) -> None:
-    """Say of a file that was not opened that it is a playlist, if it is one."""
-    with contextlib.suppress(OSError), open(path, "rb") as file:  # noqa: PTH123
-        head = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
-        if head.startswith(_PLAYLIST_MARKS):
-            raise InputError("unsupported", "a playlist, which names other files: these are not opened; give them")
-
-
-def _open(path: str) -> InputContainer:
-    """Open a video, and no other file: not what a playlist names, be it here or on a network.
-
-    Tags that are not UTF-8 are no reason to refuse it, as PyAV before version 19 does unless asked not to.
-    """
-    options = {
-        "format_whitelist": ",".join(sorted(av.formats_available - _FORMATS_THAT_NAME_FILES)),
-        "protocol_whitelist": "file",
-    }
-    if int(av.__version__.partition(".")[0]) < 19:
-        return av.open(path, options=options, metadata_errors="replace")
-    return av.open(path, options=options)
-
-
-def video_of(container: InputContainer) -> VideoStream:
-    """The stream that a player shows: the one marked as default, then the largest, then the longest.
-
-    Raises:
-        InputError: There is none.
-    """
-    streams = _video_streams(container)
-    if not streams:
-        kinds = ", ".join(sorted({stream.type for stream in container.streams if stream.type != "video"}))
-        pictures = "pictures" if container.streams.video else ""
-        raise InputError("no_video_stream", f"it holds no video, only {kinds or pictures or 'nothing'}")
-
-    def rank(stream: VideoStream) -> tuple[bool, int, int]:
-        return bool(stream.disposition.value & _DEFAULT), stream.width * stream.height, stream.duration or 0
-
-    stream = max(streams, key=rank)
-    # Slices, not frames: frame threads hide errors, and drop the last frames of a file that is cut short.
-    stream.thread_type = "SLICE"
-    return stream
-
-
-def _video_streams(container: InputContainer) -> list[VideoStream]:
-    """Those with moving pictures: covers and thumbnails are none."""
-    return [
-        stream
-        for stream in container.streams.video
-        if stream.codec_context is not None and not stream.disposition.value & _PICTURES
-    ]
-
-
 def send_message(message: Message) -> None:
     """One write each, from either thread; a pipe takes so short a line whole."""
     os.write(message_descriptor(), to_line(message))
-
-
-def reason_of(error: BaseException) -> str:
-    return str(getattr(error, "strerror", None) or first_line(error))
 
 
 if __name__ == "__main__":

@@ -23,8 +23,8 @@ from motivnet_cli.errors import InputError
 from motivnet_cli.records import Stopped, never
 from motivnet_cli.remote import http
 from motivnet_cli.remote.retries import InterruptedTryError, PrivateAddressError, RefusedError, seconds_before_retry
-from motivnet_cli.remote.storage import explained, file_system, fsspec_failures
-from motivnet_cli.remote.urls import is_remote, redacted
+from motivnet_cli.remote.storage import explained, file_system, fsspec_failures, identity_of
+from motivnet_cli.remote.urls import is_chain, is_remote, redacted, scheme_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 RETRIES = 3
 """Tries in a row that may bring nothing new before an input counts as failed."""
 _CHUNK_BYTES = 1 << 16
-_BUFFER_BYTES = 1 << 18
+BUFFER_BYTES = 1 << 18
 _KEPT_FREE_BYTES = 1 << 30
 """On the disk of copies, or a twentieth of a small one: others write there too, and a server may send without end."""
 _MAX_SKIPPED_BYTES = 1 << 20
@@ -80,12 +80,27 @@ def local_copy(path: str, *, stop: Callable[[], bool] = never, allow_private: bo
     if not is_remote(path):
         yield path
         return
+    with copy_of(open_remote(path, allow_private=allow_private), path, stop=stop) as copy:
+        yield copy
+
+
+@contextlib.contextmanager
+def copy_of(source: io.BufferedIOBase, path: str, *, stop: Callable[[], bool]) -> Iterator[str]:
+    """The path of a temporary copy of what a file gives that was opened behind a URL, and is closed by this.
+
+    Args:
+        path: Its URL.
+        stop: As in `local_copy`.
+
+    Raises:
+        InputError, Stopped: As `local_copy`.
+    """
     folder = TemporaryFolder()
     size, _, _ = shutil.disk_usage(folder.path)
     kept_free = min(_KEPT_FREE_BYTES, size // 20)
     copy = folder.path / f"copy{Path(urlsplit(path).path).suffix}"
     try:
-        with open_remote(path, allow_private=allow_private) as source, copy.open("wb") as file:
+        with source, copy.open("wb") as file:
             is_full, unchecked = False, 0
             while piece := source.read1(1 << 20):  # what is there: of a slow server not a whole MiB
                 if stop():
@@ -117,9 +132,26 @@ def open_remote(url: str, *, retries: int = RETRIES, allow_private: bool = False
             unsupported.
         ConfigError: Software for this kind of URL is not installed.
     """
-    scheme = url.partition("://")[0].lower()
-    source = _Http(url, allow_private=allow_private) if scheme in ("http", "https") else _Fsspec(url)
-    return io.BufferedReader(_Remote(source, redacted(url), retries), _BUFFER_BYTES)
+    is_web = scheme_of(url) in ("http", "https")
+    source = _Http(url, allow_private=allow_private) if is_web else _Fsspec(url)
+    return io.BufferedReader(RemoteFile(source, redacted(url), retries), BUFFER_BYTES)
+
+
+def open_ranges(url: str, *, stretch_bytes: int, allow_private: bool = False) -> RemoteFile:
+    """The file behind a URL, asked for in ranges of `stretch_bytes` where that `has_ranges`, and else as `open_remote`.
+
+    Raises:
+        InputError, ConfigError: As `open_remote`.
+    """
+    name = redacted(url)
+    if scheme_of(url) in ("http", "https"):
+        return RemoteFile(_Http(url, allow_private=allow_private, stretch_bytes=stretch_bytes), name, RETRIES)
+    if not is_chain(url):
+        file = RemoteFile(_StoredRanges(url, stretch_bytes), name, RETRIES)
+        if file.has_ranges:
+            return file
+        file.close()
+    return RemoteFile(_Fsspec(url), name, RETRIES)
 
 
 class _CannotGoOnError(InputError):
@@ -144,6 +176,10 @@ class _Source(Protocol):
     def is_known(self) -> bool:
         """Whether a later stretch is certain to belong to the same file."""
 
+    @property
+    def end(self) -> int | None:
+        """Where the stretch ends that has begun; None at the end of the file."""
+
     def start(self, position: int) -> int:
         """Begin a stretch at `position`, or at 0 where that cannot be had, and say at which.
 
@@ -161,7 +197,7 @@ class _Source(Protocol):
     def close(self) -> None: ...
 
 
-class _Remote(io.RawIOBase):
+class RemoteFile(io.RawIOBase):
     """A source as a file of Python, with new tries."""
 
     def __init__(self, source: _Source, name: str, retries: int) -> None:
@@ -180,6 +216,16 @@ class _Remote(io.RawIOBase):
 
     def seekable(self) -> bool:
         return self._source.can_jump and self._source.size is not None
+
+    @property
+    def size(self) -> int | None:
+        """Bytes, where it is known."""
+        return self._source.size
+
+    @property
+    def has_ranges(self) -> bool:
+        """Whether it is read in stretches, each checked to be of the same version of the file as the first."""
+        return self._source.end is not None
 
     def tell(self) -> int:
         return self._position
@@ -222,11 +268,14 @@ class _Remote(io.RawIOBase):
             if self._rest:
                 return
             self._rest = memoryview(self._source.next())
-            if not self._rest:
+            if not self._rest and self._rest_at == self._source.end:
+                self._leave()
+                self._begin()
+            elif not self._rest:
                 if self._source.size is not None or self._rest_at < self._position:
                     raise InterruptedTryError(f"it ended after {self._rest_at} of {self._source.size or 'more'} bytes")
                 return
-            if self._rest_at >= self._position:
+            elif self._rest_at >= self._position:
                 self._failures = 0
 
     def _drop(self, count: int) -> None:
@@ -264,11 +313,19 @@ class _Remote(io.RawIOBase):
 
 
 class _Http:
-    """A file on a web server. `requests` and not fsspec's own way, which needs aiohttp and does not go on."""
+    """A file on a web server. `requests` and not fsspec's own way, which needs aiohttp and does not go on.
 
-    def __init__(self, url: str, *, allow_private: bool) -> None:
+    Args:
+        stretch_bytes: Of how many bytes a stretch is asked for; None asks for all. A server that gives no ranges, or
+            nothing to tell versions of the file by, is asked for all.
+    """
+
+    def __init__(self, url: str, *, allow_private: bool, stretch_bytes: int | None = None) -> None:
         self._url = url
         self._allow_private = allow_private
+        self._stretch_bytes = stretch_bytes
+        self.end: int | None = None
+        self._has_given = False
         self._response: requests.Response | None = None
         self._chunks: Iterator[bytes] = iter(())
         self._version = http.Version()
@@ -284,31 +341,58 @@ class _Http:
 
     def start(self, position: int) -> int:
         wanted = position if self.can_jump else 0
+        count = self._stretch_bytes and self._stretch_bytes - position % self._stretch_bytes
         self._response = response = http.get(
-            _session(), self._url, start=wanted, version=self._version, allow_private=self._allow_private
+            _session(), self._url, start=wanted, count=count, version=self._version, allow_private=self._allow_private
         )
+        answer = http.Answer.of(response)
+        if count and not self._has_given and not _is_range(response, answer):
+            self._stretch_bytes = None
+            if response.status_code in (HTTPStatus.PARTIAL_CONTENT, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE):
+                self.close()
+                return self.start(position)
         if response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise _ChangedError
         http.check_status(response)
-        answer = http.Answer.of(response)
         self._chunks = http.chunks(response, self._url)
         if response.status_code == HTTPStatus.PARTIAL_CONTENT:
-            if answer.first != position or answer.version.size not in (None, self.size):
+            if answer.first != position or not self._version.may_be(answer.version):
                 raise _ChangedError
+            if self._stretch_bytes:
+                self._version = answer.version if not self._has_given else self._version
+                self.can_jump, self.end = True, _end_of_stretch(position, self._stretch_bytes, self.size)
             return position
-        if position and answer.version != self._version:
+        if self._has_given and answer.version != self._version:
             raise _ChangedError
+        if self._stretch_bytes:
+            raise InterruptedTryError("the whole file came in place of a range")
         self._version = answer.version
         self.can_jump = self.size is not None and answer.has_ranges
         return 0
 
     def next(self) -> bytes:
-        return next(self._chunks, b"")
+        piece = next(self._chunks, b"")
+        self._has_given |= bool(piece)
+        return piece
 
     def close(self) -> None:
         if self._response is not None:
             self._response.close()
         self._response, self._chunks = None, iter(())
+
+
+def _end_of_stretch(position: int, stretch_bytes: int, size: int | None) -> int:
+    """The next multiple of its length, so that one that broke is asked for to its own end."""
+    end = (position // stretch_bytes + 1) * stretch_bytes
+    return end if size is None else min(end, size)
+
+
+def _is_range(response: requests.Response, answer: http.Answer) -> bool:
+    """Whether a server answers with the beginning of a file that can be told from another one."""
+    version = answer.version
+    has_validator = bool(version.etag or version.last_modified)
+    is_part = response.status_code == HTTPStatus.PARTIAL_CONTENT and answer.first == 0
+    return is_part and has_validator and bool(version.size)
 
 
 _THREAD = threading.local()
@@ -326,6 +410,7 @@ class _Fsspec:
     """A file in a bucket, or wherever else fsspec has a driver for."""
 
     is_known = True
+    end = None
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -361,3 +446,54 @@ class _Fsspec:
         if self._file is not None:
             self._file.close()
         self._file = None
+
+
+class _StoredRanges:
+    """A file in a bucket, asked for in ranges; each is followed by a look at whether it is still the same file.
+
+    Where it cannot be told from another one by that look, `end` stays None, and it is not to be read.
+    """
+
+    is_known = can_jump = True
+
+    def __init__(self, url: str, stretch_bytes: int) -> None:
+        self._url = url
+        self._stretch_bytes = stretch_bytes
+        self._identity: tuple[str, ...] = ()
+        self._at = 0
+        self.size: int | None = None
+        self.end: int | None = None
+
+    def start(self, position: int) -> int:
+        if self.size is None:
+            self.size, self._identity = self._look()
+            if not self.size or not self._identity:
+                return 0
+        self._at = position
+        self.end = _end_of_stretch(position, self._stretch_bytes, self.size)
+        return position
+
+    def next(self) -> bytes:
+        if self.end is None or self._at >= self.end:
+            return b""
+        try:
+            fs, path = file_system(self._url)
+            data = fs.cat_file(path, start=self._at, end=self.end)
+        except fsspec_failures() as error:
+            raise explained(error) from None
+        is_whole = len(data) == self.size  # one answer is of one version
+        if len(data) > self.end - self._at or (not is_whole and self._look() != (self.size, self._identity)):
+            raise _ChangedError
+        self._at += len(data)
+        return data
+
+    def _look(self) -> tuple[int | None, tuple[str, ...]]:
+        try:
+            fs, path = file_system(self._url)
+            fs.invalidate_cache()
+            return identity_of(fs.info(path))
+        except fsspec_failures() as error:
+            raise explained(error) from None
+
+    def close(self) -> None:
+        pass

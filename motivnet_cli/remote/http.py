@@ -131,6 +131,7 @@ def get(
     url: str,
     *,
     start: int = 0,
+    count: int | None = None,
     version: Version | None = None,
     timeout: tuple[float, float] = TIMEOUT_SECONDS,
     allow_private: bool = False,
@@ -139,6 +140,7 @@ def get(
 
     Args:
         start: The first byte that is wanted; the answer may begin at 0 all the same.
+        count: How many bytes are wanted, if not all; the answer may bring more.
         version: Of which file, if it is another by now.
         allow_private: Go also where `remote.addresses` would not.
 
@@ -147,8 +149,9 @@ def get(
         RefusedError: The URL leads to no file, or the server is not the one it names.
         PrivateAddressError: It leads to an address that is not allowed.
     """
-    headers = {"Range": f"bytes={start}-"} if start else {}
-    if start and version and version.if_range:
+    end = "" if count is None else start + count - 1
+    headers = {"Range": f"bytes={start}-{end}"} if start or count else {}
+    if headers and version and version.if_range:
         headers["If-Range"] = version.if_range
     try:
         return _followed(session, direct_url(url), headers, timeout, allow_private=allow_private)

@@ -38,6 +38,7 @@ class FileSystem(Protocol):
     def ls(self, path: str, *, detail: bool) -> list[_Description]: ...
     def find(self, path: str, *, detail: bool) -> dict[str, _Description]: ...
     def open(self, path: str, mode: str) -> IO[bytes]: ...
+    def cat_file(self, path: str, start: int, end: int) -> bytes: ...
     def get_file(self, rpath: str, lpath: str) -> None: ...
     def put_file(self, lpath: str, rpath: str, *, mode: str = "overwrite") -> None: ...
     def rm_file(self, path: str) -> None: ...
@@ -222,6 +223,19 @@ def _version_of(found: _Description) -> tuple[int | None, int | None]:
     size = found.get("size")
     times = (_time_ns(found.get(name)) for name in ("LastModified", "last_modified", "mtime", "modified"))
     return size if isinstance(size, int) else None, next((time for time in times if time is not None), None)
+
+
+_VALIDATORS = ("ETag", "etag", "generation", "blob_id")
+_TIMES = ("LastModified", "last_modified", "updated", "modified", "mtime", "created")
+
+
+def identity_of(found: _Description) -> tuple[int | None, tuple[str, ...]]:
+    """Size in bytes, and what changes when a file does, as its storage says it; empty where it says nothing of it."""
+    size = found.get("size")
+    for names in (_VALIDATORS, _TIMES):
+        if said := tuple(f"{name} {found[name]}" for name in names if found.get(name)):
+            return size if isinstance(size, int) else None, said
+    return None, ()
 
 
 def _time_ns(value: object) -> int | None:

@@ -181,10 +181,11 @@ def keys(rng: Random, data: bytes) -> bytes:
 
 
 def judge_http(data: bytes, folder: Path) -> str:
-    """A picture that is read whole, a video that is copied, and a file of weights, from a server that says this."""
+    """A picture that is read whole, a video in parts, and a file of weights, from a server that says this."""
     from motivnet_cli.errors import FetchError, InputError
     from motivnet_cli.remote.fetch import fetch
-    from motivnet_cli.remote.files import local_copy, read_bytes
+    from motivnet_cli.remote.files import read_bytes
+    from motivnet_cli.remote.ranges import ranges_or_copy
 
     server = _server()
     server.answer = data
@@ -194,8 +195,11 @@ def judge_http(data: bytes, folder: Path) -> str:
         label = "ok"
     except InputError as error:
         label = error.error_type
-    with contextlib.suppress(InputError), local_copy(f"{server.url}/a.mp4") as path:
-        assert os.path.getsize(path) < 64 << 20  # noqa: PTH202
+    with contextlib.suppress(InputError), ranges_or_copy(f"{server.url}/a.mp4") as source:
+        if isinstance(source, str):
+            assert os.path.getsize(source) < 64 << 20  # noqa: PTH202
+        else:
+            assert len(source.block(source.num_blocks - 1)) <= source.block_bytes
     with contextlib.suppress(FetchError):
         fetch(f"{server.url}/m.pth", folder / "m.pth", retries=1, timeout=(1.0, 0.5), backoff_seconds=0)
     for path in folder.glob("m.pth*"):
