@@ -152,3 +152,13 @@ def test_a_group_alone_shows_its_help(words):
 
     assert (run.exit_code, run.stdout) == (2, "")
     assert run.stderr == motivnet(*words, "-h").stdout
+
+
+def test_help_makes_the_options_of_no_command(monkeypatch):
+    """Those of all take as long as the rest of it (benchmarks/startup.py)."""
+    made = []
+    monkeypatch.setattr("motivnet_cli.cli.command.expand_groups", lambda function: made.append(function) or function)
+    motivnet("--help")
+    assert made == []
+    motivnet("cite", "--help")
+    assert [function.__name__ for function in made] == ["cite"]

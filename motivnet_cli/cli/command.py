@@ -8,15 +8,16 @@ take is one more parameter there, and what must happen before a command's own op
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from motivnet_cli.cli import help
-from motivnet_cli.cli.options import expand_groups
+from motivnet_cli.cli.options import expand_groups, in_place_of
 from motivnet_cli.cli.settings import with_settings
 from motivnet_cli.errors import EXIT_USAGE, ConfigError, did_you_mean, one_line
 
@@ -55,7 +56,9 @@ class App(typer.Typer):
         """
 
         def add(function: AnyCommand) -> AnyCommand:
-            super(App, self).command(name, cls=Command, rich_help_panel=group)(with_settings(expand_groups(function)))
+            stand_in = in_place_of(function, lambda: None, ())
+            stand_in.__dict__["function"] = function
+            super(App, self).command(name, cls=Command, rich_help_panel=group)(stand_in)
             return function
 
         return add
@@ -81,7 +84,34 @@ class _Spoken:
 
 
 class Command(_Spoken, TyperCommand):
-    """A command that does something."""
+    """A command that does something.
+
+    Its options are made when one asks for them: to make those of all commands takes as long as the rest of --help.
+    """
+
+    _function: Callable[..., None]
+
+    @property
+    def params(self) -> list[Any]:
+        return self._made.params
+
+    @params.setter
+    def params(self, of_stand_in: list[Any]) -> None:
+        pass
+
+    @property
+    def callback(self) -> Callable[..., Any] | None:
+        return self._made.callback
+
+    @callback.setter
+    def callback(self, stand_in: Callable[..., Any] | None) -> None:
+        self._function = getattr(stand_in, "function")  # noqa: B009 - it is one that `App.command` made
+
+    @functools.cached_property
+    def _made(self) -> TyperCommand:
+        alone = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False)
+        alone.command(self.name)(with_settings(expand_groups(self._function)))
+        return cast("TyperCommand", typer.main.get_command(alone))
 
 
 class Group(_Spoken, TyperGroup):
