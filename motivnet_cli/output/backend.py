@@ -8,10 +8,14 @@ it. An object appears under its key whole or not at all.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, TYPE_CHECKING, Literal, Protocol, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from motivnet_cli.durable import sha256_of
 from motivnet_cli.errors import ConfigError
@@ -20,7 +24,7 @@ from motivnet_cli.remote.storage import entry_at, file_system, list_remote, with
 from motivnet_cli.remote.urls import display_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from motivnet_cli.durable import TemporaryFolder
@@ -30,9 +34,14 @@ if TYPE_CHECKING:
 _RETRIES = 8
 """Waits of 0.5 to 20 seconds, 70 in all, besides those of the driver: a store that is gone longer ends the run."""
 _MAX_CONCURRENT = 16
-"""Objects that are fetched or removed at the same time."""
+"""Objects that are fetched, looked at or removed at the same time."""
 _ATOMIC_SCHEMES = ("s3", "s3a", "gs", "gcs", "memory")
-"""Stores in which an object appears when all of it has arrived; elsewhere a file grows under its name."""
+"""Stores in which an object appears when all of it has arrived, and which decide who of several is the first to make
+it; elsewhere a file grows under its name."""
+_TAIL_BYTES = 1 << 16
+"""Of a Parquet file, read at once: the footers of most parts are shorter."""
+_TRAILER_BYTES = 8
+"""After the footer of a Parquet file: its length, and PAR1."""
 
 
 class Backend(Protocol):
@@ -40,6 +49,8 @@ class Backend(Protocol):
 
     has_locks: bool
     """Whether processes that write the same output can lock its files."""
+    has_exclusive_create: bool
+    """Whether of several processes that `create` a file, exactly one makes it."""
 
     def name_of(self, path: Path) -> str:
         """The name by which the user knows a file."""
@@ -50,11 +61,22 @@ class Backend(Protocol):
     def version(self, path: Path) -> Version | None:
         """What differs when another file has taken the place of this one; None if there is none."""
 
-    def names(self, folder: Path) -> list[str]:
-        """Names of the files in a folder, sorted."""
+    def names(self, folder: Path, prefix: str = "") -> list[str]:
+        """Names of the files in a folder that begin with `prefix`, sorted."""
 
     def open(self, path: Path) -> IO[bytes]:
         """Read a file where it lies."""
+
+    def footer(self, path: Path) -> pq.FileMetaData:
+        """The footer of a Parquet file, read where it lies.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError, pyarrow.ArrowException: It is none of Parquet, or damaged.
+        """
+
+    def each(self, step: Callable[[Path], _Answer], paths: Sequence[Path]) -> Iterator[_Answer]:
+        """What a step gives for each file, in their order; several at a time where that is faster."""
 
     def fetch(self, path: Path) -> bool:
         """Copy a file here as it is there now; False if there is none, and then there is none here either."""
@@ -91,6 +113,7 @@ class LocalFolder:
     """A folder of this machine, or one that several machines share: what is there is here."""
 
     has_locks = True
+    has_exclusive_create = True
 
     def name_of(self, path: Path) -> str:
         return str(path)
@@ -102,11 +125,17 @@ class LocalFolder:
         status = path.stat() if path.is_file() else None
         return None if status is None else (status.st_ino, status.st_mtime_ns)
 
-    def names(self, folder: Path) -> list[str]:
-        return sorted(path.name for path in folder.glob("*"))
+    def names(self, folder: Path, prefix: str = "") -> list[str]:
+        return sorted(path.name for path in folder.glob("*") if path.name.startswith(prefix))
 
     def open(self, path: Path) -> IO[bytes]:
         return path.open("rb")
+
+    def footer(self, path: Path) -> pq.FileMetaData:
+        return pq.read_metadata(path)
+
+    def each(self, step: Callable[[Path], _Answer], paths: Sequence[Path]) -> Iterator[_Answer]:
+        return map(step, paths)
 
     def fetch(self, path: Path) -> bool:
         return path.exists()
@@ -158,7 +187,7 @@ class ObjectStoreMirror:
         self._url = url.rstrip("/")
         self._local = local
         self._temporary = temporary
-        self._is_atomic = scheme in _ATOMIC_SCHEMES
+        self.has_exclusive_create = scheme in _ATOMIC_SCHEMES
         self._fs, self._root = with_retries(lambda: file_system(self._url), url)
 
     def name_of(self, path: Path) -> str:
@@ -171,13 +200,38 @@ class ObjectStoreMirror:
         entry = entry_at(self._url_of(path), retries=_RETRIES)
         return None if entry is None else entry.version
 
-    def names(self, folder: Path) -> list[str]:
+    def names(self, folder: Path, prefix: str = "") -> list[str]:
         """Names of the files in a folder, and of its folders with a slash at the end, sorted."""
         url = f"{self._url_of(folder)}/"
-        return sorted(entry.name for entry in list_remote(url, recursive=False, retries=_RETRIES))
+        entries = list_remote(url, recursive=False, begin=prefix, retries=_RETRIES)
+        return sorted(entry.name for entry in entries)
 
     def open(self, path: Path) -> IO[bytes]:
         return open_remote(self._url_of(path))
+
+    def footer(self, path: Path) -> pq.FileMetaData:
+        """In one request, or two where it is long."""
+        tail = self._tail(path, _TAIL_BYTES)
+        needed = int.from_bytes(tail[-_TRAILER_BYTES:-4], "little") + _TRAILER_BYTES
+        if needed > len(tail) == _TAIL_BYTES:
+            tail = self._tail(path, needed)
+        return pq.read_metadata(pa.BufferReader(tail))
+
+    def each(self, step: Callable[[Path], _Answer], paths: Sequence[Path]) -> Iterator[_Answer]:
+        with ThreadPoolExecutor(_MAX_CONCURRENT if self._fs.async_impl else 1) as pool:  # where the driver can do so
+            yield from pool.map(step, paths)
+
+    def _tail(self, path: Path, num_bytes: int) -> bytes:
+        def read() -> bytes | None:
+            try:
+                return self._fs.cat_file(self._key(path), start=-num_bytes)
+            except FileNotFoundError:
+                return None
+
+        tail = self._retried(read, path)
+        if tail is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.name_of(path))
+        return tail
 
     def fetch(self, path: Path) -> bool:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -201,7 +255,7 @@ class ObjectStoreMirror:
 
     def fetch_all(self, paths: Sequence[Path], *, anew: bool = False) -> list[Path]:
         missing = [path for path in paths if anew or not path.exists()]
-        found = self._concurrently(self.fetch, missing)
+        found = self.each(self.fetch, missing)
         gone = {path for path, is_here in zip(missing, found, strict=True) if not is_here}
         return [path for path in paths if path not in gone]
 
@@ -215,7 +269,7 @@ class ObjectStoreMirror:
         return path
 
     def create(self, path: Path, source: Path | None = None) -> bool:
-        if not self._is_atomic and self.has(path):
+        if not self.has_exclusive_create and self.has(path):
             return False
 
         def created() -> bool:
@@ -228,7 +282,8 @@ class ObjectStoreMirror:
         return self._retried(created, path)
 
     def remove(self, paths: Iterable[Path]) -> None:
-        self._concurrently(self._remove, list(paths))
+        for _ in self.each(self._remove, list(paths)):
+            pass
 
     def _remove(self, path: Path) -> None:
         def removed() -> None:
@@ -240,7 +295,7 @@ class ObjectStoreMirror:
 
     def _put(self, path: Path, source: Path, *, mode: Literal["create", "overwrite"]) -> None:
         key = self._key(path)
-        if self._is_atomic:
+        if self.has_exclusive_create:
             self._fs.put_file(str(source), key, mode=mode)
             return
         folder, _, name = key.rpartition("/")
@@ -259,12 +314,6 @@ class ObjectStoreMirror:
 
     def _retried(self, step: Callable[[], _Answer], path: Path) -> _Answer:
         return with_retries(step, self._url_of(path), retries=_RETRIES)
-
-    def _concurrently(self, step: Callable[[Path], _Answer], paths: Sequence[Path]) -> list[_Answer]:
-        """Several at a time where the driver can do so."""
-        workers = _MAX_CONCURRENT if self._fs.async_impl else 1
-        with ThreadPoolExecutor(workers) as pool:
-            return list(pool.map(step, paths))
 
 
 _Answer = TypeVar("_Answer")

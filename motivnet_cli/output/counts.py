@@ -105,24 +105,32 @@ class Counts:
         return self
 
 
-def written_counts(inputs: Path) -> Counts | None:
+def written_counts(footer: pq.FileMetaData) -> Counts | None:
     """What a file of inputs says of its rows and of their faces, by its footer alone.
 
     None where it says nothing, or where another program has written it anew: that keeps what is said, and may have
     changed the rows.
 
     Raises:
-        OutputConflictError: The file is damaged.
+        ValueError, LookupError, TypeError: It says what cannot be.
     """
-    with reading(inputs):
-        footer = pq.read_metadata(inputs)
-        written = json.loads((footer.metadata or {}).get(WRITTEN_KEY, b"{}"))
-        if inputs.stat().st_size - footer.serialized_size - _TRAILER_BYTES != written.get("data_end"):
-            return None
-        counts = Counts.of(written["counts"])
-        if counts.inputs != footer.num_rows:
-            raise ValueError(f"it has {footer.num_rows} rows, and says that it has {counts.inputs}")
-        return counts
+    written = json.loads((footer.metadata or {}).get(WRITTEN_KEY, b"{}"))
+    if "counts" not in written or _data_end(footer) != written.get("data_end"):
+        return None
+    counts = Counts.of(written["counts"])
+    if counts.inputs != footer.num_rows:
+        raise ValueError(f"it has {footer.num_rows} rows, and says that it has {counts.inputs}")
+    return counts
+
+
+def _data_end(footer: pq.FileMetaData) -> int:
+    """Where the last column of the last rows ends, in bytes from the start of the file."""
+    if not footer.num_row_groups:
+        return len(_MAGIC)
+    column = footer.row_group(footer.num_row_groups - 1).column(footer.num_columns - 1)
+    begin = column.data_page_offset if column.dictionary_page_offset is None else column.dictionary_page_offset
+    end: int = begin + column.total_compressed_size
+    return end
 
 
 def read_counts(inputs: Path, faces: Path) -> Counts:
@@ -141,8 +149,8 @@ def read_counts(inputs: Path, faces: Path) -> Counts:
     return counts
 
 
-_TRAILER_BYTES = 8
-"""After the footer of a Parquet file: its length, and PAR1."""
+_MAGIC = b"PAR1"
+"""With which a Parquet file begins."""
 
 
 def _values(column: pa.ChunkedArray | pa.Array) -> dict[Any, int]:

@@ -16,6 +16,7 @@ from motivnet_cli.durable import TemporaryFolder, durably, sync, temporary_name
 from motivnet_cli.errors import ConfigError, OutputConflictError
 from motivnet_cli.output.backend import LocalFolder, ObjectStoreMirror
 from motivnet_cli.output.counts import read_counts, written_counts
+from motivnet_cli.output.damage import reading
 from motivnet_cli.output.ledger import read_run, write_run
 from motivnet_cli.output.names import TABLES, RunFiles, faces_of, inputs_beside, is_part, place_of
 from motivnet_cli.output.written import WrittenPaths
@@ -101,12 +102,20 @@ class OutputPaths(ABC):
             parts: Of each table, in the same order. Rows are read where the inputs do not say what they come to.
         """
         pairs = dict(zip(parts["inputs"], parts["faces"], strict=True))
-        for inputs in self.backend.fetch_all(parts["inputs"]):
-            counts = written_counts(inputs)
-            if counts is None:
-                self.backend.fetch_all([pairs[inputs]])
+        for inputs, (is_there, said) in zip(pairs, self.backend.each(self._said, list(pairs)), strict=True):
+            counts = said
+            if is_there and counts is None and self.backend.fetch_all([inputs, pairs[inputs]], anew=True):
                 counts = read_counts(inputs, pairs[inputs])
-            yield inputs, counts
+            if counts is not None:
+                yield inputs, counts
+
+    def _said(self, inputs: Path) -> tuple[bool, Counts | None]:
+        """Whether a file of inputs is there, and what it says that it comes to."""
+        try:
+            with reading(f"the file {self.backend.name_of(inputs)!r}"):
+                return True, written_counts(self.backend.footer(inputs))
+        except FileNotFoundError:
+            return False, None
 
     def final_name(self, table: str) -> Path:
         if not self.is_file:

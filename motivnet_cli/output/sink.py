@@ -567,6 +567,7 @@ def _summary(
     for part, counts in paths.counts({table: parts(table) for table in TABLES}):
         total += counts
         if counts.status["failed"] and len(failures) < MAX_NAMED_FAILURES:
+            paths.backend.fetch_all([part])
             failed = (row for row in rows_in([part], _InputRow) if row.status == "failed")
             for row in itertools.islice(failed, MAX_NAMED_FAILURES - len(failures)):
                 problem = Problem(row.error_type, row.error)

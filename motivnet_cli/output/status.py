@@ -97,9 +97,8 @@ def _status_of(paths: OutputPaths, num_shards: int | None) -> OutputStatus:
         FileNotFoundError: It changed its form meanwhile.
     """
     ledger = Ledger.find(paths.run, paths.backend)
-    finals = paths.backend.fetch_all(paths.final_parts("inputs"), anew=True)
     if ledger is None:
-        _check_is_output(paths, finals)
+        _check_is_output(paths)
     lost = [] if ledger is None else ledger.lost_parts()
     if paths.is_finished(None if ledger is None else ledger.run) and not paths.run.journal.exists():
         counts = _sum_of(paths, {table: paths.final_parts(table) for table in TABLES}, lost)
@@ -129,14 +128,16 @@ def _status_of(paths: OutputPaths, num_shards: int | None) -> OutputStatus:
     )
 
 
-def _check_is_output(paths: OutputPaths, finals: Sequence[Path]) -> None:
+def _check_is_output(paths: OutputPaths) -> None:
     """Refuse what is no output of motivnet, or none yet."""
+    finals = paths.final_parts("inputs")
     if not finals:
         expected = paths.backend.name_of(paths.final_name("inputs"))
         why = "its inputs are not listed yet" if paths.backend.has(paths.work) else f"expected {expected}"
         raise ConfigError(f"no motivnet output at {paths.given!r}; {why}")
-    if "settings" not in record_in(finals[0]):
-        raise ConfigError(f"{paths.given!r} was not written by motivnet: name what --out named")
+    with paths.backend.open(finals[0]) as file:
+        if "settings" not in record_in(file):
+            raise ConfigError(f"{paths.given!r} was not written by motivnet: name what --out named")
 
 
 def _sum_of(paths: OutputPaths, parts: Mapping[str, Sequence[Path]], lost: Sequence[Path]) -> Counts:

@@ -38,7 +38,7 @@ class FileSystem(Protocol):
     def ls(self, path: str, *, detail: bool) -> list[_Description]: ...
     def find(self, path: str, *, detail: bool) -> dict[str, _Description]: ...
     def open(self, path: str, mode: str) -> IO[bytes]: ...
-    def cat_file(self, path: str, start: int, end: int) -> bytes: ...
+    def cat_file(self, path: str, start: int, end: int | None = None) -> bytes: ...
     def get_file(self, rpath: str, lpath: str) -> None: ...
     def put_file(self, lpath: str, rpath: str, *, mode: str = "overwrite") -> None: ...
     def rm_file(self, path: str) -> None: ...
@@ -138,24 +138,25 @@ def entry_at(url: str, *, retries: int = 1) -> RemoteEntry | None:
     return with_retries(look, url, retries=retries)
 
 
-def list_remote(url: str, *, recursive: bool = True, retries: int = 1) -> list[RemoteEntry]:
+def list_remote(url: str, *, recursive: bool = True, begin: str = "", retries: int = 1) -> list[RemoteEntry]:
     """The files under a URL that ends in a slash, in the order of a walk: by bytes, a slash before every other.
 
     About 400 bytes of memory a file where the list comes page by page (S3); drivers of others hold it as a whole.
 
     Args:
         recursive: Enter folders; else they are entries themselves.
+        begin: Only names that begin so; S3 is not asked for others.
 
     Raises:
         ConfigError, FetchError: As `is_remote_folder`; also if there is no such bucket.
     """
     fs, path = with_retries(lambda: file_system(url), url)
     if hasattr(fs, "call_s3"):
-        found = _list_s3(cast("_S3FileSystem", fs), url, path, recursive=recursive, retries=retries)
+        found = _list_s3(cast("_S3FileSystem", fs), url, path, recursive=recursive, begin=begin, retries=retries)
     else:
         found = _list(fs, url, path, recursive=recursive, retries=retries)
     # Without the objects that some tools put in the place of a folder: their keys end in a slash.
-    entries = [entry for entry in found if entry.name]
+    entries = [entry for entry in found if entry.name and entry.name.startswith(begin)]
     entries.sort(key=lambda entry: entry.name.encode("utf-8", "surrogatepass").replace(b"/", b"\0"))
     return entries
 
@@ -177,12 +178,14 @@ def _list(fs: FileSystem, url: str, path: str, *, recursive: bool, retries: int)
             yield RemoteEntry(name, _version_of(found))
 
 
-def _list_s3(fs: _S3FileSystem, url: str, path: str, *, recursive: bool, retries: int) -> Iterator[RemoteEntry]:
+def _list_s3(
+    fs: _S3FileSystem, url: str, path: str, *, recursive: bool, begin: str, retries: int
+) -> Iterator[RemoteEntry]:
     """Page by page: s3fs itself would hold the answers for all keys at once, over a kilobyte for each."""
     bucket, key, _ = fs.split_path(path)
     slashes = "/" * (len(url) - len(url.rstrip("/")))
     prefix = key and key.rstrip("/") + slashes
-    request = {"Bucket": bucket, "Prefix": prefix, "Delimiter": "" if recursive else "/", **fs.req_kw}
+    request = {"Bucket": bucket, "Prefix": prefix + begin, "Delimiter": "" if recursive else "/", **fs.req_kw}
     while True:
         page = with_retries(lambda: fs.call_s3("list_objects_v2", **request), url, retries=retries)
         try:
