@@ -50,33 +50,36 @@ def faces_in(item, healed=False):
     return int(item.input[0]) % 3
 
 
-def run(out, photos, *, batch_size=2, healed=False, record=RECORD, stop_after=None, **options):
+def run(out, photos, *, batch_size=2, healed=False, more_faces=0, record=RECORD, stop_after=None, **options):
     """Drive an Output as `annotate` does, with faces made up from the input's name.
 
     Args:
         photos: The folder of the inputs; None where it cannot be listed.
+        more_faces: As many more are found in each input that is read, so that it shows who did it.
     """
     config = OutputConfig(path=str(out), **options)
     with Output(config, record=record, layout=RowLayout(EMOTIONS, 4, config.embeddings)) as output:
         if before := output.finished_before():
             return before
-        crops, finished = [], []
-        reached = Cursor(Position(0))
         begun = output.begin(None if photos is None else Listing([str(photos)]))
-        for done, todo in enumerate(next(begun.rounds(never), ())):
-            if stop_after is not None and done >= stop_after:
-                return begun.summary()
-            item = todo.item
-            reached = todo.cursor
-            count = faces_in(item, healed)
-            for crop in crops_of(item, reached.position, count):
-                crops.append(crop)
-                if len(crops) == batch_size:
-                    begun.write(Batch(tuple(crops), tuple(finished), reached), predict(crops))
-                    crops, finished = [], []
-            finished.append(report_of(item, count))
-            reached = Cursor(Position(item.index + 1))
-        begun.write(Batch(tuple(crops), tuple(finished), reached), predict(crops) if crops else None)
+        done, reached = 0, Cursor(Position(0))
+        for todos in begun.rounds(never):
+            crops, finished = [], []
+            for todo in todos:
+                if stop_after is not None and done >= stop_after:
+                    return begun.summary()
+                item, reached = todo.item, todo.cursor
+                count = faces_in(item, healed)
+                count = None if count is None else count + more_faces
+                for crop in crops_of(item, reached.position, count):
+                    crops.append(crop)
+                    if len(crops) == batch_size:
+                        begun.write(Batch(tuple(crops), tuple(finished), reached), predict(crops))
+                        crops, finished = [], []
+                finished.append(report_of(item, count))
+                reached = Cursor(Position(item.index + 1))
+                done += 1
+            begun.write(Batch(tuple(crops), tuple(finished), reached), predict(crops) if crops else None)
         begun.complete()
         return begun.summary()
 

@@ -24,7 +24,7 @@ from motivnet_cli.inputs.listing import Listing
 from motivnet_cli.output import backend, ledger
 from motivnet_cli.output.backend import ObjectStoreMirror
 from motivnet_cli.output.ledger import Ledger
-from motivnet_cli.output.names import RunFiles
+from motivnet_cli.output.names import RunFiles, is_last, unit_of
 from motivnet_cli.output.read import read_faces, read_inputs, read_record
 from motivnet_cli.output.sink import Output
 from motivnet_cli.output.status import output_status
@@ -420,7 +420,7 @@ def nine(tmp_path):
 
 @pytest.fixture
 def small_units(monkeypatch):
-    monkeypatch.setattr(ledger, "MIN_PICTURES_PER_UNIT", 2)
+    monkeypatch.setattr(ledger, "MAX_UNIT_ITEMS", 4)
 
 
 def whole_run(nine, tmp_path):
@@ -445,10 +445,29 @@ def test_output_in_a_bucket(s3, nine, tmp_path, small_units, name):
         assert keys == ["preds.inputs.parquet", "preds.parquet"]
     else:
         below = name and name.rstrip("/") + "/"
-        parts = [f"{below}{table}/part-{unit:06d}-0000.parquet" for table in ("faces", "inputs") for unit in range(5)]
-        assert [key for key in keys if ".motivnet/" not in key] == parts
+        assert_parts_pair(key.removeprefix(below) for key in keys)
+        assert {key.rpartition("/")[2].partition("-")[0] for key in keys if ".motivnet/" in key} == {"plan", "run.json"}
     assert write(url, nine).done == 9
     assert s3.keys(bucket) == keys
+
+
+def assert_parts_pair(keys):
+    """Of three units, each part of the inputs has its faces, no faces are without, and one of a unit is its last."""
+    keys = list(keys)
+    faces, inputs = ([key.rpartition("/")[2] for key in keys if f"{table}/" in key] for table in ("faces", "inputs"))
+    assert faces == [name.replace("-end", "") for name in inputs]
+    assert [unit_of(name) for name in inputs if is_last(name)] == [0, 1, 2]
+
+
+def assert_no_litter(root, undisturbed):
+    """Nothing lies there but what an undisturbed run leaves; that may have cut its units elsewhere."""
+    left, expected = (
+        [key for key in keys_under(each) if "faces/" not in key and "inputs/" not in key]
+        for each in (root, undisturbed)
+    )
+    assert left == expected
+    if len(keys_under(undisturbed)) > 2:
+        assert_parts_pair(keys_under(root))
 
 
 @pytest.fixture(
@@ -483,7 +502,7 @@ def test_killed_before_every_call_to_the_store(store, nine, tmp_path, small_unit
         write(url, nine, batch_size=3, commit_seconds=0)
 
         assert rows_at(url) == whole
-        assert keys_under(f"{root}/{kill_at}") == keys_under(f"{root}/undisturbed")
+        assert_no_litter(f"{root}/{kill_at}", f"{root}/undisturbed")
         if not death:
             break
     assert kill_at > 30
@@ -523,7 +542,7 @@ def test_another_process_does_all_of_it_meanwhile(store, nine, tmp_path, small_u
             assert write(url, nine, commit_seconds=0).done == 9
 
         assert rows_at(url) == whole
-        assert keys_under(f"{root}/{number}") == keys_under(f"{root}/undisturbed")
+        assert_no_litter(f"{root}/{number}", f"{root}/undisturbed")
         if not happened:
             break
     assert number > 30

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from motivnet_cli.config import OutputConfig
 from motivnet_cli.errors import ConfigError, OutputConflictError
-from motivnet_cli.output import ledger
+from motivnet_cli.output import commits, ledger
 from motivnet_cli.output.read import read_faces, read_inputs, read_record, scan_faces
 from motivnet_cli.output.sink import Output
 from motivnet_cli.output.tables import RowLayout, Rows, faces_schema
@@ -165,7 +165,7 @@ def test_killed_at_every_file_and_resumed(tmp_path, photos, monkeypatch, name):
 def test_disk_that_is_full_for_a_moment(tmp_path, photos, monkeypatch, full_at):
     """Rows that could not be written are not taken for done: nothing is committed past them."""
     run(tmp_path / "whole", photos)
-    real, calls = ledger.durably, iter(range(1000))
+    real, calls = commits.durably, iter(range(1000))
 
     @contextlib.contextmanager
     def full_once(final):
@@ -175,7 +175,7 @@ def test_disk_that_is_full_for_a_moment(tmp_path, photos, monkeypatch, full_at):
             yield temporary
 
     with monkeypatch.context() as patch:
-        patch.setattr(ledger, "durably", full_once)
+        patch.setattr(commits, "durably", full_once)
         with pytest.raises(OSError, match="No space left"):
             run(tmp_path / "out", photos, commit_seconds=0)
     run(tmp_path / "out", photos)

@@ -113,7 +113,7 @@ class LocalFolder:
     """A folder of this machine, or one that several machines share: what is there is here."""
 
     has_locks = True
-    has_exclusive_create = True
+    has_exclusive_create = False
 
     def name_of(self, path: Path) -> str:
         return str(path)

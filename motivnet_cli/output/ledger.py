@@ -5,7 +5,9 @@ A unit is a fixed slice of the plan. Its rows are written in *parts*: first `fac
 lists are done, and faces without it do not count. The last marker of a unit is `inputs/part-U-S-end.parquet`, so that
 the names alone tell which units are done. Who works on a unit holds its lock, which the system takes back when the
 process dies; whoever takes the unit next goes on after its last marker. In an object store there are no locks: there
-a unit is one part, and two processes that do it by accident write the same rows.
+the first process to write a part of a unit has written it, and any other gives its rows of that unit up (`commits`).
+Where a store cannot say who was first, and in runs of former versions, a unit in a store is one part, and two
+processes that do it by accident write the same rows.
 """
 
 from __future__ import annotations
@@ -17,24 +19,24 @@ from collections import Counter
 from typing import TYPE_CHECKING, get_args
 
 import filelock
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from motivnet_cli import __version__
 from motivnet_cli.config import KeptType
 from motivnet_cli.durable import durably
 from motivnet_cli.errors import OutputConflictError
-from motivnet_cli.output.counts import Counts
+from motivnet_cli.output.commits import Contest, TakenError, cursor_in, write_part
 from motivnet_cli.output.damage import reading
-from motivnet_cli.output.names import TABLES, is_last, is_part, segment_of, unit_of
+from motivnet_cli.output.names import TABLES, is_last, is_part, parts_begin, segment_of, unit_of
 from motivnet_cli.output.plan import planned_items, planned_lines, write_plan
-from motivnet_cli.output.tables import TableWriter, TrackedFace, rows_in
-from motivnet_cli.records import Cursor, LeftOut, Position, Todo
+from motivnet_cli.output.tables import TrackedFace, rows_in
+from motivnet_cli.records import Cursor, Position, Todo
 from motivnet_cli.shards import Shard
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
+
+    import pyarrow as pa
 
     from motivnet_cli.inputs.listing import Listing
     from motivnet_cli.output.backend import Backend
@@ -59,8 +61,6 @@ MIN_PICTURES_PER_UNIT = 16
 MAX_PICTURES_PER_WHOLE_UNIT = 64
 MAX_ITEMS_PER_WHOLE_UNIT = 8
 """In a unit that is committed only whole, of pictures and of whatever else: so much is done again after a crash."""
-_CURSOR_KEY = b"motivnet.reached"
-"""In the metadata of an inputs part: from where its unit goes on."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +81,8 @@ class Run:
     """Items in a unit; the last one may have fewer."""
     offsets: list[int] | None = None
     """Of each unit, where its first line begins in the plan, in bytes; None for a plan that is a table."""
+    has_segments: bool = True
+    """A unit may be committed in several parts; else only whole."""
     is_finished: bool = False
     """Everything is done: from then on parts may be rewritten, and their markers no longer count."""
 
@@ -114,6 +116,7 @@ def read_run(files: RunFiles, backend: Backend) -> Run | None:
             plan=values.get("plan", files.former_plan.name),
             unit_size=values["unit"],
             offsets=values.get("offsets"),
+            has_segments=bool(values.get("segments", backend.has_locks)),
             is_finished=bool(values.get("finished")),
         )
         _check_run(run, files)
@@ -174,6 +177,8 @@ def write_run(files: RunFiles, backend: Backend, run: Run, *, is_new: bool = Fal
     }
     if run.offsets is not None:
         values["offsets"] = run.offsets
+    if run.has_segments and not backend.has_locks:
+        values["segments"] = True
     if run.is_finished:
         values["finished"] = True
     with durably(files.about) as temporary:
@@ -194,6 +199,9 @@ class Ledger:
         self._files = files
         self._backend = backend
         self._claims: dict[int, filelock.BaseFileLock] = {}
+        self._lost: set[int] = set()
+        """Units of which another process has written a part while this one was at work on them."""
+        self._contest = Contest(files, backend, run.plan, self.end_of)
         self._take_in(run)
 
     @classmethod
@@ -235,7 +243,8 @@ class Ledger:
             plans = filter(files.is_plan, backend.names(files.control))
             backend.remove(files.control / name for name in plans if name != files.plan.name)
         plan = backend.publish_distinct(files.plan)
-        size = unit_size(num_items, num_workers, are_pictures=are_pictures, are_whole=not backend.has_locks)
+        has_segments = backend.has_locks or backend.has_exclusive_create
+        size = unit_size(num_items, num_workers, are_pictures=are_pictures, are_whole=not has_segments)
         run = Run(
             record=record,
             num_items=num_items,
@@ -244,6 +253,7 @@ class Ledger:
             shards=shards,
             plan=plan.name,
             unit_size=size,
+            has_segments=has_segments,
         )
         while not write_run(files, backend, run, is_new=True):
             first = cls.find(files, backend)
@@ -274,10 +284,7 @@ class Ledger:
         self._reached: dict[int, Cursor] = {}
         """Of units that have been asked for: a part is not opened before."""
         for name in filter(is_part, self._backend.names(self._files.table("inputs"))):
-            unit = unit_of(name)
-            self._num_parts[unit] = max(self._num_parts[unit], segment_of(name) + 1)
-            if is_last(name):
-                self._ended.add(unit)
+            self._note_part(name)
 
     def finish(self) -> None:
         """Note that everything is done and in its place, where no other parts are left."""
@@ -286,6 +293,8 @@ class Ledger:
             folder = self._files.table(table)
             names = filter(is_part, self._backend.names(folder))
             self._backend.remove(folder / name for name in names if name not in committed)
+        if self._is_contested:  # of attempts that came to nothing
+            self._backend.remove(self._files.pending / name for name in self._backend.names(self._files.pending))
         self._note(dataclasses.replace(self.run, is_finished=True))
 
     def share_out(self, shards: dict[str, int]) -> None:
@@ -345,18 +354,34 @@ class Ledger:
     def is_done(self, unit: int) -> bool:
         return self.reached(unit).position.item >= self.end_of(unit)
 
+    @property
+    def _is_contested(self) -> bool:
+        """Whether nothing keeps another process from writing a part of a unit that this one works on."""
+        return self.run.has_segments and not self._backend.has_locks
+
     def refresh_unit(self, unit: int) -> None:
         """See what is committed of a unit by now: another process may have added to it."""
         before = self._num_parts[unit]
-        while unit not in self._ended:
+        if self._is_contested:
+            self._contest.end_others(unit)
+            for name in filter(is_part, self._backend.names(self._files.table("inputs"), parts_begin(unit))):
+                self._note_part(name)
+        while unit not in self._ended and not self._is_contested:
             number = self._num_parts[unit]
-            if self._backend.has_locks and self._backend.has(self._files.part("inputs", unit, number, is_last=True)):
+            if self.run.has_segments and self._backend.has(self._files.part("inputs", unit, number, is_last=True)):
                 self._ended.add(unit)
             elif not self._backend.has(self._files.part("inputs", unit, number)):
                 break
             self._num_parts[unit] += 1
         if self._num_parts[unit] > before:
             self._reached.pop(unit, None)
+
+    def _note_part(self, name: str) -> None:
+        """Take in that a part of the inputs is there."""
+        unit = unit_of(name)
+        self._num_parts[unit] = max(self._num_parts[unit], segment_of(name) + 1)
+        if is_last(name):
+            self._ended.add(unit)
 
     def claim(self, unit: int, *, timeout: float = 0.0) -> bool:
         """Take a unit that is not done, so that no one else does; False if it is done, or taken already.
@@ -378,6 +403,7 @@ class Ledger:
             lock.release()
             return False
         self._claims[unit] = lock
+        self._lost.discard(unit)
         return True
 
     def is_claimed(self, unit: int) -> bool:
@@ -391,11 +417,11 @@ class Ledger:
 
     def _cursor_after(self, unit: int) -> Cursor:
         """How far a unit is, by its last part, which does not say that it is the last one."""
-        if not self._backend.has_locks:
+        if not self.run.has_segments:
             return Cursor(Position(self.end_of(unit)))
         part = self._files.part("inputs", unit, self._num_parts[unit] - 1)
-        with reading(part):
-            cursor = cursor_in(part)
+        with reading(f"the file {self._backend.name_of(part)!r}"):
+            cursor = cursor_in(self._backend.footer(part))
             if not self._start_of(unit) <= cursor.position.item <= self.end_of(unit):
                 raise ValueError(f"it ends at input {cursor.position.item}, which is none of its unit")
         return cursor
@@ -403,11 +429,13 @@ class Ledger:
     # ---- the plan ----
 
     def todos(self, unit: int) -> Iterator[Todo]:
-        """What is still to do of a unit."""
+        """What is still to do of a unit, until it is lost to another process."""
         reached = self.reached(unit)
         if self.is_done(unit):
             return
         for item in planned(self._plan, self.run, self._start_of(unit), self.end_of(unit)):
+            if unit in self._lost:
+                return
             if item.index >= reached.position.item:
                 cursor = reached if item.index == reached.position.item else Cursor(Position(item.index))
                 yield Todo(item, cursor)
@@ -445,39 +473,61 @@ class Ledger:
             lost += [self._files.part("inputs", unit, 0) for unit in self.units if not self._num_parts[unit]]
         return lost
 
+    def has_lost(self, unit: int) -> bool:
+        """Whether another process has written parts of a unit since this one has taken it: rows come to nothing."""
+        return unit in self._lost
+
     def can_commit(self, unit: int, reached: Cursor) -> bool:
         """Whether a part that ends there adds something to its unit, and may be written."""
         is_new = reached.position > self.reached(unit).position
-        return is_new and (self._backend.has_locks or reached.position.item >= self.end_of(unit))
+        return is_new and (self.run.has_segments or reached.position.item >= self.end_of(unit))
 
     def commit(self, unit: int, faces: pa.Table, inputs: pa.Table, *, reached: Cursor) -> None:
-        """Write the next part of a unit: its faces, and then the inputs that mark them as done."""
-        self.refresh_unit(unit)  # without locks, another process may have done it by accident: its rows stay
-        if not self.is_done(unit):
-            self._write_part(unit, faces, inputs, reached)
-        if self.is_done(unit) and unit in self._claims:
+        """Write the next part of a unit: its faces, and then the inputs that mark them as done.
+
+        In an object store another process may have been first: the unit is lost to this one, until it takes it again.
+        """
+        if not self._is_contested:
+            self.refresh_unit(unit)  # without locks, another process may have done it by accident: its rows stay
+        if not self.is_done(unit) and not self._write_part(unit, faces, inputs, reached):
+            self._lost.add(unit)
+        if unit in self._claims and (self.is_done(unit) or self.has_lost(unit)):
             self._claims.pop(unit).release()
 
-    def _write_part(self, unit: int, faces: pa.Table, inputs: pa.Table, reached: Cursor) -> None:
-        marker = {**inputs.schema.metadata, _CURSOR_KEY: json.dumps(dataclasses.astuple(reached)).encode()}
-        is_end = self._backend.has_locks and reached.position.item >= self.end_of(unit)  # else each part is the last
-        counts = Counts()
-        for name, table in (("faces", faces), ("inputs", inputs.replace_schema_metadata(marker))):
-            final = self._files.part(name, unit, self._num_parts[unit], is_last=is_end)
-            final.parent.mkdir(exist_ok=True)
-            with durably(final) as temporary:
-                with TableWriter(temporary, table.schema, counts) as writer:
-                    writer.add(table)
-                self._backend.publish(final, temporary)
+    def _write_part(self, unit: int, faces: pa.Table, inputs: pa.Table, reached: Cursor) -> bool:
+        """False if another process has written the part of this number."""
+        number = self._num_parts[unit]
+        is_end = self.run.has_segments and reached.position.item >= self.end_of(unit)  # else each part is the last
+        finals = {table: self._files.part(table, unit, number, is_last=is_end) for table in TABLES}
+        tables = {"faces": faces, "inputs": inputs}
+        try:
+            if self._is_contested:
+                self._contest.write_part(unit, number, finals, tables, reached)
+            else:
+                write_part(finals, tables, reached, lambda files: self._publish(finals, files))
+        except TakenError:
+            self.refresh_unit(unit)
+            if self._num_parts[unit] == number:
+                raise OutputConflictError(
+                    f"a part of the run at {self._backend.name_of(self._files.control)!r} is gone: "
+                    "start anew with --overwrite"
+                ) from None
+            log.info("another process works on the same inputs: what it has written of unit %d stays", unit)
+            return False
         self._num_parts[unit] += 1
         self._reached[unit] = reached
         if is_end:
             self._ended.add(unit)
         log.debug("committed: %d faces of %d inputs, in unit %d", len(faces), len(inputs), unit)
+        return True
+
+    def _publish(self, finals: Mapping[str, Path], files: Mapping[str, Path]) -> None:
+        for table in TABLES:
+            self._backend.publish(finals[table], files[table])
 
     def faces_of(self, position: Position, name: str) -> Iterator[TrackedFace]:
         """What is committed of one input's faces."""
-        parts = self.committed("faces", [self.unit_at(position)])
+        parts = self._backend.fetch_all(self.committed("faces", [self.unit_at(position)]))
         return (row for row in rows_in(parts, TrackedFace) if row.input == name)
 
 
@@ -495,13 +545,3 @@ def unit_size(num_items: int, num_workers: int, *, are_pictures: bool, are_whole
         most = MAX_PICTURES_PER_WHOLE_UNIT if are_pictures else MAX_ITEMS_PER_WHOLE_UNIT
     least = max(1, min(MIN_PICTURES_PER_UNIT if are_pictures else 1, num_items // (num_workers * 4)))
     return min(most, max(least, -(-num_items // (num_workers * TARGET_UNITS_PER_WORKER))))
-
-
-def cursor_in(part: Path) -> Cursor:
-    """How far the unit of a part of the inputs is, by what its file says."""
-    (item, step), num_frames, num_faces, num_lost, *more = json.loads(pq.read_metadata(part).metadata[_CURSOR_KEY])
-    left_out = more[0] if more else []  # of which former versions say nothing
-    counts = num_frames, num_faces, num_lost
-    if not all(type(count) is int and count >= 0 for count in (item, step, *counts, *left_out)):
-        raise ValueError("it says nothing of how far its unit is")
-    return Cursor(Position(item, step), *counts, LeftOut(*left_out))

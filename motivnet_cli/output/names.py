@@ -74,6 +74,20 @@ class RunFiles:
         """The run that amends this one's finished output."""
         return RunFiles(self.control / "amend", self.control / "amend")
 
+    @property
+    def pending(self) -> Path:
+        """In an object store, the folder of inputs that are about to be committed."""
+        return self.control / "pending"
+
+    def pending_part(self, unit: int, segment: int, attempt: str) -> Path:
+        """The inputs of a part that a process is about to commit; its name is nobody else's.
+
+        Args:
+            attempt: Letters and digits that no other attempt has.
+        """
+        name = part_name(unit, segment).removesuffix(_SUFFIX)
+        return self.pending / f"{name}-{attempt}{self.plan.suffix}"  # which no pattern for tables finds
+
     def table(self, table: str) -> Path:
         """The folder of a table's parts."""
         return self.parts / table
@@ -89,7 +103,12 @@ class RunFiles:
 
 
 def part_name(unit: int, segment: int = 0) -> str:
-    return f"part-{unit:06d}-{segment:04d}{_SUFFIX}"
+    return f"{parts_begin(unit)}{segment:04d}{_SUFFIX}"
+
+
+def parts_begin(unit: int) -> str:
+    """With what the names of all parts of a unit begin, and of no other."""
+    return f"part-{unit:06d}-"
 
 
 def is_last(name: str) -> bool:

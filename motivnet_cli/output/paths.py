@@ -269,7 +269,8 @@ class StoredPaths(OutputPaths):
     def _parts(self) -> list[Path]:
         """The inputs first, without which faces do not count."""
         folders = map(self.run.table, reversed(TABLES))
-        return [folder / name for folder in folders for name in self.backend.names(folder) if is_part(name)]
+        parts = [folder / name for folder in folders for name in self.backend.names(folder) if is_part(name)]
+        return [*parts, *(self.run.pending / name for name in self.backend.names(self.run.pending))]
 
     def _plans(self) -> list[Path]:
         return [self.work / name for name in self.backend.names(self.work) if self.run.is_plan(name)]

@@ -73,11 +73,16 @@ class Share:
             first = self._claim_next(0)
             if first is not None:
                 yield self._todos(first)
-                self.flush()
+                self._end_round()
             elif self._others == "wait" and not self.is_done:
                 time.sleep(POLL_SECONDS)
             else:
                 return
+
+    def _end_round(self) -> None:
+        """Commit all that is reached; the next round may begin earlier, in a unit that was lost to another process."""
+        self.flush()
+        self._reached = Cursor(Position(0))
 
     def _todos(self, index: int | None) -> Iterator[Todo]:
         while index is not None:
@@ -120,7 +125,10 @@ class Share:
         return all(map(self._ledger.is_done, self.units))
 
     def _commit(self, *, all_reached: bool) -> None:
-        """Commit each unit that is whole by now, and if asked, and possible, what is reached of the next."""
+        """Commit each unit that is whole by now, and if asked, and possible, what is reached of the next.
+
+        Rows of a unit that was lost to another process are thrown away.
+        """
         ledger, reached = self._ledger, self._reached
         if self._is_broken:
             return
@@ -131,15 +139,18 @@ class Share:
                 break
             self._commit_unit(unit, end)
         unit = ledger.unit_at(reached.position)
-        if all_reached and unit in ledger.units and ledger.can_commit(unit, reached):
+        if all_reached and unit in ledger.units and (ledger.has_lost(unit) or ledger.can_commit(unit, reached)):
             self._commit_unit(unit, reached)
 
     def _commit_unit(self, unit: int, reached: Cursor) -> None:
         self._is_broken = True
         positions, faces, inputs = self._rows.take(reached.position)
-        if self._tracks is not None:
-            faces = self._tracks.follow(positions, faces)
-        self._ledger.commit(unit, faces, inputs, reached=reached)
+        if not self._ledger.has_lost(unit):
+            if self._tracks is not None:
+                faces = self._tracks.follow(positions, faces)
+            self._ledger.commit(unit, faces, inputs, reached=reached)
+        if self._tracks is not None and self._ledger.has_lost(unit):
+            self._tracks.forget()
         self._is_broken = False
         self._last_commit = time.monotonic()
 
@@ -169,7 +180,7 @@ class AssignedShare(Share):
         self._next = self._queue.wait()
         while self._next is not None and not stop():
             yield self._assigned_todos()
-            self.flush()
+            self._end_round()
             if self._next is None:
                 self._next = self._queue.wait()
 

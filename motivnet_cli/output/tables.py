@@ -438,6 +438,10 @@ class Tracks:
         self._faces_of = faces_of
         self._item = -1
 
+    def forget(self) -> None:
+        """What was followed last is not stored: of its video, others have stored something else."""
+        self._item = -1
+
     def follow(self, positions: Sequence[Position], faces: pa.Table) -> pa.Table:
         """Fill the `track` column of the rows that belong to videos."""
         if not positions:

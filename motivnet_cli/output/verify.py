@@ -20,9 +20,10 @@ import pyarrow.parquet as pq
 from motivnet_cli import __version__
 from motivnet_cli.durable import temporary_name
 from motivnet_cli.errors import ConfigError, OutputConflictError, first_line
+from motivnet_cli.output.commits import cursor_in
 from motivnet_cli.output.counts import WRITTEN_KEY, Counts
 from motivnet_cli.output.findings import MAX_EXAMPLES, Findings, Verification
-from motivnet_cli.output.ledger import cursor_in, read_run
+from motivnet_cli.output.ledger import read_run
 from motivnet_cli.output.names import TABLES, is_part
 from motivnet_cli.output.paths import output_paths
 from motivnet_cli.output.tables import BATCH_ROWS, METADATA_KEY, READABLE_VERSIONS
@@ -363,7 +364,7 @@ class _Look:
 
     def _reached(self, file: _File, key: PartKey) -> Cursor | None:
         try:
-            reached = cursor_in(file.path)
+            reached = cursor_in(pq.read_metadata(file.path))
         except READ_FAILURES as error:
             self._findings.fault("plan", file.name, f"does not say how far its unit is: {first_line(error)}")
             return None
