@@ -62,17 +62,6 @@ def test_summary(tmp_path):
     assert found.written_bytes.value is None
 
 
-def test_output_in_a_bucket(tmp_path):
-    """A unit there is committed as a whole, of 64 pictures at most, in two objects."""
-    source = save(tmp_path, SUMMARY)
-    found = estimate([source], inputs=1_440_000, workers=4, input_bytes=None, in_bucket=True)
-    lines = motivnet("plan", "--estimate", source, "--inputs", 1_440_000, "--workers", 4, "--bucket").stdout
-
-    assert found.units.value == 1_440_000 / 64
-    assert found.files.value == 2 * 22_500
-    assert "files\t45,000\t2 a unit, in an object store" in lines
-
-
 def test_the_listing_is_no_working_time(tmp_path, monkeypatch):
     """It is part of the start, as what comes before the first faces: a larger run's is not so much longer."""
     face_photo(tmp_path / "a.png")

@@ -124,10 +124,6 @@ def plan(
         int,
         typer.Option(min=1, help="Processes with a network each, such as one a GPU.", rich_help_panel="Cluster"),
     ] = 1,
-    bucket: Annotated[
-        bool,
-        typer.Option("--bucket", help="The output is to lie in an object store, where units are smaller."),
-    ] = False,
     as_json: AsJson = False,
     log: LogOptions,
 ) -> None:
@@ -140,7 +136,7 @@ def plan(
     with talking(log):
         from motivnet_cli.output.estimate import estimate as work_out
 
-        found = work_out(estimate, inputs=inputs, workers=workers, input_bytes=input_bytes, in_bucket=bucket)
+        found = work_out(estimate, inputs=inputs, workers=workers, input_bytes=input_bytes)
         if as_json:
             print_json({"kind": "arithmetic, not a measurement", **dataclasses.asdict(found)})
         else:

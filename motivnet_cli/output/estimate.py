@@ -25,8 +25,9 @@ log = logging.getLogger(__name__)
 
 MIN_INPUTS = 1000
 """Of a source: of fewer, what is done once for a file or a run weighs more than it will in a large run."""
-FILES_A_UNIT, OBJECTS_A_UNIT = 3, 2
-"""A part of each table, and in a folder the lock, and more parts where a unit takes longer than --commit-seconds."""
+FILES_A_UNIT = 3
+"""At least: a part of each table, and where there are locks the lock; more parts where a unit takes longer than
+--commit-seconds."""
 _DEVICES = re.compile(r"(cpu|mps|cuda(:\d+)?)(, (cpu|mps|cuda(:\d+)?))+")
 """What a summary says of several workers on one machine."""
 
@@ -68,21 +69,18 @@ class Estimate:
     written_bytes: Figure
     units: Figure
     files: Figure
-    """At least, in a folder or an object store; a single file is joined from as many."""
+    """At least, in a folder; a single file is joined from as many."""
     bound_by: str | None
     """The stage that the others waited for, where it was measured: reading or one of its steps, network, writing."""
 
 
-def estimate(
-    sources: Sequence[str], *, inputs: int, workers: int, input_bytes: int | None, in_bucket: bool = False
-) -> Estimate:
+def estimate(sources: Sequence[str], *, inputs: int, workers: int, input_bytes: int | None) -> Estimate:
     """What a run over so many pictures would take, if they are like those that the sources were measured on.
 
     Args:
         sources: Files with the JSON of `annotate --json` or `bench --json`, and outputs. Of each figure, the first that
             has it counts.
         input_bytes: Of a picture; None takes the mean of an output.
-        in_bucket: The output lies in an object store, where units are smaller.
 
     Raises:
         ConfigError: A source is none of these.
@@ -99,9 +97,8 @@ def estimate(
     work = _times(Figure(None if rate.value is None else 1 / rate.value / 3600, rate.why), inputs)
     hours = _times(work, 1 / workers)
     read_bytes = _times(read, inputs)
-    size = unit_size(inputs, workers, are_pictures=True, are_whole=in_bucket)
+    size = unit_size(inputs, workers, are_pictures=True, are_whole=False)
     num_units = -(-inputs // size)
-    files, place = (OBJECTS_A_UNIT, "an object store") if in_bucket else (FILES_A_UNIT, "a folder")
     return Estimate(
         inputs=inputs,
         workers=workers,
@@ -112,7 +109,7 @@ def estimate(
         read_bytes_per_s=_times(read_bytes, 1 / hours.value / 3600) if hours.value else Figure(None, hours.why),
         written_bytes=_times(first("written_bytes_an_input", "give an output"), inputs),
         units=Figure(num_units, f"{size:,} inputs each, as annotate cuts them up"),
-        files=Figure(num_units * files, f"{files} a unit{'' if in_bucket else ' at least'}, in {place}"),
+        files=Figure(num_units * FILES_A_UNIT, f"{FILES_A_UNIT} a unit at least, in a folder"),
         bound_by=next((each.bound_by for each in measured if each.bound_by), None),
     )
 
