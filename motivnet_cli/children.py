@@ -6,17 +6,21 @@ folder first, so children are started in another way, on every version of Python
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from typing_extensions import Self
 
 _RUN_MODULE = """\
 import sys
@@ -142,6 +146,19 @@ def confine(memory_bytes: int, *, dies_with_thread: bool = True) -> None:
 
 
 _PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Base of what goes to a process, or comes from it, as a line of JSON."""
+
+    def to_line(self) -> bytes:
+        return json.dumps(asdict(self)).encode() + b"\n"
+
+    @classmethod
+    def from_line(cls, line: bytes) -> Self:
+        """What `to_line` wrote."""
+        return cls(**json.loads(line))
 
 
 class ProtocolError(Exception):

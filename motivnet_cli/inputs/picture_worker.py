@@ -7,10 +7,10 @@ import json
 import os
 import signal
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from motivnet_cli.children import ProtocolError, confine, message_descriptor
+from motivnet_cli.children import Line, ProtocolError, confine, message_descriptor
 from motivnet_cli.errors import InputError
 from motivnet_cli.inputs.decode import decode, decode_bytes
 from motivnet_cli.inputs.decoder_process import write_whole
@@ -28,7 +28,7 @@ computes: one that waits for a disk waits on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PictureRequest:
+class PictureRequest(Line):
     """A picture to decode."""
 
     path: str | None
@@ -42,25 +42,15 @@ class PictureRequest:
     shared: int
     """File descriptor of the shared memory, which the pixels go to."""
 
-    def to_line(self) -> bytes:
-        return json.dumps(asdict(self)).encode() + b"\n"
-
-    @classmethod
-    def from_line(cls, line: bytes) -> Self:
-        return cls(**json.loads(line))
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PictureAnswer:
+class PictureAnswer(Line):
     """What became of it."""
 
     problem: Problem | None = None
     height: int = 0
     width: int = 0
     """Of the pixels in the shared memory, uint8 [height, width, 3]."""
-
-    def to_line(self) -> bytes:
-        return json.dumps(asdict(self)).encode() + b"\n"
 
     @classmethod
     def from_line(cls, line: bytes) -> Self:

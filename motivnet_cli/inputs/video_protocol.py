@@ -9,7 +9,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal
 
-from motivnet_cli.children import ProtocolError
+from motivnet_cli.children import Line, ProtocolError
 from motivnet_cli.records import Problem
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class BlockAddress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DecodeRequest:
+class DecodeRequest(Line):
     """One video to decode, and where its frames go."""
 
     path: str
@@ -51,9 +51,6 @@ class DecodeRequest:
     """Frames that it holds at once."""
     blocks: BlockAddress | None = None
     """Where the file's content comes from, if it is none of this machine; `path` is then its name alone."""
-
-    def to_line(self) -> bytes:
-        return json.dumps(asdict(self)).encode() + b"\n"
 
     @classmethod
     def from_line(cls, line: bytes) -> Self:
@@ -97,7 +94,7 @@ class VideoReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SoundRequest:
+class SoundRequest(Line):
     """The sound of a video that is wanted as a file of its own."""
 
     path: str
@@ -109,13 +106,6 @@ class SoundRequest:
     """As in `DecodeRequest`."""
     shared: int
     """File descriptor of the empty file that it is written to."""
-
-    def to_line(self) -> bytes:
-        return json.dumps(asdict(self)).encode() + b"\n"
-
-    @classmethod
-    def from_line(cls, line: bytes) -> Self:
-        return cls(**json.loads(line))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
