@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import struct
 import sys
+import tarfile
 import zlib
 from pathlib import Path
 
@@ -66,6 +68,25 @@ def face_photo(
         boxes.append((left, top, left + width, top + height))
     picture.save(path, **save)
     return boxes
+
+
+def photos_of_all_kinds(folder: Path, member_faces: tuple[tuple[float, float, float], ...]) -> Path:
+    """Write a picture of three faces, one that lies on its side, a video, and an archive with `in.png`.
+
+    Args:
+        folder: Where `photos` is made; a copy of the archive's picture lies beside it.
+        member_faces: As of `face_photo`.
+    """
+    photos = folder / "photos"
+    (photos / "deep").mkdir(parents=True)
+    shutil.copy(SAMPLE_DATA / "group.jpg", photos)
+    shutil.copy(SAMPLE_DATA / "face.mp4", photos)
+    with Image.open(SAMPLE_DATA / "astronaut.png") as portrait:
+        portrait.convert("RGB").transpose(Image.Transpose.ROTATE_90).save(photos / "deep" / "turned.png")
+    face_photo(folder / "in.png", faces=member_faces)
+    with tarfile.open(photos / "some.tar", "w") as archive:
+        archive.add(folder / "in.png", "in.png")
+    return photos
 
 
 def quadrants(width: int = 64, height: int = 48) -> Image.Image:

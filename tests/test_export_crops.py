@@ -7,7 +7,6 @@ import errno
 import gc
 import json
 import logging
-import shutil
 import tarfile
 
 import numpy as np
@@ -26,7 +25,7 @@ from tests.agreement import TOLERANCE
 from tests.clips import make_clip, read_number
 from tests.exported import VIDEO, face, output
 from tests.outputs import rewritten
-from tests.pictures import SAMPLE_DATA, face_photo, quadrants
+from tests.pictures import SAMPLE_DATA, photos_of_all_kinds, quadrants
 from tests.runs import motivnet
 
 SIZE = (64, 48)
@@ -76,15 +75,7 @@ def pixels(path):
 def annotated(tmp_path_factory):
     """An output of three faces in a picture, one that lies on its side, of a video, of an archive: 10 rows or more."""
     folder = tmp_path_factory.mktemp("annotated")
-    photos = folder / "photos"
-    (photos / "deep").mkdir(parents=True)
-    shutil.copy(SAMPLE_DATA / "group.jpg", photos)
-    shutil.copy(SAMPLE_DATA / "face.mp4", photos)
-    with Image.open(SAMPLE_DATA / "astronaut.png") as portrait:
-        portrait.convert("RGB").transpose(Image.Transpose.ROTATE_90).save(photos / "deep" / "turned.png")
-    face_photo(folder / "in.png", faces=((60, 240, 160), (460, 240, 200)))  # one reaches beyond the edge
-    with tarfile.open(photos / "some.tar", "w") as archive:
-        archive.add(folder / "in.png", "in.png")
+    photos = photos_of_all_kinds(folder, ((60, 240, 160), (460, 240, 200)))  # one reaches beyond the edge
     boxes = folder / "boxes.csv"
     boxes.write_text(f"path,x1,y1,x2,y2\n{SAMPLE_DATA / 'astronaut.png'},150,40,300,200\nin.png,380,130,560,330\n")
     common = ("--model", "expression-net", "--embeddings", "none", "--quiet", "--out")

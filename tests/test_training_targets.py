@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
-import tarfile
 
 import numpy as np
 import polars as pl
@@ -20,7 +19,7 @@ from motivnet_cli.training.targets import crop_faces, crops_in, read_targets, re
 from motivnet_cli.weights.load import load_model
 from tests.agreement import TOLERANCE
 from tests.outputs import rewritten
-from tests.pictures import SAMPLE_DATA, face_photo
+from tests.pictures import photos_of_all_kinds
 from tests.runs import motivnet
 
 WHOLE = ["0.png", "1.png", "2.png"]
@@ -39,16 +38,7 @@ def annotate(photos, out, *options):
 def found(tmp_path_factory):
     """An output of detected faces: three in a picture, one that lies on its side, of a video, of an archive."""
     folder = tmp_path_factory.mktemp("found")
-    photos = folder / "photos"
-    (photos / "deep").mkdir(parents=True)
-    shutil.copy(SAMPLE_DATA / "group.jpg", photos)
-    shutil.copy(SAMPLE_DATA / "face.mp4", photos)
-    with Image.open(SAMPLE_DATA / "astronaut.png") as portrait:
-        portrait.convert("RGB").transpose(Image.Transpose.ROTATE_90).save(photos / "deep" / "turned.png")
-    member = folder / "in.png"
-    face_photo(member, faces=((200, 240, 160), (460, 240, 200)))
-    with tarfile.open(photos / "some.tar", "w") as archive:
-        archive.add(member, "in.png")
+    photos = photos_of_all_kinds(folder, ((200, 240, 160), (460, 240, 200)))
     annotate(photos, folder / "preds.parquet", "--embeddings", "float32")
     return folder
 
