@@ -21,6 +21,7 @@ from motivnet_cli.cli.log import say, warn
 from motivnet_cli.cli.options import LogOptions
 from motivnet_cli.cli.terminal import importing, talking
 from motivnet_cli.output.read import read_faces, read_inputs
+from motivnet_cli.scale.messages import Log, decode_message, encode_message
 from tests.clips import make_clip
 from tests.commands import all_commands
 from tests.pictures import SAMPLE_DATA
@@ -314,3 +315,15 @@ def test_a_word_comes_before_torch_is_imported(output, tmp_path):
     for words, (text, code) in said.items():
         assert code == 99, (words, text)
         assert f"\n{words.split()[0]}: " in f"\n{text}", (words, text)
+
+
+def test_what_a_worker_logs_keeps_its_fields(caplog):
+    """A log in JSON names the input and the type of an error, whoever met it."""
+    fields = {"input": "a.jpg", "path": Path("a"), "faces": 3}
+    record = logging.makeLogRecord({"msg": "%s: failed", "args": ("a.jpg",), "levelno": 30, "fields": fields})
+    line = decode_message(encode_message(Log.of(record)).encode())
+    line.relay(logging.getLogger("motivnet_cli"), "cuda:1")
+    [relayed] = caplog.records
+
+    assert relayed.getMessage() == "cuda:1: a.jpg: failed"
+    assert relayed.fields == {"worker": "cuda:1", "input": "a.jpg", "path": "a", "faces": 3}

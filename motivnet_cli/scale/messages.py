@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from motivnet_cli import errors
@@ -36,15 +36,22 @@ class Log:
     text: str
     kind: str | None = None
     """Of `records.PHASE`."""
+    fields: dict[str, object] = field(default_factory=dict)
+    """What is said of, by names for programs, as text where JSON has no such value."""
 
     @classmethod
     def of(cls, record: logging.LogRecord) -> Log:
-        return cls(record.levelno, record.getMessage(), getattr(record, "kind", None))
+        fields = {name: _plain(value) for name, value in getattr(record, "fields", {}).items()}
+        return cls(record.levelno, record.getMessage(), getattr(record, "kind", None), fields)
 
     def relay(self, log: logging.Logger, worker: str) -> None:
         """Log it here, as what the worker says."""
-        extra = {"kind": self.kind, "fields": {"worker": worker}}
+        extra = {"kind": self.kind, "fields": {"worker": worker, **self.fields}}
         log.log(self.level, "%s: %s", worker, self.text, extra=extra)
+
+
+def _plain(value: object) -> object:
+    return value if isinstance(value, bool | int | float | None) else str(value)
 
 
 @dataclass(frozen=True, slots=True)
