@@ -80,3 +80,23 @@ def test_stop(driver):
 
     assert UNITS / 10 < total.inputs < UNITS
     assert sorted(taken) == sorted(ray.when_done)
+
+
+def test_an_answer_that_cannot_be_read(driver):
+    """The run ends with the error, and waits for the others only: from that actor no further answer comes."""
+    workers, ray = driver
+    read = ray.get
+    broken = []
+
+    def get(call):
+        answer = read(call)
+        if not broken and len(ray.when_done) > UNITS / 10:
+            broken.append(call)
+            raise ValueError("no answer of this version")
+        return answer
+
+    ray.get = get
+    with pytest.raises(ValueError, match="no answer of this version"):
+        workers.do(None, on_progress=lambda _: None, stop=never)
+
+    assert not any(actor.is_alive for actor in ray.actors)

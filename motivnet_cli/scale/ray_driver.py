@@ -153,7 +153,7 @@ class RayWorkers:
         """Let the actors finish and commit what they have in hand; those that have nothing end at once."""
         self._is_stopping = True
         for actor in list(self._actors):
-            if actor.stage != "working":
+            if actor.stage != "working" or actor.call is None:  # of an answer that could not be read no other comes
                 self._remove(actor)
         while self._actors:
             self._take_answers()
