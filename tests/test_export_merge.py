@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import polars as pl
 import pyarrow.parquet as pq
@@ -15,8 +17,10 @@ from motivnet_cli.cli import app
 from motivnet_cli.errors import ConfigError, OutputConflictError
 from motivnet_cli.export.merge import merge
 from motivnet_cli.output.read import read_faces, read_inputs
+from motivnet_cli.output.status import output_status
 from motivnet_cli.output.tables import METADATA_KEY
 from tests.agreement import assert_same_rows
+from tests.outputs import assert_whole
 from tests.pictures import face_photo
 
 
@@ -87,7 +91,9 @@ def test_what_does_not_belong_together_is_refused(parts, tmp_path):
     with pytest.raises(ConfigError, match="named more than once"):
         merge([parts["one"], parts["one"]], out)
     with pytest.raises(ConfigError, match=r"ending in \.parquet"):
-        merge([parts["one"], parts["two"]], str(tmp_path / "folder"))
+        merge([parts["one"], parts["two"]], str(tmp_path / "m.csv"))
+    with pytest.raises(ConfigError, match="--part-size is of a folder"):
+        merge([parts["one"], parts["two"]], out, part_bytes=1)
     assert not (tmp_path / "m.parquet").exists()
     pl.DataFrame({"a": [1]}).write_parquet(out)
     with pytest.raises(ConfigError, match="--overwrite"):
@@ -107,3 +113,141 @@ def test_a_damaged_part_is_named(parts, tmp_path):
             [damaged, as_shard(parts["two"] + "2.parquet", tmp_path / "e.parquet", 1, 2)], str(tmp_path / "m.parquet")
         )
     assert not (tmp_path / "m.parquet").exists()
+
+
+# ---- folders of parts -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def small_parts(parts, tmp_path_factory):
+    """A folder of four parts, of a face each."""
+    pictures = sorted(Path(parts["whole"]).parent.glob("?.jpg"))
+    folder = tmp_path_factory.mktemp("small") / "small"
+    return annotate(folder, *pictures, "--commit-seconds", "0", "--batch-size", "1", "--threads", "1")
+
+
+def sizes_of(out, table):
+    return [path.stat().st_size for path in sorted((Path(out) / table).iterdir())]
+
+
+def test_parts_are_joined_up_to_a_size(small_parts, tmp_path):
+    """Parts that follow each other, whole: the same rows in fewer files, and an output like any other."""
+    sizes = sizes_of(small_parts, "faces")
+    assert len(sizes) == 4
+    most = max(sum(sizes[:2]), sum(sizes[2:]))
+    joined = merge([small_parts], tmp_path / "two", part_bytes=most)
+    all_in_one = merge([small_parts], tmp_path / "one")
+    none = merge([small_parts], f"{tmp_path}/no.ne/", part_bytes=1)
+
+    assert (joined.files, all_in_one.files, none.files) == (2, 1, 4)
+    for out in (tmp_path / "two", tmp_path / "one", tmp_path / "no.ne"):
+        assert_same_rows(out, small_parts)
+        assert read_inputs(out)["input"].to_list() == read_inputs(small_parts)["input"].to_list()
+        assert_whole(out)
+    assert [read_faces(tmp_path / "two").height, len(sizes_of(tmp_path / "two", "inputs"))] == [4, 2]
+    assert max(sizes_of(tmp_path / "two", "faces")) <= most
+    assert output_status(tmp_path / "two").finished
+    assert [path.name for path in sorted((tmp_path / "two" / "inputs").iterdir())] == [
+        "part-000000-0000-end.parquet",
+        "part-000001-0000-end.parquet",
+    ]
+
+
+def test_shards_become_a_folder(parts, tmp_path):
+    merged = merge([parts["one"], parts["two"]], tmp_path / "m")
+
+    assert_same_rows(tmp_path / "m", parts["whole"])
+    assert_whole(tmp_path / "m")
+    assert (merged.files, merged.outputs) == (1, (str(tmp_path / "m" / "faces"), str(tmp_path / "m" / "inputs")))
+
+
+def test_a_joined_folder_is_gone_on_with(small_parts, parts, tmp_path):
+    """The same command finds it finished; another picture is added to it."""
+    merge([small_parts], tmp_path / "m")
+    pictures = sorted(Path(parts["whole"]).parent.glob("?.jpg"))
+    before = sizes_of(tmp_path / "m", "faces")
+    annotate(tmp_path / "m", *pictures)
+    assert sizes_of(tmp_path / "m", "faces") == before
+    face_photo(tmp_path / "new.jpg", size=(240, 200), faces=((100, 100, 66),))
+    annotate(tmp_path / "m", *pictures, tmp_path / "new.jpg", "--extend")
+
+    assert read_inputs(tmp_path / "m")["input"].to_list() == [
+        *read_inputs(small_parts)["input"],
+        str(tmp_path / "new.jpg"),
+    ]
+    assert_whole(tmp_path / "m")
+
+
+def test_only_what_is_finished_becomes_a_folder(small_parts, tmp_path):
+    """A folder says that everything is done; what is there of others becomes a file."""
+    left = tmp_path / "left"
+    shutil.copytree(small_parts, left)
+    about = json.loads((left / ".motivnet" / "run.json").read_text())
+    (left / ".motivnet" / "run.json").write_text(json.dumps(about | {"finished": False}))
+    with pytest.raises(ConfigError, match="left' is not finished"):
+        merge([left], tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+    (left / ".motivnet" / "run.json").write_text(json.dumps(about))
+    (left / ".motivnet" / "moves.json").write_text("[]")  # an amendment is being put in its place
+    with pytest.raises(ConfigError, match="left' is not finished"):
+        merge([left], tmp_path / "m")
+
+    assert merge([left], tmp_path / "m.parquet").faces == 4
+
+
+def test_a_folder_is_replaced_only_if_a_merge_made_it(small_parts, tmp_path):
+    merge([small_parts], tmp_path / "m")
+    with pytest.raises(ConfigError, match="--overwrite"):
+        merge([small_parts], tmp_path / "m")
+    assert merge([small_parts], tmp_path / "m", part_bytes=1, overwrite=True).files == 4
+    assert len(sizes_of(tmp_path / "m", "faces")) == 4
+    with pytest.raises(ConfigError, match="holds what the export is made from"):
+        merge([small_parts], small_parts, overwrite=True)
+    shutil.copytree(small_parts, tmp_path / "run")
+    with pytest.raises(ConfigError, match="no export made"):
+        merge([small_parts], tmp_path / "run", overwrite=True)
+
+
+class Killed(BaseException):
+    """The process is gone: nothing that it does afterwards reaches a file."""
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """What can be seen on the disk of a merge to a folder, counted; from the number `kill_at` on, each is the end."""
+    calls = SimpleNamespace(made=0, kill_at=None)
+
+    def dying(call):
+        def step(*arguments, **options):
+            calls.made += 1
+            if calls.kill_at is not None and calls.made >= calls.kill_at:
+                raise Killed
+            return call(*arguments, **options)
+
+        return step
+
+    for name in ("fsync", "rename", "replace"):
+        monkeypatch.setattr(os, name, dying(getattr(os, name)))
+    monkeypatch.setattr(shutil, "rmtree", dying(shutil.rmtree))
+    return calls
+
+
+@pytest.mark.thorough
+def test_a_joined_folder_appears_whole_or_not_at_all(small_parts, tmp_path, calls):
+    """Killed before each sync, rename and removal; the next call ends what is left."""
+    merge([small_parts], tmp_path / "m")
+    total = calls.made
+    assert total > 8
+    for number in range(1, total + 1):
+        out = tmp_path / f"{number}"
+        calls.made, calls.kill_at = 0, number
+        with pytest.raises(Killed):
+            merge([small_parts], out)
+        if out.exists():
+            assert read_inputs(out).height == 4
+            assert_whole(out)
+        calls.kill_at = None
+        merge([small_parts], out, overwrite=out.exists())
+        assert_same_rows(out, small_parts)
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["m", *map(str, range(1, total + 1))])

@@ -178,13 +178,22 @@ def _default_name(path: str, form: Format) -> str:
 @export.command()
 def merge(
     parts: Annotated[
-        list[str], typer.Argument(metavar="PREDICTIONS", help="Outputs of annotate, one for each shard of a run.")
+        list[str],
+        typer.Argument(metavar="PREDICTIONS", help="Outputs of annotate: one for each shard of a run, or one folder."),
     ],
     *,
     out: Annotated[
         str,
-        typer.Option("--out", "-o", metavar="FILE", help="The merged output, ending in .parquet."),
+        typer.Option("--out", "-o", metavar="OUT", help="The merged output: a name ending in .parquet, or a folder."),
     ],
+    part_size: Annotated[
+        int | None,
+        typer.Option(
+            metavar="MB",
+            min=1,
+            help="Of a folder: parts are joined to files of up to this size; none is cut. 256 by default.",
+        ),
+    ] = None,
     force: Annotated[
         bool,
         typer.Option("--force", help="Also merge different runs, with doubled inputs, or without missing shards."),
@@ -193,7 +202,7 @@ def merge(
     as_json: AsJson = False,
     log: LogOptions,
 ) -> None:
-    """Merge outputs of the shards of one run into one output.
+    """Merge outputs of the shards of one run into one output, or the many parts of a folder into fewer.
 
     Example: motivnet export merge part1.parquet part2.parquet --out preds.parquet
     """
@@ -201,7 +210,8 @@ def merge(
         phase(f"export: merging {len(parts):,} outputs to {out}")
         from motivnet_cli.export.merge import merge as join
 
-        merged = join(parts, out, allow_mixed=force, overwrite=overwrite)
+        part_bytes = None if part_size is None else part_size * 1_000_000
+        merged = join(parts, out, part_bytes=part_bytes, allow_mixed=force, overwrite=overwrite)
         doubled = f"; {merged.doubled:,} doubled inputs left out" if merged.doubled else ""
         say(f"written: {', '.join(merged.outputs)}: {merged.faces:,} faces of {merged.inputs:,} inputs{doubled}")
         if as_json:

@@ -86,6 +86,20 @@ class Run:
     is_finished: bool = False
     """Everything is done: from then on parts may be rewritten, and their markers no longer count."""
 
+    @classmethod
+    def without_plan(cls, files: RunFiles, record: RunRecord) -> Run:
+        """Of a finished output that was made of others: it has no items, and its parts are of no units."""
+        return cls(
+            record=record,
+            num_items=0,
+            skipped={},
+            keep={},
+            shards=None,
+            plan=files.plan.name,
+            unit_size=1,
+            is_finished=True,
+        )
+
     @property
     def units(self) -> range:
         return range(-(-self.num_items // self.unit_size))

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from motivnet_cli.errors import ConfigError, first_line
 from motivnet_cli.output.damage import reading
-from motivnet_cli.output.ledger import Ledger
+from motivnet_cli.output.ledger import Ledger, read_run
 from motivnet_cli.output.paths import OutputPaths, output_paths
 from motivnet_cli.output.tables import METADATA_KEY
 from motivnet_cli.remote.urls import is_remote
@@ -108,6 +108,12 @@ def parts_of(path: str | Path, table: str) -> list[Path]:
             ledger.num_items,
         )
     return parts
+
+
+def is_finished(path: str | Path) -> bool:
+    """Whether every input of an output is known to be done and in its place, with no amendment half made."""
+    paths = paths_to_read(path)
+    return paths.is_finished(read_run(paths.run, paths.backend)) and not paths.backend.has(paths.run.journal)
 
 
 def paths_to_read(path: str | Path) -> OutputPaths:

@@ -336,9 +336,11 @@ class _Look:
 
     def _look_at_inputs(self, keys: Sequence[PartKey], record: RunRecord, *, is_finished: bool) -> InputsCheck:
         check = InputsCheck(self._findings)
-        plan = None if self._run is None or self._is_final else Plan(self._findings, self._paths, self._run)
+        has_plan = self._run is not None and self._run.num_items > 0 and not self._is_final
+        plan = Plan(self._findings, self._paths, self._run) if has_plan and self._run is not None else None
         if plan is None:
-            self._findings.skip("plan", "no plan is kept: that of a single file goes when it is finished")
+            why = "no plan is kept: that of a single file goes when it is finished, and a merged output has none"
+            self._findings.skip("plan", why)
         for unit, group in itertools.groupby(keys, _unit):
             names: list[str] = []
             is_read = True
@@ -467,9 +469,9 @@ def _is_temporary(name: str) -> bool:
 
 
 def _same_in_amendments(record: RunRecord) -> dict[str, object]:
-    """What all parts agree in: those that `--retry-failed` and `--extend` wrote name their own commands."""
+    """What all parts agree in: those that `--retry-failed` and `--extend` wrote name their own command and no merge."""
     settings = record.get("settings", {})
     kept = {key: value for key, value in settings.items() if not key.startswith("inputs.")}
-    return {key: value for key, value in record.items() if key not in ("command", "device", "torch")} | {
+    return {key: value for key, value in record.items() if key not in ("command", "device", "torch", "merged")} | {
         "settings": kept
     }
