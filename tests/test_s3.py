@@ -20,6 +20,7 @@ import pytest
 
 from motivnet_cli.config import InputConfig, OutputConfig
 from motivnet_cli.errors import ConfigError, FetchError, OutputConflictError
+from motivnet_cli.export.merge import merge
 from motivnet_cli.inputs.listing import Listing
 from motivnet_cli.output import backend, ledger
 from motivnet_cli.output.backend import ObjectStoreMirror
@@ -468,6 +469,16 @@ def assert_no_litter(root, undisturbed):
     assert left == expected
     if len(keys_under(undisturbed)) > 2:
         assert_parts_pair(keys_under(root))
+
+
+def test_parts_in_a_bucket_are_joined_here(s3, nine, tmp_path, small_units):
+    """Three parts a table become one in a local folder, with the same rows."""
+    url = f"s3://{s3.new_bucket()}/preds"
+    write(url, nine)
+    joined = merge([url], tmp_path / "joined")
+
+    assert joined.files == 1
+    assert rows_at(tmp_path / "joined") == whole_run(nine, tmp_path)
 
 
 @pytest.fixture(

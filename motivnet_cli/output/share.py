@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from motivnet_cli.output.tables import RowLayout
     from motivnet_cli.records import Batch, Prediction, RunRecord, Todo
 
-MAX_PART_BYTES = 96 << 20
-"""A part is committed when its rows take this much memory, even before its time has come: in a file about a third."""
+MAX_PART_BYTES = 64 << 20
+"""A part is committed when its rows take this much memory, even before its time has come: in a file about half."""
 CLAIM_TIMEOUT_SECONDS = 10.0
 """How long a unit that another process holds is waited for: a killed run's children take a moment to end."""
 POLL_SECONDS = 0.5

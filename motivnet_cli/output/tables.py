@@ -272,7 +272,8 @@ class Rows:
         self._inputs_schema = schemas["inputs"]
         self._crops: list[tuple[Position, dict[str, object]]] = []
         self._probabilities: list[NDArray[np.float32]] = []
-        self._embeddings: list[NDArray[np.float32]] = []
+        self._embeddings: list[NDArray[np.floating]] = []
+        """As they are stored."""
         self._reports: list[InputReport] = []
 
     @property
@@ -285,7 +286,8 @@ class Rows:
         self._crops += [(crop.position, self._face_row(crop)) for crop in batch.crops]
         if prediction is not None:
             self._probabilities += list(prediction.probabilities)
-            self._embeddings += list(prediction.embeddings)
+            if self._layout.embeddings != "none":
+                self._embeddings += list(prediction.embeddings.astype(self._layout.embeddings, copy=False))
         self._reports += batch.finished
 
     def first(self) -> Position | None:
@@ -345,9 +347,8 @@ class Rows:
 
     def _embedding_column(self, n: int) -> pa.Array:
         kind = self._faces_schema.field("embedding").type
-        stacked = np.stack(self._embeddings[:n]) if n else np.zeros((0, kind.list_size), np.float32)
-        values = pa.array(stacked.astype(numpy_dtype(kind.value_type)).reshape(-1))
-        return pa.FixedSizeListArray.from_arrays(values, type=kind)
+        values = np.concatenate(self._embeddings[:n]) if n else np.zeros(0, self._layout.embeddings)
+        return pa.FixedSizeListArray.from_arrays(pa.array(values), type=kind)
 
 
 def measured(face: Face, quality: Quality | None) -> dict[str, float | None]:
