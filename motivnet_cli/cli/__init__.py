@@ -39,7 +39,7 @@ app = App(
     help="Find every face in pictures and videos, predict its emotion with MotivNet, and write Parquet.",
     epilog="Exit codes: 0 done; 1 a fault in motivnet or on this machine; 2 wrong usage or settings; 3 done, but more "
     "inputs failed than --max-failures allows; 4 accuracy below --min-accuracy; 5 an output "
-    "that is not whole (verify); 75 stopped by SIGTERM or SIGUSR1; 130 "
+    "that is not whole (verify, status); 75 stopped by SIGTERM or SIGUSR1; 130 "
     "stopped by Ctrl-C. After 75 and 130, run the same command again to continue.",
 )
 
