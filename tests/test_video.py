@@ -149,7 +149,7 @@ def test_a_part_without_a_frame_is_an_error(tmp_path, backend):
     if backend == "decord":
         pytest.importorskip("decord")
     path, _ = clip(tmp_path)
-    for part, message in (((2.0, None), "the last one is 1.3 s after the first$"), ((0.51, 0.52), "ask for")):
+    for part, message in (((2.0, None), "the last one is 1.3 s after the first$"), ((0.51, 0.52), "ask for$")):
         with pytest.raises(InputError, match=message) as raised:
             read(path, VideoConfig(fps=None, start_s=part[0], end_s=part[1], backend=backend))
 
