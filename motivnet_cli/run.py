@@ -102,17 +102,23 @@ def _annotate(
 
 
 def _listing_of(config: RunConfig, *, is_piped: bool) -> Listing | None:
-    """The inputs; None where they cannot be listed, and an output is there that does not need them.
+    """The inputs; None where an output is there that does not need them, and they cannot be listed or are many tasks'.
 
     Raises:
         ConfigError: They cannot be listed, and have to be.
     """
+    is_needed = is_piped or not can_go_on(config.output)
+    if config.scale.shard is not None and not is_needed:
+        return None
     try:
-        return Listing(config.inputs)
+        listing = Listing(config.inputs)
     except ConfigError:
-        if is_piped or not can_go_on(config.output):
+        if is_needed:
             raise
         return None
+    if config.scale.shard is None and is_needed:
+        listing.read_manifests()  # what is wrong with them is said before the network is loaded
+    return listing
 
 
 def _run(

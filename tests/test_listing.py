@@ -646,7 +646,8 @@ def test_summary_counts_kinds_and_bytes(folder):
     (folder / "v.mkv").write_bytes(b"x" * 10)
     (folder / "s.tar").write_bytes(b"x" * 20)
     (folder / "loop").symlink_to(folder)
-    contents = summarise(Listing([str(folder), "https://h/x.jpg"]))
+    listing = Listing([str(folder), "https://h/x.jpg"])
+    contents = summarise(listing, listing)
 
     assert contents.counts == {"image": 4, "video": 1, "archive": 1}
     assert contents.size_bytes == {"image": 3, "video": 10, "archive": 20}

@@ -223,8 +223,10 @@ def _figures(summary: Summary) -> Iterator[tuple[str, str, str]]:
 
 def _print_listing(config: RunConfig, *, as_json: bool) -> None:
     from motivnet_cli.inputs.listing import Listing, summarise
+    from motivnet_cli.output.plan import listed_once
 
-    found = summarise(Listing(config.inputs))
+    listing = Listing(config.inputs)
+    found = summarise(listing, listed_once(listing))
     if as_json:
         print_json(dataclasses.asdict(found))
         return

@@ -140,21 +140,40 @@ def box_cells(found: BoxColumns, table: Table) -> list[pl.Expr]:
     return [*cells, pl.when(text != "").then(text).alias("box_text")]
 
 
-def with_boxes(rows: pl.DataFrame, found: BoxColumns) -> tuple[pl.DataFrame, BoxColumns]:
+class Extent:
+    """Where the numbers of a table's boxes lie, as its rows come: it decides a unit that the columns do not name."""
+
+    def __init__(self) -> None:
+        self._has_numbers = False
+        self._are_fractions = True
+
+    def note(self, numbers: pl.DataFrame) -> None:
+        for column in numbers.iter_columns():
+            values = column.drop_nulls().drop_nans()
+            self._has_numbers |= bool(len(values))
+            self._are_fractions &= bool(values.is_between(0, 1).all())
+
+    def decide(self, found: BoxColumns) -> BoxColumns:
+        """With its unit: fractions if there is a number, and none outside 0 to 1."""
+        if found.is_relative is None:
+            return replace(found, is_relative=self._has_numbers and self._are_fractions)
+        return found
+
+
+def with_boxes(rows: pl.DataFrame, found: BoxColumns, extent: Extent) -> pl.DataFrame:
     """`box0` to `box3` as the corners' numbers, all null where there is no box, and `bad_box`: what is none.
 
-    Four cells of which none is a number are no box. Boxes of an undecided unit are relative if all numbers of the
-    table lie between 0 and 1.
+    Four cells of which none is a number are no box.
 
     Args:
         rows: With the columns of `box_cells`.
+        extent: Is told the numbers as they stand there.
     """
     names = [f"box{i}" for i in range(len(BOX_COLUMNS))]
     numbers = rows.select(
         pl.col(name).str.replace(r"^(-?\d+),(\d+)$", "$1.$2").cast(pl.Float64, strict=False) for name in names
     )
-    if found.is_relative is None:
-        found = replace(found, is_relative=_are_fractions(numbers))
+    extent.note(numbers)
     x1, y1, x2, y2 = sides = [pl.col(name) for name in names]
     if found.has_size:
         x2, y2 = sides[2:] = [x1 + x2, y1 + y2]
@@ -169,10 +188,4 @@ def with_boxes(rows: pl.DataFrame, found: BoxColumns) -> tuple[pl.DataFrame, Box
     bad = rows.select(is_of_another_length.fill_null(False).alias("other_length"), "box_text").hstack(corners)
     is_bad = pl.col("other_length") | (pl.col("has_number") & ~pl.col("is_box"))
     bad_box = bad.select(pl.when(is_bad).then(pl.format("({})", pl.col("box_text"))).alias("bad_box"))
-    return rows.drop(*names, "box_text").hstack(corners.select(names)).hstack(bad_box), found
-
-
-def _are_fractions(numbers: pl.DataFrame) -> bool:
-    """Whether there is a number, and none outside 0 to 1."""
-    values = pl.concat([numbers[name].drop_nulls().drop_nans() for name in numbers.columns])
-    return bool(len(values)) and bool(values.is_between(0, 1).all())
+    return rows.drop(*names, "box_text").hstack(corners.select(names)).hstack(bad_box)

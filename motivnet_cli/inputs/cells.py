@@ -81,6 +81,17 @@ def class_names(path: str, column: str) -> list[str] | None:
 def parquet_rows(path: str, columns: Iterable[str]) -> pl.DataFrame:
     """Some columns of a Parquet table; of none, an empty column that has as many rows.
 
+    Raises:
+        ConfigError: The table is damaged, or has more than MAX_ROWS rows.
+    """
+    import polars as pl
+
+    return pl.concat(parquet_chunks(path, columns, _NAMES_BATCH_ROWS), rechunk=True)
+
+
+def parquet_chunks(path: str, columns: Iterable[str], num_rows: int) -> Iterator[pl.DataFrame]:
+    """As `parquet_rows`, in frames of at most `num_rows` rows, of which the first one has none.
+
     pyarrow reads them, which refuses damaged pages: polars 2.1 ends the process where a page has a negative length.
 
     Raises:
@@ -90,22 +101,28 @@ def parquet_rows(path: str, columns: Iterable[str]) -> pl.DataFrame:
 
     names = sorted(columns)
     try:
-        with pq.ParquetFile(path, pre_buffer=False) as file:
-            num_rows = file.metadata.num_rows
-            if not 0 <= num_rows <= MAX_ROWS:
-                raise ConfigError(f"the table {path!r} has {num_rows} rows, and at most {MAX_ROWS} are read: split it")
-            table = file.read(columns=names) if names else pa.table({"": pa.nulls(num_rows)})
-        table.validate(full=True)  # text that is no UTF-8 would crash polars
-        # Without notes on types: a stranger's may name one that polars does not know, and a RuntimeError says so.
-        rows = pl.from_arrow(pa.table(table.columns, names=table.column_names))
+        with pq.ParquetFile(path, buffer_size=_BUFFER_BYTES, pre_buffer=False) as file:
+            stated = file.metadata.num_rows
+            if not 0 <= stated <= MAX_ROWS:
+                raise ConfigError(f"the table {path!r} has {stated} rows, and at most {MAX_ROWS} are read: split it")
+            schema = pa.schema([file.schema_arrow.field(name) for name in names])
+            read = 0
+            for batch in itertools.chain([schema.empty_table()], file.iter_batches(num_rows, columns=names)):
+                batch.validate(full=True)  # text that is no UTF-8 would crash polars
+                read += batch.num_rows
+                columns_of = batch.columns if names else [pa.nulls(batch.num_rows)]
+                # Without notes on types: a stranger's may name one that polars does not know, which is an error.
+                rows = pl.from_arrow(pa.table(columns_of, names=names or [""]))
+                assert isinstance(rows, pl.DataFrame), "a table was given"
+                yield rows
+            if read != stated:
+                raise ValueError(f"it has {read} rows and says to have {stated}")
     except _DAMAGE as error:
         raise ConfigError(f"the table {path!r} cannot be read: {first_line(error)}") from error
-    assert isinstance(rows, pl.DataFrame), "a table was given"
-    return rows
 
 
-MAX_ROWS = 100_000_000
-"""Of a table of inputs: a plan of them takes some 40 GB of memory."""
+MAX_ROWS = 1_000_000_000
+"""Of a table: more are a damaged number, by which all memory and time would go."""
 
 
 def _fields(dtype: pl.Struct) -> dict[str, object]:

@@ -15,9 +15,10 @@ import stat
 import sys
 from collections import Counter
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from motivnet_cli.config import InputConfig
@@ -41,12 +42,15 @@ from motivnet_cli.remote.storage import can_list, is_remote_file, is_remote_fold
 from motivnet_cli.remote.urls import display_name, is_remote, local_path, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from motivnet_cli.config import KeptType
     from motivnet_cli.inputs.folders import Node
     from motivnet_cli.inputs.manifest import Manifest
 
+NAMED_TWICE = "named twice"
+"""What `Listing.skipped` calls an input that was there before."""
+Identity = Literal["input", "path", None]
 _LIST_BYTES = 1 << 16
 """Of a list, read at a time."""
 _MAX_NAME_BYTES = 1 << 17
@@ -97,42 +101,81 @@ class Listing:
         if self._inputs.keep and not self._inputs.manifests:
             raise ConfigError(f"keep names the column {self._inputs.keep[0]!r} of a manifest, and no manifest is given")
         self._manifests: list[Manifest] = []
-        self.kept_types: dict[str, KeptType] = {}
-        """Type of the values of each column of `keep`, in its order, by its name in the output; any value may be None.
-        """
         if self._inputs.manifests:
-            from motivnet_cli.inputs.manifest import Manifest, kept_types  # polars, which most runs have no use for
+            from motivnet_cli.inputs.kept_columns import kept_name  # polars, which most runs have no use for
+            from motivnet_cli.inputs.manifest import Manifest
 
+            self._kept_names = [kept_name(name, self._inputs.keep) for name in self._inputs.keep]
             self._manifests = [Manifest(path, self._inputs) for path in self._inputs.manifests]
-            self.kept_types = kept_types(self._inputs.keep, self._manifests)
+
+    def read_manifests(self) -> None:
+        """Read the rows of all manifests now, and not when they are first needed.
+
+        Raises:
+            ConfigError: One is damaged.
+        """
+        for manifest in self._manifests:
+            manifest.read()
+
+    @cached_property
+    def kept_types(self) -> dict[str, KeptType]:
+        """Type of the values of each column of `keep`, in its order, by its name in the output; any value may be None.
+
+        Raises:
+            ConfigError: As `read_manifests`.
+        """
+        if not self._manifests:
+            return {}
+        from motivnet_cli.inputs.kept_columns import common_types
+
+        types = common_types([manifest.kept_types for manifest in self._manifests])
+        return dict(zip(self._kept_names, types, strict=True))
 
     @property
     def needs_network(self) -> bool:
         """Whether a folder or pattern in an object store is among the inputs, as far as their names tell."""
         return any(is_remote(path) and can_list(path) for path in self._paths)
 
+    @cached_property
+    def identity(self) -> Identity:
+        """By what an input that is named twice is known; None where none can be: in one folder."""
+        if self._is_only_folder:
+            return None
+        return "input" if self._inputs.relative_to else "path"  # also what links lead to has one name
+
+    @cached_property
+    def _remote_folders(self) -> frozenset[str]:
+        return frozenset(filter(_is_remote_folder, self._paths))
+
+    @cached_property
+    def _is_alone(self) -> bool:
+        return not self._has_others and len(self._paths) == 1
+
+    @cached_property
+    def _is_only_folder(self) -> bool:
+        return self._is_alone and (os.path.isdir(self._paths[0]) or self._paths[0] in self._remote_folders)
+
     def __iter__(self) -> Iterator[Item]:
-        self._remote_folders = frozenset(filter(_is_remote_folder, self._paths))
-        self._is_alone = not self._has_others and len(self._paths) == 1
-        only_folder = self._is_alone and (os.path.isdir(self._paths[0]) or self._paths[0] in self._remote_folders)
-        no_values = (None,) * len(self._inputs.keep)
+        """Each input once, under its first name; about 100 bytes of memory for each."""
         seen: set[bytes] = set()
         number = 0
-        for found in self._found(relative_names=only_folder):
-            name = self._name_of(found)
-            if not only_folder:
-                # A digest in place of the path: about 100 bytes an input, however long the paths are.
-                where = found.path if found.row is None else f"{found.path}\0{found.column}\0{found.row}"
-                if self._inputs.relative_to and found.row is None:  # also what links lead to has one name
-                    where = name
-                key = hashlib.blake2b(os.fsencode(where), digest_size=16).digest()
-                if key in seen:
-                    self.skipped["named twice"] += 1
+        for item in self.found():
+            if self.identity is not None:
+                digest = digest_of(item, self.identity)
+                if digest in seen:
+                    self.skipped[NAMED_TWICE] += 1
                     continue
-                seen.add(key)
+                seen.add(digest)
+            yield item if item.index == number else replace(item, index=number)
+            number += 1
+
+    def found(self) -> Iterator[Item]:
+        """Every input as it is found: one that is reached twice comes twice, which `digest_of` tells."""
+        no_values = (None,) * len(self._inputs.keep)
+        for number, found in enumerate(self._found(relative_names=self._is_only_folder)):
             yield Item(
                 index=number,
-                input=printable(name),
+                input=printable(self._name_of(found)),
                 path=found.path,
                 kind=found.kind,
                 problem=found.problem,
@@ -143,7 +186,6 @@ class Listing:
                 column=found.column,
                 row=found.row,
             )
-            number += 1
 
     def _leads_somewhere(self, path: str) -> bool:
         if is_remote(path) or os.path.lexists(path):
@@ -162,6 +204,8 @@ class Listing:
         Raises:
             ConfigError: It is to be relative to a folder, and the file lies elsewhere.
         """
+        if not (self._inputs.absolute or self._inputs.relative_to):
+            return found.name
         is_a_file = found.row is None and not is_remote(found.path)
         if self._inputs.absolute and is_a_file:
             return found.path
@@ -192,10 +236,11 @@ class Listing:
             yield from self._listed(path, b"\n")
         for path in self._inputs.files0_from:
             yield from self._listed(path, b"\0")
-        while self._manifests:  # each lets its table go when it is done
+        kept_types = list(self.kept_types.values())
+        while self._manifests:  # each lets its rows go when it is done
             manifest = self._manifests.pop(0)
-            yield from manifest.inputs(self.kept_types)
-            self.skipped["named twice"] += manifest.num_repeated
+            yield from manifest.inputs(kept_types)
+            self.skipped[NAMED_TWICE] += manifest.num_repeated
         self.skipped += Counter()  # without zeros
 
     def _named(self, given: str, *, prefix: str) -> Iterator[FoundInput]:
@@ -289,6 +334,17 @@ class Listing:
         return FoundInput(display_name(url), url, "folder", problem=Problem("not_found", message))
 
 
+def digest_of(item: Item, identity: Identity) -> bytes:
+    """16 bytes that two items have in common only if they are the same file, or the same cell of a table."""
+    if item.row is not None:
+        where = f"{item.path}\0{item.column}\0{item.row}"
+    elif identity == "path":
+        where = item.path
+    else:
+        where = f"{item.input}\0{item.path}" if "\\" in item.input else item.input  # a backslash may stand for bytes
+    return hashlib.blake2b(where.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
 @dataclass(frozen=True, slots=True)
 class Contents:
     """What a listing holds, in numbers."""
@@ -304,13 +360,13 @@ class Contents:
     skipped: dict[str, int]
 
 
-def summarise(listing: Listing) -> Contents:
-    """Go through the listing, as a dry run does."""
+def summarise(listing: Listing, items: Iterable[Item]) -> Contents:
+    """Go through a listing's items, each once, as a dry run does."""
     counts: Counter[str] = Counter()
     size_bytes: Counter[str] = Counter()
     problems: Counter[str] = Counter()
     num_without_size = num_given_faces = 0
-    for item in listing:
+    for item in items:
         if item.problem:
             problems[item.problem.error_type] += 1
             continue

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import operator
 import os
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,6 +12,7 @@ import polars as pl
 
 from motivnet_cli.errors import ConfigError, one_line
 from motivnet_cli.inputs.box_columns import (
+    Extent,
     box_cells,
     find_box_columns,
     has_openface_landmarks,
@@ -21,13 +21,15 @@ from motivnet_cli.inputs.box_columns import (
 )
 from motivnet_cli.inputs.cells import holds_pictures, names_of
 from motivnet_cli.inputs.content import kind_of_file
+from motivnet_cli.inputs.kept_columns import KeptColumn, cast
 from motivnet_cli.inputs.names import FoundInput, refused, remote_input, status_of, suffix_of, version_of
+from motivnet_cli.inputs.spool import Spool
 from motivnet_cli.inputs.table import PATH_COLUMNS, TABLE_SUFFIXES, column_named, open_table
-from motivnet_cli.records import BOX_COLUMNS, FACE_COLUMNS, GivenFace, Problem
+from motivnet_cli.records import BOX_COLUMNS, GivenFace, Problem
 from motivnet_cli.remote.urls import is_remote, local_path, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
     from motivnet_cli.config import InputConfig, KeptType
     from motivnet_cli.inputs.box_columns import BoxColumns
@@ -36,15 +38,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-KEPT_PREFIX = "manifest_"
-"""Before the name of a kept column whose own name is one of the output's."""
 _FRAME_COLUMN, _TIME_COLUMN = "frame", "time_s"
 """Columns that say to which frame of a video a box belongs."""
 
 
 class Manifest:
-    """A table of inputs. It is read whole, but only the columns that count: 400 MB and 5 s
-    for a million faces in a CSV.
+    """A table of inputs, opened: its columns are known, and its rows are read when they are asked for.
+
+    They are written down once, in a temporary file with only the columns that count: what a column of text holds is
+    known when all of it has been seen. Memory does not depend on their number, but for a table that holds the pictures
+    themselves, whose names are held.
 
     Raises:
         ConfigError: The table cannot be read, a column is missing, or the values of one cannot be kept.
@@ -54,70 +57,117 @@ class Manifest:
         if suffix_of(path) not in TABLE_SUFFIXES:
             raise ConfigError(f"a manifest's name ends in one of {', '.join(TABLE_SUFFIXES)}, got {shown(path)!r}")
         self._path, self._inputs = path, inputs
-        table = open_table(path, "manifest")
+        self._table = table = open_table(path, "manifest")
         path_column = _path_column(table, inputs)
         self._picture_column = path_column if holds_pictures(table.type_of(path_column)) else None
         """Of a table that holds the pictures themselves, one a row."""
-        boxes = _box_columns(table, inputs)
+        self._boxes = _box_columns(table, inputs)
+        self._kept = [KeptColumn(table, name) for name in inputs.keep]
         is_path = self._picture_column is None
-        columns = [table.as_text(path_column).alias("path") if is_path else pl.int_range(pl.len()).alias("path")]
-        columns += [pl.col(name).alias(f"kept{i}") for i, name in enumerate(inputs.keep)]
-        if boxes:
-            columns += [*box_cells(boxes, table), *_moments(table)]
-        rows = table.read(columns)
-        if self._picture_column is not None:
-            names = names_of(path, self._picture_column, table.type_of(self._picture_column))
-            begins_names = bool(inputs.paths or inputs.files_from or inputs.files0_from or len(inputs.manifests) > 1)
-            rows = rows.with_columns(_picture_names(path, names or [None] * len(rows), begins_names=begins_names))
-        self.types: dict[str, KeptType] = {}
-        """Type of the values of each kept column."""
-        for i, name in enumerate(inputs.keep):
-            values, self.types[name] = _kept_values(rows[f"kept{i}"], table, name)
-            rows = rows.with_columns(values)
-        self._is_relative = False
-        if boxes:
-            rows, boxes = with_boxes(rows, boxes)
-            self._is_relative = bool(boxes.is_relative)
-            whose = f", as {boxes.tool} writes them" if boxes.tool else ""
-            log.info("%s: boxes are read from %s: %s%s", path, one_line(", ".join(boxes.names)), boxes.meaning, whose)
+        self._columns = [table.as_text(path_column).alias("path") if is_path else pl.int_range(pl.len()).alias("path")]
+        self._columns += [
+            column.values.alias(name) for name, column in zip(_kept_names(inputs), self._kept, strict=True)
+        ]
+        if self._boxes:
+            self._columns += [*box_cells(self._boxes, table), *_moments(table)]
         elif has_openface_landmarks(table.columns):
             log.info("%s: the points x_0 to y_67 of OpenFace are no box: faces are searched for", path)
-        self._has_boxes = boxes is not None
-        self._rows = _grouped(rows, by_path=is_path)
+        self._folder = os.path.dirname(os.path.abspath(path))
+        self._rows: Spool | None = None
         self.num_repeated = 0
-        """Rows that say nothing new of their path; known once `inputs` has ended."""
+        """Rows of one path with the columns of boxes, and no box, that follow its first; once `inputs` has ended."""
 
-    def inputs(self, kept_types: dict[str, KeptType]) -> Iterator[FoundInput]:
+    @property
+    def kept_types(self) -> list[KeptType]:
+        """Of each column that is kept, the type that holds its values."""
+        self.read()
+        return [column.type for column in self._kept]
+
+    def read(self) -> Spool:
+        """Read all rows, unless they have been.
+
+        Raises:
+            ConfigError: The table is damaged.
+        """
+        if self._rows is None:
+            self._rows = Spool(self._chunks(), by_path=self._has_groups)
+            if self._boxes:
+                boxes = self._boxes
+                whose = f", as {boxes.tool} writes them" if boxes.tool else ""
+                names = one_line(", ".join(boxes.names))
+                log.info("%s: boxes are read from %s: %s%s", self._path, names, boxes.meaning, whose)
+        return self._rows
+
+    @property
+    def _has_groups(self) -> bool:
+        """Whether several rows may be about one input."""
+        return self._boxes is not None and self._picture_column is None
+
+    def _chunks(self) -> Iterator[pl.DataFrame]:
+        names = None
+        if self._picture_column is not None:
+            names = _PictureNames(self._table, self._picture_column, self._inputs)
+        extent = Extent()
+        num_rows = 0
+        for chunk in self._table.chunks(self._columns):
+            rows = chunk
+            for name, column in zip(_kept_names(self._inputs), self._kept, strict=True):
+                column.note(rows[name])
+            if names is not None:
+                rows = rows.with_columns(names.of_rows(num_rows, num_rows + len(rows)))
+            if self._boxes:
+                rows = with_boxes(rows, self._boxes, extent)
+            num_rows += len(rows)
+            yield rows
+        if self._boxes:
+            self._boxes = extent.decide(self._boxes)
+
+    def inputs(self, kept_types: Iterable[KeptType]) -> Iterator[FoundInput]:
         """What it names, each input at the place of its first row; to be called once.
 
         Args:
             kept_types: What the kept values are cast to.
         """
-        casts = [pl.col(f"kept{i}").cast(_POLARS_TYPES[kept_type]) for i, kept_type in enumerate(kept_types.values())]
-        table = self._rows.with_columns(casts)
-        del self._rows
-        folder = os.path.dirname(os.path.abspath(self._path))
-        kept = [f"kept{i}" for i in range(len(kept_types))]
-        rows = _rows_of(table, kept, has_boxes=self._has_boxes)
-        for _, group in itertools.groupby(rows, operator.attrgetter("first")):
-            yield self._input(list(group), folder)
+        kept = dict(zip(_kept_names(self._inputs), kept_types, strict=True))
+        columns = ["row", "path", *(_BOX_NAMES if self._boxes else ()), *kept]
+        rows = itertools.chain.from_iterable(
+            frame.with_columns(cast(name, frame, kept_type) for name, kept_type in kept.items())
+            .select(columns)
+            .iter_rows()
+            for frame in self.read().frames()
+        )
+        if not self._boxes:
+            for number, path, *values in rows:
+                yield self._input(number, path, tuple(values))
+            return
+        # Rows without a path stay alone, and so do pictures in cells, which all have names of their own.
+        with_boxes = (
+            _Row(number, path, tuple(values[len(_BOX_NAMES) :]), *values[: len(_BOX_NAMES)])
+            for number, path, *values in rows
+        )
+        for _, group in itertools.groupby(with_boxes, key=lambda row: row.path or row.number):
+            first, *others = group
+            found = self._input(first.number, first.path, first.kept)
+            yield found if found.problem else self._with_faces(found, [first, *others])
 
-    def _input(self, rows: list[_Row], folder: str) -> FoundInput:
-        """The input that all of these rows are about."""
-        number, name, kept = rows[0].number, rows[0].path, rows[0].kept
+    def _input(self, number: int, name: str | None, kept: Kept) -> FoundInput:
+        """What a row is about.
+
+        Args:
+            number: Of the row, from 1.
+        """
         if name and self._picture_column is not None:
             path = os.path.abspath(self._path)
             version = (None, version_of(status_of(path)[0])[1])
-            found = FoundInput(name, path, "image", version, kept=kept, column=self._picture_column, row=number - 1)
-            return self._with_faces(found, rows)
+            return FoundInput(name, path, "image", version, kept=kept, column=self._picture_column, row=number - 1)
         if not name or "\0" in name:
             message = f"row {number} of {self._path!r} names no file: its path is {name!r}"
             where = f"{self._path}#{number}"
             return FoundInput(where, os.path.abspath(where), "image", problem=Problem("not_found", message), kept=kept)
         name = local_path(name)
-        if is_remote(name) and not self._inputs.allows(name):
-            return refused(name)._replace(kept=kept)
-        return self._with_faces(_located(name, folder)._replace(kept=kept), rows)
+        if is_remote(name):
+            return remote_input(name, kept) if self._inputs.allows(name) else refused(name, kept)
+        return _located(name, self._folder, kept)
 
     def _with_faces(self, found: FoundInput, rows: list[_Row]) -> FoundInput:
         if all(row.box is None and row.bad_box is None for row in rows):
@@ -128,10 +178,11 @@ class Manifest:
         return found._replace(given=tuple(self._given(row, row.box, found.kind) for row in rows if row.box))
 
     def _given(self, row: _Row, box: Box, kind: Kind) -> GivenFace:
+        is_relative = bool(self._boxes and self._boxes.is_relative)
         if kind != "video":
-            return GivenFace(box, row.kept, is_relative=self._is_relative)
+            return GivenFace(box, row.kept, is_relative=is_relative)
         time_s = row.time_s if row.frame is None else None
-        return GivenFace(box, row.kept, is_relative=self._is_relative, frame=row.frame, time_s=time_s)
+        return GivenFace(box, row.kept, is_relative=is_relative, frame=row.frame, time_s=time_s)
 
     def _problem_of_boxes(self, rows: list[_Row], kind: Kind) -> Problem | None:
         """What is wrong with the boxes of an input, of which one row at least has something in their place."""
@@ -154,28 +205,29 @@ class Manifest:
 
 
 class _Row(NamedTuple):
-    first: int
-    """Number of the first row with the same path."""
     number: int
-    """Its own, from 1."""
+    """From 1."""
     path: str | None
     kept: Kept
-    box: Box | None = None
-    bad_box: str | None = None
+    x1: float | None
+    y1: float | None
+    x2: float | None
+    y2: float | None
+    bad_box: str | None
     """What stands in the place of a box and is none."""
-    frame: int | None = None
-    time_s: float | None = None
+    frame: int | None
+    time_s: float | None
+
+    @property
+    def box(self) -> Box | None:
+        if self.x1 is None or self.y1 is None or self.x2 is None or self.y2 is None:
+            return None
+        return self.x1, self.y1, self.x2, self.y2
 
 
-def _rows_of(table: pl.DataFrame, kept: list[str], *, has_boxes: bool) -> Iterator[_Row]:
-    table = table.select("first", "row", "path", *(_BOX_NAMES if has_boxes else ()), *kept)
-    if not has_boxes:
-        for first, number, path, *values in table.iter_rows():
-            yield _Row(first, number, path, tuple(values))
-        return
-    for first, number, path, x1, y1, x2, y2, bad_box, frame, time_s, *values in table.iter_rows():
-        box = None if x1 is None else (x1, y1, x2, y2)
-        yield _Row(first, number, path, tuple(values), box, bad_box, frame, time_s)
+def _kept_names(inputs: InputConfig) -> list[str]:
+    """What the kept columns are called between reading and casting."""
+    return [f"kept{number}" for number in range(len(inputs.keep))]
 
 
 _BOX_NAMES = (*(f"box{i}" for i in range(len(BOX_COLUMNS))), "bad_box", "frame", "time_s")
@@ -212,18 +264,24 @@ def _path_column(table: Table, inputs: InputConfig) -> str:
     return found
 
 
-def _picture_names(path: str, names: list[str | None], *, begins_names: bool) -> pl.Series:
-    """The names of a table's pictures: as they are called there, or by the row where that is no name of its own.
+class _PictureNames:
+    """The names of a table's pictures: as they are called there, or by the row where that is no name of its own."""
 
-    Args:
-        begins_names: The table's name stands before theirs, since there are other inputs.
-    """
-    counts = Counter(names)
-    prefix = f"{path}/" if begins_names else ""
-    own = (
-        f"{prefix}{name}" if name and counts[name] == 1 else f"{path}#{number}" for number, name in enumerate(names, 1)
-    )
-    return pl.Series("path", list(own), pl.String)
+    def __init__(self, table: Table, column: str, inputs: InputConfig) -> None:
+        self._path = table.path
+        self._names = names_of(table.path, column, table.type_of(column)) or []
+        self._counts = Counter(self._names)
+        has_others = inputs.paths or inputs.files_from or inputs.files0_from or len(inputs.manifests) > 1
+        self._prefix = f"{table.path}/" if has_others else ""
+
+    def of_rows(self, start: int, stop: int) -> pl.Series:
+        """Of some rows, numbered from 0."""
+        names = self._names[start:stop] or [None] * (stop - start)
+        own = [
+            f"{self._prefix}{name}" if name and self._counts[name] == 1 else f"{self._path}#{number}"
+            for number, name in enumerate(names, start + 1)
+        ]
+        return pl.Series("path", own, pl.String)
 
 
 def _box_columns(table: Table, inputs: InputConfig) -> BoxColumns | None:
@@ -263,98 +321,11 @@ def _moments(table: Table) -> list[pl.Expr]:
     return columns
 
 
-_MAX_EXACT_DIGITS = 15
-"""Decimal digits that a float64 holds."""
-_POLARS_TYPES = {"string": pl.String, "int64": pl.Int64, "float64": pl.Float64, "bool": pl.Boolean}
-
-
-def _kept_values(values: pl.Series, table: Table, name: str) -> tuple[pl.Series, KeptType]:
-    """The values of a kept column in one of four types; of text, the type that every row fits."""
-    dtype = values.dtype
-    if dtype == pl.Boolean:
-        return values, "bool"
-    if dtype == pl.String:
-        kept_type = _type_of_text(values) if table.is_text else "string"
-        if kept_type == "bool":
-            return values.str.to_lowercase() == "true", kept_type
-        return values.cast(_POLARS_TYPES[kept_type]), kept_type
-    if dtype.is_integer():
-        wide = values.cast(pl.Int64, strict=False)
-        return (wide, "int64") if wide.null_count() == values.null_count() else (values.cast(pl.String), "string")
-    if dtype.is_float() or (isinstance(dtype, pl.Decimal) and dtype.precision <= _MAX_EXACT_DIGITS):
-        return values.cast(pl.Float64), "float64"
-    if dtype == pl.Duration:
-        return values.dt.to_string(), "string"
-    if dtype.is_temporal() or dtype.is_numeric() or dtype in (pl.Categorical, pl.Enum, pl.Null):
-        return values.cast(pl.String), "string"
-    raise ConfigError(
-        f"column {name!r} of the manifest {table.path!r} holds {dtype}: only text, numbers and bool are kept"
-    )
-
-
-def _type_of_text(values: pl.Series) -> KeptType:
-    def all_fit(pattern: str) -> bool:
-        return bool(values.str.contains(pattern).all())
-
-    if values.null_count() == len(values):
-        return "string"
-    if all_fit(r"^-?(0|[1-9][0-9]{0,17})$"):
-        return "int64"
-    if all_fit(r"^-?(0|[1-9][0-9]{0,14})(\.[0-9]*)?([eE][-+]?[0-9]+)?$"):  # digits that a float64 holds
-        return "float64"
-    return "bool" if all_fit(r"^(?i:true|false)$") else "string"
-
-
-def kept_name(name: str, keep: Sequence[str], own: Collection[str] = FACE_COLUMNS) -> str:
-    """What a kept column is called in the output: `manifest_` stands before a name that the output has itself.
-
-    Args:
-        keep: All columns that are kept.
-        own: Names that the output has itself.
-
-    Raises:
-        ConfigError: Another one of them is called so already.
-    """
-    if name.casefold() not in own:
-        return name
-    new = KEPT_PREFIX + name
-    if new.casefold() in (other.casefold() for other in keep):
-        raise ConfigError(f"keep names {name!r}, which the output calls {new!r}, and this one, too: rename one of them")
-    log.info("the column %r of the manifest is called %r in the output", name, new)
-    return new
-
-
-def kept_types(keep: Sequence[str], manifests: Sequence[Manifest]) -> dict[str, KeptType]:
-    """The types that hold the values of columns in all of some manifests, by what the output calls the columns."""
-    return {kept_name(name, keep): _common_type({manifest.types[name] for manifest in manifests}) for name in keep}
-
-
-def _common_type(types: set[KeptType]) -> KeptType:
-    """The type that holds the values of all of these."""
-    if len(types) == 1:
-        return next(iter(types))
-    return "float64" if types == {"int64", "float64"} else "string"
-
-
-def _grouped(table: pl.DataFrame, *, by_path: bool) -> pl.DataFrame:
-    """Rows of one path brought together at the place of the first; rows without a path stay alone."""
-    row = pl.int_range(1, pl.len() + 1)
-    table = table.select(row.alias("row"), pl.all())
-    if not by_path:
-        return table.select(pl.col("row").alias("first"), pl.all())
-    has_path = pl.col("path").fill_null("") != ""
-    first = pl.when(has_path).then(pl.col("row").min().over("path")).otherwise(pl.col("row"))
-    table = table.select(first.alias("first"), pl.all())
-    return table if table["first"].is_sorted() else table.sort("first", maintain_order=True)
-
-
-def _located(name: str, folder: str) -> FoundInput:
-    """A file beside the manifest or, where there is none, in the current folder; or a URL."""
-    if is_remote(name):
-        return remote_input(name)
-    path = os.path.abspath(os.path.join(folder, name))
+def _located(name: str, folder: str, kept: Kept) -> FoundInput:
+    """A file beside the manifest or, where there is none, in the current folder."""
+    path = os.path.normpath(os.path.join(folder, name))
     status, problem = status_of(path)
     if status is None and os.path.lexists(name):
         path = os.path.abspath(name)
         status, problem = status_of(path)
-    return FoundInput(name, path, kind_of_file(path, name) or "image", version_of(status), problem)
+    return FoundInput(name, path, kind_of_file(path, name) or "image", version_of(status), problem, None, kept)

@@ -52,6 +52,8 @@ def suffix_of(name: str) -> str:
 
 def printable(name: str) -> str:
     """A name as UTF-8 text: bytes that are not UTF-8 become backslash escapes such as `\\xff`."""
+    if name.isascii():
+        return name
     try:
         return os.fsencode(name).decode("utf-8", "backslashreplace")
     except UnicodeEncodeError:  # half a surrogate pair, as JSON can spell it
@@ -79,12 +81,12 @@ class FoundInput(NamedTuple):
     """As in `Item`."""
 
 
-def remote_input(url: str) -> FoundInput:
+def remote_input(url: str, kept: Kept = (), problem: Problem | None = None) -> FoundInput:
     """A file behind a URL, which is a picture where its name does not say otherwise."""
-    return FoundInput(display_name(url), url, kind_of(redacted(url)) or "image")
+    return FoundInput(display_name(url), url, kind_of(redacted(url)) or "image", problem=problem, kept=kept)
 
 
-def refused(url: str) -> FoundInput:
+def refused(url: str, kept: Kept = ()) -> FoundInput:
     """A URL in a list or a manifest that is not read."""
     message = (
         f"a list or manifest names a URL of the scheme {scheme_of(url)}, which is read only if it is allowed: "
@@ -92,7 +94,7 @@ def refused(url: str) -> FoundInput:
     )
     if is_chain(url):
         message = "a list or manifest names a URL within a URL, which is not read: name it as an argument"
-    return remote_input(url)._replace(problem=Problem("refused_url", message))
+    return remote_input(url, kept, Problem("refused_url", message))
 
 
 def status_of(path: str) -> tuple[os.stat_result | None, Problem | None]:

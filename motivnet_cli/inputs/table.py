@@ -7,6 +7,7 @@ caller's knowledge.
 from __future__ import annotations
 
 import codecs
+import contextlib
 import csv
 import io
 import itertools
@@ -21,7 +22,7 @@ from typing import IO, TYPE_CHECKING
 import polars as pl
 
 from motivnet_cli.errors import ConfigError, first_line
-from motivnet_cli.inputs.cells import parquet_rows
+from motivnet_cli.inputs.cells import parquet_chunks, parquet_rows
 from motivnet_cli.inputs.names import suffix_of
 from motivnet_cli.remote.urls import shown
 
@@ -45,7 +46,8 @@ _EXCEL_SEPARATOR_ROW = ["sep=", ""]
 _MAX_HEADER_BYTES = 1 << 20
 _MAX_LINE_LENGTH = 1 << 24
 _CHUNK_BYTES = 1 << 20
-_CHUNK_ROWS = 1 << 16
+CHUNK_ROWS = 1 << 16
+"""Rows of a table that are held at once, where not all are."""
 _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
@@ -69,8 +71,8 @@ class Table:
     """Of the columns."""
     is_text: bool
     """Whether the format has no types. Every cell is text then, so that the identifier 007 stays 007."""
-    _rows: Callable[[frozenset[str] | None], pl.LazyFrame] = field(repr=False)
-    """The rows with at least these columns; None for all."""
+    _chunks: Callable[[frozenset[str] | None], Iterable[pl.DataFrame]] = field(repr=False)
+    """The rows with at least these columns (None for all), in one frame or more."""
 
     def read(self, columns: Iterable[pl.Expr]) -> pl.DataFrame:
         """All rows, and of them only what these columns need. Blank rows are left out.
@@ -79,10 +81,29 @@ class Table:
             ConfigError: The table is damaged, or a value does not fit the type that a column asks for.
         """
         columns = list(columns)
+        with self._refusing_damage():
+            return pl.concat(self._frames(columns)).select(columns)
+
+    def chunks(self, columns: Iterable[pl.Expr]) -> Iterator[pl.DataFrame]:
+        """As `read`, in frames of CHUNK_ROWS rows or so, of which an expression sees one at a time.
+
+        Raises:
+            ConfigError: As `read`, when the rows are reached.
+        """
+        columns = list(columns)
+        with self._refusing_damage():
+            for frame in self._frames(columns):
+                yield frame.select(columns)
+
+    def _frames(self, columns: Sequence[pl.Expr]) -> Iterable[pl.DataFrame]:
         needs_all = any(column.meta.has_multiple_outputs() for column in columns)
         needed = frozenset(itertools.chain.from_iterable(column.meta.root_names() for column in columns))
+        return self._chunks(None if needs_all else needed)
+
+    @contextlib.contextmanager
+    def _refusing_damage(self) -> Iterator[None]:
         try:
-            return self._rows(None if needs_all else needed).select(columns).collect()
+            yield
         except _POLARS_ERRORS as error:
             raise _unreadable(self.path, self.what, error) from error
 
@@ -140,7 +161,7 @@ def open_table(path: str, what: str) -> Table:
                 tuple(schema),
                 tuple(schema.values()),
                 False,
-                lambda needed: parquet_rows(path, schema if needed is None else needed).lazy(),
+                lambda needed: parquet_chunks(path, schema if needed is None else needed, CHUNK_ROWS),
             )
         encoding = _encoding_of(path, what)
         if suffix in _JSON_SUFFIXES:
@@ -154,7 +175,13 @@ def open_table(path: str, what: str) -> Table:
 
 def _typed(path: str, what: str, rows: pl.LazyFrame) -> Table:
     schema = rows.collect_schema()
-    return Table(path, what, tuple(schema), tuple(schema.values()), False, lambda _: rows)
+
+    def chunks(needed: frozenset[str] | None) -> Iterator[pl.DataFrame]:
+        wanted = rows.select(sorted(needed) if needed is not None else list(schema))
+        yield schema.to_frame().select(wanted.collect_schema().names())
+        yield from wanted.collect_batches(chunk_size=CHUNK_ROWS, maintain_order=True)
+
+    return Table(path, what, tuple(schema), tuple(schema.values()), False, chunks)
 
 
 def _unreadable(path: str, what: str, error: BaseException) -> ConfigError:
@@ -173,15 +200,14 @@ def _text_table(path: str, what: str, encoding: str) -> Table:
     if twice := [name for name, count in Counter(columns).items() if count > 1]:
         raise ConfigError(f"the {what} {path!r} has more than one column {twice[0]!r}: rename one")
 
-    def rows(needed: frozenset[str] | None) -> pl.LazyFrame:
+    def chunks(needed: frozenset[str] | None) -> Iterator[pl.DataFrame]:
         wanted = [i for i, name in enumerate(columns) if needed is None or name in needed]
         cells = itertools.islice(source.rows(), 1, None)
-        chunks = [_text_frame(columns, wanted, [])]
-        while chunk := list(itertools.islice(cells, _CHUNK_ROWS)):
-            chunks.append(_text_frame(columns, wanted, chunk))
-        return pl.concat(chunks).lazy()
+        yield _text_frame(columns, wanted, [])
+        while chunk := list(itertools.islice(cells, CHUNK_ROWS)):
+            yield _text_frame(columns, wanted, chunk)
 
-    return Table(path, what, columns, (pl.String(),) * len(columns), True, rows)
+    return Table(path, what, columns, (pl.String(),) * len(columns), True, chunks)
 
 
 def _text_frame(columns: Sequence[str], wanted: Sequence[int], rows: Sequence[list[str]]) -> pl.DataFrame:

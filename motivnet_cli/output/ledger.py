@@ -24,6 +24,7 @@ from motivnet_cli import __version__
 from motivnet_cli.config import KeptType
 from motivnet_cli.durable import durably
 from motivnet_cli.errors import OutputConflictError
+from motivnet_cli.inputs.listing import NAMED_TWICE
 from motivnet_cli.output.commits import Contest, TakenError, cursor_in, write_part
 from motivnet_cli.output.damage import reading
 from motivnet_cli.output.names import TABLES, is_last, is_part, parts_begin, segment_of, unit_of
@@ -242,13 +243,13 @@ class Ledger:
         In an object store, the plan of the process that comes first holds for all.
 
         Args:
-            listing: What the items come from; its counts are read when all have come.
+            listing: What the items come from, of which one may come again; its counts are read when all have come.
             num_workers: How many are expected to take part; more than one get smaller units.
             shards: As in `share_out`.
             clear: Remove what is there, once the plan is written.
         """
         files.control.mkdir(parents=True, exist_ok=True)
-        num_items, are_pictures = write_plan(files.plan, items)
+        counts = write_plan(files.plan, items, identity=listing.identity)
         if clear is not None:
             clear()
         if backend.has_locks:  # what an earlier run could not remove is of another plan
@@ -258,11 +259,11 @@ class Ledger:
             backend.remove(files.control / name for name in plans if name != files.plan.name)
         plan = backend.publish_distinct(files.plan)
         has_segments = backend.has_locks or backend.has_exclusive_create
-        size = unit_size(num_items, num_workers, are_pictures=are_pictures, are_whole=not has_segments)
+        size = unit_size(counts.num_items, num_workers, are_pictures=counts.are_pictures, are_whole=not has_segments)
         run = Run(
             record=record,
-            num_items=num_items,
-            skipped=dict(listing.skipped),
+            num_items=counts.num_items,
+            skipped=dict(listing.skipped + Counter({NAMED_TWICE: counts.num_repeated})),
             keep=listing.kept_types,
             shards=shards,
             plan=plan.name,

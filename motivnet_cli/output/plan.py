@@ -5,19 +5,26 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import operator
 import os
-from typing import TYPE_CHECKING, Any
+from collections import Counter
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from motivnet_cli.durable import durably
+from motivnet_cli.durable import TemporaryFolder, durably
+from motivnet_cli.inputs.listing import NAMED_TWICE, digest_of
+from motivnet_cli.inputs.repeats import Repeats
 from motivnet_cli.output.damage import reading
 from motivnet_cli.records import KINDS, GivenFace, Item, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
+
+    from motivnet_cli.inputs.listing import Identity, Listing
 
 ROW_GROUP = 32_768
 """Inputs in a row group: units have some thousands, and the footer of a hundred million inputs stays small."""
@@ -35,17 +42,70 @@ _SCHEMA = pa.schema(
     ]
 )
 _NAMES = ("input", "path")
+_FIELDS = tuple(name for name in _SCHEMA.names if name != "more")
 _MORE = ("problem", "given", "kept")
 
 
-def write_plan(plan: Path, items: Iterable[Item]) -> tuple[int, bool]:
-    """Write the items as they come: how many there are, and whether all are pictures."""
-    items = iter(items)
-    num_items, are_pictures = 0, True
-    with durably(plan) as temporary, temporary.open("wb") as file:
-        temporary.chmod(0o600)  # URLs stand here with what opens them
+class PlanCounts(NamedTuple):
+    """What a plan holds."""
+
+    num_items: int
+    are_pictures: bool
+    """All of them."""
+    num_repeated: int
+    """Inputs that were named again, and stand in the plan once."""
+
+
+def write_plan(plan: Path, items: Iterable[Item], *, identity: Identity = None) -> PlanCounts:
+    """Write the items as they come, each where it comes first, in memory that does not depend on their number.
+
+    Args:
+        identity: By what one that is named again is known; None if none can be.
+    """
+    are_pictures = True
+
+    def tables() -> Iterator[pa.Table]:
+        nonlocal are_pictures
+        left = iter(items)
+        while group := list(itertools.islice(left, ROW_GROUP)):
+            are_pictures = are_pictures and all(item.kind == "image" for item in group)
+            if identity is not None:
+                digests = b"".join([digest_of(item, identity) for item in group])
+                repeats.add(np.frombuffer(digests, np.uint64).reshape(len(group), -1))
+            yield _table_of(group)
+
+    with Repeats() as repeats, durably(plan) as temporary:
+        num_items = _write_tables(temporary, tables())
+        num_repeated = repeats.compare()
+        if num_repeated:
+            found = temporary.with_name(f"{temporary.name}.found")
+            temporary.replace(found)
+            try:
+                _write_tables(temporary, _without_repeated(found, repeats))
+            finally:
+                found.unlink()
+    return PlanCounts(num_items - num_repeated, are_pictures, num_repeated)
+
+
+def listed_once(listing: Listing) -> Iterator[Item]:
+    """The items of a listing, each once, through a plan in a temporary folder."""
+    folder = TemporaryFolder()
+    try:
+        plan = folder.path / "plan"
+        counts = write_plan(plan, listing.found(), identity=listing.identity)
+        listing.skipped += Counter({NAMED_TWICE: counts.num_repeated})
+        yield from planned_items(plan, 0, counts.num_items, num_items=counts.num_items)
+    finally:
+        folder.remove()
+
+
+def _write_tables(file: Path, tables: Iterable[pa.Table]) -> int:
+    """Write tables of ROW_GROUP rows, of which the last may have fewer: how many rows there are."""
+    num_rows = 0
+    with file.open("wb") as sink:
+        file.chmod(0o600)  # URLs stand here with what opens them
         with pq.ParquetWriter(
-            file,
+            sink,
             _SCHEMA,
             compression="zstd",
             compression_level=1,
@@ -55,11 +115,24 @@ def write_plan(plan: Path, items: Iterable[Item]) -> tuple[int, bool]:
             write_page_checksum=True,
             store_schema=False,
         ) as writer:
-            while group := list(itertools.islice(items, ROW_GROUP)):
-                num_items += len(group)
-                are_pictures = are_pictures and all(item.kind == "image" for item in group)
-                writer.write_table(_table_of(group), row_group_size=ROW_GROUP)
-    return num_items, are_pictures
+            for table in tables:
+                writer.write_table(table, row_group_size=ROW_GROUP)
+                num_rows += len(table)
+    return num_rows
+
+
+def _without_repeated(plan: Path, repeats: Repeats) -> Iterator[pa.Table]:
+    waiting = _SCHEMA.empty_table()
+    with pq.ParquetFile(plan, page_checksum_verification=True, pre_buffer=False) as file:
+        for group in range(file.num_row_groups):
+            rows = file.read_row_group(group, use_threads=False)
+            start = group * ROW_GROUP
+            waiting = pa.concat_tables([waiting, rows.filter(~repeats.is_repeated(start, start + len(rows)))])
+            if len(waiting) >= ROW_GROUP:
+                yield waiting[:ROW_GROUP]
+                waiting = waiting[ROW_GROUP:].combine_chunks()
+    if len(waiting):
+        yield waiting
 
 
 def planned_items(plan: Path, start: int, stop: int, *, num_items: int) -> Iterator[Item]:
@@ -90,8 +163,10 @@ def planned_items(plan: Path, start: int, stop: int, *, num_items: int) -> Itera
 
 
 def _table_of(items: list[Item]) -> pa.Table:
-    columns = {name: [getattr(item, name) for item in items] for name in _SCHEMA.names if name not in ("path", "more")}
-    columns["path"] = [None if item.path == item.input else os.fsencode(item.path) for item in items]
+    values = zip(*map(operator.attrgetter(*_FIELDS), items), strict=True)
+    columns: dict[str, Sequence[Any]] = dict(zip(_FIELDS, values, strict=True))
+    pairs = zip(columns["input"], columns["path"], strict=True)
+    columns["path"] = [None if path == name else os.fsencode(path) for name, path in pairs]
     columns["more"] = [
         _more_of(item) if item.problem or item.kept or item.given is not None else None for item in items
     ]

@@ -303,7 +303,7 @@ class Output:
     def _frozen(self, listing: Listing) -> Ledger:
         self._layout.keeping(listing.kept_types)  # what cannot be kept is refused before anything is written
         begun_as = None if self._shard is None else self._shard.of_run(None)
-        items = map(self._checked, listing)
+        items = map(self._checked, listing.found())
         ledger = Ledger.freeze(
             self._goal.files,
             self._paths.backend,

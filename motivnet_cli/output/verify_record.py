@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.inputs.manifest import kept_name
+from motivnet_cli.inputs.kept_columns import kept_name
 from motivnet_cli.output.tables import SCHEMA_VERSION, columns_as_of, faces_schema, inputs_schema
 from motivnet_cli.records import FACE_COLUMNS, in_column_order
 

@@ -10,6 +10,8 @@ from urllib.parse import parse_qsl, unquote_to_bytes, urlencode, urlsplit, urlun
 
 def redacted(url: str) -> str:
     """The URL without user, password, query and fragment, fit to be shown and stored; never raises."""
+    if _PLAIN.fullmatch(url):
+        return url
     start, mark, rest = re.split(r"[?#]", url, maxsplit=1)[0].partition("://")
     host, slash, path = rest.partition("/")
     host = host.rpartition("@")[2]
@@ -19,6 +21,10 @@ def redacted(url: str) -> str:
     return "::".join([f"{start}{mark}{host}{slash}{path}", *map(redacted, within)])
 
 
+_REMOTE = re.compile(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]+://", re.IGNORECASE)
+_LOCAL = re.compile(r"file:(//(localhost)?(?=/)|(?=/(?!/)))", re.IGNORECASE)
+_PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[A-Za-z0-9.-]+(:\d*)?(/[^?#@:]*)?")
+"""A URL in which nothing can be secret, as most are."""
 _CHAINED = re.compile(r"::(?=[A-Za-z][A-Za-z0-9+.-]*://)")
 """Before a URL within a URL."""
 
@@ -45,7 +51,7 @@ def direct_url(url: str) -> str:
 
 def is_remote(path: str) -> bool:
     """Whether an input is a URL such as `https://host/file` or `s3://bucket/key`; no path, and none of `file://`."""
-    return re.match(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]+://", path, re.IGNORECASE) is not None
+    return _REMOTE.match(path) is not None
 
 
 def scheme_of(url: str) -> str:
@@ -64,7 +70,7 @@ def local_path(name: str) -> str:
 
     A URL of another host than `localhost` is no file of this machine: it stays as it is, and is found nowhere.
     """
-    found = re.match(r"file:(//(localhost)?(?=/)|(?=/(?!/)))", name, re.IGNORECASE)
+    found = _LOCAL.match(name)
     return os.fsdecode(unquote_to_bytes(os.fsencode(name[found.end() :]))) if found else name
 
 
@@ -73,6 +79,8 @@ def display_name(url: str) -> str:
 
     Other parameters stay: they may be all that tells two pictures apart. A URL in them is treated likewise.
     """
+    if _PLAIN.fullmatch(url):
+        return url
     plain = redacted(url)
     try:
         query = urlsplit(url).query

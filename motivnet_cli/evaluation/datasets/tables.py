@@ -13,7 +13,7 @@ from motivnet_cli.errors import ConfigError
 from motivnet_cli.evaluation.datasets.by_class import check_numbers, chosen_split, split_named, split_of_words
 from motivnet_cli.evaluation.datasets.disk import join_path, normalise_label, pixels_of
 from motivnet_cli.evaluation.datasets.layouts import Cell, Layout, Row, SplitRows
-from motivnet_cli.inputs.box_columns import box_cells, find_box_columns, with_boxes
+from motivnet_cli.inputs.box_columns import Extent, box_cells, find_box_columns, with_boxes
 from motivnet_cli.inputs.cells import class_names, holds_pictures, names_of
 from motivnet_cli.inputs.names import kind_of, status_of, suffix_of, version_of
 from motivnet_cli.inputs.table import PARQUET_SUFFIXES, PATH_COLUMNS, column_named, open_table
@@ -298,7 +298,9 @@ def _read_columns(
     found = find_box_columns(table.columns)
     if found is None:
         return table.read(columns), None
-    values, found = with_boxes(table.read([*columns, *box_cells(found, table)]), found)
+    extent = Extent()
+    values = with_boxes(table.read([*columns, *box_cells(found, table)]), found, extent)
+    found = extent.decide(found)
     if found.is_relative:
         raise ConfigError(f"{table.path!r} has boxes as fractions of the picture: write them in pixels")
     return values, found
