@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from motivnet_cli.errors import InputError
 from motivnet_cli.records import never
 from motivnet_cli.remote.files import BUFFER_BYTES, RemoteFile, copy_of, open_ranges
 from motivnet_cli.remote.urls import is_remote, shown
@@ -38,6 +39,7 @@ class RangedFile:
         self._first = b""
         self._num_read = 0
         self._copy: io.BufferedReader | None = None
+        self._failure: InputError | None = None
         self._left = contextlib.ExitStack()
         self._left.callback(file.close)
         self.name = f"video{Path(urlsplit(url).path).suffix}"
@@ -58,6 +60,8 @@ class RangedFile:
             InputError: As `open_remote`; or `changed`, if it belongs to another version of the file.
             Stopped: `stop` has said so.
         """
+        if self._failure:
+            raise self._failure
         if number == 0 and self._first:
             return self._first
         most = self.num_blocks + max(MAX_BLOCKS_READ_AGAIN, int(self.num_blocks * MAX_SHARE_READ_AGAIN))
@@ -77,9 +81,12 @@ class RangedFile:
     def _copied(self) -> io.BufferedReader:
         log.info("%s is copied: its parts are read again and again", shown(self._url))
         self._file.seek(0)
-        path = self._left.enter_context(
-            copy_of(io.BufferedReader(self._file, BUFFER_BYTES), self._url, stop=self._stop)
-        )
+        source = io.BufferedReader(self._file, BUFFER_BYTES)
+        try:
+            path = self._left.enter_context(copy_of(source, self._url, stop=self._stop))
+        except InputError as error:
+            self._failure = error  # the file is closed
+            raise
         return self._left.enter_context(open(path, "rb"))  # noqa: PTH123
 
     def close(self) -> None:
