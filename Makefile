@@ -118,6 +118,7 @@ bench: $(STAMP) ## Run the benchmarks and record their rows (about four hours)
 	$(BIN)/python benchmarks/planning.py --record
 	$(BIN)/python benchmarks/scaling.py --record
 	$(BIN)/python benchmarks/ray_driver.py --record
+	$(BIN)/python benchmarks/ranges.py --record
 	$(BIN)/python benchmarks/array_start.py --record
 	$(BIN)/python benchmarks/long_run.py --record
 

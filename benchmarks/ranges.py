@@ -1,8 +1,8 @@
 """A video behind a URL, read by ranges: bytes and requests that a server on this machine counts, and whether the rows
 are those of the local file.
 
-Eighty seconds of noise, about 30 KB a frame, in three containers: all of it, and the first tenth. Nothing is said of times: a
-network would take them.
+Eighty seconds of noise, about 30 KB a frame, in three containers: all of it, and the first tenth. Nothing is said of
+times: a network would take them.
 """
 
 from __future__ import annotations
