@@ -487,7 +487,8 @@ def _decode_by_decord(request: DecodeRequest, slots: Slots) -> VideoReport:
     sampler = _sampler(request)
     numbers = [n for n, time_s in enumerate(times) if not sampler.is_over(time_s) and sampler.takes(n, time_s)]
     if not numbers:
-        raise _outside(float(times[-1]))
+        last_s = float(times[-1])
+        raise _outside(None if sampler.is_over(last_s) else last_s)
     numbers = numbers[request.skip_frames :]
     for first in range(0, len(numbers), DECORD_WINDOW):
         window = numbers[first : first + DECORD_WINDOW]
