@@ -166,7 +166,7 @@ def test_what_is_listed_can_be_read(tree, bucket):
 def test_listing_comes_in_pages(s3, bucket):
     """All of them are read."""
     assert len(s3.client.list_objects_v2(Bucket=bucket)["Contents"]) == PAGE_KEYS
-    assert len(list_remote(f"s3://{bucket}/")) == len(NAMES) > 2 * PAGE_KEYS
+    assert len(list(list_remote(f"s3://{bucket}/"))) == len(NAMES) > 2 * PAGE_KEYS
 
 
 def test_any_store_of_fsspec_is_listed(tree):

@@ -237,20 +237,24 @@ def test_how_far_it_asks_ahead_is_bounded(tree, tmp_path, monkeypatch, ahead):
 
 
 def test_stop_ends_the_threads(tree, tmp_path, monkeypatch, ahead):
-    """What was not asked for yet is not asked for any more."""
-    listed, scandir = [], os.scandir
-    monkeypatch.setattr(os, "scandir", lambda path: [listed.append(path), scandir(path)][1])
-    monkeypatch.setattr(walk, "_STEPS_AHEAD", 5)
+    """The step that a thread is at is the last."""
+    asked, stat = [], os.stat
+    monkeypatch.setattr(
+        os, "stat", lambda path, **options: [asked.append(path), time.sleep(0.002), stat(path, **options)][2]
+    )
+    monkeypatch.setattr(walk, "_THREADS", 1)
+    monkeypatch.setattr(walk, "_FILES", 2)
     items = iter(Listing([str(tmp_path)]))
     next(items)
     threads = walk_threads()
     items.close()
+    num_asked = len(asked)
     for thread in threads:
         thread.join(timeout=60)
 
     assert threads
     assert not any(thread.is_alive() for thread in threads)
-    assert len(listed) < 20
+    assert len(asked) <= num_asked + walk._FILES
 
 
 def test_no_thread_is_left_behind_a_walk(tree, tmp_path, ahead):
@@ -258,6 +262,21 @@ def test_no_thread_is_left_behind_a_walk(tree, tmp_path, ahead):
     found_in(tmp_path)
 
     assert not walk_threads()
+
+
+@pytest.mark.parametrize("patience", [-1, 1e9], ids=["ahead", "one by one"])
+def test_folder_named_like_a_picture_with_one_far_below(tmp_path, monkeypatch, patience):
+    """It is not empty; those within it that are empty are."""
+    monkeypatch.setattr(walk, "_PATIENCE_SECONDS", patience)
+    monkeypatch.setattr(walk, "_SLOW_SECONDS", patience)
+    fill(tmp_path, ["a.jpg/b.jpg/c/d.jpg"])
+    (tmp_path / "a.jpg" / "e.jpg" / "f").mkdir(parents=True)
+    items, _ = found_in(tmp_path)
+
+    assert [(item.input, item.problem and item.problem.error_type) for item in items] == [
+        ("a.jpg/b.jpg/c/d.jpg", None),
+        ("a.jpg/e.jpg", "is_a_folder"),
+    ]
 
 
 def test_folder_that_goes_while_others_are_read(tree, tmp_path, monkeypatch):

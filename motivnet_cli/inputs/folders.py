@@ -178,7 +178,7 @@ class RemoteNode:
     is_folder: bool
     version: Version = (None, None)
     files: Iterable[RemoteEntry] | None = None
-    """All files below a folder, sorted; None where they have not been listed yet."""
+    """All files below a folder, sorted, to be iterated once; None where they have not been listed yet."""
     start: int = 0
     """Where the part of their names begins that lies below the folder."""
     is_loop: ClassVar[bool] = False
@@ -197,12 +197,14 @@ class RemoteNode:
             ConfigError: Software is missing, or the credentials found here do not open it.
             FetchError: The storage cannot be reached.
         """
-        return cls(url, "", is_folder=True, files=list_remote(url, recursive=is_recursive))
+        files = list_remote(url, recursive=is_recursive)
+        first = next(files, None)
+        return cls(url, "", is_folder=True, files=itertools.chain([first], files) if first else ())
 
     @property
     def is_empty(self) -> bool:
         """Whether a folder to begin with holds nothing."""
-        return not self.files
+        return self.files == ()
 
     def entries(self, *, named: Collection[str] = (), is_listed: bool = True) -> Iterator[RemoteNode]:
         files = list_remote(self.path) if self.files is None else self.files

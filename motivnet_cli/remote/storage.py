@@ -9,20 +9,29 @@ import calendar
 import datetime
 import errno
 import itertools
+import math
 import sys
 import time
 from collections.abc import Mapping
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from typing import IO, TYPE_CHECKING, NamedTuple, Protocol, TypedDict, TypeVar, cast
 
 from motivnet_cli.errors import ConfigError, FetchError
+from motivnet_cli.external_sort import in_order
 from motivnet_cli.remote.retries import InterruptedTryError, RefusedError, seconds_before_retry
 from motivnet_cli.remote.urls import is_chain, redacted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
 
     from motivnet_cli.errors import ErrorType
 
+
+_REQUESTS = 10
+"""For pages of a list, at once: as many connections as s3fs keeps."""
+_PARTS = 64
+"""That the folders in a page of 1,000 are divided into."""
 
 _Description = Mapping[str, object]
 """What a driver says of a file or folder: at least its name and type."""
@@ -138,27 +147,48 @@ def entry_at(url: str, *, retries: int = 1) -> RemoteEntry | None:
     return with_retries(look, url, retries=retries)
 
 
-def list_remote(url: str, *, recursive: bool = True, begin: str = "", retries: int = 1) -> list[RemoteEntry]:
+def list_remote(url: str, *, recursive: bool = True, begin: str = "", retries: int = 1) -> Iterator[RemoteEntry]:
     """The files under a URL that ends in a slash, in the order of a walk: by bytes, a slash before every other.
 
-    About 400 bytes of memory a file where the list comes page by page (S3); drivers of others hold it as a whole.
+    Memory does not grow with their number where the list comes page by page (S3); drivers of others hold it as a whole.
+    S3 gives another order, in which `a.jpg` stands before `a/b.jpg`: nothing is known to be the first before all is
+    listed, and what memory should not hold is sorted on disk.
 
     Args:
         recursive: Enter folders; else they are entries themselves.
         begin: Only names that begin so; S3 is not asked for others.
 
     Raises:
-        ConfigError, FetchError: As `is_remote_folder`; also if there is no such bucket.
+        ConfigError, FetchError: As `is_remote_folder`; also if there is no such bucket. They may come with the first
+            entry that is asked for.
     """
     fs, path = with_retries(lambda: file_system(url), url)
     if hasattr(fs, "call_s3"):
-        found = _list_s3(cast("_S3FileSystem", fs), url, path, recursive=recursive, begin=begin, retries=retries)
+        found = _Bucket(cast("_S3FileSystem", fs), url, path, recursive=recursive, retries=retries).entries(begin)
     else:
         found = _list(fs, url, path, recursive=recursive, retries=retries)
     # Without the objects that some tools put in the place of a folder: their keys end in a slash.
-    entries = [entry for entry in found if entry.name and entry.name.startswith(begin)]
-    entries.sort(key=lambda entry: entry.name.encode("utf-8", "surrogatepass").replace(b"/", b"\0"))
-    return entries
+    return map(_entry_of, in_order(_record_of(entry) for entry in found if entry.name and entry.name.startswith(begin)))
+
+
+def _record_of(entry: RemoteEntry) -> bytes:
+    """Its name, in which a slash has become the lowest of all characters, a NUL byte, and its version."""
+    name = entry.name.encode("utf-8", "surrogatepass")
+    for character, code in _CODES:
+        name = name.replace(character, code)
+    size, time_ns = ("" if value is None else value for value in entry.version)
+    return b"%b\0%b" % (name, f"{size} {time_ns}".encode())
+
+
+def _entry_of(record: bytes) -> RemoteEntry:
+    name, _, version = record.partition(b"\0")
+    for character, code in reversed(_CODES):
+        name = name.replace(code, character)
+    size, time_ns = (int(value) if value else None for value in version.split(b" "))
+    return RemoteEntry(name.decode("utf-8", "surrogatepass"), (size, time_ns))
+
+
+_CODES = ((b"\1", b"\1\3"), (b"\0", b"\1\2"), (b"/", b"\1\1"))
 
 
 def _list(fs: FileSystem, url: str, path: str, *, recursive: bool, retries: int) -> Iterator[RemoteEntry]:
@@ -178,30 +208,117 @@ def _list(fs: FileSystem, url: str, path: str, *, recursive: bool, retries: int)
             yield RemoteEntry(name, _version_of(found))
 
 
-def _list_s3(
-    fs: _S3FileSystem, url: str, path: str, *, recursive: bool, begin: str, retries: int
-) -> Iterator[RemoteEntry]:
-    """Page by page: s3fs itself would hold the answers for all keys at once, over a kilobyte for each."""
-    bucket, key, _ = fs.split_path(path)
-    slashes = "/" * (len(url) - len(url.rstrip("/")))
-    prefix = key and key.rstrip("/") + slashes
-    request = {"Bucket": bucket, "Prefix": prefix + begin, "Delimiter": "" if recursive else "/", **fs.req_kw}
-    while True:
-        page = with_retries(lambda: fs.call_s3("list_objects_v2", **request), url, retries=retries)
+class _Part(NamedTuple):
+    """A part of what lies in a bucket, which is listed page by page; names are those of `RemoteEntry`."""
+
+    below: str
+    """What all names begin with, mostly a folder."""
+    is_level: bool = False
+    """Do not enter its folders."""
+    first: str = ""
+    last: str = ""
+    """Of its folders, those from one to another; both empty for all that it holds."""
+    token: str = ""
+    """Of the next page; empty for the first one."""
+    seen: str = ""
+    """The last name on the page before it."""
+
+    def holds(self, name: str) -> bool:
+        if not self.first:
+            return True
+        return self.first < name and not self.is_before(name) and "/" in name[len(self.below) :]
+
+    def is_before(self, name: str) -> bool:
+        return bool(self.last) and name > self.last and not name.startswith(self.last)
+
+
+class _Bucket:
+    """What lies under a URL of S3, page by page: s3fs itself would hold the answers for all keys, a kilobyte for each.
+
+    A store gives one page after the other. So a folder that has more than one is listed level by level, and its folders
+    at the same time, _PARTS of a page at most: whether a folder is large is known when it is asked for, and small ones
+    share pages.
+    """
+
+    def __init__(self, fs: _S3FileSystem, url: str, path: str, *, recursive: bool, retries: int) -> None:
+        bucket, key, _ = fs.split_path(path)
+        slashes = "/" * (len(url) - len(url.rstrip("/")))
+        self._fs = fs
+        self._url = url
+        self._prefix = key and key.rstrip("/") + slashes
+        self._request = {"Bucket": bucket, **fs.req_kw}
+        self._recursive = recursive
+        self._retries = retries
+
+    def entries(self, begin: str) -> Iterator[RemoteEntry]:
+        """Those whose names begin so, in no order."""
+        todo = [_Part(begin, is_level=not self._recursive)]
+        asked: set[Future[tuple[list[RemoteEntry], list[_Part]]]] = set()
+        threads = ThreadPoolExecutor(_REQUESTS, "motivnet-list")
         try:
-            entries = list(_entries_of(page, prefix))
-            token = page["NextContinuationToken"] if page.get("IsTruncated") else None
+            while todo or asked:
+                while todo and len(asked) < _REQUESTS:
+                    asked.add(threads.submit(self._ask, todo.pop()))
+                answered, asked = wait(asked, return_when=FIRST_COMPLETED)
+                for answer in answered:
+                    entries, parts = answer.result()
+                    todo += parts  # the last one is the next: so there are never many
+                    yield from entries
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
+
+    def _ask(self, part: _Part) -> tuple[list[RemoteEntry], list[_Part]]:
+        """What a page says, and what is to be asked for because of it; that which comes first is the last."""
+        entries, token = self._page(part)
+        names = sorted(entry.name for entry in entries)
+        is_in_order = _are_in_order(entries) and (not names or part.seen < names[0])
+        rest = [part._replace(token=token, seen=names[-1] if names else part.seen)] if token else []
+        if not self._recursive:
+            return entries, rest
+        if not (part.is_level or part.first):
+            is_divided = rest and not part.token and is_in_order  # directory buckets of S3 have no order
+            return ([], [_Part(part.below, is_level=True)]) if is_divided else (entries, rest)
+        if not is_in_order:
+            raise FetchError(f"{redacted(self._url)} cannot be listed: the storage gives names out of their order")
+        if part.is_level:
+            folders = [entry.name for entry in entries if entry.is_folder]
+            return [entry for entry in entries if not entry.is_folder], rest + _parts_of(part.below, folders)
+        if names and part.is_before(names[-1]):
+            rest = []
+        return [entry for entry in entries if part.holds(entry.name)], rest
+
+    def _page(self, part: _Part) -> tuple[list[RemoteEntry], str]:
+        """What a page names, and the token of the next one."""
+        request = self._request | {"Prefix": self._prefix + part.below, "Delimiter": "/" if part.is_level else ""}
+        if part.token:
+            request["ContinuationToken"] = part.token
+        elif part.first:
+            request["StartAfter"] = self._prefix + part.first
+        page = with_retries(lambda: self._fs.call_s3("list_objects_v2", **request), self._url, retries=self._retries)
+        try:
+            entries = list(_entries_of(page, self._prefix, part.below))
+            token = page["NextContinuationToken"] if page.get("IsTruncated") else ""
         except (LookupError, TypeError, ValueError, AttributeError) as error:
-            raise FetchError(f"{redacted(url)} cannot be listed: the storage gives no list ({error!r})") from None
-        yield from entries
-        if token is None:
-            return
-        if token == request.get("ContinuationToken"):
-            raise FetchError(f"{redacted(url)} cannot be listed: the storage gives the same page again and again")
-        request["ContinuationToken"] = token
+            raise FetchError(f"{redacted(self._url)} cannot be listed: the storage gives no list ({error!r})") from None
+        if token and token == part.token:
+            raise FetchError(f"{redacted(self._url)} cannot be listed: the storage gives the same page again and again")
+        return entries, token
 
 
-def _entries_of(page: _S3Page, prefix: str) -> Iterator[RemoteEntry]:
+def _parts_of(below: str, folders: list[str]) -> list[_Part]:
+    """Folders that follow each other, as at most _PARTS parts."""
+    size = math.ceil(len(folders) / _PARTS) or 1
+    groups = [folders[start : start + size] for start in range(0, len(folders), size)]
+    return [_Part(group[0]) if len(group) == 1 else _Part(below, first=group[0], last=group[-1]) for group in groups]
+
+
+def _are_in_order(entries: list[RemoteEntry]) -> bool:
+    """Whether the files of a page are, and the folders."""
+    files, folders = ([entry.name for entry in entries if entry.is_folder is kind] for kind in (False, True))
+    return all(one < other for names in (files, folders) for one, other in itertools.pairwise(names))
+
+
+def _entries_of(page: _S3Page, prefix: str, below: str) -> Iterator[RemoteEntry]:
     """What a page of a list names.
 
     Raises:
@@ -209,15 +326,18 @@ def _entries_of(page: _S3Page, prefix: str) -> Iterator[RemoteEntry]:
     """
     for found in page.get("Contents", ()):
         if not found["Key"].endswith("/"):
-            yield RemoteEntry(_below(prefix, found["Key"]), (found["Size"], _time_ns(found["LastModified"])))
+            yield RemoteEntry(_within(prefix, below, found["Key"]), (found["Size"], _time_ns(found["LastModified"])))
     for folder in page.get("CommonPrefixes", ()):
-        yield RemoteEntry(_below(prefix, folder["Prefix"]))
+        name = _within(prefix, below, folder["Prefix"])
+        if name == below:
+            raise ValueError(f"{name!r} lies in itself")
+        yield RemoteEntry(name)
 
 
-def _below(prefix: str, key: str) -> str:
-    """What follows a prefix in a key."""
-    if not key.startswith(prefix):
-        raise ValueError(f"{key!r} does not begin with {prefix!r}")
+def _within(prefix: str, below: str, key: str) -> str:
+    """What follows a prefix in a key, if that begins with `below`."""
+    if not key.startswith(prefix + below):
+        raise ValueError(f"{key!r} does not begin with {prefix + below!r}")
     return key[len(prefix) :]
 
 
