@@ -136,10 +136,16 @@ class S3Server:
 
 
 class FailingServer:
-    """Stands before an S3 server and fails every `every`-th request: it answers 503, or hangs up, in turn."""
+    """Stands before an S3 server and fails every `every`-th request: it answers 503, or hangs up, in turn.
 
-    def __init__(self, server: S3Server, *, every: int) -> None:
+    Args:
+        every: None fails none: requests are counted.
+    """
+
+    def __init__(self, server: S3Server, *, every: int | None) -> None:
         self.num_failed = 0
+        self.requests: list[tuple[str, str]] = []
+        """Method and path with query of each."""
         self._numbers = itertools.count(1)
         self._every = every
         self._target = server.port
@@ -158,7 +164,7 @@ class FailingServer:
         self._thread.join()
 
     def _fails(self) -> bool:
-        fails = next(self._numbers) % self._every == 0
+        fails = self._every is not None and next(self._numbers) % self._every == 0
         self.num_failed += fails
         return fails
 
@@ -170,6 +176,7 @@ def _forwarder(front: FailingServer) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             self.close_connection = True
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            front.requests.append((self.command, self.path))
             if front._fails():
                 if front.num_failed % 2:
                     self.send_response(503)

@@ -11,13 +11,18 @@ import random
 import signal
 import subprocess
 import time
+from collections import Counter
 
 import fsspec
 import pytest
 
 from motivnet_cli.config import OutputConfig
 from motivnet_cli.errors import OutputConflictError
+from motivnet_cli.inputs.listing import Listing
+from motivnet_cli.output import backend, ledger, plan
 from motivnet_cli.output.backend import ObjectStoreMirror
+from motivnet_cli.output.ledger import Ledger
+from motivnet_cli.output.paths import output_paths
 from motivnet_cli.output.share import begun_run, take_part
 from motivnet_cli.output.status import output_status
 from motivnet_cli.output.tables import RowLayout
@@ -39,7 +44,8 @@ from tests.outputs import (
 )
 from tests.pictures import face_photo
 from tests.runs import command, finish
-from tests.test_s3 import at_call, dying_at, forget_memory, keys_under
+from tests.s3_server import FailingServer
+from tests.test_s3 import at_call, dying_at, forget_memory, keys_under, shard_of
 
 VIDEO = ("--track", "--fps", "10")
 MADE_UP = ("record", "schema", "leftovers")
@@ -137,7 +143,9 @@ def batch_of(todos, more_faces=0):
     counts = [(todo, None if count is None else count + more_faces) for todo, count in counts]
     crops = [crop for todo, count in counts for crop in crops_of(todo.item, todo.cursor.position, count)]
     reports = tuple(report_of(todo.item, count) for todo, count in counts)
-    return Batch(tuple(crops), reports, Cursor(Position(counts[-1][0].item.index + 1))), predict(crops)
+    return Batch(tuple(crops), reports, Cursor(Position(counts[-1][0].item.index + 1))), predict(
+        crops
+    ) if crops else None
 
 
 def test_what_was_reached_before_a_unit_was_lost_is_not_taken_for_done(url):
@@ -154,6 +162,27 @@ def test_what_was_reached_before_a_unit_was_lost_is_not_taken_for_done(url):
     assert first.item.index == 3
     assert output_status(url).done == 3
     assert other.is_done is False
+
+
+def test_a_large_plan_is_read_by_ranges(url, nine, monkeypatch):
+    """No copy of it comes here, whatever is asked of it; a byte that has turned over is noticed."""
+    monkeypatch.setattr(backend, "_SMALL_TABLE_BYTES", 0)
+    monkeypatch.setattr(plan, "ROW_GROUP", 2)
+    run(url, nine, overwrite=True, stop_after=0)
+    paths = output_paths(url)
+    found = Ledger.find(paths.run, paths.backend)
+
+    assert [item.input for item in found.items()] == NAMES
+    assert [path.name for path in paths.work.iterdir()] == ["run.json"]
+    run(url, nine)
+    assert_each_once(url)
+    store = fsspec.filesystem("memory")
+    (key,) = store.glob("/store/preds/.motivnet/plan-*")
+    content = bytearray(store.cat_file(key))
+    content[60] ^= 1
+    store.pipe_file(key, bytes(content))
+    with pytest.raises(OutputConflictError, match=r"the plan .* is damaged"):
+        list(found.items())
 
 
 def test_a_unit_that_was_lost_is_not_read_any_further(url):
@@ -252,6 +281,61 @@ def whole_units(init):
         mirror.has_exclusive_create = False
 
     return without
+
+
+# ---- how much a store is asked ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def counted(s3, monkeypatch):
+    """The requests that S3 gets, and an empty bucket."""
+    with FailingServer(s3, every=None) as front:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", front.url)
+        fsspec.filesystem("s3").clear_instance_cache()
+        yield front.requests, s3.new_bucket()
+    fsspec.filesystem("s3").clear_instance_cache()
+
+
+def kinds_of(requests):
+    """How many of each kind; what has been counted is forgotten."""
+    kinds = Counter("LIST" if "list-type" in path else method for method, path in requests)
+    requests.clear()
+    return dict(kinds)
+
+
+def test_requests_of_a_process(counted, nine, monkeypatch):
+    """As docs/cluster.md has them: none grows with the number of units or inputs but pages of the list of parts."""
+    monkeypatch.setattr(ledger, "MAX_UNIT_ITEMS", 3)
+    monkeypatch.setattr(backend, "_SMALL_TABLE_BYTES", 0)
+    requests, bucket = counted
+    url = f"s3://{bucket}/preds"
+    run(url, nine, stop_after=0)
+    requests.clear()
+    with shard_of(url, 0) as output:
+        output.begin(Listing([str(nine)]))
+        assert kinds_of(requests) == {"LIST": 3, "HEAD": 2, "GET": 2, "PUT": 1}
+    share = share_of(url)
+    started = kinds_of(requests)
+    units = []
+    todos = next(share.rounds(never))
+    for _ in range(3):
+        ours = list(itertools.islice(todos, 3))
+        share.write(*batch_of(ours[:1]))
+        share.write(*batch_of(ours[1:]))
+        units.append(kinds_of(requests))
+    a_unit = {"LIST": 2, "GET": 1, "PUT": 3, "DELETE": 1}
+    a_part = {"PUT": 3, "DELETE": 1}
+    footer_of_plan = {"HEAD": 1, "GET": 1}
+
+    assert started == {"GET": 2, "LIST": 1}
+    assert units == [
+        Counter(a_unit) + Counter(a_part) + Counter(footer_of_plan),
+        *[Counter(a_unit) + Counter(a_part)] * 2,
+    ]
+    assert output_status(url).done == 9
+    parts = [path for method, path in requests if method == "GET" and "/preds/inputs/part-" in path]
+    assert len(parts) == len(set(parts)) == 6
+    assert len(requests) - len(parts) == 29
 
 
 # ---- real processes -----------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from typing_extensions import Buffer
+
     from motivnet_cli.durable import TemporaryFolder
 
     Version = tuple[int | None, int | None]
@@ -40,6 +43,8 @@ _ATOMIC_SCHEMES = ("s3", "s3a", "gs", "gcs", "memory")
 it; elsewhere a file grows under its name."""
 _TAIL_BYTES = 1 << 16
 """Of a Parquet file, read at once: the footers of most parts are shorter."""
+_SMALL_TABLE_BYTES = 32 << 20
+"""A table of which row groups are needed is copied whole up to this size: the plan of some three million inputs."""
 _TRAILER_BYTES = 8
 """After the footer of a Parquet file: its length, and PAR1."""
 
@@ -73,6 +78,13 @@ class Backend(Protocol):
         Raises:
             FileNotFoundError: There is no such file.
             ValueError, pyarrow.ArrowException: It is none of Parquet, or damaged.
+        """
+
+    def open_table(self, path: Path) -> pq.ParquetFile:
+        """A Parquet file that never changes, to be read row group by row group; checksums are verified.
+
+        Raises:
+            FileNotFoundError, ValueError, pyarrow.ArrowException: As `footer`.
         """
 
     def each(self, step: Callable[[Path], _Answer], paths: Sequence[Path]) -> Iterator[_Answer]:
@@ -134,6 +146,9 @@ class LocalFolder:
     def footer(self, path: Path) -> pq.FileMetaData:
         return pq.read_metadata(path)
 
+    def open_table(self, path: Path) -> pq.ParquetFile:
+        return pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False)
+
     def each(self, step: Callable[[Path], _Answer], paths: Sequence[Path]) -> Iterator[_Answer]:
         return map(step, paths)
 
@@ -189,6 +204,8 @@ class ObjectStoreMirror:
         self._temporary = temporary
         self.has_exclusive_create = scheme in _ATOMIC_SCHEMES
         self._fs, self._root = with_retries(lambda: file_system(self._url), url)
+        self._tables: dict[Path, tuple[int, pq.FileMetaData]] = {}
+        """Sizes in bytes and footers of those that are read by ranges."""
 
     def name_of(self, path: Path) -> str:
         return display_name(self._url_of(path))
@@ -217,21 +234,41 @@ class ObjectStoreMirror:
             tail = self._tail(path, needed)
         return pq.read_metadata(pa.BufferReader(tail))
 
+    def open_table(self, path: Path) -> pq.ParquetFile:
+        """A small one is copied here; of a larger one, each row group is a request."""
+        if path not in self._tables and not path.exists():
+            entry = entry_at(self._url_of(path), retries=_RETRIES)
+            size = None if entry is None else entry.version[0]
+            if size is None or size <= _SMALL_TABLE_BYTES:
+                self.fetch(path)
+            else:
+                self._tables[path] = size, self.footer(path)
+        if path not in self._tables:
+            return pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False)
+        size, footer = self._tables[path]
+        ranges = _Ranges(lambda start, end: self._range(path, start, end), size)
+        return pq.ParquetFile(ranges, metadata=footer, page_checksum_verification=True, pre_buffer=True)
+
     def each(self, step: Callable[[Path], _Answer], paths: Sequence[Path]) -> Iterator[_Answer]:
         with ThreadPoolExecutor(_MAX_CONCURRENT if self._fs.async_impl else 1) as pool:  # where the driver can do so
             yield from pool.map(step, paths)
 
     def _tail(self, path: Path, num_bytes: int) -> bytes:
+        return self._range(path, -num_bytes, None)
+
+    def _range(self, path: Path, start: int, end: int | None) -> bytes:
+        """Some bytes of a file, of which negative numbers count from the end."""
+
         def read() -> bytes | None:
             try:
-                return self._fs.cat_file(self._key(path), start=-num_bytes)
+                return self._fs.cat_file(self._key(path), start=start, end=end)
             except FileNotFoundError:
                 return None
 
-        tail = self._retried(read, path)
-        if tail is None:
+        found = self._retried(read, path)
+        if found is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.name_of(path))
-        return tail
+        return found
 
     def fetch(self, path: Path) -> bool:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -314,6 +351,41 @@ class ObjectStoreMirror:
 
     def _retried(self, step: Callable[[], _Answer], path: Path) -> _Answer:
         return with_retries(step, self._url_of(path), retries=_RETRIES)
+
+
+class _Ranges(io.RawIOBase):
+    """A file elsewhere of which only what is read is asked for.
+
+    Args:
+        read: The bytes from one place up to another.
+        size: Bytes in all.
+    """
+
+    def __init__(self, read: Callable[[int, int], bytes], size: int) -> None:
+        self._read = read
+        self._size = size
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._position = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence] + offset
+        return self._position
+
+    def readinto(self, buffer: Buffer) -> int:
+        with memoryview(buffer).cast("B") as target:
+            end = min(self._position + len(target), self._size)
+            data = self._read(self._position, end) if end > self._position else b""
+            target[: len(data)] = data
+        self._position += len(data)
+        return len(data)
 
 
 _Answer = TypeVar("_Answer")

@@ -167,14 +167,19 @@ def _check_run(run: Run, files: RunFiles) -> None:
         raise ValueError("its columns are of unknown types")
 
 
-def planned(plan: Path, run: Run, start: int, stop: int) -> Iterator[Item]:
+def planned(plan: Path, run: Run, start: int, stop: int, backend: Backend | None = None) -> Iterator[Item]:
     """Some items of a run's plan, from the first one of a unit on.
+
+    Args:
+        backend: What the plan lies in, if it is not here.
 
     Raises:
         OutputConflictError: The plan is damaged.
     """
     if run.offsets is None:
-        return planned_items(plan, start, stop, num_items=run.num_items)
+        return planned_items(plan, start, stop, num_items=run.num_items, backend=backend)
+    if backend is not None:
+        backend.fetch_all([plan])
     return planned_lines(plan, start, stop, offset=run.offsets[start // run.unit_size] if run.offsets else 0)
 
 
@@ -448,7 +453,7 @@ class Ledger:
         reached = self.reached(unit)
         if self.is_done(unit):
             return
-        for item in planned(self._plan, self.run, self._start_of(unit), self.end_of(unit)):
+        for item in self._planned(self._start_of(unit), self.end_of(unit)):
             if unit in self._lost:
                 return
             if item.index >= reached.position.item:
@@ -457,13 +462,10 @@ class Ledger:
 
     def items(self) -> Iterator[Item]:
         """All items of the plan."""
-        return planned(self._plan, self.run, 0, self.run.num_items)
+        return self._planned(0, self.num_items)
 
-    @property
-    def _plan(self) -> Path:
-        plan = self._files.control / self.run.plan
-        self._backend.fetch_all([plan])
-        return plan
+    def _planned(self, start: int, stop: int) -> Iterator[Item]:
+        return planned(self._files.control / self.run.plan, self.run, start, stop, self._backend)
 
     # ---- parts ----
 

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from motivnet_cli.durable import TemporaryFolder, durably
 from motivnet_cli.inputs.listing import NAMED_TWICE, digest_of
 from motivnet_cli.inputs.repeats import Repeats
+from motivnet_cli.output.backend import LocalFolder
 from motivnet_cli.output.damage import reading
 from motivnet_cli.records import KINDS, GivenFace, Item, Problem
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from motivnet_cli.inputs.listing import Identity, Listing
+    from motivnet_cli.output.backend import Backend
 
 ROW_GROUP = 32_768
 """Inputs in a row group: units have some thousands, and the footer of a hundred million inputs stays small."""
@@ -135,17 +137,20 @@ def _without_repeated(plan: Path, repeats: Repeats) -> Iterator[pa.Table]:
         yield waiting
 
 
-def planned_items(plan: Path, start: int, stop: int, *, num_items: int) -> Iterator[Item]:
+def planned_items(
+    plan: Path, start: int, stop: int, *, num_items: int, backend: Backend | None = None
+) -> Iterator[Item]:
     """Some items of a plan that `write_plan` wrote.
 
     Args:
         num_items: Of the whole plan.
+        backend: What the plan lies in; None for a folder of this machine.
 
     Raises:
         OutputConflictError: The plan is damaged, or of another number of items.
     """
     with reading(f"the plan {str(plan)!r}"):
-        file = pq.ParquetFile(plan, page_checksum_verification=True, pre_buffer=False)
+        file = (backend or LocalFolder()).open_table(plan)
         if not file.schema_arrow.equals(_SCHEMA) or file.metadata.num_rows != num_items:
             raise ValueError(f"it is none of {num_items} inputs")
         size = file.metadata.row_group(0).num_rows if num_items else 1
