@@ -11,6 +11,7 @@ import contextlib
 import errno
 import io
 import os
+import secrets
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, TYPE_CHECKING, Literal, Protocol, TypeVar
@@ -54,8 +55,6 @@ class Backend(Protocol):
 
     has_locks: bool
     """Whether processes that write the same output can lock its files."""
-    has_exclusive_create: bool
-    """Whether of several processes that `create` a file, exactly one makes it."""
 
     def name_of(self, path: Path) -> str:
         """The name by which the user knows a file."""
@@ -117,6 +116,9 @@ class Backend(Protocol):
     def create(self, path: Path, source: Path | None = None) -> bool:
         """As `publish`, unless such a file is there: then False."""
 
+    def has_exclusive_create(self, folder: Path) -> bool:
+        """Whether of several processes that `create` a file, exactly one makes it; tried in a folder."""
+
     def remove(self, paths: Iterable[Path]) -> None:
         """Remove files, here and there; some may not exist."""
 
@@ -125,7 +127,6 @@ class LocalFolder:
     """A folder of this machine, or one that several machines share: what is there is here."""
 
     has_locks = True
-    has_exclusive_create = False
 
     def name_of(self, path: Path) -> str:
         return str(path)
@@ -167,6 +168,9 @@ class LocalFolder:
     def create(self, path: Path, source: Path | None = None) -> bool:
         return True
 
+    def has_exclusive_create(self, folder: Path) -> bool:
+        return False  # `create` is not asked where there are locks
+
     def remove(self, paths: Iterable[Path]) -> None:
         for path in paths:
             path.unlink(missing_ok=True)
@@ -202,7 +206,7 @@ class ObjectStoreMirror:
         self._url = url.rstrip("/")
         self._local = local
         self._temporary = temporary
-        self.has_exclusive_create = scheme in _ATOMIC_SCHEMES
+        self._is_atomic = scheme in _ATOMIC_SCHEMES
         self._fs, self._root = with_retries(lambda: file_system(self._url), url)
         self._tables: dict[Path, tuple[int, pq.FileMetaData]] = {}
         """Sizes in bytes and footers of those that are read by ranges."""
@@ -306,7 +310,7 @@ class ObjectStoreMirror:
         return path
 
     def create(self, path: Path, source: Path | None = None) -> bool:
-        if not self.has_exclusive_create and self.has(path):
+        if not self._is_atomic and self.has(path):
             return False
 
         def created() -> bool:
@@ -317,6 +321,18 @@ class ObjectStoreMirror:
             return True
 
         return self._retried(created, path)
+
+    def has_exclusive_create(self, folder: Path) -> bool:
+        """Some that speak S3 take no notice of the condition, and replace what is there."""
+        if not self._is_atomic:
+            return False
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f"probe-{secrets.token_hex(8)}"
+        probe.write_bytes(b"")
+        self.create(probe)
+        is_first_again = self.create(probe)
+        self.remove([probe])
+        return not is_first_again
 
     def remove(self, paths: Iterable[Path]) -> None:
         for _ in self.each(self._remove, list(paths)):
@@ -332,7 +348,7 @@ class ObjectStoreMirror:
 
     def _put(self, path: Path, source: Path, *, mode: Literal["create", "overwrite"]) -> None:
         key = self._key(path)
-        if self.has_exclusive_create:
+        if self._is_atomic:
             self._fs.put_file(str(source), key, mode=mode)
             return
         folder, _, name = key.rpartition("/")

@@ -263,7 +263,7 @@ class Ledger:
             plans = filter(files.is_plan, backend.names(files.control))
             backend.remove(files.control / name for name in plans if name != files.plan.name)
         plan = backend.publish_distinct(files.plan)
-        has_segments = backend.has_locks or backend.has_exclusive_create
+        has_segments = backend.has_locks or backend.has_exclusive_create(files.pending)
         size = unit_size(counts.num_items, num_workers, are_pictures=counts.are_pictures, are_whole=not has_segments)
         run = Run(
             record=record,
