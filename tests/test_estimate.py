@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from motivnet_cli.errors import ConfigError
-from motivnet_cli.inputs.listing import Listing
 from motivnet_cli.output.estimate import estimate
 from motivnet_cli.output.ledger import MAX_UNIT_ITEMS
 from motivnet_cli.output.read import parts_of, read_inputs
+from motivnet_cli.output.sink import Output
 from tests.outputs import nine_inputs, run
 from tests.pictures import face_photo
 from tests.runs import motivnet
@@ -65,13 +65,13 @@ def test_summary(tmp_path):
 def test_the_listing_is_no_working_time(tmp_path, monkeypatch):
     """It is part of the start, as what comes before the first faces: a larger run's is not so much longer."""
     face_photo(tmp_path / "a.png")
-    listed = Listing.__iter__
+    begin = Output.begin
 
-    def slowly(listing):
+    def slowly(output, listing):
         time.sleep(0.3)
-        yield from listed(listing)
+        return begin(output, listing)
 
-    monkeypatch.setattr(Listing, "__iter__", slowly)
+    monkeypatch.setattr(Output, "begin", slowly)
     arguments = (tmp_path / "a.png", "--faces", "whole", "--model", "expression-net", "--out", tmp_path / "p", "--json")
     summary = json.loads(motivnet("annotate", *arguments).stdout)
 
