@@ -110,6 +110,9 @@ class Problem:
 Kind = Literal["image", "video", "archive", "folder"]
 KINDS: tuple[Kind, ...] = ("image", "video", "archive", "folder")
 
+NEW = -1
+"""As `Item.place`: it replaces nothing."""
+
 Kept = tuple[str | int | float | bool | None, ...]
 """Values of the manifest's columns that pass through to the output, in the order of the plan's `keep`."""
 
@@ -153,6 +156,8 @@ class Item:
     column: str | None = None
     row: int | None = None
     """The cell of the Parquet table at `path` that holds the picture; rows count from 0. None where it is a file."""
+    place: int | None = None
+    """In a run that amends an output: the first row of its inputs that this one is to replace, from 0, or NEW."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

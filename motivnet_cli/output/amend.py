@@ -4,39 +4,34 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import shutil
-from collections import deque
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING
 
+import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from motivnet_cli.durable import sha256_of, temporary_name
+from motivnet_cli.durable import temporary_name
+from motivnet_cli.output.compare import differing, known_in
 from motivnet_cli.output.counts import Counts
 from motivnet_cli.output.damage import reading
 from motivnet_cli.output.names import TABLES, part_name, unit_of
 from motivnet_cli.output.paths import move
-from motivnet_cli.output.tables import BATCH_ROWS, Stream, TableWriter, rows_in
-from motivnet_cli.records import Changes
+from motivnet_cli.output.tables import BATCH_ROWS, Stream, TableWriter
+from motivnet_cli.records import NEW
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     import pyarrow as pa
 
-    from motivnet_cli.errors import ErrorType
     from motivnet_cli.inputs.listing import Listing
+    from motivnet_cli.output.compare import Known
     from motivnet_cli.output.ledger import Ledger
     from motivnet_cli.output.paths import OutputPaths
-    from motivnet_cli.records import Item, Status
-
-_RETRIED_IF_PARTIAL: frozenset[ErrorType] = frozenset(
-    (
-        *("bad_prediction", "not_found", "broken_link", "permission_denied", "read_error", "unreachable", "changed"),
-        *("out_of_memory", "decoder_crash", "decoder_stall"),
-    )
-)
-"""What broke off an input and is not in its content: the next time it may be read to its end."""
+    from motivnet_cli.records import Item
 
 
 class Amendment:
@@ -53,26 +48,18 @@ class Amendment:
 
     def items(self, listing: Listing, items: Iterable[Item]) -> Iterator[Item]:
         """First what is there already, in its order, then what is new."""
-        known: dict[str, _Known] = {}
-        failed: set[str] = set()
-        for row in rows_in(self._paths.final_parts("inputs"), _Known):
-            if row.archive is None:
-                known[row.input] = row
-            if row.status == "failed" or (row.status == "partial" and row.error_type in _RETRIED_IF_PARTIAL):
-                failed.add(row.archive or row.input)  # an archive is read as a whole
-        if self._retry_failed:
-            wanted = [item for item in items if item.input in failed]
-        else:
-            wanted = [item for item in items if not _is_unchanged(item, known.get(item.input))]
-        order = {name: number for number, name in enumerate(known)}
-        wanted.sort(key=lambda item: order.get(item.input, len(order)))
-        return (dataclasses.replace(item, index=number) for number, item in enumerate(wanted))
+        known = known_in(self._paths.final_parts("inputs"))
+        pairs = differing(known, items, _has_not_failed if self._retry_failed else _is_unchanged)
+        wanted = (pair for pair in pairs if pair[1] is not None or not self._retry_failed)
+        for number, (item, old) in enumerate(wanted):
+            yield dataclasses.replace(item, index=number, place=NEW if old is None else old.place)
 
     def lost_parts(self, ledger: Ledger) -> Sequence[Path]:
         return ledger.lost_parts()
 
     def put_in_place(self, ledger: Ledger, schemas: Mapping[str, pa.Schema]) -> None:
-        move(self._paths, list(self._rewritten(ledger, schemas)))
+        if ledger.num_items:
+            move(self._paths, list(self._rewritten(ledger, schemas)))
         self.files.about.unlink()  # first: of a run that is known, all parts are there
         shutil.rmtree(self.files.control, ignore_errors=True)
 
@@ -82,124 +69,170 @@ class Amendment:
         Yields:
             The names that they are to get.
         """
-        new = _NewRows(ledger)
         each_table = map(self._paths.final_parts, TABLES)
         parts = [dict(zip(TABLES, finals, strict=True)) for finals in zip(*each_table, strict=True)]
-        for together in _with_all_faces(parts):
-            names = rows_in([finals["inputs"] for finals in together], _Name)
-            if not self._paths.is_file and new.again.isdisjoint(row.group for row in names):
-                continue
-            before = {table: Stream([finals[table] for finals in together]) for table in TABLES}
+        merge = _Merge(ledger, self._places(ledger))
+        if self._paths.is_file:
+            with _writers(parts[0], schemas) as writers:
+                merge.rewrite(_Rows(parts), _num_rows(parts), writers)
+                merge.add(merge.num_left, writers)
+            yield from parts[0].values()
+            return
+        for together in _touched(parts, merge):
+            before = _Rows(together)
             for finals in together:
                 with _writers(finals, schemas) as writers:
-                    _rewrite(finals["inputs"], before, new, writers)
-                    if self._paths.is_file:
-                        new.copy_rest(writers)
+                    merge.rewrite(before, _num_rows([finals]), writers)
                 yield from finals.values()
-        if new.names:
-            added = part_name(unit_of(parts[-1]["inputs"]) + 1)
-            finals = {table: self._paths.final_name(table) / added for table in TABLES}
+        for unit in itertools.count(unit_of(parts[-1]["inputs"]) + 1):
+            if not merge.num_left:
+                break
+            finals = {table: self._paths.final_name(table) / part_name(unit) for table in TABLES}
             with _writers(finals, schemas) as writers:
-                new.copy_rest(writers)
+                merge.add(min(merge.num_left, ledger.run.unit_size), writers)
             yield from finals.values()
 
+    def _places(self, ledger: Ledger) -> Iterator[int]:
+        """Of each item, the first row that it replaces, or NEW."""
+        items = ledger.items()
+        if all(item.place is not None for item in itertools.islice(ledger.items(), 1)):
+            return (NEW if item.place is None else item.place for item in items)
+        # A former version has begun it, in the same order.
+        known = known_in(self._paths.final_parts("inputs"))
+        return (NEW if old is None else old.place for _, old in differing(known, items, lambda *_: False))
 
-def changes_since(parts: Iterable[Path], listing: Listing) -> Changes:
-    """How the inputs differ from those of a finished output.
+
+def _has_not_failed(_: Item, known: Known) -> bool:
+    return not known.has_failed
+
+
+def _is_unchanged(item: Item, known: Known) -> bool:
+    if item.sha256 and known.sha256:
+        return item.sha256 == known.sha256
+    return known.is_version_of(item)
+
+
+class _Rows:
+    """Rows of both tables, the inputs one after another, each with its faces."""
+
+    def __init__(self, parts: Sequence[Mapping[str, Path]]) -> None:
+        self._rows = {table: Stream([finals[table] for finals in parts]) for table in TABLES}
+
+    def copy_rows(self, num_rows: int, writers: Mapping[str, TableWriter] | None) -> None:
+        """Copy inputs with their faces, a few thousand at a time: a video may have a million; without writers, pass."""
+        for inputs in self._rows["inputs"].take(num_rows):
+            if writers:
+                writers["inputs"].add(inputs)
+            for faces in self._rows["faces"].take(pc.sum(inputs["faces"]).as_py() or 0):
+                if writers:
+                    writers["faces"].add(faces)
+
+    def copy_inputs(
+        self, num_inputs: int, writers: Mapping[str, TableWriter] | None, *, max_rows: int = BATCH_ROWS
+    ) -> tuple[int, int]:
+        """Copy inputs, archives with their members before them, as far as some rows reach.
+
+        Returns:
+            How many rows these were, and how many inputs have come to their end.
+        """
+        archives = self._rows["inputs"].peek(min(max_rows, BATCH_ROWS))["archive"]
+        ends = np.flatnonzero(archives.is_null())[:num_inputs]
+        num_rows = int(ends[-1]) + 1 if len(ends) == num_inputs else len(archives)
+        self.copy_rows(num_rows, writers)
+        return num_rows, len(ends)
+
+
+class _Merge:
+    """The rows of an output, with those of the inputs that were done in their places.
 
     Args:
-        parts: Of its inputs table.
+        ledger: Of what was done.
+        places: Of each of its items: first those with a place, which rise, and then what is NEW.
     """
-    return _changes(((row.input, row) for row in rows_in(parts, _Known) if row.archive is None), listing)
+
+    def __init__(self, ledger: Ledger, places: Iterator[int]) -> None:
+        each_table = map(ledger.committed, TABLES)
+        self._done = _Rows([dict(zip(TABLES, parts, strict=True)) for parts in zip(*each_table, strict=True)])
+        self._places = places
+        self.num_left = ledger.num_items
+        """Inputs that were done, and are still to be copied."""
+        self._row = 0
+        """Of the output, the next one."""
+        self._is_replaced = False
+        """That row is one of an input that was done again."""
+        self._next = next(places, NEW)
+
+    def reaches(self, num_rows: int) -> bool:
+        """Whether one of the next rows is to be replaced."""
+        return self._is_replaced or NEW < self._next < self._row + num_rows
+
+    @property
+    def is_at_end(self) -> bool:
+        """Whether no further row is."""
+        return not self._is_replaced and self._next == NEW
+
+    def keep(self, num_rows: int) -> None:
+        """Leave rows as they are, where they are."""
+        self._row += num_rows
+
+    def rewrite(self, before: _Rows, num_rows: int, writers: Mapping[str, TableWriter]) -> None:
+        """Copy the next rows of the output, and what was done again in its place."""
+        end = self._row + num_rows
+        while self._row < end:
+            if self._is_replaced:
+                num_copied, num_ended = before.copy_inputs(1, None, max_rows=end - self._row)
+                self._is_replaced = not num_ended
+            elif self._row == self._next:
+                self.add(1, writers)
+                self._next = next(self._places, NEW)
+                self._is_replaced, num_copied = True, 0
+            else:
+                num_copied = (end if self._next == NEW else min(end, self._next)) - self._row
+                with reading("the plan of the amendment"):
+                    if num_copied < 0:
+                        raise ValueError("its places do not rise")
+                before.copy_rows(num_copied, writers)
+            self._row += num_copied
+
+    def add(self, num_inputs: int, writers: Mapping[str, TableWriter]) -> None:
+        """Copy the next inputs that were done."""
+        self.num_left -= num_inputs
+        while num_inputs:
+            num_rows, num_ended = self._done.copy_inputs(num_inputs, writers)
+            with reading("the amendment"):
+                if not num_rows:
+                    raise ValueError(f"{num_inputs} inputs of it are missing")
+            num_inputs -= num_ended
 
 
-def changes_since_plan(ledger: Ledger, listing: Listing) -> Changes:
-    """How the inputs differ from those of a run's plan."""
-    return _changes(((item.input, item) for item in ledger.items()), listing)
-
-
-def _changes(known: Iterable[tuple[str, _Versioned]], listing: Listing) -> Changes:
-    if listing.needs_network:  # it would be asked for nothing but this
-        return Changes()
-    before = {name: (row.size_bytes, row.mtime_ns, row.sha256) for name, row in known}
-    new = changed = 0
-    for item in listing:
-        if item.input not in before:
-            new += 1
+def _touched(parts: Iterable[dict[str, Path]], merge: _Merge) -> Iterator[list[dict[str, Path]]]:
+    """Parts of which rows are to be replaced; with each the neighbours that hold faces of its inputs."""
+    for _, unit in itertools.groupby(parts, key=lambda finals: unit_of(finals["inputs"])):
+        if merge.is_at_end:
+            return
+        together = list(unit)
+        num_rows = _num_rows(together)
+        if not merge.reaches(num_rows):
+            merge.keep(num_rows)
             continue
-        size_bytes, mtime_ns, sha256 = before[item.input]
-        if (item.size_bytes, item.mtime_ns) != (size_bytes, mtime_ns):
-            changed += sha256 is None or hashed(item).sha256 != sha256
-    return Changes(new, changed)
+        for whole in _with_all_faces(together):
+            num_rows = _num_rows(whole)
+            if merge.reaches(num_rows):
+                yield whole
+            else:
+                merge.keep(num_rows)
+    with reading("the plan of the amendment"):
+        if not merge.is_at_end:
+            raise ValueError("it replaces rows that are not there")
 
 
-def hashed(item: Item) -> Item:
-    """The item with the hash of its file, if it is one that can be read."""
-    if item.size_bytes is None or item.problem:
-        return item
-    try:
-        return dataclasses.replace(item, sha256=sha256_of(Path(item.path)))
-    except OSError:  # reading it will say why
-        return item
-
-
-class _Versioned(Protocol):
-    """What tells whether a file is still the same."""
-
-    @property
-    def size_bytes(self) -> int | None: ...
-    @property
-    def mtime_ns(self) -> int | None: ...
-    @property
-    def sha256(self) -> str | None: ...
-
-
-class _Known(NamedTuple):
-    """What an output holds of an input."""
-
-    input: str
-    archive: str | None
-    status: Status
-    error_type: ErrorType | None
-    size_bytes: int | None
-    mtime_ns: int | None
-    sha256: str | None
-
-
-class _Name(NamedTuple):
-    input: str
-    archive: str | None
-
-    @property
-    def group(self) -> str:
-        """What is done as one: an archive with its members, or the input alone."""
-        return self.archive or self.input
-
-
-class _NumFaces(NamedTuple):
-    faces: int
-
-
-class _NewRows:
-    """The rows of the inputs that were done, in the order of the plan."""
-
-    def __init__(self, ledger: Ledger) -> None:
-        self.again = {item.input for item in ledger.items()}
-        self.names = deque(row.input for row in rows_in(ledger.committed("inputs"), _Name))
-        """Of those that are still to be copied."""
-        self._rows = {table: Stream(ledger.committed(table)) for table in TABLES}
-
-    def copy_group(self, group: str, writers: Mapping[str, TableWriter]) -> None:
-        """Copy the rows of one item, an archive's members before itself; none are left when it comes again."""
-        while group in self.names:
-            _copy_input(self._rows, writers)
-            if self.names.popleft() == group:
-                break
-
-    def copy_rest(self, writers: Mapping[str, TableWriter]) -> None:
-        while self.names:
-            self.names.popleft()
-            _copy_input(self._rows, writers)
+def _num_rows(parts: Iterable[Mapping[str, Path]]) -> int:
+    """Of their inputs."""
+    num_rows = 0
+    for finals in parts:
+        with reading(finals["inputs"]):
+            num_rows += pq.read_metadata(finals["inputs"]).num_rows
+    return num_rows
 
 
 def _with_all_faces(parts: Iterable[dict[str, Path]]) -> Iterator[list[dict[str, Path]]]:
@@ -210,41 +243,12 @@ def _with_all_faces(parts: Iterable[dict[str, Path]]) -> Iterator[list[dict[str,
         together.append(finals)
         with reading(finals["faces"]):
             num_waiting += pq.read_metadata(finals["faces"]).num_rows
-        num_waiting -= sum(row.faces for row in rows_in([finals["inputs"]], _NumFaces))
+        with reading(finals["inputs"]):
+            num_waiting -= pc.sum(pq.read_table(finals["inputs"], columns=["faces"])["faces"]).as_py() or 0
         if num_waiting == 0:
             yield together
             together = []
     assert not together, f"{num_waiting} faces are of no input"
-
-
-def _rewrite(inputs: Path, before: Mapping[str, Stream], new: _NewRows, writers: Mapping[str, TableWriter]) -> None:
-    """Copy the rows of one part of both tables, with the new ones in the place of those that were done again."""
-    for row in rows_in([inputs], _Name):
-        if row.group in new.again:
-            _skip_input(before)
-            new.copy_group(row.group, writers)
-        else:
-            _copy_input(before, writers)
-
-
-def _copy_input(source: Mapping[str, Stream], writers: Mapping[str, TableWriter]) -> None:
-    """Copy the next input and its faces."""
-    entry = source["inputs"].take(1)
-    writers["inputs"].add(entry)
-    for faces in _faces_of(entry, source):
-        writers["faces"].add(faces)
-
-
-def _skip_input(source: Mapping[str, Stream]) -> None:
-    for _ in _faces_of(source["inputs"].take(1), source):
-        pass
-
-
-def _faces_of(entry: pa.Table, source: Mapping[str, Stream]) -> Iterator[pa.Table]:
-    """The faces of the next input, a few thousand at a time: a video may have a million."""
-    num_faces = entry["faces"][0].as_py()
-    for start in range(0, num_faces, BATCH_ROWS):
-        yield source["faces"].take(min(BATCH_ROWS, num_faces - start))
 
 
 @contextlib.contextmanager
@@ -256,11 +260,3 @@ def _writers(finals: Mapping[str, Path], schemas: Mapping[str, pa.Schema]) -> It
             table: stack.enter_context(TableWriter(temporary_name(final), schemas[table], counts))
             for table, final in finals.items()
         }
-
-
-def _is_unchanged(item: Item, known: _Known | None) -> bool:
-    if known is None:
-        return False
-    if item.sha256 and known.sha256:
-        return item.sha256 == known.sha256
-    return (item.size_bytes, item.mtime_ns) == (known.size_bytes, known.mtime_ns)

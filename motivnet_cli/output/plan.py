@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 ROW_GROUP = 32_768
 """Inputs in a row group: units have some thousands, and the footer of a hundred million inputs stays small."""
-_SCHEMA = pa.schema(
+PLAN_SCHEMA = pa.schema(
     [
         pa.field("input", pa.string(), nullable=False),
         pa.field("path", pa.binary()),  # as the file system has it; none where it is the input
@@ -44,8 +44,8 @@ _SCHEMA = pa.schema(
     ]
 )
 _NAMES = ("input", "path")
-_FIELDS = tuple(name for name in _SCHEMA.names if name != "more")
-_MORE = ("problem", "given", "kept")
+_FIELDS = tuple(name for name in PLAN_SCHEMA.names if name != "more")
+_MORE = ("problem", "given", "kept", "place")
 
 
 class PlanCounts(NamedTuple):
@@ -74,7 +74,7 @@ def write_plan(plan: Path, items: Iterable[Item], *, identity: Identity = None) 
             if identity is not None:
                 digests = b"".join([digest_of(item, identity) for item in group])
                 repeats.add(np.frombuffer(digests, np.uint64).reshape(len(group), -1))
-            yield _table_of(group)
+            yield table_of(group)
 
     with Repeats() as repeats, durably(plan) as temporary:
         num_items = _write_tables(temporary, tables())
@@ -90,7 +90,10 @@ def write_plan(plan: Path, items: Iterable[Item], *, identity: Identity = None) 
 
 
 def listed_once(listing: Listing) -> Iterator[Item]:
-    """The items of a listing, each once, through a plan in a temporary folder."""
+    """The items of a listing, each once: where one may come again, through a plan in a temporary folder."""
+    if listing.identity is None:
+        yield from listing.found()
+        return
     folder = TemporaryFolder()
     try:
         plan = folder.path / "plan"
@@ -108,7 +111,7 @@ def _write_tables(file: Path, tables: Iterable[pa.Table]) -> int:
         file.chmod(0o600)  # URLs stand here with what opens them
         with pq.ParquetWriter(
             sink,
-            _SCHEMA,
+            PLAN_SCHEMA,
             compression="zstd",
             compression_level=1,
             use_dictionary=["kind", "column"],
@@ -124,7 +127,7 @@ def _write_tables(file: Path, tables: Iterable[pa.Table]) -> int:
 
 
 def _without_repeated(plan: Path, repeats: Repeats) -> Iterator[pa.Table]:
-    waiting = _SCHEMA.empty_table()
+    waiting = PLAN_SCHEMA.empty_table()
     with pq.ParquetFile(plan, page_checksum_verification=True, pre_buffer=False) as file:
         for group in range(file.num_row_groups):
             rows = file.read_row_group(group, use_threads=False)
@@ -151,7 +154,7 @@ def planned_items(
     """
     with reading(f"the plan {str(plan)!r}"):
         file = (backend or LocalFolder()).open_table(plan)
-        if not file.schema_arrow.equals(_SCHEMA) or file.metadata.num_rows != num_items:
+        if not file.schema_arrow.equals(PLAN_SCHEMA) or file.metadata.num_rows != num_items:
             raise ValueError(f"it is none of {num_items} inputs")
         size = file.metadata.row_group(0).num_rows if num_items else 1
     with file:
@@ -163,19 +166,21 @@ def planned_items(
                 if len(rows) != min(size, num_items - first):
                     raise ValueError("its row groups are of other sizes")
                 begin = max(start - first, 0)
-                items = _items_of(first + begin, rows.slice(begin, stop - first - begin))
+                items = items_of(first + begin, rows.slice(begin, stop - first - begin))
             yield from items
 
 
-def _table_of(items: list[Item]) -> pa.Table:
+def table_of(items: list[Item]) -> pa.Table:
+    """The items as rows of a plan."""
     values = zip(*map(operator.attrgetter(*_FIELDS), items), strict=True)
     columns: dict[str, Sequence[Any]] = dict(zip(_FIELDS, values, strict=True))
     pairs = zip(columns["input"], columns["path"], strict=True)
     columns["path"] = [None if path == name else os.fsencode(path) for name, path in pairs]
     columns["more"] = [
-        _more_of(item) if item.problem or item.kept or item.given is not None else None for item in items
+        _more_of(item) if item.problem or item.kept or item.given is not None or item.place is not None else None
+        for item in items
     ]
-    return pa.table({name: columns[name] for name in _SCHEMA.names}, schema=_SCHEMA)
+    return pa.table({name: columns[name] for name in PLAN_SCHEMA.names}, schema=PLAN_SCHEMA)
 
 
 def _more_of(item: Item) -> str:
@@ -192,8 +197,8 @@ def _values_of(record: Problem | GivenFace) -> dict[str, object]:
     }
 
 
-def _items_of(start: int, rows: pa.Table) -> list[Item]:
-    """The items of some rows.
+def items_of(start: int, rows: pa.Table) -> list[Item]:
+    """The items of some rows of a plan, numbered from `start`.
 
     Raises:
         ValueError: A row is no item.

@@ -26,7 +26,8 @@ from motivnet_cli.durable import temporary_name
 from motivnet_cli.errors import ConfigError, OutputConflictError
 from motivnet_cli.inputs.names import kind_of
 from motivnet_cli.inputs.patterns import has_wildcards
-from motivnet_cli.output.amend import Amendment, changes_since, changes_since_plan, hashed
+from motivnet_cli.output.amend import Amendment
+from motivnet_cli.output.compare import changes_since, changes_since_plan, hashed
 from motivnet_cli.output.counts import Counts
 from motivnet_cli.output.damage import reading
 from motivnet_cli.output.ledger import Ledger, read_run

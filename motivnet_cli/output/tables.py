@@ -523,14 +523,29 @@ class Stream:
 
     def __init__(self, parts: Sequence[Path]) -> None:
         self._batches = (pa.Table.from_batches([batch]) for part in parts for batch in batches_in(part))
-        self._schema = schema_of(parts[0]) if parts else pa.schema([])
-        self._waiting = self._schema.empty_table()
+        self._waiting = (schema_of(parts[0]) if parts else pa.schema([])).empty_table()
+        self._name = parts[-1] if parts else "the table"
 
-    def take(self, num_rows: int) -> pa.Table:
-        while self._waiting.num_rows < num_rows:
-            self._waiting = pa.concat_tables([self._waiting, next(self._batches)])
-        taken, self._waiting = self._waiting.slice(0, num_rows), self._waiting.slice(num_rows)
-        return taken
+    def peek(self, num_rows: int) -> pa.Table:
+        """The next rows, or fewer where these are all."""
+        while self._waiting.num_rows < num_rows and (batch := next(self._batches, None)) is not None:
+            self._waiting = pa.concat_tables([self._waiting, batch])
+        return self._waiting.slice(0, num_rows)
+
+    def take(self, num_rows: int) -> Iterator[pa.Table]:
+        """The next rows, a few thousand at a time.
+
+        Raises:
+            OutputConflictError: There are fewer.
+        """
+        while num_rows:
+            taken = self.peek(min(num_rows, BATCH_ROWS))
+            with reading(self._name):
+                if not taken:
+                    raise ValueError(f"{num_rows} rows are missing")
+            self._waiting = self._waiting.slice(len(taken))
+            num_rows -= len(taken)
+            yield taken
 
 
 _Row = TypeVar("_Row", bound=NamedTuple)
