@@ -98,8 +98,8 @@ class Amendment:
         if all(item.place is not None for item in itertools.islice(ledger.items(), 1)):
             return (NEW if item.place is None else item.place for item in items)
         # A former version has begun it, in the same order.
-        known = known_in(self._paths.final_parts("inputs"))
-        return (NEW if old is None else old.place for _, old in differing(known, items, lambda *_: False))
+        known = (old._replace(has_failed=True) for old in known_in(self._paths.final_parts("inputs")))
+        return (NEW if old is None else old.place for _, old in differing(known, items, _has_not_failed))
 
 
 def _has_not_failed(_: Item, known: Known) -> bool:

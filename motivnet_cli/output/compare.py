@@ -111,6 +111,9 @@ def differing(
     """The items that are not the same as what is known under their name, in its order; then those that are new.
 
     Where a name is there several times, each item is held against what is known of it at the same turn.
+
+    Args:
+        is_same: True of what has not failed and is the same in size, time and hash.
     """
     with contextlib.ExitStack() as stack:
         rest = _Rest(stack)
@@ -213,13 +216,18 @@ class _Rest:
                 yield item, None if known[0] is None else Known(*known)
 
 
-_JOIN = (  # in steps: a query that joins and sorts needs the memory of both
-    "CREATE TABLE listed_turns AS SELECT *, row_number() OVER (PARTITION BY input ORDER BY number) AS turn FROM listed",
+_JOIN = (  # in steps: a query that does several of them needs memory for all at once
+    "CREATE TABLE listed_turns AS SELECT number, input, size_bytes, mtime_ns, sha256, "
+    "row_number() OVER (PARTITION BY input ORDER BY number) AS turn FROM listed",
     "CREATE TABLE known_turns AS SELECT *, row_number() OVER (PARTITION BY input ORDER BY place) AS turn FROM known",
-    "CREATE TABLE pairs AS SELECT listed.*, known.* EXCLUDE turn FROM listed_turns AS listed "
-    "LEFT JOIN known_turns AS known ON listed.input = known.input AND listed.turn = known.turn",
+    # What has not failed and is the same in all is the same to whoever asks.
+    "CREATE TABLE pairs AS SELECT number, known.* EXCLUDE turn FROM listed_turns AS listed "
+    "LEFT JOIN known_turns AS known ON listed.input = known.input AND listed.turn = known.turn "
+    "WHERE place IS NULL OR has_failed OR (listed.size_bytes, listed.mtime_ns, listed.sha256) "
+    "IS DISTINCT FROM (known.size_bytes, known.mtime_ns, known.sha256)",
+    "CREATE TABLE wanted AS SELECT listed.*, pairs.* EXCLUDE number FROM listed JOIN pairs USING (number)",
 )
-_IN_ORDER = "FROM pairs ORDER BY place NULLS LAST, number"
+_IN_ORDER = "FROM wanted ORDER BY place NULLS LAST, number"
 _FETCHED = 4096
 
 
