@@ -47,7 +47,7 @@ def test_order_does_not_matter(monkeypatch, ahead, order):
     monkeypatch.setattr(compare, "_AHEAD", ahead)
     draw = random.Random(ahead)
     old = [known(2 * number, f"{number:04d}.jpg") for number in range(300)]
-    names = [(f"{number:04d}.jpg", 2 if number % 17 == 3 else 1) for number in range(20, 330)]
+    names = [(f"{number:04d}.jpg", 2 if number % 17 == 3 else 1) for number in range(130, 330)]
     names += [("ä\0b", 1), ("\U0001f600", 1)] * (order != "same")
     if order == "shifted":
         names = names[100:] + names[:100]
@@ -63,18 +63,27 @@ def test_order_does_not_matter(monkeypatch, ahead, order):
     assert [(each.input, each.path, each.size_bytes, before) for each, before in found] == [
         (each.input, each.path, each.size_bytes, before) for each, before in expected
     ]
-    assert len(found) > 40
+    assert len(found) > 35
 
 
 @pytest.mark.parametrize("ahead", [1, 3, 100])
 def test_inputs_of_one_name_are_told_apart_by_their_turn(monkeypatch, ahead):
     """Two URLs that differ in a secret have one name."""
     monkeypatch.setattr(compare, "_AHEAD", ahead)
-    old = [known(0, "a", 1), known(1, "b"), known(2, "a", 2), known(3, "c"), known(4, "a", 3)]
-    items = [item(0, "a", 1, "/1"), item(1, "d"), item(2, "a", 9, "/2"), item(3, "b"), item(4, "a", 3, "/3")]
+    old = [known(0, "b"), known(1, "a", 1), known(2, "a", 2), known(3, "c"), known(4, "a", 3)]
+    items = [item(0, "a", 8, "/1"), item(1, "a", 9, "/2"), item(2, "d"), item(3, "b"), item(4, "a", 3, "/3")]
     found = list(differing(old, items, same))
 
-    assert [(each.path, before and before.place) for each, before in found] == [("/2", 2), ("/data/d", None)]
+    assert [(each.path, before and before.place) for each, before in found] == [("/1", 1), ("/2", 2), ("/data/d", None)]
+
+
+def test_what_failed_is_found_in_any_order(monkeypatch):
+    monkeypatch.setattr(compare, "_AHEAD", 1)
+    old = [known(number, str(number), has_failed=number % 3 == 1) for number in range(10)]
+    items = [item(index, str(number)) for index, number in enumerate(reversed(range(10)))]
+    found = list(differing(old, items, lambda _, before: not before.has_failed))
+
+    assert [before.place for _, before in found] == [1, 4, 7]
 
 
 def test_nothing_on_disk_where_nothing_differs(monkeypatch):
@@ -107,8 +116,9 @@ def amend(out, inputs, done, *, stop_after=None, **options):
             if number == stop_after:
                 break
             here = Position(todo.item.index)
-            reports = [
-                InputReport(
+            rows = done(todo.item)
+            for step, (name, archive, status) in enumerate(rows, 1):
+                report = InputReport(
                     here,
                     name,
                     "image" if archive or not name.endswith(".zip") else "archive",
@@ -118,9 +128,8 @@ def amend(out, inputs, done, *, stop_after=None, **options):
                     problem=Problem("empty", "nothing in it") if status == "failed" else None,
                     size_bytes=todo.item.size_bytes if archive is None else None,
                 )
-                for name, archive, status in done(todo.item)
-            ]
-            begun.write(Batch((), tuple(reports), Cursor(Position(todo.item.index + 1))), None)
+                here = Position(todo.item.index, step) if step < len(rows) else Position(todo.item.index + 1)
+                begun.write(Batch((), (report,), Cursor(here)), None)  # a part for each
         return begun.complete()
 
 

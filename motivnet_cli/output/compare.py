@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import pyarrow as pa
 
 from motivnet_cli.durable import sha256_of
-from motivnet_cli.errors import OutputConflictError
 from motivnet_cli.out_of_core import database
+from motivnet_cli.output.damage import reading
 from motivnet_cli.output.plan import PLAN_SCHEMA, items_of, table_of
 from motivnet_cli.output.tables import rows_in
 from motivnet_cli.records import Changes
@@ -84,11 +84,9 @@ def known_in(parts: Iterable[Path]) -> Iterator[Known]:
     place, has_failed, archive = 0, False, None
     for number, row in enumerate(rows_in(parts, _Row), 1):
         has_failed |= row.status == "failed" or (row.status == "partial" and row.error_type in _RETRIED_IF_PARTIAL)
-        if archive is not None and archive != (row.archive or row.input):
-            raise OutputConflictError(
-                f"the table of inputs is damaged (members of {archive!r} are there without it): restore it from a "
-                "copy, or start anew with --overwrite"
-            )
+        with reading("the table of inputs"):
+            if archive is not None and archive != (row.archive or row.input):
+                raise ValueError(f"members of {archive!r} are there without it")
         archive = row.archive
         if archive is None:
             yield Known(row.input, place, has_failed, row.size_bytes, row.mtime_ns, row.sha256)
