@@ -137,7 +137,7 @@ def listing_of(out: Path, inputs: Iterator[Item]) -> Listing:
     from motivnet_cli.inputs.listing import Listing
 
     class Made(Listing):
-        def __iter__(self) -> Iterator[Item]:
+        def found(self) -> Iterator[Item]:
             return inputs
 
     return Made([str(out.parent)])

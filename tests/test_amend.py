@@ -106,7 +106,7 @@ def amend(out, inputs, done, *, stop_after=None, **options):
     """Write an output without faces, and what `done` says of each item: its rows as (name, archive, status)."""
 
     class Made(Listing):
-        def __iter__(self):
+        def found(self):
             return iter(inputs)
 
     config = OutputConfig(path=str(out), embeddings="none", commit_seconds=0, **options)
@@ -258,3 +258,32 @@ def test_members_without_their_archive_are_a_damage(tmp_path):
 
     with pytest.raises(OutputConflictError, match=r"members of 'a.zip'"):
         list(known_in([tmp_path / "p.parquet"]))
+
+
+@pytest.mark.parametrize("extend", [False, True])
+def test_an_input_that_is_named_twice_is_one(tmp_path, extend):
+    """Also of a rerun, and where only one of several is new."""
+    names = [tmp_path / f"{name}.jpg" for name in "ab"]
+    for name in names:
+        name.write_bytes(b"")
+    inputs = [*map(str, names), str(names[0]), f"{tmp_path}/./a.jpg"]
+
+    def done(given, **options):
+        config = OutputConfig(path=str(tmp_path / "p"), embeddings="none", **options)
+        with Output(config, record=RECORD, layout=LAYOUT) as output:
+            if before := output.finished_before(Listing(given)):
+                return before.changes
+            begun = output.begin(Listing(given))
+            for todo in itertools.chain.from_iterable(begun.rounds(never)):
+                item = todo.item
+                report = InputReport(Position(0), item.input, "image", "no_face", size_bytes=0, mtime_ns=item.mtime_ns)
+                begun.write(Batch((), (report,), Cursor(Position(item.index + 1))), None)
+            assert begun.complete() == "finished"
+            return None
+
+    done(inputs[:1])
+    assert done(inputs) == (1, 0)
+    if extend:
+        done(inputs, extend=True)
+        assert [row[0] for row in rows_of(tmp_path / "p")] == inputs[:2]
+        assert done(inputs) == (0, 0)

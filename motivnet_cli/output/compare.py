@@ -18,7 +18,7 @@ import pyarrow as pa
 from motivnet_cli.durable import sha256_of
 from motivnet_cli.out_of_core import database
 from motivnet_cli.output.damage import reading
-from motivnet_cli.output.plan import PLAN_SCHEMA, items_of, table_of
+from motivnet_cli.output.plan import PLAN_SCHEMA, items_of, listed_once, table_of
 from motivnet_cli.output.tables import rows_in
 from motivnet_cli.records import Changes
 
@@ -201,7 +201,8 @@ class _Rest:
 
     def joined(self) -> Iterator[tuple[Item, Known | None]]:
         """Each item with what is known of it, in the order of that; then the others."""
-        self._store_items()
+        if self._items:
+            self._store_items()
         self._store_known()
         for step in _JOIN:
             self._database.execute(step)
@@ -253,7 +254,7 @@ def _changes(known: Iterable[Known], listing: Listing) -> Changes:
     if listing.needs_network:  # it would be asked for nothing but this
         return Changes()
     new = changed = 0
-    for item, old in differing(known, listing, lambda item, old: old.is_version_of(item)):
+    for item, old in differing(known, listed_once(listing), lambda item, old: old.is_version_of(item)):
         if old is None:
             new += 1
         else:

@@ -33,6 +33,7 @@ from motivnet_cli.output.damage import reading
 from motivnet_cli.output.ledger import Ledger, read_run
 from motivnet_cli.output.names import TABLES
 from motivnet_cli.output.paths import finish_moves, move, output_paths
+from motivnet_cli.output.plan import listed_once
 from motivnet_cli.output.read import record_in
 from motivnet_cli.output.share import Share
 from motivnet_cli.output.tables import TableWriter, rows_in
@@ -304,7 +305,8 @@ class Output:
     def _frozen(self, listing: Listing) -> Ledger:
         self._layout.keeping(listing.kept_types)  # what cannot be kept is refused before anything is written
         begun_as = None if self._shard is None else self._shard.of_run(None)
-        items = map(self._checked, listing.found())
+        found = listed_once(listing) if self._amending else listing.found()  # else the plan takes each once
+        items = map(self._checked, found)
         ledger = Ledger.freeze(
             self._goal.files,
             self._paths.backend,
