@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import shutil
 from collections import Counter
 from typing import TYPE_CHECKING, get_args
 
@@ -316,6 +317,7 @@ class Ledger:
         if self._is_contested:  # of attempts that came to nothing
             self._backend.remove(self._files.pending / name for name in self._backend.names(self._files.pending))
         self._note(dataclasses.replace(self.run, is_finished=True))
+        shutil.rmtree(self._files.claims, ignore_errors=True)  # a file a unit, which nobody asks for any more
 
     def share_out(self, shards: dict[str, int]) -> None:
         """Note in how many shards the run goes on."""
@@ -412,7 +414,7 @@ class Ledger:
         if self.is_done(unit) or unit in self._claims:
             return False
         file = self._files.claim(unit)
-        file.parent.mkdir(exist_ok=True)
+        file.parent.mkdir(exist_ok=True)  # where the run is gone, nothing may be left in its place
         lock = filelock.FileLock(file, thread_local=False)
         try:
             lock.acquire(timeout=timeout)

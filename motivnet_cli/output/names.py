@@ -60,9 +60,14 @@ class RunFiles:
         """Of who begins the run, finishes it, or does all of it."""
         return self.control / "lock"
 
+    @property
+    def claims(self) -> Path:
+        """Folder of the locks of units."""
+        return self.control / "claims"
+
     def claim(self, unit: int) -> Path:
         """The lock of who works on a unit."""
-        return self.control / "claims" / f"{unit:06d}.lock"
+        return self.claims / f"{unit:06d}.lock"
 
     @property
     def journal(self) -> Path:
