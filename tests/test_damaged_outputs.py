@@ -126,6 +126,27 @@ def test_the_plan_of_a_run_that_the_former_version_began(begun, damage):
         run(out, photos)
 
 
+@pytest.mark.parametrize("name", ["p.parquet", "p"])
+def test_a_run_of_fewer_inputs_than_its_plan(tmp_path, name):
+    """Some of nine are done, and the run's record says that there are no more: it does not end there.
+
+    Nor does a process that does not list the inputs, such as a shard.
+    """
+    photos, out = nine_inputs(tmp_path / "photos"), tmp_path / name
+    run(out, photos, stop_after=5, commit_seconds=0)
+    folder, parts = (control(out), control(out)) if out.suffix else (out / ".motivnet", out)
+    done = pq.read_table(parts / "inputs").num_rows
+    change(folder / "run.json", num_items=done)
+    for given in (photos, None):
+        with pytest.raises(OutputConflictError, match=rf"plan .*is damaged .*none of {done} inputs"):
+            run(out, given)
+
+    change(folder / "run.json", num_items=9)
+    run(out, photos)
+
+    assert len(tables(out)[1]) == 9
+
+
 def with_values(plan, name, value, *, kind=None):
     """Give the last row another value, which an item has not."""
     table = pq.read_table(plan)

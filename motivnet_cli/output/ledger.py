@@ -469,6 +469,15 @@ class Ledger:
     def _planned(self, start: int, stop: int) -> Iterator[Item]:
         return planned(self._files.control / self.run.plan, self.run, start, stop, self._backend)
 
+    def check_plan(self) -> None:
+        """Hold the number of inputs against the plan's, which nobody reads where all of so many are done.
+
+        Raises:
+            OutputConflictError: The plan has more or fewer.
+        """
+        if self._backend.has(self._files.control / self.run.plan):
+            assert not list(self._planned(0, 0))
+
     # ---- parts ----
 
     def committed(self, table: str, units: Iterable[int] | None = None) -> list[Path]:

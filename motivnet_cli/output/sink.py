@@ -373,9 +373,11 @@ class OpenOutput:
         self._lock.acquire()
         ledger = self._ledger
         is_there = ledger.refresh()
-        if self._listing is not None and ledger.num_done == ledger.num_items:  # the plan may be gone afterwards
-            self._changes = changes_since_plan(ledger, self._listing)
         is_done = ledger.num_done == ledger.num_items
+        if is_there and is_done:
+            ledger.check_plan()
+        if self._listing is not None and is_done:  # the plan may be gone afterwards
+            self._changes = changes_since_plan(ledger, self._listing)
         lost = self._goal.lost_parts(ledger) if is_there and is_done else []
         if is_there and is_done and not lost:
             self._goal.put_in_place(ledger, self._share.layout.schemas(ledger.run.record))
