@@ -3,12 +3,8 @@
 Each process is forked with everything imported, waits for the others, and goes the way of a task through the package's
 own code: it opens the output, lists the inputs or waits for the one that does, and takes its first unit; when all have
 one, all commit it and end at once. Rows say that the input could not be read. Times are those of a machine with fewer
-cores than tasks; CPU time is of the median task. Counted are how often each opens a file of the output, by name, and
-how often a single task calls the system for one (`strace`), apart from the others:
-
-- *start*: a task opens an output that is begun, up to its first unit;
-- *unit*: it commits a unit, as one part a table, and takes the next;
-- *end*: it closes its share, which others have not finished.
+cores than tasks; CPU time is of the median task. Counted is how often each opens a file of the output, by name
+(`tests/test_file_calls.py` counts all calls of a single task).
 """
 
 from __future__ import annotations
@@ -16,46 +12,30 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import re
-import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 import traceback
 from collections import Counter
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, TypedDict
+from typing import IO, TypedDict
 
 from harness import parser, report, say
 
-from motivnet_cli.config import InputConfig, OutputConfig
+from motivnet_cli.config import InputConfig
 from motivnet_cli.inputs.listing import Listing
-from motivnet_cli.output.sink import Output
-from motivnet_cli.output.tables import RowLayout
-from motivnet_cli.records import EMOTIONS, Batch, Cursor, InputReport, Position, Problem, never
+from motivnet_cli.records import never
 from motivnet_cli.shards import Shard
-
-if TYPE_CHECKING:
-    from motivnet_cli.output.sink import OpenOutput
-    from motivnet_cli.records import Todo
+from tests.file_calls import A_UNIT, fail, output_at
 
 SIZES = (10, 200)
-UNITS = 8
-"""Of each task."""
-A_UNIT = 16
-RECORD = {"model": "m", "settings": {"model.name": "m"}}
 
 
 def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--inputs", type=int, default=200_000)
-    arguments.add_argument("--traced", metavar="FOLDER", help="one task, which `strace` watches")
     options = arguments.parse_args()
-    if options.traced:
-        traced(Path(options.traced))
-        return
     with tempfile.TemporaryDirectory(prefix="motivnet-bench-") as scratch:
         names = Path(scratch) / "names.txt"
         names.write_text("".join(f"https://nowhere.invalid/{number}.jpg\n" for number in range(options.inputs)))
@@ -63,10 +43,7 @@ def main() -> None:
         for size in SIZES:
             starts[str(size)] = started(Path(scratch) / f"{size}", names, size)
             say(f"{size} tasks: {starts[str(size)]}")
-        calls = counted(Path(scratch) / "traced")
-    for mark, numbers in calls.items():
-        say(f"{mark}: {sum(numbers.values())} calls: {numbers}")
-    report({"inputs": options.inputs, "starts": starts, "calls": calls}, record=options.record)
+    report({"inputs": options.inputs, "starts": starts}, record=options.record)
 
 
 # ---- many at once -----------------------------------------------------------------------------------------
@@ -166,69 +143,6 @@ def one_task(out: Path, names: Path, shard: Shard, orders: IO[str], answers: int
         run.close()
         run.complete()
     tell(cpu)
-
-
-def output_at(out: Path, shard: Shard) -> Output:
-    config = OutputConfig(path=str(out), commit_seconds=3600)
-    return Output(config, record=RECORD, layout=RowLayout(EMOTIONS, 4, config.embeddings), shard=shard)
-
-
-def fail(run: OpenOutput, todos: list[Todo]) -> None:
-    """Write that these could not be read."""
-    problem = Problem("unreachable", "nobody tried")
-    reports = [
-        InputReport(Position(todo.item.index), todo.item.input, todo.item.kind, "failed", problem=problem)
-        for todo in todos
-    ]
-    run.write(Batch((), tuple(reports), Cursor(Position(todos[-1].item.index + 1))), None)
-
-
-# ---- one by itself ----------------------------------------------------------------------------------------
-
-
-def counted(folder: Path) -> dict[str, dict[str, int]]:
-    """The calls of one task for files of its output, by what it does and by name."""
-    strace = shutil.which("strace")
-    if strace is None:
-        raise SystemExit("counting calls takes strace")
-    folder.mkdir()
-    log = folder / "calls"
-    watched = [strace, "-f", "-y", "-qq", "-e", "trace=%file,%desc", "-o", str(log)]
-    subprocess.run([*watched, sys.executable, __file__, "--traced", str(folder)], check=True, stdout=sys.stderr)
-    calls: dict[str, Counter[str]] = {mark: Counter() for mark in ("start", "unit", "end")}
-    current = None
-    for line in log.read_text(errors="replace").splitlines():
-        mark = re.search(r"/mark-(\w+)", line)
-        if mark:
-            current = mark[1] if mark[1] in calls else None
-        elif current and str(folder / "out") in line and (call := re.match(r"\d+ +(\w+)\(", line)):
-            calls[current][call[1]] += 1
-    return {mark: dict(counter.most_common()) for mark, counter in calls.items()}
-
-
-def traced(folder: Path) -> None:
-    """A task of two, after the other has begun the run; names that are not there mark in the log where it stands."""
-    names, out = folder / "names.txt", folder / "out"
-    names.write_text("".join(f"https://nowhere.invalid/{number}.jpg\n" for number in range(2 * UNITS * A_UNIT)))
-    listing = InputConfig(files_from=(str(names),))
-    with output_at(out, Shard(1, 2)) as output:
-        output.begin(Listing(listing)).close()
-    tell(folder, "start")
-    with output_at(out, Shard(0, 2)) as output:
-        run = output.begin(Listing(listing))
-        todos = next(run.rounds(never))
-        unit = list(itertools.islice(todos, A_UNIT))
-        tell(folder, "unit")
-        fail(run, unit)
-        next(todos)
-        tell(folder, "end")
-        run.close()
-        run.complete()
-    tell(folder, "over")
-
-
-def tell(folder: Path, mark: str) -> None:
-    (folder / f"mark-{mark}").exists()
 
 
 if __name__ == "__main__":
