@@ -90,7 +90,7 @@ fuzz: $(STAMP) ## Damage 50,000 files and answers, and judge what becomes of the
 torture: $(STAMP) ## Disturb runs in every way, hold them against undisturbed ones, and record the counts (two hours at most)
 	$(BIN)/python -m tests.torture --record
 
-bench: $(STAMP) ## Run the benchmarks and record their rows (about four hours)
+bench: $(STAMP) ## Run the benchmarks and record their rows (about five hours)
 	$(BIN)/python benchmarks/startup.py --record
 	$(BIN)/python benchmarks/people.py .people
 	$(BIN)/python benchmarks/detectors.py --people .people --record
@@ -120,6 +120,7 @@ bench: $(STAMP) ## Run the benchmarks and record their rows (about four hours)
 	$(BIN)/python benchmarks/ray_driver.py --record
 	$(BIN)/python benchmarks/ranges.py --record
 	$(BIN)/python benchmarks/array_start.py --record
+	$(BIN)/python benchmarks/ten_million.py --record
 	$(BIN)/python benchmarks/long_run.py --record
 
 clean: ## Remove the virtual environment and what tools leave behind
