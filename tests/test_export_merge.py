@@ -19,6 +19,7 @@ from motivnet_cli.export.merge import merge
 from motivnet_cli.output.read import read_faces, read_inputs
 from motivnet_cli.output.status import output_status
 from motivnet_cli.output.tables import METADATA_KEY
+from motivnet_cli.output.verify_sample import planned_items
 from tests.agreement import assert_same_rows
 from tests.outputs import assert_whole
 from tests.pictures import face_photo
@@ -193,6 +194,31 @@ def test_only_what_is_finished_becomes_a_folder(small_parts, tmp_path):
         merge([left], tmp_path / "m")
 
     assert merge([left], tmp_path / "m.parquet").faces == 4
+
+
+@pytest.mark.parametrize("table", ["faces", "inputs"])
+@pytest.mark.parametrize("place", [1, -1])
+def test_nothing_is_made_of_a_folder_that_lacks_a_part(small_parts, tmp_path, caplog, table, place):
+    """The joined output would say that it is whole; who reads what is left is told."""
+    left = tmp_path / "left"
+    shutil.copytree(small_parts, left)
+    sorted((left / table).iterdir())[place].unlink()
+    for name in ("m", "m.parquet"):
+        with pytest.raises(OutputConflictError, match=rf"left' are gone \(1, such as .*/{table}/part-"):
+            merge([left], tmp_path / name, allow_mixed=True)
+    read_faces(left)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["left"]
+    assert f"files of {left} are gone (1, such as {left / table}" in caplog.text
+
+
+def test_of_a_joined_folder_no_input_is_planned(small_parts, tmp_path):
+    """It has no plan: whoever looks for inputs asks the folders that they came from."""
+    merge([small_parts], tmp_path / "m")
+
+    names = set(read_inputs(small_parts)["input"])
+    assert planned_items(small_parts, names).keys() == names
+    assert planned_items(tmp_path / "m", names) == {}
 
 
 def test_a_folder_is_replaced_only_if_a_merge_made_it(small_parts, tmp_path):

@@ -120,14 +120,14 @@ def test_lost_part_is_said(tmp_path, photos, name, table):
     assert [table.rows() for table in tables(out)] == [table.rows() for table in tables(tmp_path / "whole")]
 
 
-@pytest.mark.parametrize("stop_after", [7, None])
+@pytest.mark.parametrize(("stop_after", "place"), [(7, 0), (None, 0), (None, -1)])
 @pytest.mark.parametrize("table", ["faces", "inputs"])
-def test_status_names_what_somebody_removed(tmp_path, photos, table, stop_after):
-    """Of a folder, finished or not, also the only part of a unit; who goes on, amends or looks is told."""
+def test_status_names_what_somebody_removed(tmp_path, photos, table, stop_after, place):
+    """Of a folder, finished or not, also the only or the last part of a unit; who goes on, amends or looks is told."""
     out = tmp_path / "p"
     run(out, photos, stop_after=stop_after, commit_seconds=0)
     assert output_status(out).lost == ()
-    gone = sorted((out / table).iterdir())[0]
+    gone = sorted((out / table).iterdir())[place]
     whole = output_status(out)
     gone.unlink()
     status = output_status(out)

@@ -27,7 +27,7 @@ from motivnet_cli.output.backend import LocalFolder
 from motivnet_cli.output.counts import Counts
 from motivnet_cli.output.ledger import Run, write_run
 from motivnet_cli.output.names import TABLES, RunFiles, inputs_beside
-from motivnet_cli.output.read import is_finished, parts_of, read_record
+from motivnet_cli.output.read import is_finished, parts_of, read_record, refuse_lost_parts
 from motivnet_cli.output.tables import METADATA_KEY, TableWriter, batches_in
 from motivnet_cli.records import RunRecord
 from motivnet_cli.remote.urls import local_path
@@ -83,12 +83,15 @@ def merge(
     Raises:
         ConfigError: The outputs are not one run's, an input is in two of them, a shard is missing, their columns
             differ, one that is to go into a folder is not finished, or `out` cannot be written.
+        OutputConflictError: Files of an output are damaged, or gone.
     """
     is_file = _names_a_file(str(out))
     if is_file and part_bytes is not None:
         raise ConfigError("--part-size is of a folder: leave it out, or give --out the name of a folder")
     out = Path(local_path(str(out)))
     outputs = [local_path(str(output)) for output in outputs]
+    for output in outputs:
+        refuse_lost_parts(output)
     records = _records_of(outputs)
     shards = {output: record["shard"] for output, record in records.items() if record.get("shard")}
     if not allow_mixed:

@@ -28,7 +28,7 @@ from motivnet_cli.errors import OutputConflictError
 from motivnet_cli.inputs.listing import NAMED_TWICE
 from motivnet_cli.output.commits import Contest, TakenError, cursor_in, write_part
 from motivnet_cli.output.damage import reading
-from motivnet_cli.output.names import TABLES, is_last, is_part, parts_begin, segment_of, unit_of
+from motivnet_cli.output.names import TABLES, faces_of, is_last, is_part, parts_begin, segment_of, unit_of
 from motivnet_cli.output.plan import planned_items, planned_lines, write_plan
 from motivnet_cli.output.tables import TrackedFace, rows_in
 from motivnet_cli.records import Cursor, Position, Todo
@@ -499,6 +499,10 @@ class Ledger:
         lost = [part for table in TABLES for part in self.committed(table) if part.name not in there[table]]
         if self.run.is_finished:
             lost += [self._files.part("inputs", unit, 0) for unit in self.units if not self._num_parts[unit]]
+            known = {*map(faces_of, there["inputs"]), *(part.name for part in lost)}
+            alone = sorted(name for name in there["faces"] - known if is_part(name))
+            if alone and not self._backend.has(self._files.journal):  # else the inputs are about to get their names
+                lost += [self._files.table("inputs") / name for name in alone]
         return lost
 
     def has_lost(self, unit: int) -> bool:

@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from motivnet_cli.errors import ConfigError, first_line
+from motivnet_cli.errors import ConfigError, OutputConflictError, first_line
 from motivnet_cli.output.damage import reading
 from motivnet_cli.output.ledger import Ledger, read_run
 from motivnet_cli.output.paths import OutputPaths, output_paths
@@ -18,6 +18,7 @@ from motivnet_cli.output.tables import METADATA_KEY
 from motivnet_cli.remote.urls import is_remote
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import polars as pl
@@ -88,7 +89,7 @@ def read_record(path: str | Path) -> RunRecord:
 def parts_of(path: str | Path, table: str) -> list[Path]:
     """The files of an output's table, `faces` or `inputs`; of a folder that is not finished, what is committed.
 
-    Of an output in an object store: copies that last as long as this process.
+    Of an output in an object store: copies that last as long as this process. A warning says if files are gone.
 
     Raises:
         ConfigError: No output of motivnet is there.
@@ -107,7 +108,28 @@ def parts_of(path: str | Path, table: str) -> list[Path]:
             ledger.num_done,
             ledger.num_items,
         )
+    if ledger is not None and (lost := ledger.lost_parts()):
+        gone = paths.backend.name_of(lost[0])
+        log.warning("files of %s are gone (%d, such as %s): what follows is without them", paths.given, len(lost), gone)
     return parts
+
+
+def refuse_lost_parts(path: str | Path) -> None:
+    """Refuse an output of which somebody has removed files.
+
+    Raises:
+        OutputConflictError: Some are gone.
+    """
+    paths = paths_to_read(path)
+    ledger = None if paths.is_file else Ledger.find(paths.run, paths.backend)
+    if ledger is not None and (lost := ledger.lost_parts()):
+        raise lost_parts_error(paths, lost)
+
+
+def lost_parts_error(paths: OutputPaths, lost: Sequence[Path]) -> OutputConflictError:
+    """That somebody has removed files of an output."""
+    gone = f"{len(lost):,}, such as {paths.backend.name_of(lost[0])!r}"
+    return OutputConflictError(f"parts of the run at {paths.given!r} are gone ({gone}): start anew with --overwrite")
 
 
 def is_finished(path: str | Path) -> bool:

@@ -34,7 +34,7 @@ from motivnet_cli.output.ledger import Ledger, read_run
 from motivnet_cli.output.names import TABLES
 from motivnet_cli.output.paths import finish_moves, move, output_paths
 from motivnet_cli.output.plan import listed_once
-from motivnet_cli.output.read import record_in
+from motivnet_cli.output.read import lost_parts_error, record_in
 from motivnet_cli.output.share import Share
 from motivnet_cli.output.tables import TableWriter, rows_in
 from motivnet_cli.records import (
@@ -279,7 +279,7 @@ class Output:
     def _refuse_lost_parts(self, ledger: Ledger | None) -> None:
         """Refuse to go on with an output of which somebody has removed what was committed."""
         if ledger is not None and (lost := ledger.lost_parts()):
-            raise _lost_parts_error(self._paths, lost)
+            raise lost_parts_error(self._paths, lost)
 
     def _resumed(self, ledger: Ledger | None) -> Ledger:
         """The run, if it can go on without a look at the inputs.
@@ -383,7 +383,7 @@ class OpenOutput:
             self._goal.put_in_place(ledger, self._share.layout.schemas(ledger.run.record))
         elif is_there and ledger.exists():
             if lost:
-                raise _lost_parts_error(self._paths, lost)
+                raise lost_parts_error(self._paths, lost)
             return "share_done" if self.shard is not None and self._share.is_done else "stopped"
         elif not self._was_put_in_place():
             raise OutputConflictError(
@@ -432,12 +432,6 @@ def _only_folder(settings: Mapping[str, object]) -> str | None:
     path = str(paths[0])
     is_gone = not os.path.lexists(path) and not has_wildcards(path) and kind_of(path) is None
     return path.rstrip("/") if Path(path).is_dir() or is_gone else None
-
-
-def _lost_parts_error(paths: OutputPaths, lost: Sequence[Path]) -> OutputConflictError:
-    """That somebody has removed files of an output."""
-    gone = f"{len(lost):,}, such as {paths.backend.name_of(lost[0])!r}"
-    return OutputConflictError(f"parts of the run at {paths.given!r} are gone ({gone}): start anew with --overwrite")
 
 
 class _OutputLock:
