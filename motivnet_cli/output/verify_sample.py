@@ -90,7 +90,10 @@ def planned_items(path: str | Path, names: set[str]) -> dict[str, Item]:
     """The items of the run's plan that have these names; none where no plan is kept."""
     paths = output_paths(str(path))
     ledger = Ledger.find(paths.run, paths.backend)
-    return {} if ledger is None else {item.input: item for item in ledger.items() if item.input in names}
+    try:
+        return {} if ledger is None else {item.input: item for item in ledger.items() if item.input in names}
+    except FileNotFoundError:  # a merged output has none
+        return {}
 
 
 def _rows_at(parts: Sequence[Path], chosen: NDArray[np.int64]) -> Iterator[pa.Table]:
