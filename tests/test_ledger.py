@@ -24,7 +24,7 @@ from motivnet_cli.output.names import RunFiles, place_of
 from motivnet_cli.output.read import parts_of
 from motivnet_cli.output.share import Share, begun_run, take_part
 from motivnet_cli.output.status import output_status
-from motivnet_cli.output.tables import RowLayout, TableWriter, inputs_schema, rows_in
+from motivnet_cli.output.tables import METADATA_KEY, RowLayout, TableWriter, inputs_schema, rows_in
 from motivnet_cli.output.verify import verify_output
 from motivnet_cli.records import EMOTIONS, Cursor, Position, never
 from tests.outputs import RECORD, nine_inputs, run, tables, with_plan_of_lines
@@ -140,6 +140,21 @@ def test_status_names_what_somebody_removed(tmp_path, photos, table, stop_after,
     for options in ({}, {"extend": True})[: 2 if stop_after is None else 1]:
         with pytest.raises(OutputConflictError, match=r"are gone \(1, such as"):
             run(out, photos, **options)
+
+
+def test_a_part_of_another_run_is_not_joined(tmp_path, photos):
+    """As a process leaves that was still at work when its run was replaced."""
+    out = tmp_path / "p.parquet"
+    run(out, photos, stop_after=7, commit_seconds=0)
+    part = sorted((tmp_path / "p.parquet.work" / "faces").iterdir())[0]
+    table = pq.read_table(part)
+    record = json.loads(table.schema.metadata[METADATA_KEY]) | {"model": "other"}
+    about = {**table.schema.metadata, METADATA_KEY: json.dumps(record).encode()}
+    pq.write_table(table.replace_schema_metadata(about), part)
+
+    with pytest.raises(OutputConflictError, match=f"{part.name}' is damaged \\(it is of another run"):
+        run(out, photos)
+    assert not out.exists()
 
 
 def test_parts_of_which_several_are_lost_are_not_written_again(tmp_path, photos):

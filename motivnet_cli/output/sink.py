@@ -36,7 +36,7 @@ from motivnet_cli.output.paths import finish_moves, move, output_paths
 from motivnet_cli.output.plan import listed_once
 from motivnet_cli.output.read import lost_parts_error, record_in
 from motivnet_cli.output.share import Share
-from motivnet_cli.output.tables import TableWriter, rows_in
+from motivnet_cli.output.tables import METADATA_KEY, TableWriter, rows_in
 from motivnet_cli.records import (
     MAX_NAMED_FAILURES,
     STATUSES,
@@ -538,6 +538,8 @@ class _NewFile(_NewFolder):
                         rows = pq.read_table(part)
                         if not rows.schema.equals(schemas[table]):
                             raise ValueError("it has other columns than this run writes")
+                        if rows.schema.metadata.get(METADATA_KEY) != schemas[table].metadata[METADATA_KEY]:
+                            raise ValueError("it is of another run")
                     writer.add(rows)
         move(self._paths, finals.values())
         for final in finals.values():  # inputs last: without them it is no output
