@@ -14,12 +14,14 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, cast
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from motivnet_cli import __version__
 from motivnet_cli.durable import temporary_name
 from motivnet_cli.errors import ConfigError, OutputConflictError, first_line
+from motivnet_cli.inputs.repeats import RUN_ROWS, Repeats
 from motivnet_cli.output.commits import cursor_in
 from motivnet_cli.output.counts import WRITTEN_KEY, Counts
 from motivnet_cli.output.findings import MAX_EXAMPLES, Findings, Verification
@@ -52,7 +54,7 @@ _PART = re.compile(r"part-(\d{6,})-(\d{4,})(-end)?\.parquet")
 
 
 def verify_output(path: str | Path) -> Verification:
-    """Look at all that an output holds. Its files are read once; memory holds about 100 bytes an input.
+    """Look at all that an output holds. Its files are read once; memory holds about 100 bytes an input of one unit.
 
     Of an output in an object store, copies are read, which need as much room in the temporary folder.
 
@@ -118,14 +120,16 @@ class _Look:
         keys, is_finished = self._find()
         self._files = {table: self._footers(table, keys) for table in TABLES}
         record = self._check_footers()
-        inputs = self._look_at_inputs(keys, record, is_finished=is_finished)
-        index = inputs.index()
-        self._check_repeated(index)
-        num_faces = self._look_at_faces(index, record)
-        self._check_counts()
+        with Repeats() as repeats:
+            inputs, faces = InputsCheck(self._findings, repeats), self._faces_check(record)
+            self._look_at_rows(keys, inputs, faces, record, is_finished=is_finished)
+            self._check_repeated(repeats, inputs.num_rows)
+        faces.end()
+        if self._are_rows_missing:
+            self._findings.skip("faces_of_inputs", "not all rows could be read")
         self._findings.skip("sample", "not asked for")
         return Verification(
-            output=self._paths.given, inputs=inputs.num_rows, faces=num_faces, checks=self._findings.results()
+            output=self._paths.given, inputs=inputs.num_rows, faces=faces.num_rows, checks=self._findings.results()
         )
 
     # ---- which files there are ----------------------------------------------------------------------------
@@ -257,8 +261,6 @@ class _Look:
             file = self._footer(table, path) if path in there else None
             if file is not None:
                 found[key] = file
-            else:
-                self._are_rows_missing = True
         return found
 
     def _footer(self, table: str, path: Path) -> _File | None:
@@ -326,32 +328,63 @@ class _Look:
                 findings.skip("checksums", "the run was begun by a version that wrote none")
         return record
 
-    def _check_repeated(self, index: InputIndex) -> None:
-        repeated = index.repeated()
-        if len(repeated):
-            name = self._names_at(index, [int(repeated[0])]).get(int(repeated[0]), "")
-            self._findings.fault("inputs_once", name, "is there more than once", count=len(repeated))
+    def _check_repeated(self, repeats: Repeats, num_rows: int) -> None:
+        count = repeats.compare()
+        if count:
+            row = next(
+                start + int(np.flatnonzero(found)[0])
+                for start in range(0, num_rows, RUN_ROWS)
+                if (found := repeats.is_repeated(start, min(start + RUN_ROWS, num_rows))).any()
+            )
+            name = self._names_of([row]).get(row, "")
+            self._findings.fault("inputs_once", name, "is there more than once", count=count)
 
     # ---- rows ---------------------------------------------------------------------------------------------
 
-    def _look_at_inputs(self, keys: Sequence[PartKey], record: RunRecord, *, is_finished: bool) -> InputsCheck:
-        check = InputsCheck(self._findings)
+    def _look_at_rows(
+        self,
+        keys: Sequence[PartKey],
+        inputs: InputsCheck,
+        faces: FacesCheck,
+        record: RunRecord,
+        *,
+        is_finished: bool,
+    ) -> None:
+        """Look at the rows of both tables, unit by unit."""
         has_plan = self._run is not None and self._run.num_items > 0 and not self._is_final
         plan = Plan(self._findings, self._paths, self._run) if has_plan and self._run is not None else None
         if plan is None:
             why = "no plan is kept: that of a single file goes when it is finished, and a merged output has none"
             self._findings.skip("plan", why)
         for unit, group in itertools.groupby(keys, _unit):
+            parts = list(group)
             names: list[str] = []
             is_read = True
             reached: Cursor | None = None
-            for key in group:
+            for key in parts:
                 file = self._files["inputs"].get(key)
-                is_read = file is not None and self._read_inputs(file, check, names, record) and is_read
+                is_read = file is not None and self._read_inputs(file, inputs, names, record) and is_read
                 reached = None if is_finished or file is None else self._reached(file, key)
             expected = plan.check_unit(unit, names, reached) if plan is not None and is_read else None
-            check.end_unit(expected, is_done=is_finished or (reached is not None and not reached.position.step))
-        return check
+            inputs.end_unit(expected, is_done=is_finished or (reached is not None and not reached.position.step))
+            index = inputs.take_index()
+            faces.begin_unit(index, are_inputs_whole=is_read)
+            for key in parts:
+                is_read = self._read_faces(self._files["faces"].get(key), faces, record) and is_read
+            wrong = faces.end_unit()
+            if is_read:
+                self._check_faces_of(index, wrong)
+                self._check_counts(parts)
+            else:
+                self._are_rows_missing = True
+
+    def _check_faces_of(self, index: InputIndex, wrong: Sequence[tuple[int, str]]) -> None:
+        rows = [index.first_row + place for place, _ in wrong[:MAX_EXAMPLES] if place < index.num_rows]
+        names = self._names_of(rows)
+        for place, what in wrong:
+            is_row = place < index.num_rows
+            name = names.get(index.first_row + place, "") if is_row else repr(index.name_without_row(place))
+            self._findings.fault("faces_of_inputs", name, what)
 
     def _read_inputs(self, file: _File, check: InputsCheck, names: list[str], record: RunRecord) -> bool:
         before = check.num_rows
@@ -378,43 +411,34 @@ class _Look:
                 self._findings.fault("parts", file.name, what)
         return reached
 
-    def _look_at_faces(self, index: InputIndex, record: RunRecord) -> int:
+    def _faces_check(self, record: RunRecord) -> FacesCheck:
         settings = record.get("settings", {})
         recomputes = settings.get("version") == __version__
         if not settings.get("video.track"):
             self._findings.skip("tracks", "the run did not follow faces")
         elif not recomputes:
             self._findings.note("tracks", f"motivnet {settings.get('version')} wrote them: they are not followed again")
-        check = FacesCheck(
-            self._findings,
-            index,
-            record,
-            recomputes_tracks=recomputes,
-            are_inputs_whole=not self._are_rows_missing,
-        )
-        for file in self._files["faces"].values():
-            for rows in self._rows_of(file, record):
-                if rows is None:
-                    check.interrupt()
-                else:
-                    check.add(rows)
-        wrong = check.end()
-        if self._are_rows_missing:
-            self._findings.skip("faces_of_inputs", "not all rows could be read")
-        else:
-            names = self._names_at(index, [place for place, _ in wrong[:MAX_EXAMPLES]])
-            for place, what in wrong:
-                self._findings.fault("faces_of_inputs", names.get(place, ""), what)
-        return check.num_rows
+        return FacesCheck(self._findings, record, recomputes_tracks=recomputes)
 
-    def _check_counts(self) -> None:
+    def _read_faces(self, file: _File | None, check: FacesCheck, record: RunRecord) -> bool:
+        if file is None:
+            return False
+        is_read = True
+        for rows in self._rows_of(file, record):
+            if rows is None:
+                check.interrupt()
+                is_read = False
+            else:
+                check.add(rows)
+        return is_read
+
+    def _check_counts(self, parts: Sequence[PartKey]) -> None:
         """Whether files of inputs say what their rows and the faces that go with them come to."""
-        if self._are_rows_missing:
-            return
-        for key, file in self._files["inputs"].items():
+        for key in parts:
+            file = self._files["inputs"][key]
             said = file.written.get("counts")
-            counts = self._counts[file.path]
-            counts += self._counts[self._files["faces"][key].path]
+            counts = self._counts.pop(file.path)
+            counts += self._counts.pop(self._files["faces"][key].path)
             if said is not None and said != counts.as_dict():
                 self._findings.fault("row_counts", file.name, f"says {said} of its rows, which are {counts.as_dict()}")
 
@@ -425,7 +449,6 @@ class _Look:
         try:
             with pq.ParquetFile(file.path, page_checksum_verification=True, pre_buffer=False) as parquet:
                 if not check_schema(self._findings, file.name, file.table, parquet.schema_arrow, record):
-                    self._are_rows_missing = True
                     yield None
                     return
                 said = parquet.metadata.num_rows
@@ -442,21 +465,20 @@ class _Look:
         except READ_FAILURES as error:
             check: Check = "checksums" if "crc" in str(error).lower() else "readable"
             self._findings.fault(check, file.name, f"cannot be read to its end: {first_line(error)}")
-            self._are_rows_missing = True
             yield None
             return
         if not num_rows == said == file.written.get("rows", num_rows):
             written = file.written.get("rows", said)
             self._findings.fault("row_counts", file.name, f"has {num_rows} rows, and {written} were written to it")
 
-    def _names_at(self, index: InputIndex, places: Sequence[int]) -> dict[int, str]:
-        """Names of inputs by their places in the index, quoted; those that cannot be read again are left out."""
-        names = {place: repr(index.name_without_row(place)) for place in places if place >= index.num_rows}
+    def _names_of(self, rows: Sequence[int]) -> dict[int, str]:
+        """Names of inputs by their rows, quoted; those that cannot be read again are left out."""
+        names: dict[int, str] = {}
         for file, start, end in self._read:
-            wanted = [place for place in places if start <= place < end]
+            wanted = [row for row in rows if start <= row < end]
             if wanted:
                 column = pq.read_table(file.path, columns=["input"])["input"]
-                names |= {place: repr(column[place - start].as_py()) for place in wanted}
+                names |= {row: repr(column[row - start].as_py()) for row in wanted}
         return names
 
 

@@ -73,33 +73,32 @@ class FacesCheck:
     Args:
         record: The run's; its settings say what may be there.
         recomputes_tracks: Whether this version follows faces as the one did that wrote the output.
-        are_inputs_whole: Whether the index holds every input.
     """
 
-    def __init__(
-        self,
-        findings: Findings,
-        index: InputIndex,
-        record: RunRecord,
-        *,
-        recomputes_tracks: bool,
-        are_inputs_whole: bool,
-    ) -> None:
+    def __init__(self, findings: Findings, record: RunRecord, *, recomputes_tracks: bool) -> None:
         self._findings = findings
-        self._are_inputs_whole = are_inputs_whole
-        self._index = index
         self._settings = record.get("settings", {})
         self._classes = tuple(record.get("classes", ()))
         self._has_measures = "turn" in columns_as_of(record.get("schema_version", SCHEMA_VERSION), ["turn"])
         """A column of that name that a former version wrote is one that the user kept."""
-        self._counts = np.zeros(len(index.faces), np.int64)
-        self._pictures = np.zeros(len(index.faces), np.int64)
         self._last = _Last()
         self._last_rank = -1
         self._tracks: TracksCheck | None = None
         if self._settings.get("video.track"):
             self._tracks = TracksCheck(findings, self._settings, recomputes=recomputes_tracks)
         self.num_rows = 0
+
+    def begin_unit(self, index: InputIndex, *, are_inputs_whole: bool) -> None:
+        """The faces of some inputs come now.
+
+        Args:
+            are_inputs_whole: Whether the index holds all of these inputs.
+        """
+        self._index = index
+        self._are_inputs_whole = are_inputs_whole
+        self._counts = np.zeros(len(index.faces), np.int64)
+        self._pictures = np.zeros(len(index.faces), np.int64)
+        self._last = _Last()
 
     def add(self, table: pa.RecordBatch) -> None:
         """Check some rows."""
@@ -132,14 +131,17 @@ class FacesCheck:
         if self._tracks is not None:
             self._tracks.give_up()
 
-    def end(self) -> list[tuple[int, str]]:
-        """All rows have come.
+    def end(self) -> None:
+        """All rows have come."""
+        if self._tracks is not None:
+            self._tracks.end()
+
+    def end_unit(self) -> list[tuple[int, str]]:
+        """The faces of these inputs have come.
 
         Returns:
             Inputs, by their places in the index, whose faces are not as many as they say, and what is wrong.
         """
-        if self._tracks is not None:
-            self._tracks.end()
         index = self._index
         wrong = np.flatnonzero((self._counts != index.faces) & (index.faces != MISSING))
         found = [(int(i), f"says {index.faces[i]} faces, and {self._counts[i]} are there") for i in wrong]

@@ -1,6 +1,6 @@
-"""The rows of an inputs table, held against each other and against what they may say; and an index of them.
+"""The rows of an inputs table, held against each other and against what they may say; and an index of those of a unit.
 
-It holds about 100 bytes an input, and of names none.
+The index holds about 100 bytes an input, and of names none.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from motivnet_cli.inputs.repeats import Repeats
     from motivnet_cli.output.findings import Check, Findings
 
     Mask = NDArray[np.bool_]
@@ -36,9 +37,14 @@ _OK, _NO_FACE, _PARTIAL, _FAILED = range(len(STATUSES))
 _BAD_PREDICTION = ERROR_TYPES.index("bad_prediction")
 
 
+def digest_of_name(name: str) -> bytes:
+    """128 bits of a name's BLAKE2b."""
+    return hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
 def name_hash(name: str) -> int:
-    """64 bits of a name's BLAKE2b."""
-    return int.from_bytes(hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
+    """The first 64 of these bits."""
+    return int.from_bytes(digest_of_name(name)[:8], "little")
 
 
 def codes(values: pa.Array, vocabulary: Sequence[str]) -> NDArray[np.int64]:
@@ -85,9 +91,14 @@ class Expected:
 
 
 class InputIndex:
-    """What the inputs say of their faces, found by name. Arrays are [N]: first all rows, then inputs without one."""
+    """What the inputs of a unit say of their faces, found by name. Arrays are [N]: first rows, then inputs without one.
 
-    def __init__(self, rows: _Columns, unfinished: Sequence[tuple[int, Expected]]) -> None:
+    Args:
+        first_row: Of the unit, among all rows of the table.
+    """
+
+    def __init__(self, rows: _Columns, unfinished: Sequence[tuple[int, Expected]], *, first_row: int) -> None:
+        self.first_row = first_row
         self.num_rows = len(rows.hashes)
         extra = [expected for _, expected in unfinished]
         self._extra_names = [each.name for each in extra]
@@ -115,10 +126,6 @@ class InputIndex:
         found: NDArray[np.int64] = np.where(self._sorted[places] == wanted, self._order[places], -1)
         return found
 
-    def repeated(self) -> NDArray[np.int64]:
-        """The rows of inputs that an earlier row has, too."""
-        return np.sort(self._order[1:][self._sorted[1:] == self._sorted[:-1]])
-
     def name_without_row(self, place: int) -> str:
         return self._extra_names[place - self.num_rows]
 
@@ -145,19 +152,21 @@ class _Columns:
 
 
 class InputsCheck:
-    """Goes through the rows of the inputs table in their order."""
+    """Goes through the rows of the inputs table in their order.
 
-    def __init__(self, findings: Findings) -> None:
+    Args:
+        repeats: Is told of every input.
+    """
+
+    def __init__(self, findings: Findings, repeats: Repeats) -> None:
         self._findings = findings
+        self._repeats = repeats
         self._columns = _Columns()
         self._unfinished: list[tuple[int, Expected]] = []
         self._rank = 0
         self._members: tuple[str, int] | None = None
         """The archive whose members come just now, and how many there were."""
-
-    @property
-    def num_rows(self) -> int:
-        return len(self._columns.hashes)
+        self.num_rows = 0
 
     def add(self, rows: pa.RecordBatch) -> list[str]:
         """Check some rows; returns the names of those that are no members of archives."""
@@ -185,8 +194,11 @@ class InputsCheck:
             self._unfinished.append((self._rank, expected))
             self._rank += 1
 
-    def index(self) -> InputIndex:
-        return InputIndex(self._columns, self._unfinished)
+    def take_index(self) -> InputIndex:
+        """Of the inputs that have come since the last one was taken."""
+        index = InputIndex(self._columns, self._unfinished, first_row=self.num_rows - len(self._columns.hashes))
+        self._columns, self._unfinished = _Columns(), []
+        return index
 
     def _found(self, check: Check, bad: Mask, names: Sequence[str], what: str) -> None:
         places = np.flatnonzero(bad)
@@ -295,7 +307,10 @@ class InputsCheck:
 
     def _keep(self, rows: pa.RecordBatch, names: Sequence[str], kinds: NDArray[np.int64]) -> None:
         columns = self._columns
-        columns.hashes.extend(map(name_hash, names))
+        self.num_rows += len(rows)
+        digests = np.frombuffer(b"".join(map(digest_of_name, names)), "<u8").reshape(-1, 2)
+        self._repeats.add(digests)
+        columns.hashes.extend(digests[:, 0].tolist())
         columns.ranks.extend(range(self._rank, self._rank + len(rows)))
         self._rank += len(rows)
         columns.faces.extend(whole_numbers(rows["faces"]).tolist())
