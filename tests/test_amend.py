@@ -86,6 +86,17 @@ def test_what_failed_is_found_in_any_order(monkeypatch):
     assert [before.place for _, before in found] == [1, 4, 7]
 
 
+def test_what_failed_is_told_from_another_of_its_name(monkeypatch):
+    """Photos of two folders have one name, and so many are new that the second one's turn is not known in memory."""
+    monkeypatch.setattr(compare, "_AHEAD", 2)
+    old = [known(0, "a", 1, has_failed=True), *(known(number, str(number)) for number in (1, 2, 3)), known(4, "a", 2)]
+    names = [*((f"new{number}", 1) for number in range(4)), ("a", 1), ("1", 1), ("2", 1), ("3", 1), ("a", 2)]
+    items = [item(index, *name, f"/{index}") for index, name in enumerate(names)]
+    found = differing(old, items, lambda _, before: not before.has_failed)
+
+    assert [(each.path, before.place) for each, before in found if before] == [("/4", 0)]
+
+
 def test_nothing_on_disk_where_nothing_differs(monkeypatch):
     """The usual rerun asks for no database, and neither does one of a few inputs of many."""
 

@@ -108,7 +108,8 @@ def differing(
 ) -> Iterator[tuple[Item, Known | None]]:
     """The items that are not the same as what is known under their name, in its order; then those that are new.
 
-    Where a name is there several times, each item is held against what is known of it at the same turn.
+    Where a name is there several times, each item is held against what is known of it at the same turn. In memory the
+    turn is only known while no like has been given up, so what meets there is dropped only if its version is the same.
 
     Args:
         is_same: True of what has not failed and is the same in size, time and hash.
@@ -122,13 +123,13 @@ def differing(
                 met = known_ahead.pop(item.input, None)
                 if met is None:
                     _wait(item, listed_ahead, rest.add_item)
-                elif not is_same(item, met):
+                elif not (met.is_version_of(item) and is_same(item, met)):
                     rest.add_item(item)
                     rest.add_known(met)
             if old is not None:
                 found = listed_ahead.pop(old.input, None)
                 if found is not None:
-                    if not is_same(found, old):
+                    if not (old.is_version_of(found) and is_same(found, old)):
                         rest.add_item(found)
                         rest.add_known(old)
                 elif item is not None or rest.has_items:  # else its like can no longer come
