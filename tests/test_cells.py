@@ -139,6 +139,14 @@ def test_columns_that_hold_pictures(dtype, expected):
     assert holds_pictures(dtype) is expected
 
 
+def test_a_name_like_that_of_another_row(tmp_path):
+    """Each picture stays one of its own, with its box."""
+    boxes = {name: [1.0 + number, 5.0 + number] for number, name in enumerate(("x1", "y1", "x2", "y2"))}
+    path = struct_table(tmp_path / "t.parquet", [(b"1", f"{tmp_path}/t.parquet#2"), (b"2", None)], **boxes)
+
+    assert [(item.row, len(item.given)) for item in listed(path)] == [(0, 1), (1, 1)]
+
+
 def test_names(tmp_path):
     """By their path in the table; by the row where there is none, or another row has it, too."""
     path = struct_table(tmp_path / "t.parquet", [(b"1", "a.jpg"), (b"2", None), (b"3", "b"), (b"4", "c"), (b"5", "b")])

@@ -140,12 +140,12 @@ class Manifest:
             for number, path, *values in rows:
                 yield self._input(number, path, tuple(values))
             return
-        # Rows without a path stay alone, and so do pictures in cells, which all have names of their own.
+        # Rows without a path stay alone, and so do pictures in cells, whatever they are called.
         with_boxes = (
             _Row(number, path, tuple(values[len(_BOX_NAMES) :]), *values[: len(_BOX_NAMES)])
             for number, path, *values in rows
         )
-        for _, group in itertools.groupby(with_boxes, key=lambda row: row.path or row.number):
+        for _, group in itertools.groupby(with_boxes, key=lambda row: (self._has_groups and row.path) or row.number):
             first, *others = group
             found = self._input(first.number, first.path, first.kept)
             yield found if found.problem else self._with_faces(found, [first, *others])
