@@ -7,14 +7,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from motivnet_cli.config import OutputConfig
+from motivnet_cli.config import InputConfig, OutputConfig
 from motivnet_cli.errors import OutputConflictError
 from motivnet_cli.inputs.listing import Listing
 from motivnet_cli.output import compare, plan
-from motivnet_cli.output.compare import Known, differing, known_in
+from motivnet_cli.output.compare import Known, changes_since, differing, known_in
 from motivnet_cli.output.sink import Output
 from motivnet_cli.output.tables import RowLayout, TableWriter, inputs_schema
-from motivnet_cli.records import EMOTIONS, Batch, Cursor, InputReport, Item, Position, Problem, never
+from motivnet_cli.records import EMOTIONS, Batch, Changes, Cursor, InputReport, Item, Position, Problem, never
 from tests.outputs import RECORD, nine_inputs, run, tables
 
 LAYOUT = RowLayout(EMOTIONS, 4, "none")
@@ -108,6 +108,16 @@ def test_nothing_on_disk_where_nothing_differs(monkeypatch):
     old = [known(number, str(number)) for number in range(100)]
     assert not list(differing(old, [item(number, str(number)) for number in range(100)], same))
     assert not list(differing(old, [item(0, "1"), item(1, "50"), item(2, "99")], same))
+
+
+def test_inputs_that_cannot_be_listed_are_no_changes(tmp_path):
+    """What is done is put in its place all the same: a manifest is read only to tell what is new."""
+    run(tmp_path / "p", nine_inputs(tmp_path / "photos"))
+    manifest = tmp_path / "m.csv"
+    manifest.write_text("path\n1.jpg\n2.jpg,and,more\n")
+    listing = Listing(InputConfig(manifests=(str(manifest),)))
+
+    assert changes_since((tmp_path / "p" / "inputs").iterdir(), listing) == Changes()
 
 
 # ---- what is put in its place -------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import pyarrow as pa
 
 from motivnet_cli.durable import sha256_of
+from motivnet_cli.errors import ConfigError, FetchError
 from motivnet_cli.out_of_core import database
 from motivnet_cli.output.damage import reading
 from motivnet_cli.output.plan import PLAN_SCHEMA, items_of, listed_once, table_of
@@ -252,14 +253,18 @@ def changes_since_plan(ledger: Ledger, listing: Listing) -> Changes:
 
 
 def _changes(known: Iterable[Known], listing: Listing) -> Changes:
+    """None where the inputs cannot be listed now: what is done needs them no more."""
     if listing.needs_network:  # it would be asked for nothing but this
         return Changes()
     new = changed = 0
-    for item, old in differing(known, listed_once(listing), lambda item, old: old.is_version_of(item)):
-        if old is None:
-            new += 1
-        else:
-            changed += old.sha256 is None or hashed(item).sha256 != old.sha256
+    try:
+        for item, old in differing(known, listed_once(listing), lambda item, old: old.is_version_of(item)):
+            if old is None:
+                new += 1
+            else:
+                changed += old.sha256 is None or hashed(item).sha256 != old.sha256
+    except (ConfigError, FetchError):
+        return Changes()
     return Changes(new, changed)
 
 
