@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import random
+import resource
+import tempfile
 
 import numpy as np
 import polars as pl
 import pytest
 
 from motivnet_cli.config import InputConfig
+from motivnet_cli.durable import durably
 from motivnet_cli.inputs import repeats, spool, table
 from motivnet_cli.inputs.listing import Listing
 from motivnet_cli.inputs.repeats import Repeats
@@ -38,6 +41,33 @@ def test_repeats_are_those_of_a_dictionary(monkeypatch, held):
         assert found.compare() == 500
     assert found.is_repeated(0, 3000).tolist() == expected
     assert found.is_repeated(1501, 1777).tolist() == expected[1501:1777]
+
+
+def spooled(numbers):
+    Spool([pl.DataFrame({"path": numbers[:, 0]}).cast(pl.String)], by_path=False)
+
+
+def compared(numbers):
+    with Repeats() as found:
+        found.add(numbers)
+
+
+@pytest.mark.parametrize("fill", [spooled, compared])
+def test_a_full_temporary_disk_is_named(tmp_path, monkeypatch, fill):
+    """And not the file on another disk that is written at the same time."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(repeats, "RUN_ROWS", 512)
+    numbers = np.random.default_rng(0).integers(0, 1 << 63, (1024, 2), dtype=np.uint64)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as error, durably(tmp_path.parent / "plan"):
+            fill(numbers)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    assert str(error.value.filename).startswith(str(tmp_path))
 
 
 def test_repeats_of_nothing():

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from motivnet_cli.durable import naming
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,6 +46,9 @@ class Repeats:
 
         Args:
             digests: [rows, 2], of 128 bits each: of a billion, two are the same by chance once in 10^20 times.
+
+        Raises:
+            OSError: The temporary file cannot be written.
         """
         records = np.empty(len(digests), _RECORD)
         records["high"], records["low"] = digests.T
@@ -55,7 +61,9 @@ class Repeats:
             begin = self._file.tell() // _RECORD.itemsize
             edges = np.searchsorted(np.ascontiguousarray(run["high"]), _EDGES)
             self._slices.append([begin, *(begin + edges).tolist(), begin + len(run)])
-            self._file.write(run.tobytes())
+            with naming(Path(tempfile.gettempdir())):
+                self._file.write(run.tobytes())
+                self._file.flush()
 
     def compare(self) -> int:
         """Compare all: how many rows have the digest of one before them."""

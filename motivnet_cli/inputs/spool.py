@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
-from motivnet_cli.durable import TemporaryFolder
+from motivnet_cli.durable import TemporaryFolder, naming
 from motivnet_cli.inputs.repeats import Repeats
 from motivnet_cli.inputs.table import CHUNK_ROWS
 from motivnet_cli.out_of_core import database
@@ -26,6 +26,9 @@ class Spool:
     Args:
         chunks: At least one, of the same columns.
         by_path: Bring rows together that have one `path`, at the place of the first; those without one stay alone.
+
+    Raises:
+        OSError: The temporary file cannot be written.
     """
 
     def __init__(self, chunks: Iterable[pl.DataFrame], *, by_path: bool) -> None:
@@ -36,6 +39,7 @@ class Spool:
         with contextlib.ExitStack() as stack:
             paths = stack.enter_context(Repeats())
             writer: pq.ParquetWriter | None = None
+            stack.enter_context(naming(self._file))
             for chunk in chunks:
                 rows = chunk.with_row_index("row", num_rows + 1).cast({"row": pl.Int64})
                 table = rows.to_arrow(compat_level=pl.CompatLevel.oldest())
