@@ -161,7 +161,8 @@ def test_what_is_run_follows_from_recipes_and_margins(recipe, margin, variants):
 )
 def test_runs_that_cannot_be_are_refused_before_any(faces, tmp_path, options, words):
     """A wrong recipe or margin, and one where nothing is cut, ends with exit code 2 and leaves nothing."""
-    command = ("evaluate", "--dataset", "folder", "--root", faces, "--model", "expression-net")
+    model = () if "--predictions" in options else ("--model", "expression-net")
+    command = ("evaluate", "--dataset", "folder", "--root", faces, *model)
     assert words in run(*command, *options, "--out", tmp_path / "r", code=2).stderr
     assert not (tmp_path / "r").exists()
 

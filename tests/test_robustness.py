@@ -218,5 +218,6 @@ def test_a_stopped_evaluation_goes_on_and_takes_no_run_for_another(faces, tmp_pa
 )
 def test_wrong_options_are_answered(faces, options, words):
     """What names no corruption, or goes with none, ends with exit code 2 and what there is."""
-    command = ("evaluate", "--dataset", "folder", "--root", faces, "--model", "expression-net")
+    model = () if "--predictions" in options else ("--model", "expression-net")
+    command = ("evaluate", "--dataset", "folder", "--root", faces, *model)
     assert words in motivnet(*command, *options, code=2).stderr
