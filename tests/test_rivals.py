@@ -206,6 +206,46 @@ def test_a_part_whose_process_died_before_its_marker_is_not_done_again(url, monk
     assert output_status(url).done == 4
 
 
+def test_the_last_marker_has_one_name_whoever_makes_it(url, monkeypatch):
+    """Another process makes it, while its own is about to."""
+    share, store = share_of(url), fsspec.filesystem("memory")
+    todos = list(next(share.rounds(never)))
+    create = ObjectStoreMirror.create
+
+    def overtaken(mirror, path, source=None):
+        if path.parent.name == "inputs":
+            monkeypatch.setattr(ObjectStoreMirror, "create", create)
+            assert not begun_run(OutputConfig(path=url)).claim(0)
+            assert len(store.glob("/store/preds/inputs/*")) == 1
+        return create(mirror, path, source)
+
+    monkeypatch.setattr(ObjectStoreMirror, "create", overtaken)
+    share.write(*batch_of(todos))
+    monkeypatch.undo()
+
+    assert [key.rpartition("/")[2] for key in store.glob("/store/preds/inputs/*")] == ["part-000000-0000-end.parquet"]
+    assert share.is_done
+
+
+def test_inputs_of_a_process_that_died_before_it_wrote_faces_are_gone_at_the_end(url, nine, monkeypatch):
+    share = share_of(url)
+    todos = list(next(share.rounds(never)))
+
+    def create(*_):
+        raise Killed
+
+    monkeypatch.setattr(ObjectStoreMirror, "create", create)
+    with pytest.raises(Killed):
+        share.write(*batch_of(todos[:4]))
+    monkeypatch.undo()
+    left = [key for key in keys_under("memory://store") if "/pending/" in key]
+    run(url, nine)
+
+    assert left
+    assert not any("/pending/" in key for key in keys_under("memory://store"))
+    assert_each_once(url)
+
+
 def test_a_unit_that_was_lost_is_not_read_any_further(url):
     """Nor is anything committed of it, however much comes: the other's parts go on."""
     one, other = share_of(url), share_of(url)
