@@ -120,6 +120,26 @@ def test_inputs_that_cannot_be_listed_are_no_changes(tmp_path):
     assert changes_since((tmp_path / "p" / "inputs").iterdir(), listing) == Changes()
 
 
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ([2], []),
+        ([2, 1], []),
+        ([2, 9], [(9, 0)]),
+        ([9, 8], [(9, 0), (8, 1)]),
+        ([2, 1, 7], [(7, None)]),
+        ([7], [(7, 0)]),
+    ],
+)
+def test_inputs_of_one_name_are_told_apart_by_their_versions(sizes, expected):
+    """One that is no longer named does not take the other's place; changed ones go by their turn."""
+    known = [Known("a.jpg", place, False, size, 5, None) for place, size in enumerate((1, 2))]
+    items = [Item(n, "a.jpg", f"/{n}/a.jpg", "image", size_bytes=size, mtime_ns=5) for n, size in enumerate(sizes)]
+    pairs = differing(known, items, lambda item, old: old.is_version_of(item))
+
+    assert [(item.size_bytes, old and old.place) for item, old in pairs] == expected
+
+
 # ---- what is put in its place -------------------------------------------------------------------------------
 
 

@@ -109,8 +109,9 @@ def differing(
 ) -> Iterator[tuple[Item, Known | None]]:
     """The items that are not the same as what is known under their name, in its order; then those that are new.
 
-    Where a name is there several times, each item is held against what is known of it at the same turn. In memory the
-    turn is only known while no like has been given up, so what meets there is dropped only if its version is the same.
+    Where a name is there several times, an item of the size and time that are known of it is held against that, and the
+    others against what is known at the same turn. In memory not all of a name are seen, so what meets there is dropped
+    only if its version is the same.
 
     Args:
         is_same: True of what has not failed and is the same in size, time and hash.
@@ -217,10 +218,35 @@ class _Rest:
                 yield item, None if known[0] is None else Known(*known)
 
 
+_VERSIONS = """CREATE TABLE turns_of_versions AS SELECT key, input, size_bytes, mtime_ns, row_number() OVER
+    (PARTITION BY input, size_bytes, mtime_ns ORDER BY key) AS turn FROM turns SEMI JOIN several USING (input)"""
+_TURNS_OF_REST = """UPDATE turns SET turn = rest.turn FROM
+    (SELECT key, row_number() OVER (PARTITION BY input ORDER BY key) AS turn
+    FROM turns SEMI JOIN several USING (input) ANTI JOIN same USING (key)) AS rest WHERE turns.key = rest.key"""
+_TURNS_OF_SAME = "UPDATE turns SET turn = -1 - same.place FROM same WHERE turns.key = same.key"
+
+
+def _of_both(step: str) -> tuple[str, str]:
+    """A step for the table of what is listed, and for that of what is known."""
+    return tuple(  # type: ignore[return-value]
+        step.replace("turns", table).replace("key", key)
+        for table, key in (("listed_turns", "number"), ("known_turns", "place"))
+    )
+
+
 _JOIN = (  # in steps: a query that does several of them needs memory for all at once
     "CREATE TABLE listed_turns AS SELECT number, input, size_bytes, mtime_ns, sha256, "
     "row_number() OVER (PARTITION BY input ORDER BY number) AS turn FROM listed",
     "CREATE TABLE known_turns AS SELECT *, row_number() OVER (PARTITION BY input ORDER BY place) AS turn FROM known",
+    # Of the inputs of one name, those of one version are the same, and the others go by their turns among the rest.
+    "CREATE TABLE several AS SELECT DISTINCT input FROM known_turns WHERE turn > 1",
+    *_of_both(_VERSIONS),
+    "CREATE TABLE same AS SELECT number, place FROM listed_turns_of_versions AS listed "
+    "JOIN known_turns_of_versions AS known ON listed.input = known.input AND listed.turn = known.turn "
+    "AND listed.size_bytes IS NOT DISTINCT FROM known.size_bytes "
+    "AND listed.mtime_ns IS NOT DISTINCT FROM known.mtime_ns",
+    *_of_both(_TURNS_OF_REST),
+    *_of_both(_TURNS_OF_SAME),
     # What has not failed and is the same in all is the same to whoever asks.
     "CREATE TABLE pairs AS SELECT number, known.* EXCLUDE turn FROM listed_turns AS listed "
     "LEFT JOIN known_turns AS known ON listed.input = known.input AND listed.turn = known.turn "
