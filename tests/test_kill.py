@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -53,6 +54,22 @@ def test_signals_commit_and_say_how_to_go_on(photos, undisturbed, tmp_path, numb
     assert not out.exists()
     finish(photos, out)
     assert_same_rows(out, undisturbed)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -15)], ids=str)
+def test_a_dry_run_ends_at_once(tmp_path, number, code):
+    """It has nothing to keep, however long the listing would still take."""
+    os.mkfifo(tmp_path / "list")
+    command = ["annotate", "--files-from", tmp_path / "list", "--out", tmp_path / "p.parquet", "--dry-run"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "motivnet_cli", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    with (tmp_path / "list").open("w"):  # which is open when the listing reads it
+        process.send_signal(number)
+        said = process.communicate(timeout=60)
+
+    assert process.returncode == code
+    assert said == ("", "stopped\n" if code == 130 else "")
 
 
 def wait_for_handler(process, number):

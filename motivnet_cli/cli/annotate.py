@@ -105,6 +105,7 @@ def annotate(
             command=command_line(),
         )
         if dry_run:
+            stop.hand_back()
             _print_listing(config, as_json=as_json)
             return
         _say_start(config)

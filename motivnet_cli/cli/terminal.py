@@ -103,6 +103,11 @@ class StopSignals:
     def __exit__(self, *_: object) -> None:
         self._over = True
 
+    def hand_back(self) -> None:
+        """Have signals end the process at once again: it has nothing that is to be kept."""
+        for number in _STOP_SIGNALS:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
     def __call__(self) -> bool:
         return self.exit_code is not None
 
