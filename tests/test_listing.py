@@ -594,6 +594,18 @@ def test_kept_types_of_several_manifests_are_brought_together(folder):
     assert listing.kept_types == {"v": "float64"}
 
 
+def test_a_column_without_values_decides_no_type(folder):
+    """A manifest whose column is empty, or that has no rows, does not make text of the numbers of another."""
+    for name, rows in (("one", "one.jpg,7\n"), ("two", "two.jpg,\n"), ("three", "")):
+        (folder / f"{name}.csv").write_text(f"path,v\n{rows}")
+    manifests = tuple(str(folder / f"{name}.csv") for name in ("one", "two", "three"))
+
+    listing = Listing(InputConfig(manifests=manifests, keep=("v",)))
+    assert [item.kept for item in listing] == [(7,), (None,)]
+    assert listing.kept_types == {"v": "int64"}
+    assert Listing(InputConfig(manifests=manifests[1:], keep=("v",))).kept_types == {"v": "string"}
+
+
 @pytest.mark.parametrize(
     ("name", "content", "options", "said"),
     [

@@ -89,9 +89,11 @@ class KeptColumn:
         self._possible = {name: fits for name, fits in self._possible.items() if fits(values)}
 
     @property
-    def type(self) -> KeptType:
-        """That holds the values so far."""
-        return next(iter(self._possible), self._type) if self._has_values else self._type
+    def type(self) -> KeptType | None:
+        """That holds the values so far; None if there are none, and the table has no types."""
+        if self._possible and not self._has_values:
+            return None
+        return next(iter(self._possible), self._type)
 
 
 def cast(name: str, rows: pl.DataFrame, kept_type: KeptType) -> pl.Expr:
@@ -124,13 +126,13 @@ def kept_name(name: str, keep: Sequence[str], own: Collection[str] = FACE_COLUMN
     return new
 
 
-def common_types(each: Sequence[Sequence[KeptType]]) -> list[KeptType]:
+def common_types(each: Sequence[Sequence[KeptType | None]]) -> list[KeptType]:
     """The types that hold the values of columns in all of some manifests.
 
     Args:
-        each: Of each manifest, the types of the columns.
+        each: Of each manifest, the types of the columns; None where one has no values.
     """
-    return [_common_type(set(types)) for types in zip(*each, strict=True)]
+    return [_common_type({kept_type for kept_type in types if kept_type}) for types in zip(*each, strict=True)]
 
 
 def _common_type(types: set[KeptType]) -> KeptType:

@@ -78,8 +78,8 @@ class Manifest:
         """Rows of one path with the columns of boxes, and no box, that follow its first; once `inputs` has ended."""
 
     @property
-    def kept_types(self) -> list[KeptType]:
-        """Of each column that is kept, the type that holds its values."""
+    def kept_types(self) -> list[KeptType | None]:
+        """Of each column that is kept, the type that holds its values; None if it has none."""
         self.read()
         return [column.type for column in self._kept]
 

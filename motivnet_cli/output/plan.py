@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from motivnet_cli.durable import TemporaryFolder, durably
+from motivnet_cli.durable import TemporaryFolder, durably, temporary_name
 from motivnet_cli.inputs.listing import NAMED_TWICE, digest_of
 from motivnet_cli.inputs.repeats import Repeats
 from motivnet_cli.output.backend import LocalFolder
@@ -76,11 +76,12 @@ def write_plan(plan: Path, items: Iterable[Item], *, identity: Identity = None) 
                 repeats.add(np.frombuffer(digests, np.uint64).reshape(len(group), -1))
             yield table_of(group)
 
+    found = temporary_name(plan.with_name(f"{plan.name}.found"))
+    found.unlink(missing_ok=True)  # left by a process that was killed
     with Repeats() as repeats, durably(plan) as temporary:
         num_items = _write_tables(temporary, tables())
         num_repeated = repeats.compare()
         if num_repeated:
-            found = temporary.with_name(f"{temporary.name}.found")
             temporary.replace(found)
             try:
                 _write_tables(temporary, _without_repeated(found, repeats))
