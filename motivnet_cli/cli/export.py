@@ -207,7 +207,7 @@ def merge(
     Example: motivnet export merge part1.parquet part2.parquet --out preds.parquet
     """
     with talking(log):
-        phase(f"export: merging {len(parts):,} outputs to {out}")
+        phase(f"export: merging to {out}")
         from motivnet_cli.export.merge import merge as join
 
         part_bytes = None if part_size is None else part_size * 1_000_000
