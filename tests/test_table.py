@@ -212,6 +212,17 @@ def test_parquet_that_says_to_have_endless_rows(tmp_path, monkeypatch):
             open_table(str(path), "manifest").read(columns)
 
 
+def test_objects_within_objects_without_end(tmp_path):
+    """They are no fault of ours where their column is asked for, and no matter where it is not."""
+    path = tmp_path / "t.jsonl"
+    path.write_text('{"path": "a.jpg", "more": ' + '{"a": ' * 400 + "1" + "}" * 400 + "}\n")
+
+    table = open_table(str(path), "manifest")
+    assert table.read([pl.col("path")])["path"].to_list() == ["a.jpg"]
+    with pytest.raises(ConfigError, match="cannot be read"):
+        table.read([pl.all()])
+
+
 @pytest.mark.parametrize("suffix", [".xlsx", ".json"])
 def test_files_that_are_no_tables_are_named(tmp_path, suffix):
     """Their first line is not taken for names of columns."""

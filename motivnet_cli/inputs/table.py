@@ -55,7 +55,8 @@ _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_POLARS_ERRORS = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
+_POLARS_ERRORS = (pl.exceptions.PolarsError, pl.exceptions.PanicException, RecursionError, OSError)
+"""The third of objects within objects within objects."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -177,9 +178,9 @@ def _typed(path: str, what: str, rows: pl.LazyFrame) -> Table:
     schema = rows.collect_schema()
 
     def chunks(needed: frozenset[str] | None) -> Iterator[pl.DataFrame]:
-        wanted = rows.select(sorted(needed) if needed is not None else list(schema))
-        yield schema.to_frame().select(wanted.collect_schema().names())
-        yield from wanted.collect_batches(chunk_size=CHUNK_ROWS, maintain_order=True)
+        names = list(schema) if needed is None else sorted(needed)
+        yield pl.DataFrame(schema={name: schema[name] for name in names})
+        yield from rows.select(names).collect_batches(chunk_size=CHUNK_ROWS, maintain_order=True)
 
     return Table(path, what, tuple(schema), tuple(schema.values()), False, chunks)
 
