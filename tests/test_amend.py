@@ -1,16 +1,19 @@
 """What is done again of a finished output, and where its rows go, in memory that does not depend on their number."""
 
+import errno
 import itertools
+import os
 import random
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from motivnet_cli import durable
 from motivnet_cli.config import InputConfig, OutputConfig
 from motivnet_cli.errors import OutputConflictError
 from motivnet_cli.inputs.listing import Listing
-from motivnet_cli.output import compare, plan
+from motivnet_cli.output import compare, paths, plan
 from motivnet_cli.output.compare import Known, changes_since, differing, known_in
 from motivnet_cli.output.sink import Output
 from motivnet_cli.output.tables import RowLayout, TableWriter, inputs_schema
@@ -238,6 +241,33 @@ def test_extensions_drawn_by_chance(tmp_path, monkeypatch, name, seed):
         present = [(each, size + (draw.random() < 0.3)) for each, size in present if draw.random() < 0.8]
         present += [(each, 1) for each in names[9 + turn : 10 + turn]]
         draw.shuffle(present)
+
+
+@pytest.mark.parametrize("is_retried", [True, False])
+@pytest.mark.parametrize("name", ["p.parquet", "p"])
+def test_an_amendment_whose_files_have_their_names_is_not_done_again(tmp_path, monkeypatch, name, is_retried):
+    """The disk fails when the files are renamed already: the next start ends that, and adds no row once more."""
+    photos = nine_inputs(tmp_path / "photos")
+    out = tmp_path / name
+    run(out, photos, commit_seconds=0)
+    (photos / "2.jpg").write_bytes(b"changed")
+    (photos / "9.jpg").write_bytes(b"new")
+
+    def full(path):
+        if path.is_dir():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        durable.sync(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(paths, "sync", full)
+        with pytest.raises(OSError, match="No space left"):
+            run(out, photos, extend=True, commit_seconds=0)
+    run(out, photos, extend=is_retried, commit_seconds=0)
+
+    names = [row[0] for row in rows_of(out)]
+    assert names == sorted(set(names))
+    assert "9.jpg" in names
+    assert run(out, photos, commit_seconds=0).inputs == len(names)
 
 
 @pytest.mark.parametrize("name", ["p.parquet", "p"])

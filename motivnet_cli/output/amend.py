@@ -60,7 +60,7 @@ class Amendment:
     def put_in_place(self, ledger: Ledger, schemas: Mapping[str, pa.Schema]) -> None:
         if ledger.num_items:
             move(self._paths, list(self._rewritten(ledger, schemas)))
-        self.files.about.unlink()  # first: of a run that is known, all parts are there
+        self.files.about.unlink(missing_ok=True)  # first: of a run that is known, all parts are there
         shutil.rmtree(self.files.control, ignore_errors=True)
 
     def _rewritten(self, ledger: Ledger, schemas: Mapping[str, pa.Schema]) -> Iterator[Path]:

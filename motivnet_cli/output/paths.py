@@ -320,7 +320,7 @@ def move(paths: OutputPaths, finals: Iterable[Path]) -> None:
 
 
 def finish_moves(paths: OutputPaths) -> None:
-    """Do what is left of the renames that the journal lists, if there is one.
+    """Do what is left of the renames that the journal lists, if there is one; an amendment ends with them.
 
     Raises:
         OutputConflictError: It is damaged, or names a file that is none of this output.
@@ -342,4 +342,6 @@ def finish_moves(paths: OutputPaths) -> None:
             source.replace(final)
     for folder in {final.parent for final in finals}:
         sync(folder)
+    # What amended the output is done with it: done once more, it would add its rows again.
+    paths.run.amendment.about.unlink(missing_ok=True)
     journal.unlink()
