@@ -7,7 +7,6 @@ KEPT_BLOCKS, the other one has two at most: one on its way, one that is read ahe
 from __future__ import annotations
 
 import contextlib
-import io
 import socket
 import struct
 import threading
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from motivnet_cli.errors import InputError
 from motivnet_cli.inputs.video_protocol import BlockAddress
+from motivnet_cli.seekable import SeekableFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -140,7 +140,7 @@ class Blocks:
         return bytes(received)
 
 
-class BlockFile(io.RawIOBase):
+class BlockFile(SeekableFile):
     """The blocks as a file of Python; several may have the same blocks.
 
     Args:
@@ -148,31 +148,15 @@ class BlockFile(io.RawIOBase):
     """
 
     def __init__(self, blocks: Blocks, name: str) -> None:
+        super().__init__(blocks.size)
         self._blocks = blocks
-        self._position = 0
         self.name = name
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._blocks.size}[whence]
-        if start + offset < 0:
-            raise ValueError(f"{start + offset} is before the file's beginning")
-        self._position = start + offset
-        return self._position
 
     def readinto(self, buffer: Buffer) -> int:
         """As many bytes as the buffer takes, fewer only at the end."""
         with memoryview(buffer).cast("B") as target:
             done = 0
-            while done < len(target) and self._position < self._blocks.size:
+            while done < len(target) and self._position < self._size:
                 number, at = divmod(self._position, self._blocks.block_bytes)
                 piece = memoryview(self._blocks.block(number))[at : at + len(target) - done]
                 target[done : done + len(piece)] = piece

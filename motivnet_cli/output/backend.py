@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import io
 import os
 import secrets
 import threading
@@ -24,6 +23,7 @@ from motivnet_cli.errors import ConfigError
 from motivnet_cli.remote.files import open_remote
 from motivnet_cli.remote.storage import entry_at, file_system, list_remote, with_retries
 from motivnet_cli.remote.urls import display_name
+from motivnet_cli.seekable import SeekableFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -369,7 +369,7 @@ class ObjectStoreMirror:
         return with_retries(step, self._url_of(path), retries=_RETRIES)
 
 
-class _Ranges(io.RawIOBase):
+class _Ranges(SeekableFile):
     """A file elsewhere of which only what is read is asked for.
 
     Args:
@@ -378,22 +378,8 @@ class _Ranges(io.RawIOBase):
     """
 
     def __init__(self, read: Callable[[int, int], bytes], size: int) -> None:
+        super().__init__(size)
         self._read = read
-        self._size = size
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._position = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence] + offset
-        return self._position
 
     def readinto(self, buffer: Buffer) -> int:
         with memoryview(buffer).cast("B") as target:
